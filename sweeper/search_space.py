@@ -1,0 +1,147 @@
+"""The dimensions a sweep varies. Imports no sampler: the ledger turns a dimension into a distribution."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from math import isfinite
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+
+ParamValue = float | int | str | bool
+
+
+class Strict(BaseModel):
+    """Base of all spec models: unknown keys, silent casts, NaN and infinity are errors; instances do not change."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+def _require_scalar(value: object) -> object:
+    """One message for a wrong choice, where the union would give one for each of its types."""
+    if not isinstance(value, bool | int | float | str) or (isinstance(value, float) and not isfinite(value)):
+        raise ValueError(f"expected a text, a finite number, true or false, but got {value!r}")
+    return value
+
+
+Choice = Annotated[bool | int | float | str, BeforeValidator(_require_scalar)]
+
+
+class FloatDimension(Strict):
+    """A real number between two bounds, both included."""
+
+    type: Literal["float"] = "float"
+    low: float
+    """Lower bound, included."""
+    high: float
+    """Upper bound, included."""
+    log: bool = False
+    """Sample on a log scale: as many values between 0.01 and 0.1 as between 0.1 and 1."""
+    step: Annotated[float, Field(gt=0)] | None = None
+    """Only low, low + step, low + 2 step ... high. Not together with `log`."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        _check_bounds(self.low, self.high, self.log)
+        if self.step is not None:
+            if self.log:
+                raise ValueError("`step` and `log` cannot be used together")
+            steps = (self.high - self.low) / self.step
+            if steps < 1 or abs(steps - round(steps)) > 1e-6:
+                raise ValueError(f"step {self.step:g} does not divide the range {self.low:g} to {self.high:g}")
+        return self
+
+
+class IntDimension(Strict):
+    """A whole number between two bounds, both included."""
+
+    type: Literal["int"]
+    low: int
+    """Lower bound, included."""
+    high: int
+    """Upper bound, included."""
+    log: bool = False
+    """Sample on a log scale."""
+    step: Annotated[int, Field(ge=1)] = 1
+    """Only low, low + step, low + 2 step ... high. Not together with `log`."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        _check_bounds(self.low, self.high, self.log)
+        if self.step != 1 and self.log:
+            raise ValueError("`step` and `log` cannot be used together")
+        if (self.high - self.low) % self.step:
+            raise ValueError(f"step {self.step} does not divide the range {self.low} to {self.high}")
+        return self
+
+
+class CategoricalDimension(Strict):
+    """One of the listed values; they have no order."""
+
+    type: Literal["categorical"] = "categorical"
+    choices: Annotated[tuple[Choice, ...], Field(strict=False, min_length=1)]
+    """The values to choose from."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        repeated = [value for value, count in Counter(self.choices).items() if count > 1]
+        if repeated:
+            raise ValueError(f"`choices` holds {repeated[0]!r} more than once")
+        return self
+
+
+def _dimension_kind(value: object) -> str | None:
+    """Which dimension the mapping describes: `choices` or `type` tell, and without either it is a float."""
+    if isinstance(value, Strict):
+        return str(getattr(value, "type", ""))
+    if not isinstance(value, Mapping):
+        return "float"
+    return "categorical" if "choices" in value else value.get("type", "float")
+
+
+Dimension = Annotated[
+    Annotated[FloatDimension, Tag("float")]
+    | Annotated[IntDimension, Tag("int")]
+    | Annotated[CategoricalDimension, Tag("categorical")],
+    Discriminator(_dimension_kind),
+]
+
+
+def _check_bounds(low: float, high: float, log: bool) -> None:
+    if low >= high:
+        raise ValueError(f"`low` must be less than `high`, but got low {low:g} and high {high:g}")
+    if log and low <= 0:
+        raise ValueError(f"`low` must be > 0 on a log scale, but got {low:g}")
+
+
+def extremes(dimension: FloatDimension | IntDimension | CategoricalDimension) -> list[tuple[str, ParamValue]]:
+    """The values that show whether a config accepts the whole dimension: both ends, or every choice.
+
+    Returns:
+        Pairs of the key below the dimension (`low`, `high`, `choices.0` ...) and the value there.
+    """
+    if isinstance(dimension, CategoricalDimension):
+        return [(f"choices.{index}", value) for index, value in enumerate(dimension.choices)]
+    return [("low", dimension.low), ("high", dimension.high)]
+
+
+def set_path(config: dict[str, Any], path: str, value: object) -> None:
+    """Set the dotted `path` in a nested mapping, making the mappings on the way.
+
+    Raises:
+        TypeError: a part of the path before the last is something else than a mapping.
+    """
+    *parents, last = path.split(".")
+    for part in parents:
+        config = config.setdefault(part, {})
+        if not isinstance(config, dict):
+            raise TypeError(f"`{part}` of `{path}` is not a mapping")
+    config[last] = value
+
+
+def short_names(paths: Iterable[str]) -> dict[str, str]:
+    """Names for the columns of a table: the last segment of each path where it is unique, else the whole path."""
+    paths = list(paths)
+    count = Counter(path.rsplit(".", 1)[-1] for path in paths)
+    return {path: last if count[last := path.rsplit(".", 1)[-1]] == 1 else path for path in paths}
