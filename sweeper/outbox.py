@@ -1,0 +1,144 @@
+"""A durable queue in one file: operations are appended as JSON lines, and an offset says how far they were delivered.
+
+The writer (the driver's thread) and the reader (the tracking thread) share one :class:`Outbox`; a study's lock keeps
+other processes out. What a crash can leave behind is repaired on opening: a half-written last line is cut off, an
+offset that was never saved means that some operations are delivered twice, which the receiver must bear.
+"""
+
+import json
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+Operation = dict[str, Any]
+
+READ_BYTES = 4 << 20
+
+
+class Outbox:
+    """The queue of one study: ``outbox.jsonl`` and ``outbox.ack`` in `folder`.
+
+    Args:
+        folder: an existing folder; the files are made on first use.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "outbox.jsonl"
+        self._ack_path = folder / "outbox.ack"
+        self._lock = threading.Lock()
+        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        self._size = _cut_half_line(self._fd)
+        self._acked = self._load_ack()
+        self._left = sum(1 for _ in self._lines(self._acked))
+
+    @property
+    def left(self) -> int:
+        """Operations appended and not yet acknowledged."""
+        with self._lock:
+            return self._left
+
+    def append(self, operation: Mapping[str, Any]) -> None:
+        """Add one operation at the end; it survives the end of this process once this returns.
+
+        Raises:
+            OSError: the disk refused (it is full, say). Nothing of the operation is left in the file.
+        """
+        data = json.dumps(operation, separators=(",", ":")).encode() + b"\n"
+        with self._lock:
+            try:
+                written = 0
+                while written < len(data):
+                    written += os.write(self._fd, data[written:])
+            except BaseException:  # Ctrl-C too: a half line would spoil the next one
+                os.ftruncate(self._fd, self._size)
+                raise
+            self._size += len(data)
+            self._left += 1
+
+    def read(self, most: int) -> list[tuple[Operation, int]]:
+        """The oldest unacknowledged operations, at most `most`, each with the offset to acknowledge after it."""
+        found: list[tuple[Operation, int]] = []
+        for line, end in self._lines(self._acked):
+            found.append((_parse(line), end))
+            if len(found) == most:
+                break
+        return found
+
+    def ack(self, end: int, count: int) -> None:
+        """Mark the next `count` operations, up to offset `end`, as delivered.
+
+        Raises:
+            OSError: the mark could not be saved; it holds for this process, a later one delivers them again.
+        """
+        with self._lock:
+            self._acked = end
+            self._left -= count
+        scratch = self._ack_path.with_suffix(".ack.tmp")
+        scratch.write_text(f"{end}\n")
+        os.replace(scratch, self._ack_path)
+
+    def operations(self) -> Iterator[Operation]:
+        """Every operation ever appended, the delivered ones too, oldest first."""
+        for line, _ in self._lines(0):
+            yield _parse(line)
+
+    def sync(self) -> None:
+        """Force what was appended onto the disk, so that it survives a power cut."""
+        os.fsync(self._fd)
+
+    def close(self) -> None:
+        """Close the file. The queue cannot be used afterwards."""
+        os.close(self._fd)
+
+    def _load_ack(self) -> int:
+        try:
+            acked = int(self._ack_path.read_text())
+        except (FileNotFoundError, ValueError):
+            return 0
+        # After a power cut the file may be shorter than what was delivered from it.
+        acked = min(acked, self._size)
+        at_line_start = acked == 0 or (acked > 0 and os.pread(self._fd, 1, acked - 1) == b"\n")
+        return acked if at_line_start else 0
+
+    def _lines(self, start: int) -> Iterator[tuple[bytes, int]]:
+        """Whole lines from offset `start` to the present end, each with the offset after it."""
+        with self._lock:
+            stop = self._size
+        rest, offset = b"", start
+        position = start
+        while position < stop:
+            chunk = os.pread(self._fd, min(READ_BYTES, stop - position), position)
+            if not chunk:
+                return
+            position += len(chunk)
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                offset += len(line) + 1
+                yield line, offset
+
+
+def _cut_half_line(fd: int) -> int:
+    """Cut what follows the last newline of the file, and return the size that is left."""
+    size = os.fstat(fd).st_size
+    end = size
+    while end > 0:
+        start = max(0, end - READ_BYTES)
+        newline = os.pread(fd, end - start, start).rfind(b"\n")
+        if newline >= 0:
+            end = start + newline + 1
+            break
+        end = start
+    if end < size:
+        os.ftruncate(fd, end)
+    return end
+
+
+def _parse(line: bytes) -> Operation:
+    """One line as an operation; a line damaged on disk becomes ``{"op": "unreadable", ...}``."""
+    try:
+        operation = json.loads(line)
+    except ValueError:
+        operation = None
+    return operation if isinstance(operation, dict) else {"op": "unreadable", "line": line.decode(errors="replace")}

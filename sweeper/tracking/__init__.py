@@ -1,0 +1,12 @@
+"""MLflow: a projection of the ledger for people. The only package that imports MLflow, and it does so late.
+
+The driver writes to a :class:`Tracker`; readers use :func:`find_trial`; people look through :func:`serve_ui`.
+"""
+
+from sweeper.tracking.find import RecordedTrial, find_trial
+from sweeper.tracking.locate import artifact_root, tracking_uri
+from sweeper.tracking.record import trial_yaml
+from sweeper.tracking.tracker import Tracker
+from sweeper.tracking.ui import serve_ui
+
+__all__ = ["RecordedTrial", "Tracker", "artifact_root", "find_trial", "serve_ui", "tracking_uri", "trial_yaml"]

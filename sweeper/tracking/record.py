@@ -1,0 +1,61 @@
+"""The words in which a trial is recorded in MLflow: tag names, metric keys and ``trial.yaml``."""
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+import yaml
+
+TRIAL_FILE: Final = "trial.yaml"
+PROVENANCE_FILE: Final = "provenance.json"
+CHECKPOINTS: Final = "checkpoints"
+
+TAG_STUDY: Final = "sweeper.study_id"
+TAG_TRIAL: Final = "sweeper.trial_id"
+TAG_ROLE: Final = "sweeper.role"
+TAG_STATE: Final = "sweeper.state"
+TAG_OUTBOX: Final = "sweeper.outbox"
+TAG_OBJECTIVE: Final = "sweeper.objective"
+TAG_WINNER: Final = "sweeper.winner"
+TAG_REPRODUCES: Final = "sweeper.reproduces"
+TAG_VERDICT: Final = "sweeper.verdict"
+TAG_PARENT: Final = "mlflow.parentRunId"
+
+LARGEST_FLOAT: Final = 1.7976931348623157e308
+
+
+def metric_key(name: str) -> str:
+    """The name under which MLflow keeps a metric: what it refuses (``acc@1``) becomes ``_``."""
+    return re.sub(r"[^\w\-. :/]", "_", name)
+
+
+def metric_value(value: float) -> float:
+    """The number MLflow keeps for a metric: infinities become the largest float, NaN stays NaN."""
+    return max(-LARGEST_FLOAT, min(LARGEST_FLOAT, value)) if value == value else value
+
+
+class _Plain(yaml.SafeDumper):
+    """Writes out what occurs twice, instead of an anchor and an alias."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - the base class names it
+        return True
+
+
+def trial_yaml(trial_id: str, trainer: str, config: Mapping[str, Any], params: Mapping[str, Any]) -> str:
+    """The text of ``trial.yaml``: all that is needed to run the trial again. Floats read back to the last bit.
+
+    Args:
+        trial_id: the trial's ID.
+        trainer: the training function, ``package.module:function``.
+        config: its fully resolved input, every default written out.
+        params: what the sampler chose, by dotted path.
+    """
+    record = {"trial_id": trial_id, "trainer": trainer, "params": dict(params), "config": dict(config)}
+    return yaml.dump(record, Dumper=_Plain, sort_keys=False, allow_unicode=True)
+
+
+def read_trial_yaml(text: str) -> dict[str, Any]:
+    """The mapping that :func:`trial_yaml` wrote."""
+    record = yaml.safe_load(text)
+    assert isinstance(record, dict)
+    return record

@@ -1,0 +1,181 @@
+"""Delivers a study's operations to MLflow. Every operation may be delivered twice: the second time changes nothing.
+
+A run is found by its tags before it is made. Runs carry the outbox's own ID too, so a later study of the same name gets
+runs of its own. All of this runs in the delivering thread.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sweeper.outbox import Operation
+from sweeper.tracking.locate import open_client
+from sweeper.tracking.record import (
+    TAG_OUTBOX,
+    TAG_PARENT,
+    TAG_ROLE,
+    TAG_STUDY,
+    TAG_TRIAL,
+    metric_key,
+    metric_value,
+)
+
+METRICS_A_CALL = 1000
+LONGEST_TAG, LONGEST_PARAM = 8000, 6000
+
+
+class RejectedError(Exception):
+    """MLflow will never take this operation, however often it is delivered."""
+
+
+class StudyStore:
+    """The runs of one study in MLflow.
+
+    Args:
+        uri: of the MLflow store.
+        artifact_root: folder under which a new experiment keeps its artifacts; None leaves it to the server.
+        study_name: name of the experiment and the parent run.
+        stream: ID of the outbox.
+        on_run: told each trial's MLflow run ID once.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        artifact_root: str | Path | None,
+        study_name: str,
+        stream: str,
+        on_run: Callable[[str, str], None] | None,
+    ) -> None:
+        self._uri = uri
+        self._artifact_root = artifact_root
+        self._study = study_name
+        self._stream = stream
+        self._on_run = on_run
+        self._client: Any = None
+        self._experiment_id = ""
+        self.run_ids: dict[str, str] = {}
+
+    def connect(self) -> None:
+        """Reach MLflow and find or make the experiment; the first thing done, since it fixes the artifact folder."""
+        if self._experiment_id:
+            return
+        if self._client is None:
+            self._client = open_client(self._uri)
+        experiment = self._client.get_experiment_by_name(self._study)
+        if experiment is None:
+            location = None
+            if self._artifact_root is not None:
+                location = str(Path(self._artifact_root).resolve() / self._study)
+            self._experiment_id = self._client.create_experiment(self._study, artifact_location=location)
+            return
+        if experiment.lifecycle_stage == "deleted":
+            self._client.restore_experiment(experiment.experiment_id)
+        self._experiment_id = experiment.experiment_id
+
+    def deliver_reports(self, reports: Sequence[Operation]) -> None:
+        """Store the metrics of many reports, each run's in as few calls as MLflow allows.
+
+        Raises:
+            RejectedError: MLflow will not take one of them.
+        """
+        from mlflow.entities import Metric
+
+        by_trial: dict[str, list[Any]] = {}
+        for report in reports:
+            metrics = by_trial.setdefault(report["trial"], [])
+            metrics.extend(
+                Metric(metric_key(name), metric_value(value), report["ms"], report["step"])
+                for name, value in report["metrics"].items()
+            )
+        for trial_id, metrics in by_trial.items():
+            run_id = self._run(trial_id, reports[0]["ms"])
+            for start in range(0, len(metrics), METRICS_A_CALL):
+                self._call(self._client.log_batch, run_id, metrics=metrics[start : start + METRICS_A_CALL])
+
+    def deliver(self, operation: Operation) -> None:
+        """Store one operation that is not a report.
+
+        Raises:
+            RejectedError: MLflow will not take it.
+        """
+        match operation["op"]:
+            case "open":
+                pass
+            case "start":
+                self._start(operation)
+            case "checkpoint":
+                self._checkpoint(operation)
+            case "finish":
+                self._finish(operation)
+            case _:
+                raise RejectedError("the outbox is damaged at this line")
+
+    def _start(self, operation: Operation) -> None:
+        run_id = self._run(operation["trial"], operation["ms"])
+        if self._client.get_run(run_id).info.status != "RUNNING":  # a study that was interrupted goes on
+            self._client.update_run(run_id, status="RUNNING")
+        self._set(run_id, operation)
+
+    def _checkpoint(self, operation: Operation) -> None:
+        folder = Path(operation["folder"])
+        run_id = self._run(operation["trial"], operation["ms"])
+        try:
+            self._client.log_artifacts(run_id, str(folder), operation["path"])
+        except Exception as error:
+            if not folder.is_dir():
+                raise RejectedError(f"the checkpoint folder {folder} is gone") from error
+            raise
+
+    def _finish(self, operation: Operation) -> None:
+        run_id = self._run(operation["trial"], operation["ms"])
+        self._set(run_id, operation)
+        self._client.set_terminated(run_id, operation["status"], operation["ms"])
+
+    def _set(self, run_id: str, operation: Operation) -> None:
+        """Tags, artifacts, then params: of these only params can be refused, when they differ from earlier ones."""
+        from mlflow.entities import Param, RunTag
+
+        tags = [RunTag(name, value[:LONGEST_TAG]) for name, value in operation["tags"].items()]
+        self._call(self._client.log_batch, run_id, tags=tags)
+        for name, text in operation["artifacts"].items():
+            self._client.log_text(run_id, text, name)
+        params = [Param(metric_key(name), value[:LONGEST_PARAM]) for name, value in operation["params"].items()]
+        self._call(self._client.log_batch, run_id, params=params)
+
+    def _run(self, trial: str | None, start_ms: int) -> str:
+        """The run ID of a trial, or of the study itself (None); the run is made if MLflow has none yet."""
+        name = trial or self._study
+        if name in self.run_ids:
+            return self.run_ids[name]
+        self.connect()
+        if trial is None:
+            tags = {TAG_STUDY: name, TAG_ROLE: "study", TAG_OUTBOX: self._stream}
+            run_id = self._find_or_create(name, TAG_STUDY, tags, start_ms)
+        else:
+            tags = {TAG_TRIAL: name, TAG_ROLE: "trial", TAG_OUTBOX: self._stream}
+            tags[TAG_PARENT] = self._run(None, start_ms)
+            run_id = self._find_or_create(name, TAG_TRIAL, tags, start_ms)
+            if self._on_run is not None:
+                self._on_run(name, run_id)
+        self.run_ids[name] = run_id
+        return run_id
+
+    def _find_or_create(self, name: str, by: str, tags: Mapping[str, str], start_ms: int) -> str:
+        query = f"tags.`{by}` = '{name}' and tags.`{TAG_OUTBOX}` = '{self._stream}'"
+        found = self._client.search_runs([self._experiment_id], query, max_results=1)
+        if not found:
+            found = [self._client.create_run(self._experiment_id, start_ms, dict(tags), name)]
+        run_id: str = found[0].info.run_id
+        return run_id
+
+    def _call(self, function: Callable[..., None], *args: Any, **kwargs: Any) -> None:
+        """Call MLflow; what it calls invalid will be invalid for ever, all else (no server, no right) may pass."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            function(*args, **kwargs)
+        except MlflowException as error:
+            if error.error_code == "INVALID_PARAMETER_VALUE":
+                raise RejectedError(str(error)) from error
+            raise

@@ -1,0 +1,234 @@
+"""The driver's handle on MLflow: every method appends to the outbox and returns; one thread delivers.
+
+A server that is down, slow or hung means a longer outbox, never a slower trial or a lost metric.
+"""
+
+import contextlib
+import itertools
+import json
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sweeper.outbox import Operation, Outbox
+from sweeper.provenance import redact
+from sweeper.tracking.store import RejectedError, StudyStore
+
+READ_OPERATIONS = 1000
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
+JOIN_S = 2.0
+
+
+class Tracker:
+    """Records one study in MLflow.
+
+    What is reported twice for the same trial and step is recorded once, the first time, so a driver that resumes may
+    repeat everything in its ledger. Opening a Tracker on the folder of an earlier one delivers the rest of that first.
+
+    Args:
+        study_dir: the study's folder; holds the outbox.
+        tracking_uri: of the store: :func:`sweeper.tracking.tracking_uri`.
+        artifact_root: folder under which a new experiment keeps its artifacts; None leaves it to the server.
+        study_name: name of the MLflow experiment and of its parent run.
+        on_run: called as ``on_run(trial_id, mlflow_run_id)`` from the delivering thread, once a trial.
+    """
+
+    def __init__(
+        self,
+        study_dir: Path,
+        tracking_uri: str,
+        artifact_root: str | Path | None,
+        study_name: str,
+        on_run: Callable[[str, str], None] | None = None,
+    ) -> None:
+        self._outbox = Outbox(study_dir)
+        self._backlog: deque[Operation] = deque()
+        self._backlog_lock = threading.Lock()
+        self._seen: set[tuple[str, int | str]] = set()
+        self._rejects = study_dir / "outbox.rejected.jsonl"
+        known = self._recall()
+        stream = known or uuid.uuid4().hex
+        self._store = StudyStore(tracking_uri, artifact_root, study_name, stream, on_run)
+        self._problem: str | None = None
+        self._closed = False
+        self._more, self._retry = threading.Event(), threading.Event()
+        self._delivered = threading.Condition()
+        if not known:
+            self._append({"op": "open", "stream": stream})
+        self._thread = threading.Thread(target=self._deliver, name="mlflow-outbox", daemon=True)
+        self._thread.start()
+
+    @property
+    def problem(self) -> str | None:
+        """Why nothing is delivered at the moment, in one line without secrets; None while all is well."""
+        return self._problem
+
+    @property
+    def run_ids(self) -> dict[str, str]:
+        """MLflow run IDs known so far, by trial ID; the parent run's by the study's name."""
+        return dict(self._store.run_ids)
+
+    def start_study(self, tags: Mapping[str, Any], artifacts: Mapping[str, str]) -> None:
+        """Open the parent run (or open it again), set its tags, and store `artifacts` (file name -> text)."""
+        self._append(_operation("start", None, tags, artifacts))
+
+    def start_trial(
+        self, trial_id: str, params: Mapping[str, Any], tags: Mapping[str, Any], artifacts: Mapping[str, str]
+    ) -> None:
+        """Open the trial's run (or open it again). `params` are the UI's columns; `artifacts` hold ``trial.yaml``."""
+        self._append(_operation("start", trial_id, tags, artifacts, params))
+
+    def report(self, trial_id: str, step: int, timestamp_ms: int, metrics: Mapping[str, float]) -> None:
+        """Record the metrics of one evaluation. A step already reported is ignored."""
+        if self._first(trial_id, step):
+            values = {name: float(value) for name, value in metrics.items()}
+            self._append({"op": "report", "trial": trial_id, "step": step, "ms": timestamp_ms, "metrics": values})
+
+    def checkpoint(self, trial_id: str, folder: Path, artifact_path: str) -> None:
+        """Copy a checkpoint folder into the run's artifacts as `artifact_path` (``checkpoints/epoch_003``); keep it till then."""
+        if self._first(trial_id, artifact_path):
+            operation = {"op": "checkpoint", "trial": trial_id, "ms": _now_ms(), "path": artifact_path}
+            self._append({**operation, "folder": str(folder.resolve())})
+
+    def finish_trial(self, trial_id: str, mlflow_status: str, tags: Mapping[str, Any]) -> None:
+        """Settle a trial: `mlflow_status` is FINISHED, FAILED or KILLED; `tags` say state and reason."""
+        self._append({**_operation("finish", trial_id, tags, {}), "status": mlflow_status})
+
+    def finish_study(self, status: str, tags: Mapping[str, Any], artifacts: Mapping[str, str]) -> None:
+        """Settle the parent run, and store the summary's `artifacts`."""
+        self._append({**_operation("finish", None, tags, artifacts), "status": status})
+
+    def flush(self, timeout_s: float) -> int:
+        """Wait until everything is delivered, at most `timeout_s` seconds. Returns the operations left."""
+        deadline = time.monotonic() + timeout_s
+        with contextlib.suppress(OSError):
+            self._outbox.sync()
+        self._retry.set()
+        with self._delivered:
+            self._delivered.wait_for(lambda: self._left() == 0, max(0.0, deadline - time.monotonic()))
+        return self._left()
+
+    def close(self) -> None:
+        """Stop delivering. What is left stays in the outbox for the next Tracker on this folder."""
+        self._closed = True
+        self._more.set()
+        self._retry.set()
+        with contextlib.suppress(OSError):
+            self._save()
+        self._thread.join(JOIN_S)
+        if not self._thread.is_alive():  # a thread that hangs in a call still needs the file
+            self._outbox.close()
+
+    def _left(self) -> int:
+        return self._outbox.left + len(self._backlog)
+
+    def _recall(self) -> str | None:
+        """Read what earlier Trackers appended: which reports and checkpoints, and the ID of the outbox."""
+        stream: str | None = None
+        for operation in self._outbox.operations():
+            match operation["op"]:
+                case "open":
+                    stream = operation["stream"]
+                case "report":
+                    self._seen.add((operation["trial"], operation["step"]))
+                case "checkpoint":
+                    self._seen.add((operation["trial"], operation["path"]))
+        return stream
+
+    def _first(self, trial_id: str, what: int | str) -> bool:
+        if (trial_id, what) in self._seen:
+            return False
+        self._seen.add((trial_id, what))
+        return True
+
+    def _append(self, operation: Operation) -> None:
+        """Append to the outbox; what a full disk refuses waits in memory, in order."""
+        with contextlib.suppress(OSError):
+            self._save(operation)
+        self._more.set()
+
+    def _save(self, *operations: Operation) -> None:
+        with self._backlog_lock:
+            self._backlog.extend(operations)
+            while self._backlog:
+                self._outbox.append(self._backlog[0])
+                self._backlog.popleft()
+
+    def _deliver(self) -> None:
+        """The thread: deliver until closed. Nothing that goes wrong here may reach the driver, so all is caught."""
+        pause_s = FIRST_PAUSE_S
+        while not self._closed:
+            if self._left() == 0:
+                self._more.wait()
+                self._more.clear()
+                continue
+            try:
+                self._deliver_some()
+                self._problem, pause_s = None, FIRST_PAUSE_S
+            except Exception as error:
+                self._problem = redact(f"{type(error).__name__}: {error}".splitlines()[0])
+                self._retry.wait(pause_s)
+                self._retry.clear()
+                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+    def _deliver_some(self) -> None:
+        self._store.connect()
+        waiting = self._outbox.read(READ_OPERATIONS)
+        for is_report, group in itertools.groupby(waiting, key=lambda entry: entry[0]["op"] == "report"):
+            entries = list(group)
+            if is_report:
+                self._deliver_reports(entries)
+            else:
+                for operation, end in entries:
+                    self._deliver_one(operation)
+                    self._ack(end, 1)
+        self._save()
+
+    def _deliver_reports(self, entries: Sequence[tuple[Operation, int]]) -> None:
+        try:
+            self._store.deliver_reports([operation for operation, _ in entries])
+        except RejectedError:
+            for operation, _ in entries:  # one of them is to blame: find it, keep the others
+                self._deliver_one(operation)
+        self._ack(entries[-1][1], len(entries))
+
+    def _deliver_one(self, operation: Operation) -> None:
+        try:
+            if operation["op"] == "report":
+                self._store.deliver_reports([operation])
+            else:
+                self._store.deliver(operation)
+        except RejectedError as error:
+            with self._rejects.open("a") as file:
+                file.write(json.dumps({"why": redact(str(error)), "operation": operation}) + "\n")
+
+    def _ack(self, end: int, count: int) -> None:
+        with self._delivered:
+            self._outbox.ack(end, count)
+            self._delivered.notify_all()
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _operation(
+    op: str,
+    trial_id: str | None,
+    tags: Mapping[str, Any],
+    artifacts: Mapping[str, str],
+    params: Mapping[str, Any] | None = None,
+) -> Operation:
+    """An operation with the present time; the trial None means the study itself."""
+    return {
+        "op": op,
+        "trial": trial_id,
+        "ms": _now_ms(),
+        "tags": {name: str(value) for name, value in tags.items() if value is not None},
+        "artifacts": dict(artifacts),
+        "params": {name: str(value) for name, value in (params or {}).items()},
+    }
