@@ -14,9 +14,11 @@ class EpochReport:
         epoch: epochs of training done so far; fractional when evaluated inside an epoch.
         metrics: name -> value, named as in the README's table (``val/pa_mpjpe_mm``, ``train/loss``).
         checkpoint: folder written at this evaluation, from which training continues bit for bit.
+        total_epochs: length of a full run, where the trainer knows it; rungs lie below it.
     """
 
     step: int
     epoch: float
     metrics: Mapping[str, float]
     checkpoint: Path | None = None
+    total_epochs: float | None = None

@@ -1,0 +1,52 @@
+# Everything happens in .venv, from the pinned requirements.lock. `make help` lists the targets.
+PYTHON ?= python3
+BIN := .venv/bin
+SPEC ?= search_spaces/loss_balance.yaml
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run ui test test-fast lint types imports check lock clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: .venv/.installed  ## make .venv and install the pinned packages
+
+.venv/.installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "error: Python 3.11 or later is needed; name one with: make PYTHON=python3.12 ..." >&2; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet uv==0.13.9
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+run: setup  ## run the default sweep (SPEC=... for another) and show its table
+	$(BIN)/sweeper run $(SPEC)
+
+ui: setup  ## open the MLflow UI on the studies here
+	$(BIN)/sweeper ui
+
+test: setup  ## all tests
+	$(BIN)/python -m pytest
+
+test-fast: setup  ## the tests that take under 5 s each
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: setup  ## ruff: lint and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup  ## mypy --strict
+	$(BIN)/mypy
+
+imports: setup  ## imports point one way
+	$(BIN)/lint-imports
+
+check: lint imports types  ## all that needs no test run
+
+lock: setup  ## resolve requirements.lock anew
+	echo 'torch==2.14.1' | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev \
+		--generate-hashes --no-emit-index-url --no-header --constraint - -o requirements.lock pyproject.toml
+
+clean:  ## remove .venv and caches; studies in .sweeper stay
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

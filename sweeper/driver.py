@@ -1,0 +1,196 @@
+"""Runs a study on Ray Tune. Ray is an executor that can be thrown away: it asks the study for trials, brings back
+reports, and keeps nothing that matters."""
+
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+# Before ray is imported: these are read at import.
+os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # on one machine, bind loopback only
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
+os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"
+
+import ray
+from ray import tune
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from sweeper.errors import UserError
+from sweeper.search_space import extremes
+from sweeper.spec import SweepSpec, resolve
+from sweeper.study import Study
+from sweeper.worker import Job, TrialWorker
+
+
+class LedgerSearcher(Searcher):  # type: ignore[misc]
+    """Gives Ray the study's next trial; results reach the study through the scheduler."""
+
+    def __init__(self, study: Study) -> None:
+        super().__init__()
+        self.study = study
+        self.numbers: dict[str, int] = {}
+
+    def suggest(self, trial_id: str) -> dict[str, str] | str | None:
+        if self.study.running >= self.study.spec.resources.concurrent:
+            return None
+        upcoming = self.study.next_trial()
+        if upcoming is None:
+            return str(Searcher.FINISHED)
+        number = upcoming.record.number
+        self.numbers[trial_id] = number
+        job = Job(
+            number=number,
+            trainer=self.study.spec.trainer,
+            config=upcoming.config,
+            workdir=str(upcoming.workdir),
+            resume=str(upcoming.resume) if upcoming.resume else None,
+            gpus=self.study.spec.resources.gpus,
+        )
+        return {"job": job.to_json()}
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        pass
+
+    def save(self, checkpoint_path: str) -> None:
+        pass
+
+    def restore(self, checkpoint_path: str) -> None:
+        pass
+
+
+class LedgerScheduler(FIFOScheduler):  # type: ignore[misc]
+    """Brings every report to the study and does what the study decides."""
+
+    def __init__(self, study: Study, searcher: LedgerSearcher) -> None:
+        super().__init__()
+        self.study = study
+        self.searcher = searcher
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        number = self.searcher.numbers[trial.trial_id]
+        message = json.loads(result["message"])
+        match message["kind"]:
+            case "report":
+                goes_on = self.study.on_report(number, message)
+                return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
+            case "end":
+                self.study.on_end(number)
+            case "error":
+                self.study.on_error(number, message["error"], message["traceback"])
+        return str(TrialScheduler.STOP)
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        self.study.on_error(self.searcher.numbers[trial.trial_id], "the worker process was lost")
+
+
+def execute(study: Study, trainer_cache: Path) -> None:
+    """Run the study's trials until none is left, or it is interrupted (`study.interrupted`).
+
+    The first Ctrl-C lets each running trial reach its next evaluation and checkpoint; the second raises
+    KeyboardInterrupt at once. Either way everything reported is in the ledger.
+    """
+    resources = study.spec.resources
+    scratch = Path(tempfile.mkdtemp(prefix="sweeper-ray-"))
+    try:
+        with _local_ray(study.spec, trainer_cache), _graceful_interrupt(study):
+            searcher = LedgerSearcher(study)
+            tune.Tuner(
+                tune.with_resources(TrialWorker, {"cpu": resources.cpus, "gpu": resources.gpus}),
+                tune_config=tune.TuneConfig(
+                    search_alg=searcher,
+                    scheduler=LedgerScheduler(study, searcher),
+                    num_samples=study.spec.trials,
+                    reuse_actors=True,
+                    trial_dirname_creator=lambda trial: str(trial.trial_id),
+                ),
+                run_config=tune.RunConfig(name="tune", storage_path=str(scratch), verbose=0),
+            ).fit()
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def prepare_data(spec: SweepSpec, trainer_cache: Path) -> "subprocess.Popen[str]":
+    """Start the trainer's `prepare` in a process of its own, beside Ray's start; see `finish_prepare`."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sweeper.seam", spec.trainer],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=_child_environment(trainer_cache),
+    )
+    assert process.stdin is not None
+    process.stdin.write(json.dumps(resolve(spec, _any_params(spec))))
+    process.stdin.close()
+    process.stdin = None
+    return process
+
+
+def finish_prepare(process: "subprocess.Popen[str]") -> dict[str, str]:
+    """Wait for `prepare_data`; returns the fingerprints.
+
+    Raises:
+        UserError: the data cannot be made or read; the child has said why on stderr.
+    """
+    out, _ = process.communicate()
+    if process.returncode != 0:
+        raise UserError("the trainer could not prepare its data", help="see the message above")
+    fingerprints: dict[str, str] = json.loads(out.strip().split("\n")[-1])
+    return fingerprints
+
+
+@contextmanager
+def _local_ray(spec: SweepSpec, trainer_cache: Path) -> Iterator[None]:
+    resources = spec.resources
+    previous_umask = os.umask(0o077)  # Ray writes its token file with the default mode
+    try:
+        ray.init(
+            address="local",
+            num_cpus=resources.cpus * resources.concurrent,
+            num_gpus=None if resources.gpus else 0,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            object_store_memory=100 * 2**20,
+            runtime_env={"env_vars": {"TRAINERS_CACHE_DIR": str(trainer_cache)}},
+        )
+        yield
+    finally:
+        ray.shutdown()
+        os.umask(previous_umask)
+
+
+@contextmanager
+def _graceful_interrupt(study: Study) -> Iterator[None]:
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        if study.interrupted:
+            raise KeyboardInterrupt
+        study.interrupted = True
+        print("stopping: running trials go on to their next checkpoint; Ctrl-C again stops now", file=sys.stderr)
+
+    previous = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def _child_environment(trainer_cache: Path) -> dict[str, str]:
+    return os.environ | {"TRAINERS_CACHE_DIR": str(trainer_cache)}
+
+
+def _any_params(spec: SweepSpec) -> dict[str, Any]:
+    """Some point of the search space: the data does not depend on which."""
+    return {path: extremes(dimension)[0][1] for path, dimension in spec.search_space.items()}

@@ -1,0 +1,178 @@
+"""`sweeper run`: open or continue a study, prepare its data, execute it, say how it ended."""
+
+import hashlib
+import sys
+import threading
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from sweeper import provenance
+from sweeper.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_TRIAL_FAILED, UserError
+from sweeper.ledger import Ledger, TrialRecord, TrialState, study_lock
+from sweeper.progress import Progress
+from sweeper.spec import SweepSpec, spec_differences
+from sweeper.study import Study, Watcher, winner_of
+from sweeper.tracking import Tracker, artifact_root, tracking_uri, trial_yaml
+from sweeper.views import print_study, summary_markdown
+
+FLUSH_S = 120.0
+MLFLOW_STATUS = {
+    TrialState.COMPLETE: "FINISHED",
+    TrialState.PRUNED: "KILLED",
+    TrialState.COLLAPSED: "KILLED",
+    TrialState.STOPPED: "KILLED",
+    TrialState.FAILED: "FAILED",
+}
+
+
+def run_study(spec: SweepSpec, home: Path, *, new: bool = False) -> int:
+    """Run the spec's study to its end; continue it where an earlier run stopped.
+
+    Args:
+        spec: the validated spec.
+        home: the study home.
+        new: if the study exists, start another one beside it (`name-2`).
+
+    Returns:
+        The exit code: 0 done, 1 some trial failed, 130 interrupted.
+
+    Raises:
+        UserError: another driver runs it, the spec has changed since, or the data cannot be prepared.
+    """
+    home = home.resolve()
+    study = _free_name(home, spec.name) if new else spec.name
+    study_dir = home / "studies" / study
+    with ExitStack() as stack:
+        stack.enter_context(study_lock(study_dir))
+        ledger = Ledger(study_dir, study, mode=spec.objective.mode, create=True)
+        _refuse_drift(ledger, spec)
+        candidates = ledger.trials()
+        if len(candidates) >= spec.trials and all(trial.state.is_finished for trial in candidates):
+            print(f"the study `{study}` is complete; --new starts another one beside it", file=sys.stderr)
+        else:
+            _execute(spec, home, ledger, stack)
+        print_study(home, study)
+        trials = ledger.trials()
+    if any(not trial.state.is_finished for trial in trials) or len(trials) < spec.trials:
+        print(f"interrupted: `sweeper run {spec.path}` continues it", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return EXIT_TRIAL_FAILED if any(trial.state is TrialState.FAILED for trial in trials) else EXIT_OK
+
+
+def _execute(spec: SweepSpec, home: Path, ledger: Ledger, stack: ExitStack) -> None:
+    from sweeper import driver  # imports ray: late, so that every refusal above is quick
+
+    cache = home / "data"
+    preparing = driver.prepare_data(spec, cache)
+    record = provenance.collect()
+    ledger_lock = threading.Lock()
+    numbers = {}
+
+    def on_run(trial_id: str, run_id: str) -> None:
+        with ledger_lock:
+            numbers[trial_id] = run_id
+
+    tracker = Tracker(ledger.study_dir, tracking_uri(home), artifact_root(home), ledger.study, on_run)
+    stack.callback(tracker.close)
+    progress = stack.enter_context(Progress(spec))
+    progress.note("preparing the data")
+    record["data"] = driver.finish_prepare(preparing)
+    _start_tracking(tracker, spec, ledger, record)
+    study = Study(spec, ledger, [MlflowWatcher(tracker, spec, ledger.study_dir, record), progress])
+    progress.note("starting Ray")
+    try:
+        driver.execute(study, cache)
+    finally:
+        _finish_tracking(tracker, study, progress)
+        for trial in ledger.trials():
+            if trial.id in numbers:
+                ledger.set_mlflow_run_id(trial.number, numbers[trial.id])
+
+
+class MlflowWatcher(Watcher):
+    """Sends what happens in the study to the tracker's outbox."""
+
+    def __init__(self, tracker: Tracker, spec: SweepSpec, study_dir: Path, record: Mapping[str, Any]) -> None:
+        self._tracker = tracker
+        self._spec = spec
+        self._study_dir = study_dir
+        self._provenance = provenance.to_json(record)
+
+    def trial_started(self, record: TrialRecord, config: Mapping[str, Any], resumed_from: int) -> None:
+        self._tracker.start_trial(
+            record.id,
+            record.params,
+            {"sweeper.state": record.state, "sweeper.role": record.role},
+            {
+                "trial.yaml": trial_yaml(record.id, self._spec.trainer, config, record.params),
+                "provenance.json": self._provenance,
+            },
+        )
+
+    def trial_reported(self, record: TrialRecord) -> None:
+        report = record.reports[-1]
+        metrics = {**report.metrics, "epoch": report.epoch}
+        self._tracker.report(record.id, report.step, report.timestamp_ms, metrics)
+        if report.checkpoint:
+            folder = self._study_dir / report.checkpoint
+            self._tracker.checkpoint(record.id, folder, f"checkpoints/{folder.name}")
+
+    def trial_finished(self, record: TrialRecord) -> None:
+        tags = {"sweeper.state": record.state, "sweeper.reason": record.reason}
+        self._tracker.finish_trial(record.id, MLFLOW_STATUS[record.state], tags)
+
+
+def _start_tracking(tracker: Tracker, spec: SweepSpec, ledger: Ledger, record: Mapping[str, Any]) -> None:
+    objective = f"{spec.objective.metric}:{spec.objective.mode}"
+    tracker.start_study(
+        {"sweeper.objective": objective, "sweeper.spec_sha256": hashlib.sha256(spec.text.encode()).hexdigest()},
+        {"spec.yaml": spec.text, "provenance.json": provenance.to_json(record)},
+    )
+    # What a killed driver may not have handed over; what MLflow has already is not sent twice.
+    for trial in ledger.trials():
+        for report in trial.reports:
+            metrics = {**report.metrics, "epoch": report.epoch}
+            tracker.report(trial.id, report.step, report.timestamp_ms, metrics)
+        if trial.state.is_finished:
+            tags = {"sweeper.state": trial.state, "sweeper.reason": trial.reason}
+            tracker.finish_trial(trial.id, MLFLOW_STATUS[trial.state], tags)
+
+
+def _finish_tracking(tracker: Tracker, study: Study, progress: Progress) -> None:
+    trials = study.ledger.trials()
+    winner = winner_of(trials, study.spec.objective)
+    done = len(trials) >= study.spec.trials and all(trial.state.is_finished for trial in trials)
+    tracker.finish_study(
+        "FINISHED" if done else "KILLED",
+        {"sweeper.winner": winner.id if winner else "", "sweeper.state": "COMPLETE" if done else "INTERRUPTED"},
+        {"summary.md": summary_markdown(study.spec, trials)},
+    )
+    progress.note("handing the last metrics and checkpoints to MLflow")
+    if left := tracker.flush(FLUSH_S):
+        progress.note(f"{left} records wait for MLflow ({tracker.problem}); the next run of this study sends them")
+
+
+def _refuse_drift(ledger: Ledger, spec: SweepSpec) -> None:
+    recorded = ledger.attributes.get("spec")
+    if recorded is None:
+        ledger.set_attribute("spec", spec.effective)
+        ledger.set_attribute("spec_text", spec.text)
+        return
+    if differences := spec_differences(recorded, spec.effective):
+        raise UserError(
+            f"the study `{ledger.study}` was started with another spec:\n  " + "\n  ".join(differences),
+            where=str(spec.path),
+            help="undo the change to continue the study, or start another one beside it with --new",
+        )
+
+
+def _free_name(home: Path, name: str) -> str:
+    studies = home / "studies"
+    if not (studies / name).exists():
+        return name
+    number = 2
+    while (studies / f"{name}-{number}").exists():
+        number += 1
+    return f"{name}-{number}"

@@ -1,0 +1,193 @@
+"""A study while it runs: what comes next, and what each report means. Knows the ledger, the tracker and the pure
+decisions, and nothing of Ray, so that a test can drive it with a list of reports."""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from sweeper.guard import Evaluation, check_guards
+from sweeper.ledger import Ledger, Report, TrialRecord, TrialState
+from sweeper.scheduling import RungResult, judge_at_rung, rung_epochs
+from sweeper.spec import Objective, SweepSpec, resolve
+
+
+class Watcher(Protocol):
+    """Who is told what happens: the tracker, and the progress display."""
+
+    def trial_started(self, record: TrialRecord, config: Mapping[str, Any], resumed_from: int) -> None: ...
+    def trial_reported(self, record: TrialRecord) -> None: ...
+    def trial_finished(self, record: TrialRecord) -> None: ...
+
+
+@dataclass(frozen=True)
+class NextTrial:
+    """A trial to be run: its record, its resolved config, and the checkpoint to continue from."""
+
+    record: TrialRecord
+    config: dict[str, Any]
+    workdir: Path
+    resume: Path | None
+
+
+class Study:
+    """Decides for each report whether the trial goes on. The ledger is written before anybody is told."""
+
+    def __init__(self, spec: SweepSpec, ledger: Ledger, watchers: Sequence[Watcher]) -> None:
+        self.spec = spec
+        self.ledger = ledger
+        self.watchers = watchers
+        self.interrupted = False
+        self._handed_out: set[int] = set()
+        self._left_over = ledger.unfinished(spec)
+        self._total_epochs: dict[int, float | None] = {}
+
+    def next_trial(self) -> NextTrial | None:
+        """The next trial to run: one a former driver left unfinished, else a newly sampled one; None when all
+        trials of the study exist, or the study is being interrupted."""
+        if self.interrupted:
+            return None
+        if self._left_over:
+            record = self._left_over.pop(0)
+        elif len(self.ledger.trials()) < self.spec.trials:
+            record = self.ledger.ask(self.spec)
+        else:
+            return None
+        self._handed_out.add(record.number)
+        config = resolve(self.spec, record.params)
+        if self.spec.replicate_seed == "per_trial":
+            config["seed"] = config.get("seed", 0) + record.number
+        workdir = self.ledger.study_dir / "trials" / f"{record.number:04d}"
+        resume, step = self._last_checkpoint(record)
+        for watcher in self.watchers:
+            watcher.trial_started(record, config, step)
+        return NextTrial(record, config, workdir, resume)
+
+    @property
+    def running(self) -> int:
+        """Trials handed out and not ended."""
+        return len(self._handed_out)
+
+    def on_report(self, number: int, message: Mapping[str, Any]) -> bool:
+        """Store a report and judge the trial; False: it must stop here."""
+        report = Report(
+            step=message["step"],
+            epoch=message["epoch"],
+            metrics=message["metrics"],
+            checkpoint=self._relative(message["checkpoint"]),
+            timestamp_ms=int(time.time() * 1000),
+        )
+        self._total_epochs[number] = message["total_epochs"]
+        if self.ledger.report(number, report, self.objective_of(report)):
+            for watcher in self.watchers:
+                watcher.trial_reported(self.ledger.trial(number))
+        if self._judge(number):
+            return False
+        if self.interrupted:  # its checkpoint is written and in the ledger: a later `run` continues there
+            self._handed_out.discard(number)
+            return False
+        return True
+
+    def on_end(self, number: int) -> None:
+        """The trainer came to its end."""
+        record = self.ledger.trial(number)
+        if record.last is None:
+            self._finish(number, TrialState.FAILED, "the trainer ended without a report", {})
+        elif not math.isfinite(self.objective_of(record.last) or math.nan):
+            reason = f"the trainer never reported a finite {self.spec.objective.metric}"
+            self._finish(number, TrialState.FAILED, reason, {})
+        else:
+            self._finish(number, TrialState.COMPLETE, f"ran all {record.last.epoch:g} epochs", {})
+
+    def on_error(self, number: int, error: str, traceback: str = "") -> None:
+        """The trainer raised, or its process was lost."""
+        workdir = self.ledger.study_dir / "trials" / f"{number:04d}"
+        workdir.mkdir(parents=True, exist_ok=True)
+        (workdir / "error.txt").write_text(traceback or error)
+        self._finish(number, TrialState.FAILED, error, {"traceback": str(self._relative(str(workdir / "error.txt")))})
+
+    def objective_of(self, report: Report) -> float | None:
+        return report.metrics.get(self.spec.objective.metric)
+
+    # -- inside
+
+    def _judge(self, number: int) -> bool:
+        """End the trial if a guard trips or its rank at a rung is too low; True when it ended."""
+        record = self.ledger.trial(number)
+        curve = [Evaluation(report.epoch, report.metrics) for report in record.reports]
+        if tripped := check_guards(self.spec.guards, curve):
+            self._finish(number, TrialState.COLLAPSED, tripped.reason, tripped.evidence)
+            return True
+        rung = self._judge_rank(record)
+        if rung is not None and not rung.keep:
+            reason = (
+                f"rank {rung.rank} of {rung.of} at epoch {rung.rung_epoch:g}: "
+                f"{rung.value:.4g} is worse than the cutoff {rung.cutoff:.4g}"
+            )
+            self._finish(number, TrialState.PRUNED, reason, vars(rung))
+            return True
+        return False
+
+    def _judge_rank(self, record: TrialRecord) -> RungResult | None:
+        config, total = self.spec.scheduler, self._total_epochs.get(record.number)
+        if config.name == "none" or record.last is None:
+            return None
+        limit = math.inf if total is None else total
+        before = record.reports[-2].epoch if len(record.reports) > 1 else 0.0
+        horizon = min(limit, record.last.epoch + 1e-9)
+        rungs = [rung for rung in rung_epochs(config.grace_epochs, config.eta, horizon) if before < rung < limit]
+        value = self.objective_of(record.last)
+        if not rungs or value is None or not math.isfinite(value):
+            return None
+        earlier = [
+            other_value
+            for other in self.ledger.trials()
+            if other.number != record.number and other.state is not TrialState.COLLAPSED
+            if (other_value := self._value_at(other, rungs[-1])) is not None
+        ]
+        return judge_at_rung(rungs[-1], value, earlier, config.eta, self.spec.objective.mode)
+
+    def _value_at(self, record: TrialRecord, epoch: float) -> float | None:
+        """The objective at the first evaluation at or after the rung."""
+        for report in record.reports:
+            if report.epoch >= epoch:
+                value = self.objective_of(report)
+                return value if value is not None and math.isfinite(value) else None
+        return None
+
+    def _finish(self, number: int, state: TrialState, reason: str, evidence: Mapping[str, Any]) -> None:
+        last = self.ledger.trial(number).last
+        objective = self.objective_of(last) if last else None
+        record = self.ledger.finish(number, state, reason, evidence, objective)
+        self._handed_out.discard(number)
+        for watcher in self.watchers:
+            watcher.trial_finished(record)
+
+    def _last_checkpoint(self, record: TrialRecord) -> tuple[Path | None, int]:
+        for report in reversed(record.reports):
+            if report.checkpoint and (folder := self.ledger.study_dir / report.checkpoint).is_dir():
+                return folder, report.step
+        return None, 0
+
+    def _relative(self, path: str | None) -> str | None:
+        if path is None:
+            return None
+        absolute = Path(path).resolve()
+        root = self.ledger.study_dir.resolve()
+        return str(absolute.relative_to(root)) if absolute.is_relative_to(root) else str(absolute)
+
+
+def winner_of(trials: Sequence[TrialRecord], objective: Objective) -> TrialRecord | None:
+    """The best candidate that ran to its end. A pruned or collapsed trial never wins, whatever it once scored."""
+    finished = [
+        (trial.last.metrics[objective.metric], trial)
+        for trial in trials
+        if trial.state is TrialState.COMPLETE and trial.role == "candidate" and trial.last
+        if objective.metric in trial.last.metrics
+    ]
+    if not finished:
+        return None
+    pick = min if objective.mode == "min" else max
+    return pick(finished, key=lambda pair: pair[0])[1]

@@ -1,0 +1,76 @@
+"""One trial in one Ray actor. The actor is reused: a new trial resets everything the trainer does not seed itself."""
+
+import json
+import os
+import traceback
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from sweeper.seam import start_training
+from trainers.report import EpochReport
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker needs to run a trial from its start or from a checkpoint."""
+
+    number: int
+    trainer: str
+    config: dict[str, Any]
+    workdir: str
+    resume: str | None
+    gpus: float
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+
+class TrialWorker(tune.Trainable):  # type: ignore[misc]
+    """Hands the trainer's reports to Tune, one a step. An exception of the trainer is a result, not a crash:
+    only a lost process is worth a retry."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        self._job = Job(**json.loads(config["job"]))
+        if self._job.gpus == 0:
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray leaves it unset, and `device: auto` would take a GPU
+        self._reports: Iterator[EpochReport] | None = None
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self.setup(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        try:
+            if self._reports is None:
+                resume = Path(self._job.resume) if self._job.resume else None
+                self._reports = start_training(self._job.trainer, self._job.config, Path(self._job.workdir), resume)
+            report = next(self._reports, None)
+        except (Exception, SystemExit) as error:
+            return _message(kind="error", error=_describe(error), traceback=traceback.format_exc())
+        if report is None:
+            return _message(kind="end")
+        return _message(
+            kind="report",
+            step=report.step,
+            epoch=report.epoch,
+            total_epochs=report.total_epochs,
+            metrics={name: float(value) for name, value in report.metrics.items()},
+            checkpoint=str(report.checkpoint) if report.checkpoint else None,
+        )
+
+    def cleanup(self) -> None:
+        self._reports = None
+
+
+def _message(**content: Any) -> dict[str, Any]:
+    # One string: Tune flattens nested results and copies them in many places.
+    return {"message": json.dumps(content)}
+
+
+def _describe(error: BaseException) -> str:
+    first_line = str(error).strip().split("\n")[0]
+    return f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__
