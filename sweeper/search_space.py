@@ -100,6 +100,7 @@ def _dimension_kind(value: object) -> str | None:
     return "categorical" if "choices" in value else value.get("type", "float")
 
 
+AnyDimension = FloatDimension | IntDimension | CategoricalDimension
 Dimension = Annotated[
     Annotated[FloatDimension, Tag("float")]
     | Annotated[IntDimension, Tag("int")]
@@ -115,15 +116,15 @@ def _check_bounds(low: float, high: float, log: bool) -> None:
         raise ValueError(f"`low` must be > 0 on a log scale, but got {low:g}")
 
 
-def extremes(dimension: FloatDimension | IntDimension | CategoricalDimension) -> list[tuple[str, ParamValue]]:
+def extremes(dimension: AnyDimension) -> list[tuple[tuple[str | int, ...], ParamValue]]:
     """The values that show whether a config accepts the whole dimension: both ends, or every choice.
 
     Returns:
-        Pairs of the key below the dimension (`low`, `high`, `choices.0` ...) and the value there.
+        Pairs of the path below the dimension (`("low",)`, `("choices", 0)`) and the value there.
     """
     if isinstance(dimension, CategoricalDimension):
-        return [(f"choices.{index}", value) for index, value in enumerate(dimension.choices)]
-    return [("low", dimension.low), ("high", dimension.high)]
+        return [(("choices", index), value) for index, value in enumerate(dimension.choices)]
+    return [(("low",), dimension.low), (("high",), dimension.high)]
 
 
 def set_path(config: dict[str, Any], path: str, value: object) -> None:

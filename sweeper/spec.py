@@ -1,134 +1,49 @@
-"""The sweep spec: a YAML file becomes a `SweepSpec`. Imports neither torch nor ray, optuna, mlflow."""
+"""The sweep spec: read a sweep file, and make the config of one trial. Imports no torch, ray, optuna, mlflow."""
 
+import hashlib
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import ValidationError
 
-from sweeper.search_space import Dimension, Strict
+from sweeper.config_errors import dotted, findings_of
+from sweeper.errors import Problem, SpecError
+from sweeper.overrides import apply_overrides
+from sweeper.search_space import ParamValue, extremes, set_path
+from sweeper.spec_check import check_spec
+from sweeper.spec_model import (
+    CollapseGuard,
+    Guard,
+    Objective,
+    Resources,
+    SamplerConfig,
+    SchedulerConfig,
+    SpecFile,
+    ThresholdGuard,
+)
+from sweeper.trainer_ref import config_class
+from sweeper.yaml_strict import Document, Finding, KeyPath, Place, parse_yaml, read_text
 
-
-class Objective(Strict):
-    """What a trial is judged by."""
-
-    metric: Annotated[str, Field(min_length=1)]
-    """Name of a reported validation metric. Not a weighted loss: its weights differ between trials."""
-    mode: Literal["min", "max"]
-    """Whether small or large values are good."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.metric.startswith("train/"):
-            raise ValueError(f"the objective must be a validation metric, but got {self.metric}")
-        return self
-
-
-class SamplerConfig(Strict):
-    """How the parameters of the next trial are chosen."""
-
-    name: Literal["tpe", "random"] = "tpe"
-    """`tpe`: learns from the finished trials; `random`: does not."""
-    startup_trials: Annotated[int, Field(ge=0)] = 6
-    """Random trials before TPE starts to learn."""
-
-
-class SchedulerConfig(Strict):
-    """Which trials are stopped early because others rank higher."""
-
-    name: Literal["asha", "none"] = "asha"
-    """`asha`: successive halving without waiting; `none`: every trial runs to its end."""
-    grace_epochs: Annotated[int, Field(ge=1)] = 2
-    """Epochs every trial may train before it is first ranked: the first rung."""
-    eta: Annotated[int, Field(ge=2)] = 2
-    """At each rung one of `eta` trials continues; the next rung is `eta` times later."""
-
-
-class CollapseGuard(Strict):
-    """Stops a trial whose predictions have shrunk to one pose."""
-
-    name: str = "collapse"
-    """Shown in the reason of every trial this guard stops."""
-    kind: Literal["collapse"] = "collapse"
-    after_epochs: Annotated[float, Field(ge=0)] = 2.0
-    """Evaluations before this epoch do not count: healthy trials dip early and recover."""
-    for_evaluations: Annotated[int, Field(ge=1)] = 2
-    """Evaluations in a row that must break both thresholds."""
-    var_ratio_below: Annotated[float, Field(ge=0, le=1)] = 0.02
-    """Threshold of val/theta_var_ratio."""
-    r2_below: Annotated[float, Field(le=1)] = 0.02
-    """Threshold of val/theta_r2."""
-
-
-class ThresholdGuard(Strict):
-    """Stops a trial whose metric leaves a range."""
-
-    name: Annotated[str, Field(min_length=1)]
-    """Shown in the reason of every trial this guard stops."""
-    kind: Literal["threshold"]
-    metric: Annotated[str, Field(min_length=1)]
-    """The metric that is watched."""
-    below: float | None = None
-    """Stop when the metric is less than this."""
-    above: float | None = None
-    """Stop when the metric is more than this."""
-    after_epochs: Annotated[float, Field(ge=0)] = 0.0
-    """Evaluations before this epoch do not count."""
-    for_evaluations: Annotated[int, Field(ge=1)] = 1
-    """Evaluations in a row that must break the threshold."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.below is None and self.above is None:
-            raise ValueError("a threshold guard needs `below` or `above`")
-        if self.below is not None and self.above is not None and self.below >= self.above:
-            raise ValueError(f"`below` must be less than `above`, but got {self.below:g} and {self.above:g}")
-        return self
-
-
-Guard = Annotated[CollapseGuard | ThresholdGuard, Field(discriminator="kind")]
-
-
-class Resources(Strict):
-    """What one trial takes, and how many trials run at once."""
-
-    cpus: Annotated[int, Field(ge=1)] = 1
-    """CPU cores of one trial."""
-    gpus: Annotated[float, Field(ge=0)] = 0.0
-    """GPUs of one trial; 0.5 lets two trials share one."""
-    concurrent: Annotated[int, Field(ge=1)] = 2
-    """Trials at once."""
-
-
-class SpecFile(Strict):
-    """A sweep, as its YAML file says it."""
-
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
-    """Name of the study: its folder, its MLflow experiment, the first part of its trials' IDs."""
-    trainer: Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$")] = "trainers.loop:train"
-    """The training function, `package.module:function`."""
-    base: dict[str, Any] = Field(default_factory=dict)
-    """What all trials share: fields of the trainer's config that differ from its defaults."""
-    search_space: Annotated[dict[str, Dimension], Field(min_length=1)]
-    """What varies: dotted path of a config field -> its dimension."""
-    objective: Objective
-    trials: Annotated[int, Field(ge=1)]
-    """Trials of the study."""
-    seed: Annotated[int, Field(ge=0)] = 0
-    """Seed of the sampler."""
-    sampler: SamplerConfig = SamplerConfig()
-    scheduler: SchedulerConfig = SchedulerConfig()
-    guards: Annotated[tuple[Guard, ...], Field(strict=False)] = (CollapseGuard(),)
-    """Rules that stop a trial whatever its rank. Default: the collapse guard. `[]`: none."""
-    resources: Resources = Resources()
-    replicate_seed: Literal["fixed", "per_trial"] = "fixed"
-    """`fixed`: every trial trains with base.seed; `per_trial`: each with its own."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        names = [guard.name for guard in self.guards]
-        if len(set(names)) < len(names):
-            raise ValueError("two guards have the same name")
-        return self
+__all__ = [
+    "CollapseGuard",
+    "Guard",
+    "Objective",
+    "Resources",
+    "SamplerConfig",
+    "SchedulerConfig",
+    "SweepSpec",
+    "ThresholdGuard",
+    "config_class",
+    "load_spec",
+    "parse_spec",
+    "resolve",
+    "spec_differences",
+    "spec_fingerprint",
+]
 
 
 class SweepSpec(SpecFile):
@@ -140,3 +55,141 @@ class SweepSpec(SpecFile):
     """The file."""
     overrides: tuple[str, ...] = ()
     """The `key=value` given with --set, in order."""
+
+    @property
+    def effective(self) -> dict[str, Any]:
+        """The whole spec as plain data: overrides applied, every default of spec and trainer written out.
+
+        This is what a study stores and compares, so a changed default of the trainer shows as a difference.
+        """
+        spec = self.model_dump(mode="json", exclude={"text", "path", "overrides"})
+        example = {key: extremes(dimension)[0][1] for key, dimension in self.search_space.items()}
+        spec["base"] = resolve(self, example)
+        for key in self.search_space:
+            *sections, last = key.split(".")
+            section = spec["base"]
+            for name in sections:
+                section = section[name]
+            del section[last]
+        return spec
+
+
+def load_spec(path: Path, overrides: Sequence[str] = (), trials: int | None = None) -> SweepSpec:
+    """Read and validate a sweep file.
+
+    Args:
+        path: the YAML file.
+        overrides: `key=value` with a dotted path of the spec and a YAML value, applied in order.
+        trials: replaces the number of trials; kept as the override `trials=N`.
+
+    Raises:
+        SpecError: with everything that is wrong with the file and the overrides, each with its place.
+    """
+    if trials is not None:
+        overrides = (*overrides, f"trials={trials}")
+    return parse_spec(read_text(path), path, overrides)
+
+
+def parse_spec(text: str, path: Path, overrides: Sequence[str] = ()) -> SweepSpec:
+    """As `load_spec`, for a text that was read before (a study keeps the text of its spec); `path` is for errors."""
+    document = parse_yaml(text)
+    if any(finding.path == () for finding in document.findings):
+        raise SpecError(_problems(document, {}, document.findings, path))  # the text could not be read to its end
+    refused = [finding.path for finding in document.findings]
+    places = apply_overrides(document, overrides) if isinstance(document.data, dict) else {}
+    spec, findings = check_spec(document.data)
+    document.findings += [
+        finding for finding in findings if not any(finding.path[: len(known)] == known for known in refused)
+    ]
+    if spec is None or document.findings:
+        raise SpecError(_problems(document, places, document.findings, path))
+    return SweepSpec(**dict(spec), text=text, path=path, overrides=tuple(overrides))
+
+
+def _problems(document: Document, places: dict[KeyPath, str], found: list[Finding], path: Path) -> list[Problem]:
+    """The findings with the place of each, in the order of the file; those of the command line last."""
+    located: list[tuple[Place, Problem]] = []
+    for finding in found:
+        place = finding.place or _override_of(finding.path, places) or _place_of(finding, document)
+        key = dotted(finding.path)
+        if isinstance(place, str):
+            located.append((Place(sys.maxsize, 0), Problem(finding.what, place, finding.help)))
+        else:
+            where = f"{path}:{place.line}:{place.col} {key}".rstrip()
+            located.append((place, Problem(finding.what, where, finding.help)))
+    return [problem for _, problem in sorted(located, key=lambda pair: pair[0])]
+
+
+def _override_of(path: KeyPath, places: dict[KeyPath, str]) -> str | None:
+    """The override that set the value at the path, or something above or below it."""
+    for changed, place in reversed(places.items()):
+        shared = min(len(changed), len(path))
+        if shared and changed[:shared] == path[:shared]:
+            return place
+    return None
+
+
+def _place_of(finding: Finding, document: Document) -> Place:
+    """The place of the path in the file; of the nearest key above it, where it is missing."""
+    path = finding.path
+    if path in document.values and not finding.at_key:
+        return document.values[path]
+    while path and path not in document.keys:
+        path = path[:-1]
+    return document.keys.get(path) or document.values.get(path) or Place(1, 1)
+
+
+def resolve(spec: SweepSpec, params: Mapping[str, ParamValue]) -> dict[str, Any]:
+    """The config of one trial: `base` with the parameters set, validated by the trainer's config model.
+
+    Args:
+        spec: the sweep.
+        params: dotted path of the config -> value.
+
+    Returns:
+        Plain data with every default written out. A trainer without a config model gets base and parameters only.
+
+    Raises:
+        SpecError: the trainer's config model refuses the combination.
+    """
+    config = deepcopy(spec.base)
+    for path, value in params.items():
+        set_path(config, path, value)
+    model = config_class(spec.trainer)
+    if model is None:
+        return config
+    try:
+        return model.model_validate(config).model_dump(mode="json")
+    except ValidationError as error:
+        found = findings_of(error, config, (), lambda _: None)
+        source = str(spec.path or spec.name)
+        raise SpecError([Problem(one.what, f"{source} base.{dotted(one.path)}", one.help) for one in found]) from error
+
+
+def spec_fingerprint(spec: SweepSpec) -> str:
+    """SHA-256 of the effective spec: equal for two files that mean the same."""
+    return hashlib.sha256(json.dumps(spec.effective, sort_keys=True).encode()).hexdigest()
+
+
+def spec_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What changed between two effective specs, a line a value: `trials: 14 -> 20`, in the order of the keys."""
+    before, after = _flat(old), _flat(new)
+    return [
+        f"{key}: {before.get(key, '(absent)')} -> {after.get(key, '(absent)')}"
+        for key in dict.fromkeys((*before, *after))
+        if before.get(key) != after.get(key)
+    ]
+
+
+def _flat(value: object, path: str = "") -> dict[str, str]:
+    """Dotted path -> JSON text of each value that is no mapping or list."""
+    match value:
+        case Mapping() if value:
+            items = [(str(key), below) for key, below in value.items()]
+        case list() | tuple() if value:
+            items = [(str(index), below) for index, below in enumerate(value)]
+        case _:
+            return {path: json.dumps(value)}
+    return {
+        key: text for name, below in items for key, text in _flat(below, f"{path}.{name}" if path else name).items()
+    }

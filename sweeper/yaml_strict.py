@@ -39,12 +39,15 @@ class Place(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """Something wrong at a path of the data; `place` is set where it is not simply the place of that path."""
+    """Something wrong at a path of the data; `place` is set where it is not simply the place of that path.
+
+    A `place` that is a text is shown as it is (an option of the command line).
+    """
 
     path: KeyPath
     what: str
     help: str | None = None
-    place: Place | None = None
+    place: Place | str | None = None
     at_key: bool = False
 
 
@@ -135,16 +138,19 @@ def _syntax_help(problem: str | None) -> str:
 
 def _read(text: str, document: Document) -> None:
     events = yaml.parse(text, Loader=yaml.SafeLoader)
-    seen_document = False
+    seen_document = seen_node = False
     for event in events:
         match event:
             case yaml.DocumentStartEvent() if seen_document:
                 raise _Abort("the file holds more than one document", "remove the `---` line", _place(event.start_mark))
             case yaml.DocumentStartEvent():
                 seen_document = True
+            case yaml.ScalarEvent() if not seen_node and event.style is None and event.start_mark == event.end_mark:
+                break
             case yaml.NodeEvent():
+                seen_node = True
                 document.data = _node(event, events, (), document)
-    if document.data is None and not document.findings:
+    if not seen_node:
         document.findings.append(Finding((), "the file is empty", None, Place(1, 1)))
 
 

@@ -1,0 +1,126 @@
+"""Everything that is wrong with the data of a spec: its own keys, and whether the trainer's config takes them."""
+
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Any, Final
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from sweeper.config_errors import did_you_mean, dotted, findings_of, leaf_paths, sub_model, unknown_path
+from sweeper.errors import UserError
+from sweeper.search_space import (
+    AnyDimension,
+    CategoricalDimension,
+    Dimension,
+    FloatDimension,
+    IntDimension,
+    extremes,
+    set_path,
+)
+from sweeper.spec_model import CollapseGuard, SpecFile, ThresholdGuard
+from sweeper.trainer_ref import DEFAULT_TRAINER, config_class
+from sweeper.yaml_strict import Finding, KeyPath
+
+_BRANCHES: Final[dict[str, type[BaseModel]]] = {
+    "float": FloatDimension,
+    "int": IntDimension,
+    "categorical": CategoricalDimension,
+    "collapse": CollapseGuard,
+    "threshold": ThresholdGuard,
+}
+_DIMENSION: Final[TypeAdapter[AnyDimension]] = TypeAdapter(Dimension)
+
+
+def check_spec(data: object) -> tuple[SpecFile | None, list[Finding]]:
+    """Validate the data of a spec file.
+
+    Returns:
+        The spec, or None where its own keys are wrong; and one finding a path.
+    """
+    spec = None
+    findings = _check_config(data) if isinstance(data, dict) else []
+    try:
+        spec = SpecFile.model_validate(data)
+    except ValidationError as error:
+        findings += findings_of(error, data, (), _mend_spec_key)
+    return spec, list({finding.path: finding for finding in reversed(findings)}.values())
+
+
+def _mend_spec_key(loc: KeyPath) -> str | None:
+    """Help for an unknown key of the spec: the keys that may stand beside it."""
+    model: type[BaseModel] | None = SpecFile
+    for part in loc[:-1]:
+        if part in _BRANCHES:
+            model = _BRANCHES[str(part)]
+        elif model is not None and part in model.model_fields:
+            model = sub_model(model.model_fields[str(part)].annotation) or model
+    return did_you_mean(str(loc[-1]), list(model.model_fields) if model else [])
+
+
+def _check_config(data: Mapping[str, Any]) -> list[Finding]:
+    """What the trainer's config says to `base` and `search_space`."""
+    trainer, base, space = data.get("trainer", DEFAULT_TRAINER), data.get("base", {}), data.get("search_space")
+    if not isinstance(trainer, str) or trainer.count(":") != 1:
+        return []  # the spec's own model says what is wrong
+    try:
+        model = config_class(trainer)
+    except UserError as error:
+        return [Finding(("trainer",), problem.what, problem.help) for problem in error.problems]
+    base = base if isinstance(base, dict) else {}
+    space = space if isinstance(space, dict) else {}
+    if model is None:
+        return []
+    findings = []
+    if data.get("replicate_seed") == "per_trial" and "seed" not in model.model_fields:
+        findings.append(Finding(("replicate_seed",), "the trainer's config has no `seed` to vary"))
+    base_findings = _config_findings(model, base, ("base",))
+    findings += [finding for finding in base_findings if not _filled_by_space(finding, space)]
+    for key, raw in space.items():
+        problem = unknown_path(model, key)
+        if problem is not None:
+            what, help = problem
+            findings.append(Finding(("search_space", key), what, help, at_key=True))
+        else:
+            findings += _check_dimension(model, base, key, raw, base_findings)
+    return findings
+
+
+def _filled_by_space(finding: Finding, space: Mapping[str, Any]) -> bool:
+    """Whether a key that is missing in base is set by the search space."""
+    path = dotted(finding.path[1:])
+    return finding.what.startswith("missing key") and any(f"{key}.".startswith(f"{path}.") for key in space)
+
+
+def _config_findings(model: type[BaseModel], config: Mapping[str, Any], root: KeyPath) -> list[Finding]:
+    def mend(loc: KeyPath) -> str | None:
+        return did_you_mean(dotted(loc), leaf_paths(model))
+
+    try:
+        model.model_validate(config)
+    except ValidationError as error:
+        return findings_of(error, config, root, mend)
+    return []
+
+
+def _check_dimension(
+    model: type[BaseModel], base: Mapping[str, Any], key: str, raw: object, base_findings: list[Finding]
+) -> list[Finding]:
+    """Whether the config takes both ends, or every choice, of a dimension."""
+    try:
+        dimension = _DIMENSION.validate_python(raw)
+    except ValidationError:
+        return []  # the spec's own model says what is wrong
+    findings = []
+    for below, value in extremes(dimension):
+        config = deepcopy(dict(base))
+        try:
+            set_path(config, key, value)
+        except TypeError:
+            return []  # a section of base is no mapping, which is found there
+        new = [finding for finding in _config_findings(model, config, ("base",)) if finding not in base_findings]
+        for finding in new:
+            if isinstance(dimension, FloatDimension) and finding.what.startswith("expected a whole number"):
+                what = f"`{key}` is a whole number, and this dimension samples real numbers"
+                return [Finding(("search_space", key), what, "add `type: int`", at_key=True)]
+            findings.append(Finding(("search_space", key, *below), finding.what, finding.help))
+    return findings

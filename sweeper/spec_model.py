@@ -1,0 +1,134 @@
+"""The models of a sweep file: every key it may hold, with its default and its meaning."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from sweeper.search_space import Dimension, Strict
+from sweeper.trainer_ref import DEFAULT_TRAINER
+
+
+class Objective(Strict):
+    """What a trial is judged by."""
+
+    metric: Annotated[str, Field(min_length=1)]
+    """Name of a reported validation metric. Not a weighted loss: its weights differ between trials."""
+    mode: Literal["min", "max"]
+    """Whether small or large values are good."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.metric.startswith("train/"):
+            raise ValueError(f"the objective must be a validation metric, but got {self.metric}")
+        return self
+
+
+class SamplerConfig(Strict):
+    """How the parameters of the next trial are chosen."""
+
+    name: Literal["tpe", "random"] = "tpe"
+    """`tpe`: learns from the finished trials; `random`: does not."""
+    startup_trials: Annotated[int, Field(ge=0)] = 6
+    """Random trials before TPE starts to learn."""
+
+
+class SchedulerConfig(Strict):
+    """Which trials are stopped early because others rank higher."""
+
+    name: Literal["asha", "none"] = "asha"
+    """`asha`: successive halving without waiting; `none`: every trial runs to its end."""
+    grace_epochs: Annotated[int, Field(ge=1)] = 2
+    """Epochs every trial may train before it is first ranked: the first rung."""
+    eta: Annotated[int, Field(ge=2)] = 2
+    """At each rung one of `eta` trials continues; the next rung is `eta` times later."""
+
+
+class CollapseGuard(Strict):
+    """Stops a trial whose predictions have shrunk to one pose."""
+
+    name: str = "collapse"
+    """Shown in the reason of every trial this guard stops."""
+    kind: Literal["collapse"] = "collapse"
+    after_epochs: Annotated[float, Field(ge=0)] = 2.0
+    """Evaluations before this epoch do not count: healthy trials dip early and recover."""
+    for_evaluations: Annotated[int, Field(ge=1)] = 2
+    """Evaluations in a row that must break both thresholds."""
+    var_ratio_below: Annotated[float, Field(ge=0, le=1)] = 0.02
+    """Threshold of val/theta_var_ratio."""
+    r2_below: Annotated[float, Field(le=1)] = 0.02
+    """Threshold of val/theta_r2."""
+
+
+class ThresholdGuard(Strict):
+    """Stops a trial whose metric leaves a range."""
+
+    name: Annotated[str, Field(min_length=1)]
+    """Shown in the reason of every trial this guard stops."""
+    kind: Literal["threshold"]
+    metric: Annotated[str, Field(min_length=1)]
+    """The metric that is watched."""
+    below: float | None = None
+    """Stop when the metric is less than this."""
+    above: float | None = None
+    """Stop when the metric is more than this."""
+    after_epochs: Annotated[float, Field(ge=0)] = 0.0
+    """Evaluations before this epoch do not count."""
+    for_evaluations: Annotated[int, Field(ge=1)] = 1
+    """Evaluations in a row that must break the threshold."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.below is None and self.above is None:
+            raise ValueError("a threshold guard needs `below` or `above`")
+        if self.below is not None and self.above is not None and self.below >= self.above:
+            raise ValueError(f"`below` must be less than `above`, but got {self.below:g} and {self.above:g}")
+        return self
+
+
+Guard = Annotated[CollapseGuard | ThresholdGuard, Field(discriminator="kind")]
+
+
+def _require_distinct_names(guards: tuple[Guard, ...]) -> tuple[Guard, ...]:
+    names = [guard.name for guard in guards]
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated is not None:
+        raise ValueError(f"two guards have the name `{repeated}`")
+    return guards
+
+
+class Resources(Strict):
+    """What one trial takes, and how many trials run at once."""
+
+    cpus: Annotated[int, Field(ge=1)] = 1
+    """CPU cores of one trial."""
+    gpus: Annotated[float, Field(ge=0)] = 0.0
+    """GPUs of one trial; 0.5 lets two trials share one."""
+    concurrent: Annotated[int, Field(ge=1)] = 2
+    """Trials at once."""
+
+
+class SpecFile(Strict):
+    """A sweep, as its YAML file says it."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+    """Name of the study: its folder, its MLflow experiment, the first part of its trials' IDs."""
+    trainer: Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$")] = DEFAULT_TRAINER
+    """The training function, `package.module:function`."""
+    base: dict[str, Any] = Field(default_factory=dict)
+    """What all trials share: fields of the trainer's config that differ from its defaults."""
+    search_space: Annotated[dict[str, Dimension], Field(min_length=1)]
+    """What varies: dotted path of a config field -> its dimension."""
+    objective: Objective
+    trials: Annotated[int, Field(ge=1)]
+    """Trials of the study."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of the sampler."""
+    sampler: SamplerConfig = SamplerConfig()
+    scheduler: SchedulerConfig = SchedulerConfig()
+    guards: Annotated[tuple[Guard, ...], Field(strict=False), AfterValidator(_require_distinct_names)] = (
+        CollapseGuard(),
+    )
+    """Rules that stop a trial whatever its rank. Default: the collapse guard. `[]`: none."""
+    resources: Resources = Resources()
+    replicate_seed: Literal["fixed", "per_trial"] = "fixed"
+    """`fixed`: every trial trains with base.seed; `per_trial`: each with its own."""

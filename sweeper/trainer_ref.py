@@ -1,0 +1,62 @@
+"""The training function a spec names, `package.module:function`, and the config model it takes."""
+
+import inspect
+from collections.abc import Callable
+from difflib import get_close_matches
+from functools import cache
+from importlib import import_module
+from typing import Any, Final, get_type_hints
+
+from pydantic import BaseModel
+
+from sweeper.errors import UserError
+from trainers.config import TrainConfig
+
+DEFAULT_TRAINER: Final = "trainers.loop:train"
+
+
+@cache
+def config_class(trainer: str) -> type[BaseModel] | None:
+    """The pydantic model of a trainer's config: the annotation of its first parameter. None: it takes a plain dict.
+
+    The default trainer is answered without importing it, because it imports torch.
+
+    Raises:
+        UserError: as `load_trainer`.
+    """
+    if trainer == DEFAULT_TRAINER:
+        return TrainConfig
+    function = load_trainer(trainer)
+    parameters = list(inspect.signature(function).parameters.values())
+    if not parameters:
+        raise UserError(f"trainer `{trainer}` takes no parameter", help="its first parameter is the config")
+    annotation = parameters[0].annotation
+    if isinstance(annotation, str):
+        try:
+            annotation = get_type_hints(function)[parameters[0].name]
+        except NameError as error:
+            raise UserError(f"the annotation of `{trainer}` cannot be read: {error}") from error
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+
+
+def load_trainer(trainer: str) -> Callable[..., Any]:
+    """Import the training function.
+
+    Raises:
+        UserError: the module cannot be imported, or holds no such function.
+    """
+    module_name, function_name = trainer.split(":")
+    try:
+        module = import_module(module_name)
+    except Exception as error:  # a module of the user may raise anything
+        what = f"cannot import trainer module `{module_name}`: {type(error).__name__}: {error}"
+        raise UserError(what, help="is it installed, or its folder in PYTHONPATH?") from error
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        functions = [name for name, value in vars(module).items() if inspect.isfunction(value)]
+        close = get_close_matches(function_name, functions, n=1)
+        raise UserError(
+            f"module `{module_name}` has no function `{function_name}`",
+            help=f"did you mean `{module_name}:{close[0]}`?" if close else None,
+        )
+    return function  # type: ignore[no-any-return]  # a function of the user
