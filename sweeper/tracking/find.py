@@ -1,12 +1,48 @@
-"""Stub."""
+"""Finds a trial again from MLflow alone: the study home may be gone."""
 
+import difflib
+import json
+import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+from sweeper.errors import UserError
+from sweeper.provenance import redact
+from sweeper.tracking.locate import open_client, require_store
+from sweeper.tracking.record import (
+    CHECKPOINTS,
+    PROVENANCE_FILE,
+    TAG_OBJECTIVE,
+    TAG_PARENT,
+    TAG_ROLE,
+    TAG_STATE,
+    TAG_STUDY,
+    TAG_TRIAL,
+    TAG_WINNER,
+    TRIAL_FILE,
+    read_trial_yaml,
+)
+
+MOST_NAMED = 8
 
 
 @dataclass(frozen=True)
 class RecordedTrial:
-    """A trial as MLflow remembers it."""
+    """A trial as MLflow remembers it.
+
+    Attributes:
+        study: name of its study.
+        trial_id: ``STUDY-0007``.
+        run_id: of its MLflow run.
+        config: the fully resolved input of the training.
+        trainer: the training function, ``package.module:function``.
+        metrics: evaluation step -> metric name -> value.
+        provenance: what :func:`sweeper.provenance.collect` found then; empty if nothing was recorded.
+        tags: the run's tags.
+        manifests: checkpoint name (``epoch_003``) -> its ``manifest.json``.
+    """
 
     study: str
     trial_id: str
@@ -16,8 +52,154 @@ class RecordedTrial:
     metrics: dict[int, dict[str, float]]
     provenance: dict[str, Any]
     tags: dict[str, str]
+    manifests: dict[str, dict[str, Any]]
 
 
 def find_trial(uri: str, selector: str) -> RecordedTrial:
-    """Find."""
-    raise NotImplementedError
+    """Read a trial from MLflow.
+
+    Args:
+        uri: of the MLflow store.
+        selector: a trial's ID, a prefix of it that fits no other, or ``STUDY:best``.
+
+    Raises:
+        UserError: no store, no such trial (close matches are named), or several (they are named).
+    """
+    require_store(uri)
+    try:
+        client = open_client(uri)
+        runs = _trial_runs(client)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"MLflow does not answer: {str(error).splitlines()[0][:200]}".replace(uri, redact(uri)),
+            where=redact(uri),
+            help="is the server running, and is MLFLOW_TRACKING_URI right?",
+        ) from error
+    study, colon, word = selector.partition(":")
+    if colon:
+        if word != "best":
+            raise UserError(f"cannot read the selector `{selector}`", help="give a trial ID, or STUDY:best")
+        selector = _best(client, study, runs)
+    return _read(client, runs[_match(selector, list(runs))])
+
+
+def _trial_runs(client: Any) -> dict[str, Any]:
+    """The newest run of every trial ID; a study run anew under the same name hides the old one."""
+    runs: dict[str, Any] = {}
+    for run in _all_runs(client, f"tags.`{TAG_ROLE}` = 'trial'"):
+        runs.setdefault(run.data.tags[TAG_TRIAL], run)
+    return runs
+
+
+def _all_runs(client: Any, query: str) -> list[Any]:
+    """All runs that fit the query, the newest first."""
+    experiments = [experiment.experiment_id for experiment in _pages(client.search_experiments)]
+
+    def search(page_token: str | None) -> Any:
+        return client.search_runs(experiments, query, order_by=["start_time DESC"], page_token=page_token)
+
+    return _pages(search)
+
+
+def _pages(fetch: Callable[..., Any]) -> list[Any]:
+    found: list[Any] = []
+    token = None
+    while True:
+        page = fetch(page_token=token)
+        found.extend(page)
+        token = page.token
+        if not token:
+            return found
+
+
+def _match(selector: str, known: Sequence[str]) -> str:
+    """The one known trial ID that is the selector or begins with it."""
+    if selector in known:
+        return selector
+    matches = [trial_id for trial_id in known if selector and trial_id.startswith(selector)]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        raise UserError(f"`{selector}` fits {len(matches)} trials", help=f"one of {_some(sorted(matches))}")
+    near = difflib.get_close_matches(selector, known, n=3, cutoff=0.5)
+    help_text = f"did you mean {' or '.join(near)}?" if near else f"there are {_some(sorted(known)) or 'none'}"
+    raise UserError(f"no trial `{selector}` in MLflow", help=help_text)
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(names[:MOST_NAMED]) + more
+
+
+def _best(client: Any, study: str, runs: dict[str, Any]) -> str:
+    """The ID of the study's winner; before one was named, the best of the complete trials by the objective."""
+    parents = _all_runs(client, f"tags.`{TAG_ROLE}` = 'study'")
+    named = {parent.data.tags[TAG_STUDY]: parent for parent in reversed(parents)}
+    if study not in named:
+        near = difflib.get_close_matches(study, named, n=3, cutoff=0.5)
+        help_text = f"did you mean {' or '.join(near)}?" if near else f"there are {_some(sorted(named)) or 'none'}"
+        raise UserError(f"no study `{study}` in MLflow", help=help_text)
+    parent = named[study]
+    winner = parent.data.tags.get(TAG_WINNER)
+    if winner:
+        return str(winner)
+    metric, _, mode = parent.data.tags.get(TAG_OBJECTIVE, "").rpartition(":")
+    values = {
+        trial_id: run.data.metrics[metric]
+        for trial_id, run in runs.items()
+        if run.data.tags.get(TAG_PARENT) == parent.info.run_id
+        and run.data.tags.get(TAG_STATE) == "COMPLETE"
+        and run.data.metrics.get(metric, float("nan")) == run.data.metrics.get(metric)
+    }
+    if not values:
+        raise UserError(f"the study `{study}` has no complete trial yet", help="name a trial by its ID")
+    return (max if mode == "max" else min)(values, key=values.__getitem__)
+
+
+def _read(client: Any, run: Any) -> RecordedTrial:
+    tags = dict(run.data.tags)
+    trial_id = tags[TAG_TRIAL]
+    with tempfile.TemporaryDirectory() as scratch:
+        text = _artifact(client, run.info.run_id, TRIAL_FILE, scratch)
+        if text is None:
+            raise UserError(f"`{trial_id}` has no {TRIAL_FILE} in MLflow", help="it cannot be run again without")
+        provenance = _artifact(client, run.info.run_id, PROVENANCE_FILE, scratch)
+        if provenance is None and TAG_PARENT in tags:
+            provenance = _artifact(client, tags[TAG_PARENT], PROVENANCE_FILE, scratch)
+        manifests: dict[str, dict[str, Any]] = {}
+        for folder in client.list_artifacts(run.info.run_id, CHECKPOINTS):
+            manifest = _artifact(client, run.info.run_id, f"{folder.path}/manifest.json", scratch)
+            if manifest is not None:
+                manifests[Path(folder.path).name] = json.loads(manifest)
+    record = read_trial_yaml(text)
+    return RecordedTrial(
+        study=trial_id.rpartition("-")[0],
+        trial_id=trial_id,
+        run_id=run.info.run_id,
+        config=record["config"],
+        trainer=record["trainer"],
+        metrics=_metrics(client, run),
+        provenance=json.loads(provenance) if provenance else {},
+        tags=tags,
+        manifests=manifests,
+    )
+
+
+def _artifact(client: Any, run_id: str, name: str, scratch: str) -> str | None:
+    """The text of an artifact, or None if the run has none of this name."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return Path(client.download_artifacts(run_id, name, scratch)).read_text()
+    except (MlflowException, OSError):
+        return None
+
+
+def _metrics(client: Any, run: Any) -> dict[int, dict[str, float]]:
+    steps: dict[int, dict[str, float]] = {}
+    for name in run.data.metrics:
+        for metric in client.get_metric_history(run.info.run_id, name):
+            steps.setdefault(metric.step, {})[name] = metric.value
+    return dict(sorted(steps.items()))

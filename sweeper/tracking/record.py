@@ -37,7 +37,7 @@ def metric_value(value: float) -> float:
 class _Plain(yaml.SafeDumper):
     """Writes out what occurs twice, instead of an anchor and an alias."""
 
-    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - the base class names it
+    def ignore_aliases(self, data: Any) -> bool:
         return True
 
 

@@ -89,7 +89,10 @@ class Tracker:
             self._append({"op": "report", "trial": trial_id, "step": step, "ms": timestamp_ms, "metrics": values})
 
     def checkpoint(self, trial_id: str, folder: Path, artifact_path: str) -> None:
-        """Copy a checkpoint folder into the run's artifacts as `artifact_path` (``checkpoints/epoch_003``); keep it till then."""
+        """Copy a checkpoint folder into the run's artifacts as `artifact_path`, ``checkpoints/epoch_003`` say.
+
+        The folder must stay until this is delivered. What was copied once to this path is not copied again.
+        """
         if self._first(trial_id, artifact_path):
             operation = {"op": "checkpoint", "trial": trial_id, "ms": _now_ms(), "path": artifact_path}
             self._append({**operation, "folder": str(folder.resolve())})
