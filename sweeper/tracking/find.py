@@ -88,7 +88,7 @@ def find_trial(uri: str, selector: str) -> RecordedTrial:
 def _trial_runs(client: Any) -> dict[str, Any]:
     """The newest run of every trial ID; a study run anew under the same name hides the old one."""
     runs: dict[str, Any] = {}
-    for run in _all_runs(client, f"tags.`{TAG_ROLE}` = 'trial'"):
+    for run in _all_runs(client, f"tags.`{TAG_TRIAL}` LIKE '%'"):
         runs.setdefault(run.data.tags[TAG_TRIAL], run)
     return runs
 
@@ -135,7 +135,7 @@ def _some(names: Sequence[str]) -> str:
 
 def _best(client: Any, study: str, runs: dict[str, Any]) -> str:
     """The ID of the study's winner; before one was named, the best of the complete trials by the objective."""
-    parents = _all_runs(client, f"tags.`{TAG_ROLE}` = 'study'")
+    parents = _all_runs(client, f"tags.`{TAG_STUDY}` LIKE '%'")
     named = {parent.data.tags[TAG_STUDY]: parent for parent in reversed(parents)}
     if study not in named:
         near = difflib.get_close_matches(study, named, n=3, cutoff=0.5)
@@ -151,6 +151,7 @@ def _best(client: Any, study: str, runs: dict[str, Any]) -> str:
         for trial_id, run in runs.items()
         if run.data.tags.get(TAG_PARENT) == parent.info.run_id
         and run.data.tags.get(TAG_STATE) == "COMPLETE"
+        and run.data.tags.get(TAG_ROLE) == "candidate"
         and run.data.metrics.get(metric, float("nan")) == run.data.metrics.get(metric)
     }
     if not values:

@@ -153,8 +153,7 @@ class StudyStore:
             tags = {TAG_STUDY: name, TAG_ROLE: "study", TAG_OUTBOX: self._stream}
             run_id = self._find_or_create(name, TAG_STUDY, tags, start_ms)
         else:
-            tags = {TAG_TRIAL: name, TAG_ROLE: "trial", TAG_OUTBOX: self._stream}
-            tags[TAG_PARENT] = self._run(None, start_ms)
+            tags = {TAG_TRIAL: name, TAG_OUTBOX: self._stream, TAG_PARENT: self._run(None, start_ms)}
             run_id = self._find_or_create(name, TAG_TRIAL, tags, start_ms)
             if self._on_run is not None:
                 self._on_run(name, run_id)

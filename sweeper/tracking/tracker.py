@@ -49,6 +49,7 @@ class Tracker:
         self._backlog: deque[Operation] = deque()
         self._backlog_lock = threading.Lock()
         self._seen: set[tuple[str, int | str]] = set()
+        self._settled: dict[str, Operation] = {}
         self._rejects = study_dir / "outbox.rejected.jsonl"
         known = self._recall()
         stream = known or uuid.uuid4().hex
@@ -80,6 +81,7 @@ class Tracker:
         self, trial_id: str, params: Mapping[str, Any], tags: Mapping[str, Any], artifacts: Mapping[str, str]
     ) -> None:
         """Open the trial's run (or open it again). `params` are the UI's columns; `artifacts` hold ``trial.yaml``."""
+        self._settled.pop(trial_id, None)
         self._append(_operation("start", trial_id, tags, artifacts, params))
 
     def report(self, trial_id: str, step: int, timestamp_ms: int, metrics: Mapping[str, float]) -> None:
@@ -98,8 +100,15 @@ class Tracker:
             self._append({**operation, "folder": str(folder.resolve())})
 
     def finish_trial(self, trial_id: str, mlflow_status: str, tags: Mapping[str, Any]) -> None:
-        """Settle a trial: `mlflow_status` is FINISHED, FAILED or KILLED; `tags` say state and reason."""
-        self._append({**_operation("finish", trial_id, tags, {}), "status": mlflow_status})
+        """Settle a trial: `mlflow_status` is FINISHED, FAILED or KILLED; `tags` say state and reason.
+
+        Said again of a trial that has not started again, it is ignored, so the time of its end stays.
+        """
+        operation = {**_operation("finish", trial_id, tags, {}), "status": mlflow_status}
+        before = self._settled.get(trial_id)
+        if before is None or {**operation, "ms": 0} != {**before, "ms": 0}:
+            self._settled[trial_id] = operation
+            self._append(operation)
 
     def finish_study(self, status: str, tags: Mapping[str, Any], artifacts: Mapping[str, str]) -> None:
         """Settle the parent run, and store the summary's `artifacts`."""
@@ -130,10 +139,14 @@ class Tracker:
         return self._outbox.left + len(self._backlog)
 
     def _recall(self) -> str | None:
-        """Read what earlier Trackers appended: which reports and checkpoints, and the ID of the outbox."""
+        """Read what earlier Trackers appended: reports, checkpoints, ends of trials, and the ID of the outbox."""
         stream: str | None = None
         for operation in self._outbox.operations():
             match operation["op"]:
+                case "start":
+                    self._settled.pop(operation["trial"], None)
+                case "finish":
+                    self._settled[operation["trial"]] = operation
                 case "open":
                     stream = operation["stream"]
                 case "report":

@@ -1,0 +1,111 @@
+"""A trainer that follows a script: milliseconds an epoch, no torch, every way a training can go.
+
+Named in a spec as ``trainer: scripted_trainer:train`` with this folder on PYTHONPATH.
+"""
+
+import hashlib
+import json
+import math
+import os
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+from safetensors.numpy import load_file, save
+
+from trainers.report import EpochReport
+
+
+class ScriptedConfig(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    name: str = "scripted"
+    epochs: Annotated[int, Field(ge=1)] = 4
+    curve_mm: list[float] = [20.0, 15.0, 12.0, 10.0]
+    """Error at each epoch, before `scale`; the last value repeats."""
+    scale: float = 1.0
+    """Factor on the error: the parameter to sweep."""
+    collapse_above: float = 1e9
+    """A `scale` above this predicts the mean pose: no variance, no r2."""
+    seed: int = 0
+    """Of a random walk that lives in the checkpoint, so that a wrong resume shows."""
+    threads: int = 1
+    noise: bool = False
+    """Add noise that no seed controls."""
+    noise_mm: float = 1e-6
+    sleep_s: float = 0.0
+    """Before each report."""
+    crash_at: int | None = None
+    """Raise instead of reporting this epoch."""
+    die_at: int | None = None
+    """End the process without a word instead of reporting this epoch, the first time."""
+    nan_at: int | None = None
+    """Report NaN at this epoch, then stop."""
+    data_file: str | None = None
+    """A file whose length in bytes is added to the error (mm): the data."""
+
+
+def prepare(config: ScriptedConfig) -> dict[str, str]:
+    """Fingerprints of the data."""
+    data = Path(config.data_file).read_bytes() if config.data_file else b""
+    return {"data": hashlib.sha256(data).hexdigest()}
+
+
+def train(config: ScriptedConfig, workdir: Path, resume: Path | None = None) -> Iterator[EpochReport]:
+    epoch, walk = 0, 0.0
+    if resume is not None:
+        epoch = json.loads((resume / "manifest.json").read_text())["step"]
+        walk = float(load_file(resume / "weights.safetensors")["walk"][0])
+    offset_mm = Path(config.data_file).stat().st_size if config.data_file else 0
+    while epoch < config.epochs:
+        epoch += 1
+        began = time.monotonic()
+        time.sleep(config.sleep_s)
+        if epoch == config.crash_at:
+            raise RuntimeError(f"the script says crash at epoch {epoch}")
+        if epoch == config.die_at and not (workdir / "died").exists():
+            workdir.mkdir(parents=True, exist_ok=True)
+            (workdir / "died").touch()
+            os._exit(1)
+        walk += random.Random(config.seed * 1000 + epoch).gauss(0.0, 0.01)
+        error_mm = config.curve_mm[min(epoch, len(config.curve_mm)) - 1] * config.scale + walk + offset_mm
+        if config.noise:
+            error_mm += random.SystemRandom().uniform(0.5, 1.0) * config.noise_mm
+        if epoch == config.nan_at:
+            error_mm = math.nan
+        collapsed = config.scale > config.collapse_above
+        metrics = {
+            "val/pa_mpjpe_mm": error_mm,
+            "val/theta_var_ratio": 0.001 if collapsed else 0.1 * epoch,
+            "val/theta_r2": 0.0 if collapsed else 0.05 * epoch,
+            "val/skill": 0.0 if collapsed else 0.1 * epoch,
+            "train/loss": error_mm / 10,
+            "train/seconds": time.monotonic() - began,
+        }
+        folder = _save(workdir / f"epoch_{epoch:03d}", epoch, walk, config)
+        yield EpochReport(epoch, float(epoch), metrics, folder, float(config.epochs))
+        if epoch == config.nan_at:
+            return
+
+
+def _save(folder: Path, step: int, walk: float, config: ScriptedConfig) -> Path:
+    """A checkpoint in the shared trainer's layout."""
+    scratch = folder.with_name(f".{folder.name}.partial")
+    scratch.mkdir(parents=True, exist_ok=True)
+    weights = save({"walk": np.array([walk])})
+    (scratch / "weights.safetensors").write_bytes(weights)
+    manifest = {
+        "format": 1,
+        "step": step,
+        "epoch": float(step),
+        "config": config.model_dump(),
+        "files": {"weights.safetensors": {"bytes": len(weights), "sha256": hashlib.sha256(weights).hexdigest()}},
+    }
+    (scratch / "manifest.json").write_text(json.dumps(manifest))
+    if not folder.exists():
+        scratch.rename(folder)
+    return folder
