@@ -1,0 +1,226 @@
+"""The command line: one short function a verb. Slow modules are imported inside the verb that needs them."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sweeper import __version__
+from sweeper.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, Problem, UserError
+from trainers.errors import CheckpointError, ConfigError, DataError
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the command line and return its exit code; errors of the user are printed without a traceback."""
+    try:
+        code = sweeper.main(args, prog_name="sweeper", standalone_mode=False)
+    except UserError as error:
+        click.echo(error.render(), err=True)
+    except (CheckpointError, ConfigError, DataError) as error:
+        click.echo(Problem(str(error)).render(), err=True)
+    except click.ClickException as error:
+        click.echo(_usage_problem(error).render(), err=True)
+    except (click.Abort, KeyboardInterrupt):
+        return EXIT_INTERRUPTED
+    else:
+        return code if isinstance(code, int) else EXIT_OK
+    return EXIT_BAD_INPUT
+
+
+def _usage_problem(error: click.ClickException) -> Problem:
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "sweeper"
+    message = error.format_message().rstrip(".")
+    return Problem(f"{message[:1].lower()}{message[1:]}", help=f"see `{command} --help`")
+
+
+def _home_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--home",
+        type=click.Path(path_type=Path, file_okay=False),
+        envvar="SWEEPER_HOME",
+        show_envvar=True,
+        default=Path(".sweeper"),
+        show_default=True,
+        help="Folder of all studies and their records.",
+    )(command)
+
+
+def _spec_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for decorate in (
+        click.argument("spec", type=click.Path(path_type=Path)),
+        click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key of the spec."),
+        click.option("--trials", type=click.IntRange(min=1), help="Number of trials, instead of the spec's."),
+    ):
+        command = decorate(command)
+    return command
+
+
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__)
+def sweeper() -> None:
+    """Sweep and ablate the training of hand-pose models: every trial recorded, every stop explained.
+
+    \b
+    Example:
+      sweeper run search_spaces/loss_balance.yaml
+    """
+
+
+@sweeper.command()
+@_spec_options
+@_json_option
+def check(spec: Path, overrides: tuple[str, ...], trials: int | None, as_json: bool) -> int:
+    """Say what SPEC will do, or everything that is wrong with it. Starts nothing.
+
+    \b
+    Example:
+      sweeper check search_spaces/loss_balance.yaml --set search_space.optim.lr.high=0.01
+    """
+    from sweeper.spec import load_spec
+    from sweeper.spec_text import describe
+
+    loaded = load_spec(spec, overrides, trials)
+    click.echo(json.dumps(loaded.effective, indent=2) if as_json else describe(loaded))
+    return EXIT_OK
+
+
+@sweeper.command()
+@_spec_options
+@_home_option
+@click.option("--new", is_flag=True, help="Start another study beside the one that exists, instead of continuing it.")
+def run(spec: Path, overrides: tuple[str, ...], trials: int | None, home: Path, new: bool) -> int:
+    """Run the study of SPEC, or continue it where it stopped.
+
+    Exit code: 0 done, 1 some trial failed, 2 bad input, 130 interrupted (run again to continue).
+
+    \b
+    Example:
+      sweeper run search_spaces/loss_balance.yaml --trials 4 --set base.optim.epochs=3
+    """
+    from sweeper.spec import load_spec
+
+    loaded = load_spec(spec, overrides, trials)  # before the slow imports: a misspelt key is told at once
+    from sweeper.run import run_study
+
+    return run_study(loaded, home, new=new)
+
+
+@sweeper.command("list")
+@_home_option
+@_json_option
+def list_(home: Path, as_json: bool) -> int:
+    """List the studies.
+
+    \b
+    Example:
+      sweeper list --json
+    """
+    from sweeper import views
+
+    if as_json:
+        click.echo(views.to_json(views.list_studies(home)))
+    else:
+        views.print_list(home)
+    return EXIT_OK
+
+
+@sweeper.command()
+@click.argument("study")
+@_home_option
+@_json_option
+def show(study: str, home: Path, as_json: bool) -> int:
+    """Show the trials of STUDY: parameters, result, state and the reason of every stop.
+
+    \b
+    Example:
+      sweeper show loss_balance
+    """
+    from sweeper import views
+
+    if as_json:
+        click.echo(views.to_json(views.show_study(home, study)))
+    else:
+        views.print_study(home, study)
+    return EXIT_OK
+
+
+@sweeper.command()
+@click.argument("trial")
+@_home_option
+def reproduce(trial: str, home: Path) -> int:
+    """Run TRIAL again from its record and compare every metric of every epoch.
+
+    TRIAL is an ID, the unique start of one, or STUDY:best. Exit code: 0 equal, 4 different.
+
+    \b
+    Example:
+      sweeper reproduce loss_balance:best
+    """
+    from sweeper.reproduce import reproduce as rerun
+
+    return rerun(trial, home)
+
+
+@sweeper.command()
+@_home_option
+@click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True, help="Port on this machine.")
+def ui(home: Path, port: int) -> int:
+    """Open the MLflow UI of all studies, on this machine only. Ctrl-C ends it.
+
+    \b
+    Example:
+      sweeper ui --port 5001
+    """
+    from sweeper.tracking import serve_ui
+
+    return serve_ui(home, port)
+
+
+@sweeper.group()
+def data() -> None:
+    """Make data sets.
+
+    \b
+    Example:
+      sweeper data make --out hands --count 100
+    """
+
+
+@data.command()
+@click.option("--format", "layout", type=click.Choice(["freihand"]), default="freihand", help="Layout of the files.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to make; must not exist yet.")
+@click.option("--count", type=click.IntRange(min=1), required=True, help="Hand poses; each is drawn in 4 versions.")
+@click.option("--size", type=click.IntRange(16, 1024), default=64, show_default=True, help="Side of an image, pixels.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Same seed, same bytes.")
+@click.option("--workers", type=click.IntRange(min=1), help="Processes; default: the number of cores.")
+def make(layout: str, out: Path, count: int, size: int, seed: int, workers: int | None) -> int:
+    """Render a licence-free data set of hands with labels.
+
+    \b
+    Example:
+      sweeper data make --format freihand --out hands --count 1000 --size 64 --seed 0
+    """
+    from trainers.data.make import make_freihand
+
+    with click.progressbar(
+        length=count, label="rendering hands", file=sys.stderr, hidden=not sys.stderr.isatty()
+    ) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.length = total
+            bar.update(done - bar.pos)
+
+        make_freihand(out, count, size, seed, progress, workers)
+    click.echo(out)
+    return EXIT_OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,53 @@
+"""What a spec says, in words, for `sweeper check`."""
+
+from sweeper.config_errors import show
+from sweeper.search_space import AnyDimension, CategoricalDimension, short_names
+from sweeper.spec import CollapseGuard, Guard, SchedulerConfig, SweepSpec
+
+
+def describe(spec: SweepSpec) -> str:
+    """A short summary: what runs, what is varied, how it is judged, and what stops a trial."""
+    names = short_names(spec.search_space)
+    width = max(map(len, names.values()))
+    sampler, startup = spec.sampler.name, spec.sampler.startup_trials
+    lines = [
+        f"{spec.path or spec.name}: valid",
+        f"  study       {spec.name}: {spec.trials} trials of {spec.trainer}, {spec.resources.concurrent} at once",
+        f"  objective   {'lowest' if spec.objective.mode == 'min' else 'highest'} {spec.objective.metric}",
+        f"  sampler     {sampler}{f', the first {startup} at random' if sampler == 'tpe' else ''}, seed {spec.seed}",
+        f"  scheduler   {_scheduler(spec.scheduler)}",
+        *(f"  guard       {guard.name}: {_guard(guard)}" for guard in spec.guards),
+        "  guard       none" if not spec.guards else "",
+        f"  resources   {spec.resources.cpus} CPU, {spec.resources.gpus:g} GPU a trial",
+        f"  varies      {len(names)} parameters",
+        *(f"    {names[path]:<{width}}  {_dimension(dimension)}" for path, dimension in spec.search_space.items()),
+    ]
+    return "\n".join(line for line in lines if line)
+
+
+def _scheduler(scheduler: SchedulerConfig) -> str:
+    if scheduler.name == "none":
+        return "none: every trial runs to its end"
+    return f"asha: ranks after {scheduler.grace_epochs} epochs, 1 of {scheduler.eta} goes on"
+
+
+def _guard(guard: Guard) -> str:
+    if isinstance(guard, CollapseGuard):
+        rule = f"val/theta_var_ratio < {guard.var_ratio_below:g} and val/theta_r2 < {guard.r2_below:g}"
+    else:
+        limits = [f"{guard.metric} {sign} {limit:g}" for sign, limit in _limits(guard.below, guard.above)]
+        rule = " or ".join(limits)
+    return f"{rule}, {guard.for_evaluations} times in a row from epoch {guard.after_epochs:g} on"
+
+
+def _limits(below: float | None, above: float | None) -> list[tuple[str, float]]:
+    return [(sign, limit) for sign, limit in (("<", below), (">", above)) if limit is not None]
+
+
+def _dimension(dimension: AnyDimension) -> str:
+    if isinstance(dimension, CategoricalDimension):
+        return "one of " + ", ".join(show(choice).strip("`") for choice in dimension.choices)
+    log = ", log scale" if dimension.log else ""
+    step = f", step {dimension.step:g}" if dimension.step not in (None, 1) else ""
+    kind = ", whole" if dimension.type == "int" else ""
+    return f"{dimension.low:g} to {dimension.high:g}{kind}{step}{log}"
