@@ -1,0 +1,106 @@
+"""Augmentation of a whole batch at once, on its device. What turns the pixels turns the labels.
+
+There is no flip: it would make a left hand. Shapes: B batch, S side of the square images in pixels.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from trainers.rotations import axis_angle_from_quaternion, quaternion_from_axis_angle, quaternion_multiply
+
+MAX_ANGLE = math.radians(30)
+BRIGHTNESS, CONTRAST, NOISE = 0.15, 0.25, 0.02
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What is done to each image of a batch.
+
+    Attributes:
+        angle: (B,) rad, from the image's x axis towards its y axis.
+        contrast: (B,) factor.
+        brightness: (B,) added, as a share of white.
+        noise: (B,) standard deviation, as a share of white.
+        pattern: (1, 3, S, S) standard normal noise, one for the whole batch: drawing it anew for each image would
+            cost as much as the turn.
+    """
+
+    angle: Tensor
+    contrast: Tensor
+    brightness: Tensor
+    noise: Tensor
+    pattern: Tensor
+
+
+def draw(count: int, size: int, generator: torch.Generator, device: torch.device) -> Draw:
+    """Draw the augmentation of `count` images. `generator` is one of the CPU, so all devices draw the same."""
+    uniform = torch.rand(4, count, generator=generator).mul_(2).sub_(1).to(device)
+    return Draw(
+        angle=uniform[0] * MAX_ANGLE,
+        contrast=1 + uniform[1] * CONTRAST,
+        brightness=uniform[2] * BRIGHTNESS,
+        noise=uniform[3] * NOISE,
+        pattern=torch.randn(1, 3, size, size, generator=generator).to(device),
+    )
+
+
+def normalise(images: Tensor) -> Tensor:
+    """uint8 images (B, S, S, 3) -> float32 (B, 3, S, S) in [-1, 1], channels_last."""
+    return images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.channels_last).div_(127.5).sub_(1)
+
+
+def augment(images: Tensor, drawn: Draw) -> Tensor:
+    """Turn normalised images (B, 3, S, S) about their centre, change contrast and brightness, add noise.
+
+    What comes from outside the image is grey.
+    """
+    cos, sin, zero = drawn.angle.cos(), drawn.angle.sin(), torch.zeros_like(drawn.angle)
+    # affine_grid maps output to input: the inverse turn.
+    inverse = torch.stack((cos, sin, zero, -sin, cos, zero), dim=-1).view(-1, 2, 3)
+    grid = F.affine_grid(inverse, list(images.shape), align_corners=False)
+    turned = F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    # White is 2 above black in normalised images.
+    turned.mul_(drawn.contrast.view(-1, 1, 1, 1)).add_(2 * drawn.brightness.view(-1, 1, 1, 1))
+    turned.addcmul_(drawn.pattern, drawn.noise.view(-1, 1, 1, 1), value=2)
+    return turned.clamp_(-1, 1).contiguous(memory_format=torch.channels_last)
+
+
+def turn_labels(
+    angle: Tensor, global_orient: Tensor, joints_m: Tensor, intrinsics: Tensor, size: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Labels in the camera's frame that belong to images turned about their centre; theta, in the wrist's, stays.
+
+    The turned image H x of a camera K is that of a camera K' turned by R, where K' R = H K. K' and R come from an
+    RQ decomposition of the upper left 2x2 of H K, so projecting the new joints with K' lands exactly on the turned
+    pixels, whatever the focal lengths and the principal point.
+
+    Args:
+        angle: (B,) rad, as in `Draw`.
+        global_orient: (B, 3) axis-angle, rad.
+        joints_m: (B, J, 3) metres.
+        intrinsics: (B, 3, 3) pixels, pixel centres at whole numbers.
+        size: S.
+
+    Returns:
+        global_orient, joints_m and intrinsics anew.
+    """
+    cos, sin = angle.cos(), angle.sin()
+    turn = torch.stack((cos, -sin, sin, cos), dim=-1).view(-1, 2, 2)
+    centre = (size - 1) / 2
+    focal = turn @ intrinsics[:, :2, :2]
+    lower = focal[:, 1]
+    length = lower.norm(dim=-1, keepdim=True)
+    roll_sin, roll_cos = (lower / length).unbind(-1)
+    roll = torch.stack((roll_cos, -roll_sin, roll_sin, roll_cos), dim=-1).view(-1, 2, 2)
+    turned_intrinsics = intrinsics.clone()
+    turned_intrinsics[:, :2, :2] = focal @ roll.mT
+    turned_intrinsics[:, :2, 2] = (turn @ (intrinsics[:, :2, 2] - centre).unsqueeze(-1)).squeeze(-1) + centre
+    turned_joints = torch.cat((joints_m[..., :2] @ roll.mT, joints_m[..., 2:]), dim=-1)
+    roll_angle = torch.atan2(roll_sin, roll_cos)
+    about_z = torch.stack((torch.zeros_like(roll_angle), torch.zeros_like(roll_angle), roll_angle), dim=-1)
+    orientation = quaternion_multiply(quaternion_from_axis_angle(about_z), quaternion_from_axis_angle(global_orient))
+    return axis_angle_from_quaternion(orientation), turned_joints, turned_intrinsics

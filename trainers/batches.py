@@ -1,0 +1,90 @@
+"""Which images a step shows, and what belongs to them. All order and chance derive from (seed, epoch) or (seed, step).
+
+Shapes: N poses, V image versions of a pose, B batch, S side of the images in pixels.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from trainers.data.freihand import Labels
+from trainers.hand.layer import HandLayer
+from trainers.losses import Target, wrist_joints
+
+Integers = npt.NDArray[np.int64]
+
+
+def seeded(seed: int, purpose: str, index: int) -> torch.Generator:
+    """A generator of its own for each purpose and index, so that no draw depends on what was drawn before it."""
+    digest = hashlib.sha256(f"{seed}/{purpose}/{index}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+def image_table(pose_index: Integers) -> Integers:
+    """Images (N, V) of each pose, in the order of their versions, from the pose index (N * V,) of each image."""
+    versions = np.bincount(pose_index)
+    assert (versions == versions[0]).all(), "every pose has the same number of images"
+    table: Integers = np.argsort(pose_index, kind="stable").reshape(len(versions), -1)
+    return table
+
+
+def epoch_order(
+    table: Integers, poses: Integers, versions: Literal["all", "one"], batch_size: int, generator: torch.Generator
+) -> Integers:
+    """Images (steps, B) of one epoch. Those of a step are sorted: reading a file forwards is faster.
+
+    What is left of a last batch that is not full is left out; the next epoch leaves out others. Fewer images than a
+    batch are one batch.
+
+    Args:
+        table: (N, V) from `image_table`.
+        poses: training poses.
+        versions: `one` shows each pose in one version, drawn anew; `all` in all of them.
+        batch_size: B.
+        generator: that of the epoch.
+    """
+    if versions == "one":
+        drawn = torch.randint(table.shape[1], (len(poses),), generator=generator).numpy()
+        images = table[poses, drawn]
+    else:
+        images = table[poses].reshape(-1)
+    shuffled = images[torch.randperm(len(images), generator=generator).numpy()]
+    batch_size = min(batch_size, len(images))
+    steps = len(images) // batch_size
+    order: Integers = np.sort(shuffled[: steps * batch_size].reshape(steps, batch_size), axis=1)
+    return order
+
+
+def gather(images: npt.NDArray[np.uint8], indices: Integers, device: torch.device) -> Tensor:
+    """uint8 images (B, S, S, 3) on the device, read from the memory-mapped cache (M, S, S, 3)."""
+    batch = torch.from_numpy(images[indices])
+    return batch.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else batch
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Labels of all poses on the device: theta (N, 45), betas (N, 10), joints_m (N, 21, 3) in the wrist's frame."""
+
+    theta: Tensor
+    betas: Tensor
+    joints_m: Tensor
+
+    def of(self, poses: Integers) -> Target:
+        """Those of a batch of poses (B,)."""
+        index = torch.from_numpy(poses).to(self.theta.device)
+        return Target(self.theta[index], self.betas[index], self.joints_m[index])
+
+
+def make_targets(hand: HandLayer, labels: Labels, device: torch.device) -> Targets:
+    """Labels as the losses want them, float32. The true joints come from the hand itself, once and not every step."""
+    theta = torch.from_numpy(labels.theta).to(device, torch.float32)
+    betas = torch.from_numpy(labels.betas).to(device, torch.float32)
+    with torch.no_grad():
+        pairs = zip(theta.split(1024), betas.split(1024), strict=True)
+        joints_m = torch.cat([wrist_joints(hand, *pair) for pair in pairs])
+    return Targets(theta, betas, joints_m)

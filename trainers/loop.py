@@ -1,0 +1,238 @@
+"""The training loop, from top to bottom.
+
+Every random draw derives from the seed and from where training is: weights from the seed, order and image versions
+from (seed, epoch), augmentation from (seed, step). Nothing draws from a global generator, so a checkpoint holds no
+random state, several runs in one process do not disturb each other, and a resumed run repeats the unbroken one.
+"""
+
+import math
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from trainers import checkpoint
+from trainers.augment import augment, draw, normalise
+from trainers.batches import Integers, Targets, epoch_order, gather, image_table, make_targets, seeded
+from trainers.checkpoint import Checkpoint
+from trainers.config import OptimConfig, TrainConfig
+from trainers.data.load import LoadedData, load_data
+from trainers.errors import ConfigError, DataError
+from trainers.evaluation import Reference, evaluate, make_reference
+from trainers.hand.layer import HandLayer
+from trainers.losses import PosePrior, loss_terms, loss_weights
+from trainers.metrics import Array
+from trainers.models import build_model
+from trainers.report import EpochReport
+from trainers.rotations import matrix_from_axis_angle
+
+
+def train(config: TrainConfig, workdir: Path, resume: Path | None = None) -> Iterator[EpochReport]:
+    """Train one model, reporting and writing a checkpoint after every epoch.
+
+    On one machine with one number of threads the same config gives the same bits, interrupted or not; only
+    `train/seconds` and `train/images_per_s` differ. A loss that is not finite is reported (`train/loss` is NaN, no
+    checkpoint), and then training ends.
+
+    Args:
+        config: what to train.
+        workdir: where `epoch_001/` and so on are written.
+        resume: a checkpoint folder of the same config; training continues after it.
+
+    Yields:
+        One report an epoch.
+
+    Raises:
+        DataError: the data cannot be read, or are not those the checkpoint was trained on.
+        ConfigError: no CUDA device, or the checkpoint belongs to another config.
+        CheckpointError: the checkpoint to resume from is damaged.
+    """
+    with _process_settings(config) as device:
+        data = load_data(config.data)
+        hand = HandLayer(data.hand).to(device)
+        task = _Task(config, device, data, hand, _prior(data, device), make_targets(hand, data.labels, device))
+        table = image_table(data.labels.pose_index)
+        reference = _reference(config, data)
+
+        with torch.random.fork_rng():
+            torch.manual_seed(config.seed)
+            model = build_model(config.model, config.data.image_size)
+        model = model.to(device, memory_format=torch.channels_last)
+        optimizer = torch.optim.AdamW(
+            model.parameters(), lr=config.optim.lr, weight_decay=config.optim.weight_decay, fused=True
+        )
+        epochs_done = 0 if resume is None else _restore(resume, task, model, optimizer)
+
+        for epoch in range(epochs_done + 1, config.optim.epochs + 1):
+            order = epoch_order(
+                table, data.train_poses, config.data.versions, config.optim.batch_size, seeded(config.seed, "order", epoch)
+            )
+            metrics = _train_epoch(task, model, optimizer, order, first_step=(epoch - 1) * len(order))
+            metrics |= evaluate(reference, _predict(task, model, table[data.val_poses, 0]))
+            finite = math.isfinite(metrics["train/loss"])
+            folder = workdir / f"epoch_{epoch:03d}" if finite else None
+            if folder is not None:
+                state = {"optimizer": optimizer.state_dict(), "data_fingerprint": data.fingerprint}
+                checkpoint.save(folder, Checkpoint(epoch, epoch, config.model_dump(), model.state_dict(), state))
+            yield EpochReport(step=epoch, epoch=float(epoch), metrics=metrics, checkpoint=folder)
+            if not finite:
+                return
+
+
+def learning_rate(config: OptimConfig, step: int, total_steps: int) -> float:
+    """Linear warm-up to `config.lr`, then half a cosine down to zero at the last step. A pure function of the step."""
+    if step < config.warmup_steps:
+        return config.lr * (step + 1) / (config.warmup_steps + 1)
+    progress = (step - config.warmup_steps) / max(1, total_steps - config.warmup_steps)
+    return 0.5 * config.lr * (1 + math.cos(math.pi * progress))
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What does not change during a run."""
+
+    config: TrainConfig
+    device: torch.device
+    data: LoadedData
+    hand: HandLayer
+    prior: PosePrior
+    targets: Targets
+
+
+def _train_epoch(
+    task: _Task, model: nn.Module, optimizer: torch.optim.Optimizer, order: Integers, first_step: int
+) -> dict[str, float]:
+    """One pass over `order` (steps, B); the `train/` metrics. Nothing waits for the device until the end."""
+    config, device = task.config, task.device
+    weights = loss_weights(config.loss)
+    sums = torch.zeros(1 + len(weights), device=device)
+    shares = torch.zeros(len(weights), device=device)
+    total_steps = config.optim.epochs * len(order)
+    started = time.perf_counter()
+    model.train()
+    for step, indices in enumerate(order, start=first_step):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(config.optim, step, total_steps)
+        images = normalise(gather(task.data.images, indices, device))  # (B, 3, S, S)
+        if config.augment:
+            drawn = draw(len(indices), images.shape[-1], seeded(config.seed, "augment", step), device)
+            images = augment(images, drawn)
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            theta = model(images)  # (B, 45)
+        target = task.targets.of(task.data.labels.pose_index[indices])
+        terms = loss_terms(config.loss, task.hand, task.prior, theta.float(), target)
+        loss = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
+        if step == first_step:
+            shares = _gradient_shares(model, weights, terms)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(model.parameters(), config.optim.clip_norm)
+        optimizer.step()
+        sums += torch.stack([loss, *terms.values()]).detach()
+    means = (sums / len(order)).tolist()  # waits for the device
+    seconds = time.perf_counter() - started
+    metrics = {"train/loss": means[0] if math.isfinite(means[0]) else math.nan}
+    metrics |= {f"train/loss_{name}": mean for name, mean in zip(weights, means[1:], strict=True)}
+    metrics |= {f"train/grad_share_{name}": share for name, share in zip(weights, shares.tolist(), strict=True)}
+    metrics |= {
+        "train/optimizer_steps": float(first_step + len(order)),
+        "train/images_per_s": order.size / seconds,
+        "train/seconds": seconds,
+    }
+    if device.type == "cuda":
+        metrics["gpu/peak_memory_mib"] = torch.cuda.max_memory_allocated(device) / 2**20
+    return metrics
+
+
+def _gradient_shares(model: nn.Module, weights: Mapping[str, float], terms: Mapping[str, Tensor]) -> Tensor:
+    """Each weighted term's share of the summed gradient norms at the last layer that all terms share; sums to 1."""
+    last = model.get_classifier().weight  # type: ignore[operator]
+    norms = torch.stack(
+        [torch.autograd.grad(weights[name] * term, last, retain_graph=True)[0].norm() for name, term in terms.items()]
+    )
+    return norms / norms.sum().clamp_min(torch.finfo(norms.dtype).tiny)
+
+
+def _predict(task: _Task, model: nn.Module, images: Integers) -> Array:
+    """theta (N, 45) of images by index, float64 on the CPU."""
+    model.eval()
+    size = task.config.eval.batch_size
+    with torch.inference_mode():
+        predicted = []
+        for start in range(0, len(images), size):
+            batch = normalise(gather(task.data.images, images[start : start + size], task.device))
+            with torch.autocast(task.device.type, torch.bfloat16, enabled=task.device.type == "cuda"):
+                predicted.append(model(batch).float())
+        theta: Array = torch.cat(predicted).cpu().double().numpy()
+    return theta
+
+
+def _restore(folder: Path, task: _Task, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    """Put a checkpoint's state into model and optimizer; the epochs it has done."""
+    saved = checkpoint.load(folder)
+    config = task.config.model_dump()
+    if saved.config != config:
+        different = [key for key in config if saved.config.get(key) != config[key]]
+        raise ConfigError(
+            f"trained with another config, which differs in {', '.join(different)}",
+            str(folder),
+            "resume with the config it was trained with, or train from the start",
+        )
+    if saved.state["data_fingerprint"] != task.data.fingerprint:
+        raise DataError(
+            f"trained on other data than {task.config.data.root} holds now", str(folder), "train from the start"
+        )
+    model.load_state_dict(saved.weights)
+    optimizer.load_state_dict(saved.state["optimizer"])
+    return int(saved.epoch)
+
+
+def _prior(data: LoadedData, device: torch.device) -> PosePrior:
+    values = (data.hand.hands_mean, data.hand.hands_components, data.hand.hands_std)
+    return PosePrior(*(torch.from_numpy(value).to(device, torch.float32) for value in values))
+
+
+def _reference(config: TrainConfig, data: LoadedData) -> Reference:
+    """The validation labels. Joints are the data set's own, turned back into the wrist's frame, not computed ones: a
+    hand layer that disagrees with the data then shows as an error."""
+    labels = data.labels
+    rotation = matrix_from_axis_angle(torch.from_numpy(labels.global_orient)).numpy()
+    joints_m = (labels.joints_m - labels.joints_m[:, :1]) @ rotation
+    hand = HandLayer(data.hand).double()
+    some = data.val_poses[: config.eval.mesh_images]
+    with torch.no_grad():
+        verts_m = hand.vertices(torch.from_numpy(labels.theta[some]), torch.from_numpy(labels.betas[some]), None).numpy()
+    return make_reference(
+        hand,
+        labels.theta[data.val_poses],
+        joints_m[data.val_poses],
+        verts_m,
+        labels.theta[data.train_poses],
+        joints_m[data.train_poses],
+    )
+
+
+@contextmanager
+def _process_settings(config: TrainConfig) -> Iterator[torch.device]:
+    """Set what torch keeps for the whole process, for the time of one run; the device to train on."""
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("this machine has no CUDA device", "device", "use `auto` or `cpu`")
+    cuda = config.device != "cpu" and torch.cuda.is_available()
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    warn_only, fill = torch.is_deterministic_algorithms_warn_only_enabled(), torch.utils.deterministic.fill_uninitialized_memory
+    # cuBLAS repeats its results only with a workspace of fixed size.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.set_num_threads(config.threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    try:
+        yield torch.device("cuda" if cuda else "cpu")
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+        torch.utils.deterministic.fill_uninitialized_memory = fill
