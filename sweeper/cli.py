@@ -10,7 +10,7 @@ import click
 
 from sweeper import __version__
 from sweeper.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, Problem, UserError
-from trainers.errors import CheckpointError, ConfigError, DataError
+from trainers.errors import TrainerError
 
 
 def main(args: list[str] | None = None) -> int:
@@ -19,8 +19,8 @@ def main(args: list[str] | None = None) -> int:
         code = sweeper.main(args, prog_name="sweeper", standalone_mode=False)
     except UserError as error:
         click.echo(error.render(), err=True)
-    except (CheckpointError, ConfigError, DataError) as error:
-        click.echo(Problem(str(error)).render(), err=True)
+    except TrainerError as error:
+        click.echo(Problem(error.what, error.where, error.help).render(), err=True)
     except click.ClickException as error:
         click.echo(_usage_problem(error).render(), err=True)
     except (click.Abort, KeyboardInterrupt):

@@ -7,11 +7,12 @@ from typing import Annotated, Any, Final, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from sweeper.spec_model import NAME_PATTERN, TRAINER_PATTERN
 from sweeper.yaml_strict import Finding, KeyPath
 
 _PATTERN_WORDS: Final = {
-    r"^[a-z0-9][a-z0-9_-]{0,63}$": "lower-case letters, digits, `_` and `-`, at most 64",
-    r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$": "`package.module:function`",
+    NAME_PATTERN: "lower-case letters, digits, `_` and `-`, at most 64",
+    TRAINER_PATTERN: "`package.module:function`",
 }
 _KINDS: Final = {
     "int_type": "a whole number",
@@ -134,8 +135,7 @@ def _finding(details: Any, data: object, root: KeyPath, mend: Callable[[KeyPath]
             return Finding(path, f"missing key {name}", f"add `{path[-1]}:`")
         case "union_tag_not_found":
             key = context["discriminator"].strip("'")
-            expected = context["expected_tags"].replace("'", "`")
-            return Finding((*path, key), f"missing key `{key}`", f"add `{key}:` with one of {expected}")
+            return Finding((*path, key), f"missing key `{key}`", f"add `{key}:`")
         case "union_tag_invalid":
             key = context["discriminator"].strip("'") if "'" in context["discriminator"] else "type"
             return _choice((*path, key), context["tag"], context["expected_tags"].split(", "))
@@ -152,7 +152,7 @@ def _finding(details: Any, data: object, root: KeyPath, mend: Callable[[KeyPath]
             return Finding(path, str(context["error"]))
         case kind if kind in _BOUNDS:
             sign, key = _BOUNDS[kind]
-            return Finding(path, f"expected a number {sign} {context[key]:g} but got {show(value)}")
+            return Finding(path, f"expected a number {sign} {context[key]:g} but got {value:.12g}")
         case kind if kind in _KINDS:
             return Finding(path, f"expected {_KINDS[kind]} but got {show(value)}", _kind_help(kind, value))
         case _:

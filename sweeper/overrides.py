@@ -17,7 +17,7 @@ def apply_overrides(document: Document, overrides: Sequence[str]) -> dict[KeyPat
     """
     places: dict[KeyPath, str] = {}
     for text in overrides:
-        place = f"--set '{show(text)[1:-1]}'"
+        place = override_place(text)
         key, equals, value = text.partition("=")
         if not equals or not key.strip() or not value.strip():
             what = f"expected key=value but got {show(text)}"
@@ -35,6 +35,11 @@ def apply_overrides(document: Document, overrides: Sequence[str]) -> dict[KeyPat
         places.pop(path, None)
         places[path] = place
     return places
+
+
+def override_place(text: str) -> str:
+    """How an error names the override as its place."""
+    return f"--set '{show(text)[1:-1]}'"
 
 
 def _key_path(data: dict[str, Any], key: str) -> KeyPath:

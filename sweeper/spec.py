@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from sweeper.config_errors import dotted, findings_of
 from sweeper.errors import Problem, SpecError
-from sweeper.overrides import apply_overrides
+from sweeper.overrides import apply_overrides, override_place
 from sweeper.search_space import ParamValue, extremes, set_path
 from sweeper.spec_check import check_spec
 from sweeper.spec_model import (
@@ -94,7 +94,7 @@ def parse_spec(text: str, path: Path, overrides: Sequence[str] = ()) -> SweepSpe
     """As `load_spec`, for a text that was read before (a study keeps the text of its spec); `path` is for errors."""
     document = parse_yaml(text)
     if any(finding.path == () for finding in document.findings):
-        raise SpecError(_problems(document, {}, document.findings, path))  # the text could not be read to its end
+        raise SpecError(_problems(document, {}, path, ()))  # the text could not be read to its end
     refused = [finding.path for finding in document.findings]
     places = apply_overrides(document, overrides) if isinstance(document.data, dict) else {}
     spec, findings = check_spec(document.data)
@@ -102,18 +102,19 @@ def parse_spec(text: str, path: Path, overrides: Sequence[str] = ()) -> SweepSpe
         finding for finding in findings if not any(finding.path[: len(known)] == known for known in refused)
     ]
     if spec is None or document.findings:
-        raise SpecError(_problems(document, places, document.findings, path))
+        raise SpecError(_problems(document, places, path, overrides))
     return SweepSpec(**dict(spec), text=text, path=path, overrides=tuple(overrides))
 
 
-def _problems(document: Document, places: dict[KeyPath, str], found: list[Finding], path: Path) -> list[Problem]:
+def _problems(document: Document, places: dict[KeyPath, str], path: Path, overrides: Sequence[str]) -> list[Problem]:
     """The findings with the place of each, in the order of the file; those of the command line last."""
+    order = list(dict.fromkeys(override_place(text) for text in overrides))
     located: list[tuple[Place, Problem]] = []
-    for finding in found:
+    for finding in document.findings:
         place = finding.place or _override_of(finding.path, places) or _place_of(finding, document)
         key = dotted(finding.path)
         if isinstance(place, str):
-            located.append((Place(sys.maxsize, 0), Problem(finding.what, place, finding.help)))
+            located.append((Place(sys.maxsize, order.index(place)), Problem(finding.what, place, finding.help)))
         else:
             where = f"{path}:{place.line}:{place.col} {key}".rstrip()
             located.append((place, Problem(finding.what, where, finding.help)))
@@ -134,7 +135,7 @@ def _place_of(finding: Finding, document: Document) -> Place:
     path = finding.path
     if path in document.values and not finding.at_key:
         return document.values[path]
-    while path and path not in document.keys:
+    while path and path not in document.values:
         path = path[:-1]
     return document.keys.get(path) or document.values.get(path) or Place(1, 1)
 

@@ -1,5 +1,6 @@
 """Everything that is wrong with the data of a spec: its own keys, and whether the trainer's config takes them."""
 
+import re
 from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any, Final
@@ -17,7 +18,7 @@ from sweeper.search_space import (
     extremes,
     set_path,
 )
-from sweeper.spec_model import CollapseGuard, SpecFile, ThresholdGuard
+from sweeper.spec_model import TRAINER_PATTERN, CollapseGuard, SpecFile, ThresholdGuard
 from sweeper.trainer_ref import DEFAULT_TRAINER, config_class
 from sweeper.yaml_strict import Finding, KeyPath
 
@@ -43,24 +44,30 @@ def check_spec(data: object) -> tuple[SpecFile | None, list[Finding]]:
         spec = SpecFile.model_validate(data)
     except ValidationError as error:
         findings += findings_of(error, data, (), _mend_spec_key)
-    return spec, list({finding.path: finding for finding in reversed(findings)}.values())
+    first: dict[KeyPath, Finding] = {}
+    for finding in findings:
+        first.setdefault(finding.path, finding)
+    return spec, list(first.values())
 
 
 def _mend_spec_key(loc: KeyPath) -> str | None:
     """Help for an unknown key of the spec: the keys that may stand beside it."""
-    model: type[BaseModel] | None = SpecFile
+    model: type[BaseModel] = SpecFile
     for part in loc[:-1]:
         if part in _BRANCHES:
             model = _BRANCHES[str(part)]
-        elif model is not None and part in model.model_fields:
+        elif part in model.model_fields:
             model = sub_model(model.model_fields[str(part)].annotation) or model
-    return did_you_mean(str(loc[-1]), list(model.model_fields) if model else [])
+    known = [*model.model_fields]
+    if model is FloatDimension:
+        known.append("choices")  # without it the dimension is taken for a float
+    return did_you_mean(str(loc[-1]), known)
 
 
 def _check_config(data: Mapping[str, Any]) -> list[Finding]:
     """What the trainer's config says to `base` and `search_space`."""
     trainer, base, space = data.get("trainer", DEFAULT_TRAINER), data.get("base", {}), data.get("search_space")
-    if not isinstance(trainer, str) or trainer.count(":") != 1:
+    if not isinstance(trainer, str) or not re.fullmatch(TRAINER_PATTERN, trainer):
         return []  # the spec's own model says what is wrong
     try:
         model = config_class(trainer)

@@ -1,26 +1,29 @@
 """The models of a sweep file: every key it may hold, with its default and its meaning."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
 from sweeper.search_space import Dimension, Strict
 from sweeper.trainer_ref import DEFAULT_TRAINER
 
+NAME_PATTERN: Final = r"^[a-z0-9][a-z0-9_-]{0,63}$"
+TRAINER_PATTERN: Final = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"
+
+
+def _require_validation(metric: str) -> str:
+    if metric.startswith("train/"):
+        raise ValueError(f"the objective must be a validation metric, but got {metric}")
+    return metric
+
 
 class Objective(Strict):
     """What a trial is judged by."""
 
-    metric: Annotated[str, Field(min_length=1)]
+    metric: Annotated[str, Field(min_length=1), AfterValidator(_require_validation)]
     """Name of a reported validation metric. Not a weighted loss: its weights differ between trials."""
     mode: Literal["min", "max"]
     """Whether small or large values are good."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.metric.startswith("train/"):
-            raise ValueError(f"the objective must be a validation metric, but got {self.metric}")
-        return self
 
 
 class SamplerConfig(Strict):
@@ -110,9 +113,9 @@ class Resources(Strict):
 class SpecFile(Strict):
     """A sweep, as its YAML file says it."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+    name: Annotated[str, Field(pattern=NAME_PATTERN)]
     """Name of the study: its folder, its MLflow experiment, the first part of its trials' IDs."""
-    trainer: Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$")] = DEFAULT_TRAINER
+    trainer: Annotated[str, Field(pattern=TRAINER_PATTERN)] = DEFAULT_TRAINER
     """The training function, `package.module:function`."""
     base: dict[str, Any] = Field(default_factory=dict)
     """What all trials share: fields of the trainer's config that differ from its defaults."""
