@@ -22,6 +22,7 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
 os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
 os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"
+os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # stdout is ours
 
 import ray
 from ray import tune
@@ -42,6 +43,9 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]
         super().__init__()
         self.study = study
         self.numbers: dict[str, int] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Ray pickles its searcher into files that nobody reads: the ledger is the state
 
     def suggest(self, trial_id: str) -> dict[str, str] | str | None:
         if self.study.running >= self.study.spec.resources.concurrent:
@@ -79,6 +83,9 @@ class LedgerScheduler(FIFOScheduler):  # type: ignore[misc]
         self.study = study
         self.searcher = searcher
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         number = self.searcher.numbers[trial.trial_id]
         message = json.loads(result["message"])
@@ -93,19 +100,21 @@ class LedgerScheduler(FIFOScheduler):  # type: ignore[misc]
         return str(TrialScheduler.STOP)
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        self.study.on_error(self.searcher.numbers[trial.trial_id], "the worker process was lost")
+        number = self.searcher.numbers[trial.trial_id]
+        if not self.study.ledger.trial(number).state.is_finished:
+            self.study.on_error(number, "the worker process was lost")
 
 
 def execute(study: Study, trainer_cache: Path) -> None:
     """Run the study's trials until none is left, or it is interrupted (`study.interrupted`).
 
-    The first Ctrl-C lets each running trial reach its next evaluation and checkpoint; the second raises
+    The first Ctrl-C (or SIGTERM) lets each running trial reach its next evaluation and checkpoint; the second raises
     KeyboardInterrupt at once. Either way everything reported is in the ledger.
     """
     resources = study.spec.resources
     scratch = Path(tempfile.mkdtemp(prefix="sweeper-ray-"))
     try:
-        with _local_ray(study.spec, trainer_cache), _graceful_interrupt(study):
+        with _graceful_interrupt(study), _local_ray(study.spec, trainer_cache):
             searcher = LedgerSearcher(study)
             tune.Tuner(
                 tune.with_resources(TrialWorker, {"cpu": resources.cpus, "gpu": resources.gpus}),
@@ -116,7 +125,12 @@ def execute(study: Study, trainer_cache: Path) -> None:
                     reuse_actors=True,
                     trial_dirname_creator=lambda trial: str(trial.trial_id),
                 ),
-                run_config=tune.RunConfig(name="tune", storage_path=str(scratch), verbose=0),
+                run_config=tune.RunConfig(
+                    name="tune",
+                    storage_path=str(scratch),
+                    verbose=0,
+                    checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # the trainer writes its own
+                ),
             ).fit()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -155,6 +169,7 @@ def finish_prepare(process: "subprocess.Popen[str]") -> dict[str, str]:
 def _local_ray(spec: SweepSpec, trainer_cache: Path) -> Iterator[None]:
     resources = spec.resources
     previous_umask = os.umask(0o077)  # Ray writes its token file with the default mode
+    os.environ["TRAINERS_CACHE_DIR"] = str(trainer_cache)  # workers inherit it; a runtime_env costs seconds
     try:
         ray.init(
             address="local",
@@ -164,7 +179,6 @@ def _local_ray(spec: SweepSpec, trainer_cache: Path) -> Iterator[None]:
             log_to_driver=False,
             logging_level=logging.ERROR,
             object_store_memory=100 * 2**20,
-            runtime_env={"env_vars": {"TRAINERS_CACHE_DIR": str(trainer_cache)}},
         )
         yield
     finally:
@@ -174,17 +188,18 @@ def _local_ray(spec: SweepSpec, trainer_cache: Path) -> Iterator[None]:
 
 @contextmanager
 def _graceful_interrupt(study: Study) -> Iterator[None]:
-    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+    def interrupt(number: int, _frame: FrameType | None) -> None:
         if study.interrupted:
             raise KeyboardInterrupt
-        study.interrupted = True
+        study.interrupted = number
         print("stopping: running trials go on to their next checkpoint; Ctrl-C again stops now", file=sys.stderr)
 
-    previous = signal.signal(signal.SIGINT, interrupt)
+    previous = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _child_environment(trainer_cache: Path) -> dict[str, str]:

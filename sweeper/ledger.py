@@ -107,9 +107,11 @@ class Ledger:
         self.study = study
         storage = JournalStorage(JournalFileBackend(str(path), lock_obj=_FlockLock(study_dir / "ledger.lock")))
         if create:
-            direction = "minimize" if mode == "min" else "maximize"
             self._optuna = optuna.create_study(
-                study_name=study, storage=storage, direction=direction, load_if_exists=True
+                study_name=study,
+                storage=storage,
+                direction="minimize" if mode == "min" else "maximize",
+                load_if_exists=True,
             )
         else:
             try:
@@ -146,11 +148,18 @@ class Ledger:
         resumed study proposes what the unbroken one would have."""
         number = len(self._records)
         self._optuna.sampler = make_sampler(spec.sampler, spec.seed, number)
-        handle = self._optuna.ask({path: _distribution(dimension) for path, dimension in spec.search_space.items()})
+        handle = self._optuna.ask()
         assert handle.number == number, "a second writer is in this ledger"
-        self._handles[number] = handle
-        self._records[number] = TrialRecord(id=f"{self.study}-{number:04d}", number=number, params=dict(handle.params))
-        return self._records[number]
+        return self._propose(handle, spec)
+
+    def unfinished(self, spec: SweepSpec) -> list[TrialRecord]:
+        """Trials a driver left running, to be handed out again. One that was cut off while it was being sampled is
+        sampled to the end first: same seed and history, so the same values."""
+        for record in self.trials():
+            if not record.state.is_finished and set(record.params) != set(spec.search_space):
+                self._optuna.sampler = make_sampler(spec.sampler, spec.seed, record.number)
+                self._propose(self._handle(record.number), spec)
+        return [record for record in self.trials() if not record.state.is_finished]
 
     def report(self, number: int, report: Report, objective: float | None) -> bool:
         """Store one evaluation; False when this step was stored before (redone after a restart)."""
@@ -303,7 +312,9 @@ def _suggest(handle: optuna.trial.Trial, path: str, dimension: Dimension) -> Par
         case IntDimension():
             return handle.suggest_int(path, dimension.low, dimension.high, log=dimension.log, step=dimension.step)
         case CategoricalDimension():
-            return handle.suggest_categorical(path, dimension.choices)
+            chosen = handle.suggest_categorical(path, dimension.choices)
+            assert chosen is not None  # a Choice is never null
+            return chosen
 
 
 def _encode_report(report: Report) -> dict[str, Any]:

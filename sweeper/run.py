@@ -1,6 +1,7 @@
 """`sweeper run`: open or continue a study, prepare its data, execute it, say how it ended."""
 
 import hashlib
+import json
 import sys
 import threading
 from collections.abc import Mapping
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeper import provenance
-from sweeper.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_TRIAL_FAILED, UserError
+from sweeper.errors import EXIT_OK, EXIT_SIGNAL, EXIT_TRIAL_FAILED, UserError
 from sweeper.ledger import Ledger, TrialRecord, TrialState, study_lock
 from sweeper.progress import Progress
 from sweeper.spec import SweepSpec, spec_differences
@@ -36,7 +37,7 @@ def run_study(spec: SweepSpec, home: Path, *, new: bool = False) -> int:
         new: if the study exists, start another one beside it (`name-2`).
 
     Returns:
-        The exit code: 0 done, 1 some trial failed, 130 interrupted.
+        The exit code: 0 done, 1 some trial failed, 130 interrupted, 143 terminated.
 
     Raises:
         UserError: another driver runs it, the spec has changed since, or the data cannot be prepared.
@@ -51,17 +52,18 @@ def run_study(spec: SweepSpec, home: Path, *, new: bool = False) -> int:
         candidates = ledger.trials()
         if len(candidates) >= spec.trials and all(trial.state.is_finished for trial in candidates):
             print(f"the study `{study}` is complete; --new starts another one beside it", file=sys.stderr)
+            interrupted = 0
         else:
-            _execute(spec, home, ledger, stack)
+            interrupted = _execute(spec, home, ledger, stack)
         print_study(home, study)
         trials = ledger.trials()
-    if any(not trial.state.is_finished for trial in trials) or len(trials) < spec.trials:
+    if interrupted:
         print(f"interrupted: `sweeper run {spec.path}` continues it", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        return EXIT_SIGNAL + interrupted
     return EXIT_TRIAL_FAILED if any(trial.state is TrialState.FAILED for trial in trials) else EXIT_OK
 
 
-def _execute(spec: SweepSpec, home: Path, ledger: Ledger, stack: ExitStack) -> None:
+def _execute(spec: SweepSpec, home: Path, ledger: Ledger, stack: ExitStack) -> int:
     from sweeper import driver  # imports ray: late, so that every refusal above is quick
 
     cache = home / "data"
@@ -89,6 +91,7 @@ def _execute(spec: SweepSpec, home: Path, ledger: Ledger, stack: ExitStack) -> N
         for trial in ledger.trials():
             if trial.id in numbers:
                 ledger.set_mlflow_run_id(trial.number, numbers[trial.id])
+    return study.interrupted
 
 
 class MlflowWatcher(Watcher):
@@ -98,7 +101,7 @@ class MlflowWatcher(Watcher):
         self._tracker = tracker
         self._spec = spec
         self._study_dir = study_dir
-        self._provenance = provenance.to_json(record)
+        self._provenance = json.dumps(record, indent=2)
 
     def trial_started(self, record: TrialRecord, config: Mapping[str, Any], resumed_from: int) -> None:
         self._tracker.start_trial(
@@ -128,7 +131,7 @@ def _start_tracking(tracker: Tracker, spec: SweepSpec, ledger: Ledger, record: M
     objective = f"{spec.objective.metric}:{spec.objective.mode}"
     tracker.start_study(
         {"sweeper.objective": objective, "sweeper.spec_sha256": hashlib.sha256(spec.text.encode()).hexdigest()},
-        {"spec.yaml": spec.text, "provenance.json": provenance.to_json(record)},
+        {"spec.yaml": spec.text, "provenance.json": json.dumps(record, indent=2)},
     )
     # What a killed driver may not have handed over; what MLflow has already is not sent twice.
     for trial in ledger.trials():

@@ -39,7 +39,7 @@ class Study:
         self.spec = spec
         self.ledger = ledger
         self.watchers = watchers
-        self.interrupted = False
+        self.interrupted = 0  # the number of the signal that asked for the end
         self._handed_out: set[int] = set()
         self._left_over = ledger.unfinished(spec)
         self._total_epochs: dict[int, float | None] = {}

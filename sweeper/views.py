@@ -11,7 +11,8 @@ from rich.table import Table
 from sweeper.errors import UserError
 from sweeper.ledger import Ledger, TrialRecord, TrialState
 from sweeper.search_space import ParamValue, short_names
-from sweeper.spec import Objective, SpecFile, SweepSpec
+from sweeper.spec import Objective, SweepSpec
+from sweeper.spec_model import SpecFile
 from sweeper.study import winner_of
 
 VARIANCE = "val/theta_var_ratio"

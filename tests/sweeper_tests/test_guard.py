@@ -1,0 +1,68 @@
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sweeper.guard import Evaluation, check_guards
+from sweeper.spec_model import CollapseGuard, ThresholdGuard
+
+GUARD = CollapseGuard(after_epochs=2.0, for_evaluations=2, var_ratio_below=0.02, r2_below=0.02)
+
+
+def curve(*points: tuple[float, float]) -> list[Evaluation]:
+    """(theta_var_ratio, theta_r2) at epochs 1, 2, ..."""
+    return [
+        Evaluation(epoch, {"val/theta_var_ratio": ratio, "val/theta_r2": r2})
+        for epoch, (ratio, r2) in enumerate(points, start=1)
+    ]
+
+
+def test_collapse_stops_after_enough_evaluations_past_the_warm_up() -> None:
+    flat = [(0.001, -0.01)] * 3
+    assert check_guards([GUARD], curve(*flat[:2])) is None
+    tripped = check_guards([GUARD], curve(*flat))
+    assert tripped is not None
+    assert tripped.reason == (
+        "collapse: theta_var_ratio 0.0010 < 0.02 and theta_r2 -0.010 < 0.02 at epochs 2, 3, not rising"
+    )
+    assert tripped.evidence["val/theta_var_ratio"] == [0.001, 0.001]
+
+
+def test_a_dip_that_rises_again_is_left_alone() -> None:
+    assert check_guards([GUARD], curve((0.2, 0.1), (0.002, 0.0), (0.004, 0.0))) is None
+
+
+def test_low_variance_with_skill_is_left_alone() -> None:
+    assert check_guards([GUARD], curve((0.01, 0.1), (0.01, 0.1), (0.01, 0.1))) is None
+
+
+def test_one_healthy_evaluation_in_the_window_saves_the_trial() -> None:
+    assert check_guards([GUARD], curve((0.001, 0.0), (0.1, 0.2), (0.001, 0.0))) is None
+
+
+def test_a_trainer_without_these_metrics_never_trips_it() -> None:
+    assert check_guards([GUARD], [Evaluation(epoch, {"val/loss": 1.0}) for epoch in (1, 2, 3, 4)]) is None
+
+
+def test_a_loss_that_is_not_a_number_trips_whatever_the_spec_says() -> None:
+    tripped = check_guards([], [Evaluation(1, {"train/loss": math.nan})])
+    assert tripped is not None
+    assert tripped.reason == "train/loss is nan at epoch 1"
+
+
+def test_threshold_guard_names_metric_limit_and_epochs() -> None:
+    guard = ThresholdGuard(name="no skill", kind="threshold", metric="val/skill", below=0.0, after_epochs=2)
+    points = [Evaluation(1, {"val/skill": -0.5}), Evaluation(2, {"val/skill": -0.25})]
+    assert check_guards([guard], points[:1]) is None
+    tripped = check_guards([guard], points)
+    assert tripped is not None
+    assert tripped.reason == "no skill: val/skill -0.25 < 0 at epoch 2"
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(-1, 1)), min_size=1, max_size=8))
+def test_the_guard_trips_only_on_what_it_says(points: list[tuple[float, float]]) -> None:
+    tripped = check_guards([GUARD], curve(*points))
+    window = points[1:][-2:]
+    low = len(window) == 2 and all(ratio < 0.02 and r2 < 0.02 for ratio, r2 in window)
+    rising = len(window) == 2 and window[1][0] > 1.5 * window[0][0]
+    assert (tripped is not None) == (low and not rising)

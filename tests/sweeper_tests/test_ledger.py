@@ -1,0 +1,147 @@
+import math
+import multiprocessing
+from pathlib import Path
+
+import optuna
+import pytest
+
+from sweeper.errors import UserError
+from sweeper.ledger import Ledger, Report, TrialState, study_lock
+from sweeper.spec import SweepSpec
+
+SPEC = SweepSpec.model_validate(
+    {
+        "name": "toy",
+        "trainer": "scripted_trainer:train",
+        "search_space": {
+            "scale": {"low": 0.1, "high": 10.0, "log": True},
+            "epochs": {"type": "int", "low": 2, "high": 8},
+            "name": {"choices": ["a", "b"]},
+        },
+        "objective": {"metric": "val/pa_mpjpe_mm", "mode": "min"},
+        "trials": 20,
+        "sampler": {"name": "tpe", "startup_trials": 3},
+    }
+)
+
+
+def open_ledger(folder: Path, *, create: bool = True) -> Ledger:
+    folder.mkdir(exist_ok=True)
+    return Ledger(folder, "toy", create=create)
+
+
+def report(step: int, value: float) -> Report:
+    return Report(step, float(step), {"val/pa_mpjpe_mm": value}, f"trials/x/{step}", 1000 + step)
+
+
+def run_one(ledger: Ledger, value: float, state: TrialState = TrialState.COMPLETE) -> dict[str, object]:
+    record = ledger.ask(SPEC)
+    ledger.report(record.number, report(1, value), value)
+    ledger.finish(record.number, state, "because", {"rung": 1}, value)
+    return dict(record.params)
+
+
+def test_everything_written_is_there_after_reopening(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    record = ledger.ask(SPEC)
+    ledger.report(record.number, report(1, math.nan), math.nan)
+    ledger.report(record.number, report(2, 3.5), 3.5)
+    ledger.finish(record.number, TrialState.PRUNED, "rank 3 of 4", {"cutoff": 2.0}, 3.5)
+    ledger.set_mlflow_run_id(record.number, "run1")
+    running = ledger.ask(SPEC)
+
+    first, second = open_ledger(tmp_path, create=False).trials()
+    assert first.id == "toy-0000"
+    assert first.params == record.params
+    assert math.isnan(first.reports[0].metrics["val/pa_mpjpe_mm"])
+    assert first.reports[1] == report(2, 3.5)
+    assert (first.state, first.reason, first.evidence) == (TrialState.PRUNED, "rank 3 of 4", {"cutoff": 2.0})
+    assert first.mlflow_run_id == "run1"
+    assert (second.id, second.params, second.state) == (running.id, running.params, TrialState.RUNNING)
+
+
+def test_a_step_is_stored_once(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    number = ledger.ask(SPEC).number
+    assert ledger.report(number, report(1, 5.0), 5.0)
+    assert not ledger.report(number, report(1, 4.0), 4.0)
+    assert [r.metrics["val/pa_mpjpe_mm"] for r in ledger.trial(number).reports] == [5.0]
+
+
+def test_a_resumed_study_proposes_what_the_unbroken_one_would(tmp_path: Path) -> None:
+    values = [5.0, 3.0, 8.0, 2.0, 6.0, 1.0]
+    unbroken = open_ledger(tmp_path / "a")
+    whole = [run_one(unbroken, value) for value in values]
+    pieces = [run_one(open_ledger(tmp_path / "b"), value) for value in values]
+    assert whole == pieces
+
+
+def test_a_proposal_cut_off_in_the_middle_is_completed_with_the_same_values(tmp_path: Path) -> None:
+    for folder in ("whole", "cut"):
+        for value in (5.0, 3.0, 8.0, 2.0):
+            run_one(open_ledger(tmp_path / folder), value)
+    expected = open_ledger(tmp_path / "whole").ask(SPEC)
+    open_ledger(tmp_path / "cut").ask(SPEC)
+    journal = tmp_path / "cut" / "ledger.journal"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join(lines[:-1]) + lines[-1][:10])  # the last parameter is half written
+
+    resumed = open_ledger(tmp_path / "cut")
+    [left_over] = resumed.unfinished(SPEC)
+    assert left_over.params == expected.params
+    assert set(left_over.params) == set(SPEC.search_space)
+
+
+def test_states_are_told_to_optuna_truthfully(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    for state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.COLLAPSED, TrialState.FAILED, TrialState.STOPPED):
+        run_one(ledger, 4.0, state)
+    storage = optuna.storages.JournalStorage(
+        optuna.storages.journal.JournalFileBackend(str(tmp_path / "ledger.journal"))
+    )
+    trials = optuna.load_study(study_name="toy", storage=storage).trials
+    told = optuna.trial.TrialState
+    assert [trial.state for trial in trials] == [told.COMPLETE, told.PRUNED, told.PRUNED, told.FAIL, told.FAIL]
+    assert [bool(trial.constraints) for trial in trials] == [False, False, True, False, False]
+    assert trials[0].value == 4.0
+    assert trials[2].constraints["collapsed"] > 0
+
+
+def test_a_kill_between_the_two_writes_of_an_end_is_settled(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    run_one(ledger, 4.0)
+    journal = tmp_path / "ledger.journal"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join(lines[:-1]))  # the ending is written, Optuna was not told
+    reopened = open_ledger(tmp_path)
+    assert reopened.trials()[0].state is TrialState.COMPLETE
+    assert optuna.load_study(study_name="toy", storage=reopened._optuna._storage).trials[0].value == 4.0
+
+
+def test_a_trial_ends_once(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    run_one(ledger, 4.0)
+    with pytest.raises(AssertionError, match="COMPLETE already"):
+        ledger.finish(0, TrialState.FAILED, "again", {}, None)
+
+
+def _hold(folder: str, ready: object, leave: object) -> None:
+    with study_lock(Path(folder)):
+        ready.set()  # type: ignore[attr-defined]
+        leave.wait()  # type: ignore[attr-defined]
+
+
+def test_a_second_driver_is_refused_with_the_holders_pid(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    ready, leave = context.Event(), context.Event()
+    holder = context.Process(target=_hold, args=(str(tmp_path / "toy"), ready, leave))
+    holder.start()
+    try:
+        assert ready.wait(60)
+        with pytest.raises(UserError, match=rf"another driver \(pid {holder.pid} on "), study_lock(tmp_path / "toy"):
+            pass
+    finally:
+        holder.kill()
+        holder.join()
+    with study_lock(tmp_path / "toy"):
+        pass  # the lock died with its process

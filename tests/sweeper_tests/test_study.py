@@ -1,0 +1,165 @@
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sweeper.ledger import Ledger, TrialRecord, TrialState
+from sweeper.spec import SweepSpec
+from sweeper.study import Study, winner_of
+
+OBJECTIVE = "val/pa_mpjpe_mm"
+
+
+def make_spec(**changes: Any) -> SweepSpec:
+    return SweepSpec.model_validate(
+        {
+            "name": "toy",
+            "trainer": "scripted_trainer:train",
+            "base": {"epochs": 8},
+            "search_space": {"scale": {"low": 0.1, "high": 10.0, "log": True}},
+            "objective": {"metric": OBJECTIVE, "mode": "min"},
+            "trials": 4,
+        }
+        | changes
+    )
+
+
+class Log:
+    """A watcher that remembers."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, str]] = []
+
+    def trial_started(self, record: TrialRecord, config: Mapping[str, Any], resumed_from: int) -> None:
+        self.events.append(("started", f"{record.id} from {resumed_from}"))
+
+    def trial_reported(self, record: TrialRecord) -> None:
+        self.events.append(("reported", record.id))
+
+    def trial_finished(self, record: TrialRecord) -> None:
+        self.events.append(("finished", f"{record.id} {record.state}"))
+
+
+@pytest.fixture(autouse=True)
+def _trainer_on_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+
+
+def make_study(folder: Path, log: Log | None = None, **changes: Any) -> Study:
+    return Study(make_spec(**changes), Ledger(folder, "toy", create=True), [log or Log()])
+
+
+def message(epoch: int, value: float, ratio: float = 0.5, checkpoint: Path | None = None) -> dict[str, Any]:
+    return {
+        "step": epoch,
+        "epoch": float(epoch),
+        "total_epochs": 8.0,
+        "metrics": {OBJECTIVE: value, "val/theta_var_ratio": ratio, "val/theta_r2": ratio},
+        "checkpoint": str(checkpoint) if checkpoint else None,
+    }
+
+
+def start(study: Study) -> int:
+    upcoming = study.next_trial()
+    assert upcoming is not None
+    return upcoming.record.number
+
+
+def test_a_trial_that_runs_out_is_complete_and_wins(tmp_path: Path) -> None:
+    log = Log()
+    study = make_study(tmp_path, log)
+    number = start(study)
+    assert all(study.on_report(number, message(epoch, 20.0 - epoch)) for epoch in range(1, 9))
+    study.on_end(number)
+    record = study.ledger.trial(number)
+    assert (record.state, record.reason) == (TrialState.COMPLETE, "ran all 8 epochs")
+    assert winner_of(study.ledger.trials(), study.spec.objective) == record
+    assert log.events[0] == ("started", "toy-0000 from 0")
+    assert log.events[-1] == ("finished", "toy-0000 COMPLETE")
+
+
+def test_the_worse_of_two_is_pruned_at_the_first_rung_with_its_rank(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    good, bad = start(study), start(study)
+    assert study.on_report(good, message(1, 30.0))
+    assert study.on_report(good, message(2, 10.0))
+    assert study.on_report(bad, message(1, 20.0))
+    assert not study.on_report(bad, message(2, 20.0))
+    record = study.ledger.trial(bad)
+    assert (record.state, record.reason) == (
+        TrialState.PRUNED,
+        "rank 2 of 2 at epoch 2: 20 is worse than the cutoff 10",
+    )
+    assert record.evidence["cutoff"] == 10.0
+
+
+def test_a_collapsed_trial_holds_no_place_in_a_rung(tmp_path: Path) -> None:
+    study = make_study(tmp_path, guards=[{"kind": "collapse", "after_epochs": 1.0, "for_evaluations": 2}])
+    collapsed, healthy = start(study), start(study)
+    assert study.on_report(collapsed, message(1, 5.0, ratio=0.001))
+    assert not study.on_report(collapsed, message(2, 5.0, ratio=0.001))
+    assert study.ledger.trial(collapsed).state is TrialState.COLLAPSED
+    assert study.on_report(healthy, message(1, 20.0))
+    assert study.on_report(healthy, message(2, 20.0)), "its rival at the rung had collapsed"
+
+
+def test_a_trial_is_not_ranked_at_its_last_epoch(tmp_path: Path) -> None:
+    study = make_study(tmp_path, scheduler={"name": "asha", "grace_epochs": 4, "eta": 2})
+    good, bad = start(study), start(study)
+    for epoch in range(1, 9):
+        study.on_report(good, message(epoch, 10.0))
+    for epoch in range(1, 8):
+        assert study.on_report(bad, message(epoch, 9.0))
+    assert study.on_report(bad, message(8, 99.0))
+
+
+def test_an_exception_of_the_trainer_fails_the_trial_and_keeps_the_traceback(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    number = start(study)
+    study.on_error(number, "ValueError: boom", "Traceback ...\nValueError: boom")
+    record = study.ledger.trial(number)
+    assert (record.state, record.reason) == (TrialState.FAILED, "ValueError: boom")
+    assert "Traceback" in (tmp_path / record.evidence["traceback"]).read_text()
+    assert winner_of(study.ledger.trials(), study.spec.objective) is None
+
+
+def test_a_trainer_that_reports_nothing_has_failed(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    number = start(study)
+    study.on_end(number)
+    assert study.ledger.trial(number).reason == "the trainer ended without a report"
+
+
+def test_an_interrupted_trial_goes_on_from_its_last_checkpoint(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    number = start(study)
+    checkpoint = tmp_path / "trials" / "0000" / "epoch_001"
+    checkpoint.mkdir(parents=True)
+    study.interrupted = 2
+    assert not study.on_report(number, message(1, 20.0, checkpoint=checkpoint))
+    assert study.running == 0
+    assert study.next_trial() is None
+
+    again = make_study(tmp_path)
+    upcoming = again.next_trial()
+    assert upcoming is not None
+    assert upcoming.record.number == number
+    assert upcoming.resume == checkpoint
+    assert again.on_report(number, message(1, 99.0)), "a redone evaluation is not stored again"
+    assert [r.metrics[OBJECTIVE] for r in again.ledger.trial(number).reports] == [20.0]
+
+
+def test_no_more_trials_than_the_spec_says(tmp_path: Path) -> None:
+    study = make_study(tmp_path, trials=2)
+    for _ in range(2):
+        study.on_error(start(study), "x")
+    assert study.next_trial() is None
+
+
+def test_per_trial_seeds_differ_and_are_in_the_config(tmp_path: Path) -> None:
+    study = make_study(tmp_path, replicate_seed="per_trial", base={"seed": 5})
+    first, second = study.next_trial(), study.next_trial()
+    assert first is not None
+    assert second is not None
+    assert (first.config["seed"], second.config["seed"]) == (5, 6)
