@@ -1,0 +1,358 @@
+"""The exact error page of bad sweep files and bad overrides."""
+
+from pathlib import Path
+
+import pytest
+
+from sweeper.errors import SpecError
+from sweeper.spec import parse_spec
+
+FILE = Path("s.yaml")
+GOOD = """\
+name: tiny
+base:
+  optim: {epochs: 2}
+search_space:
+  loss.lambda_joint: {low: 0.1, high: 10.0, log: true}
+  optim.lr: {low: 1e-4, high: 1e-2, log: true}
+objective: {metric: val/pa_mpjpe_mm, mode: min}
+trials: 4
+"""
+JOINT = "{low: 0.1, high: 10.0, log: true}"
+
+
+def errors_of(text: str, *overrides: str) -> str:
+    with pytest.raises(SpecError) as error:
+        parse_spec(text, FILE, overrides)
+    return error.value.render()
+
+
+def page(what: str, where: str, help: str | None = None) -> str:
+    return f"error: {what}\n  --> {where}" + (f"\nhelp: {help}" if help else "")
+
+
+# Each case: what is replaced in GOOD, by what, and the exact error page.
+BAD = {
+    "misspelt dimension": (
+        "loss.lambda_joint",
+        "loss.lamda_joint",
+        page(
+            "unknown key `lamda_joint`", "s.yaml:5:3 search_space.loss.lamda_joint", "did you mean `loss.lambda_joint`?"
+        ),
+    ),
+    "misspelt section": (
+        "loss.lambda_joint",
+        "los.lambda_joint",
+        page("unknown key `los`", "s.yaml:5:3 search_space.los.lambda_joint", "did you mean `loss.lambda_joint`?"),
+    ),
+    "dimension without its section": (
+        "optim.lr",
+        "lr",
+        page("unknown key `lr`", "s.yaml:6:3 search_space.lr", "did you mean `optim.lr`?"),
+    ),
+    "dimension that is a section": (
+        "optim.lr",
+        "model",
+        page("`model` is a section, not a value", "s.yaml:6:3 search_space.model", "name one of `model.backbone`"),
+    ),
+    "dimension below a value": (
+        "optim.lr",
+        "seed.lr",
+        page("`seed` is a value and holds no `lr`", "s.yaml:6:3 search_space.seed.lr"),
+    ),
+    "misspelt key of base": (
+        "epochs",
+        "epoch",
+        page("unknown key `epoch`", "s.yaml:3:11 base.optim.epoch", "did you mean `optim.epochs`?"),
+    ),
+    "out of range in base": (
+        "epochs: 2",
+        "epochs: -2",
+        page("expected a number >= 1 but got -2", "s.yaml:3:19 base.optim.epochs"),
+    ),
+    "float for a whole number": (
+        "epochs: 2",
+        "epochs: 2.0",
+        page("expected a whole number but got 2.0", "s.yaml:3:19 base.optim.epochs", "write 2"),
+    ),
+    "text for a number": (
+        "epochs: 2",
+        "lr: fast",
+        page("expected a number but got `fast`", "s.yaml:3:15 base.optim.lr"),
+    ),
+    "value for a section": (
+        "{epochs: 2}",
+        "2",
+        page("expected a mapping but got 2", "s.yaml:3:10 base.optim"),
+    ),
+    "YAML 1.1 boolean": (
+        "optim: {epochs: 2}",
+        "augment: no",
+        page("expected true or false but got `no`", "s.yaml:3:12 base.augment", "write `false`"),
+    ),
+    "number for a text": (
+        "optim: {epochs: 2}",
+        "data: {root: 7}",
+        page("expected a text but got 7", "s.yaml:3:16 base.data.root", 'put it in quotes: "7"'),
+    ),
+    "choice of base": (
+        "optim: {epochs: 2}",
+        "model: {backbone: resnet19}",
+        page(
+            "expected one of `resnet_tiny`, `resnet18`, `resnet34`, `resnet50`, `vit_tiny`, but got `resnet19`",
+            "s.yaml:3:21 base.model.backbone",
+            "did you mean `resnet18`?",
+        ),
+    ),
+    "log of zero": (
+        "low: 1e-4",
+        "low: 0",
+        page("`low` must be > 0 on a log scale, but got 0", "s.yaml:6:13 search_space.optim.lr"),
+    ),
+    "reversed bounds": (
+        "low: 0.1, high: 10.0",
+        "low: 10, high: 0.1",
+        page(
+            "`low` must be less than `high`, but got low 10 and high 0.1", "s.yaml:5:22 search_space.loss.lambda_joint"
+        ),
+    ),
+    "step that does not fit": (
+        "high: 10.0, log: true",
+        "high: 1.0, step: 0.4",
+        page("step 0.4 does not divide the range 0.1 to 1", "s.yaml:5:22 search_space.loss.lambda_joint"),
+    ),
+    "bound the config refuses": (
+        "low: 1e-4, high: 1e-2, log: true",
+        "low: 0, high: 0.01",
+        page("expected a number > 0 but got 0", "s.yaml:6:19 search_space.optim.lr.low"),
+    ),
+    "choice the config refuses": (
+        JOINT,
+        "{choices: [1, 2.5, -3]}",
+        page("expected a number >= 0 but got -3", "s.yaml:5:41 search_space.loss.lambda_joint.choices.2"),
+    ),
+    "real numbers for a whole one": (
+        f"loss.lambda_joint: {JOINT}",
+        "optim.batch_size: {low: 16, high: 64}",
+        page(
+            "`optim.batch_size` is a whole number, and this dimension samples real numbers",
+            "s.yaml:5:3 search_space.optim.batch_size",
+            "add `type: int`",
+        ),
+    ),
+    "NaN bound": (
+        "low: 0.1",
+        "low: .nan",
+        page("expected a finite number but got .nan", "s.yaml:5:28 search_space.loss.lambda_joint.low"),
+    ),
+    "infinite bound": (
+        "high: 10.0",
+        "high: 1e999",
+        page("expected a finite number but got 1e999", "s.yaml:5:39 search_space.loss.lambda_joint.high"),
+    ),
+    "missing bound": (
+        "low: 0.1, ",
+        "",
+        page("missing key `low`", "s.yaml:5:3 search_space.loss.lambda_joint.low", "add `low:`"),
+    ),
+    "unknown type of dimension": (
+        "low: 0.1",
+        "type: flaot, low: 0.1",
+        page(
+            "expected one of `float`, `int`, `categorical`, but got `flaot`",
+            "s.yaml:5:29 search_space.loss.lambda_joint.type",
+            "did you mean `float`?",
+        ),
+    ),
+    "no choices": (
+        JOINT,
+        "{choices: []}",
+        page("expected at least 1 entry but got none", "s.yaml:5:32 search_space.loss.lambda_joint.choices"),
+    ),
+    "choice that is a list": (
+        JOINT,
+        "{choices: [1, [2]]}",
+        page(
+            "expected a text, a finite number, true or false, but got [2]",
+            "s.yaml:5:36 search_space.loss.lambda_joint.choices.1",
+        ),
+    ),
+    "dimension that is a number": (
+        JOINT,
+        "3",
+        page("expected a mapping but got 3", "s.yaml:5:22 search_space.loss.lambda_joint"),
+    ),
+    "path traversal in the name": (
+        "name: tiny",
+        "name: ../../etc",
+        page("expected lower-case letters, digits, `_` and `-`, at most 64, but got `../../etc`", "s.yaml:1:7 name"),
+    ),
+    "terminal codes in the name": (
+        "name: tiny",
+        r'name: "a\e[31mb"',
+        page("expected lower-case letters, digits, `_` and `-`, at most 64, but got `a\\x1b[31mb`", "s.yaml:1:7 name"),
+    ),
+    "missing key": (
+        "trials: 4\n",
+        "",
+        page("missing key `trials`", "s.yaml:1:1 trials", "add `trials:`"),
+    ),
+    "empty value": (
+        "trials: 4",
+        "trials:",
+        page("expected a whole number but got nothing", "s.yaml:8:8 trials"),
+    ),
+    "boolean for a number": (
+        "trials: 4",
+        "trials: true",
+        page("expected a whole number but got true", "s.yaml:8:9 trials"),
+    ),
+    "number in quotes": (
+        "trials: 4",
+        "trials: '4'",
+        page("expected a whole number but got `4`", "s.yaml:8:9 trials"),
+    ),
+    "no trials": ("trials: 4", "trials: 0", page("expected a number >= 1 but got 0", "s.yaml:8:9 trials")),
+    "mode": (
+        "mode: min",
+        "mode: minimum",
+        page("expected one of `min`, `max`, but got `minimum`", "s.yaml:7:44 objective.mode", "did you mean `min`?"),
+    ),
+    "objective with varying weights": (
+        "val/pa_mpjpe_mm",
+        "train/loss",
+        page("the objective must be a validation metric, but got train/loss", "s.yaml:7:21 objective.metric"),
+    ),
+    "unknown guard": (
+        "trials: 4",
+        "trials: 4\nguards: [{kind: colapse}]",
+        page(
+            "expected one of `collapse`, `threshold`, but got `colapse`",
+            "s.yaml:9:17 guards.0.kind",
+            "did you mean `collapse`?",
+        ),
+    ),
+    "guard without kind": (
+        "trials: 4",
+        "trials: 4\nguards:\n  - {name: a}",
+        page("missing key `kind`", "s.yaml:10:5 guards.0.kind", "add `kind:`"),
+    ),
+    "guard without a threshold": (
+        "trials: 4",
+        "trials: 4\nguards: [{name: a, kind: threshold, metric: m}]",
+        page("a threshold guard needs `below` or `above`", "s.yaml:9:10 guards.0"),
+    ),
+    "misspelt key of a guard": (
+        "trials: 4",
+        "trials: 4\nguards: [{name: a, kind: threshold, metric: m, belw: 1, above: 2}]",
+        page("unknown key `belw`", "s.yaml:9:48 guards.0.belw", "did you mean `below`?"),
+    ),
+    "two guards of one name": (
+        "trials: 4",
+        "trials: 4\nguards: [{kind: collapse}, {kind: collapse}]",
+        page("two guards have the name `collapse`", "s.yaml:9:9 guards"),
+    ),
+    "negative resources": (
+        "trials: 4",
+        "trials: 4\nresources: {gpus: -1}",
+        page("expected a number >= 0 but got -1", "s.yaml:9:19 resources.gpus"),
+    ),
+    "unknown scheduler": (
+        "trials: 4",
+        "trials: 4\nscheduler: {name: hyperband}",
+        page("expected one of `asha`, `none`, but got `hyperband`", "s.yaml:9:19 scheduler.name"),
+    ),
+    "unknown trainer module": (
+        "trials: 4",
+        "trials: 4\ntrainer: no_such_module:train",
+        page(
+            "cannot import trainer module `no_such_module`: ModuleNotFoundError: No module named 'no_such_module'",
+            "s.yaml:9:10 trainer",
+            "is it installed, or its folder in PYTHONPATH?",
+        ),
+    ),
+    "unknown trainer function": (
+        "trials: 4",
+        "trials: 4\ntrainer: json:dmps",
+        page("module `json` has no function `dmps`", "s.yaml:9:10 trainer", "did you mean `json:dumps`?"),
+    ),
+    "trainer by its path": (
+        "trials: 4",
+        "trials: 4\ntrainer: trainers/loop.py:train",
+        page("expected `package.module:function`, but got `trainers/loop.py:train`", "s.yaml:9:10 trainer"),
+    ),
+    "duplicate key": (
+        "trials: 4",
+        "trials: 4\ntrials: 5",
+        page("key `trials` is there twice, first on line 8", "s.yaml:9:1 trials", "remove one of the two"),
+    ),
+    "tag": (
+        "trials: 4",
+        "trials: !!python/object:os.system 4",
+        page("tag `tag:yaml.org,2002:python/object:os.system` is not allowed", "s.yaml:8:9 trials", "remove it"),
+    ),
+    "tab": (
+        "  optim.lr",
+        "\toptim.lr",
+        page("a tab in the indentation", "s.yaml:6:1", "indent with spaces"),
+    ),
+    "a list": (
+        GOOD,
+        "- a\n- b\n",
+        page("expected a mapping but got a list", "s.yaml:1:1"),
+    ),
+    "an empty file": (GOOD, "\n", page("the file is empty", "s.yaml:1:1")),
+}
+
+
+@pytest.mark.parametrize("case", BAD.values(), ids=BAD.keys())
+def test_bad_specs(case: tuple[str, str, str]) -> None:
+    old, new, expected = case
+    assert old in GOOD
+    assert errors_of(GOOD.replace(old, new)) == expected
+
+
+BAD_OVERRIDES = {
+    "foo": page("expected key=value but got `foo`", "--set 'foo'", "for example base.optim.epochs=2"),
+    "seed=": page("expected key=value but got `seed=`", "--set 'seed='", "for example base.optim.epochs=2"),
+    "trials=-3": page("expected a number >= 1 but got -3", "--set 'trials=-3'"),
+    "base.optim.epochs=x": page("expected a whole number but got `x`", "--set 'base.optim.epochs=x'"),
+    "base.optim.epochs.x=2": page(
+        "`base.optim.epochs` is not a mapping, it cannot hold `x`", "--set 'base.optim.epochs.x=2'"
+    ),
+    "search_space.optim.lr.hig=1": page(
+        "unknown key `hig`", "--set 'search_space.optim.lr.hig=1'", "did you mean `high`?"
+    ),
+    "search_space.optim.lr.high=1e-9": page(
+        "`low` must be less than `high`, but got low 0.0001 and high 1e-09", "--set 'search_space.optim.lr.high=1e-9'"
+    ),
+    "search_space.optim.lrr.high=1": page(
+        "unknown key `lrr`", "--set 'search_space.optim.lrr.high=1'", "did you mean `optim.lr`?"
+    ),
+    "trials=[1": page(
+        "not valid YAML: while parsing a flow sequence, expected ',' or ']', but got '<stream end>'",
+        "--set 'trials=[1'",
+        "check indentation, brackets and quotes here",
+    ),
+    "objectiv.mode=max": page("unknown key `objectiv`", "--set 'objectiv.mode=max'", "did you mean `objective`?"),
+}
+
+
+@pytest.mark.parametrize(("override", "expected"), BAD_OVERRIDES.items(), ids=BAD_OVERRIDES.keys())
+def test_bad_overrides(override: str, expected: str) -> None:
+    assert errors_of(GOOD, override) == expected
+
+
+def test_all_errors_come_at_once_in_the_order_of_the_file() -> None:
+    text = (
+        GOOD.replace("epochs: 2", "epochs: 0").replace("lambda_joint", "lamda_joint").replace("trials: 4", "seed: -1")
+    )
+    assert errors_of(text, "resources.concurrent=0").split("\n\n") == [
+        page("missing key `trials`", "s.yaml:1:1 trials", "add `trials:`"),
+        page("expected a number >= 1 but got 0", "s.yaml:3:19 base.optim.epochs"),
+        page(
+            "unknown key `lamda_joint`", "s.yaml:5:3 search_space.loss.lamda_joint", "did you mean `loss.lambda_joint`?"
+        ),
+        page("expected a number >= 0 but got -1", "s.yaml:8:7 seed"),
+        page("expected a number >= 1 but got 0", "--set 'resources.concurrent=0'"),
+    ]
