@@ -21,6 +21,8 @@ def main(args: list[str] | None = None) -> int:
         click.echo(error.render(), err=True)
     except TrainerError as error:
         click.echo(Problem(error.what, error.where, error.help).render(), err=True)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
     except click.ClickException as error:
         click.echo(_usage_problem(error).render(), err=True)
     except (click.Abort, KeyboardInterrupt):
@@ -33,8 +35,10 @@ def main(args: list[str] | None = None) -> int:
 def _usage_problem(error: click.ClickException) -> Problem:
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "sweeper"
-    message = error.format_message().rstrip(".")
-    return Problem(f"{message[:1].lower()}{message[1:]}", help=f"see `{command} --help`")
+    close = getattr(error, "possibilities", None)  # of an unknown option or command
+    what = (error.message if close else error.format_message()).rstrip(".").replace("'", "`")
+    help = f"did you mean `{close[0]}`?" if close else f"see `{command} --help`"
+    return Problem(f"{what[:1].lower()}{what[1:]}", help=help)
 
 
 def _home_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -51,9 +55,9 @@ def _home_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def _spec_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for decorate in (
-        click.argument("spec", type=click.Path(path_type=Path)),
-        click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key of the spec."),
         click.option("--trials", type=click.IntRange(min=1), help="Number of trials, instead of the spec's."),
+        click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key of the spec."),
+        click.argument("spec", type=click.Path(path_type=Path)),
     ):
         command = decorate(command)
     return command
@@ -136,7 +140,7 @@ def list_(home: Path, as_json: bool) -> int:
 @_home_option
 @_json_option
 def show(study: str, home: Path, as_json: bool) -> int:
-    """Show the trials of STUDY: parameters, result, state and the reason of every stop.
+    """Show the trials of STUDY, with the reason of every stop.
 
     \b
     Example:
@@ -154,10 +158,12 @@ def show(study: str, home: Path, as_json: bool) -> int:
 @sweeper.command()
 @click.argument("trial")
 @_home_option
-def reproduce(trial: str, home: Path) -> int:
-    """Run TRIAL again from its record and compare every metric of every epoch.
+@click.option("--until", type=click.FloatRange(min=0, min_open=True), metavar="EPOCH", help="Stop at this epoch.")
+def reproduce(trial: str, home: Path, until: float | None) -> int:
+    """Run TRIAL again from its record and compare every metric.
 
-    TRIAL is an ID, the unique start of one, or STUDY:best. Exit code: 0 equal, 4 different.
+    TRIAL is an ID, the unique start of one, or STUDY:best.
+    Exit code: 0 equal, 4 different.
 
     \b
     Example:
@@ -165,14 +171,16 @@ def reproduce(trial: str, home: Path) -> int:
     """
     from sweeper.reproduce import reproduce as rerun
 
-    return rerun(trial, home)
+    return rerun(trial, home, until)
 
 
 @sweeper.command()
 @_home_option
 @click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True, help="Port on this machine.")
 def ui(home: Path, port: int) -> int:
-    """Open the MLflow UI of all studies, on this machine only. Ctrl-C ends it.
+    """Open the MLflow UI of all studies, on this machine only.
+
+    Ctrl-C ends it.
 
     \b
     Example:
