@@ -73,7 +73,7 @@ def is_timing(metric: str) -> bool:
 
 
 def drift(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[Drift]:
-    """Two provenances of :func:`sweeper.provenance.collect`, compared row by row; what one of them lacks is left out."""
+    """Two provenances of :func:`sweeper.provenance.collect`, row by row; what one of them lacks is left out."""
     return [
         *_code_drift(then.get("code") or {}, now.get("code") or {}),
         *_row("lock", then.get("lock_sha256"), now.get("lock_sha256"), shorten=12),

@@ -51,7 +51,7 @@ def trial_yaml(trial_id: str, trainer: str, config: Mapping[str, Any], params: M
         params: what the sampler chose, by dotted path.
     """
     record = {"trial_id": trial_id, "trainer": trainer, "params": dict(params), "config": dict(config)}
-    return yaml.dump(record, Dumper=_Plain, sort_keys=False, allow_unicode=True)
+    return yaml.dump(record, Dumper=_Plain, sort_keys=False)
 
 
 def read_trial_yaml(text: str) -> dict[str, Any]:

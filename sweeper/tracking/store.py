@@ -120,12 +120,9 @@ class StudyStore:
     def _checkpoint(self, operation: Operation) -> None:
         folder = Path(operation["folder"])
         run_id = self._run(operation["trial"], operation["ms"])
-        try:
-            self._client.log_artifacts(run_id, str(folder), operation["path"])
-        except Exception as error:
-            if not folder.is_dir():
-                raise RejectedError(f"the checkpoint folder {folder} is gone") from error
-            raise
+        if not folder.is_dir():  # MLflow would take it for an empty one
+            raise RejectedError(f"the checkpoint folder {folder} is gone")
+        self._client.log_artifacts(run_id, str(folder), operation["path"])
 
     def _finish(self, operation: Operation) -> None:
         run_id = self._run(operation["trial"], operation["ms"])

@@ -126,6 +126,8 @@ class Tracker:
 
     def close(self) -> None:
         """Stop delivering. What is left stays in the outbox for the next Tracker on this folder."""
+        if self._closed:
+            return
         self._closed = True
         self._more.set()
         self._retry.set()

@@ -1,0 +1,113 @@
+import hashlib
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from sweeper.provenance import collect, redact
+
+SECRET = "hunter2-and-more"
+
+
+def git(repo: Path, *arguments: str) -> str:
+    identity = ["-c", "user.name=n", "-c", "user.email=e@example.org", "-c", "commit.gpgsign=false"]
+    done = subprocess.run(["git", *identity, *arguments], cwd=repo, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Path:
+    repo = tmp_path / "repo"
+    repo.mkdir()
+    git(repo, "init", "-q")
+    (repo / "train.py").write_text("lr = 1\n")
+    (repo / "requirements.lock").write_text("torch==1\n")
+    git(repo, "add", ".")
+    git(repo, "commit", "-q", "-m", "first")
+    git(repo, "remote", "add", "origin", f"https://me:{SECRET}@example.org/repo.git")
+    return repo
+
+
+def test_a_clean_repository(repo: Path) -> None:
+    found = collect(repo)
+    assert found["code"]["commit"] == git(repo, "rev-parse", "HEAD")
+    assert found["code"]["dirty"] is False
+    assert "diff" not in found["code"]
+    assert found["lock_sha256"] == hashlib.sha256(b"torch==1\n").hexdigest()
+    assert found["packages"]["mlflow"] >= "3"
+    assert found["hardware"]["cpu_count"] >= 1
+
+
+def test_changes_and_new_files_are_recorded(repo: Path) -> None:
+    (repo / "train.py").write_text("lr = 2\n")
+    (repo / "new.py").write_text("x = 1\n")
+    code = collect(repo)["code"]
+    assert code["dirty"] is True
+    assert "+lr = 2" in code["diff"]
+    assert code["untracked"] == {"new.py": hashlib.sha256(b"x = 1\n").hexdigest()}
+
+
+def test_from_a_subfolder_the_whole_repository_counts(repo: Path) -> None:
+    (repo / "inner").mkdir()
+    (repo / "train.py").write_text("lr = 2\n")
+    assert "+lr = 2" in collect(repo / "inner")["code"]["diff"]
+
+
+def test_no_secret_gets_in(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", SECRET)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    (repo / "train.py").write_text(
+        f"url = 'postgresql://me:{SECRET}@db/x'\npassword = '{SECRET}'\nkey = 'ghp_0123456789abcdefghij'\n"
+    )
+    text = json.dumps(collect(repo))
+    assert SECRET not in text
+    assert "ghp_0123456789abcdefghij" not in text
+    assert "https://***@example.org/repo.git" in text
+    assert json.loads(text)["environment"]["OMP_NUM_THREADS"] == "3"
+
+
+def test_git_runs_nothing_that_the_repository_configures(repo: Path, tmp_path: Path) -> None:
+    trap, sprung = tmp_path / "trap.sh", tmp_path / "sprung"
+    trap.write_text(f"#!/bin/sh\ntouch {sprung}\ncat /dev/null\n")
+    trap.chmod(0o755)
+    (repo / ".gitattributes").write_text("*.py diff=trap\n")
+    for name in ("core.fsmonitor", "diff.external", "diff.trap.command", "diff.trap.textconv"):
+        git(repo, "config", name, str(trap))
+    (repo / "train.py").write_text("lr = 2\n")
+    assert "+lr = 2" in collect(repo)["code"]["diff"]
+    assert not sprung.exists()
+    git(repo, "diff")
+    assert sprung.exists()  # the trap works
+
+
+def test_outside_a_repository(tmp_path: Path) -> None:
+    found = collect(tmp_path)
+    assert found["code"] == {"commit": None, "dirty": None}
+    assert found["lock_sha256"] is None
+
+
+def test_without_git(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert collect(repo)["code"]["commit"] is None
+
+
+def test_before_the_first_commit(tmp_path: Path) -> None:
+    git(tmp_path, "init", "-q")
+    assert collect(tmp_path)["code"]["commit"] is None
+
+
+@pytest.mark.parametrize(
+    ("text", "redacted"),
+    [
+        ("http://user:pass@host:5000/x", "http://***@host:5000/x"),
+        ("https://token@host/x", "https://***@host/x"),
+        ("http://host/a@b", "http://host/a@b"),
+        ("api_key: abcdefgh", "api_key: ***"),
+        ("lambda_param: 0.123456", "lambda_param: 0.123456"),
+        ("token hf_ABCDEFGHIJKLMNOP", "token ***"),
+    ],
+)
+def test_redact(text: str, redacted: str) -> None:
+    assert redact(text) == redacted
