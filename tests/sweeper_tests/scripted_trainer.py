@@ -71,7 +71,7 @@ def train(config: ScriptedConfig, workdir: Path, resume: Path | None = None) -> 
             workdir.mkdir(parents=True, exist_ok=True)
             (workdir / "died").touch()
             os._exit(1)
-        walk += random.Random(config.seed * 1000 + epoch).gauss(0.0, 0.01)
+        walk += random.Random(config.seed * 1000 + epoch).gauss(0.0, 0.05)
         error_mm = config.curve_mm[min(epoch, len(config.curve_mm)) - 1] * config.scale + walk + offset_mm
         if config.noise:
             error_mm += random.SystemRandom().uniform(0.5, 1.0) * config.noise_mm

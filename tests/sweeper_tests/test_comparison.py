@@ -1,0 +1,98 @@
+import math
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sweeper.comparison import Deviation, deviation_table, deviations, drift, drift_table
+
+steps = st.dictionaries(st.integers(1, 5), st.dictionaries(st.sampled_from("abc"), st.floats()), min_size=1)
+
+
+@given(steps)
+def test_a_rerun_that_equals_the_record_deviates_nowhere(recorded: dict[int, dict[str, float]]) -> None:
+    assert deviations(recorded, {step: dict(values) for step, values in recorded.items()}) == []
+
+
+@given(steps, st.data())
+def test_the_last_bit_of_any_one_value_is_noticed(recorded: dict[int, dict[str, float]], data: st.DataObject) -> None:
+    places = [(step, name) for step, values in recorded.items() for name in values]
+    if not places:
+        return
+    step, name = data.draw(st.sampled_from(places))
+    value = recorded[step][name]
+    changed = math.nextafter(value, 0.0 if value > 0 else math.inf) if math.isfinite(value) else 1.0
+    rerun = {**recorded, step: {**recorded[step], name: changed}}
+    assert [(found.step, found.metric) for found in deviations(recorded, rerun)] == [(step, name)]
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "tolerable"),
+    [
+        (10.0, 10.0 * (1 + 0.9e-3), True),
+        (10.0, 10.0 * (1 + 1.2e-3), False),
+        (0.0, 0.9e-6, True),
+        (0.0, 1.1e-6, False),
+        (1.0, math.nan, False),
+        (math.nan, 1.0, False),
+        (1.0, None, False),
+        (sys.float_info.max, 1.0, False),
+    ],
+)
+def test_what_is_tolerable(then: float, now: float | None, tolerable: bool) -> None:
+    assert Deviation(1, "a", then, now).is_tolerable is tolerable
+
+
+def test_missing_values_deviate_and_timings_do_not() -> None:
+    timings = {"train/seconds": 1.0, "train/images_per_s": 2.0, "gpu/peak_memory_mib": 3.0, "sys/cpu": 4.0}
+    recorded = {1: {"a": 1.0, **timings}, 2: {"a": 2.0, "train/seconds_of_video": 1.0}}
+    found = deviations(recorded, {1: {"a": 1.0, "new": 5.0}})
+    assert found == [Deviation(2, "a", 2.0, None), Deviation(2, "train/seconds_of_video", 1.0, None)]
+
+
+def test_the_table_names_the_worst_metric_first() -> None:
+    found = [Deviation(1, "small", 1.0, 1.0001), Deviation(3, "large", 1.0, 1.5), Deviation(4, "large", 1.0, 1.2)]
+    _, first, second = deviation_table(found).splitlines()
+    assert first.split() == ["large", "3", "1", "1.5", "0.33"]
+    assert second.split()[0] == "small"
+
+
+THEN = {
+    "code": {"commit": "a" * 40, "dirty": False},
+    "lock_sha256": "1" * 64,
+    "python": "CPython 3.11.7",
+    "packages": {"torch": "2.14.1", "numpy": "2.0"},
+    "platform": "Linux",
+    "hardware": {"cpu": "x", "cpu_count": 2, "accelerators": None},
+    "data": {"embedded": "9" * 64},
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "what", "detail"),
+    [
+        ({"code": {"commit": "b" * 40, "dirty": False}}, "commit", "aaaaaaaaaaaa -> bbbbbbbbbbbb"),
+        (
+            {"code": {"commit": "a" * 40, "dirty": True, "diff_sha256": "1"}},
+            "uncommitted changes",
+            "none -> some",
+        ),
+        ({"packages": {"torch": "2.14.2", "new": "1"}}, "packages", "new absent -> 1, numpy 2.0 -> absent, torch"),
+        ({"lock_sha256": "2" * 64}, "lock", "111111111111 -> 222222222222"),
+        ({"hardware": {"cpu": "y", "cpu_count": 2}}, "cpu", "x -> y"),
+        ({"data": {"embedded": "8" * 64}}, "data: embedded", "999999999999 -> 888888888888"),
+    ],
+)
+def test_drift_names_what_changed_and_nothing_else(change: dict[str, object], what: str, detail: str) -> None:
+    rows = drift(THEN, {**THEN, **change})
+    changed = [row for row in rows if not row.same]
+    assert [row.what for row in changed] == [what]
+    assert changed[0].detail.startswith(detail)
+    assert f"{what} " in drift_table(rows)
+
+
+def test_no_drift_without_a_change_or_a_record() -> None:
+    assert all(row.same for row in drift(THEN, THEN))
+    assert len(drift(THEN, THEN)) == 9
+    assert drift({}, THEN) == []
