@@ -1,0 +1,78 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+
+from trainers.hand.layer import HandLayer, rotation_matrices
+from trainers.hand.model import FREIHAND_ORDER, TIP_VERTICES, HandModel, load_embedded_hand, load_gestures, smplx_layer
+
+EMBEDDED = load_embedded_hand()
+# MANO has pose blend shapes where the embedded hand has none: these tables must be right too.
+WITH_POSE_BLEND = replace(EMBEDDED, posedirs=np.random.default_rng(0).normal(size=(778, 3, 135)) * 1e-3)
+
+
+def random_pose(count: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    theta, betas, orient = (torch.randn(count, size, generator=generator, dtype=dtype) for size in (45, 10, 3))
+    return (theta * 0.5).requires_grad_(), betas.requires_grad_(), orient.requires_grad_()
+
+
+def smplx_points(
+    hand: HandModel, theta: torch.Tensor, betas: torch.Tensor, orient: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Vertices, and the 21 joints by definition: regressor @ posed vertices, and the tips."""
+    layer = smplx_layer(hand, len(theta)).to(theta.dtype)
+    vertices = layer(hand_pose=theta, betas=betas, global_orient=orient).vertices
+    regressed = torch.einsum("kv,bvc->bkc", torch.as_tensor(hand.J_regressor, dtype=theta.dtype), vertices)
+    return vertices, torch.cat([regressed, vertices[:, list(TIP_VERTICES)]], dim=1)[:, list(FREIHAND_ORDER)]
+
+
+@pytest.mark.parametrize("hand", [EMBEDDED, WITH_POSE_BLEND], ids=["embedded", "pose blend shapes"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_vertices_joints_and_gradients_equal_smplx(hand: HandModel, dtype: torch.dtype) -> None:
+    pose = random_pose(6, dtype)
+    layer = HandLayer(hand, dtype)
+    vertices, joints = layer.vertices(*pose), layer.joints(*pose)
+    expected_vertices, expected_joints = smplx_points(hand, *pose)
+    torch.testing.assert_close(vertices, expected_vertices, atol=1e-6, rtol=0)
+    torch.testing.assert_close(joints, expected_joints, atol=1e-6, rtol=0)
+
+    direction = torch.randn(21, 3, generator=torch.Generator().manual_seed(1), dtype=dtype)
+    ours = torch.autograd.grad((joints * direction).mean(), pose)
+    theirs = torch.autograd.grad((expected_joints * direction).mean(), pose)
+    for mine, reference in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine, reference, atol=1e-6, rtol=0)
+
+
+def test_without_rotation_is_rotation_zero() -> None:
+    theta, betas, orient = random_pose(3, torch.float64)
+    layer = HandLayer(EMBEDDED, torch.float64)
+    torch.testing.assert_close(layer.joints(theta, betas), layer.joints(theta, betas, torch.zeros_like(orient)))
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(-4, 4), min_size=3, max_size=3))
+def test_rotation_matrices_equal_scipy(axis_angle: list[float]) -> None:
+    ours = rotation_matrices(torch.tensor([axis_angle], dtype=torch.float64))[0].numpy()
+    np.testing.assert_allclose(ours, Rotation.from_rotvec(axis_angle).as_matrix(), atol=1e-6)
+
+
+def test_the_gradient_at_zero_rotation_is_finite() -> None:
+    zero = torch.zeros(1, 3, requires_grad=True)
+    rotation_matrices(zero).sum().backward()
+    assert zero.grad is not None
+    assert torch.isfinite(zero.grad).all()
+
+
+def test_a_fist_brings_the_fingertips_to_the_palm() -> None:
+    layer = HandLayer(EMBEDDED)
+    gestures = load_gestures()
+    poses = torch.tensor(np.stack([gestures["open"], gestures["fist"]]), dtype=torch.float32)
+    joints = layer.joints(poses, torch.zeros(2, 10))
+    reach_m = (joints[:, 12] - joints[:, 0]).norm(dim=-1)  # wrist to the tip of the middle finger
+    assert reach_m[0] > 0.15
+    assert reach_m[1] < 0.11
