@@ -1,10 +1,12 @@
 """The training function a spec names, `package.module:function`, and the config model it takes."""
 
 import inspect
+import sys
 from collections.abc import Callable
 from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Final, get_type_hints
 
 from pydantic import BaseModel
@@ -27,25 +29,34 @@ def config_class(trainer: str) -> type[BaseModel] | None:
     if trainer == DEFAULT_TRAINER:
         return TrainConfig
     function = load_trainer(trainer)
-    parameters = list(inspect.signature(function).parameters.values())
-    if not parameters:
+    if not inspect.signature(function).parameters:
         raise UserError(f"trainer `{trainer}` takes no parameter", help="its first parameter is the config")
-    annotation = parameters[0].annotation
-    if isinstance(annotation, str):
-        try:
-            annotation = get_type_hints(function)[parameters[0].name]
-        except NameError as error:
-            raise UserError(f"the annotation of `{trainer}` cannot be read: {error}") from error
+    return first_parameter_model(function)
+
+
+def first_parameter_model(function: Callable[..., Any]) -> type[BaseModel] | None:
+    """The pydantic model that annotates the first parameter, or None.
+
+    Raises:
+        UserError: the annotations cannot be read: one names something that does not exist, or it is no function.
+    """
+    try:
+        hints = get_type_hints(function)
+    except (NameError, TypeError) as error:
+        raise UserError(f"cannot read the annotations of {function!r}: {error}") from error
+    annotation = hints.get(next(iter(inspect.signature(function).parameters), ""))
     return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
 
 
 def load_trainer(trainer: str) -> Callable[..., Any]:
-    """Import the training function.
+    """Import the training function. The working directory is importable, after everything that is installed.
 
     Raises:
         UserError: the module cannot be imported, or holds no such function.
     """
     module_name, function_name = trainer.split(":")
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
     try:
         module = import_module(module_name)
     except Exception as error:  # a module of the user may raise anything

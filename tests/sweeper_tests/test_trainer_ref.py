@@ -1,0 +1,65 @@
+import sys
+from pathlib import Path
+
+import pytest
+
+from sweeper.errors import UserError
+from sweeper.trainer_ref import config_class, load_trainer
+from trainers.config import TrainConfig
+
+MODULE = """
+from __future__ import annotations
+from pydantic import BaseModel
+
+class Config(BaseModel):
+    lr: float
+
+def train(config: Config, workdir, resume=None): ...
+def bare(config, workdir: Config, resume: Config = None): ...
+def nothing(): ...
+def broken(config: Missing): ...
+class Callable:
+    def __call__(self, config: Config): ...
+instance = Callable()
+"""
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
+    """Name of a module in the working directory, another one for each test."""
+    name = f"my_trainer_{abs(hash(request.node.name))}"
+    (tmp_path / f"{name}.py").write_text(MODULE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [entry for entry in sys.path if entry])
+    return name
+
+
+def test_the_default_trainer_takes_a_train_config() -> None:
+    assert config_class("trainers.loop:train") is TrainConfig
+
+
+def test_the_first_parameter_says_which_config(module: str) -> None:
+    model = config_class(f"{module}:train")
+    assert model is not None
+    assert list(model.model_fields) == ["lr"]
+    assert config_class(f"{module}:bare") is None
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        ("trian", "has no function `trian`"),
+        ("nothing", "takes no parameter"),
+        ("broken", "name 'Missing' is not defined"),
+        ("instance", "cannot read the annotations of <"),
+    ],
+)
+def test_what_cannot_train(module: str, function: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        config_class(f"{module}:{function}")
+
+
+def test_a_module_that_fails_while_it_is_imported(module: str) -> None:
+    Path(f"{module}.py").write_text("raise RuntimeError('no licence')")
+    with pytest.raises(UserError, match="RuntimeError: no licence"):
+        load_trainer(f"{module}:train")
