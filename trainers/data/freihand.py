@@ -1,0 +1,134 @@
+"""Reader of FreiHAND's layout, real or rendered (Zimmermann et al., "FreiHAND", ICCV 2019).
+
+`training/rgb/%08d.jpg` holds every pose in several image versions: image i shows pose i % N. The labels are JSON lists
+over the N poses: K (3, 3), mano (1, 61), xyz (21, 3) in metres. The 61 MANO values are 3 global rotation, 45 theta
+(axis-angle, mean pose excluded), 10 shape, 2 root uv, 1 scale.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from trainers.errors import DataError
+
+Array = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+LONGEST_HAND_M: Final = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """Labels of N poses shown in M images; one sample type for every data set.
+
+    Attributes:
+        theta: (N, 45) finger pose, axis-angle in rad, mean pose excluded.
+        global_orient: (N, 3) rotation of the wrist in the camera's frame, rad.
+        betas: (N, 10) shape.
+        joints_m: (N, 21, 3) joints in the camera's frame, FreiHAND's order.
+        intrinsics: (N, 3, 3) camera matrix of the image at its original size.
+        pose_index: (M,) pose of each image.
+        viewpoint: where the camera was, one tag for the set.
+    """
+
+    theta: Array
+    global_orient: Array
+    betas: Array
+    joints_m: Array
+    intrinsics: Array
+    pose_index: Integers
+    viewpoint: str
+
+
+def read_freihand(root: Path, split: Literal["training", "evaluation"] = "training") -> tuple[Labels, list[Path]]:
+    """Read the labels of a split and list its images.
+
+    Args:
+        root: the folder that holds `training/` and the JSON files.
+        split: `training`, or `evaluation` (one version of each image).
+
+    Returns:
+        The labels, and the M image paths in the order of `pose_index`.
+
+    Raises:
+        DataError: something is missing, of another shape, not finite, in millimetres, or counts differ.
+    """
+    if not root.is_dir():
+        raise DataError(
+            "no such folder", str(root), "data.root is the folder that holds FreiHAND's training/ and JSONs"
+        )
+    mano = _read(root / f"{split}_mano.json", (1, 61))[:, 0]
+    joints_m = _read(root / f"{split}_xyz.json", (21, 3))
+    intrinsics = _read(root / f"{split}_K.json", (3, 3))
+    for name, array in (("xyz", joints_m), ("K", intrinsics)):
+        if len(array) != len(mano):
+            raise DataError(
+                f"holds {len(array)} labels where {split}_mano.json holds {len(mano)}",
+                str(root / f"{split}_{name}.json"),
+                "unpack the data set again",
+            )
+    _check_metres(joints_m, root / f"{split}_xyz.json")
+    images = _images(root / split / "rgb", len(mano))
+    return Labels(
+        theta=mano[:, 3:48],
+        global_orient=mano[:, :3],
+        betas=mano[:, 48:58],
+        joints_m=joints_m,
+        intrinsics=intrinsics,
+        pose_index=np.arange(len(images)) % len(mano),
+        viewpoint="third_person",  # fixed cameras around a table, not a wrist camera
+    ), images
+
+
+def label_files(root: Path, split: Literal["training", "evaluation"] = "training") -> list[Path]:
+    """The files `read_freihand` takes labels from."""
+    return [root / f"{split}_{name}.json" for name in ("K", "mano", "xyz")]
+
+
+def _read(path: Path, shape: tuple[int, ...]) -> Array:
+    try:
+        content: Any = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise DataError("no such file", str(path), "FreiHAND's labels lie beside its training/ folder") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"not valid JSON: {error}", str(path), "the file is cut off or damaged: unpack it again"
+        ) from None
+    try:
+        array = np.asarray(content, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise DataError("not a list of equally shaped lists of numbers", str(path), f"each label is {shape}") from None
+    if array.ndim == 0 or array.shape[1:] != shape or len(array) < 2:
+        raise DataError(f"of shape {array.shape} where (N, {', '.join(map(str, shape))}) is expected", str(path))
+    if not np.isfinite(array).all():
+        bad = int(np.argwhere(~np.isfinite(array).reshape(len(array), -1).all(axis=1))[0, 0])
+        raise DataError(f"label {bad} is not finite", str(path), "remove the sample, or unpack the data set again")
+    return array
+
+
+def _check_metres(joints_m: Array, path: Path) -> None:
+    extent = float(np.median(np.linalg.norm(joints_m.max(axis=1) - joints_m.min(axis=1), axis=-1)))
+    if extent > LONGEST_HAND_M:
+        raise DataError(
+            f"the median hand is {extent:.0f} m long: these are not metres", str(path), "divide millimetres by 1000"
+        )
+
+
+def _images(folder: Path, poses: int) -> list[Path]:
+    if not folder.is_dir():
+        raise DataError("no such folder", str(folder), "data.root is the folder that holds training/rgb")
+    count = sum(1 for entry in folder.iterdir() if entry.suffix == ".jpg")
+    if count == 0 or count % poses:
+        raise DataError(
+            f"holds {count} images for {poses} labels; a whole number of versions of each is expected",
+            str(folder),
+            "unpack the data set again",
+        )
+    paths = [folder / f"{index:08d}.jpg" for index in range(count)]
+    for path in paths:
+        if not path.exists():
+            raise DataError("no such image", str(path), "images are numbered from 00000000 without gaps")
+    return paths
