@@ -76,7 +76,7 @@ def _check_config(data: Mapping[str, Any]) -> list[Finding]:
     base = base if isinstance(base, dict) else {}
     space = space if isinstance(space, dict) else {}
     if model is None:
-        return []
+        return _check_plain(base, space)
     findings = []
     if data.get("replicate_seed") == "per_trial" and "seed" not in model.model_fields:
         findings.append(Finding(("replicate_seed",), "the trainer's config has no `seed` to vary"))
@@ -89,6 +89,17 @@ def _check_config(data: Mapping[str, Any]) -> list[Finding]:
             findings.append(Finding(("search_space", key), what, help, at_key=True))
         else:
             findings += _check_dimension(model, base, key, raw, base_findings)
+    return findings
+
+
+def _check_plain(base: Mapping[str, Any], space: Mapping[str, Any]) -> list[Finding]:
+    """Whether the parameters fit into a base that no model describes: no value may stand where a section must."""
+    config, findings = deepcopy(dict(base)), []
+    for key in space:
+        try:
+            set_path(config, key, 0)
+        except TypeError as error:
+            findings.append(Finding(("search_space", key), str(error), at_key=True))
     return findings
 
 

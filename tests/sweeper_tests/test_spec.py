@@ -148,6 +148,11 @@ def test_a_trainer_of_plain_mappings_takes_anything() -> None:
     assert resolve(toy_spec("train_plain", "{a: {b: x}}", "a.c"), {"a.c": 0.5}) == {"a": {"b": "x", "c": 0.5}}
 
 
+def test_a_parameter_of_a_plain_mapping_cannot_stand_below_a_value() -> None:
+    with pytest.raises(SpecError, match=r"`a` of `a\.c` is not a mapping"):
+        toy_spec("train_plain", "{a: 1}", "a.c")
+
+
 def test_per_trial_seeds_need_a_seed() -> None:
     with pytest.raises(SpecError, match="the trainer's config has no `seed` to vary"):
         parse_spec(toy_spec("train_toy").text + "replicate_seed: per_trial\n", FILE)

@@ -1,10 +1,14 @@
 """The exact error page of bad sweep files and bad overrides."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from sweeper.errors import SpecError
+from sweeper.errors import Problem, SpecError
 from sweeper.spec import parse_spec
 
 FILE = Path("s.yaml")
@@ -356,3 +360,39 @@ def test_all_errors_come_at_once_in_the_order_of_the_file() -> None:
         page("expected a number >= 0 but got -1", "s.yaml:8:7 seed"),
         page("expected a number >= 1 but got 0", "--set 'resources.concurrent=0'"),
     ]
+
+
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+KEYS = st.sampled_from(
+    [
+        "name",
+        "trainer",
+        "base",
+        "base.loss",
+        "base.optim.lr",
+        "search_space",
+        "search_space.optim.lr",
+        "search_space.optim.lr.low",
+        "search_space.x.choices",
+        "guards",
+        "objective",
+        "trials",
+        "sampler.name",
+        "resources",
+    ]
+)
+
+
+@given(st.dictionaries(KEYS, JUNK, min_size=1, max_size=4))
+def test_junk_is_an_error_page_and_never_a_traceback(junk: dict[str, Any]) -> None:
+    overrides = [f"{key}={json.dumps(value)}" for key, value in junk.items()]
+    problems: tuple[Problem, ...] = ()
+    try:
+        parse_spec(GOOD, FILE, overrides)
+    except SpecError as error:
+        problems = error.problems
+    assert all(problem.where for problem in problems)
