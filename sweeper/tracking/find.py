@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import re
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -66,29 +67,28 @@ def find_trial(uri: str, selector: str) -> RecordedTrial:
         UserError: no store, no such trial (close matches are named), or several (they are named).
     """
     require_store(uri)
+    study, colon, word = selector.partition(":")
+    if colon and word != "best":
+        raise UserError(f"cannot read the selector `{selector}`", help="give a trial ID, or STUDY:best")
     try:
         client = open_client(uri)
-        runs = _trial_runs(client)
-    except UserError:
-        raise
+        runs = _trial_runs(client, f"{study}-" if colon else selector) or _trial_runs(client, "")
     except Exception as error:
         raise UserError(
             f"MLflow does not answer: {str(error).splitlines()[0][:200]}".replace(uri, redact(uri)),
             where=redact(uri),
             help="is the server running, and is MLFLOW_TRACKING_URI right?",
         ) from error
-    study, colon, word = selector.partition(":")
     if colon:
-        if word != "best":
-            raise UserError(f"cannot read the selector `{selector}`", help="give a trial ID, or STUDY:best")
         selector = _best(client, study, runs)
     return _read(client, runs[_match(selector, list(runs))])
 
 
-def _trial_runs(client: Any) -> dict[str, Any]:
-    """The newest run of every trial ID; a study run anew under the same name hides the old one."""
+def _trial_runs(client: Any, prefix: str) -> dict[str, Any]:
+    """The newest run of every trial ID that begins so; a study run anew under the same name hides the old one."""
     runs: dict[str, Any] = {}
-    for run in _all_runs(client, f"tags.`{TAG_TRIAL}` LIKE '%'"):
+    pattern = re.sub(r"[^\w.-]", "_", prefix)  # `_` fits any character: too much is found, never too little
+    for run in _all_runs(client, f"tags.`{TAG_TRIAL}` LIKE '{pattern}%'"):
         runs.setdefault(run.data.tags[TAG_TRIAL], run)
     return runs
 

@@ -44,13 +44,12 @@ def serve_ui(home: Path, port: int) -> int:
     _require_free(port)
     url = f"http://{HOST}:{port}"
     log = home.resolve() / "mlflow-ui.log"
-    with _server(uri, home, port, log) as server:
+    with contextlib.suppress(KeyboardInterrupt), _server(uri, home, port, log) as server:
         _wait_until_up(server, url, log)
         print(url, flush=True)
         print("Ctrl-C ends it", file=sys.stderr, flush=True)
-        with contextlib.suppress(KeyboardInterrupt):
-            server.wait()
-            raise UserError("the MLflow server ended by itself", where=str(log), help=_tail(log))
+        server.wait()
+        raise UserError("the MLflow server ended by itself", where=str(log), help=_tail(log))
     return EXIT_OK
 
 
