@@ -369,20 +369,8 @@ JUNK = st.recursive(
 )
 KEYS = st.sampled_from(
     [
-        "name",
-        "trainer",
-        "base",
-        "base.loss",
-        "base.optim.lr",
-        "search_space",
-        "search_space.optim.lr",
-        "search_space.optim.lr.low",
-        "search_space.x.choices",
-        "guards",
-        "objective",
-        "trials",
-        "sampler.name",
-        "resources",
+        *("name", "trainer", "base", "base.loss", "base.optim.lr", "objective", "trials", "sampler.name", "resources"),
+        *("search_space", "search_space.optim.lr", "search_space.optim.lr.low", "search_space.x.choices", "guards"),
     ]
 )
 
