@@ -1,0 +1,167 @@
+"""Whole studies through the command line: real Ray, Optuna, MLflow and files, with a trainer that follows a script."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+
+pytestmark = pytest.mark.slow
+
+HERE = Path(__file__).parent
+SPEC = """
+name: scripted
+trainer: scripted_trainer:train
+base: {epochs: 8, curve_mm: [20.0, 15.0, 12.0, 10.0, 9.0, 8.5, 8.2, 8.0], collapse_above: 3.0}
+search_space:
+  scale: {low: 0.5, high: 10.0, log: true}
+objective: {metric: val/pa_mpjpe_mm, mode: min}
+trials: 8
+scheduler: {name: asha, grace_epochs: 4, eta: 2}
+guards:
+  - {name: collapse, kind: collapse, after_epochs: 1, for_evaluations: 2, var_ratio_below: 0.02, r2_below: 0.02}
+"""
+
+
+def command(*arguments: str) -> list[str]:
+    return [str(Path(sys.executable).parent / "sweeper"), *arguments]
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(HERE)}
+
+
+def run(home: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        command("run", str(home.parent / "spec.yaml"), "--home", str(home), *arguments),
+        capture_output=True,
+        text=True,
+        env=environment(),
+        timeout=240,
+    )
+
+
+def show(home: Path) -> dict[str, Any]:
+    result = subprocess.run(
+        command("show", "scripted", "--json", "--home", str(home)), capture_output=True, text=True, check=True
+    )
+    shown: dict[str, Any] = json.loads(result.stdout)
+    return shown
+
+
+def mlflow_runs(home: Path) -> list[Any]:
+    client = mlflow.MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("scripted")
+    assert experiment is not None
+    return list(client.search_runs([experiment.experiment_id]))
+
+
+def check_mlflow_mirrors(home: Path, study: dict[str, Any]) -> None:
+    """Every trial is one child run with the same ID, every evaluation and checkpoint is there, and none still runs."""
+    runs = mlflow_runs(home)
+    assert all(run.info.status != "RUNNING" for run in runs)
+    children = {run.data.tags["sweeper.trial_id"]: run for run in runs if "sweeper.trial_id" in run.data.tags}
+    assert set(children) == {trial["id"] for trial in study["trials"]}
+    client = mlflow.MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
+    for trial in study["trials"]:
+        child = children[trial["id"]]
+        assert child.info.run_id == trial["mlflow_run_id"]
+        assert child.data.tags["sweeper.state"] == trial["state"]
+        assert child.data.tags["sweeper.reason"] == trial["reason"]
+        history = client.get_metric_history(child.info.run_id, "val/pa_mpjpe_mm")
+        assert [point.step for point in history] == list(range(1, int(trial["epochs"]) + 1))
+        assert len(client.list_artifacts(child.info.run_id, "checkpoints")) == trial["epochs"]
+
+
+@pytest.fixture
+def study_home(home: Path) -> Path:
+    (home.parent / "spec.yaml").write_text(SPEC)
+    return home
+
+
+def test_a_study_runs_to_its_end_and_a_second_run_only_shows_it(study_home: Path) -> None:
+    result = run(study_home)
+    assert result.returncode == 0, result.stderr
+    study = show(study_home)
+    states = [trial["state"] for trial in study["trials"]]
+    assert len(states) == 8
+    for trial in study["trials"]:
+        if trial["params"]["scale"] > 3.0:
+            assert (trial["state"], trial["epochs"]) == ("COLLAPSED", 2)
+            assert "theta_var_ratio 0.0010 < 0.02" in trial["reason"]
+        else:
+            assert trial["state"] in ("COMPLETE", "PRUNED")
+            assert trial["epochs"] == (8 if trial["state"] == "COMPLETE" else 4)
+    assert "COMPLETE" in states
+    assert "COLLAPSED" in states
+    complete = [trial for trial in study["trials"] if trial["state"] == "COMPLETE"]
+    best = min(complete, key=lambda trial: trial["metrics"]["val/pa_mpjpe_mm"])
+    assert study["winner"] == best["id"]
+    assert f"winner: {best['id']}" in result.stdout
+    assert "Traceback" not in result.stderr
+    check_mlflow_mirrors(study_home, study)
+
+    again = run(study_home)
+    assert again.returncode == 0
+    assert "is complete" in again.stderr
+    assert show(study_home) == study
+
+    drifted = run(study_home, "--set", "base.epochs=9")
+    assert drifted.returncode == 2
+    assert "base.epochs: 8 -> 9" in drifted.stderr
+    assert "--new" in drifted.stderr
+
+
+def test_ctrl_c_leaves_a_study_that_a_second_run_finishes(study_home: Path) -> None:
+    slow = ("--set", "base.sleep_s=0.3", "--trials", "4")
+    process = subprocess.Popen(
+        command("run", str(study_home.parent / "spec.yaml"), "--home", str(study_home), *slow),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    )
+    deadline = time.monotonic() + 120
+    journal = study_home / "studies" / "scripted" / "ledger.journal"
+    while time.monotonic() < deadline and (not journal.exists() or "report:00002" not in journal.read_text()):
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    half = show(study_home)
+    left = [trial for trial in half["trials"] if trial["state"] == "RUNNING"]
+    assert left
+    assert all(trial["epochs"] >= 1 for trial in left)
+
+    result = run(study_home, *slow)
+    assert result.returncode == 0, result.stderr
+    whole = show(study_home)
+    assert [trial["params"] for trial in whole["trials"]][: len(half["trials"])] == [
+        trial["params"] for trial in half["trials"]
+    ]
+    assert all(f"{trial['id']} started continues after evaluation" in result.stderr for trial in left)
+    check_mlflow_mirrors(study_home, whole)
+
+
+def test_failing_trials_do_not_end_the_study(study_home: Path) -> None:
+    result = run(study_home, "--trials", "2", "--set", "base.crash_at=2")
+    assert result.returncode == 1, result.stderr
+    study = show(study_home)
+    assert {trial["state"] for trial in study["trials"]} <= {"FAILED", "COLLAPSED"}
+    failed = [trial for trial in study["trials"] if trial["state"] == "FAILED"]
+    assert failed[0]["reason"] == "RuntimeError: the script says crash at epoch 2"
+    assert study["winner"] is None
+
+
+def test_a_lost_worker_process_fails_its_trial_and_says_so(study_home: Path) -> None:
+    result = run(study_home, "--trials", "1", "--set", "base.die_at=2")
+    assert result.returncode == 1, result.stderr
+    [trial] = show(study_home)["trials"]
+    assert (trial["state"], trial["reason"], trial["epochs"]) == ("FAILED", "the worker process was lost", 1)
