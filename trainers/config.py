@@ -4,9 +4,9 @@ Every field says what it is; ``TrainConfig.model_validate(mapping)`` refuses unk
 and NaN. The default of every field is what the embedded default task uses.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Weight = Annotated[float, Field(ge=0)]
 
@@ -54,6 +54,12 @@ class LossConfig(Strict):
     """`l2_norm_m`: mean joint distance in metres; `mse_m2`: mean squared coordinate in m^2; `l1_mm`: mean absolute, mm."""
     pca_components: Annotated[int, Field(ge=1, le=45)] = 15
     """Leading pose components in the prior; the last ones have no variance and would dominate it."""
+
+    @model_validator(mode="after")
+    def _some_loss(self) -> Self:
+        if not any((self.lambda_param, self.lambda_joint, self.lambda_angular, self.lambda_pca, self.lambda_reg)):
+            raise ValueError("nothing to learn: at least one weight must be above 0")
+        return self
 
 
 class OptimConfig(Strict):

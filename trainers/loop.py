@@ -203,7 +203,7 @@ def _reference(config: TrainConfig, data: LoadedData) -> Reference:
     labels = data.labels
     rotation = matrix_from_axis_angle(torch.from_numpy(labels.global_orient)).numpy()
     joints_m = (labels.joints_m - labels.joints_m[:, :1]) @ rotation
-    hand = HandLayer(data.hand).double()
+    hand = HandLayer(data.hand, torch.float64)
     some = data.val_poses[: config.eval.mesh_images]
     with torch.no_grad():
         verts_m = hand.vertices(torch.from_numpy(labels.theta[some]), torch.from_numpy(labels.betas[some]), None).numpy()

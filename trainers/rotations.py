@@ -54,7 +54,7 @@ def geodesic_angle(first: Tensor, second: Tensor) -> Tensor:
     """Angle of the rotation that takes one orientation to the other.
 
     The angle of the relative quaternion is read with atan2 of its vector and scalar parts: acos of the trace has an
-    infinite slope at 0 and at pi, this has a finite one everywhere, and is exactly zero for equal inputs.
+    infinite slope at 0 and at pi, this has a finite one everywhere.
 
     Args:
         first: (..., 3) axis-angle, rad.

@@ -1,0 +1,52 @@
+"""Order of the data: what an epoch shows, and that it depends on seed and epoch alone."""
+
+import numpy as np
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainers.batches import epoch_order, gather, image_table, seeded
+
+TABLE = image_table(np.arange(40) % 10)  # 10 poses in 4 versions, numbered as FreiHAND's
+POSES = np.array([0, 1, 3, 4, 5, 7, 9])
+
+
+def test_table_has_freihands_numbering() -> None:
+    assert TABLE.shape == (10, 4)
+    assert TABLE[3].tolist() == [3, 13, 23, 33]
+
+
+@given(seed=st.integers(0, 99), epoch=st.integers(1, 99), batch_size=st.integers(1, 9))
+def test_one_version_shows_each_pose_at_most_once_in_full_sorted_batches(seed: int, epoch: int, batch_size: int) -> None:
+    order = epoch_order(TABLE, POSES, "one", batch_size, seeded(seed, "order", epoch))
+    assert order.shape == (7 // min(batch_size, 7), min(batch_size, 7))
+    poses = order.reshape(-1) % 10
+    assert len(set(poses.tolist())) == order.size
+    assert set(poses.tolist()) <= set(POSES.tolist())
+    assert (np.diff(order, axis=1) > 0).all()
+
+
+def test_all_versions_show_each_image_once() -> None:
+    order = epoch_order(TABLE, POSES, "all", 4, seeded(0, "order", 1))
+    assert sorted(order.reshape(-1).tolist()) == sorted(TABLE[POSES].reshape(-1).tolist())
+
+
+def test_versions_are_drawn_anew_each_epoch_and_all_come_up() -> None:
+    epochs = [epoch_order(TABLE, POSES, "one", 7, seeded(0, "order", epoch)) for epoch in range(1, 30)]
+    assert {int(image) // 10 for order in epochs for image in order.reshape(-1)} == {0, 1, 2, 3}
+    assert not np.array_equal(epochs[0], epochs[1])
+
+
+def test_a_generator_depends_on_seed_purpose_and_index_only() -> None:
+    def first(seed: int, purpose: str, index: int) -> float:
+        torch.manual_seed(index)  # the global generator has no say
+        return torch.rand((), generator=seeded(seed, purpose, index)).item()
+
+    assert first(0, "order", 1) == first(0, "order", 1)
+    assert len({first(0, "order", 1), first(1, "order", 1), first(0, "augment", 1), first(0, "order", 2)}) == 4
+
+
+def test_gather_reads_the_asked_images() -> None:
+    images = np.arange(5 * 2 * 2 * 3, dtype=np.uint8).reshape(5, 2, 2, 3)
+    batch = gather(images, np.array([1, 4]), torch.device("cpu"))
+    assert torch.equal(batch, torch.from_numpy(images[[1, 4]]))

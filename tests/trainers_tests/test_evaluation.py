@@ -1,0 +1,98 @@
+"""The `val/` metrics of whole predictions: names, the perfect, the constant and the broken model."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from trainers.evaluation import Array, Reference, best_constant_theta, evaluate, make_reference
+from trainers.hand.layer import HandLayer
+from trainers.hand.model import load_embedded_hand, load_gestures
+from trainers.losses import wrist_joints
+from trainers.procrustes import aligned_distances
+
+NAMES = {
+    f"val/{name}"
+    for name in (
+        "mpjpe_mm pa_mpjpe_mm pa_mpvpe_mm auc f5 f15 theta_variance_rad2 theta_var_ratio theta_r2 theta_min theta_max "
+        "pose_entropy_bits pose_entropy_ratio gesture_macro_f1 skill"
+    ).split()
+}
+LAYER = HandLayer(load_embedded_hand(), torch.float64)
+
+
+def poses(count: int, seed: int) -> Array:
+    """Blends of the named gestures with a little noise."""
+    rng = np.random.default_rng(seed)
+    gestures = np.stack(list(load_gestures().values()))
+    weights = rng.dirichlet(np.full(len(gestures), 0.3), size=count)
+    return weights @ gestures + rng.normal(scale=0.05, size=(count, 45))
+
+
+def joints(theta: Array, betas: Array) -> Array:
+    return wrist_joints(LAYER, torch.from_numpy(theta), torch.from_numpy(betas)).numpy()
+
+
+@pytest.fixture(scope="module")
+def reference() -> Reference:
+    theta, train_theta = poses(60, 1), poses(300, 2)
+    verts_m = LAYER.vertices(torch.from_numpy(theta[:8]), torch.zeros(8, 10).double()).numpy()
+    zeros = np.zeros((300, 10))
+    return make_reference(
+        LAYER, theta, joints(theta, zeros[:60]), verts_m, train_theta, joints(train_theta, zeros)
+    )
+
+
+def test_a_perfect_prediction_of_hands_of_mean_shape(reference: Reference) -> None:
+    metrics = evaluate(reference, reference.theta)
+    assert set(metrics) == NAMES
+    for name in ("mpjpe_mm", "pa_mpjpe_mm", "pa_mpvpe_mm"):
+        assert metrics[f"val/{name}"] < 1e-4
+    for name in ("f5", "f15", "theta_var_ratio", "theta_r2", "pose_entropy_ratio", "gesture_macro_f1", "skill"):
+        assert metrics[f"val/{name}"] == pytest.approx(1.0, abs=1e-6)
+    assert metrics["val/auc"] > 0.994  # rounding is more than the first threshold, which is zero
+
+
+def test_the_best_constant_pose_has_no_skill_spread_or_entropy(reference: Reference) -> None:
+    train_theta = poses(300, 2)
+    constant = best_constant_theta(LAYER, train_theta, joints(train_theta, np.zeros((300, 10))))
+    metrics = evaluate(reference, np.tile(constant, (60, 1)))
+    assert metrics["val/skill"] == pytest.approx(0.0, abs=1e-9)
+    for name in ("theta_variance_rad2", "theta_var_ratio", "pose_entropy_bits"):
+        assert metrics[f"val/{name}"] == pytest.approx(0.0, abs=1e-12)
+    assert metrics["val/gesture_macro_f1"] < 0.2
+    assert metrics["val/theta_r2"] < 0.05
+
+
+def test_the_constant_pose_beats_the_mean_every_label_and_its_neighbours() -> None:
+    theta = poses(200, 3)
+    true = joints(theta, np.zeros((200, 10)))
+
+    def error_mm(constant: Array) -> float:
+        predicted = np.broadcast_to(joints(constant[None], np.zeros((1, 10))), true.shape)
+        return 1000 * float(aligned_distances(predicted, true).mean())
+
+    best = best_constant_theta(LAYER, theta, true)
+    assert error_mm(best) < error_mm(theta.mean(0)) - 0.1
+    assert error_mm(best) < min(error_mm(label) for label in theta[::10])
+    rng = np.random.default_rng(0)
+    nearby = [error_mm(best + 0.1 * rng.normal(size=45)) for _ in range(20)]
+    assert error_mm(best) < min(nearby) + 0.02
+
+
+def test_shape_the_model_does_not_predict_stays_in_the_error(reference: Reference) -> None:
+    theta, betas = reference.theta, np.random.default_rng(0).normal(size=(60, 10))
+    shaped = make_reference(LAYER, theta, joints(theta, betas), reference.verts_m, theta, joints(theta, betas))
+    metrics = evaluate(shaped, theta)
+    assert metrics["val/theta_r2"] == 1.0
+    assert 0.5 < metrics["val/pa_mpjpe_mm"] < 5.0 < metrics["val/mpjpe_mm"]
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_prediction_that_is_not_finite_makes_every_metric_nan(reference: Reference, bad: float) -> None:
+    theta = reference.theta.copy()
+    theta[7, 7] = bad
+    metrics = evaluate(reference, theta)
+    assert set(metrics) == NAMES
+    assert all(math.isnan(value) for value in metrics.values())

@@ -1,0 +1,198 @@
+"""Whole trainings on a very small embedded set: they learn, repeat bit for bit, and continue bit for bit."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from trainers import checkpoint
+from trainers.config import OptimConfig, TrainConfig
+from trainers.errors import ConfigError, DataError
+from trainers.loop import learning_rate, train
+from trainers.report import EpochReport
+
+TIMINGS = {"train/seconds", "train/images_per_s"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRAINERS_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+def config(**changes: Any) -> TrainConfig:
+    mapping: dict[str, Any] = {
+        "data": {"embedded_count": 48, "image_size": 32, "val_fraction": 0.25},
+        "loss": {"lambda_joint": 5.0, "lambda_angular": 0.1, "lambda_pca": 0.001},
+        "optim": {"epochs": 3, "batch_size": 8, "lr": 1e-3, "warmup_steps": 2},
+        "eval": {"mesh_images": 4},
+        "device": "cpu",
+    }
+    for key, value in changes.items():
+        section, _, name = key.partition("__")
+        if name:
+            mapping[section] = {**mapping[section], name: value}
+        else:
+            mapping[section] = value
+    return TrainConfig.model_validate(mapping)
+
+
+def without_timings(reports: list[EpochReport]) -> list[Mapping[str, float]]:
+    return [{name: value for name, value in report.metrics.items() if name not in TIMINGS} for report in reports]
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory, cache_dir: None) -> list[EpochReport]:
+    return list(train(config(), tmp_path_factory.mktemp("unbroken")))
+
+
+def test_reports_name_steps_epochs_and_checkpoints(unbroken: list[EpochReport]) -> None:
+    assert [(report.step, report.epoch) for report in unbroken] == [(1, 1.0), (2, 2.0), (3, 3.0)]
+    for report in unbroken:
+        assert report.checkpoint is not None
+        assert report.checkpoint.name == f"epoch_{report.step:03d}"
+        assert checkpoint.load(report.checkpoint).config == config().model_dump()
+
+
+def test_reported_metrics(unbroken: list[EpochReport]) -> None:
+    metrics = unbroken[-1].metrics
+    terms = ("param", "joint", "angular", "pca", "reg")
+    train_names = {name for name in metrics if name.startswith("train/")}
+    assert train_names == TIMINGS | {"train/loss", "train/optimizer_steps"} | {
+        f"train/{kind}_{term}" for kind in ("loss", "grad_share") for term in terms
+    }
+    assert metrics["train/optimizer_steps"] == 3 * (36 // 8)
+    assert sum(metrics[f"train/grad_share_{term}"] for term in terms) == pytest.approx(1.0)
+    loss = config().loss
+    weighted = [getattr(loss, f"lambda_{term}") * metrics[f"train/loss_{term}"] for term in terms]
+    assert metrics["train/loss"] == pytest.approx(sum(weighted), rel=1e-5)
+    assert all(math.isfinite(value) for value in metrics.values())
+    assert sum(name.startswith("val/") for name in metrics) == 15
+
+
+def test_the_same_config_gives_the_same_bits(unbroken: list[EpochReport], tmp_path: Path) -> None:
+    torch.manual_seed(1234)  # what others left in the global generator has no say
+    torch.rand(3)
+    again = list(train(config(), tmp_path))
+    assert without_timings(again) == without_timings(unbroken)
+    assert again[-1].checkpoint is not None
+    assert unbroken[-1].checkpoint is not None
+    first, second = (checkpoint.load(run[-1].checkpoint).weights for run in (unbroken, again))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_another_seed_gives_other_metrics(unbroken: list[EpochReport], tmp_path: Path) -> None:
+    (first, *_) = train(config(seed=1, optim__epochs=1), tmp_path)
+    assert first.metrics["train/loss"] != unbroken[0].metrics["train/loss"]
+
+
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_an_interrupted_run_continues_bit_for_bit(unbroken: list[EpochReport], tmp_path: Path, epoch: int) -> None:
+    interrupted = train(config(), tmp_path)
+    before = [next(interrupted) for _ in range(epoch)]
+    interrupted.close()
+    torch.manual_seed(99)
+    after = list(train(config(), tmp_path, resume=before[-1].checkpoint))
+    assert [report.step for report in after] == list(range(epoch + 1, 4))
+    assert without_timings(before + after) == without_timings(unbroken)
+
+
+def drop_optimizer(saved: checkpoint.Checkpoint) -> checkpoint.Checkpoint:
+    optimizer = {**saved.state["optimizer"], "state": {}}
+    return checkpoint.Checkpoint(saved.step, saved.epoch, saved.config, saved.weights, {**saved.state, "optimizer": optimizer})
+
+
+def drop_place_in_schedule_and_order(saved: checkpoint.Checkpoint) -> checkpoint.Checkpoint:
+    return checkpoint.Checkpoint(saved.step, 0.0, saved.config, saved.weights, saved.state)
+
+
+def drop_batch_norm_statistics(saved: checkpoint.Checkpoint) -> checkpoint.Checkpoint:
+    weights = {
+        name: torch.zeros_like(value) if name.endswith("running_mean") else value for name, value in saved.weights.items()
+    }
+    return checkpoint.Checkpoint(saved.step, saved.epoch, saved.config, weights, saved.state)
+
+
+@pytest.mark.parametrize("mutate", [drop_optimizer, drop_place_in_schedule_and_order, drop_batch_norm_statistics])
+def test_every_part_of_a_checkpoint_is_needed_to_continue(
+    unbroken: list[EpochReport], tmp_path: Path, mutate: Any
+) -> None:
+    assert unbroken[1].checkpoint is not None
+    checkpoint.save(tmp_path / "epoch_002", mutate(checkpoint.load(unbroken[1].checkpoint)))
+    continued = list(train(config(), tmp_path, resume=tmp_path / "epoch_002"))
+    assert without_timings(continued)[-1] != without_timings(unbroken)[-1]
+
+
+def test_training_neither_reads_nor_moves_the_global_generator(tmp_path: Path) -> None:
+    """Why a checkpoint holds no random state: there is none to hold."""
+    before = torch.get_rng_state()
+    list(train(config(optim__epochs=1), tmp_path))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_process_settings_are_put_back(tmp_path: Path) -> None:
+    threads = torch.get_num_threads()
+    assert not torch.are_deterministic_algorithms_enabled()
+    running = train(config(threads=threads + 1, optim__epochs=1), tmp_path)
+    next(running)
+    assert torch.get_num_threads() == threads + 1
+    assert torch.are_deterministic_algorithms_enabled()
+    running.close()
+    assert torch.get_num_threads() == threads
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_a_loss_that_is_not_finite_is_reported_and_ends_the_run(tmp_path: Path) -> None:
+    reports = list(train(config(optim__lr=1e30, optim__clip_norm=1e30), tmp_path))
+    assert len(reports) < 3
+    assert math.isnan(reports[-1].metrics["train/loss"])
+    assert math.isnan(reports[-1].metrics["val/pa_mpjpe_mm"])
+    assert reports[-1].checkpoint is None
+
+
+def test_resuming_with_another_config_is_refused(unbroken: list[EpochReport], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="another config, which differs in optim"):
+        next(train(config(optim__lr=2e-3), tmp_path, resume=unbroken[0].checkpoint))
+
+
+def test_resuming_on_other_data_is_refused(unbroken: list[EpochReport], tmp_path: Path) -> None:
+    assert unbroken[0].checkpoint is not None
+    saved = checkpoint.load(unbroken[0].checkpoint)
+    other = {**saved.state, "data_fingerprint": "0"}
+    checkpoint.save(tmp_path / "epoch_001", checkpoint.Checkpoint(1, 1.0, saved.config, saved.weights, other))
+    with pytest.raises(DataError, match="trained on other data"):
+        next(train(config(), tmp_path, resume=tmp_path / "epoch_001"))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens without CUDA")
+def test_cuda_without_a_device_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no CUDA device"):
+        next(train(config(device="cuda"), tmp_path))
+
+
+@pytest.mark.parametrize("form", ["mse_m2", "l1_mm"])
+def test_other_settings_train_too(tmp_path: Path, form: str) -> None:
+    changed = config(loss__joint_form=form, data__versions="all", augment=False, optim__epochs=1)
+    (report,) = train(changed, tmp_path)
+    assert report.metrics["train/optimizer_steps"] == 4 * 36 // 8
+    assert math.isfinite(report.metrics["val/pa_mpjpe_mm"])
+
+
+@pytest.mark.slow
+def test_a_few_images_are_learned_by_heart(tmp_path: Path) -> None:
+    small = config(data__embedded_count=8, optim__epochs=150, optim__batch_size=6, optim__lr=3e-3, augment=False)
+    losses = [report.metrics["train/loss_param"] for report in train(small, tmp_path)]
+    assert losses[-1] < 0.1 * losses[0]
+
+
+def test_learning_rate_warms_up_and_falls_to_nothing() -> None:
+    optim = OptimConfig(lr=1.0, warmup_steps=4)
+    rates = [learning_rate(optim, step, 100) for step in range(100)]
+    assert rates[:4] == pytest.approx([0.2, 0.4, 0.6, 0.8])
+    assert rates[4] == 1.0
+    assert all(later < earlier for earlier, later in zip(rates[4:], rates[5:], strict=False))
+    assert rates[-1] < 1e-3
