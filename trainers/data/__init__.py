@@ -1,0 +1,1 @@
+"""Data sets: rendering the embedded one, reading, caching, splitting."""

@@ -1,0 +1,202 @@
+"""Makes a data set of rendered hands in FreiHAND's layout, free of any data licence."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from trainers.data.draw import Batch, draw_batch, start_worker
+from trainers.data.poses import sample_orientations, sample_poses, sample_shapes
+from trainers.data.render import close_wrist
+from trainers.errors import DataError
+from trainers.hand.layer import HandLayer
+from trainers.hand.model import HandModel, load_embedded_hand
+
+Array = NDArray[np.float64]
+Progress = Callable[[int, int], None]
+
+VERSIONS: Final = 4
+POSES_PER_BATCH: Final = 25
+ROOT: Final = 9
+"""The joint that uv_root and scale of a label place, in FreiHAND's order: the middle finger's knuckle."""
+DISTANCE_M: Final = (0.5, 0.9)
+FILL: Final = (0.6, 0.8)
+"""Longer side of the hand's bounding box as a share of the picture's."""
+OFF_CENTRE: Final = 0.7
+"""How far from the centre the hand may lie, as a share of the room its bounding box leaves."""
+DECIMALS: Final = 6
+
+
+@dataclass(frozen=True, eq=False)
+class Scenes:
+    """Labels of N poses as they are written; everything agrees to the last digit.
+
+    Attributes:
+        mano: (N, 61) global rotation, theta, shape, root uv, scale.
+        joints_m: (N, 21, 3) in the camera's frame.
+        vertices_m: (N, 778, 3).
+        intrinsics: (N, 3, 3).
+    """
+
+    mano: Array
+    joints_m: Array
+    vertices_m: Array
+    intrinsics: Array
+
+
+def make_freihand(
+    out: Path, count: int, size: int, seed: int, progress: Progress | None = None, workers: int | None = None
+) -> None:
+    """Render `count` poses in 4 versions each, and a tenth as many other poses for evaluation.
+
+    Writes `training/rgb`, `training/mask`, `evaluation/rgb` and `{training,evaluation}_{K,mano,xyz,verts,scale}.json`
+    into a hidden folder beside `out`, renamed to `out` at the end. The same seed gives the same files on one machine
+    whatever the number of workers.
+
+    Args:
+        out: folder to make.
+        count: poses for training.
+        size: side of a picture in pixels.
+        seed: of everything random.
+        progress: called with the number of poses drawn and the number of all.
+        workers: processes; by default one for each core. With 1 everything is drawn in this process.
+
+    Raises:
+        DataError: `out` exists.
+    """
+    if out.exists():
+        raise DataError("exists already", str(out), "name another folder, or remove this one first")
+    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    try:
+        partial.mkdir(parents=True)
+        batches: list[Batch] = []
+        splits = (("training", count, VERSIONS), ("evaluation", max(8, count // 10), 1))
+        for number, (split, poses, versions) in enumerate(splits):
+            (partial / split / "rgb").mkdir(parents=True)
+            scenes = _sample_scenes(poses, size, np.random.default_rng([seed, number]))
+            _write_labels(partial, split, scenes)
+            batches += _batches(scenes, partial / split, versions, size, (seed, number))
+        (partial / "training" / "mask").mkdir()
+        _draw(batches, progress, workers or len(os.sched_getaffinity(0)))
+        partial.rename(out)
+    except BaseException:  # an interrupted make leaves nothing
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def _sample_scenes(count: int, size: int, generator: np.random.Generator) -> Scenes:
+    """Hands before a camera: poses, shapes, views, and the lens that makes them fill the picture.
+
+    Parameters are rounded before use, so that labels derived from the stored numbers are the stored labels.
+    """
+    orientation = sample_orientations(count, generator).round(DECIMALS)
+    theta = sample_poses(count, generator).round(DECIMALS)
+    betas = sample_shapes(count, generator).round(DECIMALS)
+    joints, vertices = _forward(load_embedded_hand(), theta, betas, orientation)
+    vertices, joints = vertices - joints[:, ROOT, None], joints - joints[:, ROOT, None]
+
+    distance = generator.uniform(*DISTANCE_M, count)
+    flat = vertices[..., :2] / (vertices[..., 2:] + distance[:, None, None])  # seen with a focal length of 1
+    low, high = flat.min(axis=1), flat.max(axis=1)
+    longest = (high - low).max(axis=1)
+    focal = (generator.uniform(*FILL, count) * size / longest).round(DECIMALS)
+    principal = size / 2 * (1 + generator.uniform(-0.02, 0.02, (count, 2))).round(DECIMALS)
+    room = (size - focal[:, None] * (high - low)) / 2
+    centre = size / 2 + OFF_CENTRE * room * generator.uniform(-1, 1, (count, 2))
+    uv_root = (centre - focal[:, None] * (low + high) / 2).round(DECIMALS)
+    scale = (focal / distance).round(DECIMALS)
+
+    intrinsics = np.zeros((count, 3, 3))
+    intrinsics[:, 0, 0] = intrinsics[:, 1, 1] = focal
+    intrinsics[:, :2, 2] = principal
+    intrinsics[:, 2, 2] = 1.0
+    # FreiHAND's rule, exact perspective for one focal length: u = px + f x / z with z = f / scale
+    root = np.concatenate([uv_root - principal, focal[:, None]], axis=1) / scale[:, None]
+    mano = np.concatenate([orientation, theta, betas, uv_root, scale[:, None]], axis=1)
+    return Scenes(mano, joints + root[:, None], vertices + root[:, None], intrinsics)
+
+
+def _forward(hand: HandModel, theta: Array, betas: Array, orientation: Array) -> tuple[Array, Array]:
+    """Joints (N, 21, 3) and vertices (N, 778, 3) in double precision."""
+    layer = HandLayer(hand, torch.float64)
+    joints, vertices = [], []
+    with torch.no_grad():
+        for start in range(0, len(theta), 256):
+            part = [torch.as_tensor(values[start : start + 256]) for values in (theta, betas, orientation)]
+            joints.append(layer.joints(*part).numpy())
+            vertices.append(layer.vertices(*part).numpy())
+    return np.concatenate(joints), np.concatenate(vertices)
+
+
+def _write_labels(root: Path, split: str, scenes: Scenes) -> None:
+    small = {
+        "K": scenes.intrinsics,
+        "mano": scenes.mano[:, None],
+        "xyz": scenes.joints_m.round(DECIMALS + 2),
+        "scale": np.linalg.norm(scenes.joints_m[:, 9] - scenes.joints_m[:, 10], axis=1),
+    }
+    for name, values in small.items():
+        (root / f"{split}_{name}.json").write_text(json.dumps(values.tolist()))
+    # by far the largest file; one format operation a pose takes a fifth of the time of json.dumps
+    point = f"[%.{DECIMALS}f,%.{DECIMALS}f,%.{DECIMALS}f]"
+    template = "[" + ",".join([point] * scenes.vertices_m.shape[1]) + "]"
+    with (root / f"{split}_verts.json").open("w") as file:
+        for index, vertices in enumerate(scenes.vertices_m):
+            file.write(("," if index else "[") + template % tuple(vertices.ravel().tolist()))
+        file.write("]")
+
+
+def _batches(scenes: Scenes, folder: Path, versions: int, size: int, seed: tuple[int, ...]) -> Iterator[Batch]:
+    hand = load_embedded_hand()
+    faces, palm_share = close_wrist(hand.f), _palm_share(hand)
+    for first in range(0, len(scenes.mano), POSES_PER_BATCH):
+        part = slice(first, first + POSES_PER_BATCH)
+        yield Batch(
+            folder=folder,
+            first=first,
+            count=len(scenes.mano),
+            versions=versions,
+            seed=seed,
+            size=size,
+            vertices_m=scenes.vertices_m[part],
+            intrinsics=scenes.intrinsics[part],
+            faces=faces,
+            palm_share=palm_share,
+        )
+
+
+def _palm_share(hand: HandModel) -> Array:
+    """(V,) how much of each vertex is palm: from its normal at rest, where the palm looks along -y."""
+    a, b, c = hand.v_template[hand.f].transpose(1, 0, 2)
+    normals = np.zeros_like(hand.v_template)
+    for corner in range(3):
+        np.add.at(normals, hand.f[:, corner], np.cross(b - a, c - a))
+    share: Array = (0.5 - normals[:, 1] / np.linalg.norm(normals, axis=1)).clip(0.0, 1.0)
+    return share
+
+
+def _draw(batches: list[Batch], progress: Progress | None, workers: int) -> None:
+    total = sum(len(batch.vertices_m) for batch in batches)
+    done = 0
+    for drawn in map(draw_batch, batches) if workers == 1 else _draw_in_processes(batches, workers):
+        done += drawn
+        if progress is not None:
+            progress(done, total)
+
+
+def _draw_in_processes(batches: list[Batch], workers: int) -> Iterator[int]:
+    pool = ProcessPoolExecutor(min(workers, len(batches)), get_context("spawn"), start_worker)
+    try:
+        for future in as_completed([pool.submit(draw_batch, batch) for batch in batches]):
+            yield future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)  # waits for what is being drawn: nothing is written after this
