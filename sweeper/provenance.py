@@ -5,6 +5,7 @@ import os
 import platform
 import re
 import subprocess
+import sys
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
@@ -101,7 +102,9 @@ def _sha256(path: Path) -> str | None:
 
 
 def _packages() -> dict[str, str]:
-    found = {dist.metadata["Name"]: dist.version for dist in metadata.distributions() if dist.metadata["Name"]}
+    # Only where packages are installed: Ray, once imported, adds folders with vendored packages to the path.
+    installed = [entry for entry in sys.path if Path(entry).name in {"site-packages", "dist-packages"}]
+    found = {dist.name: dist.version for dist in metadata.distributions(path=installed) if dist.name}
     return dict(sorted(found.items(), key=lambda item: item[0].lower()))
 
 

@@ -1,4 +1,5 @@
 import hashlib
+import importlib.metadata
 import json
 import subprocess
 from pathlib import Path
@@ -37,6 +38,18 @@ def test_a_clean_repository(repo: Path) -> None:
     assert found["lock_sha256"] == hashlib.sha256(b"torch==1\n").hexdigest()
     assert found["packages"]["mlflow"] >= "3"
     assert found["hardware"]["cpu_count"] >= 1
+
+
+def test_packages_that_another_one_brings_along_do_not_count(
+    repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vendored = tmp_path / "thirdparty" / "vendored-1.dist-info"
+    vendored.mkdir(parents=True)
+    (vendored / "METADATA").write_text("Metadata-Version: 2.1\nName: vendored\nVersion: 1\n")
+    before = collect(repo)["packages"]
+    monkeypatch.syspath_prepend(tmp_path / "thirdparty")
+    assert importlib.metadata.version("vendored") == "1"
+    assert collect(repo)["packages"] == before
 
 
 def test_changes_and_new_files_are_recorded(repo: Path) -> None:

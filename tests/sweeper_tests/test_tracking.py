@@ -424,37 +424,54 @@ def test_a_taken_port_is_said(home: Path) -> None:
             serve_ui(home, holder.getsockname()[1])
 
 
+def get(port: int, path: str, host: str) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection.request("GET", path, headers={"Host": host})
+    response = connection.getresponse()
+    body = response.read()
+    connection.close()
+    return response.status, body
+
+
 @pytest.mark.slow
-def test_the_ui_answers_on_loopback_and_ends_with_ctrl_c(recorded: str, home: Path) -> None:
-    assert recorded
-    port = free_port()
-    code = "import sys, pathlib, sweeper.tracking as t; t.serve_ui(pathlib.Path(sys.argv[1]), int(sys.argv[2]))"
-    command = [sys.executable, "-c", code, str(home), str(port)]
-    ui = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
-    try:
-        assert ui.stdout is not None
-        assert ui.stdout.readline() == f"http://127.0.0.1:{port}\n"
+def test_the_ui_answers_on_loopback_and_ends_with_ctrl_c(
+    recorded: str, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    port, run_id, seen = free_port(), find_trial(recorded, "toy-0001").run_id, {}
+    search = "/api/2.0/mlflow/experiments/search?max_results=5"
 
-        def get(path: str, host: str) -> tuple[int, bytes]:
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-            connection.request("GET", path, headers={"Host": host})
-            response = connection.getresponse()
-            body = response.read()
-            connection.close()
-            return response.status, body
+    def look_and_interrupt() -> None:
+        deadline = time.monotonic() + 120
+        while not answers(port) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        try:
+            seen["page"] = get(port, "/", f"127.0.0.1:{port}")
+            seen["search"] = get(port, search, f"localhost:{port}")
+            seen["artifact"] = get(port, f"/get-artifact?path=trial.yaml&run_uuid={run_id}", f"localhost:{port}")
+            seen["rebound"] = get(port, search, "evil.example")
+        finally:
+            time.sleep(0.5)  # the address is printed just after the first answer
+            os.kill(os.getpid(), signal.SIGINT)
 
-        search = "/api/2.0/mlflow/experiments/search?max_results=5"
-        assert get("/", f"127.0.0.1:{port}")[0] == 200
-        status, body = get(search, f"localhost:{port}")
-        assert (status, b'"toy"' in body) == (200, True)
-        run_id = find_trial(recorded, "toy-0001").run_id
-        status, body = get(f"/get-artifact?path=trial.yaml&run_uuid={run_id}", f"localhost:{port}")
-        assert (status, b"scripted_trainer" in body) == (200, True)
-        assert get(search, "evil.example")[0] == 403  # DNS rebinding
-        ui.send_signal(signal.SIGINT)
-        assert ui.wait(30) == 0
-        assert not answers(port)
-    finally:
-        if ui.poll() is None:
-            ui.terminate()
-            ui.wait(30)
+    visitor = threading.Thread(target=look_and_interrupt)
+    visitor.start()
+    assert serve_ui(home, port) == 0
+    visitor.join()
+    assert capsys.readouterr().out == f"http://127.0.0.1:{port}\n"
+    assert {name: status for name, (status, _) in seen.items()} == {
+        "page": 200,
+        "search": 200,
+        "artifact": 200,
+        "rebound": 403,
+    }
+    assert b'"toy"' in seen["search"][1]
+    assert b"scripted_trainer" in seen["artifact"][1]
+    assert not answers(port)
+
+
+@pytest.mark.slow
+def test_a_ui_that_does_not_start_says_why(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").write_bytes(b"this is no database" * 100)
+    with pytest.raises(UserError, match="the MLflow server does not start") as caught:
+        serve_ui(tmp_path, free_port())
+    assert "file is not a database" in caught.value.render()
