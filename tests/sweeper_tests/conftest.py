@@ -1,11 +1,18 @@
 """Fixtures for tests that need a real MLflow store."""
 
+import contextlib
 import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from mlflow_helpers import start, uri_of
 
+from sweeper.tracking import Tracker
 from sweeper.tracking.locate import open_client
+
+OpenTracker = Callable[..., Tracker]
 
 
 @pytest.fixture(autouse=True)
@@ -29,3 +36,38 @@ def home(tmp_path: Path, template_db: Path) -> Path:
     home.mkdir()
     shutil.copy(template_db, home / "mlflow.db")
     return home
+
+
+@pytest.fixture
+def study_dir(home: Path) -> Path:
+    folder = home / "studies" / "toy"
+    folder.mkdir(parents=True)
+    return folder
+
+
+@pytest.fixture
+def open_tracker(home: Path, study_dir: Path) -> Iterator[OpenTracker]:
+    """Opens Trackers on the study, and closes them after the test."""
+    with contextlib.ExitStack() as stack:
+
+        def open_it(uri: str | None = None, **options: Any) -> Tracker:
+            tracker = Tracker(study_dir, uri or uri_of(home), home / "artifacts", "toy", **options)
+            stack.callback(tracker.close)
+            return tracker
+
+        yield open_it
+
+
+@pytest.fixture
+def recorded(home: Path, open_tracker: OpenTracker) -> str:
+    """The URI of a store with two complete trials, a better one that was pruned, and a better ruler."""
+    tracker = open_tracker()
+    trials = {"toy-0001": 9.0, "toy-0002": 8.0, "toy-0010": 1.0, "toy-0011": 0.0}
+    start(tracker, *trials)
+    tracker.start_trial("toy-0011", {}, {"sweeper.role": "oracle"}, {})
+    for trial_id, error_mm in trials.items():
+        tracker.report(trial_id, 1, 1, {"val/pa_mpjpe_mm": error_mm})
+        state = "PRUNED" if trial_id == "toy-0010" else "COMPLETE"
+        tracker.finish_trial(trial_id, "FINISHED", {"sweeper.state": state})
+    assert tracker.flush(60) == 0
+    return uri_of(home)

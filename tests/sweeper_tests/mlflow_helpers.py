@@ -1,0 +1,87 @@
+"""What the tests of tracking share: a small study to record, a look into MLflow, and a real server."""
+
+import contextlib
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sweeper.tracking import Tracker, trial_yaml
+from sweeper.tracking.locate import MLFLOW_ENVIRONMENT, open_client
+
+
+def uri_of(home: Path) -> str:
+    return f"sqlite:///{home}/mlflow.db"
+
+
+def start(tracker: Tracker, *trial_ids: str) -> None:
+    tracker.start_study({"sweeper.objective": "val/pa_mpjpe_mm:min"}, {"provenance.json": '{"python": "x"}'})
+    for trial_id in trial_ids:
+        config = {"optim": {"lr": 0.1 + 0.2}, "threads": 1}
+        text = trial_yaml(trial_id, "scripted_trainer:train", config, {"optim.lr": 0.1 + 0.2})
+        tracker.start_trial(trial_id, {"optim.lr": 0.1 + 0.2}, {"sweeper.role": "candidate"}, {"trial.yaml": text})
+
+
+def runs_of(uri: str) -> dict[str, Any]:
+    """All runs of the experiment by name; fails if a name occurs twice."""
+    client = open_client(uri)
+    experiment = client.get_experiment_by_name("toy")
+    runs = client.search_runs([experiment.experiment_id])
+    by_name = {run.info.run_name: run for run in runs}
+    assert len(by_name) == len(runs)
+    return by_name
+
+
+def points_of(uri: str, trial_id: str) -> list[tuple[int, str, int, float]]:
+    """(step, name, timestamp, value) of every point that MLflow holds of a trial, sorted."""
+    client, run = open_client(uri), runs_of(uri)[trial_id]
+    return sorted(
+        (point.step, name, point.timestamp, point.value)
+        for name in run.data.metrics
+        for point in client.get_metric_history(run.info.run_id, name)
+    )
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def answers(port: int) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", "/health")
+        return connection.getresponse().status == 200
+    except OSError:
+        return False
+    finally:
+        connection.close()
+
+
+@contextlib.contextmanager
+def mlflow_server(home: Path, port: int) -> Iterator[int]:
+    """A real server on the store of `home`; yields the process group, killed at the end without mercy."""
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri_of(home), "--workers", "1"]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--artifacts-destination", str(home / "served")]
+    environment = {**os.environ, **MLFLOW_ENVIRONMENT, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with (home / "server.log").open("ab") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 120
+        while not answers(port):
+            assert server.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        yield server.pid
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGKILL)
+        server.wait()

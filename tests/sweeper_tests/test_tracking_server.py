@@ -1,0 +1,132 @@
+"""Real MLflow servers: one that fails on the way, and the web UI."""
+
+import http.client
+import os
+import signal
+import socket
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from mlflow_helpers import answers, free_port, mlflow_server, points_of, runs_of, start, uri_of
+
+from sweeper.errors import UserError
+from sweeper.tracking import Tracker, find_trial
+from sweeper.tracking.ui import serve_ui
+
+
+@pytest.mark.slow
+def test_a_server_down_at_start_and_killed_on_the_way_costs_nothing(home: Path, study_dir: Path) -> None:
+    port = free_port()
+    tracker = Tracker(study_dir, f"http://127.0.0.1:{port}", None, "toy")
+    trials, steps = ("toy-0001", "toy-0002"), 60
+    checkpoint = study_dir / "epoch_001"
+    checkpoint.mkdir()
+    (checkpoint / "manifest.json").write_text('{"files": {}}')
+
+    def report(step: int) -> None:
+        for trial_id in trials:
+            tracker.report(trial_id, step, 1_000 * step, {"a": step / 3, "b": -float(step)})
+
+    began = time.monotonic()
+    start(tracker, *trials)
+    for step in range(1, 21):
+        report(step)
+    assert time.monotonic() - began < 1.0  # nobody waited for a server that is not there
+    assert tracker.flush(1) > 0
+    with mlflow_server(home, port) as server:
+        assert tracker.flush(120) == 0
+        killer = threading.Timer(0.1, os.killpg, (server, signal.SIGKILL))
+        killer.start()
+        for step in range(21, 41):  # the server dies somewhere in here
+            report(step)
+            time.sleep(0.02)
+        killer.join()
+    for step in range(41, steps + 1):
+        report(step)
+    tracker.checkpoint("toy-0001", checkpoint, "checkpoints/epoch_001")
+    for trial_id in trials:
+        tracker.finish_trial(trial_id, "FINISHED", {"sweeper.state": "COMPLETE"})
+    assert tracker.flush(0.5) > 0
+    assert tracker.problem
+    with mlflow_server(home, port):
+        assert tracker.flush(120) == 0
+        assert tracker.problem is None
+        manifests = find_trial(f"http://127.0.0.1:{port}", "toy-0001").manifests
+    tracker.close()
+
+    expected = sorted(
+        (step, name, 1_000 * step, value)
+        for step in range(1, steps + 1)
+        for name, value in (("a", step / 3), ("b", -float(step)))
+    )
+    for trial_id in trials:
+        assert points_of(uri_of(home), trial_id) == expected
+    assert set(runs_of(uri_of(home))) == {"toy", *trials}
+    assert manifests == {"epoch_001": {"files": {}}}
+    assert not (study_dir / "outbox.rejected.jsonl").exists()
+
+
+# --- the web UI
+
+
+def test_a_taken_port_is_said(home: Path) -> None:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        with pytest.raises(UserError, match=f"port {holder.getsockname()[1]} is not free"):
+            serve_ui(home, holder.getsockname()[1])
+
+
+def get(port: int, path: str, host: str) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection.request("GET", path, headers={"Host": host})
+    response = connection.getresponse()
+    body = response.read()
+    connection.close()
+    return response.status, body
+
+
+@pytest.mark.slow
+def test_the_ui_answers_on_loopback_and_ends_with_ctrl_c(
+    recorded: str, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    port, run_id, seen = free_port(), find_trial(recorded, "toy-0001").run_id, {}
+    search = "/api/2.0/mlflow/experiments/search?max_results=5"
+
+    def look_and_interrupt() -> None:
+        deadline = time.monotonic() + 120
+        while not answers(port) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        try:
+            seen["page"] = get(port, "/", f"127.0.0.1:{port}")
+            seen["search"] = get(port, search, f"localhost:{port}")
+            seen["artifact"] = get(port, f"/get-artifact?path=trial.yaml&run_uuid={run_id}", f"localhost:{port}")
+            seen["rebound"] = get(port, search, "evil.example")
+        finally:
+            time.sleep(0.5)  # the address is printed just after the first answer
+            os.kill(os.getpid(), signal.SIGINT)
+
+    visitor = threading.Thread(target=look_and_interrupt)
+    visitor.start()
+    assert serve_ui(home, port) == 0
+    visitor.join()
+    assert capsys.readouterr().out == f"http://127.0.0.1:{port}\n"
+    assert {name: status for name, (status, _) in seen.items()} == {
+        "page": 200,
+        "search": 200,
+        "artifact": 200,
+        "rebound": 403,
+    }
+    assert b'"toy"' in seen["search"][1]
+    assert b"scripted_trainer" in seen["artifact"][1]
+    assert not answers(port)
+
+
+@pytest.mark.slow
+def test_a_ui_that_does_not_start_says_why(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").write_bytes(b"this is no database" * 100)
+    with pytest.raises(UserError, match="the MLflow server does not start") as caught:
+        serve_ui(tmp_path, free_port())
+    assert "file is not a database" in caught.value.render()
