@@ -13,7 +13,7 @@ GREEN_SCREEN: Final = (45, 150, 70)
 MOST_OBJECTS: Final = 4
 OCCLUDED_SHARE: Final = 0.3
 """Share of the pictures, green screen aside, in which something lies over the hand."""
-NOISE: Final = 6.0
+NOISE: Final = 6
 """Half the range of the camera's noise, of 255 grey levels."""
 
 
@@ -26,7 +26,7 @@ def scenery(size: int, generator: np.random.Generator) -> Pixels:
     """Blurred colours of any scale with objects in front of them (size, size, 3)."""
     colour = tuple(generator.integers(30, 226, 3))
     grid = int(generator.integers(2, 15))
-    image = Image.fromarray(_clouds(size, grid, colour, generator.uniform(20.0, 110.0), generator))
+    image = Image.fromarray(_clouds(size, grid, colour, generator.uniform(15.0, 80.0), generator))
     draw = ImageDraw.Draw(image)
     for _ in range(generator.integers(MOST_OBJECTS + 1)):
         _draw_object(draw, size, generator.uniform(0.0, size, 2), generator.uniform(0.08, 0.3, 2) * size, generator)
@@ -44,19 +44,21 @@ def occlude(picture: Pixels, generator: np.random.Generator) -> Pixels:
     return np.asarray(image)
 
 
-def composite(hand: Array, alpha: Array, background: Pixels, gain: Array, generator: np.random.Generator) -> Pixels:
+def composite(hand: Pixels, alpha: Pixels, background: Pixels, gain: Array, generator: np.random.Generator) -> Pixels:
     """Lay a hand over a background, with camera noise.
 
     Args:
-        hand: (S, S, 3) colours times alpha in [0, 1].
-        alpha: (S, S) in [0, 1].
+        hand: (S, S, 3).
+        alpha: (S, S) how much of each pixel the hand covers.
         background: (S, S, 3).
         gain: (3,) factor on the hand's colours: white balance and exposure differ between versions.
         generator: source of randomness.
     """
-    picture = 255.0 * gain * hand + (1.0 - alpha[..., None]) * background
-    picture += generator.uniform(-NOISE, NOISE, (*alpha.shape, 1))
-    return picture.clip(0, 255).astype(np.uint8)
+    table = (gain[:, None] * np.arange(256)).clip(0, 255).astype(np.uint8)
+    front = Image.fromarray(hand).point(table.ravel().tolist())
+    picture = np.asarray(Image.composite(front, Image.fromarray(background), Image.fromarray(alpha)))
+    noise = generator.integers(-NOISE, NOISE + 1, picture.shape, dtype=np.int8)
+    return (picture.astype(np.int16) + noise).clip(0, 255).astype(np.uint8)
 
 
 def _clouds(size: int, grid: int, colour: tuple[int, ...], contrast: float, generator: np.random.Generator) -> Pixels:

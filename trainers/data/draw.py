@@ -62,8 +62,7 @@ def draw_batch(batch: Batch) -> int:
         look = _look(generator)
         hand, alpha = render_hand(vertices_m, batch.faces, batch.palm_share, intrinsics, batch.size, look)
         if masks:
-            mask = Image.fromarray((255.0 * alpha).round().astype(np.uint8))
-            mask.save(batch.folder / "mask" / f"{pose:08d}.jpg", quality=JPEG_QUALITY)
+            Image.fromarray(alpha).save(batch.folder / "mask" / f"{pose:08d}.jpg", quality=JPEG_QUALITY)
         for version in range(batch.versions):
             background = scenery(batch.size, generator) if version else green_screen(batch.size, generator)
             gain = generator.uniform(0.8, 1.15) * generator.uniform(0.93, 1.07, 3)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from trainers.data.draw import Batch, draw_batch, start_worker
 from trainers.data.poses import sample_orientations, sample_poses, sample_shapes
-from trainers.data.render import close_wrist
+from trainers.data.render import close_wrist, vertex_normals
 from trainers.errors import DataError
 from trainers.hand.layer import HandLayer
 from trainers.hand.model import HandModel, load_embedded_hand
@@ -176,11 +176,7 @@ def _batches(scenes: Scenes, folder: Path, versions: int, size: int, seed: tuple
 
 def _palm_share(hand: HandModel) -> Array:
     """(V,) how much of each vertex is palm: from its normal at rest, where the palm looks along -y."""
-    a, b, c = hand.v_template[hand.f].transpose(1, 0, 2)
-    normals = np.zeros_like(hand.v_template)
-    for corner in range(3):
-        np.add.at(normals, hand.f[:, corner], np.cross(b - a, c - a))
-    share: Array = (0.5 - normals[:, 1] / np.linalg.norm(normals, axis=1)).clip(0.0, 1.0)
+    share: Array = (0.5 - vertex_normals(hand.v_template, hand.f)[:, 1]).clip(0.0, 1.0)
     return share
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+Pixels = NDArray[np.uint8]
 Integers = NDArray[np.int64]
 
 SUPERSAMPLING: Final = 2
@@ -37,7 +38,7 @@ class Look:
 
 def render_hand(
     vertices_m: Array, faces: Integers, palm_share: Array, intrinsics: Array, size: int, look: Look
-) -> tuple[Array, Array]:
+) -> tuple[Pixels, Pixels]:
     """Picture of a closed mesh.
 
     Args:
@@ -49,25 +50,22 @@ def render_hand(
         look: light and colours.
 
     Returns:
-        The colours times alpha (size, size, 3) and alpha (size, size), both in [0, 1].
+        Colours (size, size, 3), black off the hand, and how much of each pixel it covers (size, size).
     """
     side = size * SUPERSAMPLING
     pixels = vertices_m @ intrinsics.T
     points = SUPERSAMPLING * pixels[:, :2] / pixels[:, 2:]
     where, face, bary = _visible(points, 1.0 / vertices_m[:, 2], faces, side)
-    corners = faces[face]
-    normals = (_vertex_normals(vertices_m, faces)[corners] * bary[..., None]).sum(1)
-    normals /= np.linalg.norm(normals, axis=1, keepdims=True) + 1e-12
-    palm = (palm_share[corners] * bary).sum(1)[:, None]
-    diffuse = look.ambient + (1 - look.ambient) * (normals @ look.light).clip(0.0)
-    halfway = look.light + np.array([0.0, 0.0, -1.0])
-    shine = SPECULAR * (normals @ (halfway / np.linalg.norm(halfway))).clip(0.0) ** SHININESS
-    colour = (look.skin + palm * (look.palm - look.skin)) * diffuse[:, None] + shine[:, None]
-    canvas = np.zeros((side * side, 4))
-    canvas[where, :3] = colour.clip(0.0, 1.0)
-    canvas[where, 3] = 1.0
-    block = canvas.reshape(size, SUPERSAMPLING, size, SUPERSAMPLING, 4).mean(axis=(1, 3))
-    return block[..., :3], block[..., 3]
+    colours = _shade(vertex_normals(vertices_m, faces), palm_share, look)
+    row, column = np.divmod(where, side)
+    pixel = row // SUPERSAMPLING * size + column // SUPERSAMPLING
+    covered = np.bincount(pixel, minlength=size * size)
+    picture = np.zeros((size * size, 3), dtype=np.uint8)
+    for channel in range(3):
+        samples = np.einsum("nk,nk->n", colours[:, channel][faces[face]], bary)
+        picture[:, channel] = 255.0 * np.bincount(pixel, samples, size * size) / covered.clip(1)
+    alpha = (255.0 / SUPERSAMPLING**2 * covered).astype(np.uint8)
+    return picture.reshape(size, size, 3), alpha.reshape(size, size)
 
 
 def close_wrist(faces: Integers) -> Integers:
@@ -85,14 +83,30 @@ def close_wrist(faces: Integers) -> Integers:
     return np.concatenate([faces, np.asarray(fan)])
 
 
-def _vertex_normals(vertices: Array, faces: Integers) -> Array:
-    """Outward normals (V, 3), area-weighted over the faces of each vertex, not of unit length."""
-    a, b, c = vertices[faces].transpose(1, 0, 2)
-    of_face = np.cross(b - a, c - a)
-    normals = np.zeros_like(vertices)
-    for corner in range(3):
-        np.add.at(normals, faces[:, corner], of_face)
-    return normals
+def vertex_normals(vertices: Array, faces: Integers) -> Array:
+    """Outward unit normals (V, 3), area-weighted over the faces of each vertex."""
+    a, b, c = vertices[faces].transpose(1, 2, 0)
+    (ux, uy, uz), (vx, vy, vz) = b - a, c - a
+    corners = faces.ravel()
+    normals = np.stack(
+        [
+            np.bincount(corners, np.repeat(of_face, 3), len(vertices))
+            for of_face in (uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx)
+        ],
+        axis=1,
+    )
+    unit: Array = normals / (np.linalg.norm(normals, axis=1, keepdims=True) + 1e-12)
+    return unit
+
+
+def _shade(normals: Array, palm_share: Array, look: Look) -> Array:
+    """Colours of vertices (V, 3): Lambert, ambient light and a faint Blinn highlight."""
+    diffuse = look.ambient + (1 - look.ambient) * (normals @ look.light).clip(0.0)
+    halfway = look.light + np.array([0.0, 0.0, -1.0])
+    shine = SPECULAR * (normals @ (halfway / np.linalg.norm(halfway))).clip(0.0) ** SHININESS
+    skin = look.skin + palm_share[:, None] * (look.palm - look.skin)
+    colours: Array = (skin * diffuse[:, None] + shine[:, None]).clip(0.0, 1.0)
+    return colours
 
 
 def _visible(points: Array, inverse_depth: Array, faces: Integers, side: int) -> tuple[Integers, Integers, Array]:
@@ -110,18 +124,19 @@ def _visible(points: Array, inverse_depth: Array, faces: Integers, side: int) ->
     highest = np.floor(np.maximum(np.maximum(a, b), c) - 0.5).clip(-1, side - 1).astype(np.int64)
     width, height = (highest - lowest + 1).clip(0).T
     boxes = width * height
-    face = np.repeat(np.arange(len(front)), boxes)
-    row, column = np.divmod(np.arange(len(face)) - np.repeat(boxes.cumsum() - boxes, boxes), width[face])
-    x, y = lowest[face, 0] + column, lowest[face, 1] + row
-    # barycentric weights are linear in x and y: value at the box's own origin plus slopes
-    ca, ab = (c - a) / area[:, None], (b - a) / area[:, None]
-    px, py = x + 0.5, y + 0.5
-    second = ca[face, 1] * px - ca[face, 0] * py - (ca[:, 1] * a[:, 0] - ca[:, 0] * a[:, 1])[face]
-    third = ab[face, 0] * py - ab[face, 1] * px - (ab[:, 0] * a[:, 1] - ab[:, 1] * a[:, 0])[face]
+    # weights of the second and third corner, linear in the picture: value at the box's first sample, slopes in x and y
+    ac, ab, start = (c - a) / area[:, None], (b - a) / area[:, None], lowest + 0.5 - a
+    second = np.stack([start[:, 0] * ac[:, 1] - start[:, 1] * ac[:, 0], ac[:, 1], -ac[:, 0]])
+    third = np.stack([start[:, 1] * ab[:, 0] - start[:, 0] * ab[:, 1], -ab[:, 1], ab[:, 0]])
+    linear = np.repeat(np.concatenate([second, third]).astype(np.float32), boxes, axis=1)
+    row, column = np.divmod(np.arange(boxes.sum()) - np.repeat(boxes.cumsum() - boxes, boxes), np.repeat(width, boxes))
+    second = linear[0] + linear[1] * column.astype(np.float32) + linear[2] * row.astype(np.float32)
+    third = linear[3] + linear[4] * column.astype(np.float32) + linear[5] * row.astype(np.float32)
     inside = np.flatnonzero((second >= 0) & (third >= 0) & (second + third <= 1))
-    face, second, third, place = face[inside], second[inside], third[inside], (y * side + x)[inside]
-    bary = np.stack([1 - second - third, second, third], axis=1)
-    nearness = (inverse_depth[faces[front[face]]] * bary).sum(1)
+    face = np.repeat(np.arange(len(front)), boxes)[inside]
+    place = (lowest[face, 1] + row[inside]) * side + lowest[face, 0] + column[inside]
+    bary = np.stack([1 - second[inside] - third[inside], second[inside], third[inside]], axis=1)
+    nearness = np.einsum("nk,nk->n", inverse_depth[faces[front[face]]], bary)
     nearest = np.zeros(side * side)
     np.maximum.at(nearest, place, nearness)
     seen = np.flatnonzero(nearness == nearest[place])
