@@ -11,7 +11,7 @@ from typing import Any
 
 from sweeper import provenance
 from sweeper.errors import EXIT_OK, EXIT_SIGNAL, EXIT_TRIAL_FAILED, UserError
-from sweeper.ledger import Ledger, TrialRecord, TrialState, study_lock
+from sweeper.ledger import Ledger, Report, TrialRecord, TrialState, study_lock
 from sweeper.progress import Progress
 from sweeper.spec import SweepSpec, spec_differences
 from sweeper.study import Study, Watcher, winner_of
@@ -107,7 +107,11 @@ class MlflowWatcher(Watcher):
         self._tracker.start_trial(
             record.id,
             record.params,
-            {"sweeper.state": record.state, "sweeper.role": record.role},
+            {
+                "sweeper.state": record.state,
+                "sweeper.role": record.role,
+                "sweeper.gpus": self._spec.resources.gpus,  # without one, a rerun must not take one either
+            },
             {
                 "trial.yaml": trial_yaml(record.id, self._spec.trainer, config, record.params),
                 "provenance.json": self._provenance,
@@ -115,16 +119,19 @@ class MlflowWatcher(Watcher):
         )
 
     def trial_reported(self, record: TrialRecord) -> None:
-        report = record.reports[-1]
-        metrics = {**report.metrics, "epoch": report.epoch}
-        self._tracker.report(record.id, report.step, report.timestamp_ms, metrics)
-        if report.checkpoint:
-            folder = self._study_dir / report.checkpoint
-            self._tracker.checkpoint(record.id, folder, f"checkpoints/{folder.name}")
+        hand_over(self._tracker, self._study_dir, record.id, record.reports[-1])
 
     def trial_finished(self, record: TrialRecord) -> None:
         tags = {"sweeper.state": record.state, "sweeper.reason": record.reason}
         self._tracker.finish_trial(record.id, MLFLOW_STATUS[record.state], tags)
+
+
+def hand_over(tracker: Tracker, study_dir: Path, trial_id: str, report: Report) -> None:
+    """One evaluation to the outbox: its metrics, and its checkpoint."""
+    tracker.report(trial_id, report.step, report.timestamp_ms, {**report.metrics, "epoch": report.epoch})
+    if report.checkpoint:
+        folder = study_dir / report.checkpoint
+        tracker.checkpoint(trial_id, folder, f"checkpoints/{folder.name}")
 
 
 def _start_tracking(tracker: Tracker, spec: SweepSpec, ledger: Ledger, record: Mapping[str, Any]) -> None:
@@ -136,8 +143,7 @@ def _start_tracking(tracker: Tracker, spec: SweepSpec, ledger: Ledger, record: M
     # What a killed driver may not have handed over; what MLflow has already is not sent twice.
     for trial in ledger.trials():
         for report in trial.reports:
-            metrics = {**report.metrics, "epoch": report.epoch}
-            tracker.report(trial.id, report.step, report.timestamp_ms, metrics)
+            hand_over(tracker, ledger.study_dir, trial.id, report)
         if trial.state.is_finished:
             tags = {"sweeper.state": trial.state, "sweeper.reason": trial.reason}
             tracker.finish_trial(trial.id, MLFLOW_STATUS[trial.state], tags)

@@ -84,6 +84,12 @@ def train(config: TrainConfig, workdir: Path, resume: Path | None = None) -> Ite
                 return
 
 
+def prepare(config: TrainConfig) -> dict[str, str]:
+    """Make data set and caches, so that many runs may start at once; the fingerprints of data and hand."""
+    data = load_data(config.data)
+    return {"data": data.fingerprint, "hand": data.hand.fingerprint}
+
+
 def learning_rate(config: OptimConfig, step: int, total_steps: int) -> float:
     """Linear warm-up to `config.lr`, then half a cosine down to zero at the last step. A pure function of the step."""
     if step < config.warmup_steps:
