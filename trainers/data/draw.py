@@ -65,12 +65,11 @@ def draw_batch(batch: Batch) -> int:
             Image.fromarray(alpha).save(batch.folder / "mask" / f"{pose:08d}.jpg", quality=JPEG_QUALITY)
         for version in range(batch.versions):
             background = scenery(batch.size, generator) if version else green_screen(batch.size, generator)
-            gain = generator.uniform(0.8, 1.15) * generator.uniform(0.93, 1.07, 3)
-            picture = composite(hand, alpha, background, gain, generator)
+            picture = composite(hand, alpha, background, generator.uniform(0.8, 1.15), generator)
             if version:
-                picture = occlude(picture, generator)
+                occlude(picture, generator)
             path = batch.folder / "rgb" / f"{pose + version * batch.count:08d}.jpg"
-            Image.fromarray(picture).save(path, quality=JPEG_QUALITY)
+            picture.save(path, quality=JPEG_QUALITY)
     return len(batch.vertices_m)
 
 

@@ -146,13 +146,25 @@ def _write_labels(root: Path, split: str, scenes: Scenes) -> None:
     }
     for name, values in small.items():
         (root / f"{split}_{name}.json").write_text(json.dumps(values.tolist()))
-    # by far the largest file; one format operation a pose takes a fifth of the time of json.dumps
-    point = f"[%.{DECIMALS}f,%.{DECIMALS}f,%.{DECIMALS}f]"
-    template = "[" + ",".join([point] * scenes.vertices_m.shape[1]) + "]"
-    with (root / f"{split}_verts.json").open("w") as file:
-        for index, vertices in enumerate(scenes.vertices_m):
-            file.write(("," if index else "[") + template % tuple(vertices.ravel().tolist()))
-        file.write("]")
+    (root / f"{split}_verts.json").write_bytes(_points_json(scenes.vertices_m))
+
+
+def _points_json(points_m: Array) -> bytes:
+    """JSON of (N, V, 3) coordinates below 10 m, to the micrometre.
+
+    By far the largest file: setting all digits at once takes a tenth of the time of `json.dumps`.
+    """
+    blank = np.frombuffer(b"[ 0.000000, 0.000000, 0.000000],", dtype=np.uint8)  # a space where a sign may be
+    text = np.tile(blank, (*points_m.shape[:2], 1))
+    micrometres = np.abs(points_m * 1e6).round().astype(np.int32)
+    for axis, start in enumerate((1, 11, 21)):
+        text[..., start][points_m[..., axis] < 0] = ord("-")
+        rest = micrometres[..., axis]
+        for place in (8, 7, 6, 5, 4, 3, 1):
+            rest, digit = np.divmod(rest, 10)
+            text[..., start + place] += digit.astype(np.uint8)
+    rows = (b"[" + row.tobytes()[:-1] + b"]" for row in text)
+    return b"[" + b",".join(rows) + b"]"
 
 
 def _batches(scenes: Scenes, folder: Path, versions: int, size: int, seed: tuple[int, ...]) -> Iterator[Batch]:

@@ -61,8 +61,9 @@ def render_hand(
     pixel = row // SUPERSAMPLING * size + column // SUPERSAMPLING
     covered = np.bincount(pixel, minlength=size * size)
     picture = np.zeros((size * size, 3), dtype=np.uint8)
+    corners = faces[face]
     for channel in range(3):
-        samples = np.einsum("nk,nk->n", colours[:, channel][faces[face]], bary)
+        samples = np.einsum("nk,nk->n", colours[:, channel][corners], bary)
         picture[:, channel] = 255.0 * np.bincount(pixel, samples, size * size) / covered.clip(1)
     alpha = (255.0 / SUPERSAMPLING**2 * covered).astype(np.uint8)
     return picture.reshape(size, size, 3), alpha.reshape(size, size)
