@@ -100,11 +100,14 @@ def test_the_joints_project_onto_the_hand_in_the_picture(made: Path) -> None:
 
 def test_the_mask_is_the_silhouette_of_the_vertices_and_fills_the_frame(made: Path) -> None:
     stored = labels(made)
+    shifts = []
     for index, points in enumerate(project(stored["K"], stored["verts"])):
         rows, columns = np.nonzero(picture(made, index, "mask") > 127)
         box = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
         np.testing.assert_allclose(box, [*points.min(axis=0), *points.max(axis=0)], atol=1.5)
         assert 0.5 < (points.max(axis=0) - points.min(axis=0)).max() / SIZE < 0.9
+        shifts.append([box[0] + box[2], box[1] + box[3]] - points.min(axis=0) - points.max(axis=0))
+    assert np.abs(np.mean(shifts, axis=0) / 2).max() < 0.12, "the picture is shifted by a fraction of a pixel"
 
 
 def test_versions_show_one_hand_before_different_backgrounds(made: Path) -> None:
