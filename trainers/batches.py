@@ -85,6 +85,6 @@ def make_targets(hand: HandLayer, labels: Labels, device: torch.device) -> Targe
     theta = torch.from_numpy(labels.theta).to(device, torch.float32)
     betas = torch.from_numpy(labels.betas).to(device, torch.float32)
     with torch.no_grad():
-        pairs = zip(theta.split(1024), betas.split(1024), strict=True)
+        pairs = zip(torch.split(theta, 1024), torch.split(betas, 1024), strict=True)
         joints_m = torch.cat([wrist_joints(hand, *pair) for pair in pairs])
     return Targets(theta, betas, joints_m)

@@ -31,12 +31,12 @@ class DataConfig(Strict):
     val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Share of the poses held out for validation. The split is by pose, never by image version."""
     versions: Literal["all", "one"] = "one"
-    """`all`: an epoch shows every training pose in all its image versions. `one`: in one version, drawn anew each epoch."""
+    """`all`: an epoch shows every training pose in all its image versions; `one`: in one, drawn anew each epoch."""
 
 
 class ModelConfig(Strict):
     backbone: Literal["resnet_tiny", "resnet18", "resnet34", "resnet50", "vit_tiny"] = "resnet_tiny"
-    """`resnet_tiny`: BasicBlocks (1,1,1,1), widths 16-128, 0.33 M parameters. `vit_tiny`: a small transformer, patch 8."""
+    """`resnet_tiny`: BasicBlocks (1,1,1,1), widths 16-128, 0.31 M parameters; `vit_tiny`: a small transformer."""
 
 
 class LossConfig(Strict):
@@ -51,7 +51,7 @@ class LossConfig(Strict):
     lambda_reg: Weight = 0.001
     """Weight of the mean squared theta (rad^2)."""
     joint_form: Literal["l2_norm_m", "mse_m2", "l1_mm"] = "l2_norm_m"
-    """`l2_norm_m`: mean joint distance in metres; `mse_m2`: mean squared coordinate in m^2; `l1_mm`: mean absolute, mm."""
+    """`l2_norm_m`: mean distance in m; `mse_m2`: mean squared coordinate in m^2; `l1_mm`: mean absolute one in mm."""
     pca_components: Annotated[int, Field(ge=1, le=45)] = 15
     """Leading pose components in the prior; the last ones have no variance and would dominate it."""
 

@@ -7,10 +7,12 @@ import numpy as np
 import torch
 
 from trainers import metrics
+from trainers.data.load import LoadedData
 from trainers.hand.layer import HandLayer
 from trainers.losses import wrist_joints
 from trainers.metrics import Array, Integers
 from trainers.procrustes import align, aligned_distances, similarity
+from trainers.rotations import matrix_from_axis_angle
 
 CONSTANT_POSES, CONSTANT_STEPS, CONSTANT_LR = 256, 60, 0.05
 
@@ -40,32 +42,35 @@ class Reference:
     constant_pa_mm: float
 
 
-def make_reference(
-    hand: HandLayer, theta: Array, joints_m: Array, verts_m: Array, train_theta: Array, train_joints_m: Array
-) -> Reference:
+def make_reference(data: LoadedData, mesh_images: int) -> Reference:
     """Prepare what every evaluation of a run shares.
 
+    The true joints are the data set's own, turned back into the wrist's frame, not computed ones: a hand layer that
+    disagrees with the data shows as an error. The true vertices are computed.
+
     Args:
-        hand: forward kinematics in float64 on the CPU.
-        theta: (N, 45) validation labels, rad.
-        joints_m: (N, 21, 3) their joints in the wrist's frame, wrist at the origin.
-        verts_m: (M, 778, 3) vertices of the first M of them.
-        train_theta: (T, 45) training labels, for the codebook and the constant pose.
-        train_joints_m: (T, 21, 3) their joints, any frame.
+        data: whose validation poses are evaluated, in their order, and whose training poses give the codebook and the
+            constant pose.
+        mesh_images: M.
     """
-    codebook = metrics.fit_codebook(train_theta)
-    constant = best_constant_theta(hand, train_theta, train_joints_m)
-    constant_joints = _joints(hand, constant[None])
+    labels, val, train = data.labels, data.val_poses, data.train_poses
+    hand = HandLayer(data.hand, torch.float64)
+    rotation = matrix_from_axis_angle(torch.from_numpy(labels.global_orient)).numpy()
+    joints_m: Array = (labels.joints_m - labels.joints_m[:, :1]) @ rotation  # the rows are turned by the inverse
+    with torch.no_grad():
+        some = val[:mesh_images]
+        verts_m = hand.vertices(torch.from_numpy(labels.theta[some]), torch.from_numpy(labels.betas[some])).numpy()
+    codebook = metrics.fit_codebook(labels.theta[train])
+    constant_m = _joints(hand, best_constant_theta(hand, labels.theta[train], joints_m[train])[None])
     return Reference(
         hand=hand,
-        theta=theta,
-        joints_m=joints_m,
+        theta=labels.theta[val],
+        joints_m=joints_m[val],
         verts_m=verts_m,
         codebook=codebook,
-        entropy_bits=metrics.entropy_bits(metrics.nearest_code(theta, codebook), len(codebook)),
-        gestures=metrics.extended_fingers(joints_m),
-        constant_pa_mm=1000.0
-        * float(aligned_distances(np.broadcast_to(constant_joints, joints_m.shape), joints_m).mean()),
+        entropy_bits=metrics.entropy_bits(metrics.nearest_code(labels.theta[val], codebook), len(codebook)),
+        gestures=metrics.extended_fingers(joints_m[val]),
+        constant_pa_mm=1000.0 * float(aligned_distances(constant_m, joints_m[val]).mean()),
     )
 
 
@@ -125,7 +130,7 @@ def best_constant_theta(hand: HandLayer, theta: Array, joints_m: Array) -> Array
     optimizer = torch.optim.Adam([constant], lr=CONSTANT_LR)
     for _ in range(CONSTANT_STEPS):
         joints = wrist_joints(hand, constant, torch.zeros(1, 10).double())
-        predicted = np.broadcast_to(joints.detach().numpy(), true.shape)
+        predicted = joints.detach().numpy()
         scale, rotation = similarity(predicted, true)
         residual = align(predicted, true) - true
         unit = residual / (np.linalg.norm(residual, axis=-1, keepdims=True) + 1e-12)
@@ -146,5 +151,5 @@ def _joints(hand: HandLayer, theta: Array) -> Array:
 
 def _verts(hand: HandLayer, theta: Array) -> Array:
     with torch.no_grad():
-        verts: Array = hand.vertices(torch.from_numpy(theta), torch.zeros(len(theta), 10).double(), None).numpy()
+        verts: Array = hand.vertices(torch.from_numpy(theta), torch.zeros(len(theta), 10).double()).numpy()
     return verts

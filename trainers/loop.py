@@ -6,30 +6,27 @@ random state, several runs in one process do not disturb each other, and a resum
 """
 
 import math
-import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from trainers import checkpoint
+from trainers import checkpoint, process
 from trainers.augment import augment, draw, normalise
 from trainers.batches import Integers, Targets, epoch_order, gather, image_table, make_targets, seeded
 from trainers.checkpoint import Checkpoint
 from trainers.config import OptimConfig, TrainConfig
 from trainers.data.load import LoadedData, load_data
 from trainers.errors import ConfigError, DataError
-from trainers.evaluation import Reference, evaluate, make_reference
+from trainers.evaluation import evaluate, make_reference
 from trainers.hand.layer import HandLayer
 from trainers.losses import PosePrior, loss_terms, loss_weights
 from trainers.metrics import Array
-from trainers.models import build_model
+from trainers.models import build_model, last_layer
 from trainers.report import EpochReport
-from trainers.rotations import matrix_from_axis_angle
 
 
 def train(config: TrainConfig, workdir: Path, resume: Path | None = None) -> Iterator[EpochReport]:
@@ -52,17 +49,17 @@ def train(config: TrainConfig, workdir: Path, resume: Path | None = None) -> Ite
         ConfigError: no CUDA device, or the checkpoint belongs to another config.
         CheckpointError: the checkpoint to resume from is damaged.
     """
-    with _process_settings(config) as device:
+    with process.settings(config) as device:
         data = load_data(config.data)
         hand = HandLayer(data.hand).to(device)
         task = _Task(config, device, data, hand, _prior(data, device), make_targets(hand, data.labels, device))
         table = image_table(data.labels.pose_index)
-        reference = _reference(config, data)
+        reference = make_reference(data, config.eval.mesh_images)
 
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
             model = build_model(config.model, config.data.image_size)
-        model = model.to(device, memory_format=torch.channels_last)
+        model = model.to(device).to(memory_format=torch.channels_last)
         optimizer = torch.optim.AdamW(
             model.parameters(), lr=config.optim.lr, weight_decay=config.optim.weight_decay, fused=True
         )
@@ -70,7 +67,11 @@ def train(config: TrainConfig, workdir: Path, resume: Path | None = None) -> Ite
 
         for epoch in range(epochs_done + 1, config.optim.epochs + 1):
             order = epoch_order(
-                table, data.train_poses, config.data.versions, config.optim.batch_size, seeded(config.seed, "order", epoch)
+                table,
+                data.train_poses,
+                config.data.versions,
+                config.optim.batch_size,
+                seeded(config.seed, "order", epoch),
             )
             metrics = _train_epoch(task, model, optimizer, order, first_step=(epoch - 1) * len(order))
             metrics |= evaluate(reference, _predict(task, model, table[data.val_poses, 0]))
@@ -157,7 +158,7 @@ def _train_epoch(
 
 def _gradient_shares(model: nn.Module, weights: Mapping[str, float], terms: Mapping[str, Tensor]) -> Tensor:
     """Each weighted term's share of the summed gradient norms at the last layer that all terms share; sums to 1."""
-    last = model.get_classifier().weight  # type: ignore[operator]
+    last = last_layer(model).weight
     norms = torch.stack(
         [torch.autograd.grad(weights[name] * term, last, retain_graph=True)[0].norm() for name, term in terms.items()]
     )
@@ -201,44 +202,3 @@ def _restore(folder: Path, task: _Task, model: nn.Module, optimizer: torch.optim
 def _prior(data: LoadedData, device: torch.device) -> PosePrior:
     values = (data.hand.hands_mean, data.hand.hands_components, data.hand.hands_std)
     return PosePrior(*(torch.from_numpy(value).to(device, torch.float32) for value in values))
-
-
-def _reference(config: TrainConfig, data: LoadedData) -> Reference:
-    """The validation labels. Joints are the data set's own, turned back into the wrist's frame, not computed ones: a
-    hand layer that disagrees with the data then shows as an error."""
-    labels = data.labels
-    rotation = matrix_from_axis_angle(torch.from_numpy(labels.global_orient)).numpy()
-    joints_m = (labels.joints_m - labels.joints_m[:, :1]) @ rotation
-    hand = HandLayer(data.hand, torch.float64)
-    some = data.val_poses[: config.eval.mesh_images]
-    with torch.no_grad():
-        verts_m = hand.vertices(torch.from_numpy(labels.theta[some]), torch.from_numpy(labels.betas[some]), None).numpy()
-    return make_reference(
-        hand,
-        labels.theta[data.val_poses],
-        joints_m[data.val_poses],
-        verts_m,
-        labels.theta[data.train_poses],
-        joints_m[data.train_poses],
-    )
-
-
-@contextmanager
-def _process_settings(config: TrainConfig) -> Iterator[torch.device]:
-    """Set what torch keeps for the whole process, for the time of one run; the device to train on."""
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("this machine has no CUDA device", "device", "use `auto` or `cpu`")
-    cuda = config.device != "cpu" and torch.cuda.is_available()
-    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    warn_only, fill = torch.is_deterministic_algorithms_warn_only_enabled(), torch.utils.deterministic.fill_uninitialized_memory
-    # cuBLAS repeats its results only with a workspace of fixed size.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.set_num_threads(config.threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False
-    try:
-        yield torch.device("cuda" if cuda else "cpu")
-    finally:
-        torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
-        torch.utils.deterministic.fill_uninitialized_memory = fill

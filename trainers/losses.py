@@ -71,7 +71,7 @@ def angular_loss(theta: Tensor, theta_true: Tensor, mean: Tensor) -> Tensor:
     Rotations are those of the full pose, `mean + theta`: axis-angle values do not add up to rotations, so the angle
     between the offsets alone would be another one.
     """
-    return geodesic_angle((mean + theta).unflatten(-1, (15, 3)), (mean + theta_true).unflatten(-1, (15, 3))).mean()
+    return geodesic_angle((mean + theta).view(-1, 15, 3), (mean + theta_true).view(-1, 15, 3)).mean()
 
 
 def pca_loss(theta: Tensor, prior: PosePrior, components: int) -> Tensor:
@@ -101,7 +101,9 @@ def loss_weights(config: LossConfig) -> dict[str, float]:
     return {name: weight for name, weight in weights.items() if weight > 0}
 
 
-def loss_terms(config: LossConfig, hand: HandLayer, prior: PosePrior, theta: Tensor, target: Target) -> dict[str, Tensor]:
+def loss_terms(
+    config: LossConfig, hand: HandLayer, prior: PosePrior, theta: Tensor, target: Target
+) -> dict[str, Tensor]:
     """The unweighted terms of `loss_weights(config)`, as scalars.
 
     Args:

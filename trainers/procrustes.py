@@ -13,7 +13,7 @@ def similarity(predicted: Array, true: Array) -> tuple[Array, Array]:
     orthogonal Procrustes problem *with reflections allowed*, scale by the sum of the singular values and by the norms.
 
     Args:
-        predicted: (N, P, 3), any unit.
+        predicted: (N, P, 3), any unit, or (1, P, 3) for one prediction for all.
         true: (N, P, 3), any unit.
 
     Returns:

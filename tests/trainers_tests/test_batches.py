@@ -17,7 +17,9 @@ def test_table_has_freihands_numbering() -> None:
 
 
 @given(seed=st.integers(0, 99), epoch=st.integers(1, 99), batch_size=st.integers(1, 9))
-def test_one_version_shows_each_pose_at_most_once_in_full_sorted_batches(seed: int, epoch: int, batch_size: int) -> None:
+def test_one_version_shows_each_pose_at_most_once_in_full_sorted_batches(
+    seed: int, epoch: int, batch_size: int
+) -> None:
     order = epoch_order(TABLE, POSES, "one", batch_size, seeded(seed, "order", epoch))
     assert order.shape == (7 // min(batch_size, 7), min(batch_size, 7))
     poses = order.reshape(-1) % 10

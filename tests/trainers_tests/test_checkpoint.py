@@ -18,7 +18,9 @@ def a_checkpoint(step: int = 1) -> Checkpoint:
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
     model(torch.randn(1, 3, 8, 8)).sum().backward()
     optimizer.step()
-    return Checkpoint(step, float(step), {"optim": {"lr": 1e-4}}, model.state_dict(), {"optimizer": optimizer.state_dict()})
+    return Checkpoint(
+        step, float(step), {"optim": {"lr": 1e-4}}, model.state_dict(), {"optimizer": optimizer.state_dict()}
+    )
 
 
 def test_what_is_saved_comes_back(tmp_path: Path) -> None:

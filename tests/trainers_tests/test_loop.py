@@ -1,5 +1,6 @@
 """Whole trainings on a very small embedded set: they learn, repeat bit for bit, and continue bit for bit."""
 
+import itertools
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -103,7 +104,9 @@ def test_an_interrupted_run_continues_bit_for_bit(unbroken: list[EpochReport], t
 
 def drop_optimizer(saved: checkpoint.Checkpoint) -> checkpoint.Checkpoint:
     optimizer = {**saved.state["optimizer"], "state": {}}
-    return checkpoint.Checkpoint(saved.step, saved.epoch, saved.config, saved.weights, {**saved.state, "optimizer": optimizer})
+    return checkpoint.Checkpoint(
+        saved.step, saved.epoch, saved.config, saved.weights, {**saved.state, "optimizer": optimizer}
+    )
 
 
 def drop_place_in_schedule_and_order(saved: checkpoint.Checkpoint) -> checkpoint.Checkpoint:
@@ -112,7 +115,8 @@ def drop_place_in_schedule_and_order(saved: checkpoint.Checkpoint) -> checkpoint
 
 def drop_batch_norm_statistics(saved: checkpoint.Checkpoint) -> checkpoint.Checkpoint:
     weights = {
-        name: torch.zeros_like(value) if name.endswith("running_mean") else value for name, value in saved.weights.items()
+        name: torch.zeros_like(value) if name.endswith("running_mean") else value
+        for name, value in saved.weights.items()
     }
     return checkpoint.Checkpoint(saved.step, saved.epoch, saved.config, weights, saved.state)
 
@@ -194,5 +198,5 @@ def test_learning_rate_warms_up_and_falls_to_nothing() -> None:
     rates = [learning_rate(optim, step, 100) for step in range(100)]
     assert rates[:4] == pytest.approx([0.2, 0.4, 0.6, 0.8])
     assert rates[4] == 1.0
-    assert all(later < earlier for earlier, later in zip(rates[4:], rates[5:], strict=False))
+    assert all(later < earlier for earlier, later in itertools.pairwise(rates[4:]))
     assert rates[-1] < 1e-3

@@ -50,8 +50,9 @@ def test_f_scores_equal_the_official_ones(noise_m: float) -> None:
 
 def test_f_score_counts_strictly_nearer_only() -> None:
     true = np.zeros((1, 2, 3))
-    assert metrics.f_scores(true + [0.0, 0.0, 0.5], true, (0.5,)) == [0.0]
-    assert metrics.f_scores(true + [0.0, 0.0, 0.5], true, (0.5000001,)) == [1.0]
+    moved = true + np.array([0.0, 0.0, 0.5])
+    assert metrics.f_scores(moved, true, (0.5,)) == [0.0]
+    assert metrics.f_scores(moved, true, (0.5000001,)) == [1.0]
 
 
 def test_theta_spread_tells_perfect_collapsed_and_noisy_apart() -> None:

@@ -41,7 +41,11 @@ def test_undoes_scale_rotation_shift_and_reflection() -> None:
 
 @pytest.mark.parametrize(
     "shape",
-    [np.zeros((21, 3)), np.outer(np.arange(21.0), [1, 2, 3]), np.c_[np.random.default_rng(0).normal(size=(21, 2)), np.zeros(21)]],
+    [
+        np.zeros((21, 3)),
+        np.outer(np.arange(21.0), [1, 2, 3]),
+        np.c_[np.random.default_rng(0).normal(size=(21, 2)), np.zeros(21)],
+    ],
     ids=["a point", "a line", "a plane"],
 )
 def test_degenerate_predictions_have_the_official_error(shape: np.ndarray) -> None:

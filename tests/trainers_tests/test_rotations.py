@@ -16,7 +16,9 @@ vectors = arrays(np.float64, (3,), elements=st.floats(-7, 7, allow_subnormal=Fal
 @given(a=vectors, b=vectors)
 def test_geodesic_angle_equals_scipys(a: np.ndarray, b: np.ndarray) -> None:
     expected = (Rotation.from_rotvec(a).inv() * Rotation.from_rotvec(b)).magnitude()
-    assert rotations.geodesic_angle(torch.from_numpy(a), torch.from_numpy(b)).item() == pytest.approx(expected, abs=1e-7)
+    assert rotations.geodesic_angle(torch.from_numpy(a), torch.from_numpy(b)).item() == pytest.approx(
+        expected, abs=1e-7
+    )
 
 
 @given(a=vectors)
@@ -28,7 +30,8 @@ def test_matrix_equals_scipys(a: np.ndarray) -> None:
 @given(a=vectors, b=vectors)
 def test_product_and_way_back_equal_scipys(a: np.ndarray, b: np.ndarray) -> None:
     product = rotations.quaternion_multiply(
-        rotations.quaternion_from_axis_angle(torch.from_numpy(a)), rotations.quaternion_from_axis_angle(torch.from_numpy(b))
+        rotations.quaternion_from_axis_angle(torch.from_numpy(a)),
+        rotations.quaternion_from_axis_angle(torch.from_numpy(b)),
     )
     back = Rotation.from_rotvec(rotations.axis_angle_from_quaternion(product).numpy())
     expected = Rotation.from_rotvec(a) * Rotation.from_rotvec(b)

@@ -12,8 +12,7 @@ THETA = 45
 def build_model(config: ModelConfig, image_size: int) -> nn.Module:
     """The network that maps normalised images (B, 3, S, S) to theta (B, 45) in rad, mean pose excluded.
 
-    All are timm models, so `model.get_classifier()` is the linear layer that makes theta: the last one that all loss
-    terms share. It starts at zero, thus every run starts from the mean pose, whatever its seed.
+    Its last layer starts at zero: every run starts from the mean pose, whatever its seed.
 
     Args:
         config: which backbone.
@@ -26,7 +25,13 @@ def build_model(config: ModelConfig, image_size: int) -> nn.Module:
             model = vit_tiny(THETA, image_size)
         case "resnet18" | "resnet34" | "resnet50" as name:
             model = resnet(name, THETA)
-    head = model.get_classifier()
-    nn.init.zeros_(head.weight)
-    nn.init.zeros_(head.bias)
+    nn.init.zeros_(last_layer(model).weight)
+    nn.init.zeros_(last_layer(model).bias)
     return model
+
+
+def last_layer(model: nn.Module) -> nn.Linear:
+    """The layer that makes theta: the last one that all loss terms share."""
+    layer = model.get_classifier()  # type: ignore[operator]
+    assert isinstance(layer, nn.Linear), "timm's models end in one"
+    return layer

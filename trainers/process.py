@@ -1,0 +1,36 @@
+"""What torch keeps for the whole process."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from trainers.config import TrainConfig
+from trainers.errors import ConfigError
+
+
+@contextmanager
+def settings(config: TrainConfig) -> Iterator[torch.device]:
+    """Set threads and deterministic algorithms for the time of one run, and put them back after it.
+
+    Yields:
+        The device to train on.
+
+    Raises:
+        ConfigError: `device: cuda`, but there is none.
+    """
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("this machine has no CUDA device", "device", "use `auto` or `cpu`")
+    cuda = config.device != "cpu" and torch.cuda.is_available()
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    # cuBLAS repeats its results only with a workspace of fixed size.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.set_num_threads(config.threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield torch.device("cuda" if cuda else "cpu")
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
