@@ -1,7 +1,10 @@
 import multiprocessing
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 
@@ -123,3 +126,26 @@ def test_many_images_are_decoded_by_several_processes_with_the_same_result(
     together = cached_images(images, [label], 40, tmp_path / "b")
     np.testing.assert_array_equal(alone.pixels, together.pixels)
     assert alone.fingerprint == together.fingerprint
+
+
+def test_decoding_processes_end_with_a_killed_parent(images: list[Path], label: Path, tmp_path: Path) -> None:
+    program = f"""
+from pathlib import Path
+from trainers.data import cache
+
+cache.PARALLEL_FROM, cache.CHUNK = 1, 2
+images = [Path(name) for name in {[str(path) for path in images] * 2000!r}]
+if __name__ == "__main__":
+    cache.cached_images(images, [Path({str(label)!r})], 40, Path({str(tmp_path / "c")!r}), lambda *_: print("decoded"))
+"""
+    (tmp_path / "program.py").write_text(program)
+    with subprocess.Popen([sys.executable, "-u", tmp_path / "program.py"], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == b"decoded\n"
+        children = psutil.Process(parent.pid).children()
+        assert children
+        parent.kill()
+    _, alive = psutil.wait_procs(children, timeout=20)
+    for child in alive:
+        child.kill()
+    assert not alive

@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from trainers.data.pool import start_worker
 from trainers.errors import DataError
 
 Pixels = npt.NDArray[np.uint8]
@@ -142,8 +143,12 @@ def _run(jobs: list[Any], *, parallel: bool) -> Iterator[list[bytes]]:
     if not parallel:
         yield from map(_decode_rows, jobs)
         return
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
+    workers = len(os.sched_getaffinity(0))
+    pool = ProcessPoolExecutor(min(workers, len(jobs)), get_context("spawn"), start_worker)
+    try:
         yield from pool.map(_decode_rows, jobs)
+    finally:
+        pool.shutdown(cancel_futures=True)  # waits for what is being decoded: nothing is written after this
 
 
 def _decode_rows(job: tuple[str, int, int, list[str], int]) -> list[bytes]:

@@ -1,10 +1,6 @@
 """Draws and writes the pictures of a batch of poses: what a rendering process does. Light: numpy and PIL."""
 
-import os
-import signal
-import threading
 from dataclasses import dataclass
-from multiprocessing import parent_process
 from pathlib import Path
 from typing import Final
 
@@ -71,20 +67,6 @@ def draw_batch(batch: Batch) -> int:
             path = batch.folder / "rgb" / f"{pose + version * batch.count:08d}.jpg"
             picture.save(path, quality=JPEG_QUALITY)
     return len(batch.vertices_m)
-
-
-def start_worker() -> None:
-    """Prepare a rendering process: Ctrl-C is its parent's to handle, and it ends with its parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """A killed parent says no goodbye, and an idle worker would wait for work for ever."""
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _look(generator: np.random.Generator) -> Look:

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from trainers.data.draw import Batch, draw_batch, start_worker
+from trainers.data.draw import Batch, draw_batch
+from trainers.data.pool import start_worker
 from trainers.data.poses import sample_orientations, sample_poses, sample_shapes
 from trainers.data.render import close_wrist, vertex_normals
 from trainers.errors import DataError
