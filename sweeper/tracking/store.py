@@ -20,6 +20,7 @@ from sweeper.tracking.record import (
     metric_value,
 )
 
+EXPERIMENT_KIND = "mlflow.experimentKind"  # the UI opens on its training view, not the one for agents
 METRICS_A_CALL = 1000
 LONGEST_TAG, LONGEST_PARAM = 8000, 6000
 
@@ -67,7 +68,9 @@ class StudyStore:
             location = None
             if self._artifact_root is not None:
                 location = str(Path(self._artifact_root).resolve() / self._study)
-            self._experiment_id = self._client.create_experiment(self._study, artifact_location=location)
+            self._experiment_id = self._client.create_experiment(
+                self._study, artifact_location=location, tags={EXPERIMENT_KIND: "custom_model_development"}
+            )
             return
         if experiment.lifecycle_stage == "deleted":
             self._client.restore_experiment(experiment.experiment_id)
