@@ -27,6 +27,8 @@ Progress = Callable[[int, int], None]
 
 VERSIONS: Final = 4
 POSES_PER_BATCH: Final = 25
+POSES_AT_ONCE: Final = 256
+"""Of vertices computed or written together; bounds the memory."""
 ROOT: Final = 9
 """The joint that uv_root and scale of a label place, in FreiHAND's order: the middle finger's knuckle."""
 DISTANCE_M: Final = (0.5, 0.9)
@@ -87,7 +89,7 @@ def make_freihand(
             _write_labels(partial, split, scenes)
             batches += _batches(scenes, partial / split, versions, size, (seed, number))
         (partial / "training" / "mask").mkdir()
-        _draw(batches, progress, workers or len(os.sched_getaffinity(0)))
+        _draw(batches, progress, workers or os.cpu_count() or 1)
         partial.rename(out)
     except BaseException:  # an interrupted make leaves nothing
         shutil.rmtree(partial, ignore_errors=True)
@@ -131,8 +133,8 @@ def _forward(hand: HandModel, theta: Array, betas: Array, orientation: Array) ->
     layer = HandLayer(hand, torch.float64)
     joints, vertices = [], []
     with torch.no_grad():
-        for start in range(0, len(theta), 256):
-            part = [torch.as_tensor(values[start : start + 256]) for values in (theta, betas, orientation)]
+        for start in range(0, len(theta), POSES_AT_ONCE):
+            part = [torch.as_tensor(values[start : start + POSES_AT_ONCE]) for values in (theta, betas, orientation)]
             joints.append(layer.joints(*part).numpy())
             vertices.append(layer.vertices(*part).numpy())
     return np.concatenate(joints), np.concatenate(vertices)
@@ -147,13 +149,16 @@ def _write_labels(root: Path, split: str, scenes: Scenes) -> None:
     }
     for name, values in small.items():
         (root / f"{split}_{name}.json").write_text(json.dumps(values.tolist()))
-    (root / f"{split}_verts.json").write_bytes(_points_json(scenes.vertices_m))
+    with (root / f"{split}_verts.json").open("wb") as file:
+        for start in range(0, len(scenes.vertices_m), POSES_AT_ONCE):
+            file.write((b"," if start else b"[") + _points_json(scenes.vertices_m[start : start + POSES_AT_ONCE]))
+        file.write(b"]")
 
 
 def _points_json(points_m: Array) -> bytes:
-    """JSON of (N, V, 3) coordinates below 10 m, to the micrometre.
+    """JSON of (N, V, 3) coordinates below 10 m, to the micrometre, without the outermost brackets.
 
-    By far the largest file: setting all digits at once takes a tenth of the time of `json.dumps`.
+    This is by far the largest file, and setting all digits at once takes a tenth of the time of `json.dumps`.
     """
     blank = np.frombuffer(b"[ 0.000000, 0.000000, 0.000000],", dtype=np.uint8)  # a space where a sign may be
     text = np.tile(blank, (*points_m.shape[:2], 1))
@@ -164,8 +169,7 @@ def _points_json(points_m: Array) -> bytes:
         for place in (8, 7, 6, 5, 4, 3, 1):
             rest, digit = np.divmod(rest, 10)
             text[..., start + place] += digit.astype(np.uint8)
-    rows = (b"[" + row.tobytes()[:-1] + b"]" for row in text)
-    return b"[" + b",".join(rows) + b"]"
+    return b",".join(b"[" + row.tobytes()[:-1] + b"]" for row in text)
 
 
 def _batches(scenes: Scenes, folder: Path, versions: int, size: int, seed: tuple[int, ...]) -> Iterator[Batch]:
