@@ -13,7 +13,7 @@ from trainers.data.make import make_freihand
 from trainers.data.split import Integers, split_by_pose
 from trainers.hand.model import HandModel, load_embedded_hand
 
-EMBEDDED_VERSION: Final = 1
+EMBEDDED_VERSION: Final = 2
 """Goes up when the renderer's pictures change, so that an old set is not taken for the new one."""
 
 
