@@ -55,7 +55,7 @@ def draw_batch(batch: Batch) -> int:
     for offset, (vertices_m, intrinsics) in enumerate(zip(batch.vertices_m, batch.intrinsics, strict=True)):
         pose = batch.first + offset
         generator = np.random.default_rng([*batch.seed, pose])
-        look = _look(generator)
+        look = sample_look(generator)
         hand, alpha = render_hand(vertices_m, batch.faces, batch.palm_share, intrinsics, batch.size, look)
         if masks:
             Image.fromarray(alpha).save(batch.folder / "mask" / f"{pose:08d}.jpg", quality=JPEG_QUALITY)
@@ -69,7 +69,7 @@ def draw_batch(batch: Batch) -> int:
     return len(batch.vertices_m)
 
 
-def _look(generator: np.random.Generator) -> Look:
+def sample_look(generator: np.random.Generator) -> Look:
     """A skin between dark and light, a palm no darker than it, and a lamp on the camera's side."""
     skin = DARKEST_SKIN + generator.random() * (LIGHTEST_SKIN - DARKEST_SKIN)
     skin = (skin * generator.uniform(0.93, 1.07, 3)).clip(0.0, 1.0)

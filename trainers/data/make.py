@@ -85,7 +85,7 @@ def make_freihand(
         splits = (("training", count, VERSIONS), ("evaluation", max(8, count // 10), 1))
         for number, (split, poses, versions) in enumerate(splits):
             (partial / split / "rgb").mkdir(parents=True)
-            scenes = _sample_scenes(poses, size, np.random.default_rng([seed, number]))
+            scenes = sample_scenes(poses, size, np.random.default_rng([seed, number]))
             _write_labels(partial, split, scenes)
             batches += _batches(scenes, partial / split, versions, size, (seed, number))
         (partial / "training" / "mask").mkdir()
@@ -96,7 +96,7 @@ def make_freihand(
         raise
 
 
-def _sample_scenes(count: int, size: int, generator: np.random.Generator) -> Scenes:
+def sample_scenes(count: int, size: int, generator: np.random.Generator) -> Scenes:
     """Hands before a camera: poses, shapes, views, and the lens that makes them fill the picture.
 
     Parameters are rounded before use, so that labels derived from the stored numbers are the stored labels.
@@ -104,7 +104,7 @@ def _sample_scenes(count: int, size: int, generator: np.random.Generator) -> Sce
     orientation = sample_orientations(count, generator).round(DECIMALS)
     theta = sample_poses(count, generator).round(DECIMALS)
     betas = sample_shapes(count, generator).round(DECIMALS)
-    joints, vertices = _forward(load_embedded_hand(), theta, betas, orientation)
+    joints, vertices = forward(load_embedded_hand(), theta, betas, orientation)
     vertices, joints = vertices - joints[:, ROOT, None], joints - joints[:, ROOT, None]
 
     distance = generator.uniform(*DISTANCE_M, count)
@@ -128,7 +128,7 @@ def _sample_scenes(count: int, size: int, generator: np.random.Generator) -> Sce
     return Scenes(mano, joints + root[:, None], vertices + root[:, None], intrinsics)
 
 
-def _forward(hand: HandModel, theta: Array, betas: Array, orientation: Array) -> tuple[Array, Array]:
+def forward(hand: HandModel, theta: Array, betas: Array, orientation: Array) -> tuple[Array, Array]:
     """Joints (N, 21, 3) and vertices (N, 778, 3) in double precision."""
     layer = HandLayer(hand, torch.float64)
     joints, vertices = [], []
@@ -174,7 +174,7 @@ def _points_json(points_m: Array) -> bytes:
 
 def _batches(scenes: Scenes, folder: Path, versions: int, size: int, seed: tuple[int, ...]) -> Iterator[Batch]:
     hand = load_embedded_hand()
-    faces, palm_share = close_wrist(hand.f), _palm_share(hand)
+    faces, palm_share = close_wrist(hand.f), palm_share_of(hand)
     for first in range(0, len(scenes.mano), POSES_PER_BATCH):
         part = slice(first, first + POSES_PER_BATCH)
         yield Batch(
@@ -191,7 +191,7 @@ def _batches(scenes: Scenes, folder: Path, versions: int, size: int, seed: tuple
         )
 
 
-def _palm_share(hand: HandModel) -> Array:
+def palm_share_of(hand: HandModel) -> Array:
     """(V,) how much of each vertex is palm: from its normal at rest, where the palm looks along -y."""
     share: Array = (0.5 - vertex_normals(hand.v_template, hand.f)[:, 1]).clip(0.0, 1.0)
     return share
