@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from trainers.data.freihand import Labels
+from trainers.data.labels import Labels
 from trainers.hand.layer import HandLayer
 from trainers.losses import Target, wrist_joints
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from trainers.data.freihand import Labels
+from trainers.data.labels import Labels
 from trainers.data.load import LoadedData
 from trainers.evaluation import Array, Reference, best_constant_theta, evaluate, make_reference
 from trainers.hand.layer import HandLayer
@@ -43,7 +43,8 @@ def loaded(val_theta: Array, train_theta: Array, betas: Array) -> LoadedData:
     orient = np.random.default_rng(5).normal(size=(len(theta), 3))
     joints_m = LAYER.joints(*(torch.from_numpy(values) for values in (theta, betas, orient))).numpy() + 0.7
     count = len(theta)
-    labels = Labels(theta, orient, betas, joints_m, np.tile(np.eye(3), (count, 1, 1)), np.arange(count), "third_person")
+    every, tag = np.arange(count), np.full(count, "")
+    labels = Labels(theta, orient, betas, joints_m, np.tile(np.eye(3), (count, 1, 1)), every, tag, tag, every)
     val = np.arange(len(val_theta))
     return LoadedData(
         np.zeros((count, 8, 8, 3), dtype=np.uint8), labels, np.arange(len(val), count), val, "0", load_embedded_hand()

@@ -38,7 +38,7 @@ def test_the_61_values_are_split_as_freihand_stores_them(root: Path) -> None:
     np.testing.assert_array_equal(read.global_orient, mano[:, :3])
     np.testing.assert_array_equal(read.theta, mano[:, 3:48])
     np.testing.assert_array_equal(read.betas, mano[:, 48:58])
-    assert [path.name for path in images] == [f"{index:08d}.jpg" for index in range(8)]
+    assert [picture.path.name for picture in images] == [f"{index:08d}.jpg" for index in range(8)]
 
 
 def test_an_image_shows_the_pose_of_its_index_modulo_the_number_of_labels(root: Path) -> None:

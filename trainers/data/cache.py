@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from trainers.data.labels import Picture
 from trainers.data.pool import start_worker
 from trainers.errors import DataError
 
@@ -42,12 +43,12 @@ class CachedImages:
 
 
 def cached_images(
-    images: Sequence[Path], labels: Sequence[Path], size: int, cache_dir: Path, progress: Progress | None = None
+    images: Sequence[Picture], labels: Sequence[Path], size: int, cache_dir: Path, progress: Progress | None = None
 ) -> CachedImages:
     """Decoded images of a data set, from the cache; made first if need be.
 
     Args:
-        images: JPEG or PNG files, square.
+        images: JPEG or PNG files, square, or squares to be cut out of them.
         labels: label files, for key and fingerprint.
         size: side of the cached images in pixels; others are resized.
         cache_dir: folder of all caches.
@@ -56,7 +57,7 @@ def cached_images(
     Raises:
         DataError: an image is damaged, not square, or not an image.
     """
-    folder = cache_dir / f"images-{_key(images, labels)}-{size}"
+    folder = cache_dir / f"images-{files_key(images, labels)}-{size}"
     with file_lock(folder.with_suffix(".lock")):
         if not folder.is_dir():
             _build(folder, images, labels, size, progress)
@@ -74,39 +75,53 @@ def file_lock(path: Path) -> Iterator[None]:
         yield
 
 
-def decode(path: Path, size: int) -> tuple[Pixels, bytes]:
-    """One image as (size, size, 3) uint8 RGB, and the SHA-256 of its file.
+def decode(picture: Picture, size: int) -> tuple[Pixels, bytes]:
+    """One image as (size, size, 3) uint8 RGB, and the SHA-256 of its file and of how it is cut.
 
     Raises:
         DataError: it is damaged, too large, not square, or neither JPEG nor PNG.
     """
-    content = path.read_bytes()
+    path = picture.path
+    digest = hashlib.sha256(path.read_bytes() + _cut(picture).encode())
     try:
         with Image.open(path, formats=["JPEG", "PNG"]) as image:
             width, height = image.size  # of the header: nothing is decoded yet
-            if width != height or width > LARGEST_SIDE:
+            if max(width, height) > LARGEST_SIDE or (width != height and picture.box is None):
                 raise DataError(
                     f"{width} x {height} pixels; a square of at most {LARGEST_SIDE} is expected",
                     str(path),
                     "crop it to the hand",
                 )
             rgb = image.convert("RGB")  # decodes: a file that is cut off raises here
+        if picture.box is not None:
+            rgb = rgb.crop(picture.box)  # black beyond the edge
+            width = rgb.width
+        if picture.mirrored:
+            rgb = rgb.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         if width != size:
             rgb = rgb.resize((size, size), Image.Resampling.BOX if width > size else Image.Resampling.BICUBIC)
-        return np.asarray(rgb), hashlib.sha256(content).digest()
+        return np.asarray(rgb), digest.digest()
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"cannot be decoded: {error}", str(path), "the file is damaged: unpack it again") from None
 
 
-def _key(images: Sequence[Path], labels: Sequence[Path]) -> str:
+def files_key(pictures: Sequence[Picture], labels: Sequence[Path]) -> str:
+    """Short name for files as they are now, by name, size and time of change; nothing is read."""
     digest = hashlib.sha256()
-    for path in (*labels, *images):
+    for path, cut in (*((path, "") for path in labels), *((item.path, _cut(item)) for item in pictures)):
         status = path.stat()
-        digest.update(f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}\n".encode())
+        digest.update(f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}{cut}\n".encode())
     return digest.hexdigest()[:20]
 
 
-def _build(folder: Path, images: Sequence[Path], labels: Sequence[Path], size: int, progress: Progress | None) -> None:
+def _cut(picture: Picture) -> str:
+    whole = picture.box is None and not picture.mirrored
+    return "" if whole else f"|{picture.box}|{picture.mirrored}"
+
+
+def _build(
+    folder: Path, images: Sequence[Picture], labels: Sequence[Path], size: int, progress: Progress | None
+) -> None:
     scratch = folder.with_suffix(".partial")
     shutil.rmtree(scratch, ignore_errors=True)  # of a process that was killed: we hold the lock
     scratch.mkdir(parents=True)
@@ -118,7 +133,7 @@ def _build(folder: Path, images: Sequence[Path], labels: Sequence[Path], size: i
                 str(scratch / "pixels.u8"),
                 len(images),
                 start,
-                [str(path) for path in images[start : start + CHUNK]],
+                images[start : start + CHUNK],
                 size,
             )
             for start in range(0, len(images), CHUNK)
@@ -151,13 +166,13 @@ def _run(jobs: list[Any], *, parallel: bool) -> Iterator[list[bytes]]:
         pool.shutdown(cancel_futures=True)  # waits for what is being decoded: nothing is written after this
 
 
-def _decode_rows(job: tuple[str, int, int, list[str], int]) -> list[bytes]:
+def _decode_rows(job: tuple[str, int, int, Sequence[Picture], int]) -> list[bytes]:
     """Decode a run of images into their rows of the file; returns the checksums of their files."""
-    target, total, start, paths, size = job
+    target, total, start, pictures, size = job
     pixels = np.memmap(target, dtype=np.uint8, mode="r+", shape=(total, size, size, 3))
     digests = []
-    for row, path in enumerate(paths, start=start):
-        pixels[row], digest = decode(Path(path), size)
+    for row, picture in enumerate(pictures, start=start):
+        pixels[row], digest = decode(picture, size)
         digests.append(digest)
     pixels.flush()
     return digests

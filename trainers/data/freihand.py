@@ -6,52 +6,27 @@ over the N poses: K (3, 3), mano (1, 61), xyz (21, 3) in metres. The 61 MANO val
 """
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from trainers.data.labels import Array, Labels, Picture, check_metres, viewpoints
 from trainers.errors import DataError
 
-Array = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
-LONGEST_HAND_M: Final = 0.5
+Split = Literal["training", "evaluation"]
 
 
-@dataclass(frozen=True, eq=False)
-class Labels:
-    """Labels of N poses shown in M images; one sample type for every data set.
-
-    Attributes:
-        theta: (N, 45) finger pose, axis-angle in rad, mean pose excluded.
-        global_orient: (N, 3) rotation of the wrist in the camera's frame, rad.
-        betas: (N, 10) shape.
-        joints_m: (N, 21, 3) joints in the camera's frame, FreiHAND's order.
-        intrinsics: (N, 3, 3) camera matrix of the image at its original size.
-        pose_index: (M,) pose of each image.
-        viewpoint: where the camera was, one tag for the set.
-    """
-
-    theta: Array
-    global_orient: Array
-    betas: Array
-    joints_m: Array
-    intrinsics: Array
-    pose_index: Integers
-    viewpoint: str
-
-
-def read_freihand(root: Path, split: Literal["training", "evaluation"] = "training") -> tuple[Labels, list[Path]]:
+def read_freihand(root: Path, split: Split = "training", name: str = "") -> tuple[Labels, list[Picture]]:
     """Read the labels of a split and list its images.
 
     Args:
         root: the folder that holds `training/` and the JSON files.
         split: `training`, or `evaluation` (one version of each image).
+        name: of the set, for the labels.
 
     Returns:
-        The labels, and the M image paths in the order of `pose_index`.
+        The labels, and the M pictures in the order of `pose_index`.
 
     Raises:
         DataError: something is missing, of another shape, not finite, in millimetres, or counts differ.
@@ -70,7 +45,7 @@ def read_freihand(root: Path, split: Literal["training", "evaluation"] = "traini
                 str(root / f"{split}_{name}.json"),
                 "unpack the data set again",
             )
-    _check_metres(joints_m, root / f"{split}_xyz.json")
+    check_metres(joints_m, root / f"{split}_xyz.json")
     images = _images(root / split / "rgb", len(mano))
     return Labels(
         theta=mano[:, 3:48],
@@ -79,11 +54,13 @@ def read_freihand(root: Path, split: Literal["training", "evaluation"] = "traini
         joints_m=joints_m,
         intrinsics=intrinsics,
         pose_index=np.arange(len(images)) % len(mano),
-        viewpoint="third_person",  # fixed cameras around a table, not a wrist camera
+        viewpoint=viewpoints(joints_m),
+        set_name=np.full(len(mano), name),
+        group=np.arange(len(mano)),
     ), images
 
 
-def label_files(root: Path, split: Literal["training", "evaluation"] = "training") -> list[Path]:
+def label_files(root: Path, split: Split = "training") -> list[Path]:
     """The files `read_freihand` takes labels from."""
     return [root / f"{split}_{name}.json" for name in ("K", "mano", "xyz")]
 
@@ -109,15 +86,7 @@ def _read(path: Path, shape: tuple[int, ...]) -> Array:
     return array
 
 
-def _check_metres(joints_m: Array, path: Path) -> None:
-    extent = float(np.median(np.linalg.norm(joints_m.max(axis=1) - joints_m.min(axis=1), axis=-1)))
-    if extent > LONGEST_HAND_M:
-        raise DataError(
-            f"the median hand is {extent:.0f} m long: these are not metres", str(path), "divide millimetres by 1000"
-        )
-
-
-def _images(folder: Path, poses: int) -> list[Path]:
+def _images(folder: Path, poses: int) -> list[Picture]:
     if not folder.is_dir():
         raise DataError("no such folder", str(folder), "data.root is the folder that holds training/rgb")
     count = sum(1 for entry in folder.iterdir() if entry.suffix == ".jpg")
@@ -131,4 +100,4 @@ def _images(folder: Path, poses: int) -> list[Path]:
     for path in paths:
         if not path.exists():
             raise DataError("no such image", str(path), "images are numbered from 00000000 without gaps")
-    return paths
+    return [Picture(path) for path in paths]

@@ -8,12 +8,13 @@ from typing import Final
 
 from trainers.config import DataConfig
 from trainers.data.cache import Pixels, Progress, cached_images, file_lock
-from trainers.data.freihand import Labels, label_files, read_freihand
+from trainers.data.freihand import label_files, read_freihand
+from trainers.data.labels import Labels
 from trainers.data.make import make_freihand
 from trainers.data.split import Integers, split_by_pose
 from trainers.hand.model import HandModel, load_embedded_hand
 
-EMBEDDED_VERSION: Final = 2
+EMBEDDED_VERSION: Final = 3
 """Goes up when the renderer's pictures change, so that an old set is not taken for the new one."""
 
 
