@@ -23,9 +23,9 @@ def project(intrinsics: Array, points_m: Array) -> Array:
     return flat
 
 
-def mostly_inside(pixels: Array, width: int, height: int) -> Flags:
-    """(N,) whether at least half of the points (N, P, 2) lie in the picture."""
-    inside = (pixels >= 0).all(axis=-1) & (pixels < [width, height]).all(axis=-1)
+def mostly_inside(pixels: Array, sizes: Integers) -> Flags:
+    """(N,) whether at least half of the points (N, P, 2) lie in their picture; its width and height are (N, 2)."""
+    inside = (pixels >= 0).all(axis=-1) & (pixels < sizes[:, None]).all(axis=-1)
     enough: Flags = inside.mean(axis=1) >= SHARE_INSIDE
     return enough
 

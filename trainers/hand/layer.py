@@ -100,6 +100,12 @@ class HandLayer(nn.Module):
         blended = torch.einsum("vk,bkdc->bvdc", self.weights, rotations)
         return torch.einsum("bvdc,bvc->bvd", blended, rest) + torch.einsum("vk,bkd->bvd", self.weights, offsets)
 
+    def chain_joints(self, theta: Tensor, betas: Tensor, global_orient: Tensor | None = None) -> Tensor:
+        """The 16 ends of the kinematic chain, (B, 16, 3) metres in MANO's order: what smplx returns as joints."""
+        rotations, offsets, _ = self._chain(theta, betas, global_orient)
+        rest = self.rest_joints + torch.einsum("kcs,bs->bkc", self.rest_joints_shape, betas)
+        return (rotations @ rest.unsqueeze(-1)).squeeze(-1) + offsets
+
     def _chain(self, theta: Tensor, betas: Tensor, global_orient: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """World rotation (B, K, 3, 3) and offset (B, K, 3) of each joint's frame, rest position taken out: a rest
         point x moved by joint k lands on R_k x + t_k. And the pose feature R - I, (B, 135)."""
