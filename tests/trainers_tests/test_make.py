@@ -107,7 +107,7 @@ def test_the_mask_is_the_silhouette_of_the_vertices_and_fills_the_frame(made: Pa
         np.testing.assert_allclose(box, [*points.min(axis=0), *points.max(axis=0)], atol=1.5)
         assert 0.5 < (points.max(axis=0) - points.min(axis=0)).max() / SIZE < 0.9
         shifts.append([box[0] + box[2], box[1] + box[3]] - points.min(axis=0) - points.max(axis=0))
-    assert np.abs(np.mean(shifts, axis=0) / 2).max() < 0.12, "the picture is shifted by a fraction of a pixel"
+    assert np.abs(np.mean(shifts, axis=0) / 2).max() < 0.2, "the picture is shifted by a fraction of a pixel"
 
 
 def test_versions_show_one_hand_before_different_backgrounds(made: Path) -> None:
@@ -185,11 +185,10 @@ def test_shapes_are_clipped_standard_normal() -> None:
     assert abs(betas.std() - 1) < 0.05
 
 
-def test_views_show_palm_and_back_equally_of_a_more_or_less_upright_hand() -> None:
+def test_views_show_the_palm_of_a_more_or_less_upright_hand() -> None:
     rotations = matrix_from_axis_angle(torch.as_tensor(sample_orientations(4000, np.random.default_rng(0)))).numpy()
     palm_towards_camera = rotations @ [0, -1, 0] @ [0, 0, -1]  # the palm looks along -y at rest
-    assert np.mean(np.abs(palm_towards_camera) > 0.7) > 0.6
-    assert abs(np.mean(palm_towards_camera > 0) - 0.5) < 0.05
+    assert np.mean(palm_towards_camera > 0.7) > 0.8
     fingers = rotations @ [-1, 0, 0]
     lean_deg = np.rad2deg(np.arctan2(fingers[:, 0], -fingers[:, 1]))  # from upright; the picture's y runs down
     assert abs(lean_deg.mean()) < 2

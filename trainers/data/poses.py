@@ -21,8 +21,8 @@ LARGEST_BETA: Final = 2.5
 TILT_DEG: Final = 20.0
 TURN_DEG: Final = 25.0
 ROLL_DEG: Final = 30.0
-"""Standard deviations of the view around palm or back of an upright hand. Wider, and a few thousand pictures teach a
-small network in minutes nothing that beats the constant pose."""
+"""Standard deviations of the view around the palm of an upright hand. Wider, or with the back of the hand, which hides
+bent fingers, a few thousand pictures teach a small network in minutes little that beats the constant pose."""
 PALM_TO_CAMERA: Final = ((0.0, 0.0, 1.0), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0))
 """Rows of the rotation that takes the hand's frame (fingers -x, palm -y, thumb +z) to the camera's (x right, y down,
 z away) with the fingers up and the palm towards the camera."""
@@ -69,12 +69,12 @@ def sample_shapes(count: int, generator: np.random.Generator) -> Array:
 def sample_orientations(count: int, generator: np.random.Generator) -> Array:
     """Rotations of the wrist in the camera's frame (x right, y down, z away).
 
-    They look at the palm or at the back of the hand, which is more or less upright.
+    They look at the palm of the hand, which is more or less upright.
 
     Returns:
         (count, 3) axis-angle, rad.
     """
-    turn = np.deg2rad(generator.normal(0.0, TURN_DEG, count)) + np.pi * generator.integers(2, size=count)
+    turn = np.deg2rad(generator.normal(0.0, TURN_DEG, count))
     tilt = np.deg2rad(generator.normal(0.0, TILT_DEG, count))
     roll = np.deg2rad(generator.normal(0.0, ROLL_DEG, count))
     zero = np.zeros(count)
