@@ -32,6 +32,7 @@ GLOBALS: Final = {
     "numpy.core.multiarray scalar": "scalar",
     "numpy._core.multiarray scalar": "scalar",
     "__builtin__ set": "set",
+    "_codecs encode": "encode",
     "scipy.sparse.csc csc_matrix": "csc_matrix",
     "scipy.sparse._csc csc_matrix": "csc_matrix",
     "chumpy.ch Ch": "Ch",
@@ -228,6 +229,10 @@ class _Machine:
             return self.array((), arguments[0], False, arguments[1])
         if kind == "set" and len(arguments) == 1:
             return _typed(arguments[0], list)
+        if kind == "encode" and arguments[1:] == ("latin1",):  # how Python 3 writes bytes for Python 2
+            raw = _typed(arguments[0], str).encode("latin-1")
+            self.count(len(raw))
+            return raw
         raise _Refused(f"calls {kind} with arguments that no data has")
 
     def build(self, target: Stored, state: Any) -> None:
@@ -258,10 +263,13 @@ class _Machine:
             raise _Damaged("impossible shape")
         if math.prod(sizes) * dtype.itemsize != len(raw):
             raise _Damaged("shape and content of an array differ")
-        self.array_bytes += len(raw)
+        self.count(len(raw))
+        return np.frombuffer(raw, dtype).reshape(sizes, order="F" if fortran else "C")
+
+    def count(self, size: int) -> None:
+        self.array_bytes += size
         if self.array_bytes > MAX_ARRAY_BYTES:
             raise _Refused("unfolds into arrays larger than any model or label")
-        return np.frombuffer(raw, dtype).reshape(sizes, order="F" if fortran else "C")
 
 
 def _global(name: str) -> _Global:
