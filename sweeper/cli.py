@@ -156,6 +156,23 @@ def show(study: str, home: Path, as_json: bool) -> int:
 
 
 @sweeper.command()
+@click.argument("study")
+@_home_option
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="File to write; default: in the study.")
+def report(study: str, home: Path, out: Path | None) -> int:
+    """Write what STUDY found as a Markdown file, and print where.
+
+    \b
+    Example:
+      sweeper report loss_balance --out report.md
+    """
+    from sweeper.report import write_report
+
+    click.echo(write_report(home, study, out))
+    return EXIT_OK
+
+
+@sweeper.command()
 @click.argument("trial")
 @_home_option
 @click.option("--until", type=click.FloatRange(min=0, min_open=True), metavar="EPOCH", help="Stop at this epoch.")

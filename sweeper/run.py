@@ -13,10 +13,11 @@ from sweeper import provenance
 from sweeper.errors import EXIT_OK, EXIT_SIGNAL, EXIT_TRIAL_FAILED, UserError
 from sweeper.ledger import Ledger, Report, TrialRecord, TrialState, study_lock
 from sweeper.progress import Progress
+from sweeper.report import study_markdown
 from sweeper.spec import SweepSpec, spec_differences
 from sweeper.study import Study, Watcher, winner_of
 from sweeper.tracking import Tracker, artifact_root, tracking_uri, trial_yaml
-from sweeper.views import print_study, summary_markdown
+from sweeper.views import print_study
 
 FLUSH_S = 120.0
 MLFLOW_STATUS = {
@@ -156,7 +157,7 @@ def _finish_tracking(tracker: Tracker, study: Study, progress: Progress) -> None
     tracker.finish_study(
         "FINISHED" if done else "KILLED",
         {"sweeper.winner": winner.id if winner else "", "sweeper.state": "COMPLETE" if done else "INTERRUPTED"},
-        {"summary.md": summary_markdown(study.spec, trials)},
+        {"report.md": study_markdown(study.ledger.study, study.spec, trials)},
     )
     progress.note("handing the last metrics and checkpoints to MLflow")
     if left := tracker.flush(FLUSH_S):

@@ -11,7 +11,7 @@ from rich.table import Table
 from sweeper.errors import UserError
 from sweeper.ledger import Ledger, TrialRecord, TrialState
 from sweeper.search_space import ParamValue, short_names
-from sweeper.spec import Objective, SweepSpec
+from sweeper.spec import Objective
 from sweeper.spec_model import SpecFile
 from sweeper.study import winner_of
 
@@ -112,27 +112,17 @@ def print_study(home: Path, study: str) -> None:
     console = _console()
     names = short_names(spec.search_space)
     table = Table(box=None, pad_edge=False, title=f"study {study}", title_justify="left")
-    for header, justify in _columns(names, spec.objective):
+    for header, justify in table_columns(names, spec.objective):
         table.add_column(header, justify=justify, overflow="fold")
     winner = winner_of(trials, spec.objective)
     for trial in trials:
         style = "bold green" if winner and trial.id == winner.id else STATE_STYLES[trial.state]
-        table.add_row(*_row(trial, names, spec.objective), style=style)
+        table.add_row(*table_row(trial, names, spec.objective), style=style)
     console.print(table)
-    _print_next_steps(console, home, study, winner, spec.objective)
-
-
-def summary_markdown(spec: SweepSpec, trials: Sequence[TrialRecord]) -> str:
-    """The table of trials in Markdown, for the study's MLflow run."""
-    names = short_names(spec.search_space)
-    headers = [header for header, _ in _columns(names, spec.objective)]
-    lines = ["| " + " | ".join(headers) + " |", "|" + " --- |" * len(headers)]
-    for trial in trials:
-        cells = [cell.replace("|", "\\|") for cell in _row(trial, names, spec.objective)]
-        lines.append("| " + " | ".join(cells) + " |")
-    winner = winner_of(trials, spec.objective)
-    lines += ["", f"winner: {winner.id}" if winner else "no trial ran to its end"]
-    return "\n".join(lines) + "\n"
+    console.print()
+    for line in outcome(trials, spec.objective):
+        console.print(line)
+    _print_next_steps(console, home, study, winner)
 
 
 def to_json(value: Any) -> str:
@@ -152,7 +142,8 @@ def to_json(value: Any) -> str:
     return json.dumps(clean(value), indent=2)
 
 
-def _columns(names: Mapping[str, str], objective: Objective) -> list[tuple[str, Any]]:
+def table_columns(names: Mapping[str, str], objective: Objective) -> list[tuple[str, Any]]:
+    """Header and justification of each column of the table of trials."""
     metric = objective.metric.removeprefix("val/")
     return [
         ("ID", "left"),
@@ -165,7 +156,8 @@ def _columns(names: Mapping[str, str], objective: Objective) -> list[tuple[str, 
     ]
 
 
-def _row(trial: TrialRecord, names: Mapping[str, str], objective: Objective) -> list[str]:
+def table_row(trial: TrialRecord, names: Mapping[str, str], objective: Objective) -> list[str]:
+    """The cells of a trial, in the order of `table_columns`."""
     metrics = trial.last.metrics if trial.last else {}
     value, ratio = metrics.get(objective.metric), metrics.get(VARIANCE)
     return [
@@ -183,21 +175,33 @@ def _short(value: ParamValue) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def _print_next_steps(
-    console: Console, home: Path, study: str, winner: TrialRecord | None, objective: Objective
-) -> None:
-    console.print()
+def outcome(trials: Sequence[TrialRecord], objective: Objective) -> list[str]:
+    """The study in sentences: the winner, how the others ended, and what stopping them saved."""
+    winner = winner_of(trials, objective)
     if winner is None:
-        console.print("no trial has run to its end, so there is no winner")
+        lines = ["no trial has run to its end, so there is no winner"]
     else:
-        value = _objective(winner, objective)
-        console.print(f"winner: [bold]{winner.id}[/bold]  {objective.metric} {value:.2f}", highlight=False)
+        lines = [f"winner: {winner.id}  {objective.metric} {_objective(winner, objective):.2f}"]
+        if (skill := winner.last.metrics.get("val/skill") if winner.last else None) is not None:
+            better = "better" if skill > 0 else "worse"
+            lines.append(f"{abs(skill):.0%} {better} than the best constant pose on the same data")
+    counts = [(state, sum(trial.state is state for trial in trials)) for state in TrialState]
+    lines.append(", ".join(f"{count} {state}" for state, count in counts if count))
+    full = max((trial.last.epoch for trial in trials if trial.last and trial.state is TrialState.COMPLETE), default=0)
+    run = sum(trial.last.epoch for trial in trials if trial.last)
+    if full and run < full * len(trials):
+        saved = 1 - run / (full * len(trials))
+        lines.append(f"{run:g} epochs run instead of {full * len(trials):g}: stopping early saved {saved:.0%}")
+    return lines
+
+
+def _print_next_steps(console: Console, home: Path, study: str, winner: TrialRecord | None) -> None:
     home_option = "" if home.resolve() == Path(".sweeper").resolve() else f" --home {home}"
-    console.print("\nnext:", highlight=False)
-    console.print(f"  sweeper ui{home_option}", highlight=False)
+    console.print("\nnext:")
+    console.print(f"  sweeper ui{home_option}")
     if winner is not None:
-        console.print(f"  sweeper reproduce {study}:best{home_option}", highlight=False)
-    console.print(f"  sweeper show {study} --json{home_option}", highlight=False)
+        console.print(f"  sweeper reproduce {study}:best{home_option}")
+    console.print(f"  sweeper report {study}{home_option}")
 
 
 def _objective(trial: TrialRecord, objective: Objective) -> float:

@@ -1,0 +1,93 @@
+import json
+from pathlib import Path
+
+import pytest
+from test_study import make_spec
+
+from sweeper.errors import UserError
+from sweeper.ledger import Ledger, Report, TrialState
+from sweeper.report import write_report
+from sweeper.views import list_studies, print_list, print_study, show_study, to_json
+
+OBJECTIVE = "val/pa_mpjpe_mm"
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A study with a winner, a pruned, a collapsed and a failed trial, and one that still runs."""
+    folder = tmp_path / "studies" / "toy"
+    folder.mkdir(parents=True)
+    ledger = Ledger(folder, "toy", create=True)
+    spec = make_spec(trials=5)
+    ledger.set_attribute("spec", spec.effective)
+    endings = [
+        (TrialState.COMPLETE, "ran all 4 epochs", [20.0, 15.0, 12.0, 10.5]),
+        (TrialState.PRUNED, "rank 2 of 2 at epoch 2: 18 is worse than the cutoff 15", [19.0, 18.0]),
+        (TrialState.COLLAPSED, "collapse: ratio <b>low</b> | flat", [9.0]),
+        (TrialState.FAILED, "ValueError: boom", []),
+        (None, "", [float("nan")]),
+    ]
+    for state, reason, values in endings:
+        number = ledger.ask(spec).number
+        for epoch, value in enumerate(values, start=1):
+            metrics = {OBJECTIVE: value, "val/theta_var_ratio": 0.25, "val/skill": 0.4}
+            ledger.report(number, Report(epoch, float(epoch), metrics, None, epoch), value)
+        if state:
+            ledger.finish(number, state, reason, {}, values[-1] if values else None)
+    return tmp_path
+
+
+def test_the_table_names_winner_reasons_and_what_was_saved(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    print_study(home, "toy")
+    text = capsys.readouterr().out
+    assert "winner: toy-0000  val/pa_mpjpe_mm 10.50\n" in text
+    assert "40% better than the best constant pose on the same data\n" in text
+    assert "1 RUNNING, 1 COMPLETE, 1 PRUNED, 1 COLLAPSED, 1 FAILED\n" in text
+    assert "8 epochs run instead of 20: stopping early saved 60%\n" in text
+    assert "rank 2 of 2 at epoch 2: 18 is worse than the cutoff 15" in text
+    assert f"sweeper reproduce toy:best --home {home}\n" in text
+    header = next(line for line in text.splitlines() if line.startswith("ID"))
+    assert header.split() == ["ID", "scale", "epochs", "pa_mpjpe_mm", "theta_var_ratio", "state", "reason"]
+
+
+def test_json_has_what_scripts_need_and_no_nan(home: Path) -> None:
+    study = json.loads(to_json(show_study(home, "toy")))
+    assert (study["study"], study["winner"]) == ("toy", "toy-0000")
+    trial = study["trials"][0]
+    assert set(trial) == {"id", "state", "reason", "params", "epochs", "metrics", "mlflow_run_id", "role"}
+    assert (trial["epochs"], trial["metrics"][OBJECTIVE], trial["role"]) == (4, 10.5, "candidate")
+    assert study["trials"][4]["metrics"][OBJECTIVE] is None
+
+
+def test_the_list_counts_states(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    [row] = list_studies(home)
+    assert row["states"] == {"RUNNING": 1, "COMPLETE": 1, "PRUNED": 1, "COLLAPSED": 1, "FAILED": 1}
+    assert (row["winner"], row["best"]) == ("toy-0000", 10.5)
+    print_list(home)
+    assert "10.5 val/pa_mpjpe_mm" in capsys.readouterr().out
+
+
+def test_an_unknown_study_is_told_with_those_there_are(home: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no study `toi`") as caught:
+        show_study(home, "toi")
+    assert caught.value.problems[0].help == f"the studies in {home} are: toy"
+    with pytest.raises(UserError) as caught:
+        show_study(tmp_path / "empty", "toy")
+    assert caught.value.problems[0].help == f"there are no studies in {tmp_path / 'empty'} yet"
+
+
+def test_the_report_holds_outcome_table_space_and_the_next_step(home: Path) -> None:
+    path = write_report(home, "toy")
+    assert path == home / "studies" / "toy" / "report.md"
+    text = path.read_text()
+    assert "- winner: toy-0000  val/pa_mpjpe_mm 10.50" in text
+    assert "- `scale`: 0.1 to 10, log" in text
+    assert "sweeper reproduce toy-0000" in text
+    assert "collapse: ratio &lt;b>low&lt;/b> \\| flat" in text
+
+
+def test_a_study_without_a_finished_trial_still_has_a_report(tmp_path: Path) -> None:
+    folder = tmp_path / "studies" / "toy"
+    folder.mkdir(parents=True)
+    Ledger(folder, "toy", create=True).set_attribute("spec", make_spec().effective)
+    assert "no trial has run to its end" in write_report(tmp_path, "toy").read_text()
