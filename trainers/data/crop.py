@@ -1,11 +1,14 @@
 """Square cuts around hands, for pictures that show more than a hand, and the camera matrices that belong to them."""
 
+from pathlib import Path
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from trainers.data.labels import Array, Integers
+from trainers.errors import DataError
 
 Flags = npt.NDArray[np.bool_]
 
@@ -14,6 +17,19 @@ MARGIN: Final = 1.5
 augmentation must stay in the picture."""
 SMALLEST_SIDE: Final = 16
 SHARE_INSIDE: Final = 0.5
+
+
+def picture_size(path: Path) -> tuple[int, int]:
+    """Width and height in pixels; nothing is decoded.
+
+    Raises:
+        DataError: it is neither JPEG nor PNG, or its header is damaged.
+    """
+    try:
+        with Image.open(path, formats=["JPEG", "PNG"]) as image:
+            return image.size
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(f"cannot be decoded: {error}", str(path), "the file is damaged: unpack it again") from None
 
 
 def project(intrinsics: Array, points_m: Array) -> Array:

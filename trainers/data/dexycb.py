@@ -15,9 +15,16 @@ import numpy as np
 import torch
 import yaml
 
-from trainers.data.crop import cut_intrinsics, mirror_intrinsics, mostly_inside, project, square_boxes
-from trainers.data.labels import Array, Integers, Labels, Picture, check_metres, viewpoints
-from trainers.data.picture_size import picture_size
+from trainers.data.crop import (
+    Flags,
+    cut_intrinsics,
+    mirror_intrinsics,
+    mostly_inside,
+    picture_size,
+    project,
+    square_boxes,
+)
+from trainers.data.labels import Array, Integers, Labels, Picture, Strings, check_metres, viewpoints
 from trainers.errors import DataError
 from trainers.hand.definitions import DEXYCB_TIPS, DEXYCB_TIPS_LEFT, redefine_joints
 from trainers.hand.layer import HandLayer
@@ -43,6 +50,20 @@ class _Frames:
     recording: str
 
 
+@dataclass(frozen=True, eq=False)
+class _Stored:
+    """All frames of all cameras, as they are stored; shapes as in `_Frames`, with the number of frames before."""
+
+    paths: list[Path]
+    pose: Array
+    joints_m: Array
+    betas: Array
+    intrinsics: Array
+    sizes: Integers
+    left: Flags
+    recording: Strings
+
+
 def read_dexycb(root: Path, hand: HandModel, left_hand: HandModel, name: str = "") -> tuple[Labels, list[Picture]]:
     """Read all frames of all cameras and recordings that are there.
 
@@ -62,35 +83,24 @@ def read_dexycb(root: Path, hand: HandModel, left_hand: HandModel, name: str = "
     cameras = [frames for meta in _recordings(root) for frames in _read_recording(root, meta) if frames.pictures]
     if not cameras:
         raise DataError("holds no frame with a hand", str(root), HELP)
-    counts = [len(frames.pictures) for frames in cameras]
-
-    def each(values: list[Any]) -> Any:
-        return np.repeat(np.array(values), counts, axis=0)
-
-    pose = np.concatenate([frames.pose for frames in cameras])
-    joints_m = np.concatenate([frames.joints_m for frames in cameras])
-    intrinsics, sizes = each([frames.intrinsics for frames in cameras]), each([frames.size for frames in cameras])
-    left, betas = each([frames.left for frames in cameras]), each([frames.betas for frames in cameras])
-    recordings = each([frames.recording for frames in cameras])
-    paths = [path for frames in cameras for path in frames.pictures]
-    pixels = project(intrinsics, joints_m)
-    kept = np.flatnonzero(mostly_inside(pixels, sizes))
+    stored = _stack(cameras)
+    kept = np.flatnonzero(mostly_inside(project(stored.intrinsics, stored.joints_m), stored.sizes))
     if not len(kept):
         raise DataError("no hand lies inside its picture", str(root), HELP)
-    pose, joints_m, left, betas = pose[kept], joints_m[kept], left[kept], betas[kept]
-    boxes = square_boxes(pixels[kept])
-    intrinsics = cut_intrinsics(intrinsics[kept], boxes)
-    side = (boxes[:, 2] - boxes[:, 0]).astype(np.float64)
-
+    pose, betas, left = stored.pose[kept], stored.betas[kept], stored.left[kept]
     theta = pose[:, 3:48] @ hand.hands_components
     theta[left] = mirror_pose(pose[left, 3:48] @ left_hand.hands_components + left_hand.hands_mean) - hand.hands_mean
     orient = np.where(left[:, None], mirror_pose(pose[:, :3]), pose[:, :3])
-    joints_m = np.where(left[:, None, None], joints_m * POSITION, joints_m)
-    intrinsics = np.where(left[:, None, None], mirror_intrinsics(intrinsics, side), intrinsics)
+    mirror = np.where(left[:, None, None], POSITION, 1.0)
+    joints_m = stored.joints_m[kept] * mirror
     layer = HandLayer(hand, torch.float64)
     for rows, tips in ((~left, DEXYCB_TIPS), (left, DEXYCB_TIPS_LEFT)):
         if rows.any():
             joints_m[rows] = redefine_joints(layer, joints_m[rows], theta[rows], betas[rows], orient[rows], tips)
+    boxes = square_boxes(project(stored.intrinsics[kept], joints_m * mirror))
+    intrinsics = cut_intrinsics(stored.intrinsics[kept], boxes)
+    sides = (boxes[:, 2] - boxes[:, 0]).astype(np.float64)
+    intrinsics = np.where(left[:, None, None], mirror_intrinsics(intrinsics, sides), intrinsics)
     return Labels(
         theta=theta,
         global_orient=orient,
@@ -100,8 +110,8 @@ def read_dexycb(root: Path, hand: HandModel, left_hand: HandModel, name: str = "
         pose_index=np.arange(len(kept)),
         viewpoint=viewpoints(joints_m),
         set_name=np.full(len(kept), name),
-        group=np.unique(recordings[kept], return_inverse=True)[1],
-    ), _pictures(paths, kept, boxes, left)
+        group=np.unique(stored.recording[kept], return_inverse=True)[1],
+    ), _pictures(stored.paths, kept, boxes, left)
 
 
 def label_files(root: Path) -> list[Path]:
@@ -119,6 +129,24 @@ def label_files(root: Path) -> list[Path]:
 def has_left_hands(root: Path) -> bool:
     """Whether any recording shows a left hand."""
     return any(_sides(meta) == "left" for meta in _recordings(root))
+
+
+def _stack(cameras: list[_Frames]) -> _Stored:
+    counts = [len(frames.pictures) for frames in cameras]
+
+    def each(values: list[Any]) -> Any:
+        return np.repeat(np.array(values), counts, axis=0)
+
+    return _Stored(
+        paths=[path for frames in cameras for path in frames.pictures],
+        pose=np.concatenate([frames.pose for frames in cameras]),
+        joints_m=np.concatenate([frames.joints_m for frames in cameras]),
+        betas=each([frames.betas for frames in cameras]),
+        intrinsics=each([frames.intrinsics for frames in cameras]),
+        sizes=each([frames.size for frames in cameras]),
+        left=each([frames.left for frames in cameras]),
+        recording=each([frames.recording for frames in cameras]),
+    )
 
 
 def _recordings(root: Path) -> list[Path]:
@@ -215,6 +243,6 @@ def _numbers(content: Any, keys: list[str], shape: tuple[int, ...], path: Path) 
     return values
 
 
-def _pictures(paths: list[Path], kept: Integers, boxes: Integers, left: Any) -> list[Picture]:
+def _pictures(paths: list[Path], kept: Integers, boxes: Integers, left: Flags) -> list[Picture]:
     cuts = zip(kept, map(tuple, boxes.tolist()), left.tolist(), strict=True)
     return [Picture(paths[index], box, mirrored) for index, box, mirrored in cuts]

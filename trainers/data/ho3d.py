@@ -12,9 +12,8 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from trainers.data.crop import cut_intrinsics, mostly_inside, project, square_boxes
+from trainers.data.crop import cut_intrinsics, mostly_inside, picture_size, project, square_boxes
 from trainers.data.labels import Array, Labels, Picture, check_metres, viewpoints
-from trainers.data.picture_size import picture_size
 from trainers.errors import DataError
 from trainers.hand.definitions import HO3D_TIPS, redefine_joints
 from trainers.hand.layer import HandLayer
@@ -50,15 +49,15 @@ def read_ho3d(root: Path, hand: HandModel, name: str = "") -> tuple[Labels, list
     pictures = [_picture(path) for path, _ in frames]
     values = {key: np.stack([fields[key] for _, fields in frames]) for key in SHAPES}
     joints_m = values["handJoints3D"][:, list(FREIHAND_ORDER)] * FLIP
-    pixels = project(values["camMat"], joints_m)
     sizes = {folder: picture_size(path) for folder, path in {path.parent: path for path in pictures}.items()}
-    inside = np.flatnonzero(mostly_inside(pixels, np.array([sizes[path.parent] for path in pictures])))
+    of_each = np.array([sizes[path.parent] for path in pictures])
+    inside = np.flatnonzero(mostly_inside(project(values["camMat"], joints_m), of_each))
     if not len(inside):
         raise DataError("no hand lies inside its picture", str(root / "train"), HELP)
     orient, theta = _flip_orientation(values["handPose"][:, :3]), values["handPose"][:, 3:] - hand.hands_mean
     theta, betas, orient = theta[inside], values["handBeta"][inside], orient[inside]
     joints_m = redefine_joints(HandLayer(hand, torch.float64), joints_m[inside], theta, betas, orient, HO3D_TIPS)
-    boxes = square_boxes(pixels[inside])
+    boxes = square_boxes(project(values["camMat"][inside], joints_m))
     people = np.array([_person_and_object(frames[index][0]) for index in inside])
     return Labels(
         theta=theta,
