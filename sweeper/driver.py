@@ -158,7 +158,12 @@ def finish_prepare(process: "subprocess.Popen[str]") -> dict[str, str]:
     Raises:
         UserError: the data cannot be made or read; the child has said why on stderr.
     """
-    out, _ = process.communicate()
+    try:
+        out, _ = process.communicate()
+    except BaseException:  # Ctrl-C: leave nothing running
+        process.terminate()
+        process.wait()
+        raise
     if process.returncode != 0:
         raise UserError("the trainer could not prepare its data", help="see the message above")
     fingerprints: dict[str, str] = json.loads(out.strip().split("\n")[-1])

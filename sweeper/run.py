@@ -3,9 +3,8 @@
 import hashlib
 import json
 import sys
-import threading
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from sweeper.tracking import Tracker, artifact_root, tracking_uri, trial_yaml
 from sweeper.views import print_study
 
 FLUSH_S = 120.0
+FLUSH_INTERRUPTED_S = 10.0
 MLFLOW_STATUS = {
     TrialState.COMPLETE: "FINISHED",
     TrialState.PRUNED: "KILLED",
@@ -46,52 +46,47 @@ def run_study(spec: SweepSpec, home: Path, *, new: bool = False) -> int:
     home = home.resolve()
     study = _free_name(home, spec.name) if new else spec.name
     study_dir = home / "studies" / study
-    with ExitStack() as stack:
-        stack.enter_context(study_lock(study_dir))
+    with study_lock(study_dir):
         ledger = Ledger(study_dir, study, mode=spec.objective.mode, create=True)
         _refuse_drift(ledger, spec)
-        candidates = ledger.trials()
-        if len(candidates) >= spec.trials and all(trial.state.is_finished for trial in candidates):
+        trials = ledger.trials()
+        if len(trials) >= spec.trials and all(trial.state.is_finished for trial in trials):
             print(f"the study `{study}` is complete; --new starts another one beside it", file=sys.stderr)
             interrupted = 0
         else:
-            interrupted = _execute(spec, home, ledger, stack)
+            interrupted = _execute(spec, home, ledger)
         print_study(home, study)
-        trials = ledger.trials()
     if interrupted:
         print(f"interrupted: `sweeper run {spec.path}` continues it", file=sys.stderr)
         return EXIT_SIGNAL + interrupted
-    return EXIT_TRIAL_FAILED if any(trial.state is TrialState.FAILED for trial in trials) else EXIT_OK
+    return EXIT_TRIAL_FAILED if any(trial.state is TrialState.FAILED for trial in ledger.trials()) else EXIT_OK
 
 
-def _execute(spec: SweepSpec, home: Path, ledger: Ledger, stack: ExitStack) -> int:
+def _execute(spec: SweepSpec, home: Path, ledger: Ledger) -> int:
+    """Run what is left of the study; returns the number of the signal that ended it early, or 0."""
     from sweeper import driver  # imports ray: late, so that every refusal above is quick
 
     cache = home / "data"
     preparing = driver.prepare_data(spec, cache)
     record = provenance.collect()
-    ledger_lock = threading.Lock()
-    numbers = {}
-
-    def on_run(trial_id: str, run_id: str) -> None:
-        with ledger_lock:
-            numbers[trial_id] = run_id
-
-    tracker = Tracker(ledger.study_dir, tracking_uri(home), artifact_root(home), ledger.study, on_run)
-    stack.callback(tracker.close)
-    progress = stack.enter_context(Progress(spec))
-    progress.note("preparing the data")
-    record["data"] = driver.finish_prepare(preparing)
-    _start_tracking(tracker, spec, ledger, record)
-    study = Study(spec, ledger, [MlflowWatcher(tracker, spec, ledger.study_dir, record), progress])
-    progress.note("starting Ray")
-    try:
-        driver.execute(study, cache)
-    finally:
-        _finish_tracking(tracker, study, progress)
-        for trial in ledger.trials():
-            if trial.id in numbers:
-                ledger.set_mlflow_run_id(trial.number, numbers[trial.id])
+    run_ids: dict[str, str] = {}  # filled by the delivering thread; written to the ledger by this one
+    tracker = Tracker(
+        ledger.study_dir, tracking_uri(home), artifact_root(home), ledger.study, on_run=run_ids.__setitem__
+    )
+    with closing(tracker), Progress(spec) as progress:
+        progress.note("preparing the data")
+        record["data"] = driver.finish_prepare(preparing)
+        ledger.set_attribute("spec", spec.effective)  # only now: a spec whose data are not there binds nobody
+        _start_tracking(tracker, spec, ledger, record)
+        study = Study(spec, ledger, [MlflowWatcher(tracker, spec, ledger.study_dir, record), progress])
+        progress.note("starting Ray")
+        try:
+            driver.execute(study, cache)
+        finally:
+            _finish_tracking(tracker, study, progress)
+            for trial in ledger.trials():
+                if trial.id in run_ids:
+                    ledger.set_mlflow_run_id(trial.number, run_ids[trial.id])
     return study.interrupted
 
 
@@ -160,15 +155,13 @@ def _finish_tracking(tracker: Tracker, study: Study, progress: Progress) -> None
         {"report.md": study_markdown(study.ledger.study, study.spec, trials)},
     )
     progress.note("handing the last metrics and checkpoints to MLflow")
-    if left := tracker.flush(FLUSH_S):
+    if left := tracker.flush(FLUSH_INTERRUPTED_S if study.interrupted else FLUSH_S):
         progress.note(f"{left} records wait for MLflow ({tracker.problem}); the next run of this study sends them")
 
 
 def _refuse_drift(ledger: Ledger, spec: SweepSpec) -> None:
     recorded = ledger.attributes.get("spec")
     if recorded is None:
-        ledger.set_attribute("spec", spec.effective)
-        ledger.set_attribute("spec_text", spec.text)
         return
     if differences := spec_differences(recorded, spec.effective):
         raise UserError(

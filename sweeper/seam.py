@@ -13,8 +13,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from sweeper.errors import EXIT_BAD_INPUT, UserError
+from sweeper.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, Problem, UserError
 from sweeper.trainer_ref import first_parameter_model, load_trainer
+from trainers.errors import TrainerError
 from trainers.report import EpochReport
 
 
@@ -45,3 +46,8 @@ if __name__ == "__main__":
     except UserError as user_error:
         print(user_error.render(), file=sys.stderr)
         sys.exit(EXIT_BAD_INPUT)
+    except TrainerError as error:
+        print(Problem(error.what, error.where, error.help).render(), file=sys.stderr)
+        sys.exit(EXIT_BAD_INPUT)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)

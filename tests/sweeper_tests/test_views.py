@@ -43,7 +43,6 @@ def test_the_table_names_winner_reasons_and_what_was_saved(home: Path, capsys: p
     assert "winner: toy-0000  val/pa_mpjpe_mm 10.50\n" in text
     assert "40% better than the best constant pose on the same data\n" in text
     assert "1 RUNNING, 1 COMPLETE, 1 PRUNED, 1 COLLAPSED, 1 FAILED\n" in text
-    assert "8 epochs run instead of 20: stopping early saved 60%\n" in text
     assert "rank 2 of 2 at epoch 2: 18 is worse than the cutoff 15" in text
     assert f"sweeper reproduce toy:best --home {home}\n" in text
     header = next(line for line in text.splitlines() if line.startswith("ID"))
@@ -91,3 +90,12 @@ def test_a_study_without_a_finished_trial_still_has_a_report(tmp_path: Path) -> 
     folder.mkdir(parents=True)
     Ledger(folder, "toy", create=True).set_attribute("spec", make_spec().effective)
     assert "no trial has run to its end" in write_report(tmp_path, "toy").read_text()
+
+
+def test_what_stopping_saved_is_told_when_all_have_ended(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    print_study(home, "toy")
+    assert "early saved" not in capsys.readouterr().out
+    ledger = Ledger(home / "studies" / "toy", "toy", create=True)
+    ledger.finish(4, TrialState.STOPPED, "budget", {}, None)
+    print_study(home, "toy")
+    assert "8 epochs run instead of 20: stopping early saved 60%\n" in capsys.readouterr().out
