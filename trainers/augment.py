@@ -12,7 +12,7 @@ from torch import Tensor
 
 from trainers.rotations import axis_angle_from_quaternion, quaternion_from_axis_angle, quaternion_multiply
 
-MAX_ANGLE = math.radians(30)
+MAX_ANGLE = math.radians(15)
 BRIGHTNESS, CONTRAST, NOISE = 0.15, 0.25, 0.02
 
 

@@ -107,6 +107,6 @@ def test_draws_are_within_bounds_and_repeat() -> None:
     first, second = drawn(), drawn()
     assert torch.equal(first.angle, second.angle)
     assert torch.equal(first.pattern, second.pattern)
-    assert math.radians(25) < first.angle.abs().max() <= math.radians(30)
+    assert math.radians(13) < first.angle.abs().max() <= math.radians(15)
     assert first.contrast.min() >= 0.75
     assert first.brightness.abs().max() <= 0.15
