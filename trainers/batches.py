@@ -26,10 +26,15 @@ def seeded(seed: int, purpose: str, index: int) -> torch.Generator:
 
 
 def image_table(pose_index: Integers) -> Integers:
-    """Images (N, V) of each pose, in the order of their versions, from the pose index (N * V,) of each image."""
+    """Images (N, V) of each pose, in the order of their versions, from the pose index (M,) of each image.
+
+    V is the most versions that a pose has. Poses of another set may have fewer; theirs come again, equally often.
+    """
     versions = np.bincount(pose_index)
-    assert (versions == versions[0]).all(), "every pose has the same number of images"
-    table: Integers = np.argsort(pose_index, kind="stable").reshape(len(versions), -1)
+    most = int(versions.max())
+    assert (most % versions == 0).all(), "every pose's number of images divides the largest"
+    first = np.cumsum(versions) - versions
+    table: Integers = np.argsort(pose_index, kind="stable")[first[:, None] + np.arange(most) % versions[:, None]]
     return table
 
 

@@ -19,6 +19,7 @@ from trainers.augment import augment, draw, normalise
 from trainers.batches import Integers, Targets, epoch_order, gather, image_table, make_targets, seeded
 from trainers.checkpoint import Checkpoint
 from trainers.config import OptimConfig, TrainConfig
+from trainers.data.curriculum import epoch_poses, weights_at
 from trainers.data.load import LoadedData, load_data
 from trainers.errors import ConfigError, DataError
 from trainers.evaluation import evaluate, make_reference
@@ -66,9 +67,11 @@ def train(config: TrainConfig, workdir: Path, resume: Path | None = None) -> Ite
         epochs_done = 0 if resume is None else _restore(resume, task, model, optimizer)
 
         for epoch in range(epochs_done + 1, config.optim.epochs + 1):
+            stage = weights_at(config.data.curriculum, epoch)
+            poses = epoch_poses(data.labels, data.train_poses, stage, seeded(config.seed, "curriculum", epoch))
             order = epoch_order(
                 table,
-                data.train_poses,
+                poses,
                 config.data.versions,
                 config.optim.batch_size,
                 seeded(config.seed, "order", epoch),
@@ -79,7 +82,9 @@ def train(config: TrainConfig, workdir: Path, resume: Path | None = None) -> Ite
             folder = workdir / f"epoch_{epoch:03d}" if finite else None
             if folder is not None:
                 state = {"optimizer": optimizer.state_dict(), "data_fingerprint": data.fingerprint}
-                checkpoint.save(folder, Checkpoint(epoch, epoch, config.model_dump(), model.state_dict(), state))
+                checkpoint.save(
+                    folder, Checkpoint(epoch, epoch, config.model_dump(mode="json"), model.state_dict(), state)
+                )
             yield EpochReport(step=epoch, epoch=float(epoch), metrics=metrics, checkpoint=folder)
             if not finite:
                 return
@@ -182,7 +187,7 @@ def _predict(task: _Task, model: nn.Module, images: Integers) -> Array:
 def _restore(folder: Path, task: _Task, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
     """Put a checkpoint's state into model and optimizer; the epochs it has done."""
     saved = checkpoint.load(folder)
-    config = task.config.model_dump()
+    config = task.config.model_dump(mode="json")
     if saved.config != config:
         different = [key for key in config if saved.config.get(key) != config[key]]
         raise ConfigError(

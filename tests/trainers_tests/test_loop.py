@@ -56,7 +56,7 @@ def test_reports_name_steps_epochs_and_checkpoints(unbroken: list[EpochReport]) 
     for report in unbroken:
         assert report.checkpoint is not None
         assert report.checkpoint.name == f"epoch_{report.step:03d}"
-        assert checkpoint.load(report.checkpoint).config == config().model_dump()
+        assert checkpoint.load(report.checkpoint).config == config().model_dump(mode="json")
 
 
 def test_reported_metrics(unbroken: list[EpochReport]) -> None:

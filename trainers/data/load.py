@@ -6,13 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+
 from trainers.config import DataConfig
 from trainers.data.cache import Pixels, Progress, cached_images, file_lock
-from trainers.data.freihand import label_files, read_freihand
-from trainers.data.labels import Labels
+from trainers.data.curriculum import check_curriculum
+from trainers.data.labels import Integers, Labels, Picture, concatenate
 from trainers.data.make import make_freihand
-from trainers.data.split import Integers, split_by_pose
-from trainers.hand.model import HandModel, load_embedded_hand
+from trainers.data.read import read_set, right_hand
+from trainers.data.split import split_by_group
+from trainers.hand.model import HandModel
 
 EMBEDDED_VERSION: Final = 3
 """Goes up when the renderer's pictures change, so that an old set is not taken for the new one."""
@@ -40,20 +43,44 @@ class LoadedData:
 
 
 def load_data(config: DataConfig) -> LoadedData:
-    """Open the data set of a config; render the embedded one and decode images on first use.
+    """Open the data sets of a config; render the embedded one and decode images on first use.
+
+    Each set is split by itself, so training and validation hold the same shares of every set.
 
     Where caches lie is the environment variable `TRAINERS_CACHE_DIR`, by default `~/.cache/mano-trainers`: it is a
     matter of the machine, and changes no result.
 
     Raises:
-        DataError: the data set is missing or damaged.
+        DataError: a data set is missing or damaged.
+        ConfigError: a stage of the curriculum has nothing to show.
     """
     cache_dir = Path(os.environ.get("TRAINERS_CACHE_DIR", "~/.cache/mano-trainers")).expanduser()
-    root = _embedded_root(config, cache_dir) if config.root == "embedded" else Path(config.root)
-    labels, paths = read_freihand(root)
-    cached = cached_images(paths, label_files(root), config.image_size, cache_dir, _progress("decoding images"))
-    train_poses, val_poses = split_by_pose(len(labels.theta), config.val_fraction)
-    return LoadedData(cached.pixels, labels, train_poses, val_poses, cached.fingerprint, load_embedded_hand())
+    parts: list[Labels] = []
+    train: list[Integers] = []
+    val: list[Integers] = []
+    pictures: list[Picture] = []
+    files: list[Path] = []
+    for item in config.all_sets:
+        root = _embedded_root(config, cache_dir) if item.root == "embedded" else Path(item.root).expanduser()
+        first = sum(len(part.theta) for part in parts)
+        if config.validate_on == "evaluation":
+            both = [read_set(root, item.format, config.hand, split, item.name) for split in ("training", "evaluation")]
+            count = len(both[0][0].theta)
+            poses = np.arange(count), np.arange(count, count + len(both[1][0].theta))
+        else:
+            both = [read_set(root, item.format, config.hand, name=item.name, keep=cache_dir)]
+            poses = split_by_group(both[0][0].group, config.val_fraction)
+        train.append(first + poses[0])
+        val.append(first + poses[1])
+        for labels, of_labels, label_files in both:
+            parts.append(labels)
+            pictures += of_labels
+            files += label_files
+    labels = concatenate(parts)
+    train_poses, val_poses = np.concatenate(train), np.concatenate(val)
+    check_curriculum(config.curriculum, labels, train_poses)
+    cached = cached_images(pictures, files, config.image_size, cache_dir, _progress("decoding images"))
+    return LoadedData(cached.pixels, labels, train_poses, val_poses, cached.fingerprint, right_hand(config.hand))
 
 
 def _embedded_root(config: DataConfig, cache_dir: Path) -> Path:

@@ -1,0 +1,101 @@
+"""One data set of any layout, as labels, pictures, and the files the labels come from."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from trainers.config import Format
+from trainers.data import dexycb, freihand, ho3d
+from trainers.data.cache import file_lock, files_key
+from trainers.data.freihand import Split
+from trainers.data.labels import Labels, Picture
+from trainers.errors import DataError
+from trainers.hand.load import EMBEDDED, load_hand
+from trainers.hand.mano_file import load_mano
+from trainers.hand.mirror import mirror_hand
+from trainers.hand.model import HandModel
+
+Read = tuple[Labels, list[Picture]]
+READERS_VERSION: Final = 1
+"""Goes up when a reader's result changes, so that labels kept by an older one are not used."""
+
+
+def right_hand(name_or_path: str) -> HandModel:
+    """The hand of a config, which must be a right one: left hands are mirrored.
+
+    Raises:
+        DataError: the file is missing, is no MANO hand, or is a left one.
+    """
+    hand = load_hand(name_or_path)
+    if hand.side != "right":
+        raise DataError("is a left hand, but a right hand is wanted", name_or_path, "give MANO_RIGHT.pkl")
+    return hand
+
+
+def read_set(
+    root: Path, format: Format, hand_name: str, split: Split = "training", name: str = "", keep: Path | None = None
+) -> tuple[Labels, list[Picture], list[Path]]:
+    """Read a set; HO-3D and DexYCB, which have a file for each frame, are read once and kept.
+
+    Args:
+        root: its folder.
+        format: its layout.
+        hand_name: `data.hand`.
+        split: FreiHAND only; the others' training split is all there is.
+        name: of the set, for the labels.
+        keep: folder for labels that were read; None reads all files anew.
+
+    Raises:
+        DataError: something is missing or damaged.
+    """
+    if not root.is_dir():
+        raise DataError("no such folder", str(root), "data.root is the folder of a data set")
+    hand = right_hand(hand_name)
+    match format:
+        case "freihand":
+            return *freihand.read_freihand(root, split, name), freihand.label_files(root, split)
+        case "ho3d":
+            files = ho3d.label_files(root)
+
+            def read() -> Read:
+                return ho3d.read_ho3d(root, hand, name)
+        case "dexycb":
+            files = dexycb.label_files(root)
+
+            def read() -> Read:
+                return dexycb.read_dexycb(root, hand, _left_hand(root, hand_name, hand), name)
+
+    if keep is None:
+        return *read(), files
+    key = files_key([], files)
+    path = keep / f"labels-{key}-{name}-{hand.fingerprint[:8]}-v{READERS_VERSION}.npz"
+    return *_kept(path, read), files
+
+
+def _left_hand(root: Path, hand_name: str, hand: HandModel) -> HandModel:
+    if hand_name == EMBEDDED or not dexycb.has_left_hands(root):
+        return mirror_hand(hand)
+    return load_mano(Path(hand_name).expanduser().with_name("MANO_LEFT.pkl"), "left")
+
+
+def _kept(path: Path, read: Callable[[], Read]) -> Read:
+    """What `read` returns, from the file of an earlier call if there is one."""
+    with file_lock(path.with_suffix(".lock")):
+        if not path.exists():
+            labels, pictures = read()
+            partial = path.with_suffix(".partial.npz")
+            np.savez(
+                partial,
+                paths=np.array([str(picture.path) for picture in pictures]),
+                boxes=np.array([picture.box for picture in pictures]),
+                mirrored=np.array([picture.mirrored for picture in pictures]),
+                **vars(labels),
+            )
+            partial.rename(path)
+    with np.load(path, allow_pickle=False) as stored:
+        kept = {key: stored[key] for key in stored.files}
+    cuts = zip(kept.pop("paths"), kept.pop("boxes").tolist(), kept.pop("mirrored").tolist(), strict=True)
+    pictures = [Picture(Path(str(path)), (*box,), mirrored) for path, box, mirrored in cuts]
+    return Labels(**kept), pictures
