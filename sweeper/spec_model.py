@@ -52,10 +52,10 @@ class CollapseGuard(Strict):
     name: str = "collapse"
     """Shown in the reason of every trial this guard stops."""
     kind: Literal["collapse"] = "collapse"
-    after_epochs: Annotated[float, Field(ge=0)] = 2.0
+    after_epochs: Annotated[float, Field(ge=0)] = 1.0
     """Evaluations before this epoch do not count: healthy trials dip early and recover."""
     for_evaluations: Annotated[int, Field(ge=1)] = 2
-    """Evaluations in a row that must break both thresholds."""
+    """Evaluations in a row that must break both thresholds, without theta_var_ratio rising by half over them."""
     var_ratio_below: Annotated[float, Field(ge=0, le=1)] = 0.02
     """Threshold of val/theta_var_ratio."""
     r2_below: Annotated[float, Field(le=1)] = 0.02

@@ -47,7 +47,10 @@ def list_studies(home: Path) -> list[dict[str, Any]]:
     """One mapping a study: name, counts by state, winner, best objective."""
     rows = []
     for path in _study_dirs(home):
-        ledger, spec = open_study(home, path.name)
+        try:
+            ledger, spec = open_study(home, path.name)
+        except UserError:  # its first run ended before its data were there
+            continue
         trials = ledger.trials()
         winner = winner_of(trials, spec.objective)
         states = {state.value: sum(trial.state is state for trial in trials) for state in TrialState}
