@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from sweeper import __version__
+from sweeper.cli_data import data
 from sweeper.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, Problem, UserError
 from trainers.errors import TrainerError
 
@@ -208,43 +209,7 @@ def ui(home: Path, port: int) -> int:
     return serve_ui(home, port)
 
 
-@sweeper.group()
-def data() -> None:
-    """Make data sets.
-
-    \b
-    Example:
-      sweeper data make --out hands --count 100
-    """
-
-
-@data.command()
-@click.option("--format", "layout", type=click.Choice(["freihand"]), default="freihand", help="Layout of the files.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to make; must not exist yet.")
-@click.option("--count", type=click.IntRange(min=1), required=True, help="Hand poses; each is drawn in 4 versions.")
-@click.option("--size", type=click.IntRange(16, 1024), default=64, show_default=True, help="Side of an image, pixels.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Same seed, same bytes.")
-@click.option("--workers", type=click.IntRange(min=1), help="Processes; default: the number of cores.")
-def make(layout: str, out: Path, count: int, size: int, seed: int, workers: int | None) -> int:
-    """Render a licence-free data set of hands with labels.
-
-    \b
-    Example:
-      sweeper data make --format freihand --out hands --count 1000 --size 64 --seed 0
-    """
-    from trainers.data.make import make_freihand
-
-    with click.progressbar(
-        length=count, label="rendering hands", file=sys.stderr, hidden=not sys.stderr.isatty()
-    ) as bar:
-
-        def progress(done: int, total: int) -> None:
-            bar.length = total
-            bar.update(done - bar.pos)
-
-        make_freihand(out, count, size, seed, progress, workers)
-    click.echo(out)
-    return EXIT_OK
+sweeper.add_command(data)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from trainers import metrics
+from trainers.data.labels import Strings
 from trainers.data.load import LoadedData
 from trainers.hand.layer import HandLayer
 from trainers.losses import wrist_joints
@@ -30,6 +31,7 @@ class Reference:
         entropy_bits: entropy of the validation labels over the codebook.
         gestures: (N,) gesture of each label.
         constant_pa_mm: PA-MPJPE of the best constant pose.
+        sets: rows of each data set, where there are several.
     """
 
     hand: HandLayer
@@ -40,6 +42,7 @@ class Reference:
     entropy_bits: float
     gestures: Integers
     constant_pa_mm: float
+    sets: dict[str, Integers]
 
 
 def make_reference(data: LoadedData, mesh_images: int) -> Reference:
@@ -71,6 +74,7 @@ def make_reference(data: LoadedData, mesh_images: int) -> Reference:
         entropy_bits=metrics.entropy_bits(metrics.nearest_code(labels.theta[val], codebook), len(codebook)),
         gestures=metrics.extended_fingers(joints_m[val]),
         constant_pa_mm=1000.0 * float(aligned_distances(constant_m, joints_m[val]).mean()),
+        sets=_rows_of_sets(labels.set_name[val]),
     )
 
 
@@ -79,7 +83,8 @@ def evaluate(reference: Reference, theta: Array) -> dict[str, float]:
 
     A model that predicts only theta gets zero shape: what the true shape adds to the error stays in it. `val/mpjpe_mm`
     is root-centred (wrist) in the wrist's frame, since such a model has no global orientation to be judged by. AUC
-    and F-scores are the aligned ones. A prediction that is not finite makes every metric NaN.
+    and F-scores are the aligned ones. Of a mixture every set has its `val/<name>/pa_mpjpe_mm` too. A prediction that is
+    not finite makes every metric NaN.
 
     Args:
         reference: from `make_reference`.
@@ -89,6 +94,7 @@ def evaluate(reference: Reference, theta: Array) -> dict[str, float]:
         "mpjpe_mm pa_mpjpe_mm pa_mpvpe_mm auc f5 f15 theta_variance_rad2 theta_var_ratio theta_r2 theta_min theta_max "
         "pose_entropy_bits pose_entropy_ratio gesture_macro_f1 skill"
     ).split()
+    names += [f"{name}/pa_mpjpe_mm" for name in reference.sets]
     if not np.isfinite(theta).all():
         return {f"val/{name}": math.nan for name in names}
     joints_m = _joints(reference.hand, theta)
@@ -110,8 +116,14 @@ def evaluate(reference: Reference, theta: Array) -> dict[str, float]:
         "pose_entropy_ratio": entropy_bits / reference.entropy_bits if reference.entropy_bits > 0 else math.nan,
         "gesture_macro_f1": metrics.macro_f1(metrics.extended_fingers(joints_m), reference.gestures),
         "skill": 1.0 - pa_mm / reference.constant_pa_mm,
+        **{f"{name}/pa_mpjpe_mm": 1000.0 * float(distances_m[rows].mean()) for name, rows in reference.sets.items()},
     }
     return {f"val/{name}": values[name] for name in names}
+
+
+def _rows_of_sets(set_name: Strings) -> dict[str, Integers]:
+    names = np.unique(set_name).tolist()
+    return {name: np.flatnonzero(set_name == name) for name in names} if len(names) > 1 else {}
 
 
 def best_constant_theta(hand: HandLayer, theta: Array, joints_m: Array) -> Array:

@@ -1,0 +1,186 @@
+"""Checks a whole data set: is every file there and sound, and do labels, hand, cameras and pictures agree."""
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from PIL import Image
+
+from trainers.config import Format
+from trainers.data import freihand
+from trainers.data.cache import Progress, decode
+from trainers.data.crop import picture_size, project
+from trainers.data.labels import Array, Integers, Labels, Picture, check_metres
+from trainers.data.read import read_set, right_hand
+from trainers.errors import DataError
+from trainers.hand.definitions import freihand_joints
+from trainers.hand.layer import HandLayer
+
+LARGEST_ERROR_MM: Final = 5.0
+"""Of a joint against forward kinematics. Rounding is far below; a wrong hand, order, flip or mean pose far above."""
+LEAST_INSIDE: Final = 0.8
+LEAST_ON_MASK: Final = 0.5
+"""Shares of all joints. FreiHAND's mask leaves out what an object hides."""
+DECODED_SIZE: Final = 32
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What was found in a sound data set.
+
+    Attributes:
+        images: decoded.
+        poses: labels.
+        groups: recordings or single poses, which a split keeps whole.
+        error_mean_mm: of joints against forward kinematics, wrist at the origin.
+        error_max_mm: the largest of any joint.
+        inside: share of the joints that lie in their picture.
+        on_mask: share of the joints that lie on their mask; None where there are no masks.
+        egocentric: share of the poses with that viewpoint tag.
+    """
+
+    images: int
+    poses: int
+    groups: int
+    error_mean_mm: float
+    error_max_mm: float
+    inside: float
+    on_mask: float | None
+    egocentric: float
+
+    def __str__(self) -> str:
+        masks = "" if self.on_mask is None else f", {self.on_mask:.1%} on the mask"
+        return (
+            f"{self.images} images of {self.poses} poses in {self.groups} groups; joints are those of the parameters "
+            f"to {self.error_mean_mm:.2g} mm (at most {self.error_max_mm:.2g}), {self.inside:.1%} of them in the "
+            f"picture{masks}; {self.egocentric:.0%} egocentric views"
+        )
+
+
+def verify_set(root: Path, format: Format, hand_name: str, progress: Progress | None = None) -> Verified:
+    """Check a data set; the first thing that is wrong is raised.
+
+    Args:
+        root: its folder.
+        format: its layout.
+        hand_name: `embedded`, or the path of MANO_RIGHT.pkl.
+        progress: called with images decoded and images in all.
+
+    Raises:
+        DataError: it names the file, and the label where one file holds many.
+    """
+    labels, pictures, files = read_set(root, format, hand_name)
+    where = files[2] if format == "freihand" else None  # xyz; elsewhere each pose has a picture of its own
+    check_metres(labels.joints_m, where or root)
+    errors_mm = _kinematic_errors_mm(labels, hand_name)
+    worst = int(errors_mm.max(axis=1).argmax())
+    if errors_mm.max() > LARGEST_ERROR_MM:
+        first = int((errors_mm.max(axis=1) > LARGEST_ERROR_MM).argmax())
+        raise DataError(
+            f"joints of label {first} are up to {errors_mm[first].max():.1f} mm from those of its parameters "
+            f"(worst: {errors_mm.max():.1f} mm, label {worst})",
+            str(where or pictures[first].path),
+            "is --hand the MANO file that the labels were made with? else the labels are damaged",
+        )
+    shown = _pixels(labels, pictures)
+    inside = _share_inside(shown, pictures, where)
+    on_mask = _share_on_mask(root, shown) if format == "freihand" else None
+    _decode_all(pictures, progress)
+    if format == "freihand" and (root / "evaluation").is_dir():
+        _decode_all(freihand.read_freihand(root, "evaluation")[1], None)
+    return Verified(
+        images=len(pictures),
+        poses=len(labels.theta),
+        groups=len(np.unique(labels.group)),
+        error_mean_mm=float(errors_mm.mean()),
+        error_max_mm=float(errors_mm.max()),
+        inside=inside,
+        on_mask=on_mask,
+        egocentric=float((labels.viewpoint == "egocentric").mean()),
+    )
+
+
+def _kinematic_errors_mm(labels: Labels, hand_name: str) -> Array:
+    """(N, 21) distances of the joints from those of theta, betas and global rotation, wrist at the origin."""
+    layer = HandLayer(right_hand(hand_name), torch.float64)
+    computed = freihand_joints(layer, labels.theta, labels.betas, labels.global_orient)
+    difference = (computed - computed[:, :1]) - (labels.joints_m - labels.joints_m[:, :1])
+    errors: Array = 1000.0 * np.linalg.norm(difference, axis=-1)
+    return errors
+
+
+def _pixels(labels: Labels, pictures: list[Picture]) -> Array:
+    """(N, 21, 2) joints in the files' own pixels, cut and mirror undone; of each pose's first picture."""
+    pixels = project(labels.intrinsics, labels.joints_m)
+    for pose, picture in enumerate(pictures[: len(pixels)]):
+        if picture.box is not None:
+            left, top, right, _ = picture.box
+            if picture.mirrored:
+                pixels[pose, :, 0] = right - left - pixels[pose, :, 0]
+            pixels[pose] += (left, top)
+    return pixels
+
+
+def _share_inside(pixels: Array, pictures: list[Picture], where: Path | None) -> float:
+    sizes = np.array([picture_size(picture.path) for picture in pictures[: len(pixels)]])
+    inside: Array = ((pixels >= 0) & (pixels < sizes[:, None])).all(axis=-1).mean(axis=1)
+    if inside.mean() < LEAST_INSIDE:
+        worst = int(inside.argmin())
+        raise DataError(
+            f"only {inside.mean():.0%} of the joints lie in their pictures; of label {worst} {inside[worst]:.0%}",
+            str(where or pictures[worst].path),
+            "camera matrices and joints do not belong together, or not to these pictures",
+        )
+    return float(inside.mean())
+
+
+def _share_on_mask(root: Path, pixels: Array) -> float | None:
+    """Share of joints on the hand in `training/mask`, where there are masks."""
+    masks = [root / "training" / "mask" / f"{index:08d}.jpg" for index in range(len(pixels))]
+    if not masks[0].parent.is_dir():
+        return None
+    hits: list[Array] = []
+    for path, points in zip(masks, pixels, strict=True):
+        if not path.exists():
+            raise DataError("no such image", str(path), "there is one mask for each label: unpack the data set again")
+        hits.append(_on_mask(path, points))
+    share = float(np.mean(hits))
+    if share < LEAST_ON_MASK:
+        raise DataError(
+            f"only {share:.0%} of the joints lie on the hand", str(masks[0].parent), "masks and labels do not fit"
+        )
+    return share
+
+
+def _on_mask(path: Path, points: Array) -> Array:
+    mask = _read_mask(path)
+    column, row = np.floor(points).astype(np.int64).T
+    inside = (column >= 0) & (row >= 0) & (column < mask.shape[1]) & (row < mask.shape[0])
+    on_hand: Array = np.zeros(len(points))
+    on_hand[inside] = mask[row[inside], column[inside]] > 127
+    return on_hand
+
+
+def _read_mask(path: Path) -> Integers:
+    try:
+        with Image.open(path, formats=["JPEG", "PNG"]) as image:
+            return np.asarray(image.convert("L")).astype(np.int64)
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(f"cannot be decoded: {error}", str(path), "the file is damaged: unpack it again") from None
+
+
+def _decode_all(pictures: list[Picture], progress: Progress | None) -> None:
+    """Decode every picture, several at once, in order: the first damaged one is the one that is named."""
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:  # PIL decodes without the interpreter's lock
+        for start in range(0, len(pictures), 256):
+            some: Iterator[Picture] = islice(pictures, start, start + 256)
+            for _ in pool.map(lambda picture: decode(picture, DECODED_SIZE), some):
+                pass
+            if progress is not None:
+                progress(min(start + 256, len(pictures)), len(pictures))
