@@ -24,7 +24,7 @@ def only_turned(angle: torch.Tensor) -> Draw:
     return Draw(angle, zeros + 1, zeros, zeros, torch.zeros(1, 3, SIZE, SIZE))
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     degrees=st.floats(-180, 180),
     x=st.floats(18, 45),
