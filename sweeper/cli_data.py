@@ -1,4 +1,4 @@
-"""`sweeper data`: the verbs that make and check data sets. Slow modules are imported inside the verb that needs them."""
+"""`sweeper data`: verbs that make and check data sets. Slow modules are imported inside the verb that needs them."""
 
 import sys
 from pathlib import Path
