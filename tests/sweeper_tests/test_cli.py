@@ -59,7 +59,7 @@ def test_check_says_what_will_happen(capsys: pytest.CaptureFixture[str]) -> None
     lambda_param    0.01 to 10, log scale
     lambda_joint    0.1 to 100, log scale
     lambda_angular  0.001 to 10, log scale
-    lambda_pca      0.0001 to 1, log scale
+    lambda_pca      0.0001 to 10, log scale
     lr              0.0001 to 0.03, log scale
 """,
         "",
