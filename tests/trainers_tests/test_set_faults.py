@@ -1,0 +1,92 @@
+"""Damaged sets in HO-3D's and DexYCB's layouts: each fault is told, with the file."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from trainers.data import dexycb, ho3d
+from trainers.data.labels import Labels, Picture
+from trainers.data.make_dexycb import make_dexycb
+from trainers.data.make_ho3d import make_ho3d
+from trainers.errors import DataError
+from trainers.hand.mirror import mirror_hand
+from trainers.hand.model import load_embedded_hand
+
+COUNT, SIZE = 10, 48
+
+
+def read_ho3d(root: Path) -> tuple[Labels, list[Picture]]:
+    return ho3d.read_ho3d(root, load_embedded_hand())
+
+
+def read_dexycb(root: Path) -> tuple[Labels, list[Picture]]:
+    return dexycb.read_dexycb(root, load_embedded_hand(), mirror_hand(load_embedded_hand()))
+
+
+def metas(root: Path) -> list[tuple[Path, dict[str, Any]]]:
+    return [(path, pickle.loads(path.read_bytes())) for path in sorted(root.glob("train/*/meta/*.pkl"))]
+
+
+def test_faults_in_ho3d_name_the_file(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    make_ho3d(root, COUNT, SIZE, seed=1)
+    path, meta = metas(root)[4]
+    joints = meta["handJoints3D"]
+    for changes, words in (
+        ({"handJoints3D": joints * 1000}, "these are not metres"),
+        ({"handPose": np.full(48, np.nan)}, "handPose is not finite"),
+        ({"handJoints3D": joints[0]}, "handJoints3D is no array of numbers of shape"),
+    ):
+        path.write_bytes(pickle.dumps({**meta, **changes}, protocol=2))
+        with pytest.raises(DataError, match=words) as caught:
+            read_ho3d(root)
+        assert caught.value.where == str(path)
+    path.write_bytes(b"\x80\x02cposix\nsystem\nU\x04true\x85R.")
+    with pytest.raises(DataError, match="nothing of it was run"):
+        read_ho3d(root)
+    path.write_bytes(pickle.dumps(meta, protocol=2))
+    picture = path.parents[1] / "rgb" / f"{path.stem}.jpg"
+    picture.unlink()
+    with pytest.raises(DataError, match="no such image, as"):
+        read_ho3d(root)
+
+
+def test_faults_in_dexycb_name_the_file(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    make_dexycb(root, COUNT, SIZE, seed=1)
+    path = sorted(root.glob("*/*/*/labels_000001.npz"))[0]
+    good = path.read_bytes()
+    with np.load(path, allow_pickle=False) as stored:
+        pose, joints = stored["pose_m"], stored["joint_3d"]
+
+    def told(words: str, where: Path) -> None:
+        with pytest.raises(DataError, match=words) as caught:
+            read_dexycb(root)
+        assert caught.value.where == str(where)
+
+    for pose_m, joint_3d, words in (
+        (pose, joints * 1000, "these are not metres"),
+        (pose * np.nan, joints, "pose_m is not finite"),
+        (pose[:, :48], joints, "pose_m is no array of numbers of shape"),
+        (np.array([[None] * 51]), joints, "cannot be read: Object arrays"),
+    ):
+        np.savez(path, pose_m=pose_m, joint_3d=joint_3d)
+        told(words, path)
+    path.write_bytes(good[:100])
+    told("cannot be read", path)
+    path.write_bytes(good)
+    some = joints.copy()
+    some[0, 7] = -1
+    np.savez(path, pose_m=pose, joint_3d=some)
+    assert len(read_dexycb(root)[1]) == 2 * COUNT - 1  # a frame with a missing joint is left out
+    path.unlink()
+    told("holds 3 labels where meta.yml says 4", path.parent)
+    path.write_bytes(good)
+    shape_file = sorted(root.glob("calibration/mano_*/mano.yml"))[0]
+    shape_file.write_text("betas: [1, 2]")
+    told("betas are not 10 finite numbers", shape_file)
+    shape_file.unlink()
+    told("no such file", shape_file)
