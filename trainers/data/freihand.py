@@ -38,11 +38,11 @@ def read_freihand(root: Path, split: Split = "training", name: str = "") -> tupl
     mano = _read(root / f"{split}_mano.json", (1, 61))[:, 0]
     joints_m = _read(root / f"{split}_xyz.json", (21, 3))
     intrinsics = _read(root / f"{split}_K.json", (3, 3))
-    for name, array in (("xyz", joints_m), ("K", intrinsics)):
+    for kind, array in (("xyz", joints_m), ("K", intrinsics)):
         if len(array) != len(mano):
             raise DataError(
                 f"holds {len(array)} labels where {split}_mano.json holds {len(mano)}",
-                str(root / f"{split}_{name}.json"),
+                str(root / f"{split}_{kind}.json"),
                 "unpack the data set again",
             )
     check_metres(joints_m, root / f"{split}_xyz.json")
