@@ -1,0 +1,54 @@
+"""Reading sets with a licensed hand: files shaped as MANO's, right and left."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mano_pickles import mano_content, mirrored, python2_pickle
+
+from trainers.config import DataConfig
+from trainers.data.load import load_data
+from trainers.data.make_dexycb import make_dexycb
+from trainers.data.read import read_set
+from trainers.errors import DataError
+from trainers.hand.model import load_embedded_hand
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """A DexYCB set with left hands, and the two hands' files."""
+    make_dexycb(tmp_path / "dexycb", 8, 32, seed=0)
+    hand = load_embedded_hand()
+    (tmp_path / "MANO_RIGHT.pkl").write_bytes(python2_pickle(mano_content(hand)))
+    (tmp_path / "MANO_LEFT.pkl").write_bytes(python2_pickle(mano_content(mirrored(hand))))
+    return tmp_path
+
+
+def test_hands_of_files_give_the_same_labels_as_the_embedded_one(files: Path) -> None:
+    by_file, _, _ = read_set(files / "dexycb", "dexycb", str(files / "MANO_RIGHT.pkl"))
+    embedded, _, _ = read_set(files / "dexycb", "dexycb", "embedded")
+    for name in ("theta", "global_orient", "joints_m"):
+        np.testing.assert_allclose(getattr(by_file, name), getattr(embedded, name), atol=1e-12)
+
+
+def test_left_hands_need_the_left_file_beside_the_right_one(files: Path) -> None:
+    (files / "MANO_LEFT.pkl").unlink()
+    with pytest.raises(DataError, match=r"MANO_LEFT.pkl: no such file"):
+        read_set(files / "dexycb", "dexycb", str(files / "MANO_RIGHT.pkl"))
+
+
+def test_a_left_hand_is_no_hand_to_train_with(files: Path) -> None:
+    with pytest.raises(DataError, match="is a left hand, but a right hand is wanted"):
+        read_set(files / "dexycb", "dexycb", str(files / "MANO_LEFT.pkl"))
+
+
+def test_the_hand_of_the_config_reaches_the_training(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRAINERS_CACHE_DIR", str(files / "cache"))
+    root, hand = str(files / "dexycb"), files / "MANO_RIGHT.pkl"
+    other = load_embedded_hand().hands_mean + 0.1
+    hand.write_bytes(python2_pickle({**mano_content(load_embedded_hand()), "hands_mean": other}))
+    config = {"root": root, "format": "dexycb", "image_size": 32, "val_fraction": 0.3}
+    with_file = load_data(DataConfig.model_validate({**config, "hand": str(hand)}))
+    embedded = load_data(DataConfig.model_validate(config))
+    np.testing.assert_array_equal(with_file.hand.hands_mean, other)
+    assert not np.allclose(with_file.labels.joints_m, embedded.labels.joints_m)  # labels kept for one hand are its own
