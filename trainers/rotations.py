@@ -1,6 +1,7 @@
-"""Rotations as axis-angle, unit quaternion (w, x, y, z) and matrix, with gradients that are finite everywhere."""
+"""Rotations as axis-angle, unit quaternion (w, x, y, z), matrix and 6 values, with gradients finite everywhere."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -69,3 +70,61 @@ def geodesic_angle(first: Tensor, second: Tensor) -> Tensor:
     scalar = w * u + (v * s).sum(-1, keepdim=True)
     vector = w * s - u * v - torch.linalg.cross(v, s)
     return 2.0 * torch.atan2(_safe_norm(vector), scalar.abs()).squeeze(-1)
+
+
+def matrix_from_six(six: Tensor) -> Tensor:
+    """Rotation matrix (..., 3, 3) of 6 values (..., 6), continuous where axis-angle jumps.
+
+    The values are the first two columns, not yet orthonormal; Gram-Schmidt makes them so. Zhou et al., "On the
+    Continuity of Rotation Representations in Neural Networks", 2019. Zero columns give no rotation, but no NaN either.
+    """
+    x = F.normalize(six[..., :3], dim=-1, eps=1e-6)
+    y = F.normalize(six[..., 3:] - (x * six[..., 3:]).sum(-1, keepdim=True) * x, dim=-1, eps=1e-6)
+    return torch.stack((x, y, torch.linalg.cross(x, y)), dim=-1)
+
+
+def six_from_matrix(matrix: Tensor) -> Tensor:
+    """The 6 values (..., 6) of a rotation matrix (..., 3, 3): its first two columns."""
+    return torch.cat((matrix[..., 0], matrix[..., 1]), dim=-1)
+
+
+def axis_angle_from_matrix(matrix: Tensor) -> Tensor:
+    """Rotation vector (..., 3) in rad, of length at most pi, of a rotation matrix (..., 3, 3).
+
+    By the quaternion, of whose four closed forms the one with the largest divisor is taken (Shepperd, "Quaternion from
+    rotation matrix", 1978): it is never below 1, at half a turn neither.
+    """
+    m = [row.unbind(-1) for row in matrix.unbind(-2)]
+    squares = torch.stack(
+        (
+            1 + m[0][0] + m[1][1] + m[2][2],
+            1 + m[0][0] - m[1][1] - m[2][2],
+            1 - m[0][0] + m[1][1] - m[2][2],
+            1 - m[0][0] - m[1][1] + m[2][2],
+        ),
+        dim=-1,
+    )
+    wx, wy, wz = m[2][1] - m[1][2], m[0][2] - m[2][0], m[1][0] - m[0][1]
+    xy, xz, yz = m[1][0] + m[0][1], m[0][2] + m[2][0], m[2][1] + m[1][2]
+    w, x, y, z = squares.unbind(-1)
+    forms = torch.stack(
+        [torch.stack(f, -1) for f in ((w, wx, wy, wz), (wx, x, xy, xz), (wy, xy, y, yz), (wz, xz, yz, z))], -2
+    )
+    best = squares.argmax(-1, keepdim=True)
+    form = forms.gather(-2, best.unsqueeze(-1).expand(*best.shape, 4)).squeeze(-2)
+    return axis_angle_from_quaternion(0.5 * form / squares.gather(-1, best).sqrt())
+
+
+def matrix_angle(first: Tensor, second: Tensor) -> Tensor:
+    """Angle (...) in [0, pi] rad between two rotation matrices (..., 3, 3); atan2 for `geodesic_angle`'s reason."""
+    relative = first.mT @ second
+    vector = torch.stack(
+        (
+            relative[..., 2, 1] - relative[..., 1, 2],
+            relative[..., 0, 2] - relative[..., 2, 0],
+            relative[..., 1, 0] - relative[..., 0, 1],
+        ),
+        dim=-1,
+    )
+    trace = relative.diagonal(dim1=-2, dim2=-1).sum(-1)
+    return torch.atan2(_safe_norm(vector).squeeze(-1), trace - 1)
