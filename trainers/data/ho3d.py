@@ -31,8 +31,9 @@ def read_ho3d(root: Path, hand: HandModel, name: str = "") -> tuple[Labels, list
     """Read the labelled frames of the training split.
 
     Frames without labels, and those in which the hand lies mostly outside the picture, are left out. The joints are
-    moved to FreiHAND's definition. Poses are grouped by the letters that a sequence's name begins with, which stand for
-    person and object: cameras of one recording share them.
+    moved to FreiHAND's definition. Poses are grouped by the letters that a sequence's name begins with: the cameras of
+    one recording differ in the last digit (`multiCamSeqs` in the HO-3D repository), and names that share their letters
+    are kept together to be on the safe side.
 
     Args:
         root: the folder that holds `train/`.
@@ -58,7 +59,7 @@ def read_ho3d(root: Path, hand: HandModel, name: str = "") -> tuple[Labels, list
     theta, betas, orient = theta[inside], values["handBeta"][inside], orient[inside]
     joints_m = redefine_joints(HandLayer(hand, torch.float64), joints_m[inside], theta, betas, orient, HO3D_TIPS)
     boxes = square_boxes(project(values["camMat"][inside], joints_m))
-    people = np.array([_person_and_object(frames[index][0]) for index in inside])
+    names = np.array([_letters(frames[index][0]) for index in inside])
     return Labels(
         theta=theta,
         global_orient=orient,
@@ -68,7 +69,7 @@ def read_ho3d(root: Path, hand: HandModel, name: str = "") -> tuple[Labels, list
         pose_index=np.arange(len(inside)),
         viewpoint=viewpoints(joints_m),
         set_name=np.full(len(inside), name),
-        group=np.unique(people, return_inverse=True)[1],
+        group=np.unique(names, return_inverse=True)[1],
     ), [Picture(pictures[index], box) for index, box in zip(inside, map(tuple, boxes.tolist()), strict=True)]
 
 
@@ -119,7 +120,7 @@ def _flip_orientation(orient: Array) -> Array:
     return flipped
 
 
-def _person_and_object(meta: Path) -> str:
+def _letters(meta: Path) -> str:
     sequence = meta.parents[1].name
     letters = re.match("[A-Za-z]+", sequence)
     return letters.group() if letters else sequence
