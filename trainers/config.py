@@ -108,9 +108,34 @@ class DataConfig(Strict):
         return self
 
 
+PATCH_PX = {"vit_tiny": 8, "handformer_small": 16, "handformer_full": 16, "vit_s16": 16, "vit_b16": 16}
+"""Side of the patches that a transformer cuts the image into, in pixels."""
+
+
 class ModelConfig(Strict):
-    backbone: Literal["resnet_tiny", "resnet18", "resnet34", "resnet50", "vit_tiny"] = "resnet_tiny"
-    """`resnet_tiny`: BasicBlocks (1,1,1,1), widths 16-128, 0.31 M parameters; `vit_tiny`: a small transformer."""
+    backbone: Literal[
+        "resnet_tiny",
+        "resnet18",
+        "resnet34",
+        "resnet50",
+        "vit_tiny",
+        "handformer_small",
+        "handformer_full",
+        "vit_s16",
+        "vit_b16",
+    ] = "resnet_tiny"
+    """`resnet_tiny`: BasicBlocks (1,1,1,1), widths 16-128, 0.31 M parameters; `vit_tiny`: a small transformer;
+    `handformer_small`, `handformer_full`: HandFormer-style, 4 layers of 8 heads and 6 of 12; `vit_s16`, `vit_b16`:
+    ViT-S/16 and ViT-B/16."""
+    head: Literal["theta", "rot6d", "pca", "joints"] = "theta"
+    """How theta leaves the network. `theta`: as 45 axis-angle values; `rot6d`: as 6 values a joint rotation; `pca`: as
+    coefficients of the hand's pose components; `joints`: as `theta`, with 21 joints predicted directly beside it."""
+    pca_components: Annotated[int, Field(ge=1, le=45)] = 15
+    """Leading pose components of the `pca` head: it cannot show poses outside of them."""
+    predict_shape: bool = False
+    """Predict the hand's shape too (10 values); else joints are judged with the mean shape."""
+    predict_orient: bool = False
+    """Predict the rotation of the wrist in the camera's frame too."""
 
 
 class LossConfig(Strict):
@@ -172,3 +197,13 @@ class TrainConfig(Strict):
     """`auto`: cuda where there is one."""
     threads: Annotated[int, Field(ge=1)] = 1
     """torch threads. One and two threads give different bits, so the number belongs to the config."""
+
+    @model_validator(mode="after")
+    def _patches_fit(self) -> Self:
+        patch = PATCH_PX.get(self.model.backbone, 1)
+        if self.data.image_size % patch:
+            raise ValueError(
+                f"{self.model.backbone} cuts images into patches of {patch} px, which do not divide data.image_size "
+                f"{self.data.image_size}; use {self.data.image_size // patch * patch or patch}"
+            )
+        return self

@@ -26,7 +26,7 @@ from trainers.evaluation import evaluate, make_reference
 from trainers.hand.layer import HandLayer
 from trainers.losses import PosePrior, loss_terms, loss_weights
 from trainers.metrics import Array
-from trainers.models import build_model, last_layer
+from trainers.models import HandNet, build_model
 from trainers.report import EpochReport
 
 
@@ -59,7 +59,7 @@ def train(config: TrainConfig, workdir: Path, resume: Path | None = None) -> Ite
 
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
-            model = build_model(config.model, config.data.image_size)
+            model = build_model(config.model, config.data.image_size, data.hand)
         model = model.to(device).to(memory_format=torch.channels_last)
         optimizer = torch.optim.AdamW(
             model.parameters(), lr=config.optim.lr, weight_decay=config.optim.weight_decay, fused=True
@@ -117,7 +117,7 @@ class _Task:
 
 
 def _train_epoch(
-    task: _Task, model: nn.Module, optimizer: torch.optim.Optimizer, order: Integers, first_step: int
+    task: _Task, model: HandNet, optimizer: torch.optim.Optimizer, order: Integers, first_step: int
 ) -> dict[str, float]:
     """One pass over `order` (steps, B); the `train/` metrics. Nothing waits for the device until the end."""
     config, device = task.config, task.device
@@ -135,9 +135,9 @@ def _train_epoch(
             drawn = draw(len(indices), images.shape[-1], seeded(config.seed, "augment", step), device)
             images = augment(images, drawn)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            theta = model(images)  # (B, 45)
+            prediction = model(images)
         target = task.targets.of(task.data.labels.pose_index[indices])
-        terms = loss_terms(config.loss, task.hand, task.prior, theta.float(), target)
+        terms = loss_terms(config.loss, task.hand, task.prior, prediction.theta, target)
         loss = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
         if step == first_step:
             shares = _gradient_shares(model, weights, terms)
@@ -161,16 +161,16 @@ def _train_epoch(
     return metrics
 
 
-def _gradient_shares(model: nn.Module, weights: Mapping[str, float], terms: Mapping[str, Tensor]) -> Tensor:
+def _gradient_shares(model: HandNet, weights: Mapping[str, float], terms: Mapping[str, Tensor]) -> Tensor:
     """Each weighted term's share of the summed gradient norms at the last layer that all terms share; sums to 1."""
-    last = last_layer(model).weight
+    last = model.last_layer.weight
     norms = torch.stack(
         [torch.autograd.grad(weights[name] * term, last, retain_graph=True)[0].norm() for name, term in terms.items()]
     )
     return norms / norms.sum().clamp_min(torch.finfo(norms.dtype).tiny)
 
 
-def _predict(task: _Task, model: nn.Module, images: Integers) -> Array:
+def _predict(task: _Task, model: HandNet, images: Integers) -> Array:
     """theta (N, 45) of images by index, float64 on the CPU."""
     model.eval()
     size = task.config.eval.batch_size
@@ -179,12 +179,12 @@ def _predict(task: _Task, model: nn.Module, images: Integers) -> Array:
         for start in range(0, len(images), size):
             batch = normalise(gather(task.data.images, images[start : start + size], task.device))
             with torch.autocast(task.device.type, torch.bfloat16, enabled=task.device.type == "cuda"):
-                predicted.append(model(batch).float())
+                predicted.append(model(batch).theta)
         theta: Array = torch.cat(predicted).cpu().double().numpy()
     return theta
 
 
-def _restore(folder: Path, task: _Task, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+def _restore(folder: Path, task: _Task, model: HandNet, optimizer: torch.optim.Optimizer) -> int:
     """Put a checkpoint's state into model and optimizer; the epochs it has done."""
     saved = checkpoint.load(folder)
     config = task.config.model_dump(mode="json")
