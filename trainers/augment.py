@@ -88,19 +88,30 @@ def turn_labels(
     Returns:
         global_orient, joints_m and intrinsics anew.
     """
-    cos, sin = angle.cos(), angle.sin()
-    turn = torch.stack((cos, -sin, sin, cos), dim=-1).view(-1, 2, 2)
+    turn = _turn(angle.cos(), angle.sin())
     centre = (size - 1) / 2
     focal = turn @ intrinsics[:, :2, :2]
-    lower = focal[:, 1]
-    length = lower.norm(dim=-1, keepdim=True)
-    roll_sin, roll_cos = (lower / length).unbind(-1)
-    roll = torch.stack((roll_cos, -roll_sin, roll_sin, roll_cos), dim=-1).view(-1, 2, 2)
+    roll = camera_roll(angle, intrinsics)
     turned_intrinsics = intrinsics.clone()
     turned_intrinsics[:, :2, :2] = focal @ roll.mT
     turned_intrinsics[:, :2, 2] = (turn @ (intrinsics[:, :2, 2] - centre).unsqueeze(-1)).squeeze(-1) + centre
     turned_joints = torch.cat((joints_m[..., :2] @ roll.mT, joints_m[..., 2:]), dim=-1)
-    roll_angle = torch.atan2(roll_sin, roll_cos)
+    roll_angle = torch.atan2(roll[:, 1, 0], roll[:, 0, 0])
     about_z = torch.stack((torch.zeros_like(roll_angle), torch.zeros_like(roll_angle), roll_angle), dim=-1)
     orientation = quaternion_multiply(quaternion_from_axis_angle(about_z), quaternion_from_axis_angle(global_orient))
     return axis_angle_from_quaternion(orientation), turned_joints, turned_intrinsics
+
+
+def camera_roll(angle: Tensor, intrinsics: Tensor) -> Tensor:
+    """Turn (B, 2, 2) of x and y in the camera's frame that belongs to a turn of the image by `angle` (B,).
+
+    It is the same turn unless the focal lengths differ; only their ratio counts, so the intrinsics (B, 3, 3) may be
+    those of the image at any size.
+    """
+    lower = (_turn(angle.cos(), angle.sin()) @ intrinsics[:, :2, :2])[:, 1]
+    sin, cos = (lower / lower.norm(dim=-1, keepdim=True)).unbind(-1)
+    return _turn(cos, sin)
+
+
+def _turn(cos: Tensor, sin: Tensor) -> Tensor:
+    return torch.stack((cos, -sin, sin, cos), dim=-1).view(-1, 2, 2)

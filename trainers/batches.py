@@ -12,9 +12,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from trainers.augment import camera_roll
 from trainers.data.labels import Labels
 from trainers.hand.layer import HandLayer
 from trainers.losses import Target, wrist_joints
+from trainers.rotations import matrix_from_axis_angle
 
 Integers = npt.NDArray[np.int64]
 
@@ -73,23 +75,41 @@ def gather(images: npt.NDArray[np.uint8], indices: Integers, device: torch.devic
 
 @dataclass(frozen=True)
 class Targets:
-    """Labels of all poses on the device: theta (N, 45), betas (N, 10), joints_m (N, 21, 3) in the wrist's frame."""
+    """Labels of all poses on the device.
+
+    Attributes:
+        theta: (N, 45) rad.
+        betas: (N, 10).
+        joints_m: (N, 21, 3) in the wrist's frame.
+        orient: (N, 3, 3) rotation of the wrist in the camera's frame, where a loss term needs it.
+        intrinsics: (N, 3, 3) camera matrices, to turn `orient` with the image.
+    """
 
     theta: Tensor
     betas: Tensor
     joints_m: Tensor
+    orient: Tensor | None
+    intrinsics: Tensor
 
-    def of(self, poses: Integers) -> Target:
-        """Those of a batch of poses (B,)."""
+    def of(self, poses: Integers, angle: Tensor | None) -> Target:
+        """Those of a batch of poses (B,), whose images were turned by `angle` (B,) rad, if at all."""
         index = torch.from_numpy(poses).to(self.theta.device)
-        return Target(self.theta[index], self.betas[index], self.joints_m[index])
+        orient = None
+        if self.orient is not None:
+            orient = self.orient[index]
+            if angle is not None:
+                rolled = camera_roll(angle, self.intrinsics[index]) @ orient[:, :2]
+                orient = torch.cat((rolled, orient[:, 2:]), dim=1)
+        return Target(self.theta[index], self.betas[index], self.joints_m[index], orient)
 
 
-def make_targets(hand: HandLayer, labels: Labels, device: torch.device) -> Targets:
+def make_targets(hand: HandLayer, labels: Labels, device: torch.device, with_orient: bool) -> Targets:
     """Labels as the losses want them, float32. The true joints come from the hand itself, once and not every step."""
     theta = torch.from_numpy(labels.theta).to(device, torch.float32)
     betas = torch.from_numpy(labels.betas).to(device, torch.float32)
+    orient = matrix_from_axis_angle(torch.from_numpy(labels.global_orient)).to(device, torch.float32)
+    intrinsics = torch.from_numpy(labels.intrinsics).to(device, torch.float32)
     with torch.no_grad():
         pairs = zip(torch.split(theta, 1024), torch.split(betas, 1024), strict=True)
         joints_m = torch.cat([wrist_joints(hand, *pair) for pair in pairs])
-    return Targets(theta, betas, joints_m)
+    return Targets(theta, betas, joints_m, orient if with_orient else None, intrinsics)

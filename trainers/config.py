@@ -142,21 +142,41 @@ class LossConfig(Strict):
     lambda_param: Weight = 1.0
     """Weight of the mean squared error on theta (rad^2)."""
     lambda_joint: Weight = 0.0
-    """Weight of the joint term, on joints in the wrist frame. Its form and unit are `joint_form`."""
+    """Weight of the joint term. Its form and unit are `joint_form`, its frame is `joint_frame`."""
     lambda_angular: Weight = 0.0
     """Weight of the mean geodesic angle between true and predicted joint rotations (rad)."""
     lambda_pca: Weight = 0.0
     """Weight of the pose prior: mean over components of z^2 / sigma^2 (dimensionless)."""
     lambda_reg: Weight = 0.001
     """Weight of the mean squared theta (rad^2)."""
+    lambda_vertex: Weight = 0.0
+    """Weight of the vertex term, in the wrist frame, in the form and unit of `joint_form`."""
+    lambda_procrustes: Weight = 0.0
+    """Weight of the mean squared coordinate (m^2) of joints after scaling, turning and shifting them onto the true
+    ones. Hundreds are a usual weight: square metres are large."""
+    lambda_direct: Weight = 0.0
+    """Weight of the joints of the `joints` head, in the wrist frame, in the form and unit of `joint_form`."""
+    lambda_shape: Weight = 0.0
+    """Weight of the mean squared error of the predicted shape (squared standard deviations)."""
+    lambda_orient: Weight = 0.0
+    """Weight of the mean geodesic angle between true and predicted rotation of the wrist (rad)."""
+    lambda_variance: Weight = 0.0
+    """Weight of the hinge on theta's spread over the batch, zero above `variance_floor` (dimensionless)."""
+    variance_floor: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    """Least share of the labels' variance that the hinge asks for; never 1, an ideal regressor has less."""
+    lambda_entropy: Weight = 0.0
+    """Weight of the entropy of poses over a codebook that a batch lacks against its labels (bits)."""
     joint_form: Literal["l2_norm_m", "mse_m2", "l1_mm"] = "l2_norm_m"
     """`l2_norm_m`: mean distance in m; `mse_m2`: mean squared coordinate in m^2; `l1_mm`: mean absolute one in mm."""
+    joint_frame: Literal["wrist", "camera"] = "wrist"
+    """Frame of the joint term, root-centred in both. `camera` is meant for `model.predict_orient`: a model that
+    predicts only theta has an error there that it can never remove. It may be asked for, to see that mistake."""
     pca_components: Annotated[int, Field(ge=1, le=45)] = 15
     """Leading pose components in the prior; the last ones have no variance and would dominate it."""
 
     @model_validator(mode="after")
     def _some_loss(self) -> Self:
-        if not any((self.lambda_param, self.lambda_joint, self.lambda_angular, self.lambda_pca, self.lambda_reg)):
+        if not any(value for name, value in self if name.startswith("lambda_")):
             raise ValueError("nothing to learn: at least one weight must be above 0")
         return self
 
@@ -206,4 +226,17 @@ class TrainConfig(Strict):
                 f"{self.model.backbone} cuts images into patches of {patch} px, which do not divide data.image_size "
                 f"{self.data.image_size}; use {self.data.image_size // patch * patch or patch}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _terms_have_outputs(self) -> Self:
+        for term, setting, is_there in (
+            ("direct", "head: joints", self.model.head == "joints"),
+            ("shape", "predict_shape: true", self.model.predict_shape),
+            ("orient", "predict_orient: true", self.model.predict_orient),
+        ):
+            if getattr(self.loss, f"lambda_{term}") > 0 and not is_there:
+                raise ValueError(f"loss.lambda_{term} needs model.{setting}")
+        if self.model.head == "joints" and self.loss.lambda_direct == 0:
+            raise ValueError("model.head joints learns nothing without loss.lambda_direct")
         return self

@@ -18,13 +18,14 @@ from trainers import checkpoint, process
 from trainers.augment import augment, draw, normalise
 from trainers.batches import Integers, Targets, epoch_order, gather, image_table, make_targets, seeded
 from trainers.checkpoint import Checkpoint
-from trainers.config import OptimConfig, TrainConfig
+from trainers.config import LossConfig, OptimConfig, TrainConfig
 from trainers.data.curriculum import epoch_poses, weights_at
 from trainers.data.load import LoadedData, load_data
+from trainers.diversity import pose_codes
 from trainers.errors import ConfigError, DataError
 from trainers.evaluation import evaluate, make_reference
 from trainers.hand.layer import HandLayer
-from trainers.losses import PosePrior, loss_terms, loss_weights
+from trainers.losses import Criterion, PosePrior, loss_terms, loss_weights, needs_orient
 from trainers.metrics import Array
 from trainers.models import HandNet, build_model
 from trainers.report import EpochReport
@@ -53,9 +54,12 @@ def train(config: TrainConfig, workdir: Path, resume: Path | None = None) -> Ite
     with process.settings(config) as device:
         data = load_data(config.data)
         hand = HandLayer(data.hand).to(device)
-        task = _Task(config, device, data, hand, _prior(data, device), make_targets(hand, data.labels, device))
-        table = image_table(data.labels.pose_index)
         reference = make_reference(data, config.eval.mesh_images)
+        criterion = _criterion(config.loss, hand, data, reference.codebook, device)
+        task = _Task(
+            config, device, data, criterion, make_targets(hand, data.labels, device, needs_orient(config.loss))
+        )
+        table = image_table(data.labels.pose_index)
 
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
@@ -111,8 +115,7 @@ class _Task:
     config: TrainConfig
     device: torch.device
     data: LoadedData
-    hand: HandLayer
-    prior: PosePrior
+    criterion: Criterion
     targets: Targets
 
 
@@ -131,13 +134,14 @@ def _train_epoch(
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(config.optim, step, total_steps)
         images = normalise(gather(task.data.images, indices, device))  # (B, 3, S, S)
+        angle = None
         if config.augment:
             drawn = draw(len(indices), images.shape[-1], seeded(config.seed, "augment", step), device)
-            images = augment(images, drawn)
+            images, angle = augment(images, drawn), drawn.angle
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             prediction = model(images)
-        target = task.targets.of(task.data.labels.pose_index[indices])
-        terms = loss_terms(config.loss, task.hand, task.prior, prediction.theta, target)
+        target = task.targets.of(task.data.labels.pose_index[indices], angle)
+        terms = loss_terms(task.criterion, prediction, target)
         loss = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
         if step == first_step:
             shares = _gradient_shares(model, weights, terms)
@@ -204,6 +208,10 @@ def _restore(folder: Path, task: _Task, model: HandNet, optimizer: torch.optim.O
     return int(saved.epoch)
 
 
-def _prior(data: LoadedData, device: torch.device) -> PosePrior:
+def _criterion(
+    config: LossConfig, hand: HandLayer, data: LoadedData, codebook: Array, device: torch.device
+) -> Criterion:
     values = (data.hand.hands_mean, data.hand.hands_components, data.hand.hands_std)
-    return PosePrior(*(torch.from_numpy(value).to(device, torch.float32) for value in values))
+    prior = PosePrior(*(torch.from_numpy(value).to(device, torch.float32) for value in values))
+    codes = pose_codes(codebook, data.labels.theta[data.train_poses], device) if config.lambda_entropy > 0 else None
+    return Criterion(config, hand, prior, codes)

@@ -1,16 +1,20 @@
-"""Loss terms on theta. Each is a mean over batch and dimensions, so that its weight depends on neither.
+"""Loss terms. Each is a mean over batch and dimensions, so that its weight depends on neither.
 
-Shapes: B batch, J 21 joints, 45 = 15 joint rotations of 3 axis-angle values, mean pose excluded.
+Shapes: B batch, J 21 joints, V 778 vertices, 45 = 15 joint rotations of 3 axis-angle values, mean pose excluded.
 """
 
 from dataclasses import dataclass
+from functools import cache, partial
 
 import torch
 from torch import Tensor
 
+from trainers.alignment import aligned_loss
 from trainers.config import LossConfig
+from trainers.diversity import PoseCodes, entropy_loss, variance_loss
 from trainers.hand.layer import HandLayer
-from trainers.rotations import geodesic_angle
+from trainers.models.heads import Prediction
+from trainers.rotations import geodesic_angle, matrix_angle
 
 
 @dataclass(frozen=True)
@@ -24,11 +28,32 @@ class PosePrior:
 
 @dataclass(frozen=True)
 class Target:
-    """What a batch is compared with: theta (B, 45) rad, betas (B, 10), joints_m (B, 21, 3) from `wrist_joints`."""
+    """What a batch is compared with: theta (B, 45) rad, betas (B, 10), joints_m (B, 21, 3) from `wrist_joints`.
+
+    `orient` (B, 3, 3), the rotation of the wrist in the camera's frame, is there if `needs_orient` of the config.
+    """
 
     theta: Tensor
     betas: Tensor
     joints_m: Tensor
+    orient: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """What the terms are computed with.
+
+    Attributes:
+        config: weights and forms.
+        hand: forward kinematics.
+        prior: the hand's pose space.
+        codes: poses whose use the entropy term counts; None without that term.
+    """
+
+    config: LossConfig
+    hand: HandLayer
+    prior: PosePrior
+    codes: PoseCodes | None = None
 
 
 def wrist_joints(hand: HandLayer, theta: Tensor, betas: Tensor) -> Tensor:
@@ -41,13 +66,18 @@ def wrist_joints(hand: HandLayer, theta: Tensor, betas: Tensor) -> Tensor:
     return joints - joints[:, :1]
 
 
+def wrist_vertices(hand: HandLayer, theta: Tensor, betas: Tensor) -> Tensor:
+    """Vertices (B, 778, 3) in metres in the frame of `wrist_joints`."""
+    return hand.vertices(theta, betas, None) - hand.joints(theta, betas, None)[:, :1]
+
+
 def param_loss(theta: Tensor, theta_true: Tensor) -> Tensor:
     """Mean squared error of theta (B, 45), in rad^2."""
     return (theta - theta_true).square().mean()
 
 
 def joint_loss(joints_m: Tensor, joints_true_m: Tensor, form: str) -> Tensor:
-    """Error of the joints (B, 21, 3), given in metres.
+    """Error of joints (B, 21, 3) or vertices (B, 778, 3), given in metres.
 
     `l2_norm_m`: mean distance in m. `mse_m2`: mean squared coordinate in m^2. `l1_mm`: mean absolute coordinate in mm.
     """
@@ -89,6 +119,16 @@ def reg_loss(theta: Tensor) -> Tensor:
     return theta.square().mean()
 
 
+def shape_loss(betas: Tensor, betas_true: Tensor) -> Tensor:
+    """Mean squared error of the shape (B, 10), in squared standard deviations of each component."""
+    return (betas - betas_true).square().mean()
+
+
+def orient_loss(orient: Tensor, orient_true: Tensor) -> Tensor:
+    """Mean geodesic angle between predicted and true rotation (B, 3, 3) of the wrist, in rad."""
+    return matrix_angle(orient, orient_true).mean()
+
+
 def loss_weights(config: LossConfig) -> dict[str, float]:
     """Term -> weight, for the terms that count: a term of weight zero is not computed at all."""
     weights = {
@@ -97,34 +137,75 @@ def loss_weights(config: LossConfig) -> dict[str, float]:
         "angular": config.lambda_angular,
         "pca": config.lambda_pca,
         "reg": config.lambda_reg,
+        "vertex": config.lambda_vertex,
+        "procrustes": config.lambda_procrustes,
+        "direct": config.lambda_direct,
+        "shape": config.lambda_shape,
+        "orient": config.lambda_orient,
+        "variance": config.lambda_variance,
+        "entropy": config.lambda_entropy,
     }
     return {name: weight for name, weight in weights.items() if weight > 0}
 
 
-def loss_terms(
-    config: LossConfig, hand: HandLayer, prior: PosePrior, theta: Tensor, target: Target
-) -> dict[str, Tensor]:
-    """The unweighted terms of `loss_weights(config)`, as scalars.
+def needs_orient(config: LossConfig) -> bool:
+    """Whether a term compares something in the camera's frame."""
+    return config.joint_frame == "camera" or config.lambda_orient > 0
+
+
+def loss_terms(criterion: Criterion, prediction: Prediction, target: Target) -> dict[str, Tensor]:
+    """The unweighted terms of `loss_weights(criterion.config)`, as scalars.
 
     Args:
-        config: weights and forms.
-        hand: forward kinematics, for the joint term.
-        prior: the hand's pose space.
-        theta: (B, 45) prediction, rad, float32 or better: lower precision would round the millimetres away.
+        criterion: what to compute.
+        prediction: float32 or better: lower precision would round the millimetres away.
         target: the labels of the same batch.
     """
+    config, hand, prior, theta = criterion.config, criterion.hand, criterion.prior, prediction.theta
+    # Without a predicted shape the true one is on both sides: theta is not to make up for what it cannot see.
+    betas = target.betas if prediction.betas is None else prediction.betas
+    joints_m = cache(partial(wrist_joints, hand, theta, betas))
     terms: dict[str, Tensor] = {}
     for name in loss_weights(config):
         match name:
             case "param":
                 terms[name] = param_loss(theta, target.theta)
             case "joint":
-                # True shape on both sides: theta is not to make up for a shape it cannot see.
-                terms[name] = joint_loss(wrist_joints(hand, theta, target.betas), target.joints_m, config.joint_form)
+                terms[name] = joint_loss(*_in_frame(config, joints_m(), prediction, target), config.joint_form)
             case "angular":
                 terms[name] = angular_loss(theta, target.theta, prior.mean)
             case "pca":
                 terms[name] = pca_loss(theta, prior, config.pca_components)
             case "reg":
                 terms[name] = reg_loss(theta)
+            case "vertex":
+                with torch.no_grad():
+                    verts_true_m = wrist_vertices(hand, target.theta, target.betas)
+                terms[name] = joint_loss(wrist_vertices(hand, theta, betas), verts_true_m, config.joint_form)
+            case "procrustes":
+                terms[name] = aligned_loss(joints_m(), target.joints_m)
+            case "direct":
+                terms[name] = joint_loss(_there(prediction.joints_m), target.joints_m, config.joint_form)
+            case "shape":
+                terms[name] = shape_loss(betas, target.betas)
+            case "orient":
+                terms[name] = orient_loss(_there(prediction.orient), _there(target.orient))
+            case "variance":
+                terms[name] = variance_loss(theta, target.theta, config.variance_floor)
+            case "entropy":
+                assert criterion.codes is not None
+                terms[name] = entropy_loss(theta, target.theta, criterion.codes)
     return terms
+
+
+def _in_frame(config: LossConfig, joints_m: Tensor, prediction: Prediction, target: Target) -> tuple[Tensor, Tensor]:
+    """Predicted and true joints in the frame of the joint term, both with the wrist at the origin."""
+    if config.joint_frame == "wrist":
+        return joints_m, target.joints_m
+    turned = joints_m if prediction.orient is None else joints_m @ prediction.orient.mT
+    return turned, target.joints_m @ _there(target.orient).mT
+
+
+def _there(output: Tensor | None) -> Tensor:
+    assert output is not None, "TrainConfig refuses a term without the output it needs"
+    return output

@@ -3,73 +3,156 @@
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from scipy.spatial.transform import Rotation
 
 from trainers import losses
-from trainers.config import LossConfig
+from trainers.config import LossConfig, TrainConfig
+from trainers.diversity import PoseCodes
 from trainers.hand.layer import HandLayer
 from trainers.hand.model import load_embedded_hand
-from trainers.losses import PosePrior, Target
+from trainers.losses import Criterion, PosePrior, Target
+from trainers.models import Prediction
+from trainers.rotations import matrix_from_axis_angle
 
 HAND = load_embedded_hand()
+PRIOR = [torch.from_numpy(x) for x in (HAND.hands_mean, HAND.hands_components, HAND.hands_std)]
 LAYER = HandLayer(HAND, torch.float64)
-PRIOR = PosePrior(*(torch.from_numpy(x) for x in (HAND.hands_mean, HAND.hands_components, HAND.hands_std)))
-EVERY_TERM = {"lambda_param": 1.0, "lambda_joint": 1.0, "lambda_angular": 1.0, "lambda_pca": 1.0, "lambda_reg": 1.0}
+ANY_POSE = ("pca", "reg")
+"""Terms that are no comparison with the truth, and so are not zero there."""
+EVERY_TERM = "param joint angular vertex procrustes direct shape orient variance entropy".split() + list(ANY_POSE)
+FORMS = ("l2_norm_m", "mse_m2", "l1_mm")
 
 
-def config(**values: object) -> LossConfig:
-    return LossConfig.model_validate({**EVERY_TERM, **values})
+def criterion(dtype: torch.dtype = torch.float64, **values: object) -> Criterion:
+    config = LossConfig.model_validate({f"lambda_{name}": 1.0 for name in EVERY_TERM} | values)
+    prior = PosePrior(*(x.to(dtype) for x in PRIOR))
+    return Criterion(config, HandLayer(HAND, dtype), prior, PoseCodes(hands(6, 0).theta, spread_rad2=2.0))
 
 
-def a_batch(size: int, seed: int = 0) -> tuple[torch.Tensor, Target]:
+def hands(size: int, seed: int, spread: float = 0.4, dtype: torch.dtype = torch.float64) -> Prediction:
+    """Random hands with every output."""
     generator = torch.Generator().manual_seed(seed)
-    theta = 0.4 * torch.randn(size, 45, generator=generator, dtype=torch.float64)
-    betas = torch.randn(size, 10, generator=generator, dtype=torch.float64)
-    predicted = 0.4 * torch.randn(size, 45, generator=generator, dtype=torch.float64)
-    return predicted, Target(theta, betas, losses.wrist_joints(LAYER, theta, betas))
+    theta, betas, orient = (
+        scale * torch.randn(size, count, generator=generator, dtype=torch.float64)
+        for scale, count in ((spread, 45), (1.0, 10), (1.0, 3))
+    )
+    joints_m = losses.wrist_joints(LAYER, theta, betas)
+    values = (theta, betas, matrix_from_axis_angle(orient), joints_m)
+    return Prediction(*(value.to(dtype) for value in values))
 
 
-@pytest.mark.parametrize("form", ["l2_norm_m", "mse_m2", "l1_mm"])
-def test_terms_are_zero_at_the_truth_and_positive_elsewhere(form: str) -> None:
-    predicted, target = a_batch(4)
-    at_truth = losses.loss_terms(config(joint_form=form), LAYER, PRIOR, target.theta, target)
-    elsewhere = losses.loss_terms(config(joint_form=form), LAYER, PRIOR, predicted, target)
-    for name in ("param", "joint", "angular"):
-        assert at_truth[name].item() < 1e-15
-        assert elsewhere[name].item() > 0.0
-    at_mean = losses.loss_terms(config(), LAYER, PRIOR, torch.zeros_like(predicted), target)
+def truth(prediction: Prediction) -> Target:
+    return Target(prediction.theta, prediction.betas, prediction.joints_m, prediction.orient)
+
+
+def a_batch(size: int, dtype: torch.dtype = torch.float64) -> tuple[Prediction, Target]:
+    """Predictions that spread too little for the diversity terms, and labels."""
+    return hands(size, 1, spread=0.05, dtype=dtype), truth(hands(size, 0, dtype=dtype))
+
+
+@pytest.mark.parametrize("frame", ["wrist", "camera"])
+@pytest.mark.parametrize("form", FORMS)
+def test_terms_are_zero_at_the_truth_and_positive_elsewhere(form: str, frame: str) -> None:
+    predicted, target = a_batch(6)
+    chosen = criterion(joint_form=form, joint_frame=frame)
+    at_truth = losses.loss_terms(chosen, hands(6, 0), target)
+    elsewhere = losses.loss_terms(chosen, predicted, target)
+    assert set(at_truth) == set(elsewhere) == set(EVERY_TERM)
+    for name in set(EVERY_TERM) - set(ANY_POSE):
+        assert at_truth[name].item() < 1e-12, name
+        assert elsewhere[name].item() > 1e-6, name
+    at_mean = losses.loss_terms(chosen, Prediction(*(torch.zeros_like(x) for x in vars(predicted).values())), target)
     assert (at_mean["pca"].item(), at_mean["reg"].item()) == (0.0, 0.0)
 
 
-@pytest.mark.parametrize("form", ["l2_norm_m", "mse_m2", "l1_mm"])
-def test_doubling_the_batch_changes_nothing(form: str) -> None:
+@pytest.mark.parametrize("frame", ["wrist", "camera"])
+@pytest.mark.parametrize("form", FORMS)
+def test_doubling_the_batch_changes_nothing(form: str, frame: str) -> None:
     predicted, target = a_batch(3)
-    twice = Target(*(x.repeat(2, *[1] * (x.dim() - 1)) for x in (target.theta, target.betas, target.joints_m)))
-    once_terms = losses.loss_terms(config(joint_form=form), LAYER, PRIOR, predicted, target)
-    twice_terms = losses.loss_terms(config(joint_form=form), LAYER, PRIOR, predicted.repeat(2, 1), twice)
-    assert set(once_terms) == {"param", "joint", "angular", "pca", "reg"}
+    chosen = criterion(joint_form=form, joint_frame=frame)
+    twice = [[x.repeat(2, *[1] * (x.dim() - 1)) for x in vars(each).values()] for each in (predicted, target)]
+    once_terms = losses.loss_terms(chosen, predicted, target)
+    twice_terms = losses.loss_terms(chosen, Prediction(*twice[0]), Target(*twice[1]))
+    assert set(once_terms) == set(EVERY_TERM)
     for name, term in once_terms.items():
-        torch.testing.assert_close(twice_terms[name], term, rtol=1e-12, atol=0)
+        torch.testing.assert_close(twice_terms[name], term, rtol=1e-9, atol=1e-15)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("form", ["l2_norm_m", "mse_m2", "l1_mm"])
-@pytest.mark.parametrize("where", ["at the truth", "at zero", "elsewhere", "half a turn away"])
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("where", ["at the truth", "at zero", "elsewhere", "half a turn away", "one image"])
 def test_gradients_are_finite(form: str, where: str, dtype: torch.dtype) -> None:
-    predicted, target = a_batch(3)
+    count = 1 if where == "one image" else 3
+    predicted, target = a_batch(count, dtype)
+    half_a_turn = torch.tensor([torch.pi, 0, 0], dtype=dtype)
     start = {
-        "at the truth": target.theta,
-        "at zero": torch.zeros_like(target.theta),
-        "elsewhere": predicted,
-        "half a turn away": target.theta + torch.tensor([torch.pi, 0, 0], dtype=torch.float64).repeat(15),
+        "at the truth": (target.theta, target.betas, target.orient, target.joints_m),
+        "at zero": (0 * target.theta, 0 * target.betas, target.orient, 0 * target.joints_m),
+        "elsewhere": vars(predicted).values(),
+        "one image": vars(predicted).values(),
+        "half a turn away": (
+            target.theta + half_a_turn.repeat(15),
+            target.betas,
+            target.orient @ matrix_from_axis_angle(half_a_turn),
+            target.joints_m,
+        ),
     }[where]
-    layer = HandLayer(HAND, dtype)
-    prior = PosePrior(*(x.to(dtype) for x in (PRIOR.mean, PRIOR.components, PRIOR.sigma)))
-    cast = Target(*(x.to(dtype) for x in (target.theta, target.betas, target.joints_m)))
-    theta = start.to(dtype).clone().requires_grad_()
-    for name, term in losses.loss_terms(config(joint_form=form), layer, prior, theta, cast).items():
-        (gradient,) = torch.autograd.grad(term, theta, retain_graph=True)
-        assert torch.isfinite(gradient).all(), name
+    leaves = [value.clone().requires_grad_() for value in start]
+    terms = losses.loss_terms(criterion(dtype, joint_form=form), Prediction(*leaves), target)
+    for name, term in terms.items():
+        assert torch.isfinite(term), name
+        gradients = torch.autograd.grad(term, leaves, retain_graph=True, allow_unused=True)
+        assert any(gradient is not None for gradient in gradients), name
+        assert all(torch.isfinite(gradient).all() for gradient in gradients if gradient is not None), name
+
+
+def test_the_camera_frame_without_a_predicted_rotation_has_an_error_no_theta_removes() -> None:
+    target = truth(hands(6, 0))
+    blind = Prediction(target.theta)
+    weights = {f"lambda_{name}": 0.0 for name in EVERY_TERM if name != "joint"}
+    terms = [losses.loss_terms(criterion(joint_frame=frame, **weights), blind, target) for frame in ("wrist", "camera")]
+    assert terms[0]["joint"].item() < 1e-15
+    assert terms[1]["joint"].item() > 0.05
+
+
+def test_a_predicted_shape_is_used_and_else_the_true_one_is_on_both_sides() -> None:
+    target = truth(hands(4, 0))
+    only_joints = criterion(**{f"lambda_{name}": 0.0 for name in EVERY_TERM if name != "joint"})
+    assert losses.loss_terms(only_joints, Prediction(target.theta), target)["joint"].item() < 1e-15
+    wrong = Prediction(target.theta, target.betas + 1)
+    assert losses.loss_terms(only_joints, wrong, target)["joint"].item() > 1e-3
+
+
+def test_units_of_shape_orient_vertex_and_direct() -> None:
+    target = truth(hands(2, 0))
+    turn = matrix_from_axis_angle(torch.tensor([0.0, 0.3, 0.0], dtype=torch.float64))
+    moved = target.joints_m + torch.tensor([0.003, 0.0, 0.004], dtype=torch.float64)
+    predicted = Prediction(target.theta, target.betas + 0.5, target.orient @ turn, moved)
+    terms = losses.loss_terms(criterion(), predicted, target)
+    assert terms["shape"].item() == pytest.approx(0.25)
+    assert terms["orient"].item() == pytest.approx(0.3)
+    assert terms["direct"].item() == pytest.approx(0.005)
+    expected = losses.wrist_vertices(LAYER, target.theta, target.betas + 0.5) - losses.wrist_vertices(
+        LAYER, target.theta, target.betas
+    )
+    assert terms["vertex"].item() == pytest.approx(expected.norm(dim=-1).mean().item())
+
+
+@pytest.mark.parametrize(
+    ("model", "loss", "match"),
+    [
+        ({}, {"lambda_direct": 1.0}, "lambda_direct needs model.head: joints"),
+        ({}, {"lambda_shape": 1.0}, "lambda_shape needs model.predict_shape"),
+        ({}, {"lambda_orient": 1.0}, "lambda_orient needs model.predict_orient"),
+        ({"head": "joints"}, {}, "learns nothing without loss.lambda_direct"),
+    ],
+)
+def test_terms_and_outputs_that_do_not_fit_are_refused(
+    model: dict[str, object], loss: dict[str, float], match: str
+) -> None:
+    with pytest.raises(ValidationError, match=match):
+        TrainConfig.model_validate({"model": model, "loss": loss})
 
 
 def test_units_of_the_joint_forms() -> None:
@@ -93,16 +176,16 @@ def test_param_and_reg_are_mean_squares() -> None:
 
 def test_angular_is_scipys_mean_angle_between_full_rotations() -> None:
     predicted, target = a_batch(4)
-    first = Rotation.from_rotvec((HAND.hands_mean + predicted.numpy()).reshape(-1, 3))
+    first = Rotation.from_rotvec((HAND.hands_mean + predicted.theta.numpy()).reshape(-1, 3))
     second = Rotation.from_rotvec((HAND.hands_mean + target.theta.numpy()).reshape(-1, 3))
     expected = (first.inv() * second).magnitude().mean()
-    assert losses.angular_loss(predicted, target.theta, PRIOR.mean).item() == pytest.approx(expected, abs=1e-9)
+    assert losses.angular_loss(predicted.theta, target.theta, PRIOR[0]).item() == pytest.approx(expected, abs=1e-9)
 
 
 def test_pca_is_one_for_poses_spread_as_the_prior() -> None:
     rng = np.random.default_rng(0)
     theta = torch.from_numpy((rng.normal(size=(20_000, 45)) * HAND.hands_std) @ HAND.hands_components)
-    assert losses.pca_loss(theta, PRIOR, 15).item() == pytest.approx(1.0, abs=0.02)
+    assert losses.pca_loss(theta, PosePrior(*PRIOR), 15).item() == pytest.approx(1.0, abs=0.02)
 
 
 def test_wrist_joints_do_not_depend_on_where_the_hand_is() -> None:
@@ -118,4 +201,4 @@ def test_terms_of_weight_zero_are_left_out() -> None:
     chosen = LossConfig(lambda_param=0.0, lambda_joint=2.0, lambda_reg=0.0)
     assert losses.loss_weights(chosen) == {"joint": 2.0}
     predicted, target = a_batch(2)
-    assert set(losses.loss_terms(chosen, LAYER, PRIOR, predicted, target)) == {"joint"}
+    assert set(losses.loss_terms(Criterion(chosen, LAYER, PosePrior(*PRIOR)), predicted, target)) == {"joint"}

@@ -1,0 +1,97 @@
+"""The Procrustes-aligned loss: its value against the metric's alignment, its gradient against the full one."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+from torch import Tensor
+
+from trainers.alignment import aligned_loss, best_similarity
+from trainers.hand.layer import HandLayer
+from trainers.hand.model import load_embedded_hand
+from trainers.losses import wrist_joints
+from trainers.procrustes import align
+
+LAYER = HandLayer(load_embedded_hand(), torch.float64)
+seeds = st.integers(0, 10_000)
+
+
+def a_pair(seed: int, size: int = 3) -> tuple[Tensor, Tensor]:
+    """Joints (B, 21, 3) in metres of two different poses."""
+    theta = torch.from_numpy(np.random.default_rng(seed).normal(scale=0.4, size=(2, size, 45)))
+    first, second = (wrist_joints(LAYER, pose, torch.zeros(size, 10).double()) for pose in theta)
+    return first, second
+
+
+def fully_differentiated_loss(points: Tensor, true: Tensor) -> Tensor:
+    """The same loss with the gradient through scale, rotation (SVD) and translation."""
+    points, true = points - points.mean(1, keepdim=True), true - true.mean(1, keepdim=True)
+    scale, rotation = best_similarity(points, true)
+    return (scale * points @ rotation.mT - true).square().mean()
+
+
+@given(seed=seeds)
+def test_gradient_is_the_full_one(seed: int) -> None:
+    points, true = a_pair(seed)
+    points.requires_grad_()
+    (held,) = torch.autograd.grad(aligned_loss(points, true), points)
+    (full,) = torch.autograd.grad(fully_differentiated_loss(points, true), points)
+    assert (held - full).norm() < 1e-6 * full.norm()
+
+
+def test_gradient_agrees_with_finite_differences() -> None:
+    points, true = a_pair(0, size=1)
+    direction = torch.from_numpy(np.random.default_rng(1).normal(size=points.shape))
+    points.requires_grad_()
+    (gradient,) = torch.autograd.grad(aligned_loss(points, true), points)
+    step = 1e-5
+    with torch.no_grad():
+        ends = [aligned_loss(points + sign * step * direction, true).item() for sign in (1, -1)]
+    assert (gradient * direction).sum().item() == pytest.approx((ends[0] - ends[1]) / (2 * step), rel=1e-6)
+
+
+@given(seed=seeds)
+def test_value_is_that_of_the_metrics_alignment_where_it_does_not_mirror(seed: int) -> None:
+    points, true = a_pair(seed)
+    residual = align(points.numpy(), true.numpy()) - true.numpy()
+    loss = aligned_loss(points, true).item()
+    assert loss >= np.square(residual).mean() * (1 - 1e-6)
+    centred = [x - x.mean(1, keepdim=True) for x in (points, true)]
+    if (torch.linalg.det(centred[1].mT @ centred[0]) > 0).all():
+        assert loss == pytest.approx(np.square(residual).mean(), rel=1e-5)
+
+
+@given(seed=seeds, scale=st.floats(0.5, 2.0))
+def test_scale_turn_and_shift_cost_nothing(seed: int, scale: float) -> None:
+    _, true = a_pair(seed)
+    turn = torch.from_numpy(Rotation.random(random_state=seed).as_matrix())
+    moved = scale * true @ turn.mT + 0.3
+    assert aligned_loss(moved, true).item() < 1e-15
+
+
+def test_a_mirrored_hand_is_wrong() -> None:
+    _, true = a_pair(3)
+    mirrored = true * torch.tensor([-1.0, 1.0, 1.0])
+    assert aligned_loss(mirrored, true).item() > 1e-6
+    assert np.abs(align(mirrored.numpy(), true.numpy()) - true.numpy()).max() < 1e-7  # where the metric allows it
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_degenerate_points_have_finite_gradients(dtype: torch.dtype) -> None:
+    _, true = (x.to(dtype) for x in a_pair(0))
+    line = torch.linspace(0, 0.1, 21, dtype=dtype).view(1, 21, 1).expand(3, 21, 3)
+    for start in (torch.zeros_like(true), line, true):
+        points = start.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(aligned_loss(points, true), points)
+        assert torch.isfinite(gradient).all()
+
+
+def test_autocast_does_not_lower_the_precision() -> None:
+    points, true = (x.float() for x in a_pair(0))
+    outside = aligned_loss(points, true)
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = aligned_loss(points, true)
+    assert inside.dtype == torch.float32
+    assert torch.equal(inside, outside)
