@@ -19,6 +19,16 @@ CONSTANT_POSES, CONSTANT_STEPS, CONSTANT_LR = 256, 60, 0.05
 
 
 @dataclass(frozen=True)
+class Outputs:
+    """Predictions for N images: those of a model's `Prediction`, float64 on the CPU."""
+
+    theta: Array
+    betas: Array | None = None
+    orient: Array | None = None
+    joints_m: Array | None = None
+
+
+@dataclass(frozen=True)
 class Reference:
     """What predictions on the validation images are compared with. float64; lengths in metres, theta in rad.
 
@@ -26,6 +36,7 @@ class Reference:
         hand: forward kinematics in float64 on the CPU.
         theta: (N, 45) labels.
         joints_m: (N, 21, 3) labels in the wrist's frame, wrist at the origin.
+        orient: (N, 3, 3) rotation of the wrist in the camera's frame.
         verts_m: (M, 778, 3) vertices of the first M labels, any frame: they are only compared after alignment.
         codebook: (32, 45) representative training poses.
         entropy_bits: entropy of the validation labels over the codebook.
@@ -37,6 +48,7 @@ class Reference:
     hand: HandLayer
     theta: Array
     joints_m: Array
+    orient: Array
     verts_m: Array
     codebook: Array
     entropy_bits: float
@@ -64,11 +76,13 @@ def make_reference(data: LoadedData, mesh_images: int) -> Reference:
         some = val[:mesh_images]
         verts_m = hand.vertices(torch.from_numpy(labels.theta[some]), torch.from_numpy(labels.betas[some])).numpy()
     codebook = metrics.fit_codebook(labels.theta[train])
-    constant_m = _joints(hand, best_constant_theta(hand, labels.theta[train], joints_m[train])[None])
+    constant = best_constant_theta(hand, labels.theta[train], joints_m[train])
+    constant_m = _joints(hand, constant[None], np.zeros((1, 10)))
     return Reference(
         hand=hand,
         theta=labels.theta[val],
         joints_m=joints_m[val],
+        orient=rotation[val],
         verts_m=verts_m,
         codebook=codebook,
         entropy_bits=metrics.entropy_bits(metrics.nearest_code(labels.theta[val], codebook), len(codebook)),
@@ -78,36 +92,43 @@ def make_reference(data: LoadedData, mesh_images: int) -> Reference:
     )
 
 
-def evaluate(reference: Reference, theta: Array) -> dict[str, float]:
+def evaluate(reference: Reference, outputs: Outputs) -> dict[str, float]:
     """Every `val/` metric of predictions, in the order of the reference's labels.
 
-    A model that predicts only theta gets zero shape: what the true shape adds to the error stays in it. `val/mpjpe_mm`
-    is root-centred (wrist) in the wrist's frame, since such a model has no global orientation to be judged by. AUC
+    A model that does not predict the shape gets zero shape: what the true one adds to the error stays in it.
+    `val/mpjpe_mm` is root-centred (wrist) in the wrist's frame, since not every model has a global orientation to be
+    judged by; of one that has, `val/mpjpe_camera_mm` is root-centred in the camera's frame. Joints predicted directly
+    have `val/joints_mpjpe_mm` (wrist's frame) and `val/joints_pa_mpjpe_mm`; all other metrics are of theta's hand. AUC
     and F-scores are the aligned ones. Of a mixture every set has its `val/<name>/pa_mpjpe_mm` too. A prediction that is
     not finite makes every metric NaN.
 
     Args:
         reference: from `make_reference`.
-        theta: (N, 45) predictions, rad.
+        outputs: predictions.
     """
+    theta = outputs.theta
     names = (
         "mpjpe_mm pa_mpjpe_mm pa_mpvpe_mm auc f5 f15 theta_variance_rad2 theta_var_ratio theta_r2 theta_min theta_max "
         "pose_entropy_bits pose_entropy_ratio gesture_macro_f1 skill"
     ).split()
     names += [f"{name}/pa_mpjpe_mm" for name in reference.sets]
-    if not np.isfinite(theta).all():
+    names += ["mpjpe_camera_mm"] if outputs.orient is not None else []
+    names += ["joints_mpjpe_mm", "joints_pa_mpjpe_mm"] if outputs.joints_m is not None else []
+    if not all(np.isfinite(values).all() for values in vars(outputs).values() if values is not None):
         return {f"val/{name}": math.nan for name in names}
-    joints_m = _joints(reference.hand, theta)
+    betas = np.zeros((len(theta), 10)) if outputs.betas is None else outputs.betas
+    joints_m = _joints(reference.hand, theta, betas)
     distances_m = aligned_distances(joints_m, reference.joints_m)
-    verts_m = align(_verts(reference.hand, theta[: len(reference.verts_m)]), reference.verts_m)
+    meshes = len(reference.verts_m)
+    verts_m = align(_verts(reference.hand, theta[:meshes], betas[:meshes]), reference.verts_m)
     f5, f15 = metrics.f_scores(verts_m, reference.verts_m)
     codes = metrics.nearest_code(theta, reference.codebook)
     entropy_bits = metrics.entropy_bits(codes, len(reference.codebook))
     pa_mm = 1000.0 * float(distances_m.mean())
     values = {
-        "mpjpe_mm": 1000.0 * float(np.linalg.norm(joints_m - reference.joints_m, axis=-1).mean()),
+        "mpjpe_mm": _mean_distance_mm(joints_m, reference.joints_m),
         "pa_mpjpe_mm": pa_mm,
-        "pa_mpvpe_mm": 1000.0 * float(np.linalg.norm(verts_m - reference.verts_m, axis=-1).mean()),
+        "pa_mpvpe_mm": _mean_distance_mm(verts_m, reference.verts_m),
         "auc": metrics.auc(distances_m),
         "f5": f5,
         "f15": f15,
@@ -118,7 +139,20 @@ def evaluate(reference: Reference, theta: Array) -> dict[str, float]:
         "skill": 1.0 - pa_mm / reference.constant_pa_mm,
         **{f"{name}/pa_mpjpe_mm": 1000.0 * float(distances_m[rows].mean()) for name, rows in reference.sets.items()},
     }
+    if outputs.orient is not None:
+        turned, true = (
+            each @ by.transpose(0, 2, 1)
+            for each, by in ((joints_m, outputs.orient), (reference.joints_m, reference.orient))
+        )
+        values["mpjpe_camera_mm"] = _mean_distance_mm(turned, true)
+    if outputs.joints_m is not None:
+        values["joints_mpjpe_mm"] = _mean_distance_mm(outputs.joints_m, reference.joints_m)
+        values["joints_pa_mpjpe_mm"] = 1000.0 * float(aligned_distances(outputs.joints_m, reference.joints_m).mean())
     return {f"val/{name}": values[name] for name in names}
+
+
+def _mean_distance_mm(points_m: Array, true_m: Array) -> float:
+    return 1000.0 * float(np.linalg.norm(points_m - true_m, axis=-1).mean())
 
 
 def _rows_of_sets(set_name: Strings) -> dict[str, Integers]:
@@ -154,14 +188,14 @@ def best_constant_theta(hand: HandLayer, theta: Array, joints_m: Array) -> Array
     return result
 
 
-def _joints(hand: HandLayer, theta: Array) -> Array:
-    """Joints (N, 21, 3) of theta (N, 45) with zero shape, in the wrist's frame, wrist at the origin."""
+def _joints(hand: HandLayer, theta: Array, betas: Array) -> Array:
+    """Joints (N, 21, 3) of theta (N, 45) and shape (N, 10), in the wrist's frame, wrist at the origin."""
     with torch.no_grad():
-        joints: Array = wrist_joints(hand, torch.from_numpy(theta), torch.zeros(len(theta), 10).double()).numpy()
+        joints: Array = wrist_joints(hand, torch.from_numpy(theta), torch.from_numpy(betas)).numpy()
     return joints
 
 
-def _verts(hand: HandLayer, theta: Array) -> Array:
+def _verts(hand: HandLayer, theta: Array, betas: Array) -> Array:
     with torch.no_grad():
-        verts: Array = hand.vertices(torch.from_numpy(theta), torch.zeros(len(theta), 10).double()).numpy()
+        verts: Array = hand.vertices(torch.from_numpy(theta), torch.from_numpy(betas)).numpy()
     return verts

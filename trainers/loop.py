@@ -28,6 +28,7 @@ from trainers.hand.layer import HandLayer
 from trainers.losses import Criterion, PosePrior, loss_terms, loss_weights, needs_orient
 from trainers.metrics import Array
 from trainers.models import HandNet, build_model
+from trainers.predict import predict
 from trainers.report import EpochReport
 
 
@@ -81,7 +82,8 @@ def train(config: TrainConfig, workdir: Path, resume: Path | None = None) -> Ite
                 seeded(config.seed, "order", epoch),
             )
             metrics = _train_epoch(task, model, optimizer, order, first_step=(epoch - 1) * len(order))
-            metrics |= evaluate(reference, _predict(task, model, table[data.val_poses, 0]))
+            outputs = predict(model, data.images, table[data.val_poses, 0], config.eval.batch_size, device)
+            metrics |= evaluate(reference, outputs)
             finite = math.isfinite(metrics["train/loss"])
             folder = workdir / f"epoch_{epoch:03d}" if finite else None
             if folder is not None:
@@ -172,20 +174,6 @@ def _gradient_shares(model: HandNet, weights: Mapping[str, float], terms: Mappin
         [torch.autograd.grad(weights[name] * term, last, retain_graph=True)[0].norm() for name, term in terms.items()]
     )
     return norms / norms.sum().clamp_min(torch.finfo(norms.dtype).tiny)
-
-
-def _predict(task: _Task, model: HandNet, images: Integers) -> Array:
-    """theta (N, 45) of images by index, float64 on the CPU."""
-    model.eval()
-    size = task.config.eval.batch_size
-    with torch.inference_mode():
-        predicted = []
-        for start in range(0, len(images), size):
-            batch = normalise(gather(task.data.images, images[start : start + size], task.device))
-            with torch.autocast(task.device.type, torch.bfloat16, enabled=task.device.type == "cuda"):
-                predicted.append(model(batch).theta)
-        theta: Array = torch.cat(predicted).cpu().double().numpy()
-    return theta
 
 
 def _restore(folder: Path, task: _Task, model: HandNet, optimizer: torch.optim.Optimizer) -> int:

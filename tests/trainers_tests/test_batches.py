@@ -5,7 +5,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainers.batches import epoch_order, gather, image_table, seeded
+from trainers.augment import turn_labels
+from trainers.batches import epoch_order, gather, image_table, make_targets, seeded
+from trainers.data.labels import Labels
+from trainers.hand.layer import HandLayer
+from trainers.hand.model import load_embedded_hand
 
 TABLE = image_table(np.arange(40) % 10)  # 10 poses in 4 versions, numbered as FreiHAND's
 POSES = np.array([0, 1, 3, 4, 5, 7, 9])
@@ -52,3 +56,35 @@ def test_gather_reads_the_asked_images() -> None:
     images = np.arange(5 * 2 * 2 * 3, dtype=np.uint8).reshape(5, 2, 2, 3)
     batch = gather(images, np.array([1, 4]), torch.device("cpu"))
     assert torch.equal(batch, torch.from_numpy(images[[1, 4]]))
+
+
+def a_posed_set() -> tuple[Labels, HandLayer]:
+    hand = load_embedded_hand()
+    rng = np.random.default_rng(0)
+    theta, betas, orient = (rng.normal(scale=0.4, size=(6, count)) for count in (45, 10, 3))
+    layer = HandLayer(hand, torch.float64)
+    joints_m = layer.joints(*(torch.from_numpy(values) for values in (theta, betas, orient))).numpy()
+    camera = np.tile(np.array([[400.0, 0.0, 110.0], [0.0, 380.0, 115.0], [0.0, 0.0, 1.0]]), (6, 1, 1))
+    every, tag = np.arange(6), np.full(6, "")
+    return Labels(theta, orient, betas, joints_m, camera, every, tag, tag, every), HandLayer(hand)
+
+
+def test_targets_turn_with_the_image() -> None:
+    """The turned rotation puts the wrist-frame joints where `turn_labels` puts the camera's."""
+    labels, layer = a_posed_set()
+    poses, angle = np.array([4, 1]), torch.tensor([0.4, -0.3])
+    targets = make_targets(layer, labels, torch.device("cpu"), with_orient=True)
+    true = [torch.from_numpy(x[poses]).float() for x in (labels.global_orient, labels.joints_m, labels.intrinsics)]
+    for turned_by in (None, angle):
+        target = targets.of(poses, turned_by)
+        _, joints_m, _ = turn_labels(angle if turned_by is not None else 0 * angle, *true, size=224)
+        assert target.orient is not None
+        expected = joints_m - joints_m[:, :1]
+        torch.testing.assert_close(target.joints_m @ target.orient.mT, expected, atol=1e-6, rtol=0)
+
+
+def test_orientation_is_left_out_where_no_term_needs_it() -> None:
+    labels, layer = a_posed_set()
+    target = make_targets(layer, labels, torch.device("cpu"), with_orient=False).of(np.array([2]), None)
+    assert target.orient is None
+    np.testing.assert_allclose(target.theta, labels.theta[[2]], atol=1e-6)

@@ -5,10 +5,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 
 from trainers.data.labels import Labels
 from trainers.data.load import LoadedData
-from trainers.evaluation import Array, Reference, best_constant_theta, evaluate, make_reference
+from trainers.evaluation import Array, Outputs, Reference, best_constant_theta, evaluate, make_reference
 from trainers.hand.layer import HandLayer
 from trainers.hand.model import load_embedded_hand, load_gestures
 from trainers.losses import wrist_joints
@@ -57,7 +58,7 @@ def reference() -> Reference:
 
 
 def test_a_perfect_prediction_of_hands_of_mean_shape(reference: Reference) -> None:
-    metrics = evaluate(reference, reference.theta)
+    metrics = evaluate(reference, Outputs(reference.theta))
     assert set(metrics) == NAMES
     for name in ("mpjpe_mm", "pa_mpjpe_mm", "pa_mpvpe_mm"):
         assert metrics[f"val/{name}"] < 1e-4
@@ -69,7 +70,7 @@ def test_a_perfect_prediction_of_hands_of_mean_shape(reference: Reference) -> No
 def test_the_best_constant_pose_has_no_skill_spread_or_entropy(reference: Reference) -> None:
     train_theta = poses(300, 2)
     constant = best_constant_theta(LAYER, train_theta, joints(train_theta, np.zeros((300, 10))))
-    metrics = evaluate(reference, np.tile(constant, (60, 1)))
+    metrics = evaluate(reference, Outputs(np.tile(constant, (60, 1))))
     assert metrics["val/skill"] == pytest.approx(0.0, abs=1e-6)
     for name in ("theta_variance_rad2", "theta_var_ratio", "pose_entropy_bits"):
         assert metrics[f"val/{name}"] == pytest.approx(0.0, abs=1e-12)
@@ -96,15 +97,49 @@ def test_the_constant_pose_beats_the_mean_every_label_and_its_neighbours() -> No
 def test_shape_the_model_does_not_predict_stays_in_the_error(reference: Reference) -> None:
     theta, betas = reference.theta, np.random.default_rng(0).normal(size=(60, 10))
     shaped = make_reference(loaded(theta, theta, betas), mesh_images=4)
-    metrics = evaluate(shaped, theta)
+    metrics = evaluate(shaped, Outputs(theta))
     assert metrics["val/theta_r2"] == 1.0
     assert 0.5 < metrics["val/pa_mpjpe_mm"] < 5.0 < metrics["val/mpjpe_mm"]
+
+
+def test_a_predicted_shape_is_used() -> None:
+    theta, betas = poses(20, 4), np.random.default_rng(0).normal(size=(20, 10))
+    shaped = make_reference(loaded(theta, theta, betas), mesh_images=4)
+    metrics = evaluate(shaped, Outputs(theta, betas=betas))
+    assert set(metrics) == NAMES
+    for name in ("mpjpe_mm", "pa_mpjpe_mm", "pa_mpvpe_mm"):
+        assert metrics[f"val/{name}"] < 1e-4
+
+
+def test_a_predicted_orientation_is_judged_in_the_cameras_frame(reference: Reference) -> None:
+    right = evaluate(reference, Outputs(reference.theta, orient=reference.orient))
+    assert set(right) == NAMES | {"val/mpjpe_camera_mm"}
+    assert right["val/mpjpe_camera_mm"] < 1e-4
+    facing = evaluate(reference, Outputs(reference.theta, orient=np.tile(np.eye(3), (60, 1, 1))))
+    assert facing["val/mpjpe_mm"] < 1e-4 < 20 < facing["val/mpjpe_camera_mm"]
+
+
+def test_joints_predicted_directly_are_judged_beside_thetas(reference: Reference) -> None:
+    constant = np.tile(reference.theta.mean(0), (60, 1))
+    turn = Rotation.from_rotvec([0.0, 0.0, 1.0]).as_matrix()
+    metrics = evaluate(reference, Outputs(constant, joints_m=reference.joints_m @ turn))
+    assert set(metrics) == NAMES | {"val/joints_mpjpe_mm", "val/joints_pa_mpjpe_mm"}
+    assert metrics["val/joints_pa_mpjpe_mm"] < 1e-4 < 20 < metrics["val/joints_mpjpe_mm"]
+    assert metrics["val/pa_mpjpe_mm"] > 5
+
+
+@pytest.mark.parametrize("output", ["betas", "orient", "joints_m"])
+def test_any_output_that_is_not_finite_makes_every_metric_nan(reference: Reference, output: str) -> None:
+    shape = {"betas": (60, 10), "orient": (60, 3, 3), "joints_m": (60, 21, 3)}[output]
+    metrics = evaluate(reference, Outputs(reference.theta, **{output: np.full(shape, math.inf)}))
+    assert set(metrics) >= NAMES
+    assert all(math.isnan(value) for value in metrics.values())
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_a_prediction_that_is_not_finite_makes_every_metric_nan(reference: Reference, bad: float) -> None:
     theta = reference.theta.copy()
     theta[7, 7] = bad
-    metrics = evaluate(reference, theta)
+    metrics = evaluate(reference, Outputs(theta))
     assert set(metrics) == NAMES
     assert all(math.isnan(value) for value in metrics.values())

@@ -1,0 +1,43 @@
+"""Predictions of a model for many images, in batches."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from trainers.augment import normalise
+from trainers.batches import Integers, gather
+from trainers.evaluation import Outputs
+from trainers.metrics import Array
+from trainers.models import HandNet, Prediction
+
+
+def predict(
+    model: HandNet, images: npt.NDArray[np.uint8], indices: Integers, batch_size: int, device: torch.device
+) -> Outputs:
+    """What the model, put into evaluation mode, says about the images (M, S, S, 3) at `indices`."""
+    model.eval()
+    predicted: list[Prediction] = []
+    with torch.inference_mode():
+        for start in range(0, len(indices), batch_size):
+            batch = normalise(gather(images, indices[start : start + batch_size], device))
+            with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+                predicted.append(model(batch))
+    return Outputs(
+        theta=_join([each.theta for each in predicted]),
+        betas=_join_if_there([each.betas for each in predicted]),
+        orient=_join_if_there([each.orient for each in predicted]),
+        joints_m=_join_if_there([each.joints_m for each in predicted]),
+    )
+
+
+def _join(parts: Sequence[Tensor]) -> Array:
+    joined: Array = torch.cat(list(parts)).cpu().double().numpy()
+    return joined
+
+
+def _join_if_there(parts: Sequence[Tensor | None]) -> Array | None:
+    there = [part for part in parts if part is not None]
+    return _join(there) if there else None
