@@ -124,7 +124,7 @@ class Study:
         if rung is not None and not rung.keep:
             reason = (
                 f"rank {rung.rank} of {rung.of} at epoch {rung.rung_epoch:g}: "
-                f"{rung.value:.4g} is worse than the cutoff {rung.cutoff:.4g}"
+                f"{rung.value:.5g} is worse than the cutoff {rung.cutoff:.5g}"
             )
             self._finish(number, TrialState.PRUNED, reason, vars(rung))
             return True
