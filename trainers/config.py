@@ -138,6 +138,10 @@ class ModelConfig(Strict):
     """Predict the rotation of the wrist in the camera's frame too."""
 
 
+BALANCED_TERMS = ("param", "joint", "angular", "vertex", "procrustes", "direct", "shape", "orient")
+"""Terms that compare with the truth, whose weights `balance` may learn; the others are priors and hinges."""
+
+
 class LossConfig(Strict):
     lambda_param: Weight = 1.0
     """Weight of the mean squared error on theta (rad^2)."""
@@ -173,11 +177,21 @@ class LossConfig(Strict):
     predicts only theta has an error there that it can never remove. It may be asked for, to see that mistake."""
     pca_components: Annotated[int, Field(ge=1, le=45)] = 15
     """Leading pose components in the prior; the last ones have no variance and would dominate it."""
+    balance: Literal["fixed", "uncertainty", "gradnorm"] = "fixed"
+    """`fixed`: the weights above are kept; else those of the terms that compare with the truth are where learning them
+    starts: `uncertainty` (Kendall et al., 2018) or `gradnorm` (Chen et al., 2018)."""
+    balance_lr: Annotated[float, Field(gt=0)] = 0.025
+    """Learning rate of learned weights."""
+    gradnorm_alpha: Annotated[float, Field(ge=0)] = 1.5
+    """How much more `gradnorm` pulls terms that have fallen less; 0: all gradients are made equally large."""
 
     @model_validator(mode="after")
     def _some_loss(self) -> Self:
         if not any(value for name, value in self if name.startswith("lambda_")):
             raise ValueError("nothing to learn: at least one weight must be above 0")
+        balanced = [name for name in BALANCED_TERMS if getattr(self, f"lambda_{name}") > 0]
+        if self.balance != "fixed" and len(balanced) < 2:
+            raise ValueError(f"balance {self.balance} needs two terms above 0 of {', '.join(BALANCED_TERMS)}")
         return self
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from trainers import checkpoint, process
 from trainers.augment import augment, draw, normalise
+from trainers.balance import Balance
 from trainers.batches import Integers, Targets, epoch_order, gather, image_table, make_targets, seeded
 from trainers.checkpoint import Checkpoint
 from trainers.config import LossConfig, OptimConfig, TrainConfig
@@ -25,7 +26,7 @@ from trainers.diversity import pose_codes
 from trainers.errors import ConfigError, DataError
 from trainers.evaluation import evaluate, make_reference
 from trainers.hand.layer import HandLayer
-from trainers.losses import Criterion, PosePrior, loss_terms, loss_weights, needs_orient
+from trainers.losses import Criterion, PosePrior, loss_terms, needs_orient
 from trainers.metrics import Array
 from trainers.models import HandNet, build_model
 from trainers.predict import predict
@@ -69,7 +70,8 @@ def train(config: TrainConfig, workdir: Path, resume: Path | None = None) -> Ite
         optimizer = torch.optim.AdamW(
             model.parameters(), lr=config.optim.lr, weight_decay=config.optim.weight_decay, fused=True
         )
-        epochs_done = 0 if resume is None else _restore(resume, task, model, optimizer)
+        balance = Balance(config.loss, device)
+        epochs_done = 0 if resume is None else _restore(resume, task, model, optimizer, balance)
 
         for epoch in range(epochs_done + 1, config.optim.epochs + 1):
             stage = weights_at(config.data.curriculum, epoch)
@@ -81,13 +83,17 @@ def train(config: TrainConfig, workdir: Path, resume: Path | None = None) -> Ite
                 config.optim.batch_size,
                 seeded(config.seed, "order", epoch),
             )
-            metrics = _train_epoch(task, model, optimizer, order, first_step=(epoch - 1) * len(order))
+            metrics = _train_epoch(task, model, optimizer, balance, order, first_step=(epoch - 1) * len(order))
             outputs = predict(model, data.images, table[data.val_poses, 0], config.eval.batch_size, device)
             metrics |= evaluate(reference, outputs)
             finite = math.isfinite(metrics["train/loss"])
             folder = workdir / f"epoch_{epoch:03d}" if finite else None
             if folder is not None:
-                state = {"optimizer": optimizer.state_dict(), "data_fingerprint": data.fingerprint}
+                state = {
+                    "optimizer": optimizer.state_dict(),
+                    "balance": balance.state_dict(),
+                    "data_fingerprint": data.fingerprint,
+                }
                 checkpoint.save(
                     folder, Checkpoint(epoch, epoch, config.model_dump(mode="json"), model.state_dict(), state)
                 )
@@ -122,11 +128,16 @@ class _Task:
 
 
 def _train_epoch(
-    task: _Task, model: HandNet, optimizer: torch.optim.Optimizer, order: Integers, first_step: int
+    task: _Task,
+    model: HandNet,
+    optimizer: torch.optim.Optimizer,
+    balance: Balance,
+    order: Integers,
+    first_step: int,
 ) -> dict[str, float]:
     """One pass over `order` (steps, B); the `train/` metrics. Nothing waits for the device until the end."""
     config, device = task.config, task.device
-    weights = loss_weights(config.loss)
+    weights = balance.weights()
     sums = torch.zeros(1 + len(weights), device=device)
     shares = torch.zeros(len(weights), device=device)
     total_steps = config.optim.epochs * len(order)
@@ -144,19 +155,22 @@ def _train_epoch(
             prediction = model(images)
         target = task.targets.of(task.data.labels.pose_index[indices], angle)
         terms = loss_terms(task.criterion, prediction, target)
-        loss = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
+        loss = balance.total(terms, model.last_layer)
         if step == first_step:
             shares = _gradient_shares(model, weights, terms)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(model.parameters(), config.optim.clip_norm)
         optimizer.step()
+        balance.step()
         sums += torch.stack([loss, *terms.values()]).detach()
     means = (sums / len(order)).tolist()  # waits for the device
     seconds = time.perf_counter() - started
     metrics = {"train/loss": means[0] if math.isfinite(means[0]) else math.nan}
     metrics |= {f"train/loss_{name}": mean for name, mean in zip(weights, means[1:], strict=True)}
     metrics |= {f"train/grad_share_{name}": share for name, share in zip(weights, shares.tolist(), strict=True)}
+    if balance.learned:
+        metrics |= {f"train/weight_{name}": weight for name, weight in balance.weights().items()}
     metrics |= {
         "train/optimizer_steps": float(first_step + len(order)),
         "train/images_per_s": order.size / seconds,
@@ -176,8 +190,8 @@ def _gradient_shares(model: HandNet, weights: Mapping[str, float], terms: Mappin
     return norms / norms.sum().clamp_min(torch.finfo(norms.dtype).tiny)
 
 
-def _restore(folder: Path, task: _Task, model: HandNet, optimizer: torch.optim.Optimizer) -> int:
-    """Put a checkpoint's state into model and optimizer; the epochs it has done."""
+def _restore(folder: Path, task: _Task, model: HandNet, optimizer: torch.optim.Optimizer, balance: Balance) -> int:
+    """Put a checkpoint's state into model, optimizer and balance; the epochs it has done."""
     saved = checkpoint.load(folder)
     config = task.config.model_dump(mode="json")
     if saved.config != config:
@@ -193,6 +207,7 @@ def _restore(folder: Path, task: _Task, model: HandNet, optimizer: torch.optim.O
         )
     model.load_state_dict(saved.weights)
     optimizer.load_state_dict(saved.state["optimizer"])
+    balance.load_state_dict(saved.state["balance"])
     return int(saved.epoch)
 
 

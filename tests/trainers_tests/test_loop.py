@@ -131,6 +131,45 @@ def test_every_part_of_a_checkpoint_is_needed_to_continue(
     assert without_timings(continued)[-1] != without_timings(unbroken)[-1]
 
 
+EVERYTHING: dict[str, Any] = {
+    "model": {"head": "joints", "predict_shape": True, "predict_orient": True},
+    "loss": {
+        **{f"lambda_{name}": 0.1 for name in ("param", "angular", "shape", "orient", "variance", "entropy")},
+        **{f"lambda_{name}": 5.0 for name in ("joint", "vertex", "procrustes", "direct")},
+        "joint_frame": "camera",
+    },
+}
+
+
+@pytest.mark.parametrize("balance", ["uncertainty", "gradnorm"])
+def test_learned_weights_and_all_terms_continue_bit_for_bit(tmp_path: Path, balance: str) -> None:
+    chosen = config(model=EVERYTHING["model"], loss=EVERYTHING["loss"] | {"balance": balance})
+    whole = list(train(chosen, tmp_path / "whole"))
+    after = list(train(chosen, tmp_path / "after", resume=whole[0].checkpoint))
+    assert without_timings(whole[:1] + after) == without_timings(whole)
+    metrics = whole[-1].metrics
+    assert all(math.isfinite(value) for value in metrics.values())
+    assert {"val/mpjpe_camera_mm", "val/joints_pa_mpjpe_mm", "val/joints_mpjpe_mm"} <= set(metrics)
+    weights = {name: value for name, value in metrics.items() if name.startswith("train/weight_")}
+    assert len(weights) == 11
+    assert weights["train/weight_variance"] == 0.1  # a hinge, no comparison with the truth
+    assert weights["train/weight_param"] != 0.1
+    assert whole[0].checkpoint is not None
+    saved = checkpoint.load(whole[0].checkpoint)
+    fresh = {**saved.state["balance"], "values": torch.ones_like(saved.state["balance"]["values"])}
+    without = checkpoint.Checkpoint(1, 1.0, saved.config, saved.weights, {**saved.state, "balance": fresh})
+    checkpoint.save(tmp_path / "without" / "epoch_001", without)
+    broken = list(train(chosen, tmp_path / "broken", resume=tmp_path / "without" / "epoch_001"))
+    assert without_timings(broken) != without_timings(after)
+
+
+@pytest.mark.parametrize("head", ["rot6d", "pca"])
+def test_other_heads_train(tmp_path: Path, head: str) -> None:
+    reports = list(train(config(model={"head": head}, optim__lr=3e-3, optim__epochs=2), tmp_path))
+    assert reports[1].metrics["train/loss"] < reports[0].metrics["train/loss"]
+    assert math.isfinite(reports[1].metrics["val/pa_mpjpe_mm"])
+
+
 def test_training_neither_reads_nor_moves_the_global_generator(tmp_path: Path) -> None:
     """Why a checkpoint holds no random state: there is none to hold."""
     before = torch.get_rng_state()
