@@ -127,6 +127,9 @@ class ModelConfig(Strict):
     """`resnet_tiny`: BasicBlocks (1,1,1,1), widths 16-128, 0.31 M parameters; `vit_tiny`: a small transformer;
     `handformer_small`, `handformer_full`: HandFormer-style, 4 layers of 8 heads and 6 of 12; `vit_s16`, `vit_b16`:
     ViT-S/16 and ViT-B/16."""
+    pretrained: str | None = None
+    """Weights the backbone starts from: the path of a state dict (safetensors or torch's format) of timm's model or of
+    an own checkpoint, or `hub:NAME` for a model on the Hugging Face hub; without it, random ones."""
     head: Literal["theta", "rot6d", "pca", "joints"] = "theta"
     """How theta leaves the network. `theta`: as 45 axis-angle values; `rot6d`: as 6 values a joint rotation; `pca`: as
     coefficients of the hand's pose components; `joints`: as `theta`, with 21 joints predicted directly beside it."""

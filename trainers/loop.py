@@ -29,6 +29,7 @@ from trainers.hand.layer import HandLayer
 from trainers.losses import Criterion, PosePrior, loss_terms, needs_orient
 from trainers.metrics import Array
 from trainers.models import HandNet, build_model
+from trainers.models.pretrained import load_pretrained, pretrained_fingerprint
 from trainers.predict import predict
 from trainers.report import EpochReport
 
@@ -50,7 +51,7 @@ def train(config: TrainConfig, workdir: Path, resume: Path | None = None) -> Ite
 
     Raises:
         DataError: the data cannot be read, or are not those the checkpoint was trained on.
-        ConfigError: no CUDA device, or the checkpoint belongs to another config.
+        ConfigError: no CUDA device, no such pretrained weights, or the checkpoint belongs to another config.
         CheckpointError: the checkpoint to resume from is damaged.
     """
     with process.settings(config) as device:
@@ -66,6 +67,8 @@ def train(config: TrainConfig, workdir: Path, resume: Path | None = None) -> Ite
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
             model = build_model(config.model, config.data.image_size, data.hand)
+        if config.model.pretrained is not None and resume is None:
+            load_pretrained(model, config.model.pretrained)
         model = model.to(device).to(memory_format=torch.channels_last)
         optimizer = torch.optim.AdamW(
             model.parameters(), lr=config.optim.lr, weight_decay=config.optim.weight_decay, fused=True
@@ -103,9 +106,12 @@ def train(config: TrainConfig, workdir: Path, resume: Path | None = None) -> Ite
 
 
 def prepare(config: TrainConfig) -> dict[str, str]:
-    """Make data set and caches, so that many runs may start at once; the fingerprints of data and hand."""
+    """Make data set and caches, so that many runs may start at once; fingerprints of what a run reads."""
     data = load_data(config.data)
-    return {"data": data.fingerprint, "hand": data.hand.fingerprint}
+    fingerprints = {"data": data.fingerprint, "hand": data.hand.fingerprint}
+    if config.model.pretrained is not None:
+        fingerprints["pretrained"] = pretrained_fingerprint(config.model.pretrained)
+    return fingerprints
 
 
 def learning_rate(config: OptimConfig, step: int, total_steps: int) -> float:
