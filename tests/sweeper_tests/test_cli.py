@@ -51,7 +51,7 @@ def test_check_says_what_will_happen(capsys: pytest.CaptureFixture[str]) -> None
 {SPEC}: valid
   study       loss_balance: 3 trials of trainers.loop:train, 2 at once
   objective   lowest val/pa_mpjpe_mm
-  sampler     tpe, the first 6 at random, seed 0
+  sampler     tpe, the first 6 at random, seed 2
   scheduler   none: every trial runs to its end
   guard       none
   resources   1 CPU, 0 GPU a trial
