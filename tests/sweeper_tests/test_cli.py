@@ -163,7 +163,7 @@ def test_run_hands_on_the_spec_the_home_and_the_exit_code(monkeypatch: pytest.Mo
     assert cli.main(["run", SPEC, "--home", "elsewhere", "--new"]) == 1
     assert [(spec.trials, spec.seed, home, new) for spec, home, new in seen] == [
         (2, 3, tmp_path, False),
-        (14, 0, Path("elsewhere"), True),
+        (12, 2, Path("elsewhere"), True),
     ]
 
 
