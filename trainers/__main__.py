@@ -1,10 +1,14 @@
-"""One training from a config file: `python -m trainers CONFIG.yaml [--out DIR] [--set key=value] [--resume]`."""
+"""One training from a config file: `python -m trainers CONFIG.yaml [--out DIR] [--set key=value] [--resume]`.
+
+With `--overfit N` it checks the pipeline instead: N images must be learned by heart.
+"""
 
 import argparse
 import difflib
+import math
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,7 @@ from pydantic import ValidationError
 
 from trainers.config import TrainConfig
 from trainers.errors import ConfigError, TrainerError
+from trainers.report import EpochReport
 
 SHOWN = (
     "train/loss",
@@ -34,8 +39,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override a key, e.g. optim.lr=1e-3"
     )
     parser.add_argument("--resume", action="store_true", help="continue after the newest good checkpoint in --out")
+    parser.add_argument(
+        "--overfit",
+        type=int,
+        metavar="N",
+        help="learn N images by heart, to check the pipeline; exit code 1 if it cannot",
+    )
     options = parser.parse_args(arguments)
     try:
+        if options.overfit is not None:
+            return _overfit(read_config(options.config, options.set), options.out, options.overfit)
         return _train(read_config(options.config, options.set), options.out, options.resume)
     except ValidationError as error:
         for item in error.errors():
@@ -115,6 +128,8 @@ def _problem(item: Any, path: Path) -> tuple[str, str, str | None]:
     """What, where and how to mend one of pydantic's errors."""
     key = ".".join(str(part) for part in item["loc"])
     what, help_line = f"{item['msg']}, but got {item['input']!r}", None
+    if item["type"] == "value_error":  # the text says all, and the input may be a whole section
+        what = str(item["ctx"]["error"])
     if item["type"] == "extra_forbidden":
         section: Any = TrainConfig
         for part in item["loc"][:-1]:
@@ -139,15 +154,39 @@ def _train(config: TrainConfig, out: Path, resume: bool) -> int:
     start = latest_good(out) if resume else None
     if start is not None:
         print(f"resuming after {start}", file=sys.stderr)
-    print("epoch", *(name.split("/")[1] for name in SHOWN), sep="\t", flush=True)
-    values: list[float] = []
-    for report in train(config, out, start):
-        values = [report.metrics[name] for name in SHOWN]
-        print(f"{report.epoch:g}", *(f"{value:.4g}" for value in values), sep="\t", flush=True)
-    if values and values[0] != values[0]:
+    last = _print_epochs(train(config, out, start))
+    if last is not None and math.isnan(last["train/loss"]):
         print("error: the loss is not finite any more\nhelp: lower optim.lr or the loss weights", file=sys.stderr)
         return 1
     return 0
+
+
+def _overfit(config: TrainConfig, out: Path, count: int) -> int:
+    from trainers.overfit import TARGET_MM, overfit
+
+    print("without augmentation, priors and weight decay; with a predicted shape", file=sys.stderr)
+    last = _print_epochs(overfit(config, count, out))
+    assert last is not None
+    reached_mm = last["val/pa_mpjpe_mm"]
+    if reached_mm < TARGET_MM:
+        print(f"{count} images are learned by heart: PA-MPJPE {reached_mm:.2f} mm", file=sys.stderr)
+        return 0
+    print(
+        f"error: {count} images could not be learned by heart: PA-MPJPE {reached_mm:.2f} mm, not below {TARGET_MM:g}\n"
+        "help: try another optim.lr; if none helps, the labels contradict each other: frames, units, joint order",
+        file=sys.stderr,
+    )
+    return 1
+
+
+def _print_epochs(reports: Iterable[EpochReport]) -> Mapping[str, float] | None:
+    """A line for each report; the metrics of the last."""
+    print("epoch", *(name.split("/")[1] for name in SHOWN), sep="\t", flush=True)
+    last = None
+    for report in reports:
+        last = report.metrics
+        print(f"{report.epoch:g}", *(f"{last[name]:.4g}" for name in SHOWN), sep="\t", flush=True)
+    return last
 
 
 if __name__ == "__main__":

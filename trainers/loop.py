@@ -55,54 +55,56 @@ def train(config: TrainConfig, workdir: Path, resume: Path | None = None) -> Ite
         CheckpointError: the checkpoint to resume from is damaged.
     """
     with process.settings(config) as device:
-        data = load_data(config.data)
-        hand = HandLayer(data.hand).to(device)
-        reference = make_reference(data, config.eval.mesh_images)
-        criterion = _criterion(config.loss, hand, data, reference.codebook, device)
-        task = _Task(
-            config, device, data, criterion, make_targets(hand, data.labels, device, needs_orient(config.loss))
-        )
-        table = image_table(data.labels.pose_index)
+        yield from train_on(load_data(config.data), config, device, workdir, resume)
 
-        with torch.random.fork_rng():
-            torch.manual_seed(config.seed)
-            model = build_model(config.model, config.data.image_size, data.hand)
-        if config.model.pretrained is not None and resume is None:
-            load_pretrained(model, config.model.pretrained)
-        model = model.to(device).to(memory_format=torch.channels_last)
-        optimizer = torch.optim.AdamW(
-            model.parameters(), lr=config.optim.lr, weight_decay=config.optim.weight_decay, fused=True
-        )
-        balance = Balance(config.loss, device)
-        epochs_done = 0 if resume is None else _restore(resume, task, model, optimizer, balance)
 
-        for epoch in range(epochs_done + 1, config.optim.epochs + 1):
-            stage = weights_at(config.data.curriculum, epoch)
-            poses = epoch_poses(data.labels, data.train_poses, stage, seeded(config.seed, "curriculum", epoch))
-            order = epoch_order(
-                table,
-                poses,
-                config.data.versions,
-                config.optim.batch_size,
-                seeded(config.seed, "order", epoch),
-            )
-            metrics = _train_epoch(task, model, optimizer, balance, order, first_step=(epoch - 1) * len(order))
-            outputs = predict(model, data.images, table[data.val_poses, 0], config.eval.batch_size, device)
-            metrics |= evaluate(reference, outputs)
-            finite = math.isfinite(metrics["train/loss"])
-            folder = workdir / f"epoch_{epoch:03d}" if finite else None
-            if folder is not None:
-                state = {
-                    "optimizer": optimizer.state_dict(),
-                    "balance": balance.state_dict(),
-                    "data_fingerprint": data.fingerprint,
-                }
-                checkpoint.save(
-                    folder, Checkpoint(epoch, epoch, config.model_dump(mode="json"), model.state_dict(), state)
-                )
-            yield EpochReport(step=epoch, epoch=float(epoch), metrics=metrics, checkpoint=folder)
-            if not finite:
-                return
+def train_on(
+    data: LoadedData, config: TrainConfig, device: torch.device, workdir: Path, resume: Path | None = None
+) -> Iterator[EpochReport]:
+    """As `train`, on data that were loaded before and with `process.settings` made."""
+    hand = HandLayer(data.hand).to(device)
+    reference = make_reference(data, config.eval.mesh_images)
+    criterion = _criterion(config.loss, hand, data, reference.codebook, device)
+    task = _Task(config, device, data, criterion, make_targets(hand, data.labels, device, needs_orient(config.loss)))
+    table = image_table(data.labels.pose_index)
+
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        model = build_model(config.model, config.data.image_size, data.hand)
+    if config.model.pretrained is not None and resume is None:
+        load_pretrained(model, config.model.pretrained)
+    model = model.to(device).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=config.optim.lr, weight_decay=config.optim.weight_decay, fused=True
+    )
+    balance = Balance(config.loss, device)
+    epochs_done = 0 if resume is None else _restore(resume, task, model, optimizer, balance)
+
+    for epoch in range(epochs_done + 1, config.optim.epochs + 1):
+        stage = weights_at(config.data.curriculum, epoch)
+        poses = epoch_poses(data.labels, data.train_poses, stage, seeded(config.seed, "curriculum", epoch))
+        order = epoch_order(
+            table,
+            poses,
+            config.data.versions,
+            config.optim.batch_size,
+            seeded(config.seed, "order", epoch),
+        )
+        metrics = _train_epoch(task, model, optimizer, balance, order, first_step=(epoch - 1) * len(order))
+        outputs = predict(model, data.images, table[data.val_poses, 0], config.eval.batch_size, device)
+        metrics |= evaluate(reference, outputs)
+        finite = math.isfinite(metrics["train/loss"])
+        folder = workdir / f"epoch_{epoch:03d}" if finite else None
+        if folder is not None:
+            state = {
+                "optimizer": optimizer.state_dict(),
+                "balance": balance.state_dict(),
+                "data_fingerprint": data.fingerprint,
+            }
+            checkpoint.save(folder, Checkpoint(epoch, epoch, config.model_dump(mode="json"), model.state_dict(), state))
+        yield EpochReport(step=epoch, epoch=float(epoch), metrics=metrics, checkpoint=folder)
+        if not finite:
+            return
 
 
 def prepare(config: TrainConfig) -> dict[str, str]:
