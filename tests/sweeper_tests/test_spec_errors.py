@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from sweeper.errors import Problem, SpecError
 from sweeper.spec import parse_spec
+from trainers.config import ModelConfig
 
 FILE = Path("s.yaml")
 GOOD = """\
@@ -22,6 +23,7 @@ search_space:
 objective: {metric: val/pa_mpjpe_mm, mode: min}
 trials: 4
 """
+BACKBONES = ", ".join(f"`{name}`" for name in get_args(ModelConfig.model_fields["backbone"].annotation))
 JOINT = "{low: 0.1, high: 10.0, log: true}"
 
 
@@ -57,7 +59,11 @@ BAD = {
     "dimension that is a section": (
         "optim.lr",
         "model",
-        page("`model` is a section, not a value", "s.yaml:6:3 search_space.model", "name one of `model.backbone`"),
+        page(
+            "`model` is a section, not a value",
+            "s.yaml:6:3 search_space.model",
+            "name one of " + ", ".join(f"`model.{field}`" for field in ModelConfig.model_fields),
+        ),
     ),
     "dimension below a value": (
         "optim.lr",
@@ -103,7 +109,7 @@ BAD = {
         "optim: {epochs: 2}",
         "model: {backbone: resnet19}",
         page(
-            "expected one of `resnet_tiny`, `resnet18`, `resnet34`, `resnet50`, `vit_tiny`, but got `resnet19`",
+            f"expected one of {BACKBONES}, but got `resnet19`",
             "s.yaml:3:21 base.model.backbone",
             "did you mean `resnet18`?",
         ),
