@@ -1,0 +1,169 @@
+"""On one H100: images/s of ResNet-18, ViT-B/16's share of the matmul rate, the data path's share of a step, and the
+published recipe at full length: 130,240 images for 50 epochs at batch 64. Peak memory of each.
+
+Needs trainers/, torch, timm, pillow, numpy and pydantic. Rendering the long run's images takes some minutes; `--data`
+names a set made before (FreiHAND's layout), `--parts` runs some parts only.
+
+    PYTHONPATH=. python tests/benchmarks/hopper.py
+"""
+
+import argparse
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from trainers.augment import augment, draw, normalise
+from trainers.batches import epoch_order, gather, image_table, seeded
+from trainers.config import DataConfig, LossConfig, ModelConfig, OptimConfig, TrainConfig
+from trainers.data.load import load_data
+from trainers.data.make import make_freihand
+from trainers.hand.model import load_embedded_hand
+from trainers.loop import train
+from trainers.models import build_model
+
+PARTS = ("resnet18", "vit_b16", "long")
+SIZE = 224
+
+
+def config_of(root: Path, backbone: str, batch: int, epochs: int) -> TrainConfig:
+    return TrainConfig.model_validate(
+        {
+            "data": DataConfig(root=str(root), image_size=SIZE, versions="all", val_fraction=0.02),
+            "model": ModelConfig.model_validate({"backbone": backbone}),
+            "loss": LossConfig(lambda_joint=1.0),
+            "optim": OptimConfig(batch_size=batch, epochs=epochs, lr=1e-3),
+        }
+    )
+
+
+def step_rate(config: TrainConfig, device: torch.device) -> float:
+    """Median images/s of the training loop itself, the first epoch left out; prints it with the peak memory."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    with tempfile.TemporaryDirectory() as workdir:
+        metrics = [report.metrics for report in train(config, Path(workdir))]
+    rate = statistics.median(each["train/images_per_s"] for each in metrics[1:])
+    print(
+        f"{config.model.backbone}, {SIZE} px, batch {config.optim.batch_size}: {rate:.0f} images/s (median of "
+        f"{len(metrics) - 1} epochs), peak {metrics[-1].get('gpu/peak_memory_mib', 0.0):.0f} MiB",
+        flush=True,
+    )
+    return rate
+
+
+def seconds_of(work: Callable[[], object], repeats: int, device: torch.device) -> float:
+    """Seconds of one call, the first calls left out; waits for the device before and after."""
+    for _ in range(3):
+        work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    started = time.perf_counter()
+    for _ in range(repeats):
+        work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return (time.perf_counter() - started) / repeats
+
+
+def matmul_flops_per_s(side: int, repeats: int, device: torch.device) -> float:
+    """Measured rate of a square bf16 matrix product."""
+    left, right = (torch.randn(side, side, device=device, dtype=torch.bfloat16) for _ in range(2))
+    return 2 * side**3 / seconds_of(lambda: left @ right, repeats, device)
+
+
+def flops_per_image(backbone: str) -> float:
+    """Of a step forwards and backwards; counted on the CPU, where one image is enough."""
+    model = build_model(ModelConfig.model_validate({"backbone": backbone}), SIZE, load_embedded_hand())
+    with FlopCounterMode(display=False) as counter:
+        model(torch.zeros(2, 3, SIZE, SIZE)).theta.sum().backward()
+    return float(counter.get_total_flops()) / 2
+
+
+def data_seconds(config: TrainConfig, repeats: int, device: torch.device) -> float:
+    """Seconds a batch of the data path takes by itself; in training some of it may hide behind the device."""
+    data, batch = load_data(config.data), config.optim.batch_size
+    table = image_table(data.labels.pose_index)
+    order = iter(
+        indices
+        for epoch in range(10_000)
+        for indices in epoch_order(table, data.train_poses, "all", batch, seeded(0, "order", epoch))
+    )
+
+    def one() -> None:
+        indices = next(order)
+        images = normalise(gather(data.images, indices, device))
+        augment(images, draw(len(indices), SIZE, seeded(0, "augment", int(indices[0])), device))
+
+    return seconds_of(one, repeats, device)
+
+
+def verdict(name: str, value: float, unit: str, target: float, at_least: bool = True) -> None:
+    met = value >= target if at_least else value <= target
+    print(f"{name}: {value:.2f} {unit} (target {target:g}: {'met' if met else 'MISSED'})", flush=True)
+
+
+def short_parts(args: argparse.Namespace, root: Path, device: torch.device) -> None:
+    if "resnet18" in args.parts:
+        config = config_of(root, "resnet18", args.batch, epochs=5)
+        rate = step_rate(config, device)
+        verdict("ResNet-18", rate, "images/s", 15_000)
+        share = data_seconds(config, 100, device) * rate / args.batch
+        verdict("data path by itself, share of a step", 100 * share, "%", 2, at_least=False)
+    if "vit_b16" in args.parts:
+        rate = step_rate(config_of(root, "vit_b16", args.vit_batch, epochs=4), device)
+        peak = matmul_flops_per_s(8192, 50, device)
+        print(f"bf16 matmul: {peak / 1e12:.0f} TFLOP/s measured")
+        verdict("ViT-B/16, share of it", 100 * rate * flops_per_image("vit_b16") / peak, "%", 35)
+
+
+def long_part(root: Path, epochs: int) -> None:
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory() as workdir:
+        for report in train(config_of(root, "resnet18", 64, epochs), Path(workdir)):
+            print(
+                f"epoch {report.step} of {epochs}: {time.perf_counter() - started:.0f} s, "
+                f"PA-MPJPE {report.metrics['val/pa_mpjpe_mm']:.2f} mm, "
+                f"{report.metrics['train/images_per_s']:.0f} images/s, "
+                f"peak {report.metrics.get('gpu/peak_memory_mib', 0.0):.0f} MiB",
+                flush=True,
+            )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--data", type=Path, help="a set of 224 px images for the long part")
+    parser.add_argument("--epochs", type=int, default=50, help="of the long part")
+    parser.add_argument("--poses", type=int, default=32_560, help="of the long part; 4 images each")
+    parser.add_argument("--short-poses", type=int, default=4_000, help="of the other parts; 4 images each")
+    parser.add_argument("--batch", type=int, default=256, help="of ResNet-18's step")
+    parser.add_argument("--vit-batch", type=int, default=128, help="of ViT-B/16's step")
+    args = parser.parse_args()
+    if not torch.cuda.is_available():
+        print("error: there is no CUDA device here; nothing was measured", file=sys.stderr)
+        return 2
+    device = torch.device("cuda")
+    print(f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}")
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["TRAINERS_CACHE_DIR"] = f"{folder}/cache"
+        if {"resnet18", "vit_b16"} & set(args.parts):
+            make_freihand(Path(folder) / "short", args.short_poses, SIZE, seed=0)
+            short_parts(args, Path(folder) / "short", device)
+        if "long" in args.parts:
+            if args.data is None:
+                started = time.perf_counter()
+                make_freihand(Path(folder) / "long", args.poses, SIZE, seed=0)
+                print(f"rendering {4 * args.poses} images took {time.perf_counter() - started:.0f} s", flush=True)
+            long_part(args.data or Path(folder) / "long", args.epochs)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
