@@ -147,7 +147,7 @@ class Ledger:
         """Sample a new trial. The sampler is built afresh from (seed, trial number) and what the ledger holds, so a
         resumed study proposes what the unbroken one would have."""
         number = len(self._records)
-        self._optuna.sampler = make_sampler(spec.sampler, spec.seed, number)
+        self._optuna.sampler = _sampler_of(spec, number)
         handle = self._optuna.ask()
         assert handle.number == number, "a second writer is in this ledger"
         return self._propose(handle, spec)
@@ -157,7 +157,7 @@ class Ledger:
         sampled to the end first: same seed and history, so the same values."""
         for record in self.trials():
             if not record.state.is_finished and set(record.params) != set(spec.search_space):
-                self._optuna.sampler = make_sampler(spec.sampler, spec.seed, record.number)
+                self._optuna.sampler = _sampler_of(spec, record.number)
                 self._propose(self._handle(record.number), spec)
         return [record for record in self.trials() if not record.state.is_finished]
 
@@ -268,6 +268,37 @@ def make_sampler(config: SamplerConfig, seed: int, number: int) -> optuna.sample
                 constant_liar=True,
                 seed=trial_seed,
             )
+
+
+class _InOrder(optuna.samplers.BaseSampler):
+    """Trial after trial the next choice of a categorical parameter: each variant once."""
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: optuna.trial.FrozenTrial
+    ) -> dict[str, optuna.distributions.BaseDistribution]:
+        return {}
+
+    def sample_relative(
+        self,
+        study: optuna.Study,
+        trial: optuna.trial.FrozenTrial,
+        search_space: dict[str, optuna.distributions.BaseDistribution],
+    ) -> dict[str, Any]:
+        return {}
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: optuna.trial.FrozenTrial,
+        param_name: str,
+        param_distribution: optuna.distributions.BaseDistribution,
+    ) -> Any:
+        assert isinstance(param_distribution, optuna.distributions.CategoricalDistribution)
+        return param_distribution.choices[trial.number % len(param_distribution.choices)]
+
+
+def _sampler_of(spec: SweepSpec, number: int) -> optuna.samplers.BaseSampler:
+    return _InOrder() if spec.variants else make_sampler(spec.sampler, spec.seed, number)
 
 
 @contextmanager

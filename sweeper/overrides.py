@@ -43,13 +43,16 @@ def override_place(text: str) -> str:
 
 
 def _key_path(data: dict[str, Any], key: str) -> KeyPath:
-    """The path a dotted key means. Keys of `search_space` hold dots themselves: the longest one that fits is taken."""
+    """The path a dotted key means. Keys of `search_space` and `variants` hold dots themselves: the longest one that
+    fits is taken, and what stands below a variant is one key."""
     head, _, rest = key.partition(".")
-    space = data.get("search_space")
-    if head == "search_space" and rest and isinstance(space, dict | None):
+    space = data.get(head)
+    if head in ("search_space", "variants") and rest and isinstance(space, dict | None):
         fitting = [name for name in space or {} if rest == name or rest.startswith(f"{name}.")]
         name = max(fitting, key=len, default=rest)
         below = rest[len(name) + 1 :]
+        if head == "variants":
+            return (head, name, below) if below else (head, name)
         return (head, name, *(below.split(".") if below else ()))
     return tuple(key.split("."))
 

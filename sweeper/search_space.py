@@ -141,6 +141,14 @@ def set_path(config: dict[str, Any], path: str, value: object) -> None:
     config[last] = value
 
 
+def leaves(config: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Dotted path -> value of everything in a nested mapping: what `set_path` puts together again."""
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        found |= leaves(value, f"{above}{key}.") if isinstance(value, Mapping) and value else {f"{above}{key}": value}
+    return found
+
+
 def short_names(paths: Iterable[str]) -> dict[str, str]:
     """Names for the columns of a table: the last segment of each path where it is unique, else the whole path."""
     paths = list(paths)

@@ -13,9 +13,10 @@ from pydantic import ValidationError
 from sweeper.config_errors import dotted, findings_of
 from sweeper.errors import Problem, SpecError
 from sweeper.overrides import apply_overrides, override_place
-from sweeper.search_space import ParamValue, extremes, set_path
+from sweeper.search_space import ParamValue, extremes, leaves, set_path
 from sweeper.spec_check import check_spec
 from sweeper.spec_model import (
+    VARIANT,
     CollapseGuard,
     Guard,
     Objective,
@@ -63,6 +64,11 @@ class SweepSpec(SpecFile):
         This is what a study stores and compares, so a changed default of the trainer shows as a difference.
         """
         spec = self.model_dump(mode="json", exclude={"text", "path", "overrides"})
+        if self.variants:
+            return spec | {
+                "base": {},
+                "variants": {name: leaves(resolve(self, {VARIANT: name})) for name in self.variants},
+            }
         example = {key: extremes(dimension)[0][1] for key, dimension in self.search_space.items()}
         spec["base"] = resolve(self, example)
         for key in self.search_space:
@@ -145,7 +151,7 @@ def resolve(spec: SweepSpec, params: Mapping[str, ParamValue]) -> dict[str, Any]
 
     Args:
         spec: the sweep.
-        params: dotted path of the config -> value.
+        params: dotted path of the config -> value; or the name of a variant.
 
     Returns:
         Plain data with every default written out. A trainer without a config model gets base and parameters only.
@@ -154,7 +160,7 @@ def resolve(spec: SweepSpec, params: Mapping[str, ParamValue]) -> dict[str, Any]
         SpecError: the trainer's config model refuses the combination.
     """
     config = deepcopy(spec.base)
-    for path, value in params.items():
+    for path, value in (spec.variants[str(params[VARIANT])] if spec.variants else params).items():
         set_path(config, path, value)
     model = config_class(spec.trainer)
     if model is None:

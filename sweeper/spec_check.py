@@ -75,11 +75,16 @@ def _check_config(data: Mapping[str, Any]) -> list[Finding]:
         return [Finding(("trainer",), problem.what, problem.help) for problem in error.problems]
     base = base if isinstance(base, dict) else {}
     space = space if isinstance(space, dict) else {}
+    variants = data.get("variants")
+    findings = []
+    if model is not None and data.get("replicate_seed") == "per_trial" and "seed" not in model.model_fields:
+        findings.append(Finding(("replicate_seed",), "the trainer's config has no `seed` to vary"))
+    if isinstance(variants, dict) and variants:
+        for name, settings in variants.items():
+            findings += _check_variant(model, base, name, settings) if isinstance(settings, dict) else []
+        return findings
     if model is None:
         return _check_plain(base, space)
-    findings = []
-    if data.get("replicate_seed") == "per_trial" and "seed" not in model.model_fields:
-        findings.append(Finding(("replicate_seed",), "the trainer's config has no `seed` to vary"))
     base_findings = _config_findings(model, base, ("base",))
     findings += [finding for finding in base_findings if not _filled_by_space(finding, space)]
     for key, raw in space.items():
@@ -89,6 +94,35 @@ def _check_config(data: Mapping[str, Any]) -> list[Finding]:
             findings.append(Finding(("search_space", key), what, help, at_key=True))
         else:
             findings += _check_dimension(model, base, key, raw, base_findings)
+    return findings
+
+
+def _check_variant(
+    model: type[BaseModel] | None, base: Mapping[str, Any], name: str, settings: Mapping[str, Any]
+) -> list[Finding]:
+    """What the config says to one variant, each thing at the variant's key if it set it, else in base."""
+    config, findings = deepcopy(dict(base)), []
+    for key, value in settings.items():
+        problem = unknown_path(model, key) if model else None
+        try:
+            set_path(config, key, value)
+        except TypeError as error:
+            problem = problem or (str(error), None)
+        if problem is not None:
+            findings.append(Finding(("variants", name, key), *problem, at_key=True))
+    if findings or model is None:
+        return findings
+    for finding in _config_findings(model, config, ()):
+        path = dotted(finding.path)
+        setter = next((key for key in settings if f"{path}.".startswith(f"{key}.")), None)
+        place = (
+            ("variants", name)
+            if not path
+            else ("base", *finding.path)
+            if setter is None
+            else ("variants", name, setter)
+        )
+        findings.append(finding._replace(path=place, at_key=finding.at_key or not path))
     return findings
 
 

@@ -4,10 +4,13 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from sweeper.search_space import Dimension, Strict
+from sweeper.search_space import CategoricalDimension, Dimension, Strict
 from sweeper.trainer_ref import DEFAULT_TRAINER
 
 NAME_PATTERN: Final = r"^[a-z0-9][a-z0-9_-]{0,63}$"
+VARIANT_PATTERN: Final = r"^[a-z0-9][a-z0-9._-]{0,63}$"
+VARIANT: Final = "variant"
+"""The parameter whose value is the name of a variant."""
 TRAINER_PATTERN: Final = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"
 
 
@@ -120,7 +123,10 @@ class SpecFile(Strict):
     base: dict[str, Any] = Field(default_factory=dict)
     """What all trials share: fields of the trainer's config that differ from its defaults."""
     search_space: Annotated[dict[str, Dimension], Field(min_length=1)]
-    """What varies: dotted path of a config field -> its dimension."""
+    """What varies: dotted path of a config field -> its dimension. Not together with `variants`."""
+    variants: dict[Annotated[str, Field(pattern=VARIANT_PATTERN)], dict[str, Any]] = Field(default_factory=dict)
+    """What is compared, instead of a search space: name -> dotted path of a config field -> value. Each is one trial,
+    in this order; `trials` may be left out, or be less to try the first ones only."""
     objective: Objective
     trials: Annotated[int, Field(ge=1)]
     """Trials of the study."""
@@ -135,3 +141,22 @@ class SpecFile(Strict):
     resources: Resources = Resources()
     replicate_seed: Literal["fixed", "per_trial"] = "fixed"
     """`fixed`: every trial trains with base.seed; `per_trial`: each with its own."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _variants_are_a_search_space(cls, data: Any) -> Any:
+        """All the rest knows variants as one parameter, whose choices are their names."""
+        if isinstance(data, dict) and isinstance(names := data.get("variants"), dict) and names:
+            data = {"search_space": {VARIANT: {"choices": list(names)}}, "trials": len(names)} | data
+        return data
+
+    @model_validator(mode="after")
+    def _check_variants(self) -> Self:
+        if self.variants:
+            if self.search_space != {VARIANT: CategoricalDimension(choices=tuple(self.variants))}:
+                raise ValueError("`search_space` and `variants` cannot be used together")
+            if self.trials > len(self.variants):
+                raise ValueError(
+                    f"there are {len(self.variants)} variants, and each is one trial; got {self.trials} trials"
+                )
+        return self

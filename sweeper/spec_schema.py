@@ -15,6 +15,8 @@ def spec_schema() -> dict[str, Any]:
     """The schema as plain data; `base` is TrainConfig's where the trainer is the default one."""
     schema = SpecFile.model_json_schema()
     base = TrainConfig.model_json_schema(ref_template="#/$defs/base/$defs/{model}")
+    schema["required"] = [key for key in schema["required"] if key not in ("search_space", "trials")]
+    schema["oneOf"] = [{"required": ["search_space", "trials"]}, {"required": ["variants"]}]
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "sweep"
     schema["$defs"]["base"] = base

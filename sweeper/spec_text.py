@@ -9,12 +9,11 @@ def describe(spec: SweepSpec) -> str:
     """A short summary: what runs, what is varied, how it is judged, and what stops a trial."""
     names = short_names(spec.search_space)
     width = max(map(len, names.values()))
-    sampler, startup = spec.sampler.name, spec.sampler.startup_trials
     lines = [
         f"{spec.path or spec.name}: valid",
         f"  study       {spec.name}: {spec.trials} trials of {spec.trainer}, {spec.resources.concurrent} at once",
         f"  objective   {'lowest' if spec.objective.mode == 'min' else 'highest'} {spec.objective.metric}",
-        f"  sampler     {sampler}{f', the first {startup} at random' if sampler == 'tpe' else ''}, seed {spec.seed}",
+        f"  sampler     {_sampler(spec)}",
         f"  scheduler   {_scheduler(spec.scheduler)}",
         *(f"  guard       {guard.name}: {_guard(guard)}" for guard in spec.guards),
         "  guard       none" if not spec.guards else "",
@@ -23,6 +22,13 @@ def describe(spec: SweepSpec) -> str:
         *(f"    {names[path]:<{width}}  {_dimension(dimension)}" for path, dimension in spec.search_space.items()),
     ]
     return "\n".join(line for line in lines if line)
+
+
+def _sampler(spec: SweepSpec) -> str:
+    if spec.variants:
+        return "none: each variant once, in the order of the file"
+    startup = f", the first {spec.sampler.startup_trials} at random" if spec.sampler.name == "tpe" else ""
+    return f"{spec.sampler.name}{startup}, seed {spec.seed}"
 
 
 def _scheduler(scheduler: SchedulerConfig) -> str:

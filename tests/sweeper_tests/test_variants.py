@@ -1,0 +1,146 @@
+"""Named variants instead of a search space: each is one trial, in the order of the file."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from sweeper.errors import SpecError
+from sweeper.ledger import Ledger, TrialState
+from sweeper.spec import SweepSpec, load_spec, parse_spec, resolve, spec_differences
+from trainers.config import TrainConfig
+from trainers.loop import train
+
+FILE = Path("s.yaml")
+SEED_VARIANTS = Path("search_spaces/seed_variants.yaml")
+NAMES = (
+    "resnet_v1 resnet_v2 transformer_v1 transformer_v2 transformer_v3 transformer_v3.1 "
+    "diversity procrustes curriculum handformer_full vit_b16 direct_joints"
+).split()
+TEXT = """\
+name: pair
+base:
+  optim: {epochs: 2}
+variants:
+  small: {model.backbone: resnet_tiny, optim.lr: 1.0e-3}
+  large.2:
+    model.backbone: resnet18
+    loss.lambda_joint: 5.0
+objective: {metric: val/pa_mpjpe_mm, mode: min}
+"""
+
+
+def errors_of(text: str, *overrides: str) -> str:
+    with pytest.raises(SpecError) as error:
+        parse_spec(text, FILE, overrides)
+    return error.value.render()
+
+
+def test_a_variant_sets_several_fields_and_leaves_the_others_as_in_base() -> None:
+    spec = parse_spec(TEXT, FILE)
+    assert spec.trials == 2
+    config = resolve(spec, {"variant": "large.2"})
+    assert (config["model"]["backbone"], config["loss"]["lambda_joint"]) == ("resnet18", 5.0)
+    assert config["optim"] == TrainConfig.model_validate({"optim": {"epochs": 2}}).optim.model_dump()
+    assert resolve(spec, {"variant": "small"})["optim"]["lr"] == 1e-3
+
+
+def test_trials_are_the_variants_in_order_also_after_a_restart(tmp_path: Path) -> None:
+    spec = load_spec(SEED_VARIANTS)
+    tried = []
+    for _ in NAMES:
+        ledger = Ledger(tmp_path, spec.name, create=True)  # as a driver that was killed after each trial
+        record = ledger.ask(spec)
+        ledger.finish(record.number, TrialState.COMPLETE, "", {}, 5.0)
+        tried.append(record.params["variant"])
+    assert tried == NAMES
+
+
+def test_fewer_trials_are_the_first_variants_and_more_are_refused() -> None:
+    assert parse_spec(TEXT, FILE, ["trials=1"]).trials == 1
+    assert "there are 2 variants, and each is one trial; got 3 trials" in errors_of(TEXT, "trials=3")
+
+
+def test_overrides_reach_into_a_variant_whose_name_has_dots() -> None:
+    spec = parse_spec(TEXT, FILE, ["variants.large.2.loss.lambda_joint=7.5", "variants.small.seed=3"])
+    assert resolve(spec, {"variant": "large.2"})["loss"]["lambda_joint"] == 7.5
+    assert resolve(spec, {"variant": "small"})["seed"] == 3
+
+
+def test_the_effective_spec_holds_every_field_of_every_variant() -> None:
+    spec = parse_spec(TEXT, FILE)
+    assert SweepSpec.model_validate(spec.effective).effective == spec.effective
+    other = parse_spec(TEXT, FILE, ["base.seed=4", "variants.small.optim.lr=2e-3"])
+    differences = spec_differences(spec.effective, other.effective)
+    assert sorted(differences) == [
+        "variants.large.2.seed: 0 -> 4",
+        "variants.small.optim.lr: 0.001 -> 0.002",
+        "variants.small.seed: 0 -> 4",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "page"),
+    [
+        (
+            "optim.lr: 1.0e-3",
+            "optim.rl: 1.0e-3",
+            "error: unknown key `rl`\n  --> s.yaml:5:40 variants.small.optim.rl\nhelp: did you mean `optim.lr`?",
+        ),
+        (
+            "loss.lambda_joint: 5.0",
+            "loss.lambda_joint: -5.0",
+            "error: expected a number >= 0 but got -5\n  --> s.yaml:8:24 variants.large.2.loss.lambda_joint",
+        ),
+        (
+            "loss.lambda_joint: 5.0",
+            "model.head: joints",
+            "error: model.head joints learns nothing without loss.lambda_direct\n  --> s.yaml:6:3 variants.large.2",
+        ),
+        ("epochs: 2", "epochs: 0", "error: expected a number >= 1 but got 0\n  --> s.yaml:3:19 base.optim.epochs"),
+        (
+            "objective",
+            "search_space: {seed: {choices: [1]}}\nobjective",
+            "error: `search_space` and `variants` cannot be used together\n  --> s.yaml:1:1",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_variant_is_told_at_its_place(old: str, new: str, page: str) -> None:
+    assert errors_of(TEXT.replace(old, new, 1)) == page
+
+
+def test_the_variants_of_the_first_study_have_its_weights_and_learning_rates() -> None:
+    spec = load_spec(SEED_VARIANTS)
+    assert list(spec.variants) == NAMES
+    weights = ("param", "joint", "angular", "pca", "reg")
+    expected = {
+        "resnet_v1": ("resnet18", 1e-4, (1, 0, 0, 0, 0.01)),
+        "resnet_v2": ("resnet18", 1e-4, (1, 25, 0, 0, 0.001)),
+        "transformer_v1": ("handformer_small", 5e-5, (0.5, 25, 0, 0, 0.001)),
+        "transformer_v2": ("handformer_small", 7.5e-5, (0.5, 25, 0, 0, 0.001)),
+        "transformer_v3": ("handformer_small", 7.5e-5, (0.5, 5, 1, 0.1, 0.001)),
+        "transformer_v3.1": ("handformer_small", 7.5e-5, (1, 1, 2, 0.5, 0.001)),
+    }
+    for name, (backbone, lr, lambdas) in expected.items():
+        config = resolve(spec, {"variant": name})
+        assert (config["model"]["backbone"], config["optim"]["lr"]) == (backbone, lr)
+        assert tuple(config["loss"][f"lambda_{term}"] for term in weights) == lambdas
+        assert (config["optim"]["batch_size"], config["optim"]["epochs"]) == (64, 50)
+
+
+@pytest.fixture(scope="module")
+def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_every_variant_of_the_first_study_trains_on_the_embedded_data(
+    name: str, tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRAINERS_CACHE_DIR", str(cache_dir))
+    small = ("optim.epochs=1", "optim.batch_size=8", "data.embedded_count=64", "data.image_size=32", "device=cpu")
+    spec = load_spec(SEED_VARIANTS, [f"base.{change}" for change in small])
+    (report,) = train(TrainConfig.model_validate(resolve(spec, {"variant": name})), tmp_path)
+    assert all(math.isfinite(value) for value in report.metrics.values())
+    assert report.metrics["train/optimizer_steps"] == 58 // 8
