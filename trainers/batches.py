@@ -4,6 +4,7 @@ Shapes: N poses, V image versions of a pose, B batch, S side of the images in pi
 """
 
 import hashlib
+import mmap
 from dataclasses import dataclass
 from typing import Literal
 
@@ -70,6 +71,9 @@ def epoch_order(
 def gather(images: npt.NDArray[np.uint8], indices: Integers, device: torch.device) -> Tensor:
     """uint8 images (B, S, S, 3) on the device, read from the memory-mapped cache (M, S, S, 3)."""
     batch = torch.from_numpy(images[indices])
+    if isinstance(images.base, mmap.mmap):
+        # Pages stay in the machine's file cache, for all processes, but count no longer as memory of this one.
+        images.base.madvise(mmap.MADV_DONTNEED)
     return batch.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else batch
 
 
