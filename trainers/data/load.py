@@ -54,14 +54,14 @@ def load_data(config: DataConfig) -> LoadedData:
         DataError: a data set is missing or damaged.
         ConfigError: a stage of the curriculum has nothing to show.
     """
-    cache_dir = Path(os.environ.get("TRAINERS_CACHE_DIR", "~/.cache/mano-trainers")).expanduser()
+    cache_dir = cache_folder()
     parts: list[Labels] = []
     train: list[Integers] = []
     val: list[Integers] = []
     pictures: list[Picture] = []
     files: list[Path] = []
     for item in config.all_sets:
-        root = _embedded_root(config, cache_dir) if item.root == "embedded" else Path(item.root).expanduser()
+        root = embedded_root(config, cache_dir) if item.root == "embedded" else Path(item.root).expanduser()
         first = sum(len(part.theta) for part in parts)
         if config.validate_on == "evaluation":
             both = [read_set(root, item.format, config.hand, split, item.name) for split in ("training", "evaluation")]
@@ -83,7 +83,13 @@ def load_data(config: DataConfig) -> LoadedData:
     return LoadedData(cached.pixels, labels, train_poses, val_poses, cached.fingerprint, right_hand(config.hand))
 
 
-def _embedded_root(config: DataConfig, cache_dir: Path) -> Path:
+def cache_folder() -> Path:
+    """Where decoded images and the embedded sets lie on this machine."""
+    return Path(os.environ.get("TRAINERS_CACHE_DIR", "~/.cache/mano-trainers")).expanduser()
+
+
+def embedded_root(config: DataConfig, cache_dir: Path) -> Path:
+    """Folder of the embedded set, rendered on first use."""
     name = f"embedded-v{EMBEDDED_VERSION}-{config.embedded_count}-{config.image_size}-{config.embedded_seed}"
     root = cache_dir / name
     with file_lock(cache_dir / f"{name}.lock"):

@@ -1,0 +1,65 @@
+"""pred.json: the benchmark's layout, and the same hands that validation judged."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from trainers.config import TrainConfig
+from trainers.export import main
+from trainers.loop import train
+from trainers.procrustes import aligned_distances
+from trainers.report import EpochReport
+
+MAPPING = {
+    "data": {"embedded_count": 32, "image_size": 32, "validate_on": "evaluation"},
+    "model": {"predict_shape": True, "predict_orient": True},
+    "loss": {"lambda_shape": 0.1, "lambda_orient": 1.0},
+    "optim": {"epochs": 2, "batch_size": 8},
+    "eval": {"mesh_images": 2},
+    "device": "cpu",
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("export")
+
+
+@pytest.fixture(scope="module")
+def trained(folder: Path) -> EpochReport:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRAINERS_CACHE_DIR", str(folder))
+        *_, last = train(TrainConfig.model_validate(MAPPING), folder / "run")
+    return last
+
+
+@pytest.fixture(autouse=True)
+def _cache(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRAINERS_CACHE_DIR", str(folder))
+
+
+def test_exported_joints_have_the_errors_of_the_last_validation(
+    folder: Path, trained: EpochReport, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "pred.json"
+    assert main([str(trained.checkpoint), "--out", str(out)]) == 0
+    (root,) = (path for path in folder.glob("embedded-*") if path.is_dir())
+    true = np.array(json.loads((root / "evaluation_xyz.json").read_text()))
+    joints_m, verts_m = (np.array(points) for points in json.loads(out.read_text()))
+    assert capsys.readouterr().out == f"{out}: {len(true)} images\n"
+    assert joints_m.shape == true.shape
+    assert verts_m.shape == (len(true), 778, 3)
+    aligned_mm = 1000 * aligned_distances(joints_m, true).mean()
+    assert aligned_mm == pytest.approx(trained.metrics["val/pa_mpjpe_mm"], abs=1e-2)
+    centred_mm = 1000 * np.linalg.norm(joints_m - (true - true[:, :1]), axis=-1).mean()
+    assert centred_mm == pytest.approx(trained.metrics["val/mpjpe_camera_mm"], abs=1e-2)
+    assert [path.name for path in tmp_path.iterdir()] == ["pred.json"]
+
+
+def test_bad_input_is_told(trained: EpochReport, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path / "absent")]) == 2
+    assert "not a complete checkpoint" in capsys.readouterr().err
+    assert main([str(trained.checkpoint), "--data", str(tmp_path / "nowhere")]) == 2
+    assert "no such folder" in capsys.readouterr().err
