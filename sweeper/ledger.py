@@ -6,10 +6,8 @@ driver loses nothing. Everything is written here before it is acted on. This is 
 
 import fcntl
 import math
-import os
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -20,8 +18,9 @@ from optuna.storages.journal import JournalFileBackend, JournalStorage
 from optuna.storages.journal._file import BaseJournalFileLock
 
 from sweeper.errors import UserError
+from sweeper.samplers import sampler_of
 from sweeper.search_space import CategoricalDimension, Dimension, FloatDimension, IntDimension, ParamValue
-from sweeper.spec import SamplerConfig, SweepSpec
+from sweeper.spec import SweepSpec
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -147,7 +146,7 @@ class Ledger:
         """Sample a new trial. The sampler is built afresh from (seed, trial number) and what the ledger holds, so a
         resumed study proposes what the unbroken one would have."""
         number = len(self._records)
-        self._optuna.sampler = _sampler_of(spec, number)
+        self._optuna.sampler = sampler_of(spec, number)
         handle = self._optuna.ask()
         assert handle.number == number, "a second writer is in this ledger"
         return self._propose(handle, spec)
@@ -157,7 +156,7 @@ class Ledger:
         sampled to the end first: same seed and history, so the same values."""
         for record in self.trials():
             if not record.state.is_finished and set(record.params) != set(spec.search_space):
-                self._optuna.sampler = _sampler_of(spec, record.number)
+                self._optuna.sampler = sampler_of(spec, record.number)
                 self._propose(self._handle(record.number), spec)
         return [record for record in self.trials() if not record.state.is_finished]
 
@@ -251,78 +250,6 @@ class Ledger:
             mlflow_run_id=attrs.get("mlflow_run_id")
             or self._optuna.user_attrs.get(f"trial:{frozen.number}:mlflow_run_id"),
         )
-
-
-def make_sampler(config: SamplerConfig, seed: int, number: int) -> optuna.samplers.BaseSampler:
-    """The sampler of one proposal. Its arguments are written out, so an Optuna upgrade cannot change a study."""
-    trial_seed = (seed * 1_000_003 + number) % 2**32
-    match config.name:
-        case "random":
-            return optuna.samplers.RandomSampler(seed=trial_seed)
-        case "tpe":
-            return optuna.samplers.TPESampler(
-                n_startup_trials=config.startup_trials,
-                n_ei_candidates=24,
-                multivariate=True,
-                group=False,
-                constant_liar=True,
-                seed=trial_seed,
-            )
-
-
-class _InOrder(optuna.samplers.BaseSampler):
-    """Trial after trial the next choice of a categorical parameter: each variant once."""
-
-    def infer_relative_search_space(
-        self, study: optuna.Study, trial: optuna.trial.FrozenTrial
-    ) -> dict[str, optuna.distributions.BaseDistribution]:
-        return {}
-
-    def sample_relative(
-        self,
-        study: optuna.Study,
-        trial: optuna.trial.FrozenTrial,
-        search_space: dict[str, optuna.distributions.BaseDistribution],
-    ) -> dict[str, Any]:
-        return {}
-
-    def sample_independent(
-        self,
-        study: optuna.Study,
-        trial: optuna.trial.FrozenTrial,
-        param_name: str,
-        param_distribution: optuna.distributions.BaseDistribution,
-    ) -> Any:
-        assert isinstance(param_distribution, optuna.distributions.CategoricalDistribution)
-        return param_distribution.choices[trial.number % len(param_distribution.choices)]
-
-
-def _sampler_of(spec: SweepSpec, number: int) -> optuna.samplers.BaseSampler:
-    return _InOrder() if spec.variants else make_sampler(spec.sampler, spec.seed, number)
-
-
-@contextmanager
-def study_lock(study_dir: Path) -> Iterator[None]:
-    """Hold the study for one driver; the lock dies with the process.
-
-    Raises:
-        UserError: another driver holds it; says its pid and host.
-    """
-    study_dir.mkdir(parents=True, exist_ok=True)
-    with open(study_dir / "lock", "a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            holder = file.read().strip() or "unknown"
-            raise UserError(
-                f"the study `{study_dir.name}` is being run by another driver ({holder})",
-                help="wait for it, stop it with Ctrl-C, or run under another name with --new",
-            ) from None
-        file.truncate(0)
-        file.write(f"pid {os.getpid()} on {os.uname().nodename}")
-        file.flush()
-        yield
 
 
 def _drop_half_written_line(path: Path) -> None:

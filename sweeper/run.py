@@ -10,7 +10,8 @@ from typing import Any
 
 from sweeper import provenance
 from sweeper.errors import EXIT_OK, EXIT_SIGNAL, EXIT_TRIAL_FAILED, UserError
-from sweeper.ledger import Ledger, Report, TrialRecord, TrialState, study_lock
+from sweeper.ledger import Ledger, Report, TrialRecord, TrialState
+from sweeper.lock import study_lock
 from sweeper.progress import Progress
 from sweeper.report import study_markdown
 from sweeper.spec import SweepSpec, spec_differences
