@@ -102,7 +102,7 @@ def train_on(
                 "data_fingerprint": data.fingerprint,
             }
             checkpoint.save(folder, Checkpoint(epoch, epoch, config.model_dump(mode="json"), model.state_dict(), state))
-        yield EpochReport(step=epoch, epoch=float(epoch), metrics=metrics, checkpoint=folder)
+        yield EpochReport(epoch, float(epoch), metrics, folder, total_epochs=float(config.optim.epochs))
         if not finite:
             return
 

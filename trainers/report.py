@@ -14,7 +14,7 @@ class EpochReport:
         epoch: epochs of training done so far; fractional when evaluated inside an epoch.
         metrics: name -> value, named as in the README's table (``val/pa_mpjpe_mm``, ``train/loss``).
         checkpoint: folder written at this evaluation, from which training continues bit for bit.
-        total_epochs: length of a full run, where the trainer knows it; rungs lie below it.
+        total_epochs: length of a full run, where the trainer knows it: only rungs below it rank a trial.
     """
 
     step: int

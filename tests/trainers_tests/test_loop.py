@@ -54,6 +54,7 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory, cache_dir: None) -> list[
 def test_reports_name_steps_epochs_and_checkpoints(unbroken: list[EpochReport]) -> None:
     assert [(report.step, report.epoch) for report in unbroken] == [(1, 1.0), (2, 2.0), (3, 3.0)]
     for report in unbroken:
+        assert report.total_epochs == 3.0, "or a sweep would rank trials that have just ended"
         assert report.checkpoint is not None
         assert report.checkpoint.name == f"epoch_{report.step:03d}"
         assert checkpoint.load(report.checkpoint).config == config().model_dump(mode="json")
