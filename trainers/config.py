@@ -4,6 +4,7 @@ Every field says what it is; ``TrainConfig.model_validate(mapping)`` refuses unk
 and NaN. The default of every field is what the embedded default task uses.
 """
 
+import math
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -227,6 +228,9 @@ class TrainConfig(Strict):
     loss: LossConfig = LossConfig()
     optim: OptimConfig = OptimConfig()
     eval: EvalConfig = EvalConfig()
+    evaluate_every: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Epochs from one evaluation and checkpoint to the next: 1, 0.5, 0.1, ...; a whole number of them is an epoch. The
+    weights that a run ends with do not depend on it."""
     augment: bool = True
     """Rotate (labels turn with the pixels), scale brightness and contrast."""
     seed: Annotated[int, Field(ge=0)] = 0
@@ -235,6 +239,19 @@ class TrainConfig(Strict):
     """`auto`: cuda where there is one."""
     threads: Annotated[int, Field(ge=1)] = 1
     """torch threads. One and two threads give different bits, so the number belongs to the config."""
+
+    @property
+    def evaluations_an_epoch(self) -> int:
+        """How many evaluations the steps of an epoch are divided into."""
+        return round(1 / self.evaluate_every)
+
+    @model_validator(mode="after")
+    def _evaluations_fill_an_epoch(self) -> Self:
+        if not math.isclose(self.evaluate_every * self.evaluations_an_epoch, 1, rel_tol=0.015):  # 0.33 means a third
+            raise ValueError(
+                f"evaluate_every must be 1 / a whole number (1, 0.5, 0.25, 0.1), but got {self.evaluate_every:g}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _patches_fit(self) -> Self:

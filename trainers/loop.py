@@ -1,8 +1,10 @@
 """The training loop, from top to bottom.
 
 Every random draw derives from the seed and from where training is: weights from the seed, order and image versions
-from (seed, epoch), augmentation from (seed, step). Nothing draws from a global generator, so a checkpoint holds no
-random state, several runs in one process do not disturb each other, and a resumed run repeats the unbroken one.
+from (seed, epoch), augmentation from (seed, step). An evaluation inside an epoch cuts its order into windows and draws
+nothing, so how often a run is evaluated does not change its weights. Nothing draws from a global generator, so a
+checkpoint holds no random state, several runs in one process do not disturb each other, and a resumed run repeats the
+unbroken one.
 """
 
 import math
@@ -35,7 +37,7 @@ from trainers.report import EpochReport
 
 
 def train(config: TrainConfig, workdir: Path, resume: Path | None = None) -> Iterator[EpochReport]:
-    """Train one model, reporting and writing a checkpoint after every epoch.
+    """Train one model, reporting and writing a checkpoint every `config.evaluate_every` epochs.
 
     On one machine with one number of threads the same config gives the same bits, interrupted or not; only
     `train/seconds` and `train/images_per_s` differ. A loss that is not finite is reported (`train/loss` is NaN, no
@@ -43,15 +45,16 @@ def train(config: TrainConfig, workdir: Path, resume: Path | None = None) -> Ite
 
     Args:
         config: what to train.
-        workdir: where `epoch_001/` and so on are written.
+        workdir: where the checkpoints are written: `epoch_001/` and so on, or `step_0001/` where an epoch has several.
         resume: a checkpoint folder of the same config; training continues after it.
 
     Yields:
-        One report an epoch.
+        One report an evaluation; its `train/` metrics are those of the steps since the one before.
 
     Raises:
         DataError: the data cannot be read, or are not those the checkpoint was trained on.
-        ConfigError: no CUDA device, no such pretrained weights, or the checkpoint belongs to another config.
+        ConfigError: no CUDA device, no such pretrained weights, an epoch with fewer steps than evaluations, or the
+            checkpoint belongs to another config.
         CheckpointError: the checkpoint to resume from is damaged.
     """
     with process.settings(config) as device:
@@ -78,31 +81,32 @@ def train_on(
         model.parameters(), lr=config.optim.lr, weight_decay=config.optim.weight_decay, fused=True
     )
     balance = Balance(config.loss, device)
-    epochs_done = 0 if resume is None else _restore(resume, task, model, optimizer, balance)
+    windows = config.evaluations_an_epoch
+    done = 0 if resume is None else _restore(resume, task, model, optimizer, balance)
 
-    for epoch in range(epochs_done + 1, config.optim.epochs + 1):
-        stage = weights_at(config.data.curriculum, epoch)
-        poses = epoch_poses(data.labels, data.train_poses, stage, seeded(config.seed, "curriculum", epoch))
-        order = epoch_order(
-            table,
-            poses,
-            config.data.versions,
-            config.optim.batch_size,
-            seeded(config.seed, "order", epoch),
-        )
-        metrics = _train_epoch(task, model, optimizer, balance, order, first_step=(epoch - 1) * len(order))
+    for evaluation in range(done + 1, config.optim.epochs * windows + 1):
+        epochs_before, window = divmod(evaluation - 1, windows)
+        order = _order_of_epoch(task, table, epochs_before + 1)
+        start, stop = (len(order) * edge // windows for edge in (window, window + 1))
+        if start == stop:
+            raise ConfigError(f"an epoch has only {len(order)} steps, got {windows} evaluations", "evaluate_every")
+        place = _Place(order[start:stop], epochs_before * len(order) + start, config.optim.epochs * len(order))
+        metrics = _train_steps(task, model, optimizer, balance, place)
         outputs = predict(model, data.images, table[data.val_poses, 0], config.eval.batch_size, device)
         metrics |= evaluate(reference, outputs)
+        epoch = evaluation / windows
         finite = math.isfinite(metrics["train/loss"])
-        folder = workdir / f"epoch_{epoch:03d}" if finite else None
+        name = f"epoch_{evaluation:03d}" if windows == 1 else f"step_{evaluation:04d}"
+        folder = workdir / name if finite else None
         if folder is not None:
             state = {
                 "optimizer": optimizer.state_dict(),
                 "balance": balance.state_dict(),
                 "data_fingerprint": data.fingerprint,
             }
-            checkpoint.save(folder, Checkpoint(epoch, epoch, config.model_dump(mode="json"), model.state_dict(), state))
-        yield EpochReport(epoch, float(epoch), metrics, folder, total_epochs=float(config.optim.epochs))
+            mapping = config.model_dump(mode="json")
+            checkpoint.save(folder, Checkpoint(evaluation, epoch, mapping, model.state_dict(), state))
+        yield EpochReport(evaluation, epoch, metrics, folder, total_epochs=float(config.optim.epochs))
         if not finite:
             return
 
@@ -135,25 +139,37 @@ class _Task:
     targets: Targets
 
 
-def _train_epoch(
-    task: _Task,
-    model: HandNet,
-    optimizer: torch.optim.Optimizer,
-    balance: Balance,
-    order: Integers,
-    first_step: int,
+@dataclass(frozen=True)
+class _Place:
+    """Where in the run the steps to the next evaluation lie, and the images (steps, B) that they show."""
+
+    order: Integers
+    first_step: int
+    total_steps: int
+
+
+def _order_of_epoch(task: _Task, table: Integers, epoch: int) -> Integers:
+    """Images (steps, B) of an epoch; a pure function of seed and epoch, so a window of it can be had alone."""
+    config, labels = task.config, task.data.labels
+    stage = weights_at(config.data.curriculum, epoch)
+    poses = epoch_poses(labels, task.data.train_poses, stage, seeded(config.seed, "curriculum", epoch))
+    generator = seeded(config.seed, "order", epoch)
+    return epoch_order(table, poses, config.data.versions, config.optim.batch_size, generator)
+
+
+def _train_steps(
+    task: _Task, model: HandNet, optimizer: torch.optim.Optimizer, balance: Balance, place: _Place
 ) -> dict[str, float]:
-    """One pass over `order` (steps, B); the `train/` metrics. Nothing waits for the device until the end."""
-    config, device = task.config, task.device
+    """The steps to the next evaluation; their `train/` metrics. Nothing waits for the device until the end."""
+    config, device, order = task.config, task.device, place.order
     weights = balance.weights()
     sums = torch.zeros(1 + len(weights), device=device)
     shares = torch.zeros(len(weights), device=device)
-    total_steps = config.optim.epochs * len(order)
     started = time.perf_counter()
     model.train()
-    for step, indices in enumerate(order, start=first_step):
+    for step, indices in enumerate(order, start=place.first_step):
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(config.optim, step, total_steps)
+            group["lr"] = learning_rate(config.optim, step, place.total_steps)
         images = normalise(gather(task.data.images, indices, device))  # (B, 3, S, S)
         angle = None
         if config.augment:
@@ -164,7 +180,7 @@ def _train_epoch(
         target = task.targets.of(task.data.labels.pose_index[indices], angle)
         terms = loss_terms(task.criterion, prediction, target)
         loss = balance.total(terms, model.last_layer)
-        if step == first_step:
+        if step == place.first_step:
             shares = _gradient_shares(model, weights, terms)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -180,7 +196,7 @@ def _train_epoch(
     if balance.learned:
         metrics |= {f"train/weight_{name}": weight for name, weight in balance.weights().items()}
     metrics |= {
-        "train/optimizer_steps": float(first_step + len(order)),
+        "train/optimizer_steps": float(place.first_step + len(order)),
         "train/images_per_s": order.size / seconds,
         "train/seconds": seconds,
     }
@@ -199,7 +215,7 @@ def _gradient_shares(model: HandNet, weights: Mapping[str, float], terms: Mappin
 
 
 def _restore(folder: Path, task: _Task, model: HandNet, optimizer: torch.optim.Optimizer, balance: Balance) -> int:
-    """Put a checkpoint's state into model, optimizer and balance; the epochs it has done."""
+    """Put a checkpoint's state into model, optimizer and balance; the evaluations that were before it."""
     saved = checkpoint.load(folder)
     config = task.config.model_dump(mode="json")
     if saved.config != config:
@@ -216,7 +232,7 @@ def _restore(folder: Path, task: _Task, model: HandNet, optimizer: torch.optim.O
     model.load_state_dict(saved.weights)
     optimizer.load_state_dict(saved.state["optimizer"])
     balance.load_state_dict(saved.state["balance"])
-    return int(saved.epoch)
+    return round(saved.epoch * task.config.evaluations_an_epoch)
 
 
 def _criterion(

@@ -103,6 +103,43 @@ def test_an_interrupted_run_continues_bit_for_bit(unbroken: list[EpochReport], t
     assert without_timings(before + after) == without_timings(unbroken)
 
 
+def test_evaluations_inside_an_epoch_do_not_change_what_is_learned(unbroken: list[EpochReport], tmp_path: Path) -> None:
+    """An epoch has 4 steps, so thirds of it are of 1, 1 and 2 steps."""
+    reports = list(train(config(evaluate_every=0.33), tmp_path))
+    assert [report.step for report in reports] == list(range(1, 10))
+    assert [report.epoch for report in reports] == pytest.approx([step / 3 for step in range(1, 10)])
+    steps = [report.metrics["train/optimizer_steps"] for report in reports]
+    assert steps == [1, 2, 4, 5, 6, 8, 9, 10, 12]
+    assert [report.checkpoint.name for report in reports if report.checkpoint][-1] == "step_0009"
+    assert reports[-1].total_epochs == 3.0
+    windows = [later - earlier for earlier, later in itertools.pairwise([0, *steps])]
+    for whole, last in zip(unbroken, (3, 6, 9), strict=True):
+        parts = list(zip(windows, reports, strict=True))[last - 3 : last]
+        validation = {name: value for name, value in whole.metrics.items() if name.startswith("val/")}
+        assert {name: parts[-1][1].metrics[name] for name in validation} == validation
+        mean = sum(steps * report.metrics["train/loss"] for steps, report in parts) / 4
+        assert mean == pytest.approx(whole.metrics["train/loss"], rel=1e-5)
+
+
+@pytest.mark.parametrize("evaluations", [1, 2, 3, 5])
+def test_a_run_interrupted_inside_an_epoch_continues_bit_for_bit(tmp_path: Path, evaluations: int) -> None:
+    chosen = config(
+        evaluate_every=0.25, optim__epochs=2, loss={"lambda_joint": 5.0, "balance": "gradnorm"}, data__versions="one"
+    )
+    whole = list(train(chosen, tmp_path / "whole"))
+    interrupted = train(chosen, tmp_path / "broken")
+    before = [next(interrupted) for _ in range(evaluations)]
+    interrupted.close()
+    after = list(train(chosen, tmp_path / "broken", resume=before[-1].checkpoint))
+    assert [report.step for report in before + after] == list(range(1, 9))
+    assert without_timings(before + after) == without_timings(whole)
+
+
+def test_more_evaluations_than_steps_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="an epoch has only 4 steps, got 5 evaluations"):
+        list(train(config(evaluate_every=0.2), tmp_path))
+
+
 def drop_optimizer(saved: checkpoint.Checkpoint) -> checkpoint.Checkpoint:
     optimizer = {**saved.state["optimizer"], "state": {}}
     return checkpoint.Checkpoint(
