@@ -42,7 +42,7 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]
     def __init__(self, study: Study) -> None:
         super().__init__()
         self.study = study
-        self.numbers: dict[str, int] = {}
+        self.trials: dict[str, str] = {}  # Ray's ID of a trial -> the one the rest of us know it by
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Ray pickles its searcher into files that nobody reads: the ledger is the state
@@ -53,10 +53,8 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]
         upcoming = self.study.next_trial()
         if upcoming is None:
             return str(Searcher.FINISHED)
-        number = upcoming.record.number
-        self.numbers[trial_id] = number
+        self.trials[trial_id] = upcoming.record.id
         job = Job(
-            number=number,
             trainer=self.study.spec.trainer,
             config=upcoming.config,
             workdir=str(upcoming.workdir),
@@ -87,22 +85,22 @@ class LedgerScheduler(FIFOScheduler):  # type: ignore[misc]
         return {}
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        number = self.searcher.numbers[trial.trial_id]
+        trial_id = self.searcher.trials[trial.trial_id]
         message = json.loads(result["message"])
         match message["kind"]:
             case "report":
-                goes_on = self.study.on_report(number, message)
+                goes_on = self.study.on_report(trial_id, message)
                 return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
             case "end":
-                self.study.on_end(number)
+                self.study.on_end(trial_id)
             case "error":
-                self.study.on_error(number, message["error"], message["traceback"])
+                self.study.on_error(trial_id, message["error"], message["traceback"])
         return str(TrialScheduler.STOP)
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        number = self.searcher.numbers[trial.trial_id]
-        if not self.study.ledger.trial(number).state.is_finished:
-            self.study.on_error(number, "the worker process was lost")
+        trial_id = self.searcher.trials[trial.trial_id]
+        if not self.study.ledger.trial(trial_id).state.is_finished:
+            self.study.on_error(trial_id, "the worker process was lost")
 
 
 def execute(study: Study, trainer_cache: Path) -> None:
@@ -121,7 +119,7 @@ def execute(study: Study, trainer_cache: Path) -> None:
                 tune_config=tune.TuneConfig(
                     search_alg=searcher,
                     scheduler=LedgerScheduler(study, searcher),
-                    num_samples=study.spec.trials,
+                    num_samples=len(study.spec.control_names) + study.spec.trials,
                     reuse_actors=True,
                     trial_dirname_creator=lambda trial: str(trial.trial_id),
                 ),

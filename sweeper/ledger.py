@@ -8,66 +8,25 @@ import fcntl
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Final
 
 import optuna
 from optuna.storages.journal import JournalFileBackend, JournalStorage
 from optuna.storages.journal._file import BaseJournalFileLock
 
 from sweeper.errors import UserError
-from sweeper.samplers import sampler_of
-from sweeper.search_space import CategoricalDimension, Dimension, FloatDimension, IntDimension, ParamValue
+from sweeper.samplers import sampler_of, suggest
 from sweeper.spec import SweepSpec
+from sweeper.trial import Report, TrialRecord, TrialState, decode_report, encode_report, id_of
+
+__all__ = ["Ledger", "Report", "TrialRecord", "TrialState"]
+
+CONTROLS: Final = ".controls"
+"""What the name of the controls' Optuna study ends with; no name of a spec holds a dot."""
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
-
-
-class TrialState(StrEnum):
-    """How a trial stands. COLLAPSED (guard) is not PRUNED (rank) is not FAILED (error)."""
-
-    RUNNING = "RUNNING"
-    COMPLETE = "COMPLETE"
-    PRUNED = "PRUNED"
-    COLLAPSED = "COLLAPSED"
-    STOPPED = "STOPPED"
-    FAILED = "FAILED"
-
-    @property
-    def is_finished(self) -> bool:
-        return self is not TrialState.RUNNING
-
-
-@dataclass(frozen=True)
-class Report:
-    """One evaluation of a trial, as the ledger keeps it. `checkpoint` is relative to the study's folder."""
-
-    step: int
-    epoch: float
-    metrics: Mapping[str, float]
-    checkpoint: str | None
-    timestamp_ms: int
-
-
-@dataclass(frozen=True)
-class TrialRecord:
-    """One trial: what was tried, what it reported, how it ended."""
-
-    id: str
-    number: int
-    params: Mapping[str, ParamValue]
-    state: TrialState = TrialState.RUNNING
-    reason: str = ""
-    evidence: Mapping[str, Any] = field(default_factory=dict)
-    reports: tuple[Report, ...] = ()
-    mlflow_run_id: str | None = None
-    role: str = "candidate"
-
-    @property
-    def last(self) -> Report | None:
-        return self.reports[-1] if self.reports else None
 
 
 class _FlockLock(BaseJournalFileLock):
@@ -88,10 +47,11 @@ class _FlockLock(BaseJournalFileLock):
 
 
 class Ledger:
-    """The trials of one study.
+    """The trials of one study: its candidates, and its controls.
 
-    Opened for writing by the one driver that holds the study's lock (see `study_lock`), for reading by anyone.
-    Every method that changes something has written it to disk when it returns.
+    Controls are kept in an Optuna study of their own (`NAME.controls`), so they change neither the numbers nor the
+    proposals of candidates. Opened for writing by the one driver that holds the study's lock (see `study_lock`), for
+    reading by anyone. Every method that changes something has written it to disk when it returns.
     """
 
     def __init__(self, study_dir: Path, study: str, *, mode: str = "min", create: bool = False) -> None:
@@ -117,19 +77,27 @@ class Ledger:
                 self._optuna = optuna.load_study(study_name=study, storage=storage)
             except KeyError:
                 raise UserError(f"the study `{study}` was never started", help="`sweeper run` starts it") from None
-        self._handles: dict[int, optuna.trial.Trial] = {}
-        self._records = {frozen.number: self._record(frozen) for frozen in self._optuna.get_trials(deepcopy=False)}
+        self._optuna_controls: optuna.Study | None = None
+        if f"{study}{CONTROLS}" in optuna.get_all_study_names(storage):
+            self._optuna_controls = optuna.load_study(study_name=f"{study}{CONTROLS}", storage=storage)
+        self._handles: dict[str, optuna.trial.Trial] = {}
+        self._records = {record.id: record for record in map(self._record, self._all_frozen())}
         if create:
             self._settle_half_finished()
 
     # -- reading
 
     def trials(self) -> list[TrialRecord]:
-        """All trials, by number."""
-        return [self._records[number] for number in sorted(self._records)]
+        """All candidates, by number. Controls are not among them."""
+        return [record for record in self._records.values() if record.control is None]
 
-    def trial(self, number: int) -> TrialRecord:
-        return self._records[number]
+    def controls(self) -> list[TrialRecord]:
+        """All controls, in the order in which they were started."""
+        return [record for record in self._records.values() if record.control is not None]
+
+    def trial(self, trial_id: str) -> TrialRecord:
+        """A candidate or a control."""
+        return self._records[trial_id]
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -143,112 +111,133 @@ class Ledger:
         self._optuna.set_user_attr(key, value)
 
     def ask(self, spec: SweepSpec) -> TrialRecord:
-        """Sample a new trial. The sampler is built afresh from (seed, trial number) and what the ledger holds, so a
-        resumed study proposes what the unbroken one would have."""
-        number = len(self._records)
+        """Sample a new candidate. The sampler is built afresh from (seed, trial number) and what the ledger holds, so
+        a resumed study proposes what the unbroken one would have."""
+        number = len(self.trials())
         self._optuna.sampler = sampler_of(spec, number)
         handle = self._optuna.ask()
         assert handle.number == number, "a second writer is in this ledger"
         return self._propose(handle, spec)
 
+    def add_control(self, control: str) -> TrialRecord:
+        """Start the control of this name; a study has each once."""
+        if self._optuna_controls is None:
+            name, direction = f"{self.study}{CONTROLS}", self._optuna.direction
+            self._optuna_controls = optuna.create_study(
+                study_name=name, storage=self._optuna._storage, direction=direction
+            )
+        record = TrialRecord(id_of(self.study, 0, control), number=len(self.controls()), params={}, control=control)
+        assert record.id not in self._records, f"{record.id} is there already"
+        running = optuna.trial.create_trial(state=optuna.trial.TrialState.RUNNING, user_attrs={"control": control})
+        self._optuna_controls.add_trial(running)  # one line of the journal: there is no control without its name
+        self._records[record.id] = record
+        return record
+
     def unfinished(self, spec: SweepSpec) -> list[TrialRecord]:
-        """Trials a driver left running, to be handed out again. One that was cut off while it was being sampled is
-        sampled to the end first: same seed and history, so the same values."""
+        """Trials a driver left running, to be handed out again, controls first. One that was cut off while it was
+        being sampled is sampled to the end first: same seed and history, so the same values."""
         for record in self.trials():
             if not record.state.is_finished and set(record.params) != set(spec.search_space):
                 self._optuna.sampler = sampler_of(spec, record.number)
-                self._propose(self._handle(record.number), spec)
-        return [record for record in self.trials() if not record.state.is_finished]
+                self._propose(self._handle(record), spec)
+        return [record for record in (*self.controls(), *self.trials()) if not record.state.is_finished]
 
-    def report(self, number: int, report: Report, objective: float | None) -> bool:
+    def report(self, trial_id: str, report: Report, objective: float | None) -> bool:
         """Store one evaluation; False when this step was stored before (redone after a restart)."""
-        record = self._records[number]
+        record = self._records[trial_id]
         if any(known.step == report.step for known in record.reports):
             return False
-        handle = self._handle(number)
-        handle.set_user_attr(f"report:{report.step:05d}", _encode_report(report))
+        handle = self._handle(record)
+        handle.set_user_attr(f"report:{report.step:05d}", encode_report(report))
         if objective is not None and math.isfinite(objective):
             handle.report(objective, report.step)
-        self._records[number] = replace(record, reports=(*record.reports, report))
+        self._records[trial_id] = replace(record, reports=(*record.reports, report))
         return True
 
     def finish(
-        self, number: int, state: TrialState, reason: str, evidence: Mapping[str, Any], objective: float | None
+        self, trial_id: str, state: TrialState, reason: str, evidence: Mapping[str, Any], objective: float | None
     ) -> TrialRecord:
         """Give a trial its one terminal state. COMPLETE counts for the sampler with its objective, PRUNED with what
         it reached, COLLAPSED as infeasible, STOPPED and FAILED not at all."""
         assert state.is_finished, state
-        record = self._records[number]
+        record = self._records[trial_id]
         assert not record.state.is_finished, f"{record.id} is {record.state} already"
         ending = {"state": state.value, "reason": reason, "evidence": dict(evidence), "objective": objective}
-        self._handle(number).set_user_attr("ending", ending | {"time_s": time.time()})
-        self._tell(number, state, objective)
-        self._records[number] = replace(record, state=state, reason=reason, evidence=evidence)
-        return self._records[number]
+        self._handle(record).set_user_attr("ending", ending | {"time_s": time.time()})
+        self._tell(record, state, objective)
+        self._records[trial_id] = replace(record, state=state, reason=reason, evidence=evidence)
+        return self._records[trial_id]
 
-    def set_mlflow_run_id(self, number: int, run_id: str) -> None:
-        if self._records[number].mlflow_run_id != run_id:
-            self._set_trial_attr(number, "mlflow_run_id", run_id)
-            self._records[number] = replace(self._records[number], mlflow_run_id=run_id)
+    def set_mlflow_run_id(self, trial_id: str, run_id: str) -> None:
+        record = self._records[trial_id]
+        if record.mlflow_run_id == run_id:
+            return
+        # A finished trial's attributes are frozen in Optuna, and the run ID may become known only after the end.
+        if record.state.is_finished:
+            self._optuna.set_user_attr(f"trial:{record.control or record.number}:mlflow_run_id", run_id)
+        else:
+            self._handle(record).set_user_attr("mlflow_run_id", run_id)
+        self._records[trial_id] = replace(record, mlflow_run_id=run_id)
 
     # -- inside
 
     def _propose(self, handle: optuna.trial.Trial, spec: SweepSpec) -> TrialRecord:
-        params = {path: _suggest(handle, path, dimension) for path, dimension in spec.search_space.items()}
-        record = TrialRecord(id=f"{self.study}-{handle.number:04d}", number=handle.number, params=params)
-        self._handles[handle.number] = handle
-        self._records[handle.number] = record
+        params = {path: suggest(handle, path, dimension) for path, dimension in spec.search_space.items()}
+        record = TrialRecord(id_of(self.study, handle.number), number=handle.number, params=params)
+        self._handles[record.id] = handle
+        self._records[record.id] = record
         return record
 
-    def _handle(self, number: int) -> optuna.trial.Trial:
-        if number not in self._handles:
-            self._handles[number] = optuna.trial.Trial(self._optuna, self._optuna_id(number))
-        return self._handles[number]
+    def _study_of(self, record: TrialRecord) -> optuna.Study:
+        study = self._optuna if record.control is None else self._optuna_controls
+        assert study is not None
+        return study
 
-    def _optuna_id(self, number: int) -> int:
-        storage = self._optuna._storage
-        return storage.get_trial_id_from_study_id_trial_number(self._optuna._study_id, number)
+    def _handle(self, record: TrialRecord) -> optuna.trial.Trial:
+        if record.id not in self._handles:
+            study = self._study_of(record)
+            optuna_id = study._storage.get_trial_id_from_study_id_trial_number(study._study_id, record.number)
+            self._handles[record.id] = optuna.trial.Trial(study, optuna_id)
+        return self._handles[record.id]
 
-    def _set_trial_attr(self, number: int, key: str, value: Any) -> None:
-        # A finished trial's attributes are frozen in Optuna, and the run ID may become known only after the end.
-        if self._records[number].state.is_finished:
-            self._optuna.set_user_attr(f"trial:{number}:{key}", value)
-        else:
-            self._handle(number).set_user_attr(key, value)
-
-    def _tell(self, number: int, state: TrialState, objective: float | None) -> None:
+    def _tell(self, record: TrialRecord, state: TrialState, objective: float | None) -> None:
         told = optuna.trial.TrialState
+        study = self._study_of(record)
         match state:
             case TrialState.COMPLETE if objective is not None and math.isfinite(objective):
-                self._optuna.tell(number, objective)
+                study.tell(record.number, objective)
             case TrialState.PRUNED:
-                self._optuna.tell(number, state=told.PRUNED)
+                study.tell(record.number, state=told.PRUNED)
             case TrialState.COLLAPSED:
-                self._handle(number).set_constraint("collapsed", 1.0)
-                self._optuna.tell(number, state=told.PRUNED)
+                self._handle(record).set_constraint("collapsed", 1.0)
+                study.tell(record.number, state=told.PRUNED)
             case _:
-                self._optuna.tell(number, state=told.FAIL)
+                study.tell(record.number, state=told.FAIL)
+
+    def _all_frozen(self) -> list[optuna.trial.FrozenTrial]:
+        studies = [study for study in (self._optuna, self._optuna_controls) if study is not None]
+        return [frozen for study in studies for frozen in study.get_trials(deepcopy=False)]
 
     def _settle_half_finished(self) -> None:
         """A kill between the ending's two writes leaves a trial that knows its end but was not told to Optuna."""
-        for frozen in self._optuna.get_trials(deepcopy=False):
+        for frozen in self._all_frozen():
             if not frozen.state.is_finished() and (ending := frozen.user_attrs.get("ending")):
-                self._tell(frozen.number, TrialState(ending["state"]), ending["objective"])
+                self._tell(self._record(frozen), TrialState(ending["state"]), ending["objective"])
 
     def _record(self, frozen: optuna.trial.FrozenTrial) -> TrialRecord:
         attrs = frozen.user_attrs
         ending = attrs.get("ending", {})
-        reports = tuple(_decode_report(attrs[key]) for key in sorted(attrs) if key.startswith("report:"))
         return TrialRecord(
-            id=f"{self.study}-{frozen.number:04d}",
+            id=id_of(self.study, frozen.number, attrs.get("control")),
             number=frozen.number,
             params=dict(frozen.params),
             state=TrialState(ending.get("state", "RUNNING")),
             reason=ending.get("reason", ""),
             evidence=ending.get("evidence", {}),
-            reports=reports,
+            reports=tuple(decode_report(attrs[key]) for key in sorted(attrs) if key.startswith("report:")),
             mlflow_run_id=attrs.get("mlflow_run_id")
-            or self._optuna.user_attrs.get(f"trial:{frozen.number}:mlflow_run_id"),
+            or self._optuna.user_attrs.get(f"trial:{attrs.get('control') or frozen.number}:mlflow_run_id"),
+            control=attrs.get("control"),
         )
 
 
@@ -261,31 +250,3 @@ def _drop_half_written_line(path: Path) -> None:
         whole = content.rfind(b"\n") + 1
         if whole != len(content):
             file.truncate(whole)
-
-
-def _suggest(handle: optuna.trial.Trial, path: str, dimension: Dimension) -> ParamValue:
-    match dimension:
-        case FloatDimension():
-            return handle.suggest_float(path, dimension.low, dimension.high, log=dimension.log, step=dimension.step)
-        case IntDimension():
-            return handle.suggest_int(path, dimension.low, dimension.high, log=dimension.log, step=dimension.step)
-        case CategoricalDimension():
-            chosen = handle.suggest_categorical(path, dimension.choices)
-            assert chosen is not None  # a Choice is never null
-            return chosen
-
-
-def _encode_report(report: Report) -> dict[str, Any]:
-    # JSON has no NaN; a dashboard that reads the journal would choke on Python's spelling of it.
-    metrics = {k: v if math.isfinite(v) else str(v) for k, v in report.metrics.items()}
-    return {
-        "step": report.step,
-        "epoch": report.epoch,
-        "metrics": metrics,
-        "checkpoint": report.checkpoint,
-        "timestamp_ms": report.timestamp_ms,
-    }
-
-
-def _decode_report(data: Mapping[str, Any]) -> Report:
-    return Report(**{**data, "metrics": {k: float(v) for k, v in data["metrics"].items()}})

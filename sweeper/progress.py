@@ -11,10 +11,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from sweeper.ledger import TrialRecord, TrialState
 from sweeper.search_space import short_names
 from sweeper.spec import SweepSpec
 from sweeper.study import Watcher
+from sweeper.trial import TrialRecord, TrialState
 
 RECENT = 6
 

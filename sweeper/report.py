@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from sweeper.ledger import TrialRecord
 from sweeper.search_space import AnyDimension, CategoricalDimension, short_names
 from sweeper.spec_model import SpecFile
 from sweeper.study import winner_of
+from sweeper.trial import TrialRecord
 from sweeper.views import open_study, outcome, table_columns, table_row
 
 

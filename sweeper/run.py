@@ -10,13 +10,14 @@ from typing import Any
 
 from sweeper import provenance
 from sweeper.errors import EXIT_OK, EXIT_SIGNAL, EXIT_TRIAL_FAILED, UserError
-from sweeper.ledger import Ledger, Report, TrialRecord, TrialState
+from sweeper.ledger import Ledger
 from sweeper.lock import study_lock
 from sweeper.progress import Progress
 from sweeper.report import study_markdown
 from sweeper.spec import SweepSpec, spec_differences
 from sweeper.study import Study, Watcher, winner_of
 from sweeper.tracking import Tracker, artifact_root, tracking_uri, trial_yaml
+from sweeper.trial import Report, TrialRecord, TrialState
 from sweeper.views import print_study
 
 FLUSH_S = 120.0
@@ -50,8 +51,7 @@ def run_study(spec: SweepSpec, home: Path, *, new: bool = False) -> int:
     with study_lock(study_dir):
         ledger = Ledger(study_dir, study, mode=spec.objective.mode, create=True)
         _refuse_drift(ledger, spec)
-        trials = ledger.trials()
-        if len(trials) >= spec.trials and all(trial.state.is_finished for trial in trials):
+        if Study(spec, ledger, []).is_done:
             print(f"the study `{study}` is complete; --new starts another one beside it", file=sys.stderr)
             interrupted = 0
         else:
@@ -85,9 +85,9 @@ def _execute(spec: SweepSpec, home: Path, ledger: Ledger) -> int:
             driver.execute(study, cache)
         finally:
             _finish_tracking(tracker, study, progress)
-            for trial in ledger.trials():
+            for trial in (*ledger.controls(), *ledger.trials()):
                 if trial.id in run_ids:
-                    ledger.set_mlflow_run_id(trial.number, run_ids[trial.id])
+                    ledger.set_mlflow_run_id(trial.id, run_ids[trial.id])
     return study.interrupted
 
 
@@ -107,6 +107,7 @@ class MlflowWatcher(Watcher):
             {
                 "sweeper.state": record.state,
                 "sweeper.role": record.role,
+                "sweeper.control": record.control,
                 "sweeper.gpus": self._spec.resources.gpus,  # without one, a rerun must not take one either
             },
             {
@@ -138,7 +139,7 @@ def _start_tracking(tracker: Tracker, spec: SweepSpec, ledger: Ledger, record: M
         {"spec.yaml": spec.text, "provenance.json": json.dumps(record, indent=2)},
     )
     # What a killed driver may not have handed over; what MLflow has already is not sent twice.
-    for trial in ledger.trials():
+    for trial in (*ledger.controls(), *ledger.trials()):
         for report in trial.reports:
             hand_over(tracker, ledger.study_dir, trial.id, report)
         if trial.state.is_finished:
@@ -149,10 +150,10 @@ def _start_tracking(tracker: Tracker, spec: SweepSpec, ledger: Ledger, record: M
 def _finish_tracking(tracker: Tracker, study: Study, progress: Progress) -> None:
     trials = study.ledger.trials()
     winner = winner_of(trials, study.spec.objective)
-    done = len(trials) >= study.spec.trials and all(trial.state.is_finished for trial in trials)
+    status, state = ("FINISHED", "COMPLETE") if study.is_done else ("KILLED", "INTERRUPTED")
     tracker.finish_study(
-        "FINISHED" if done else "KILLED",
-        {"sweeper.winner": winner.id if winner else "", "sweeper.state": "COMPLETE" if done else "INTERRUPTED"},
+        status,
+        {"sweeper.winner": winner.id if winner else "", "sweeper.state": state},
         {"report.md": study_markdown(study.ledger.study, study.spec, trials)},
     )
     progress.note("handing the last metrics and checkpoints to MLflow")

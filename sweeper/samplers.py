@@ -4,6 +4,7 @@ from typing import Any
 
 import optuna
 
+from sweeper.search_space import CategoricalDimension, Dimension, FloatDimension, IntDimension, ParamValue
 from sweeper.spec import SamplerConfig, SweepSpec
 
 
@@ -53,3 +54,16 @@ class InOrderSampler(optuna.samplers.BaseSampler):
 
 def sampler_of(spec: SweepSpec, number: int) -> optuna.samplers.BaseSampler:
     return InOrderSampler() if spec.variants else _sampler(spec.sampler, spec.seed, number)
+
+
+def suggest(handle: optuna.trial.Trial, path: str, dimension: Dimension) -> ParamValue:
+    """The value of one dimension of a trial, from its study's sampler."""
+    match dimension:
+        case FloatDimension():
+            return handle.suggest_float(path, dimension.low, dimension.high, log=dimension.log, step=dimension.step)
+        case IntDimension():
+            return handle.suggest_int(path, dimension.low, dimension.high, log=dimension.log, step=dimension.step)
+        case CategoricalDimension():
+            chosen = handle.suggest_categorical(path, dimension.choices)
+            assert chosen is not None  # a Choice is never null
+            return chosen

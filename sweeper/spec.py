@@ -26,7 +26,7 @@ from sweeper.spec_model import (
     SpecFile,
     ThresholdGuard,
 )
-from sweeper.trainer_ref import config_class
+from sweeper.trainer_ref import config_class, offered_controls
 from sweeper.yaml_strict import Document, Finding, KeyPath, Place, parse_yaml, read_text
 
 __all__ = [
@@ -58,12 +58,18 @@ class SweepSpec(SpecFile):
     """The `key=value` given with --set, in order."""
 
     @property
+    def control_names(self) -> tuple[str, ...]:
+        """The controls of the study, in the order in which they start."""
+        return offered_controls(config_class(self.trainer)) if self.controls is None else self.controls
+
+    @property
     def effective(self) -> dict[str, Any]:
         """The whole spec as plain data: overrides applied, every default of spec and trainer written out.
 
         This is what a study stores and compares, so a changed default of the trainer shows as a difference.
         """
         spec = self.model_dump(mode="json", exclude={"text", "path", "overrides"})
+        spec["controls"] = list(self.control_names)
         if self.variants:
             return spec | {
                 "base": {},
@@ -159,8 +165,28 @@ def resolve(spec: SweepSpec, params: Mapping[str, ParamValue]) -> dict[str, Any]
     Raises:
         SpecError: the trainer's config model refuses the combination.
     """
+    return _validated(spec, spec.variants[str(params[VARIANT])] if spec.variants else params)
+
+
+def control_config(spec: SweepSpec, control: str) -> dict[str, Any]:
+    """The config of a control: `base` with the field `control` set. Where `base` alone is no config, because it leaves
+    a field to the search space that has no default, the lower ends of the search space fill it.
+
+    Raises:
+        SpecError: the trainer's config model refuses it.
+    """
+    try:
+        return _validated(spec, {"control": control})
+    except SpecError:
+        example = {path: extremes(dimension)[0][1] for path, dimension in spec.search_space.items()}
+        settings = spec.variants[str(example[VARIANT])] if spec.variants else example
+        return _validated(spec, {**settings, "control": control})
+
+
+def _validated(spec: SweepSpec, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with settings (dotted path -> value), as the trainer's config model completes it."""
     config = deepcopy(spec.base)
-    for path, value in (spec.variants[str(params[VARIANT])] if spec.variants else params).items():
+    for path, value in settings.items():
         set_path(config, path, value)
     model = config_class(spec.trainer)
     if model is None:

@@ -102,6 +102,12 @@ def _require_distinct_names(guards: tuple[Guard, ...]) -> tuple[Guard, ...]:
     return guards
 
 
+def _require_distinct(controls: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(controls)) < len(controls):
+        raise ValueError("a control is named twice")
+    return controls
+
+
 class Resources(Strict):
     """What one trial takes, and how many trials run at once."""
 
@@ -134,6 +140,9 @@ class SpecFile(Strict):
     """Seed of the sampler."""
     sampler: SamplerConfig = SamplerConfig()
     scheduler: SchedulerConfig = SchedulerConfig()
+    controls: Annotated[tuple[str, ...], Field(strict=False), AfterValidator(_require_distinct)] | None = None
+    """Rulers that run before the candidates and never win. Default: all that the trainer's config offers in its field
+    `control`; `[]`: none."""
     guards: Annotated[tuple[Guard, ...], Field(strict=False), AfterValidator(_require_distinct_names)] = (
         CollapseGuard(),
     )

@@ -9,9 +9,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sweeper.guard import Evaluation, check_guards
-from sweeper.ledger import Ledger, Report, TrialRecord, TrialState
+from sweeper.ledger import Ledger
 from sweeper.scheduling import RungResult, judge_at_rung, rung_epochs
-from sweeper.spec import Objective, SweepSpec, resolve
+from sweeper.spec import Objective, SweepSpec, control_config, resolve
+from sweeper.trial import Report, TrialRecord, TrialState
+
+CONTROL_EPOCHS = 2
+"""Epochs of a control that trains, where no scheduler has a grace period."""
 
 
 class Watcher(Protocol):
@@ -40,26 +44,26 @@ class Study:
         self.ledger = ledger
         self.watchers = watchers
         self.interrupted = 0  # the number of the signal that asked for the end
-        self._handed_out: set[int] = set()
+        self._handed_out: set[str] = set()
         self._left_over = ledger.unfinished(spec)
-        self._total_epochs: dict[int, float | None] = {}
+        self._total_epochs: dict[str, float | None] = {}
 
     def next_trial(self) -> NextTrial | None:
-        """The next trial to run: one a former driver left unfinished, else a newly sampled one; None when all
-        trials of the study exist, or the study is being interrupted."""
+        """The next trial to run: one a former driver left unfinished, else a control, else a newly sampled candidate;
+        None when all trials of the study exist, or the study is being interrupted."""
         if self.interrupted:
             return None
         if self._left_over:
             record = self._left_over.pop(0)
+        elif controls := self._controls_to_come():
+            record = self.ledger.add_control(controls[0])
         elif len(self.ledger.trials()) < self.spec.trials:
             record = self.ledger.ask(self.spec)
         else:
             return None
-        self._handed_out.add(record.number)
-        config = resolve(self.spec, record.params)
-        if self.spec.replicate_seed == "per_trial":
-            config["seed"] = config.get("seed", 0) + record.number
-        workdir = self.ledger.study_dir / "trials" / f"{record.number:04d}"
+        self._handed_out.add(record.id)
+        config = self._config_of(record)
+        workdir = self.ledger.study_dir / "trials" / record.folder
         resume, step = self._last_checkpoint(record)
         for watcher in self.watchers:
             watcher.trial_started(record, config, step)
@@ -70,7 +74,14 @@ class Study:
         """Trials handed out and not ended."""
         return len(self._handed_out)
 
-    def on_report(self, number: int, message: Mapping[str, Any]) -> bool:
+    @property
+    def is_done(self) -> bool:
+        """Whether every trial of the study exists and has ended."""
+        trials = [*self.ledger.controls(), *self.ledger.trials()]
+        all_there = len(self.ledger.trials()) >= self.spec.trials and not self._controls_to_come()
+        return all_there and all(trial.state.is_finished for trial in trials)
+
+    def on_report(self, trial_id: str, message: Mapping[str, Any]) -> bool:
         """Store a report and judge the trial; False: it must stop here."""
         report = Report(
             step=message["step"],
@@ -79,46 +90,61 @@ class Study:
             checkpoint=self._relative(message["checkpoint"]),
             timestamp_ms=int(time.time() * 1000),
         )
-        self._total_epochs[number] = message["total_epochs"]
-        if self.ledger.report(number, report, self.objective_of(report)):
+        self._total_epochs[trial_id] = message["total_epochs"]
+        if self.ledger.report(trial_id, report, self.objective_of(report)):
             for watcher in self.watchers:
-                watcher.trial_reported(self.ledger.trial(number))
-        if self._judge(number):
+                watcher.trial_reported(self.ledger.trial(trial_id))
+        if self._judge(trial_id):
             return False
         if self.interrupted:  # its checkpoint is written and in the ledger: a later `run` continues there
-            self._handed_out.discard(number)
+            self._handed_out.discard(trial_id)
             return False
         return True
 
-    def on_end(self, number: int) -> None:
+    def on_end(self, trial_id: str) -> None:
         """The trainer came to its end."""
-        record = self.ledger.trial(number)
+        record = self.ledger.trial(trial_id)
         if record.last is None:
-            self._finish(number, TrialState.FAILED, "the trainer ended without a report", {})
-        elif not math.isfinite(self.objective_of(record.last) or math.nan):
+            self._finish(trial_id, TrialState.FAILED, "the trainer ended without a report", {})
+        elif (value := self.objective_of(record.last)) is None or not math.isfinite(value):
             reason = f"the trainer never reported a finite {self.spec.objective.metric}"
-            self._finish(number, TrialState.FAILED, reason, {})
+            self._finish(trial_id, TrialState.FAILED, reason, {})
         else:
-            self._finish(number, TrialState.COMPLETE, f"ran all {record.last.epoch:g} epochs", {})
+            reason = f"ran all {record.last.epoch:g} epochs" if record.last.epoch else "evaluated without training"
+            self._finish(trial_id, TrialState.COMPLETE, reason, {})
 
-    def on_error(self, number: int, error: str, traceback: str = "") -> None:
+    def on_error(self, trial_id: str, error: str, traceback: str = "") -> None:
         """The trainer raised, or its process was lost."""
-        workdir = self.ledger.study_dir / "trials" / f"{number:04d}"
+        workdir = self.ledger.study_dir / "trials" / self.ledger.trial(trial_id).folder
         workdir.mkdir(parents=True, exist_ok=True)
         (workdir / "error.txt").write_text(traceback or error)
-        self._finish(number, TrialState.FAILED, error, {"traceback": str(self._relative(str(workdir / "error.txt")))})
+        self._finish(trial_id, TrialState.FAILED, error, {"traceback": str(self._relative(str(workdir / "error.txt")))})
 
     def objective_of(self, report: Report) -> float | None:
         return report.metrics.get(self.spec.objective.metric)
 
     # -- inside
 
-    def _judge(self, number: int) -> bool:
+    def _controls_to_come(self) -> list[str]:
+        there = {record.control for record in self.ledger.controls()}
+        return [control for control in self.spec.control_names if control not in there]
+
+    def _config_of(self, record: TrialRecord) -> dict[str, Any]:
+        if record.control is not None:
+            return control_config(self.spec, record.control)
+        config = resolve(self.spec, record.params)
+        if self.spec.replicate_seed == "per_trial":
+            config["seed"] = config.get("seed", 0) + record.number
+        return config
+
+    def _judge(self, trial_id: str) -> bool:
         """End the trial if a guard trips or its rank at a rung is too low; True when it ended."""
-        record = self.ledger.trial(number)
+        record = self.ledger.trial(trial_id)
+        if record.control is not None:
+            return self._end_control(record)
         curve = [Evaluation(report.epoch, report.metrics) for report in record.reports]
         if tripped := check_guards(self.spec.guards, curve):
-            self._finish(number, TrialState.COLLAPSED, tripped.reason, tripped.evidence)
+            self._finish(trial_id, TrialState.COLLAPSED, tripped.reason, tripped.evidence)
             return True
         rung = self._judge_rank(record)
         if rung is not None and not rung.keep:
@@ -126,12 +152,21 @@ class Study:
                 f"rank {rung.rank} of {rung.of} at epoch {rung.rung_epoch:g}: "
                 f"{rung.value:.5g} is worse than the cutoff {rung.cutoff:.5g}"
             )
-            self._finish(number, TrialState.PRUNED, reason, vars(rung))
+            self._finish(trial_id, TrialState.PRUNED, reason, vars(rung))
             return True
         return False
 
+    def _end_control(self, record: TrialRecord) -> bool:
+        """End a control that trains when the grace period is over; no guard and no rank has a say."""
+        scheduler = self.spec.scheduler
+        grace_epochs = CONTROL_EPOCHS if scheduler.name == "none" else scheduler.grace_epochs
+        if record.last is None or record.last.epoch < grace_epochs:
+            return False
+        self._finish(record.id, TrialState.COMPLETE, f"trained for the grace period of {grace_epochs} epochs", {})
+        return True
+
     def _judge_rank(self, record: TrialRecord) -> RungResult | None:
-        config, total = self.spec.scheduler, self._total_epochs.get(record.number)
+        config, total = self.spec.scheduler, self._total_epochs.get(record.id)
         if config.name == "none" or record.last is None:
             return None
         limit = math.inf if total is None else total
@@ -144,7 +179,7 @@ class Study:
         earlier = [
             other_value
             for other in self.ledger.trials()
-            if other.number != record.number and other.state is not TrialState.COLLAPSED
+            if other.id != record.id and other.state is not TrialState.COLLAPSED
             if (other_value := self._value_at(other, rungs[-1])) is not None
         ]
         return judge_at_rung(rungs[-1], value, earlier, config.eta, self.spec.objective.mode)
@@ -157,11 +192,11 @@ class Study:
                 return value if value is not None and math.isfinite(value) else None
         return None
 
-    def _finish(self, number: int, state: TrialState, reason: str, evidence: Mapping[str, Any]) -> None:
-        last = self.ledger.trial(number).last
+    def _finish(self, trial_id: str, state: TrialState, reason: str, evidence: Mapping[str, Any]) -> None:
+        last = self.ledger.trial(trial_id).last
         objective = self.objective_of(last) if last else None
-        record = self.ledger.finish(number, state, reason, evidence, objective)
-        self._handed_out.discard(number)
+        record = self.ledger.finish(trial_id, state, reason, evidence, objective)
+        self._handed_out.discard(trial_id)
         for watcher in self.watchers:
             watcher.trial_finished(record)
 

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final, get_type_hints
+from typing import Any, Final, get_args, get_type_hints
 
 from pydantic import BaseModel
 
@@ -32,6 +32,14 @@ def config_class(trainer: str) -> type[BaseModel] | None:
     if not inspect.signature(function).parameters:
         raise UserError(f"trainer `{trainer}` takes no parameter", help="its first parameter is the config")
     return first_parameter_model(function)
+
+
+def offered_controls(model: type[BaseModel] | None) -> tuple[str, ...]:
+    """The controls a trainer offers: the texts in the annotation of its config's field `control`, a `Literal`."""
+    if model is None or "control" not in model.model_fields:
+        return ()
+    union = get_args(model.model_fields["control"].annotation)
+    return tuple(name for part in union for name in (part, *get_args(part)) if isinstance(name, str))
 
 
 def first_parameter_model(function: Callable[..., Any]) -> type[BaseModel] | None:

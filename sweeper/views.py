@@ -9,11 +9,12 @@ from rich.console import Console
 from rich.table import Table
 
 from sweeper.errors import UserError
-from sweeper.ledger import Ledger, TrialRecord, TrialState
+from sweeper.ledger import Ledger
 from sweeper.search_space import ParamValue, short_names
 from sweeper.spec import Objective
 from sweeper.spec_model import SpecFile
 from sweeper.study import winner_of
+from sweeper.trial import TrialRecord, TrialState
 
 VARIANCE = "val/theta_var_ratio"
 STATE_STYLES = {

@@ -18,7 +18,6 @@ from trainers.report import EpochReport
 class Job:
     """What a worker needs to run a trial from its start or from a checkpoint."""
 
-    number: int
     trainer: str
     config: dict[str, Any]
     workdir: str

@@ -11,7 +11,7 @@ import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -45,6 +45,10 @@ class ScriptedConfig(BaseModel):
     """End the process without a word instead of reporting this epoch, the first time."""
     nan_at: int | None = None
     """Report NaN at this epoch, then stop."""
+    control: Literal["oracle", "zero", "constant_pose", "shuffled_labels"] | None = None
+    """A ruler instead of a training; `shuffled_labels` trains, and never gets better than the constant pose."""
+    constant_mm: float = 30.0
+    """Error of the constant pose."""
     data_file: str | None = None
     """A file whose length in bytes is added to the error (mm): the data."""
 

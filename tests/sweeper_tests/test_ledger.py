@@ -4,8 +4,9 @@ from pathlib import Path
 import optuna
 import pytest
 
-from sweeper.ledger import Ledger, Report, TrialState
+from sweeper.ledger import Ledger
 from sweeper.spec import SweepSpec
+from sweeper.trial import Report, TrialState
 
 SPEC = SweepSpec.model_validate(
     {
@@ -34,18 +35,18 @@ def report(step: int, value: float) -> Report:
 
 def run_one(ledger: Ledger, value: float, state: TrialState = TrialState.COMPLETE) -> dict[str, object]:
     record = ledger.ask(SPEC)
-    ledger.report(record.number, report(1, value), value)
-    ledger.finish(record.number, state, "because", {"rung": 1}, value)
+    ledger.report(record.id, report(1, value), value)
+    ledger.finish(record.id, state, "because", {"rung": 1}, value)
     return dict(record.params)
 
 
 def test_everything_written_is_there_after_reopening(tmp_path: Path) -> None:
     ledger = open_ledger(tmp_path)
     record = ledger.ask(SPEC)
-    ledger.report(record.number, report(1, math.nan), math.nan)
-    ledger.report(record.number, report(2, 3.5), 3.5)
-    ledger.finish(record.number, TrialState.PRUNED, "rank 3 of 4", {"cutoff": 2.0}, 3.5)
-    ledger.set_mlflow_run_id(record.number, "run1")
+    ledger.report(record.id, report(1, math.nan), math.nan)
+    ledger.report(record.id, report(2, 3.5), 3.5)
+    ledger.finish(record.id, TrialState.PRUNED, "rank 3 of 4", {"cutoff": 2.0}, 3.5)
+    ledger.set_mlflow_run_id(record.id, "run1")
     running = ledger.ask(SPEC)
 
     first, second = open_ledger(tmp_path, create=False).trials()
@@ -60,10 +61,10 @@ def test_everything_written_is_there_after_reopening(tmp_path: Path) -> None:
 
 def test_a_step_is_stored_once(tmp_path: Path) -> None:
     ledger = open_ledger(tmp_path)
-    number = ledger.ask(SPEC).number
-    assert ledger.report(number, report(1, 5.0), 5.0)
-    assert not ledger.report(number, report(1, 4.0), 4.0)
-    assert [r.metrics["val/pa_mpjpe_mm"] for r in ledger.trial(number).reports] == [5.0]
+    trial_id = ledger.ask(SPEC).id
+    assert ledger.report(trial_id, report(1, 5.0), 5.0)
+    assert not ledger.report(trial_id, report(1, 4.0), 4.0)
+    assert [r.metrics["val/pa_mpjpe_mm"] for r in ledger.trial(trial_id).reports] == [5.0]
 
 
 def test_a_resumed_study_proposes_what_the_unbroken_one_would(tmp_path: Path) -> None:
@@ -120,4 +121,52 @@ def test_a_trial_ends_once(tmp_path: Path) -> None:
     ledger = open_ledger(tmp_path)
     run_one(ledger, 4.0)
     with pytest.raises(AssertionError, match="COMPLETE already"):
-        ledger.finish(0, TrialState.FAILED, "again", {}, None)
+        ledger.finish("toy-0000", TrialState.FAILED, "again", {}, None)
+
+
+def test_controls_leave_numbers_and_proposals_of_candidates_alone(tmp_path: Path) -> None:
+    values = [5.0, 3.0, 8.0, 2.0, 6.0]
+    alone = open_ledger(tmp_path / "alone")
+    expected = [run_one(alone, value) for value in values]
+    ledger = open_ledger(tmp_path / "beside")
+    found = []
+    for name, value in zip(("oracle", "zero", "constant_pose", "shuffled_labels", "noise"), values, strict=True):
+        ledger.add_control(name)
+        found.append(run_one(ledger, value))
+        ledger.finish(f"toy-{name}", TrialState.COMPLETE, "", {}, 0.0)
+    assert found == expected
+    assert [record.id for record in ledger.trials()] == [f"toy-000{number}" for number in range(5)]
+
+
+def test_a_control_is_there_after_reopening_and_goes_on(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    ledger.add_control("oracle")
+    ledger.report("toy-oracle", report(1, 0.0), 0.0)
+    ledger.finish("toy-oracle", TrialState.COMPLETE, "done", {}, 0.0)
+    ledger.set_mlflow_run_id("toy-oracle", "run7")
+    ledger.add_control("zero")
+    candidate = ledger.ask(SPEC)
+
+    again = open_ledger(tmp_path)
+    oracle = again.controls()[0]
+    assert (oracle.id, oracle.role, oracle.control, oracle.folder) == ("toy-oracle", "control", "oracle", "oracle")
+    assert (oracle.state, oracle.reason, oracle.reports) == (TrialState.COMPLETE, "done", (report(1, 0.0),))
+    assert oracle.mlflow_run_id == "run7"
+    assert [record.id for record in again.unfinished(SPEC)] == ["toy-zero", candidate.id]
+    assert again.report("toy-zero", report(1, 40.0), 40.0)
+    assert again.trials() == [candidate]
+    with pytest.raises(AssertionError, match="there already"):
+        again.add_control("zero")
+
+
+def test_a_kill_between_the_two_writes_of_a_controls_end_is_settled(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    ledger.add_control("oracle")
+    ledger.finish("toy-oracle", TrialState.COMPLETE, "done", {}, 0.0)
+    journal = tmp_path / "ledger.journal"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join(lines[:-1]))
+    reopened = open_ledger(tmp_path)
+    assert reopened.controls()[0].state is TrialState.COMPLETE
+    told = optuna.load_study(study_name="toy.controls", storage=reopened._optuna._storage).trials
+    assert told[0].state is optuna.trial.TrialState.COMPLETE

@@ -23,6 +23,7 @@ search_space:
   scale: {low: 0.5, high: 10.0, log: true}
 objective: {metric: val/pa_mpjpe_mm, mode: min}
 trials: 8
+controls: []
 scheduler: {name: asha, grace_epochs: 4, eta: 2}
 guards:
   - {name: collapse, kind: collapse, after_epochs: 1, for_evaluations: 2, var_ratio_below: 0.02, r2_below: 0.02}

@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
-from sweeper.ledger import Ledger, TrialRecord, TrialState
+from sweeper.ledger import Ledger
 from sweeper.spec import SweepSpec
 from sweeper.study import Study, winner_of
+from sweeper.trial import TrialRecord, TrialState
 
 OBJECTIVE = "val/pa_mpjpe_mm"
 
@@ -20,6 +21,7 @@ def make_spec(**changes: Any) -> SweepSpec:
             "search_space": {"scale": {"low": 0.1, "high": 10.0, "log": True}},
             "objective": {"metric": OBJECTIVE, "mode": "min"},
             "trials": 4,
+            "controls": [],
         }
         | changes
     )
@@ -60,19 +62,19 @@ def message(epoch: int, value: float, ratio: float = 0.5, checkpoint: Path | Non
     }
 
 
-def start(study: Study) -> int:
+def start(study: Study) -> str:
     upcoming = study.next_trial()
     assert upcoming is not None
-    return upcoming.record.number
+    return upcoming.record.id
 
 
 def test_a_trial_that_runs_out_is_complete_and_wins(tmp_path: Path) -> None:
     log = Log()
     study = make_study(tmp_path, log)
-    number = start(study)
-    assert all(study.on_report(number, message(epoch, 20.0 - epoch)) for epoch in range(1, 9))
-    study.on_end(number)
-    record = study.ledger.trial(number)
+    trial_id = start(study)
+    assert all(study.on_report(trial_id, message(epoch, 20.0 - epoch)) for epoch in range(1, 9))
+    study.on_end(trial_id)
+    record = study.ledger.trial(trial_id)
     assert (record.state, record.reason) == (TrialState.COMPLETE, "ran all 8 epochs")
     assert winner_of(study.ledger.trials(), study.spec.objective) == record
     assert log.events[0] == ("started", "toy-0000 from 0")
@@ -116,9 +118,9 @@ def test_a_trial_is_not_ranked_at_its_last_epoch(tmp_path: Path) -> None:
 
 def test_an_exception_of_the_trainer_fails_the_trial_and_keeps_the_traceback(tmp_path: Path) -> None:
     study = make_study(tmp_path)
-    number = start(study)
-    study.on_error(number, "ValueError: boom", "Traceback ...\nValueError: boom")
-    record = study.ledger.trial(number)
+    trial_id = start(study)
+    study.on_error(trial_id, "ValueError: boom", "Traceback ...\nValueError: boom")
+    record = study.ledger.trial(trial_id)
     assert (record.state, record.reason) == (TrialState.FAILED, "ValueError: boom")
     assert "Traceback" in (tmp_path / record.evidence["traceback"]).read_text()
     assert winner_of(study.ledger.trials(), study.spec.objective) is None
@@ -126,28 +128,28 @@ def test_an_exception_of_the_trainer_fails_the_trial_and_keeps_the_traceback(tmp
 
 def test_a_trainer_that_reports_nothing_has_failed(tmp_path: Path) -> None:
     study = make_study(tmp_path)
-    number = start(study)
-    study.on_end(number)
-    assert study.ledger.trial(number).reason == "the trainer ended without a report"
+    trial_id = start(study)
+    study.on_end(trial_id)
+    assert study.ledger.trial(trial_id).reason == "the trainer ended without a report"
 
 
 def test_an_interrupted_trial_goes_on_from_its_last_checkpoint(tmp_path: Path) -> None:
     study = make_study(tmp_path)
-    number = start(study)
+    trial_id = start(study)
     checkpoint = tmp_path / "trials" / "0000" / "epoch_001"
     checkpoint.mkdir(parents=True)
     study.interrupted = 2
-    assert not study.on_report(number, message(1, 20.0, checkpoint=checkpoint))
+    assert not study.on_report(trial_id, message(1, 20.0, checkpoint=checkpoint))
     assert study.running == 0
     assert study.next_trial() is None
 
     again = make_study(tmp_path)
     upcoming = again.next_trial()
     assert upcoming is not None
-    assert upcoming.record.number == number
+    assert upcoming.record.id == trial_id
     assert upcoming.resume == checkpoint
-    assert again.on_report(number, message(1, 99.0)), "a redone evaluation is not stored again"
-    assert [r.metrics[OBJECTIVE] for r in again.ledger.trial(number).reports] == [20.0]
+    assert again.on_report(trial_id, message(1, 99.0)), "a redone evaluation is not stored again"
+    assert [r.metrics[OBJECTIVE] for r in again.ledger.trial(trial_id).reports] == [20.0]
 
 
 def test_no_more_trials_than_the_spec_says(tmp_path: Path) -> None:
@@ -163,3 +165,64 @@ def test_per_trial_seeds_differ_and_are_in_the_config(tmp_path: Path) -> None:
     assert first is not None
     assert second is not None
     assert (first.config["seed"], second.config["seed"]) == (5, 6)
+
+
+CONTROLS = ["oracle", "zero", "constant_pose", "shuffled_labels"]
+
+
+def test_controls_come_first_and_candidates_after_them_are_the_same(tmp_path: Path) -> None:
+    log = Log()
+    study = make_study(tmp_path, log, controls=None)
+    upcoming = [study.next_trial() for _ in range(6)]
+    assert [job.record.id for job in upcoming if job] == [*(f"toy-{name}" for name in CONTROLS), "toy-0000", "toy-0001"]
+    assert [job.config["control"] for job in upcoming if job] == [*CONTROLS, None, None]
+    assert [job.workdir.name for job in upcoming if job] == [*CONTROLS, "0000", "0001"]
+    assert [job.record.role for job in upcoming if job] == ["control"] * 4 + ["candidate"] * 2
+    assert study.running == 6
+    (tmp_path / "alone").mkdir()
+    alone = make_study(tmp_path / "alone")
+    assert [alone.next_trial() for _ in range(2)][1].record.params == study.ledger.trial("toy-0001").params  # type: ignore[union-attr]
+
+
+def test_no_guard_and_no_rank_stops_a_control_and_it_holds_no_place_in_a_rung(tmp_path: Path) -> None:
+    study = make_study(tmp_path, controls=["shuffled_labels"], scheduler={"name": "asha", "grace_epochs": 3, "eta": 2})
+    control, candidate = start(study), start(study)
+    assert all(study.on_report(control, message(epoch, 1.0, ratio=0.0)) for epoch in (1, 2))
+    assert not study.on_report(control, message(3, 1.0, ratio=0.0))
+    record = study.ledger.trial(control)
+    assert (record.state, record.reason) == (TrialState.COMPLETE, "trained for the grace period of 3 epochs")
+    assert all(study.on_report(candidate, message(epoch, 20.0)) for epoch in (1, 2, 3)), "a control ranks nobody"
+    assert winner_of([record], study.spec.objective) is None
+
+
+def test_without_a_scheduler_a_control_trains_two_epochs(tmp_path: Path) -> None:
+    study = make_study(tmp_path, controls=["shuffled_labels"], scheduler={"name": "none"})
+    control = start(study)
+    assert study.on_report(control, message(1, 1.0))
+    assert not study.on_report(control, message(2, 1.0))
+
+
+def test_a_perfect_score_of_zero_is_a_score(tmp_path: Path) -> None:
+    study = make_study(tmp_path, controls=["oracle"])
+    oracle = start(study)
+    assert study.on_report(oracle, message(0, 0.0) | {"step": 1})
+    study.on_end(oracle)
+    record = study.ledger.trial(oracle)
+    assert (record.state, record.reason) == (TrialState.COMPLETE, "evaluated without training")
+
+
+def test_a_study_is_done_when_its_controls_are_too(tmp_path: Path) -> None:
+    study = make_study(tmp_path, controls=["oracle", "zero"], trials=1)
+    oracle, zero, candidate = start(study), start(study), start(study)
+    assert study.next_trial() is None
+    for trial_id in (oracle, candidate):
+        study.on_error(trial_id, "x")
+    assert not study.is_done
+
+    again = make_study(tmp_path, controls=["oracle", "zero"], trials=1)
+    left_over = again.next_trial()
+    assert left_over is not None
+    assert left_over.record.id == zero
+    assert again.next_trial() is None
+    again.on_error(zero, "x")
+    assert again.is_done

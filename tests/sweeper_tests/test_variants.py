@@ -51,7 +51,7 @@ def test_trials_are_the_variants_in_order_also_after_a_restart(tmp_path: Path) -
     for _ in NAMES:
         ledger = Ledger(tmp_path, spec.name, create=True)  # as a driver that was killed after each trial
         record = ledger.ask(spec)
-        ledger.finish(record.number, TrialState.COMPLETE, "", {}, 5.0)
+        ledger.finish(record.id, TrialState.COMPLETE, "", {}, 5.0)
         tried.append(record.params["variant"])
     assert tried == NAMES
 

@@ -5,8 +5,9 @@ import pytest
 from test_study import make_spec
 
 from sweeper.errors import UserError
-from sweeper.ledger import Ledger, Report, TrialState
+from sweeper.ledger import Ledger
 from sweeper.report import write_report
+from sweeper.trial import Report, TrialState
 from sweeper.views import list_studies, print_list, print_study, show_study, to_json
 
 OBJECTIVE = "val/pa_mpjpe_mm"
@@ -28,12 +29,12 @@ def home(tmp_path: Path) -> Path:
         (None, "", [float("nan")]),
     ]
     for state, reason, values in endings:
-        number = ledger.ask(spec).number
+        trial_id = ledger.ask(spec).id
         for epoch, value in enumerate(values, start=1):
             metrics = {OBJECTIVE: value, "val/theta_var_ratio": 0.25, "val/skill": 0.4}
-            ledger.report(number, Report(epoch, float(epoch), metrics, None, epoch), value)
+            ledger.report(trial_id, Report(epoch, float(epoch), metrics, None, epoch), value)
         if state:
-            ledger.finish(number, state, reason, {}, values[-1] if values else None)
+            ledger.finish(trial_id, state, reason, {}, values[-1] if values else None)
     return tmp_path
 
 
@@ -96,6 +97,6 @@ def test_what_stopping_saved_is_told_when_all_have_ended(home: Path, capsys: pyt
     print_study(home, "toy")
     assert "early saved" not in capsys.readouterr().out
     ledger = Ledger(home / "studies" / "toy", "toy", create=True)
-    ledger.finish(4, TrialState.STOPPED, "budget", {}, None)
+    ledger.finish("toy-0004", TrialState.STOPPED, "budget", {}, None)
     print_study(home, "toy")
     assert "8 epochs run instead of 20: stopping early saved 60%\n" in capsys.readouterr().out

@@ -1,0 +1,87 @@
+"""One trial of a study: what was tried, what it reported, how it stands. Imports nothing heavy."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from sweeper.search_space import ParamValue
+
+
+class TrialState(StrEnum):
+    """How a trial stands. COLLAPSED (guard) is not PRUNED (rank) is not FAILED (error)."""
+
+    RUNNING = "RUNNING"
+    COMPLETE = "COMPLETE"
+    PRUNED = "PRUNED"
+    COLLAPSED = "COLLAPSED"
+    STOPPED = "STOPPED"
+    FAILED = "FAILED"
+
+    @property
+    def is_finished(self) -> bool:
+        return self is not TrialState.RUNNING
+
+
+@dataclass(frozen=True)
+class Report:
+    """One evaluation of a trial, as the ledger keeps it. `checkpoint` is relative to the study's folder."""
+
+    step: int
+    epoch: float
+    metrics: Mapping[str, float]
+    checkpoint: str | None
+    timestamp_ms: int
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One trial: what was tried, what it reported, how it ended.
+
+    Attributes:
+        id: `STUDY-0007` of a candidate, `STUDY-oracle` of a control.
+        number: from 0, among the candidates or among the controls.
+        control: name of the control, None of a candidate.
+    """
+
+    id: str
+    number: int
+    params: Mapping[str, ParamValue]
+    state: TrialState = TrialState.RUNNING
+    reason: str = ""
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    reports: tuple[Report, ...] = ()
+    mlflow_run_id: str | None = None
+    control: str | None = None
+
+    @property
+    def role(self) -> str:
+        """`candidate`, or `control`: a ruler that never wins."""
+        return "candidate" if self.control is None else "control"
+
+    @property
+    def folder(self) -> str:
+        """Name of its folder beneath `trials/`."""
+        return self.control or f"{self.number:04d}"
+
+    @property
+    def last(self) -> Report | None:
+        return self.reports[-1] if self.reports else None
+
+
+def id_of(study: str, number: int, control: str | None = None) -> str:
+    """The one ID of a trial, in the ledger, in MLflow and on the screen."""
+    return f"{study}-{control or f'{number:04d}'}"
+
+
+def encode_report(report: Report) -> dict[str, Any]:
+    """A report as JSON; `decode_report` reads it."""
+    # JSON has no NaN; a dashboard that reads the journal would choke on Python's spelling of it.
+    metrics = {k: v if math.isfinite(v) else str(v) for k, v in report.metrics.items()}
+    return vars(report) | {"metrics": metrics}
+
+
+def decode_report(data: Mapping[str, Any]) -> Report:
+    """The report that `encode_report` made JSON of."""
+    return Report(**{**data, "metrics": {k: float(v) for k, v in data["metrics"].items()}})
