@@ -35,7 +35,7 @@ def command(*arguments: str) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(HERE)}
+    return os.environ | {"PYTHONPATH": os.pathsep.join((str(HERE), os.environ.get("PYTHONPATH", "")))}
 
 
 def run(home: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
