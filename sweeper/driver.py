@@ -29,8 +29,8 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from sweeper.conditions import example
 from sweeper.errors import UserError
-from sweeper.search_space import extremes
 from sweeper.spec import SweepSpec, resolve
 from sweeper.study import Study
 from sweeper.worker import Job, TrialWorker
@@ -144,7 +144,8 @@ def prepare_data(spec: SweepSpec, trainer_cache: Path) -> "subprocess.Popen[str]
         env=_child_environment(trainer_cache),
     )
     assert process.stdin is not None
-    process.stdin.write(json.dumps(resolve(spec, _any_params(spec))))
+    # Some point of the search space: the data does not depend on which.
+    process.stdin.write(json.dumps(resolve(spec, example(spec.search_space))))
     process.stdin.close()
     process.stdin = None
     return process
@@ -207,8 +208,3 @@ def _graceful_interrupt(study: Study) -> Iterator[None]:
 
 def _child_environment(trainer_cache: Path) -> dict[str, str]:
     return os.environ | {"TRAINERS_CACHE_DIR": str(trainer_cache)}
-
-
-def _any_params(spec: SweepSpec) -> dict[str, Any]:
-    """Some point of the search space: the data does not depend on which."""
-    return {path: extremes(dimension)[0][1] for path, dimension in spec.search_space.items()}

@@ -16,8 +16,9 @@ import optuna
 from optuna.storages.journal import JournalFileBackend, JournalStorage
 from optuna.storages.journal._file import BaseJournalFileLock
 
+from sweeper.conditions import existing
 from sweeper.errors import UserError
-from sweeper.samplers import sampler_of, suggest
+from sweeper.samplers import propose
 from sweeper.spec import SweepSpec
 from sweeper.trial import Report, TrialRecord, TrialState, decode_report, encode_report, id_of
 
@@ -113,10 +114,8 @@ class Ledger:
     def ask(self, spec: SweepSpec) -> TrialRecord:
         """Sample a new candidate. The sampler is built afresh from (seed, trial number) and what the ledger holds, so
         a resumed study proposes what the unbroken one would have."""
-        number = len(self.trials())
-        self._optuna.sampler = sampler_of(spec, number)
         handle = self._optuna.ask()
-        assert handle.number == number, "a second writer is in this ledger"
+        assert handle.number == len(self.trials()), "a second writer is in this ledger"
         return self._propose(handle, spec)
 
     def add_control(self, control: str) -> TrialRecord:
@@ -137,8 +136,7 @@ class Ledger:
         """Trials a driver left running, to be handed out again, controls first. One that was cut off while it was
         being sampled is sampled to the end first: same seed and history, so the same values."""
         for record in self.trials():
-            if not record.state.is_finished and set(record.params) != set(spec.search_space):
-                self._optuna.sampler = sampler_of(spec, record.number)
+            if not record.state.is_finished and set(record.params) != existing(spec.search_space, record.params):
                 self._propose(self._handle(record), spec)
         return [record for record in (*self.controls(), *self.trials()) if not record.state.is_finished]
 
@@ -182,8 +180,7 @@ class Ledger:
     # -- inside
 
     def _propose(self, handle: optuna.trial.Trial, spec: SweepSpec) -> TrialRecord:
-        params = {path: suggest(handle, path, dimension) for path, dimension in spec.search_space.items()}
-        record = TrialRecord(id_of(self.study, handle.number), number=handle.number, params=params)
+        record = TrialRecord(id_of(self.study, handle.number), number=handle.number, params=propose(handle, spec))
         self._handles[record.id] = handle
         self._records[record.id] = record
         return record

@@ -44,7 +44,7 @@ def override_place(text: str) -> str:
 
 def _key_path(data: dict[str, Any], key: str) -> KeyPath:
     """The path a dotted key means. Keys of `search_space` and `variants` hold dots themselves: the longest one that
-    fits is taken, and what stands below a variant is one key."""
+    fits is taken, and what stands below a variant, a `when` or an entry of `enqueue` is one key."""
     head, _, rest = key.partition(".")
     space = data.get(head)
     if head in ("search_space", "variants") and rest and isinstance(space, dict | None):
@@ -53,7 +53,10 @@ def _key_path(data: dict[str, Any], key: str) -> KeyPath:
         below = rest[len(name) + 1 :]
         if head == "variants":
             return (head, name, below) if below else (head, name)
-        return (head, name, *(below.split(".") if below else ()))
+        return (head, name, *(below.split(".", 1 if below.startswith("when.") else -1) if below else ()))
+    if head == "enqueue" and rest:
+        index, _, name = rest.partition(".")
+        return (head, int(index) if index.isdecimal() else index, *((name,) if name else ()))
     return tuple(key.split("."))
 
 

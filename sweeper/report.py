@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from sweeper.search_space import AnyDimension, CategoricalDimension, short_names
+from sweeper.search_space import short_names
 from sweeper.spec_model import SpecFile
+from sweeper.spec_text import dimension_text
 from sweeper.study import winner_of
 from sweeper.trial import TrialRecord
 from sweeper.views import open_study, outcome, table_columns, table_row
@@ -32,16 +33,10 @@ def study_markdown(study: str, spec: SpecFile, trials: Sequence[TrialRecord]) ->
         cells = [_escape(cell) for cell in table_row(trial, names, spec.objective)]
         lines.append("| " + " | ".join(cells) + " |")
     lines += ["", "## Search space", ""]
-    lines += [f"- `{path}`: {_range(dimension)}" for path, dimension in spec.search_space.items()]
+    lines += [f"- `{path}`: {dimension_text(dimension)}" for path, dimension in spec.search_space.items()]
     if winner := winner_of(trials, spec.objective):
         lines += ["", "## Reproduce the winner", "", f"    sweeper reproduce {winner.id}"]
     return "\n".join(lines) + "\n"
-
-
-def _range(dimension: AnyDimension) -> str:
-    if isinstance(dimension, CategoricalDimension):
-        return "one of " + ", ".join(f"`{choice}`" for choice in dimension.choices)
-    return f"{dimension.low:g} to {dimension.high:g}" + (", log" if dimension.log else "")
 
 
 def _escape(cell: str) -> str:

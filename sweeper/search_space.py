@@ -3,9 +3,19 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from math import isfinite
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 ParamValue = float | int | str | bool
 
@@ -28,8 +38,25 @@ def _require_scalar(value: object) -> object:
 Choice = Annotated[bool | int | float | str, BeforeValidator(_require_scalar)]
 
 
-class FloatDimension(Strict):
-    """A real number between two bounds, both included."""
+def _listed(value: object) -> object:
+    return value if isinstance(value, list | tuple) else [value]
+
+
+Choices = Annotated[
+    tuple[Choice, ...],
+    Field(strict=False, min_length=1),
+    BeforeValidator(_listed, json_schema_input_type=Choice | list[Choice]),
+]
+
+
+class _Conditional(Strict):
+    when: dict[str, Choices] = Field(default_factory=dict)
+    """The parameter exists only if each parameter named here has the value, or one of the list, beside it; without,
+    base's value stays."""
+
+
+class FloatDimension(_Conditional):
+    """A real number between two bounds, both included; or one of a list of numbers."""
 
     type: Literal["float"] = "float"
     low: float
@@ -40,9 +67,22 @@ class FloatDimension(Strict):
     """Sample on a log scale: as many values between 0.01 and 0.1 as between 0.1 and 1."""
     step: Annotated[float, Field(gt=0)] | None = None
     """Only low, low + step, low + 2 step ... high. Not together with `log`."""
+    values: Annotated[tuple[float, ...], Field(strict=False)] = ()
+    """Only these numbers, instead of bounds; a grid tries them in this order."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bounds_of_values(cls, data: Any) -> Any:
+        values = data.get("values") if isinstance(data, dict) else None
+        if isinstance(values, list | tuple) and values and all(type(value) in (int, float) for value in values):
+            data = {"low": min(values), "high": max(values)} | data
+        return data
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if self.values:
+            self._check_values()
+            return self
         _check_bounds(self.low, self.high, self.log)
         if self.step is not None:
             if self.log:
@@ -52,8 +92,13 @@ class FloatDimension(Strict):
                 raise ValueError(f"step {self.step:g} does not divide the range {self.low:g} to {self.high:g}")
         return self
 
+    def _check_values(self) -> None:
+        if (self.low, self.high) != (min(self.values), max(self.values)) or self.log or self.step is not None:
+            raise ValueError("`values` stands alone, without `low`, `high`, `log` and `step`")
+        _refuse_repeated("values", self.values)
 
-class IntDimension(Strict):
+
+class IntDimension(_Conditional):
     """A whole number between two bounds, both included."""
 
     type: Literal["int"]
@@ -76,7 +121,7 @@ class IntDimension(Strict):
         return self
 
 
-class CategoricalDimension(Strict):
+class CategoricalDimension(_Conditional):
     """One of the listed values; they have no order."""
 
     type: Literal["categorical"] = "categorical"
@@ -85,10 +130,14 @@ class CategoricalDimension(Strict):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        repeated = [value for value, count in Counter(self.choices).items() if count > 1]
-        if repeated:
-            raise ValueError(f"`choices` holds {repeated[0]!r} more than once")
+        _refuse_repeated("choices", self.choices)
         return self
+
+
+def _refuse_repeated(key: str, values: Iterable[ParamValue]) -> None:
+    repeated = [value for value, count in Counter(values).items() if count > 1]
+    if repeated:
+        raise ValueError(f"`{key}` holds {repeated[0]!r} more than once")
 
 
 def _dimension_kind(value: object) -> str | None:
@@ -107,6 +156,18 @@ Dimension = Annotated[
     | Annotated[CategoricalDimension, Tag("categorical")],
     Discriminator(_dimension_kind),
 ]
+_DIMENSION: Final[TypeAdapter[AnyDimension]] = TypeAdapter(Dimension)
+
+
+def dimensions_of(raw: Mapping[str, Any]) -> dict[str, AnyDimension]:
+    """The dimensions of a search space that are right in themselves."""
+    space = {}
+    for path, dimension in raw.items():
+        try:
+            space[path] = _DIMENSION.validate_python(dimension)
+        except ValidationError:
+            continue  # the spec's own model says what is wrong
+    return space
 
 
 def _check_bounds(low: float, high: float, log: bool) -> None:
@@ -117,13 +178,15 @@ def _check_bounds(low: float, high: float, log: bool) -> None:
 
 
 def extremes(dimension: AnyDimension) -> list[tuple[tuple[str | int, ...], ParamValue]]:
-    """The values that show whether a config accepts the whole dimension: both ends, or every choice.
+    """The values that show whether a config accepts the whole dimension: both ends, or every listed value.
 
     Returns:
         Pairs of the path below the dimension (`("low",)`, `("choices", 0)`) and the value there.
     """
     if isinstance(dimension, CategoricalDimension):
         return [(("choices", index), value) for index, value in enumerate(dimension.choices)]
+    if isinstance(dimension, FloatDimension) and dimension.values:
+        return [(("values", index), value) for index, value in enumerate(dimension.values)]
     return [(("low",), dimension.low), (("high",), dimension.high)]
 
 

@@ -10,10 +10,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from sweeper.conditions import example
 from sweeper.config_errors import dotted, findings_of
 from sweeper.errors import Problem, SpecError
 from sweeper.overrides import apply_overrides, override_place
-from sweeper.search_space import ParamValue, extremes, leaves, set_path
+from sweeper.search_space import ParamValue, leaves, set_path
 from sweeper.spec_check import check_spec
 from sweeper.spec_model import (
     VARIANT,
@@ -75,9 +76,10 @@ class SweepSpec(SpecFile):
                 "base": {},
                 "variants": {name: leaves(resolve(self, {VARIANT: name})) for name in self.variants},
             }
-        example = {key: extremes(dimension)[0][1] for key, dimension in self.search_space.items()}
-        spec["base"] = resolve(self, example)
-        for key in self.search_space:
+        # A conditional parameter may be left to base, whose value counts then.
+        always = example(self.search_space)
+        spec["base"] = resolve(self, always)
+        for key in always:
             *sections, last = key.split(".")
             section = spec["base"]
             for name in sections:
@@ -178,8 +180,8 @@ def control_config(spec: SweepSpec, control: str) -> dict[str, Any]:
     try:
         return _validated(spec, {"control": control})
     except SpecError:
-        example = {path: extremes(dimension)[0][1] for path, dimension in spec.search_space.items()}
-        settings = spec.variants[str(example[VARIANT])] if spec.variants else example
+        point = example(spec.search_space)
+        settings = spec.variants[str(point[VARIANT])] if spec.variants else point
         return _validated(spec, {**settings, "control": control})
 
 

@@ -5,19 +5,20 @@ from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any, Final
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from sweeper.config_errors import did_you_mean, dotted, findings_of, leaf_paths, sub_model, unknown_path
 from sweeper.errors import UserError
 from sweeper.search_space import (
     AnyDimension,
     CategoricalDimension,
-    Dimension,
     FloatDimension,
     IntDimension,
+    dimensions_of,
     extremes,
     set_path,
 )
+from sweeper.space_check import check_space
 from sweeper.spec_model import TRAINER_PATTERN, CollapseGuard, SpecFile, ThresholdGuard
 from sweeper.trainer_ref import DEFAULT_TRAINER, config_class
 from sweeper.yaml_strict import Finding, KeyPath
@@ -29,7 +30,6 @@ _BRANCHES: Final[dict[str, type[BaseModel]]] = {
     "collapse": CollapseGuard,
     "threshold": ThresholdGuard,
 }
-_DIMENSION: Final[TypeAdapter[AnyDimension]] = TypeAdapter(Dimension)
 
 
 def check_spec(data: object) -> tuple[SpecFile | None, list[Finding]]:
@@ -39,7 +39,7 @@ def check_spec(data: object) -> tuple[SpecFile | None, list[Finding]]:
         The spec, or None where its own keys are wrong; and one finding a path.
     """
     spec = None
-    findings = _check_config(data) if isinstance(data, dict) else []
+    findings = [*_check_config(data), *check_space(data)] if isinstance(data, dict) else []
     try:
         spec = SpecFile.model_validate(data)
     except ValidationError as error:
@@ -87,13 +87,14 @@ def _check_config(data: Mapping[str, Any]) -> list[Finding]:
         return _check_plain(base, space)
     base_findings = _config_findings(model, base, ("base",))
     findings += [finding for finding in base_findings if not _filled_by_space(finding, space)]
-    for key, raw in space.items():
+    dimensions = dimensions_of(space)
+    for key in space:
         problem = unknown_path(model, key)
         if problem is not None:
             what, help = problem
             findings.append(Finding(("search_space", key), what, help, at_key=True))
         else:
-            findings += _check_dimension(model, base, key, raw, base_findings)
+            findings += _check_dimension(model, base, key, dimensions, base_findings)
     return findings
 
 
@@ -140,7 +141,10 @@ def _check_plain(base: Mapping[str, Any], space: Mapping[str, Any]) -> list[Find
 def _filled_by_space(finding: Finding, space: Mapping[str, Any]) -> bool:
     """Whether a key that is missing in base is set by the search space."""
     path = dotted(finding.path[1:])
-    return finding.what.startswith("missing key") and any(f"{key}.".startswith(f"{path}.") for key in space)
+    return finding.what.startswith("missing key") and any(
+        f"{key}.".startswith(f"{path}.") and not (isinstance(raw, dict) and raw.get("when"))
+        for key, raw in space.items()
+    )
 
 
 def _config_findings(model: type[BaseModel], config: Mapping[str, Any], root: KeyPath) -> list[Finding]:
@@ -155,24 +159,43 @@ def _config_findings(model: type[BaseModel], config: Mapping[str, Any], root: Ke
 
 
 def _check_dimension(
-    model: type[BaseModel], base: Mapping[str, Any], key: str, raw: object, base_findings: list[Finding]
+    model: type[BaseModel],
+    base: Mapping[str, Any],
+    key: str,
+    space: Mapping[str, AnyDimension],
+    base_findings: list[Finding],
 ) -> list[Finding]:
-    """Whether the config takes both ends, or every choice, of a dimension."""
-    try:
-        dimension = _DIMENSION.validate_python(raw)
-    except ValidationError:
+    """Whether the config takes both ends, or every choice, of a dimension, beside what its `when` asks for."""
+    if key not in space:
         return []  # the spec's own model says what is wrong
-    findings = []
+    dimension, findings = space[key], []
+    beside, known = deepcopy(dict(base)), base_findings
+    try:
+        for path, needed in _needed(space, key).items():
+            set_path(beside, path, needed)
+            known = _config_findings(model, beside, ("base",))
+        set_path(deepcopy(beside), key, 0)
+    except TypeError:
+        return []  # a section of base is no mapping, which is found there
     for below, value in extremes(dimension):
-        config = deepcopy(dict(base))
-        try:
-            set_path(config, key, value)
-        except TypeError:
-            return []  # a section of base is no mapping, which is found there
-        new = [finding for finding in _config_findings(model, config, ("base",)) if finding not in base_findings]
+        config = deepcopy(beside)
+        set_path(config, key, value)
+        new = [finding for finding in _config_findings(model, config, ("base",)) if finding not in known]
         for finding in new:
             if isinstance(dimension, FloatDimension) and finding.what.startswith("expected a whole number"):
                 what = f"`{key}` is a whole number, and this dimension samples real numbers"
                 return [Finding(("search_space", key), what, "add `type: int`", at_key=True)]
             findings.append(Finding(("search_space", key, *below), finding.what, finding.help))
     return findings
+
+
+def _needed(space: Mapping[str, AnyDimension], key: str) -> dict[str, object]:
+    """What the parameters above have to be for the parameter to exist: the first values that `when` names."""
+    needed: dict[str, object] = {}
+    pending = [key]
+    while pending:
+        for parent, allowed in space[pending.pop()].when.items():
+            if parent in space and parent not in needed:
+                needed[parent] = allowed[0]
+                pending.append(parent)
+    return needed

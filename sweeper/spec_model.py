@@ -1,10 +1,12 @@
 """The models of a sweep file: every key it may hold, with its default and its meaning."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from sweeper.search_space import CategoricalDimension, Dimension, Strict
+from sweeper.conditions import grid_size, listed
+from sweeper.search_space import CategoricalDimension, Choice, Dimension, Strict, dimensions_of
 from sweeper.trainer_ref import DEFAULT_TRAINER
 
 NAME_PATTERN: Final = r"^[a-z0-9][a-z0-9_-]{0,63}$"
@@ -32,8 +34,9 @@ class Objective(Strict):
 class SamplerConfig(Strict):
     """How the parameters of the next trial are chosen."""
 
-    name: Literal["tpe", "random"] = "tpe"
-    """`tpe`: learns from the finished trials; `random`: does not."""
+    name: Literal["tpe", "random", "grid"] = "tpe"
+    """`tpe`: learns from the finished trials; `random`: does not; `grid`: every combination of the listed values once,
+    in written order, the last parameter changing fastest."""
     startup_trials: Annotated[int, Field(ge=0)] = 6
     """Random trials before TPE starts to learn."""
 
@@ -119,6 +122,22 @@ class Resources(Strict):
     """Trials at once."""
 
 
+def _names_grid(sampler: object) -> bool:
+    return isinstance(sampler, dict) and sampler.get("name") == "grid"
+
+
+def _count_grid(data: Mapping[str, Any]) -> int:
+    """The size of the grid; 1 for one that the checks of the spec refuse."""
+    raw, constraints = data.get("search_space"), data.get("constraints", [])
+    space = dimensions_of(raw) if isinstance(raw, dict) else {}
+    if any(listed(dimension) is None for dimension in space.values()):
+        return 1
+    try:
+        return max(1, grid_size(space, constraints))
+    except (ValueError, TypeError):  # of a constraint
+        return 1
+
+
 class SpecFile(Strict):
     """A sweep, as its YAML file says it."""
 
@@ -133,9 +152,14 @@ class SpecFile(Strict):
     variants: dict[Annotated[str, Field(pattern=VARIANT_PATTERN)], dict[str, Any]] = Field(default_factory=dict)
     """What is compared, instead of a search space: name -> dotted path of a config field -> value. Each is one trial,
     in this order; `trials` may be left out, or be less to try the first ones only."""
+    constraints: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    """Comparisons that the parameters of every trial meet: `loss.lambda_param + loss.lambda_joint >= 0.1`. One that
+    names a parameter a trial does not have does not apply to it."""
+    enqueue: Annotated[tuple[dict[str, Choice], ...], Field(strict=False)] = ()
+    """Known configurations, the first trials of the study: parameter -> value. What an entry leaves out is sampled."""
     objective: Objective
     trials: Annotated[int, Field(ge=1)]
-    """Trials of the study."""
+    """Trials of the study. May be left out where a grid says how many there are."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of the sampler."""
     sampler: SamplerConfig = SamplerConfig()
@@ -153,10 +177,14 @@ class SpecFile(Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _variants_are_a_search_space(cls, data: Any) -> Any:
-        """All the rest knows variants as one parameter, whose choices are their names."""
+    def _count_trials(cls, data: Any) -> Any:
+        """All the rest knows variants as a grid of one parameter, whose choices are their names; and a grid says
+        how many trials there are."""
         if isinstance(data, dict) and isinstance(names := data.get("variants"), dict) and names:
-            data = {"search_space": {VARIANT: {"choices": list(names)}}, "trials": len(names)} | data
+            space = {VARIANT: {"choices": list(names)}}
+            data = {"search_space": space, "trials": len(names), "sampler": {"name": "grid"}} | data
+        elif isinstance(data, dict) and "trials" not in data and _names_grid(data.get("sampler")):
+            data = data | {"trials": _count_grid(data)}
         return data
 
     @model_validator(mode="after")
@@ -164,6 +192,10 @@ class SpecFile(Strict):
         if self.variants:
             if self.search_space != {VARIANT: CategoricalDimension(choices=tuple(self.variants))}:
                 raise ValueError("`search_space` and `variants` cannot be used together")
+            if self.sampler.name != "grid" or self.constraints or self.enqueue:
+                raise ValueError(
+                    "variants come once each, in order: no `sampler`, `constraints` or `enqueue` beside them"
+                )
             if self.trials > len(self.variants):
                 raise ValueError(
                     f"there are {len(self.variants)} variants, and each is one trial; got {self.trials} trials"

@@ -1,7 +1,10 @@
 """What a spec says, in words, for `sweeper check`."""
 
+from collections.abc import Mapping, Sequence
+
+from sweeper.conditions import grid_size
 from sweeper.config_errors import show
-from sweeper.search_space import AnyDimension, CategoricalDimension, short_names
+from sweeper.search_space import AnyDimension, CategoricalDimension, FloatDimension, ParamValue, short_names
 from sweeper.spec import CollapseGuard, Guard, SchedulerConfig, SweepSpec
 
 
@@ -19,7 +22,9 @@ def describe(spec: SweepSpec) -> str:
         "  guard       none" if not spec.guards else "",
         f"  resources   {spec.resources.cpus} CPU, {spec.resources.gpus:g} GPU a trial",
         f"  varies      {len(names)} parameters",
-        *(f"    {names[path]:<{width}}  {_dimension(dimension)}" for path, dimension in spec.search_space.items()),
+        *(f"    {names[path]:<{width}}  {dimension_text(dimension)}" for path, dimension in spec.search_space.items()),
+        *(f"  constraint  {text}" for text in spec.constraints),
+        *(f"  {'enqueue' if index == 0 else '':<10}  {_entry(entry)}" for index, entry in enumerate(spec.enqueue)),
     ]
     return "\n".join(line for line in lines if line)
 
@@ -27,6 +32,9 @@ def describe(spec: SweepSpec) -> str:
 def _sampler(spec: SweepSpec) -> str:
     if spec.variants:
         return "none: each variant once, in the order of the file"
+    if spec.sampler.name == "grid":
+        points = grid_size(spec.search_space, spec.constraints)
+        return f"grid of {points} points, in written order, the last parameter changing fastest"
     startup = f", the first {spec.sampler.startup_trials} at random" if spec.sampler.name == "tpe" else ""
     return f"{spec.sampler.name}{startup}, seed {spec.seed}"
 
@@ -50,10 +58,26 @@ def _limits(below: float | None, above: float | None) -> list[tuple[str, float]]
     return [(sign, limit) for sign, limit in (("<", below), (">", above)) if limit is not None]
 
 
-def _dimension(dimension: AnyDimension) -> str:
+def _entry(entry: Mapping[str, ParamValue]) -> str:
+    return ", ".join(f"{path}: {show(value).strip('`')}" for path, value in entry.items()) or "all sampled"
+
+
+def dimension_text(dimension: AnyDimension) -> str:
+    """The values of a dimension, and when a trial has it, in words."""
+    only = [f"{parent} is {_choices(allowed)}" for parent, allowed in dimension.when.items()]
+    return _values(dimension) + (f"; only if {' and '.join(only)}" if only else "")
+
+
+def _values(dimension: AnyDimension) -> str:
     if isinstance(dimension, CategoricalDimension):
-        return "one of " + ", ".join(show(choice).strip("`") for choice in dimension.choices)
+        return f"one of {_choices(dimension.choices)}"
+    if isinstance(dimension, FloatDimension) and dimension.values:
+        return f"one of {_choices(dimension.values)}"
     log = ", log scale" if dimension.log else ""
     step = f", step {dimension.step:g}" if dimension.step not in (None, 1) else ""
     kind = ", whole" if dimension.type == "int" else ""
     return f"{dimension.low:g} to {dimension.high:g}{kind}{step}{log}"
+
+
+def _choices(choices: Sequence[ParamValue]) -> str:
+    return ", ".join(show(choice).strip("`") for choice in choices)
