@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from trainers.augment import camera_roll
+from trainers.augment import Draw, Pixels, augment, camera_roll, fill_augmented, fill_normalised, normalise
 from trainers.data.labels import Labels
 from trainers.hand.layer import HandLayer
 from trainers.losses import Target, wrist_joints
@@ -68,13 +68,77 @@ def epoch_order(
     return order
 
 
-def gather(images: npt.NDArray[np.uint8], indices: Integers, device: torch.device) -> Tensor:
-    """uint8 images (B, S, S, 3) on the device, read from the memory-mapped cache (M, S, S, 3)."""
+def on_device(images: Pixels, device: torch.device, free_bytes: int) -> Pixels | Tensor:
+    """The images (M, S, S, 3) as a tensor on a GPU, where they take at most half of its free memory; else as given.
+
+    From there a batch costs no copy over the bus. The numbers are the same.
+    """
+    if device.type == "cpu" or images.nbytes > free_bytes // 2:
+        return images
+    copied = torch.empty(images.shape, dtype=torch.uint8, device=device)
+    for rows in np.array_split(np.arange(len(images)), -(-images.nbytes // 2**28)):
+        copied[rows[0] : rows[-1] + 1] = gather(images, rows, device)
+    return copied
+
+
+def gather(images: Pixels | Tensor, indices: Integers, device: torch.device) -> Tensor:
+    """uint8 images (B, S, S, 3) on the device, from the memory-mapped cache (M, S, S, 3) or from `on_device`."""
+    if isinstance(images, Tensor):
+        return images[_to(indices, images.device)]
     batch = torch.from_numpy(images[indices])
-    if isinstance(images.base, mmap.mmap):
-        # Pages stay in the machine's file cache, for all processes, but count no longer as memory of this one.
-        images.base.madvise(mmap.MADV_DONTNEED)
+    _forget(images)
     return batch.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else batch
+
+
+def batch_memory(images: Pixels | Tensor, count: int, device: torch.device) -> Tensor | None:
+    """Memory for `make_batch` of up to `count` images to use again and again, where that saves time: on a CPU.
+
+    There, fresh memory for large images costs more than their augmentation.
+    """
+    size = images.shape[1]
+    return torch.empty(count, size, size, 3).permute(0, 3, 1, 2) if device.type == "cpu" else None
+
+
+def make_batch(
+    images: Pixels | Tensor,
+    indices: Integers,
+    device: torch.device,
+    drawn: Draw | None = None,
+    memory: Tensor | None = None,
+) -> Tensor:
+    """Normalised images (B, 3, S, S) in channels_last on the device, augmented as drawn.
+
+    Args:
+        images: (M, S, S, 3) uint8, or as `on_device` has put them.
+        indices: (B,) rows of `images`.
+        device: where the batch is wanted.
+        drawn: augmentation of the batch; None for none.
+        memory: from `batch_memory`; the batch lies in it until the next one does.
+    """
+    if device.type == "cpu" and not isinstance(images, Tensor):
+        memory = batch_memory(images, len(indices), device) if memory is None else memory
+        assert memory is not None, "a CPU has some"
+        batch = memory[: len(indices)]
+        if drawn is None:
+            fill_normalised(batch, images, indices)
+        else:
+            fill_augmented(batch, images, indices, drawn)
+        _forget(images)
+        return batch
+    batch = normalise(gather(images, indices, device))
+    return batch if drawn is None else augment(batch, drawn)
+
+
+def _forget(images: Pixels) -> None:
+    """Pages stay in the machine's file cache, for all processes, but count no longer as memory of this one."""
+    if isinstance(images.base, mmap.mmap):
+        images.base.madvise(mmap.MADV_DONTNEED)
+
+
+def _to(indices: Integers, device: torch.device) -> Tensor:
+    """Indices on the device, without waiting for it."""
+    index = torch.from_numpy(indices)
+    return index.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else index
 
 
 @dataclass(frozen=True)
@@ -97,7 +161,7 @@ class Targets:
 
     def of(self, poses: Integers, angle: Tensor | None) -> Target:
         """Those of a batch of poses (B,), whose images were turned by `angle` (B,) rad, if at all."""
-        index = torch.from_numpy(poses).to(self.theta.device)
+        index = _to(poses, self.theta.device)
         orient = None
         if self.orient is not None:
             orient = self.orient[index]

@@ -17,9 +17,19 @@ import torch
 from torch import Tensor, nn
 
 from trainers import checkpoint, process
-from trainers.augment import augment, draw, normalise
+from trainers.augment import Pixels, draw
 from trainers.balance import Balance
-from trainers.batches import Integers, Targets, epoch_order, gather, image_table, make_targets, seeded
+from trainers.batches import (
+    Integers,
+    Targets,
+    batch_memory,
+    epoch_order,
+    image_table,
+    make_batch,
+    make_targets,
+    on_device,
+    seeded,
+)
 from trainers.checkpoint import Checkpoint
 from trainers.config import LossConfig, OptimConfig, TrainConfig
 from trainers.data.curriculum import epoch_poses, weights_at
@@ -68,7 +78,8 @@ def train_on(
     hand = HandLayer(data.hand).to(device)
     reference = make_reference(data, config.eval.mesh_images)
     criterion = _criterion(config.loss, hand, data, reference.codebook, device)
-    task = _Task(config, device, data, criterion, make_targets(hand, data.labels, device, needs_orient(config.loss)))
+    targets = make_targets(hand, data.labels, device, needs_orient(config.loss))
+    task = _Task(config, device, data, on_device(data.images, device, process.free_bytes(device)), criterion, targets)
     table = image_table(data.labels.pose_index)
 
     with torch.random.fork_rng():
@@ -92,7 +103,7 @@ def train_on(
             raise ConfigError(f"an epoch has only {len(order)} steps, got {windows} evaluations", "evaluate_every")
         place = _Place(order[start:stop], epochs_before * len(order) + start, config.optim.epochs * len(order))
         metrics = _train_steps(task, model, optimizer, balance, place)
-        outputs = predict(model, data.images, table[data.val_poses, 0], config.eval.batch_size, device)
+        outputs = predict(model, task.images, table[data.val_poses, 0], config.eval.batch_size, device)
         metrics |= evaluate(reference, outputs)
         epoch = evaluation / windows
         finite = math.isfinite(metrics["train/loss"])
@@ -135,6 +146,7 @@ class _Task:
     config: TrainConfig
     device: torch.device
     data: LoadedData
+    images: Pixels | Tensor  # of `data`, on the device where they fit
     criterion: Criterion
     targets: Targets
 
@@ -165,19 +177,19 @@ def _train_steps(
     weights = balance.weights()
     sums = torch.zeros(1 + len(weights), device=device)
     shares = torch.zeros(len(weights), device=device)
+    memory = batch_memory(task.images, order.shape[1], device)
     started = time.perf_counter()
     model.train()
     for step, indices in enumerate(order, start=place.first_step):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(config.optim, step, place.total_steps)
-        images = normalise(gather(task.data.images, indices, device))  # (B, 3, S, S)
-        angle = None
+        drawn = None
         if config.augment:
-            drawn = draw(len(indices), images.shape[-1], seeded(config.seed, "augment", step), device)
-            images, angle = augment(images, drawn), drawn.angle
+            drawn = draw(len(indices), config.data.image_size, seeded(config.seed, "augment", step), device)
+        images = make_batch(task.images, indices, device, drawn, memory)  # (B, 3, S, S)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             prediction = model(images)
-        target = task.targets.of(task.data.labels.pose_index[indices], angle)
+        target = task.targets.of(task.data.labels.pose_index[indices], None if drawn is None else drawn.angle)
         terms = loss_terms(task.criterion, prediction, target)
         loss = balance.total(terms, model.last_layer)
         if step == place.first_step:

@@ -2,27 +2,26 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from trainers.augment import normalise
-from trainers.batches import Integers, gather
+from trainers.augment import Pixels
+from trainers.batches import Integers, batch_memory, make_batch
 from trainers.evaluation import Outputs
 from trainers.metrics import Array
 from trainers.models import HandNet, Prediction
 
 
 def predict(
-    model: HandNet, images: npt.NDArray[np.uint8], indices: Integers, batch_size: int, device: torch.device
+    model: HandNet, images: Pixels | Tensor, indices: Integers, batch_size: int, device: torch.device
 ) -> Outputs:
-    """What the model, put into evaluation mode, says about the images (M, S, S, 3) at `indices`."""
+    """What the model, put into evaluation mode, says about the images at `indices`; the latter as for `make_batch`."""
     model.eval()
     predicted: list[Prediction] = []
+    memory = batch_memory(images, min(batch_size, len(indices)), device)
     with torch.inference_mode():
         for start in range(0, len(indices), batch_size):
-            batch = normalise(gather(images, indices[start : start + batch_size], device))
+            batch = make_batch(images, indices[start : start + batch_size], device, memory=memory)
             with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
                 predicted.append(model(batch))
     return Outputs(

@@ -1,9 +1,10 @@
-"""What torch keeps for the whole process."""
+"""What torch and OpenCV keep for the whole process."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import cv2
 import torch
 
 from trainers.config import TrainConfig
@@ -23,12 +24,14 @@ def settings(config: TrainConfig) -> Iterator[torch.device]:
     if config.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("this machine has no CUDA device", "device", "use `auto` or `cpu`")
     cuda = config.device != "cpu" and torch.cuda.is_available()
-    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    threads, opencv_threads = torch.get_num_threads(), cv2.getNumThreads()
+    deterministic = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     fill = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     # cuBLAS repeats its results only with a workspace of fixed size.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(config.threads)
+    cv2.setNumThreads(config.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     # Filling every new tensor helps to find reads of memory never written, and costs time in every operation.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
@@ -36,5 +39,11 @@ def settings(config: TrainConfig) -> Iterator[torch.device]:
         yield torch.device("cuda" if cuda else "cpu")
     finally:
         torch.set_num_threads(threads)
+        cv2.setNumThreads(opencv_threads)
         torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
         torch.utils.deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]
+
+
+def free_bytes(device: torch.device) -> int:
+    """Free memory of a GPU; none of a CPU."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0

@@ -13,6 +13,7 @@ import random
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -23,11 +24,12 @@ from torch.utils.data import DataLoader
 from torchvision import datasets  # type: ignore[import-untyped]
 from torchvision.transforms import v2  # type: ignore[import-untyped]
 
-from trainers.augment import BRIGHTNESS, CONTRAST, MAX_ANGLE, NOISE, augment, draw, normalise
-from trainers.batches import epoch_order, gather, image_table, seeded
+from trainers.augment import BRIGHTNESS, CONTRAST, MAX_ANGLE, NOISE, draw
+from trainers.batches import batch_memory, epoch_order, image_table, make_batch, on_device, seeded
 from trainers.config import DataConfig
 from trainers.data.cache import Pixels
 from trainers.data.load import LoadedData, load_data
+from trainers.process import free_bytes
 
 
 class AddNoise:
@@ -62,13 +64,14 @@ def run_torchvision(loader: DataLoader[tuple[Tensor, Tensor]], device: torch.dev
     return sum(len(images.to(device, non_blocking=True)) for images, _ in loader)
 
 
-def run_ours(data: LoadedData, batch: int, epoch: int, device: torch.device) -> int:
-    """The calls of `trainers.loop`, in its order."""
+def run_ours(data: LoadedData, images: Pixels | Tensor, batch: int, epoch: int, device: torch.device) -> int:
+    """The calls of `trainers.loop`, in its order; `images` are those of `data`, or their copy on the device."""
     table = image_table(data.labels.pose_index)
     order = epoch_order(table, np.arange(len(table)), "all", batch, seeded(0, "order", epoch))
+    memory = batch_memory(images, batch, device)
     for step, indices in enumerate(order):
-        images = normalise(gather(data.images, indices, device))
-        augment(images, draw(len(indices), images.shape[-1], seeded(0, "augment", step), device))
+        drawn = draw(len(indices), images.shape[1], seeded(0, "augment", step), device)
+        make_batch(images, indices, device, drawn, memory)
     return int(order.size)
 
 
@@ -99,6 +102,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="of the DataLoader")
     args = parser.parse_args()
     torch.set_num_threads(1)
+    cv2.setNumThreads(1)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with scratch_set(args.poses, args.size) as root:
         with Image.open(next((root / "training" / "rgb").iterdir())) as image:
@@ -111,9 +115,10 @@ def main() -> None:
         )
         print(f"  {seconds:.2f} s")
         epochs = iter(range(1000))
+        images = on_device(data.images, device, free_bytes(device))
 
         def ours() -> float:
-            return images_per_s(lambda: run_ours(data, args.batch, next(epochs), device), device)
+            return images_per_s(lambda: run_ours(data, images, args.batch, next(epochs), device), device)
 
         loader = torchvision_loader(root, args.size, args.batch, args.workers)
         peer = take_turns(ours, lambda: images_per_s(lambda: run_torchvision(loader, device), device), args.repeats)

@@ -19,14 +19,15 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from trainers.augment import augment, draw, normalise
-from trainers.batches import epoch_order, gather, image_table, seeded
+from trainers.augment import draw
+from trainers.batches import batch_memory, epoch_order, image_table, make_batch, on_device, seeded
 from trainers.config import DataConfig, LossConfig, ModelConfig, OptimConfig, TrainConfig
 from trainers.data.load import load_data
 from trainers.data.make import make_freihand
 from trainers.hand.model import load_embedded_hand
 from trainers.loop import train
 from trainers.models import build_model
+from trainers.process import free_bytes
 
 PARTS = ("resnet18", "vit_b16", "long")
 SIZE = 224
@@ -89,6 +90,8 @@ def flops_per_image(backbone: str) -> float:
 def data_seconds(config: TrainConfig, repeats: int, device: torch.device) -> float:
     """Seconds a batch of the data path takes by itself; in training some of it may hide behind the device."""
     data, batch = load_data(config.data), config.optim.batch_size
+    images = on_device(data.images, device, free_bytes(device))
+    memory = batch_memory(images, batch, device)
     table = image_table(data.labels.pose_index)
     order = iter(
         indices
@@ -98,8 +101,8 @@ def data_seconds(config: TrainConfig, repeats: int, device: torch.device) -> flo
 
     def one() -> None:
         indices = next(order)
-        images = normalise(gather(data.images, indices, device))
-        augment(images, draw(len(indices), SIZE, seeded(0, "augment", int(indices[0])), device))
+        drawn = draw(len(indices), SIZE, seeded(0, "augment", int(indices[0])), device)
+        make_batch(images, indices, device, drawn, memory)
 
     return seconds_of(one, repeats, device)
 

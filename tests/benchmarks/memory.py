@@ -15,8 +15,8 @@ import torch
 from common import scratch_set
 from PIL import Image
 
-from trainers.augment import augment, draw, normalise
-from trainers.batches import epoch_order, gather, seeded
+from trainers.augment import draw
+from trainers.batches import batch_memory, epoch_order, make_batch, seeded
 from trainers.config import DataConfig, LossConfig, OptimConfig, TrainConfig
 from trainers.data.cache import cached_images, files_key
 from trainers.data.labels import Picture
@@ -59,10 +59,12 @@ def large_cache_stays_on_disk(count: int, size: int, batches: int) -> None:
         pixels = cached_images(pictures, labels, size, root).pixels
         opened = resident_mib()
         order = epoch_order(np.arange(count)[:, None], np.arange(count), "all", 64, seeded(0, "order", 1))[:batches]
+        device = torch.device("cpu")
+        memory = batch_memory(pixels, 64, device)
         started, seen = time.perf_counter(), []
         for step, indices in enumerate(order):
-            images = normalise(gather(pixels, indices, torch.device("cpu")))
-            augment(images, draw(len(indices), size, seeded(0, "augment", step), images.device))
+            drawn = draw(len(indices), size, seeded(0, "augment", step), device)
+            make_batch(pixels, indices, device, drawn, memory)
             seen.append(resident_mib())
         rate = order.size / (time.perf_counter() - started)
     read_mib, grown = order.size * size * size * 3 / MIB, seen[-1] - seen[len(seen) // 2]

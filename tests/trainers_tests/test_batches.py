@@ -1,12 +1,24 @@
 """Order of the data: what an epoch shows, and that it depends on seed and epoch alone."""
 
+from pathlib import Path
+
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainers.augment import turn_labels
-from trainers.batches import epoch_order, gather, image_table, make_targets, seeded
+from trainers.augment import draw, turn_labels
+from trainers.batches import (
+    batch_memory,
+    epoch_order,
+    gather,
+    image_table,
+    make_batch,
+    make_targets,
+    on_device,
+    seeded,
+)
 from trainers.data.labels import Labels
 from trainers.hand.layer import HandLayer
 from trainers.hand.model import load_embedded_hand
@@ -56,6 +68,38 @@ def test_gather_reads_the_asked_images() -> None:
     images = np.arange(5 * 2 * 2 * 3, dtype=np.uint8).reshape(5, 2, 2, 3)
     batch = gather(images, np.array([1, 4]), torch.device("cpu"))
     assert torch.equal(batch, torch.from_numpy(images[[1, 4]]))
+
+
+@pytest.mark.parametrize("augmented", [True, False])
+def test_a_batch_in_used_memory_is_that_in_fresh_memory(augmented: bool, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (7, 16, 16, 3), np.uint8)
+    pixels.tofile(tmp_path / "pixels")
+    images, cpu = np.memmap(tmp_path / "pixels", np.uint8, "r", shape=pixels.shape), torch.device("cpu")
+    drawn = draw(3, 16, seeded(0, "augment", 0), cpu) if augmented else None
+    fresh = make_batch(pixels, np.array([2, 4, 6]), cpu, drawn)
+    memory = batch_memory(images, 5, cpu)
+    assert memory is not None
+    memory.fill_(torch.nan)
+    batch = make_batch(images, np.array([2, 4, 6]), cpu, drawn, memory)
+    assert torch.equal(batch, fresh)
+    assert batch.data_ptr() == memory.data_ptr()
+    assert batch.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_images_go_to_a_device_where_they_fit_and_give_the_same_batches() -> None:
+    """The meta device stands for a GPU in what is asked of its memory; a tensor here stands for its copy."""
+    images, cpu = np.random.default_rng(0).integers(0, 256, (7, 16, 16, 3), np.uint8), torch.device("cpu")
+    assert on_device(images, cpu, 10**12) is images
+    assert on_device(images, torch.device("meta"), 2 * images.nbytes - 1) is images
+    copied = on_device(images, torch.device("meta"), 2 * images.nbytes)
+    assert isinstance(copied, torch.Tensor)
+    assert (copied.device.type, copied.shape, copied.dtype) == ("meta", images.shape, torch.uint8)
+    resident, rows = torch.from_numpy(images), np.array([1, 5])
+    assert torch.equal(make_batch(resident, rows, cpu), make_batch(images, rows, cpu))
+    drawn = draw(2, 16, seeded(0, "augment", 0), cpu)
+    torch.testing.assert_close(
+        make_batch(resident, rows, cpu, drawn), make_batch(images, rows, cpu, drawn), atol=0.01, rtol=0
+    )
 
 
 def a_posed_set() -> tuple[Labels, HandLayer]:
