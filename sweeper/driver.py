@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Final
 
 # Before ray is imported: these are read at import.
 os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # on one machine, bind loopback only
@@ -31,9 +31,11 @@ from ray.tune.search import Searcher
 
 from sweeper.conditions import example
 from sweeper.errors import UserError
-from sweeper.spec import SweepSpec, resolve
+from sweeper.spec import Resources, SweepSpec, resolve
 from sweeper.study import Study
 from sweeper.worker import Job, TrialWorker
+
+RAY_STARTS: Final = 3
 
 
 class LedgerSearcher(Searcher):  # type: ignore[misc]
@@ -103,6 +105,26 @@ class LedgerScheduler(FIFOScheduler):  # type: ignore[misc]
             self.study.on_error(trial_id, "the worker process was lost")
 
 
+class Ticker(tune.Callback):  # type: ignore[misc]
+    """Lets the study look at its budget several times a second, and ends the workers of trials that must stop."""
+
+    def __init__(self, study: Study, searcher: LedgerSearcher) -> None:
+        self.study = study
+        self.searcher = searcher
+        self.doomed: set[str] = set()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        self.doomed.update(self.study.tick())
+        for trial in trials if self.doomed else ():
+            trial_id, actor = self.searcher.trials[trial.trial_id], trial.temporary_state.ray_actor
+            if trial_id in self.doomed and actor is not None:  # one that has not started yet is ended when it has
+                self.doomed.discard(trial_id)
+                ray.kill(actor)
+
+
 def execute(study: Study, trainer_cache: Path) -> None:
     """Run the study's trials until none is left, or it is interrupted (`study.interrupted`).
 
@@ -124,6 +146,7 @@ def execute(study: Study, trainer_cache: Path) -> None:
                     trial_dirname_creator=lambda trial: str(trial.trial_id),
                 ),
                 run_config=tune.RunConfig(
+                    callbacks=[Ticker(study, searcher)],
                     name="tune",
                     storage_path=str(scratch),
                     verbose=0,
@@ -175,19 +198,37 @@ def _local_ray(spec: SweepSpec, trainer_cache: Path) -> Iterator[None]:
     previous_umask = os.umask(0o077)  # Ray writes its token file with the default mode
     os.environ["TRAINERS_CACHE_DIR"] = str(trainer_cache)  # workers inherit it; a runtime_env costs seconds
     try:
-        ray.init(
-            address="local",
-            num_cpus=resources.cpus * resources.concurrent,
-            num_gpus=None if resources.gpus else 0,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            object_store_memory=100 * 2**20,
-        )
+        _start_ray(resources)
         yield
     finally:
         ray.shutdown()
         os.umask(previous_umask)
+
+
+def _start_ray(resources: Resources) -> None:
+    """Ray gives its own processes 30 s to come up, which is not enough on a busy machine.
+
+    Raises:
+        UserError: it did not come up in three times that.
+    """
+    for attempt in range(RAY_STARTS):
+        try:
+            ray.init(
+                address="local",
+                num_cpus=resources.cpus * resources.concurrent,
+                num_gpus=None if resources.gpus else 0,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                object_store_memory=100 * 2**20,
+            )
+            return
+        except Exception as error:  # Ray raises a bare Exception
+            ray.shutdown()
+            if attempt + 1 == RAY_STARTS:
+                raise UserError(
+                    f"Ray did not start: {error}", help="is the machine overloaded, or its disk full?"
+                ) from error
 
 
 @contextmanager

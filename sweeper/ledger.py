@@ -152,18 +152,33 @@ class Ledger:
         self._records[trial_id] = replace(record, reports=(*record.reports, report))
         return True
 
+    def charge(self, trial_id: str, attempt: str, seconds: float) -> None:
+        """Store the seconds of one attempt that no report covers. Said again of the same attempt it replaces."""
+        record = self._records[trial_id]
+        self._handle(record).set_user_attr(f"charge:{attempt}", seconds)
+        self._records[trial_id] = replace(record, charges={**record.charges, attempt: seconds})
+
     def finish(
-        self, trial_id: str, state: TrialState, reason: str, evidence: Mapping[str, Any], objective: float | None
+        self,
+        trial_id: str,
+        state: TrialState,
+        reason: str,
+        evidence: Mapping[str, Any],
+        objective: float | None,
+        charge: Mapping[str, float] | None = None,
     ) -> TrialRecord:
         """Give a trial its one terminal state. COMPLETE counts for the sampler with its objective, PRUNED with what
-        it reached, COLLAPSED as infeasible, STOPPED and FAILED not at all."""
+        it reached, COLLAPSED as infeasible, STOPPED and FAILED not at all. `charge`: as `charge` does, attempt ->
+        seconds, in the same write."""
         assert state.is_finished, state
         record = self._records[trial_id]
         assert not record.state.is_finished, f"{record.id} is {record.state} already"
         ending = {"state": state.value, "reason": reason, "evidence": dict(evidence), "objective": objective}
+        ending["charge"] = dict(charge or {})
         self._handle(record).set_user_attr("ending", ending | {"time_s": time.time()})
         self._tell(record, state, objective)
-        self._records[trial_id] = replace(record, state=state, reason=reason, evidence=evidence)
+        charges = {**record.charges, **(charge or {})}
+        self._records[trial_id] = replace(record, state=state, reason=reason, evidence=evidence, charges=charges)
         return self._records[trial_id]
 
     def set_mlflow_run_id(self, trial_id: str, run_id: str) -> None:
@@ -224,6 +239,7 @@ class Ledger:
     def _record(self, frozen: optuna.trial.FrozenTrial) -> TrialRecord:
         attrs = frozen.user_attrs
         ending = attrs.get("ending", {})
+        charges = {key.removeprefix("charge:"): attrs[key] for key in attrs if key.startswith("charge:")}
         return TrialRecord(
             id=id_of(self.study, frozen.number, attrs.get("control")),
             number=frozen.number,
@@ -232,6 +248,7 @@ class Ledger:
             reason=ending.get("reason", ""),
             evidence=ending.get("evidence", {}),
             reports=tuple(decode_report(attrs[key]) for key in sorted(attrs) if key.startswith("report:")),
+            charges=charges | ending.get("charge", {}),
             mlflow_run_id=attrs.get("mlflow_run_id")
             or self._optuna.user_attrs.get(f"trial:{attrs.get('control') or frozen.number}:mlflow_run_id"),
             control=attrs.get("control"),

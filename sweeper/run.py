@@ -51,8 +51,9 @@ def run_study(spec: SweepSpec, home: Path, *, new: bool = False) -> int:
     with study_lock(study_dir):
         ledger = Ledger(study_dir, study, mode=spec.objective.mode, create=True)
         _refuse_drift(ledger, spec)
-        if Study(spec, ledger, []).is_done:
-            print(f"the study `{study}` is complete; --new starts another one beside it", file=sys.stderr)
+        if (opened := Study(spec, ledger, [])).is_done:
+            ending = "is complete" if opened.has_all_trials else "has used up its budget"
+            print(f"the study `{study}` {ending}; --new starts another one beside it", file=sys.stderr)
             interrupted = 0
         else:
             interrupted = _execute(spec, home, ledger)
@@ -84,6 +85,7 @@ def _execute(spec: SweepSpec, home: Path, ledger: Ledger) -> int:
         try:
             driver.execute(study, cache)
         finally:
+            study.close()
             _finish_tracking(tracker, study, progress)
             for trial in (*ledger.controls(), *ledger.trials()):
                 if trial.id in run_ids:

@@ -18,6 +18,7 @@ from sweeper.search_space import ParamValue, leaves, set_path
 from sweeper.spec_check import check_spec
 from sweeper.spec_model import (
     VARIANT,
+    Budget,
     CollapseGuard,
     Guard,
     Objective,
@@ -31,6 +32,7 @@ from sweeper.trainer_ref import config_class, offered_controls
 from sweeper.yaml_strict import Document, Finding, KeyPath, Place, parse_yaml, read_text
 
 __all__ = [
+    "Budget",
     "CollapseGuard",
     "Guard",
     "Objective",

@@ -122,6 +122,29 @@ class Resources(Strict):
     """Trials at once."""
 
 
+class Budget(Strict):
+    """What the study may use, over all its runs. When a limit is reached the running trials are stopped at once."""
+
+    trials: Annotated[int, Field(ge=1)] | None = None
+    """Trials that may be started; those that run go on to their end."""
+    wall_clock_s: Annotated[float, Field(gt=0)] | None = None
+    """Seconds a driver of the study may run."""
+    gpu_seconds: Annotated[float, Field(gt=0)] | None = None
+    """Seconds trials may hold a worker, times `resources.gpus`."""
+    cpu_seconds: Annotated[float, Field(gt=0)] | None = None
+    """Seconds trials may hold a worker, times `resources.cpus`."""
+    euros: Annotated[float, Field(gt=0)] | None = None
+    """Money for GPU-hours, at `euros_per_gpu_hour`."""
+    euros_per_gpu_hour: Annotated[float, Field(gt=0)] | None = None
+    """Price of one GPU for an hour."""
+
+    @model_validator(mode="after")
+    def _priced(self) -> Self:
+        if self.euros is not None and self.euros_per_gpu_hour is None:
+            raise ValueError("`euros` needs the price: `euros_per_gpu_hour`")
+        return self
+
+
 def _names_grid(sampler: object) -> bool:
     return isinstance(sampler, dict) and sampler.get("name") == "grid"
 
@@ -172,6 +195,7 @@ class SpecFile(Strict):
     )
     """Rules that stop a trial whatever its rank. Default: the collapse guard. `[]`: none."""
     resources: Resources = Resources()
+    budget: Budget = Budget()
     replicate_seed: Literal["fixed", "per_trial"] = "fixed"
     """`fixed`: every trial trains with base.seed; `per_trial`: each with its own."""
 
@@ -186,6 +210,12 @@ class SpecFile(Strict):
         elif isinstance(data, dict) and "trials" not in data and _names_grid(data.get("sampler")):
             data = data | {"trials": _count_grid(data)}
         return data
+
+    @model_validator(mode="after")
+    def _gpus_for_their_budget(self) -> Self:
+        if self.resources.gpus == 0 and (self.budget.gpu_seconds is not None or self.budget.euros is not None):
+            raise ValueError("the budget limits GPUs, but resources.gpus is 0, so none would ever be used")
+        return self
 
     @model_validator(mode="after")
     def _check_variants(self) -> Self:

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
+from sweeper.budget import amount_text
 from sweeper.conditions import grid_size
 from sweeper.config_errors import show
 from sweeper.search_space import AnyDimension, CategoricalDimension, FloatDimension, ParamValue, short_names
-from sweeper.spec import CollapseGuard, Guard, SchedulerConfig, SweepSpec
+from sweeper.spec import Budget, CollapseGuard, Guard, SchedulerConfig, SweepSpec
 
 
 def describe(spec: SweepSpec) -> str:
@@ -21,6 +22,7 @@ def describe(spec: SweepSpec) -> str:
         *(f"  guard       {guard.name}: {_guard(guard)}" for guard in spec.guards),
         "  guard       none" if not spec.guards else "",
         f"  resources   {spec.resources.cpus} CPU, {spec.resources.gpus:g} GPU a trial",
+        f"  budget      {', '.join(limits)}" if (limits := _budget_limits(spec.budget)) else "",
         f"  varies      {len(names)} parameters",
         *(f"    {names[path]:<{width}}  {dimension_text(dimension)}" for path, dimension in spec.search_space.items()),
         *(f"  constraint  {text}" for text in spec.constraints),
@@ -43,6 +45,11 @@ def _scheduler(scheduler: SchedulerConfig) -> str:
     if scheduler.name == "none":
         return "none: every trial runs to its end"
     return f"asha: ranks after {scheduler.grace_epochs} epochs, 1 of {scheduler.eta} goes on"
+
+
+def _budget_limits(budget: Budget) -> list[str]:
+    limits = {name: getattr(budget, name) for name in ("trials", "wall_clock_s", "gpu_seconds", "cpu_seconds", "euros")}
+    return [amount_text(name, limit) for name, limit in limits.items() if limit is not None]
 
 
 def _guard(guard: Guard) -> str:

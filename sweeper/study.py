@@ -3,13 +3,15 @@ decisions, and nothing of Ray, so that a test can drive it with a list of report
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from sweeper.budget import may_start, used_up
 from sweeper.guard import Evaluation, check_guards
 from sweeper.ledger import Ledger
+from sweeper.meter import Meter
 from sweeper.scheduling import RungResult, judge_at_rung, rung_epochs
 from sweeper.spec import Objective, SweepSpec, control_config, resolve
 from sweeper.trial import Report, TrialRecord, TrialState
@@ -39,10 +41,18 @@ class NextTrial:
 class Study:
     """Decides for each report whether the trial goes on. The ledger is written before anybody is told."""
 
-    def __init__(self, spec: SweepSpec, ledger: Ledger, watchers: Sequence[Watcher]) -> None:
+    def __init__(
+        self,
+        spec: SweepSpec,
+        ledger: Ledger,
+        watchers: Sequence[Watcher],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.spec = spec
         self.ledger = ledger
         self.watchers = watchers
+        self.meter = Meter(ledger, spec.budget, spec.resources, clock)
+        self.over: str | None = None  # why no further trial may run: the budget
         self.interrupted = 0  # the number of the signal that asked for the end
         self._handed_out: set[str] = set()
         self._left_over = ledger.unfinished(spec)
@@ -50,11 +60,13 @@ class Study:
 
     def next_trial(self) -> NextTrial | None:
         """The next trial to run: one a former driver left unfinished, else a control, else a newly sampled candidate;
-        None when all trials of the study exist, or the study is being interrupted."""
-        if self.interrupted:
+        None when all trials of the study exist, the budget allows no more, or the study is being interrupted."""
+        if self.interrupted or self.over:
             return None
         if self._left_over:
             record = self._left_over.pop(0)
+        elif not may_start(self.spec.budget, self.meter.spent()):
+            return None
         elif controls := self._controls_to_come():
             record = self.ledger.add_control(controls[0])
         elif len(self.ledger.trials()) < self.spec.trials:
@@ -62,6 +74,7 @@ class Study:
         else:
             return None
         self._handed_out.add(record.id)
+        self.meter.start(record.id)
         config = self._config_of(record)
         workdir = self.ledger.study_dir / "trials" / record.folder
         resume, step = self._last_checkpoint(record)
@@ -76,34 +89,48 @@ class Study:
 
     @property
     def is_done(self) -> bool:
-        """Whether every trial of the study exists and has ended."""
+        """Whether every trial of the study exists and has ended, or all have that the budget allows."""
         trials = [*self.ledger.controls(), *self.ledger.trials()]
-        all_there = len(self.ledger.trials()) >= self.spec.trials and not self._controls_to_come()
-        return all_there and all(trial.state.is_finished for trial in trials)
+        if not all(trial.state.is_finished for trial in trials):
+            return False
+        return self.has_all_trials or not may_start(self.spec.budget, self.meter.spent())
+
+    @property
+    def has_all_trials(self) -> bool:
+        """Whether every trial of the study exists."""
+        return len(self.ledger.trials()) >= self.spec.trials and not self._controls_to_come()
 
     def on_report(self, trial_id: str, message: Mapping[str, Any]) -> bool:
         """Store a report and judge the trial; False: it must stop here."""
+        if self.ledger.trial(trial_id).state.is_finished:  # stopped while this was on its way
+            return False
+        seconds = self.meter.lap(trial_id)
         report = Report(
             step=message["step"],
             epoch=message["epoch"],
             metrics=message["metrics"],
             checkpoint=self._relative(message["checkpoint"]),
             timestamp_ms=int(time.time() * 1000),
+            seconds=seconds,
         )
         self._total_epochs[trial_id] = message["total_epochs"]
         if self.ledger.report(trial_id, report, self.objective_of(report)):
             for watcher in self.watchers:
                 watcher.trial_reported(self.ledger.trial(trial_id))
+        else:
+            self.meter.redone(trial_id, seconds)
         if self._judge(trial_id):
             return False
         if self.interrupted:  # its checkpoint is written and in the ledger: a later `run` continues there
-            self._handed_out.discard(trial_id)
+            self._release(trial_id)
             return False
         return True
 
     def on_end(self, trial_id: str) -> None:
         """The trainer came to its end."""
         record = self.ledger.trial(trial_id)
+        if record.state.is_finished:
+            return
         if record.last is None:
             self._finish(trial_id, TrialState.FAILED, "the trainer ended without a report", {})
         elif (value := self.objective_of(record.last)) is None or not math.isfinite(value):
@@ -119,6 +146,26 @@ class Study:
         workdir.mkdir(parents=True, exist_ok=True)
         (workdir / "error.txt").write_text(traceback or error)
         self._finish(trial_id, TrialState.FAILED, error, {"traceback": str(self._relative(str(workdir / "error.txt")))})
+
+    def tick(self) -> list[str]:
+        """Called several times a second. Returns the trials whose workers must be ended now: those that are stopped
+        because the budget is used up."""
+        self.meter.tick()
+        if self.over or not (reason := used_up(self.spec.budget, self.meter.spent())):
+            return []
+        self.over = reason
+        running = sorted(self._handed_out)
+        self._left_over.clear()
+        for record in (*self.ledger.controls(), *self.ledger.trials()):
+            if not record.state.is_finished:
+                self._finish(record.id, TrialState.STOPPED, reason, {})
+        return running
+
+    def close(self) -> None:
+        """The driver's run ends, whatever the reason: book what its trials have used."""
+        for trial_id in sorted(self._handed_out):
+            self._release(trial_id)
+        self.meter.close()
 
     def objective_of(self, report: Report) -> float | None:
         return report.metrics.get(self.spec.objective.metric)
@@ -195,10 +242,16 @@ class Study:
     def _finish(self, trial_id: str, state: TrialState, reason: str, evidence: Mapping[str, Any]) -> None:
         last = self.ledger.trial(trial_id).last
         objective = self.objective_of(last) if last else None
-        record = self.ledger.finish(trial_id, state, reason, evidence, objective)
+        record = self.ledger.finish(trial_id, state, reason, evidence, objective, self.meter.end(trial_id))
         self._handed_out.discard(trial_id)
         for watcher in self.watchers:
             watcher.trial_finished(record)
+
+    def _release(self, trial_id: str) -> None:
+        """The trial's worker is gone, and the trial goes on another time."""
+        self._handed_out.discard(trial_id)
+        for attempt, seconds in self.meter.end(trial_id).items():
+            self.ledger.charge(trial_id, attempt, seconds)
 
     def _last_checkpoint(self, record: TrialRecord) -> tuple[Path | None, int]:
         for report in reversed(record.reports):

@@ -26,13 +26,15 @@ class TrialState(StrEnum):
 
 @dataclass(frozen=True)
 class Report:
-    """One evaluation of a trial, as the ledger keeps it. `checkpoint` is relative to the study's folder."""
+    """One evaluation of a trial, as the ledger keeps it. `checkpoint` is relative to the study's folder; `seconds` is
+    how long the trial held its worker since the report before."""
 
     step: int
     epoch: float
     metrics: Mapping[str, float]
     checkpoint: str | None
     timestamp_ms: int
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class TrialRecord:
         id: `STUDY-0007` of a candidate, `STUDY-oracle` of a control.
         number: from 0, among the candidates or among the controls.
         control: name of the control, None of a candidate.
+        charges: seconds in which it held a worker without a report to show for them, by attempt.
     """
 
     id: str
@@ -54,6 +57,7 @@ class TrialRecord:
     reports: tuple[Report, ...] = ()
     mlflow_run_id: str | None = None
     control: str | None = None
+    charges: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def role(self) -> str:
@@ -64,6 +68,11 @@ class TrialRecord:
     def folder(self) -> str:
         """Name of its folder beneath `trials/`."""
         return self.control or f"{self.number:04d}"
+
+    @property
+    def seconds(self) -> float:
+        """How long it held a worker, over all attempts."""
+        return sum(report.seconds for report in self.reports) + sum(self.charges.values())
 
     @property
     def last(self) -> Report | None:

@@ -2,14 +2,17 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from sweeper.budget import amount_text, saved_s, used_text
 from sweeper.errors import UserError
 from sweeper.ledger import Ledger
+from sweeper.meter import recorded
 from sweeper.search_space import ParamValue, short_names
 from sweeper.spec import Objective
 from sweeper.spec_model import SpecFile
@@ -69,14 +72,15 @@ def list_studies(home: Path) -> list[dict[str, Any]]:
 
 
 def show_study(home: Path, study: str) -> dict[str, Any]:
-    """The study as a script reads it: `{"study", "winner", "trials": [{"id", "state", "reason", "params", "epochs",
-    "metrics", "mlflow_run_id", "role"}]}`; metrics are those of the last evaluation."""
+    """The study as a script reads it: `{"study", "winner", "used", "trials": [{"id", "state", "reason", "params",
+    "epochs", "seconds", "metrics", "mlflow_run_id", "role"}]}`; metrics are those of the last evaluation."""
     ledger, spec = open_study(home, study)
     trials = ledger.trials()
     winner = winner_of(trials, spec.objective)
     return {
         "study": study,
         "winner": winner.id if winner else None,
+        "used": asdict(recorded(ledger, spec.budget, spec.resources)),
         "trials": [
             {
                 "id": trial.id,
@@ -84,6 +88,7 @@ def show_study(home: Path, study: str) -> dict[str, Any]:
                 "reason": trial.reason,
                 "params": dict(trial.params),
                 "epochs": trial.last.epoch if trial.last else 0,
+                "seconds": trial.seconds,
                 "metrics": dict(trial.last.metrics) if trial.last else {},
                 "mlflow_run_id": trial.mlflow_run_id,
                 "role": trial.role,
@@ -124,7 +129,7 @@ def print_study(home: Path, study: str) -> None:
         table.add_row(*table_row(trial, names, spec.objective), style=style)
     console.print(table)
     console.print()
-    for line in outcome(trials, spec.objective):
+    for line in (*outcome(trials, spec.objective), usage(ledger, spec)):
         console.print(line)
     _print_next_steps(console, home, study, winner)
 
@@ -197,6 +202,21 @@ def outcome(trials: Sequence[TrialRecord], objective: Objective) -> list[str]:
         saved = 1 - run / (full * len(trials))
         lines.append(f"{run:g} epochs run instead of {full * len(trials):g}: stopping early saved {saved:.0%}")
     return lines
+
+
+def usage(ledger: Ledger, spec: SpecFile) -> str:
+    """What the study has used of its budget, and what stopping trials early has saved, in one sentence."""
+    trials = ledger.trials()
+    ends = [trial.last.epoch for trial in trials if trial.last and trial.state is TrialState.COMPLETE]
+    early = (TrialState.PRUNED, TrialState.COLLAPSED)
+    stopped = [(trial.seconds, trial.last.epoch) for trial in trials if trial.last and trial.state in early]
+    text = used_text(spec.budget, recorded(ledger, spec.budget, spec.resources))
+    saved = saved_s(stopped, max(ends, default=0.0))
+    if saved > 0 and all(trial.state.is_finished for trial in trials):
+        device = "gpu_seconds" if spec.resources.gpus else "cpu_seconds"
+        share = spec.resources.gpus or spec.resources.cpus
+        text += f"; early stops saved about {amount_text(device, saved * share)}"
+    return text
 
 
 def _print_next_steps(console: Console, home: Path, study: str, winner: TrialRecord | None) -> None:

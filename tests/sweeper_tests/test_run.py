@@ -166,3 +166,20 @@ def test_a_lost_worker_process_fails_its_trial_and_says_so(study_home: Path) -> 
     assert result.returncode == 1, result.stderr
     [trial] = show(study_home)["trials"]
     assert (trial["state"], trial["reason"], trial["epochs"]) == ("FAILED", "the worker process was lost", 1)
+
+
+def test_the_budget_stops_running_trials_to_the_second(study_home: Path) -> None:
+    # One evaluation takes 60 s: only a timer can stop it in time.
+    changes = ("--set", "base.sleep_s=60", "--set", "budget={cpu_seconds: 8}", "--trials", "3")
+    result = run(study_home, *changes)
+    assert result.returncode == 0, result.stderr
+    study = show(study_home)
+    assert {trial["state"] for trial in study["trials"]} == {"STOPPED"}
+    assert {trial["reason"] for trial in study["trials"]} == {"budget: 8 CPU-seconds used up"}
+    assert 8.0 <= study["used"]["cpu_seconds"] <= 9.0
+    assert "(of 8 CPU-seconds)" in result.stdout
+    assert all(one.info.status != "RUNNING" for one in mlflow_runs(study_home))
+
+    again = run(study_home, *changes)
+    assert again.returncode == 0
+    assert "has used up its budget" in again.stderr
