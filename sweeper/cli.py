@@ -2,14 +2,14 @@
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import click
 
 from sweeper import __version__
 from sweeper.cli_data import data
+from sweeper.cli_options import home_option, json_option, spec_options
+from sweeper.cli_study import plan
 from sweeper.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, Problem, UserError
 from trainers.errors import TrainerError
 
@@ -42,31 +42,6 @@ def _usage_problem(error: click.ClickException) -> Problem:
     return Problem(f"{what[:1].lower()}{what[1:]}", help=help)
 
 
-def _home_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    return click.option(
-        "--home",
-        type=click.Path(path_type=Path, file_okay=False),
-        envvar="SWEEPER_HOME",
-        show_envvar=True,
-        default=Path(".sweeper"),
-        show_default=True,
-        help="Folder of all studies and their records.",
-    )(command)
-
-
-def _spec_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    for decorate in (
-        click.option("--trials", type=click.IntRange(min=1), help="Number of trials, instead of the spec's."),
-        click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key of the spec."),
-        click.argument("spec", type=click.Path(path_type=Path)),
-    ):
-        command = decorate(command)
-    return command
-
-
-_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
-
-
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__)
 def sweeper() -> None:
@@ -79,8 +54,8 @@ def sweeper() -> None:
 
 
 @sweeper.command()
-@_spec_options
-@_json_option
+@spec_options
+@json_option
 def check(spec: Path, overrides: tuple[str, ...], trials: int | None, as_json: bool) -> int:
     """Say what SPEC will do, or everything that is wrong with it. Starts nothing.
 
@@ -97,8 +72,8 @@ def check(spec: Path, overrides: tuple[str, ...], trials: int | None, as_json: b
 
 
 @sweeper.command()
-@_spec_options
-@_home_option
+@spec_options
+@home_option
 @click.option("--new", is_flag=True, help="Start another study beside the one that exists, instead of continuing it.")
 def run(spec: Path, overrides: tuple[str, ...], trials: int | None, home: Path, new: bool) -> int:
     """Run the study of SPEC, or continue it where it stopped.
@@ -118,8 +93,8 @@ def run(spec: Path, overrides: tuple[str, ...], trials: int | None, home: Path, 
 
 
 @sweeper.command("list")
-@_home_option
-@_json_option
+@home_option
+@json_option
 def list_(home: Path, as_json: bool) -> int:
     """List the studies.
 
@@ -138,8 +113,8 @@ def list_(home: Path, as_json: bool) -> int:
 
 @sweeper.command()
 @click.argument("study")
-@_home_option
-@_json_option
+@home_option
+@json_option
 def show(study: str, home: Path, as_json: bool) -> int:
     """Show the trials of STUDY, with the reason of every stop.
 
@@ -158,7 +133,7 @@ def show(study: str, home: Path, as_json: bool) -> int:
 
 @sweeper.command()
 @click.argument("study")
-@_home_option
+@home_option
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="File to write; default: in the study.")
 def report(study: str, home: Path, out: Path | None) -> int:
     """Write what STUDY found as a Markdown file, and print where.
@@ -175,7 +150,7 @@ def report(study: str, home: Path, out: Path | None) -> int:
 
 @sweeper.command()
 @click.argument("trial")
-@_home_option
+@home_option
 @click.option("--until", type=click.FloatRange(min=0, min_open=True), metavar="EPOCH", help="Stop at this epoch.")
 def reproduce(trial: str, home: Path, until: float | None) -> int:
     """Run TRIAL again from its record and compare every metric.
@@ -193,7 +168,7 @@ def reproduce(trial: str, home: Path, until: float | None) -> int:
 
 
 @sweeper.command()
-@_home_option
+@home_option
 @click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True, help="Port on this machine.")
 def ui(home: Path, port: int) -> int:
     """Open the MLflow UI of all studies, on this machine only.
@@ -210,6 +185,7 @@ def ui(home: Path, port: int) -> int:
 
 
 sweeper.add_command(data)
+sweeper.add_command(plan)
 
 
 if __name__ == "__main__":

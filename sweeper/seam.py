@@ -4,12 +4,15 @@
 the plain config is validated into it. A function `prepare(config) -> dict[str, str]` beside it, if there is one, is
 called once before any trial (to make data or caches) and returns fingerprints for the record.
 
-Run as `python -m sweeper.seam TRAINER` it prepares: the config on stdin, the fingerprints on stdout as JSON.
+Run as `python -m sweeper.seam TRAINER` it prepares: the config on stdin, the fingerprints on stdout as JSON. With
+`--time DIR` it trains to the second evaluation instead, in that folder, and says how long it took.
 """
 
 import json
 import sys
+import time
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +43,28 @@ def prepare(name: str, config: Mapping[str, Any]) -> dict[str, str]:
     return dict(function(model.model_validate(dict(config)) if model else dict(config)))
 
 
+def timed(name: str, config: Mapping[str, Any], workdir: Path) -> dict[str, Any]:
+    """Train to the second evaluation (the first one warms up) and time it; a training with one is timed from its
+    start. Returns its seconds, its share of epochs, and the folder of its checkpoint or None."""
+    began_s, before = time.monotonic(), 0.0
+    timing: dict[str, Any] = {}
+    for report in islice(start_training(name, config, workdir, None), 2):
+        now_s = time.monotonic()
+        checkpoint = str(report.checkpoint) if report.checkpoint else None
+        timing = {"seconds": now_s - began_s, "epochs": report.epoch - before, "checkpoint": checkpoint}
+        began_s, before = now_s, report.epoch
+    if not timing or timing["epochs"] <= 0:
+        raise UserError(f"trainer `{name}` reported no epoch")
+    return timing
+
+
 if __name__ == "__main__":
     try:
-        print(json.dumps(prepare(sys.argv[1], json.load(sys.stdin))))
+        config = json.load(sys.stdin)
+        if sys.argv[2:3] == ["--time"]:
+            print(json.dumps(timed(sys.argv[1], config, Path(sys.argv[3]))))
+        else:
+            print(json.dumps(prepare(sys.argv[1], config)))
     except UserError as user_error:
         print(user_error.render(), file=sys.stderr)
         sys.exit(EXIT_BAD_INPUT)
