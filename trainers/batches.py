@@ -151,6 +151,7 @@ class Targets:
         joints_m: (N, 21, 3) in the wrist's frame.
         orient: (N, 3, 3) rotation of the wrist in the camera's frame, where a loss term needs it.
         intrinsics: (N, 3, 3) camera matrices, to turn `orient` with the image.
+        camera_m: (N, 21, 3) joints as seen from the camera, with the fault `camera_frame` only.
     """
 
     theta: Tensor
@@ -158,17 +159,23 @@ class Targets:
     joints_m: Tensor
     orient: Tensor | None
     intrinsics: Tensor
+    camera_m: Tensor | None = None
 
     def of(self, poses: Integers, angle: Tensor | None) -> Target:
         """Those of a batch of poses (B,), whose images were turned by `angle` (B,) rad, if at all."""
         index = _to(poses, self.theta.device)
-        orient = None
+        orient = camera_m = None
         if self.orient is not None:
             orient = self.orient[index]
             if angle is not None:
                 rolled = camera_roll(angle, self.intrinsics[index]) @ orient[:, :2]
                 orient = torch.cat((rolled, orient[:, 2:]), dim=1)
-        return Target(self.theta[index], self.betas[index], self.joints_m[index], orient)
+        if self.camera_m is not None:
+            camera_m = self.camera_m[index]
+            if angle is not None:
+                rolled = camera_m[..., :2] @ camera_roll(angle, self.intrinsics[index]).mT
+                camera_m = torch.cat((rolled, camera_m[..., 2:]), dim=-1)
+        return Target(self.theta[index], self.betas[index], self.joints_m[index], orient, camera_m)
 
 
 def make_targets(hand: HandLayer, labels: Labels, device: torch.device, with_orient: bool) -> Targets:

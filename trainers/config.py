@@ -7,7 +7,7 @@ and NaN. The default of every field is what the embedded default task uses.
 import math
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 Weight = Annotated[float, Field(ge=0)]
 
@@ -222,6 +222,25 @@ class EvalConfig(Strict):
     """Validation images used for the vertex metrics (pa_mpvpe, f5, f15): the first ones, always the same."""
 
 
+FaultName = Literal[
+    "mispaired_labels",
+    "misread_theta",
+    "no_mean_pose",
+    "mano_joint_order",
+    "camera_frame",
+    "broken_procrustes",
+    "unturned_labels",
+    "leaky_split",
+]
+"""Mistakes that a real pipeline had, in the order in which its data travels. `trainers.faults` says what each does."""
+
+
+def _each_once(faults: tuple[FaultName, ...]) -> tuple[FaultName, ...]:
+    if len(set(faults)) < len(faults):
+        raise ValueError(f"each fault can be there only once, but got {', '.join(faults)}")
+    return faults
+
+
 class TrainConfig(Strict):
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
@@ -237,6 +256,9 @@ class TrainConfig(Strict):
     """Seeds the initial weights, the order of the data and the augmentation."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto`: cuda where there is one."""
+    faults: Annotated[tuple[FaultName, ...], Field(strict=False), AfterValidator(_each_once)] = ()
+    """Mistakes to make on purpose, for a study of what each of them costs. `val/...` is then what the faulty pipeline
+    says of itself, and `honest/...` what a sound one says of the same model."""
     threads: Annotated[int, Field(ge=1)] = 1
     """torch threads. One and two threads give different bits, so the number belongs to the config."""
 

@@ -1,20 +1,24 @@
 """One validation of theta predictions: the reference made once from the labels, and every `val/` metric against it."""
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from trainers import metrics
-from trainers.data.labels import Strings
+from trainers.config import FaultName
+from trainers.data.labels import Strings, joints_in_wrist_frame
 from trainers.data.load import LoadedData
+from trainers.faults import broken_align, joint_order
 from trainers.hand.layer import HandLayer
 from trainers.losses import wrist_joints
 from trainers.metrics import Array, Integers
 from trainers.procrustes import align, aligned_distances, similarity
 from trainers.rotations import matrix_from_axis_angle
 
+Align = Callable[[Array, Array], Array]
 CONSTANT_POSES, CONSTANT_STEPS, CONSTANT_LR = 256, 60, 0.05
 
 
@@ -43,6 +47,8 @@ class Reference:
         gestures: (N,) gesture of each label.
         constant_pa_mm: PA-MPJPE of the best constant pose.
         sets: rows of each data set, where there are several.
+        aligned_to_m: (N, 21, 3) what predicted joints are aligned with: `joints_m`, if no fault says otherwise.
+        align: the alignment itself.
     """
 
     hand: HandLayer
@@ -55,9 +61,11 @@ class Reference:
     gestures: Integers
     constant_pa_mm: float
     sets: dict[str, Integers]
+    aligned_to_m: Array
+    align: Align
 
 
-def make_reference(data: LoadedData, mesh_images: int) -> Reference:
+def make_reference(data: LoadedData, mesh_images: int, faults: Sequence[FaultName] = ()) -> Reference:
     """Prepare what every evaluation of a run shares.
 
     The true joints are the data set's own, turned back into the wrist's frame, not computed ones: a hand layer that
@@ -67,11 +75,15 @@ def make_reference(data: LoadedData, mesh_images: int) -> Reference:
         data: whose validation poses are evaluated, in their order, and whose training poses give the codebook and the
             constant pose.
         mesh_images: M.
+        faults: of joint order and alignment; those of the data are in `data` already.
     """
     labels, val, train = data.labels, data.val_poses, data.train_poses
-    hand = HandLayer(data.hand, torch.float64)
+    hand = HandLayer(data.hand, torch.float64, joint_order(faults))
     rotation = matrix_from_axis_angle(torch.from_numpy(labels.global_orient)).numpy()
-    joints_m: Array = (labels.joints_m - labels.joints_m[:, :1]) @ rotation  # the rows are turned by the inverse
+    joints_m = joints_in_wrist_frame(labels)
+    aligned_to_m, alignment = joints_m[val], align
+    if "broken_procrustes" in faults:  # theirs met the hand as the camera sees it
+        aligned_to_m, alignment = labels.joints_m[val], broken_align
     with torch.no_grad():
         some = val[:mesh_images]
         verts_m = hand.vertices(torch.from_numpy(labels.theta[some]), torch.from_numpy(labels.betas[some])).numpy()
@@ -87,8 +99,10 @@ def make_reference(data: LoadedData, mesh_images: int) -> Reference:
         codebook=codebook,
         entropy_bits=metrics.entropy_bits(metrics.nearest_code(labels.theta[val], codebook), len(codebook)),
         gestures=metrics.extended_fingers(joints_m[val]),
-        constant_pa_mm=1000.0 * float(aligned_distances(constant_m, joints_m[val]).mean()),
+        constant_pa_mm=1000.0 * float(aligned_distances(constant_m, aligned_to_m, alignment).mean()),
         sets=_rows_of_sets(labels.set_name[val]),
+        aligned_to_m=aligned_to_m,
+        align=alignment,
     )
 
 
@@ -118,9 +132,9 @@ def evaluate(reference: Reference, outputs: Outputs) -> dict[str, float]:
         return {f"val/{name}": math.nan for name in names}
     betas = np.zeros((len(theta), 10)) if outputs.betas is None else outputs.betas
     joints_m = _joints(reference.hand, theta, betas)
-    distances_m = aligned_distances(joints_m, reference.joints_m)
+    distances_m = aligned_distances(joints_m, reference.aligned_to_m, reference.align)
     meshes = len(reference.verts_m)
-    verts_m = align(_verts(reference.hand, theta[:meshes], betas[:meshes]), reference.verts_m)
+    verts_m = reference.align(_verts(reference.hand, theta[:meshes], betas[:meshes]), reference.verts_m)
     f5, f15 = metrics.f_scores(verts_m, reference.verts_m)
     codes = metrics.nearest_code(theta, reference.codebook)
     entropy_bits = metrics.entropy_bits(codes, len(reference.codebook))
@@ -147,7 +161,8 @@ def evaluate(reference: Reference, outputs: Outputs) -> dict[str, float]:
         values["mpjpe_camera_mm"] = _mean_distance_mm(turned, true)
     if outputs.joints_m is not None:
         values["joints_mpjpe_mm"] = _mean_distance_mm(outputs.joints_m, reference.joints_m)
-        values["joints_pa_mpjpe_mm"] = 1000.0 * float(aligned_distances(outputs.joints_m, reference.joints_m).mean())
+        distances_m = aligned_distances(outputs.joints_m, reference.aligned_to_m, reference.align)
+        values["joints_pa_mpjpe_mm"] = 1000.0 * float(distances_m.mean())
     return {f"val/{name}": values[name] for name in names}
 
 

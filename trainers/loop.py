@@ -17,32 +17,22 @@ import torch
 from torch import Tensor, nn
 
 from trainers import checkpoint, process
-from trainers.augment import Pixels, draw
 from trainers.balance import Balance
 from trainers.batches import (
     Integers,
-    Targets,
     batch_memory,
     epoch_order,
-    image_table,
-    make_batch,
-    make_targets,
-    on_device,
     seeded,
 )
 from trainers.checkpoint import Checkpoint
-from trainers.config import LossConfig, OptimConfig, TrainConfig
+from trainers.config import OptimConfig, TrainConfig
 from trainers.data.curriculum import epoch_poses, weights_at
 from trainers.data.load import LoadedData, load_data
-from trainers.diversity import pose_codes
 from trainers.errors import ConfigError, DataError
-from trainers.evaluation import evaluate, make_reference
-from trainers.hand.layer import HandLayer
-from trainers.losses import Criterion, PosePrior, loss_terms, needs_orient
-from trainers.metrics import Array
+from trainers.losses import loss_terms
 from trainers.models import HandNet, build_model
 from trainers.models.pretrained import load_pretrained, pretrained_fingerprint
-from trainers.predict import predict
+from trainers.pipeline import Pipeline, make_pipeline, training_batch, validate
 from trainers.report import EpochReport
 
 
@@ -75,12 +65,7 @@ def train_on(
     data: LoadedData, config: TrainConfig, device: torch.device, workdir: Path, resume: Path | None = None
 ) -> Iterator[EpochReport]:
     """As `train`, on data that were loaded before and with `process.settings` made."""
-    hand = HandLayer(data.hand).to(device)
-    reference = make_reference(data, config.eval.mesh_images)
-    criterion = _criterion(config.loss, hand, data, reference.codebook, device)
-    targets = make_targets(hand, data.labels, device, needs_orient(config.loss))
-    task = _Task(config, device, data, on_device(data.images, device, process.free_bytes(device)), criterion, targets)
-    table = image_table(data.labels.pose_index)
+    pipeline = make_pipeline(data, config, device)
 
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
@@ -93,18 +78,17 @@ def train_on(
     )
     balance = Balance(config.loss, device)
     windows = config.evaluations_an_epoch
-    done = 0 if resume is None else _restore(resume, task, model, optimizer, balance)
+    done = 0 if resume is None else _restore(resume, pipeline, model, optimizer, balance)
 
     for evaluation in range(done + 1, config.optim.epochs * windows + 1):
         epochs_before, window = divmod(evaluation - 1, windows)
-        order = _order_of_epoch(task, table, epochs_before + 1)
+        order = _order_of_epoch(pipeline, epochs_before + 1)
         start, stop = (len(order) * edge // windows for edge in (window, window + 1))
         if start == stop:
             raise ConfigError(f"an epoch has only {len(order)} steps, got {windows} evaluations", "evaluate_every")
         place = _Place(order[start:stop], epochs_before * len(order) + start, config.optim.epochs * len(order))
-        metrics = _train_steps(task, model, optimizer, balance, place)
-        outputs = predict(model, task.images, table[data.val_poses, 0], config.eval.batch_size, device)
-        metrics |= evaluate(reference, outputs)
+        metrics = _train_steps(pipeline, model, optimizer, balance, place)
+        metrics |= validate(pipeline, model, last=evaluation == config.optim.epochs * windows)
         epoch = evaluation / windows
         finite = math.isfinite(metrics["train/loss"])
         name = f"epoch_{evaluation:03d}" if windows == 1 else f"step_{evaluation:04d}"
@@ -140,18 +124,6 @@ def learning_rate(config: OptimConfig, step: int, total_steps: int) -> float:
 
 
 @dataclass(frozen=True)
-class _Task:
-    """What does not change during a run."""
-
-    config: TrainConfig
-    device: torch.device
-    data: LoadedData
-    images: Pixels | Tensor  # of `data`, on the device where they fit
-    criterion: Criterion
-    targets: Targets
-
-
-@dataclass(frozen=True)
 class _Place:
     """Where in the run the steps to the next evaluation lie, and the images (steps, B) that they show."""
 
@@ -160,37 +132,33 @@ class _Place:
     total_steps: int
 
 
-def _order_of_epoch(task: _Task, table: Integers, epoch: int) -> Integers:
+def _order_of_epoch(pipeline: Pipeline, epoch: int) -> Integers:
     """Images (steps, B) of an epoch; a pure function of seed and epoch, so a window of it can be had alone."""
-    config, labels = task.config, task.data.labels
+    config, data = pipeline.config, pipeline.data
     stage = weights_at(config.data.curriculum, epoch)
-    poses = epoch_poses(labels, task.data.train_poses, stage, seeded(config.seed, "curriculum", epoch))
+    poses = epoch_poses(data.labels, data.train_poses, stage, seeded(config.seed, "curriculum", epoch))
     generator = seeded(config.seed, "order", epoch)
-    return epoch_order(table, poses, config.data.versions, config.optim.batch_size, generator)
+    return epoch_order(pipeline.table, poses, config.data.versions, config.optim.batch_size, generator)
 
 
 def _train_steps(
-    task: _Task, model: HandNet, optimizer: torch.optim.Optimizer, balance: Balance, place: _Place
+    pipeline: Pipeline, model: HandNet, optimizer: torch.optim.Optimizer, balance: Balance, place: _Place
 ) -> dict[str, float]:
     """The steps to the next evaluation; their `train/` metrics. Nothing waits for the device until the end."""
-    config, device, order = task.config, task.device, place.order
+    config, device, order = pipeline.config, pipeline.device, place.order
     weights = balance.weights()
     sums = torch.zeros(1 + len(weights), device=device)
     shares = torch.zeros(len(weights), device=device)
-    memory = batch_memory(task.images, order.shape[1], device)
+    memory = batch_memory(pipeline.images, order.shape[1], device)
     started = time.perf_counter()
     model.train()
     for step, indices in enumerate(order, start=place.first_step):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(config.optim, step, place.total_steps)
-        drawn = None
-        if config.augment:
-            drawn = draw(len(indices), config.data.image_size, seeded(config.seed, "augment", step), device)
-        images = make_batch(task.images, indices, device, drawn, memory)  # (B, 3, S, S)
+        images, target = training_batch(pipeline, indices, step, memory)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             prediction = model(images)
-        target = task.targets.of(task.data.labels.pose_index[indices], None if drawn is None else drawn.angle)
-        terms = loss_terms(task.criterion, prediction, target)
+        terms = loss_terms(pipeline.criterion, prediction, target)
         loss = balance.total(terms, model.last_layer)
         if step == place.first_step:
             shares = _gradient_shares(model, weights, terms)
@@ -226,10 +194,12 @@ def _gradient_shares(model: HandNet, weights: Mapping[str, float], terms: Mappin
     return norms / norms.sum().clamp_min(torch.finfo(norms.dtype).tiny)
 
 
-def _restore(folder: Path, task: _Task, model: HandNet, optimizer: torch.optim.Optimizer, balance: Balance) -> int:
+def _restore(
+    folder: Path, pipeline: Pipeline, model: HandNet, optimizer: torch.optim.Optimizer, balance: Balance
+) -> int:
     """Put a checkpoint's state into model, optimizer and balance; the evaluations that were before it."""
     saved = checkpoint.load(folder)
-    config = task.config.model_dump(mode="json")
+    config = pipeline.config.model_dump(mode="json")
     if saved.config != config:
         different = [key for key in config if saved.config.get(key) != config[key]]
         raise ConfigError(
@@ -237,20 +207,11 @@ def _restore(folder: Path, task: _Task, model: HandNet, optimizer: torch.optim.O
             str(folder),
             "resume with the config it was trained with, or train from the start",
         )
-    if saved.state["data_fingerprint"] != task.data.fingerprint:
+    if saved.state["data_fingerprint"] != pipeline.data.fingerprint:
         raise DataError(
-            f"trained on other data than {task.config.data.root} holds now", str(folder), "train from the start"
+            f"trained on other data than {pipeline.config.data.root} holds now", str(folder), "train from the start"
         )
     model.load_state_dict(saved.weights)
     optimizer.load_state_dict(saved.state["optimizer"])
     balance.load_state_dict(saved.state["balance"])
-    return round(saved.epoch * task.config.evaluations_an_epoch)
-
-
-def _criterion(
-    config: LossConfig, hand: HandLayer, data: LoadedData, codebook: Array, device: torch.device
-) -> Criterion:
-    values = (data.hand.hands_mean, data.hand.hands_components, data.hand.hands_std)
-    prior = PosePrior(*(torch.from_numpy(value).to(device, torch.float32) for value in values))
-    codes = pose_codes(codebook, data.labels.theta[data.train_poses], device) if config.lambda_entropy > 0 else None
-    return Criterion(config, hand, prior, codes)
+    return round(saved.epoch * pipeline.config.evaluations_an_epoch)

@@ -31,12 +31,14 @@ class Target:
     """What a batch is compared with: theta (B, 45) rad, betas (B, 10), joints_m (B, 21, 3) from `wrist_joints`.
 
     `orient` (B, 3, 3), the rotation of the wrist in the camera's frame, is there if `needs_orient` of the config.
+    `camera_m` (B, 21, 3), joints as seen from the camera and not centred, is there with the fault `camera_frame` only.
     """
 
     theta: Tensor
     betas: Tensor
     joints_m: Tensor
     orient: Tensor | None = None
+    camera_m: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -171,7 +173,7 @@ def loss_terms(criterion: Criterion, prediction: Prediction, target: Target) -> 
             case "param":
                 terms[name] = param_loss(theta, target.theta)
             case "joint":
-                terms[name] = joint_loss(*_in_frame(config, joints_m(), prediction, target), config.joint_form)
+                terms[name] = joint_loss(*_in_frame(criterion, joints_m(), prediction, target), config.joint_form)
             case "angular":
                 terms[name] = angular_loss(theta, target.theta, prior.mean)
             case "pca":
@@ -198,9 +200,12 @@ def loss_terms(criterion: Criterion, prediction: Prediction, target: Target) -> 
     return terms
 
 
-def _in_frame(config: LossConfig, joints_m: Tensor, prediction: Prediction, target: Target) -> tuple[Tensor, Tensor]:
+def _in_frame(criterion: Criterion, joints_m: Tensor, prediction: Prediction, target: Target) -> tuple[Tensor, Tensor]:
     """Predicted and true joints in the frame of the joint term, both with the wrist at the origin."""
-    if config.joint_frame == "wrist":
+    if target.camera_m is not None:  # the fault `camera_frame`: the hand's own origin against the camera's
+        betas = target.betas if prediction.betas is None else prediction.betas
+        return criterion.hand.joints(prediction.theta, betas), target.camera_m
+    if criterion.config.joint_frame == "wrist":
         return joints_m, target.joints_m
     turned = joints_m if prediction.orient is None else joints_m @ prediction.orient.mT
     return turned, target.joints_m @ _there(target.orient).mT

@@ -1,5 +1,7 @@
 """Similarity alignment as FreiHAND's official evaluation does it, for a whole batch at once, in float64."""
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
@@ -35,7 +37,7 @@ def align(predicted: Array, true: Array) -> Array:
     return aligned
 
 
-def aligned_distances(predicted: Array, true: Array) -> Array:
+def aligned_distances(predicted: Array, true: Array, align: Callable[[Array, Array], Array] = align) -> Array:
     """Distance (N, P) of each point after `align`, in the unit of `true`."""
     distances: Array = np.linalg.norm(align(predicted, true) - true, axis=-1)
     return distances

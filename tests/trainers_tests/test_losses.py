@@ -71,7 +71,10 @@ def test_terms_are_zero_at_the_truth_and_positive_elsewhere(form: str, frame: st
 def test_doubling_the_batch_changes_nothing(form: str, frame: str) -> None:
     predicted, target = a_batch(3)
     chosen = criterion(joint_form=form, joint_frame=frame)
-    twice = [[x.repeat(2, *[1] * (x.dim() - 1)) for x in vars(each).values()] for each in (predicted, target)]
+    twice = [
+        [None if x is None else x.repeat(2, *[1] * (x.dim() - 1)) for x in vars(each).values()]
+        for each in (predicted, target)
+    ]
     once_terms = losses.loss_terms(chosen, predicted, target)
     twice_terms = losses.loss_terms(chosen, Prediction(*twice[0]), Target(*twice[1]))
     assert set(once_terms) == set(EVERY_TERM)

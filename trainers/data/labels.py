@@ -7,8 +7,10 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from trainers.errors import DataError
+from trainers.rotations import matrix_from_axis_angle
 
 Array = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -61,6 +63,13 @@ class Labels:
     viewpoint: Strings
     set_name: Strings
     group: Integers
+
+
+def joints_in_wrist_frame(labels: Labels) -> Array:
+    """The data set's own joints (N, 21, 3) in metres, turned back by the global rotation, the wrist at the origin."""
+    rotation = matrix_from_axis_angle(torch.from_numpy(labels.global_orient)).numpy()
+    joints_m: Array = (labels.joints_m - labels.joints_m[:, :1]) @ rotation  # the rows are turned by the inverse
+    return joints_m
 
 
 def viewpoints(joints_m: Array) -> Strings:

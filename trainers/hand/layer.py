@@ -7,6 +7,8 @@ regressor, and no vertex is built. Loper et al., "SMPL", 2015, equations 2-4; Ro
 Shapes: B batch, K 16 joints of the chain, J 21 joints, V 778 vertices.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -36,6 +38,7 @@ class HandLayer(nn.Module):
     Args:
         hand: the hand.
         dtype: of the tables; float32 for training, float64 for checks.
+        joint_order: of the 21 joints among MANO's 16 and the 5 fingertips.
     """
 
     rest_joints: Tensor
@@ -50,11 +53,13 @@ class HandLayer(nn.Module):
     posedirs: Tensor
     weights: Tensor
 
-    def __init__(self, hand: HandModel, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self, hand: HandModel, dtype: torch.dtype = torch.float32, joint_order: Sequence[int] = FREIHAND_ORDER
+    ) -> None:
         super().__init__()
         self.levels = _levels(hand.parents)
         tips = np.eye(len(hand.v_template))[list(TIP_VERTICES)]
-        regressor = np.concatenate([hand.J_regressor, tips])[list(FREIHAND_ORDER)]  # (J, V)
+        regressor = np.concatenate([hand.J_regressor, tips])[list(joint_order)]  # (J, V)
         spread = regressor[:, None, :] * hand.weights.T[None]  # (J, K, V): share of vertex v, moved by k, in joint j
         self.has_pose_blend = bool(np.any(hand.posedirs))
         tables = {

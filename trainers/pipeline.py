@@ -1,0 +1,132 @@
+"""All that does not change during a training: data as they are read, hand layer, losses, and what validation compares.
+
+This is where the faults of a config come in, but for those of the pixels; a config without faults passes them by.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from trainers import process
+from trainers.augment import Pixels, draw
+from trainers.batches import Integers, Targets, make_batch, make_targets, on_device, seeded
+from trainers.config import LossConfig, TrainConfig
+from trainers.data.load import LoadedData
+from trainers.diversity import pose_codes
+from trainers.evaluation import Reference, evaluate, make_reference
+from trainers.faults import faulty_targets, joint_order, read_faultily, split_images, turn_pixels_only
+from trainers.hand.layer import HandLayer
+from trainers.losses import Criterion, PosePrior, Target, needs_orient
+from trainers.metrics import Array
+from trainers.models import HandNet
+from trainers.predict import predict
+
+HONEST = ("pa_mpjpe_mm", "mpjpe_mm", "skill")
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """One run's.
+
+    Attributes:
+        config: what is trained.
+        device: where.
+        data: as the pipeline reads them, with the faults of the config.
+        images: of `data`, on the device where they fit.
+        table: (N, V) images of each pose to train on.
+        val_images: images of `data.val_poses`.
+        last_val_images: those of the last evaluation.
+        criterion: the losses, with the hand layer.
+        targets: what they compare with.
+        reference: what validation compares with.
+        honest: reference and images of the same metrics without faults; None without faults.
+    """
+
+    config: TrainConfig
+    device: torch.device
+    data: LoadedData
+    images: Pixels | Tensor
+    table: Integers
+    val_images: Integers
+    last_val_images: Integers
+    criterion: Criterion
+    targets: Targets
+    reference: Reference
+    honest: tuple[Reference, Integers] | None
+
+
+def make_pipeline(data: LoadedData, config: TrainConfig, device: torch.device) -> Pipeline:
+    """The pipeline of a config on data that are as they should be."""
+    faults = config.faults
+    read = read_faultily(data, faults) if faults else data
+    hand = HandLayer(read.hand, joint_order=joint_order(faults)).to(device)
+    reference = make_reference(read, config.eval.mesh_images, faults)
+    targets = make_targets(hand, read.labels, device, needs_orient(config.loss))
+    honest = None
+    if faults:
+        targets = faulty_targets(targets, data.labels, faults)
+        honest = make_reference(data, mesh_images=1), split_images(data, ())[1]
+    return Pipeline(
+        config,
+        device,
+        read,
+        on_device(data.images, device, process.free_bytes(device)),
+        *split_images(read, faults),
+        criterion=_criterion(config.loss, hand, read, reference.codebook, device),
+        targets=targets,
+        reference=reference,
+        honest=honest,
+    )
+
+
+def training_batch(
+    pipeline: Pipeline, indices: Integers, step: int, memory: Tensor | None = None
+) -> tuple[Tensor, Target]:
+    """Normalised images (B, 3, S, S) of a step, augmented as the config says, and what belongs to them.
+
+    Args:
+        pipeline: of the run.
+        indices: (B,) images.
+        step: of training, which the augmentation is drawn for.
+        memory: from `batch_memory`.
+    """
+    config, device = pipeline.config, pipeline.device
+    generator, mirrored = seeded(config.seed, "augment", step), "unturned_labels" in config.faults
+    drawn = None
+    if config.augment and not mirrored:
+        drawn = draw(len(indices), config.data.image_size, generator, device)
+    images = make_batch(pipeline.images, indices, device, drawn, memory)
+    if mirrored:
+        images = turn_pixels_only(images, generator)
+    angle = None if drawn is None else drawn.angle
+    return images, pipeline.targets.of(pipeline.data.labels.pose_index[indices], angle)
+
+
+def validate(pipeline: Pipeline, model: HandNet, last: bool) -> dict[str, float]:
+    """Every `val/` metric of a model, and with faults its `honest/` ones: by right labels, metric, hand and split.
+
+    Only from `mispaired_labels` no image can be held out: it shows those of all poses, under other poses' labels.
+
+    Args:
+        pipeline: of the run.
+        model: as it is now.
+        last: whether training ends here.
+    """
+    config, device, images = pipeline.config, pipeline.device, pipeline.images
+    shown = pipeline.last_val_images if last else pipeline.val_images
+    metrics = evaluate(pipeline.reference, predict(model, images, shown, config.eval.batch_size, device))
+    if pipeline.honest is not None:
+        reference, shown = pipeline.honest
+        honest = evaluate(reference, predict(model, images, shown, config.eval.batch_size, device))
+        metrics |= {f"honest/{name}": honest[f"val/{name}"] for name in HONEST}
+    return metrics
+
+
+def _criterion(
+    config: LossConfig, hand: HandLayer, data: LoadedData, codebook: Array, device: torch.device
+) -> Criterion:
+    values = (data.hand.hands_mean, data.hand.hands_components, data.hand.hands_std)
+    prior = PosePrior(*(torch.from_numpy(value).to(device, torch.float32) for value in values))
+    codes = pose_codes(codebook, data.labels.theta[data.train_poses], device) if config.lambda_entropy > 0 else None
+    return Criterion(config, hand, prior, codes)
