@@ -259,6 +259,9 @@ class TrainConfig(Strict):
     faults: Annotated[tuple[FaultName, ...], Field(strict=False), AfterValidator(_each_once)] = ()
     """Mistakes to make on purpose, for a study of what each of them costs. `val/...` is then what the faulty pipeline
     says of itself, and `honest/...` what a sound one says of the same model."""
+    control: Literal["oracle", "zero", "constant_pose", "shuffled_labels"] | None = None
+    """A ruler instead of a training, see `trainers.controls`: the labels themselves, theta 0 or the best constant pose
+    are evaluated once; `shuffled_labels` trains on images whose labels belong to others."""
     threads: Annotated[int, Field(ge=1)] = 1
     """torch threads. One and two threads give different bits, so the number belongs to the config."""
 

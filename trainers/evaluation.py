@@ -45,7 +45,8 @@ class Reference:
         codebook: (32, 45) representative training poses.
         entropy_bits: entropy of the validation labels over the codebook.
         gestures: (N,) gesture of each label.
-        constant_pa_mm: PA-MPJPE of the best constant pose.
+        constant_theta: (45,) the best constant pose.
+        constant_pa_m: (N,) its aligned error on each image.
         sets: rows of each data set, where there are several.
         aligned_to_m: (N, 21, 3) what predicted joints are aligned with: `joints_m`, if no fault says otherwise.
         align: the alignment itself.
@@ -59,7 +60,8 @@ class Reference:
     codebook: Array
     entropy_bits: float
     gestures: Integers
-    constant_pa_mm: float
+    constant_theta: Array
+    constant_pa_m: Array
     sets: dict[str, Integers]
     aligned_to_m: Array
     align: Align
@@ -89,7 +91,7 @@ def make_reference(data: LoadedData, mesh_images: int, faults: Sequence[FaultNam
         verts_m = hand.vertices(torch.from_numpy(labels.theta[some]), torch.from_numpy(labels.betas[some])).numpy()
     codebook = metrics.fit_codebook(labels.theta[train])
     constant = best_constant_theta(hand, labels.theta[train], joints_m[train])
-    constant_m = _joints(hand, constant[None], np.zeros((1, 10)))
+    constant_m = joints_of(hand, constant[None], np.zeros((1, 10)))
     return Reference(
         hand=hand,
         theta=labels.theta[val],
@@ -99,7 +101,8 @@ def make_reference(data: LoadedData, mesh_images: int, faults: Sequence[FaultNam
         codebook=codebook,
         entropy_bits=metrics.entropy_bits(metrics.nearest_code(labels.theta[val], codebook), len(codebook)),
         gestures=metrics.extended_fingers(joints_m[val]),
-        constant_pa_mm=1000.0 * float(aligned_distances(constant_m, aligned_to_m, alignment).mean()),
+        constant_theta=constant,
+        constant_pa_m=aligned_distances(constant_m, aligned_to_m, alignment).mean(1),
         sets=_rows_of_sets(labels.set_name[val]),
         aligned_to_m=aligned_to_m,
         align=alignment,
@@ -123,7 +126,7 @@ def evaluate(reference: Reference, outputs: Outputs) -> dict[str, float]:
     theta = outputs.theta
     names = (
         "mpjpe_mm pa_mpjpe_mm pa_mpvpe_mm auc f5 f15 theta_variance_rad2 theta_var_ratio theta_r2 theta_min theta_max "
-        "pose_entropy_bits pose_entropy_ratio gesture_macro_f1 skill"
+        "pose_entropy_bits pose_entropy_ratio gesture_macro_f1 skill skill_p"
     ).split()
     names += [f"{name}/pa_mpjpe_mm" for name in reference.sets]
     names += ["mpjpe_camera_mm"] if outputs.orient is not None else []
@@ -131,7 +134,7 @@ def evaluate(reference: Reference, outputs: Outputs) -> dict[str, float]:
     if not all(np.isfinite(values).all() for values in vars(outputs).values() if values is not None):
         return {f"val/{name}": math.nan for name in names}
     betas = np.zeros((len(theta), 10)) if outputs.betas is None else outputs.betas
-    joints_m = _joints(reference.hand, theta, betas)
+    joints_m = joints_of(reference.hand, theta, betas)
     distances_m = aligned_distances(joints_m, reference.aligned_to_m, reference.align)
     meshes = len(reference.verts_m)
     verts_m = reference.align(_verts(reference.hand, theta[:meshes], betas[:meshes]), reference.verts_m)
@@ -150,7 +153,8 @@ def evaluate(reference: Reference, outputs: Outputs) -> dict[str, float]:
         "pose_entropy_bits": entropy_bits,
         "pose_entropy_ratio": entropy_bits / reference.entropy_bits if reference.entropy_bits > 0 else math.nan,
         "gesture_macro_f1": metrics.macro_f1(metrics.extended_fingers(joints_m), reference.gestures),
-        "skill": 1.0 - pa_mm / reference.constant_pa_mm,
+        "skill": 1.0 - pa_mm / (1000.0 * float(reference.constant_pa_m.mean())),
+        "skill_p": metrics.p_of_smaller(distances_m.mean(1), reference.constant_pa_m),
         **{f"{name}/pa_mpjpe_mm": 1000.0 * float(distances_m[rows].mean()) for name, rows in reference.sets.items()},
     }
     if outputs.orient is not None:
@@ -203,7 +207,7 @@ def best_constant_theta(hand: HandLayer, theta: Array, joints_m: Array) -> Array
     return result
 
 
-def _joints(hand: HandLayer, theta: Array, betas: Array) -> Array:
+def joints_of(hand: HandLayer, theta: Array, betas: Array) -> Array:
     """Joints (N, 21, 3) of theta (N, 45) and shape (N, 10), in the wrist's frame, wrist at the origin."""
     with torch.no_grad():
         joints: Array = wrist_joints(hand, torch.from_numpy(theta), torch.from_numpy(betas)).numpy()

@@ -26,6 +26,7 @@ from trainers.batches import (
 )
 from trainers.checkpoint import Checkpoint
 from trainers.config import OptimConfig, TrainConfig
+from trainers.controls import evaluate_control, shuffle_labels
 from trainers.data.curriculum import epoch_poses, weights_at
 from trainers.data.load import LoadedData, load_data
 from trainers.errors import ConfigError, DataError
@@ -49,7 +50,8 @@ def train(config: TrainConfig, workdir: Path, resume: Path | None = None) -> Ite
         resume: a checkpoint folder of the same config; training continues after it.
 
     Yields:
-        One report an evaluation; its `train/` metrics are those of the steps since the one before.
+        One report an evaluation; its `train/` metrics are those of the steps since the one before. Of a `control`
+        that does not train, one report and no checkpoint.
 
     Raises:
         DataError: the data cannot be read, or are not those the checkpoint was trained on.
@@ -58,7 +60,13 @@ def train(config: TrainConfig, workdir: Path, resume: Path | None = None) -> Ite
         CheckpointError: the checkpoint to resume from is damaged.
     """
     with process.settings(config) as device:
-        yield from train_on(load_data(config.data), config, device, workdir, resume)
+        data = load_data(config.data)
+        if config.control == "shuffled_labels":
+            data = shuffle_labels(data, config.seed)
+        if config.control in (None, "shuffled_labels"):
+            yield from train_on(data, config, device, workdir, resume)
+        else:
+            yield evaluate_control(data, config)
 
 
 def train_on(

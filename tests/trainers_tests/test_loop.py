@@ -73,7 +73,7 @@ def test_reported_metrics(unbroken: list[EpochReport]) -> None:
     weighted = [getattr(loss, f"lambda_{term}") * metrics[f"train/loss_{term}"] for term in terms]
     assert metrics["train/loss"] == pytest.approx(sum(weighted), rel=1e-5)
     assert all(math.isfinite(value) for value in metrics.values())
-    assert sum(name.startswith("val/") for name in metrics) == 15
+    assert sum(name.startswith("val/") for name in metrics) == 16
 
 
 def test_the_same_config_gives_the_same_bits(unbroken: list[EpochReport], tmp_path: Path) -> None:
