@@ -29,8 +29,10 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from sweeper import requests
 from sweeper.conditions import example
 from sweeper.errors import UserError
+from sweeper.heartbeat import Heartbeat, kill_worker
 from sweeper.spec import Resources, SweepSpec, resolve
 from sweeper.study import Study
 from sweeper.worker import Job, TrialWorker
@@ -45,6 +47,7 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]
         super().__init__()
         self.study = study
         self.trials: dict[str, str] = {}  # Ray's ID of a trial -> the one the rest of us know it by
+        self.reasons: dict[str, str] = {}  # why we killed a trial's worker
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Ray pickles its searcher into files that nobody reads: the ledger is the state
@@ -54,7 +57,7 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]
             return None
         upcoming = self.study.next_trial()
         if upcoming is None:
-            return str(Searcher.FINISHED)
+            return None if self.study.may_come_again else str(Searcher.FINISHED)
         self.trials[trial_id] = upcoming.record.id
         job = Job(
             trainer=self.study.spec.trainer,
@@ -101,28 +104,63 @@ class LedgerScheduler(FIFOScheduler):  # type: ignore[misc]
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         trial_id = self.searcher.trials[trial.trial_id]
-        if not self.study.ledger.trial(trial_id).state.is_finished:
-            self.study.on_error(trial_id, "the worker process was lost")
+        self.study.on_lost(trial_id, self.searcher.reasons.pop(trial_id, "the worker process was lost"))
 
 
 class Ticker(tune.Callback):  # type: ignore[misc]
-    """Lets the study look at its budget several times a second, and ends the workers of trials that must stop."""
+    """Looks after running trials several times a second: ends those the study stops, and workers that hang."""
 
     def __init__(self, study: Study, searcher: LedgerSearcher) -> None:
         self.study = study
         self.searcher = searcher
+        self.heartbeat = Heartbeat(study.spec.resources.heartbeat_s)
         self.doomed: set[str] = set()
+        self.live: dict[str, Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.live[self.searcher.trials[trial.trial_id]] = trial
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._forget(trial)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._forget(trial)
+
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Any, **info: Any) -> None:
+        self.heartbeat.beat(self.searcher.trials[trial.trial_id])
+
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        self._obey()
         self.doomed.update(self.study.tick())
-        for trial in trials if self.doomed else ():
-            trial_id, actor = self.searcher.trials[trial.trial_id], trial.temporary_state.ray_actor
-            if trial_id in self.doomed and actor is not None:  # one that has not started yet is ended when it has
+        for trial_id, trial in self.live.items():  # one that has not started yet is ended when it has
+            workdir = self.study.workdir_of(trial_id)
+            if trial_id in self.doomed:
                 self.doomed.discard(trial_id)
-                ray.kill(actor)
+            elif self.heartbeat.is_lost(trial_id, workdir):
+                self.heartbeat.beat(trial_id)
+                seconds = self.study.spec.resources.heartbeat_s
+                self.searcher.reasons[trial_id] = f"the worker hung: no sign of life for {seconds:g} s"
+            else:
+                continue
+            kill_worker(workdir)
+            ray.kill(trial.temporary_state.ray_actor)
+
+    def _forget(self, trial: Any) -> None:
+        trial_id = self.searcher.trials[trial.trial_id]
+        self.heartbeat.beat(trial_id)
+        if self.live.get(trial_id) is trial:  # else it runs again already
+            del self.live[trial_id]
+
+    def _obey(self) -> None:
+        match requests.take(self.study.ledger.study_dir):
+            case "pause":
+                self.study.interrupted = self.study.interrupted or signal.SIGINT
+            case "stop":
+                self.study.ledger.set_attribute("stopped", True)
+                self.doomed.update(self.study.end("stopped by the user"))
 
 
 def execute(study: Study, trainer_cache: Path) -> None:
@@ -141,7 +179,7 @@ def execute(study: Study, trainer_cache: Path) -> None:
                 tune_config=tune.TuneConfig(
                     search_alg=searcher,
                     scheduler=LedgerScheduler(study, searcher),
-                    num_samples=len(study.spec.control_names) + study.spec.trials,
+                    num_samples=-1,  # until the searcher has no more: a trial may come again
                     reuse_actors=True,
                     trial_dirname_creator=lambda trial: str(trial.trial_id),
                 ),

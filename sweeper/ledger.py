@@ -158,6 +158,14 @@ class Ledger:
         self._handle(record).set_user_attr(f"charge:{attempt}", seconds)
         self._records[trial_id] = replace(record, charges={**record.charges, attempt: seconds})
 
+    def note_loss(self, trial_id: str, reason: str) -> TrialRecord:
+        """Store that the trial's worker was lost, and why; the trial goes on in another."""
+        record = self._records[trial_id]
+        losses = (*record.losses, reason)
+        self._handle(record).set_user_attr("losses", losses)
+        self._records[trial_id] = replace(record, losses=losses)
+        return self._records[trial_id]
+
     def finish(
         self,
         trial_id: str,
@@ -248,6 +256,7 @@ class Ledger:
             reason=ending.get("reason", ""),
             evidence=ending.get("evidence", {}),
             reports=tuple(decode_report(attrs[key]) for key in sorted(attrs) if key.startswith("report:")),
+            losses=tuple(attrs.get("losses", ())),
             charges=charges | ending.get("charge", {}),
             mlflow_run_id=attrs.get("mlflow_run_id")
             or self._optuna.user_attrs.get(f"trial:{attrs.get('control') or frozen.number}:mlflow_run_id"),

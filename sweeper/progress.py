@@ -51,6 +51,9 @@ class Progress(Watcher):
         self._note = text
         self._say(text)
 
+    def notice(self, text: str) -> None:
+        self._say(text)
+
     def trial_started(self, record: TrialRecord, config: Mapping[str, Any], resumed_from: int) -> None:
         self._note = ""
         self._running[record.id] = record

@@ -121,6 +121,9 @@ class MlflowWatcher(Watcher):
     def trial_reported(self, record: TrialRecord) -> None:
         hand_over(self._tracker, self._study_dir, record.id, record.reports[-1])
 
+    def notice(self, text: str) -> None:
+        pass  # MLflow has no place for it; the ledger keeps losses
+
     def trial_finished(self, record: TrialRecord) -> None:
         tags = {"sweeper.state": record.state, "sweeper.reason": record.reason}
         self._tracker.finish_trial(record.id, MLFLOW_STATUS[record.state], tags)

@@ -120,6 +120,11 @@ class Resources(Strict):
     """GPUs of one trial; 0.5 lets two trials share one."""
     concurrent: Annotated[int, Field(ge=1)] = 2
     """Trials at once."""
+    retries: Annotated[int, Field(ge=0)] = 2
+    """Times a trial whose worker process was lost goes on from its last good checkpoint. An exception of the trainer
+    is no such loss: it would come again."""
+    heartbeat_s: Annotated[float, Field(gt=0)] = 600.0
+    """A worker that neither reports nor uses the processor for this long hangs; it is killed, and counts as lost."""
 
 
 class Budget(Strict):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sweeper.budget import may_start, used_up
+from sweeper.checkpoints import last_good
 from sweeper.guard import Evaluation, check_guards
 from sweeper.ledger import Ledger
 from sweeper.meter import Meter
@@ -26,6 +27,7 @@ class Watcher(Protocol):
     def trial_started(self, record: TrialRecord, config: Mapping[str, Any], resumed_from: int) -> None: ...
     def trial_reported(self, record: TrialRecord) -> None: ...
     def trial_finished(self, record: TrialRecord) -> None: ...
+    def notice(self, text: str) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class Study:
         if self.interrupted or self.over:
             return None
         if self._left_over:
-            record = self._left_over.pop(0)
+            record = self.ledger.trial(self._left_over.pop(0).id)
         elif not may_start(self.spec.budget, self.meter.spent()):
             return None
         elif controls := self._controls_to_come():
@@ -76,8 +78,10 @@ class Study:
         self._handed_out.add(record.id)
         self.meter.start(record.id)
         config = self._config_of(record)
-        workdir = self.ledger.study_dir / "trials" / record.folder
-        resume, step = self._last_checkpoint(record)
+        workdir = self.workdir_of(record.id)
+        resume, step, damaged = last_good(self.ledger.study_dir, record)
+        for problem in damaged:
+            self._notice(f"{record.id}: {problem}; the one before it is used")
         for watcher in self.watchers:
             watcher.trial_started(record, config, step)
         return NextTrial(record, config, workdir, resume)
@@ -86,6 +90,11 @@ class Study:
     def running(self) -> int:
         """Trials handed out and not ended."""
         return len(self._handed_out)
+
+    @property
+    def may_come_again(self) -> bool:
+        """Whether a running trial may yet lose its worker and have to be handed out again."""
+        return self.running > 0 and self.spec.resources.retries > 0 and not (self.interrupted or self.over)
 
     @property
     def is_done(self) -> bool:
@@ -141,18 +150,39 @@ class Study:
             self._finish(trial_id, TrialState.COMPLETE, reason, {})
 
     def on_error(self, trial_id: str, error: str, traceback: str = "") -> None:
-        """The trainer raised, or its process was lost."""
-        workdir = self.ledger.study_dir / "trials" / self.ledger.trial(trial_id).folder
+        """The trainer raised. It would raise again, so this is the trial's end."""
+        if self.ledger.trial(trial_id).state.is_finished:
+            return
+        workdir = self.workdir_of(trial_id)
         workdir.mkdir(parents=True, exist_ok=True)
         (workdir / "error.txt").write_text(traceback or error)
         self._finish(trial_id, TrialState.FAILED, error, {"traceback": str(self._relative(str(workdir / "error.txt")))})
+
+    def on_lost(self, trial_id: str, reason: str) -> None:
+        """The trial's process is gone. The trial goes on from its last good checkpoint, a few times."""
+        record = self.ledger.trial(trial_id)
+        if record.state.is_finished:
+            return
+        if self.interrupted:
+            self._release(trial_id)
+        elif len(record.losses) >= self.spec.resources.retries:
+            times = f", {len(record.losses) + 1} times" if record.losses else ""
+            self._finish(trial_id, TrialState.FAILED, f"{reason}{times}", {"earlier": list(record.losses)})
+        else:
+            self._release(trial_id)
+            record = self.ledger.note_loss(trial_id, reason)
+            self._left_over.insert(0, record)
+            self._notice(f"{trial_id}: {reason}; retry {len(record.losses)} of {self.spec.resources.retries}")
 
     def tick(self) -> list[str]:
         """Called several times a second. Returns the trials whose workers must be ended now: those that are stopped
         because the budget is used up."""
         self.meter.tick()
-        if self.over or not (reason := used_up(self.spec.budget, self.meter.spent())):
-            return []
+        reason = None if self.over else used_up(self.spec.budget, self.meter.spent())
+        return self.end(reason) if reason else []
+
+    def end(self, reason: str) -> list[str]:
+        """Stop every trial that has not ended, for good; returns those whose workers must be ended now."""
         self.over = reason
         running = sorted(self._handed_out)
         self._left_over.clear()
@@ -166,6 +196,10 @@ class Study:
         for trial_id in sorted(self._handed_out):
             self._release(trial_id)
         self.meter.close()
+
+    def workdir_of(self, trial_id: str) -> Path:
+        """The folder of a trial's own files."""
+        return self.ledger.study_dir / "trials" / self.ledger.trial(trial_id).folder
 
     def objective_of(self, report: Report) -> float | None:
         return report.metrics.get(self.spec.objective.metric)
@@ -253,11 +287,9 @@ class Study:
         for attempt, seconds in self.meter.end(trial_id).items():
             self.ledger.charge(trial_id, attempt, seconds)
 
-    def _last_checkpoint(self, record: TrialRecord) -> tuple[Path | None, int]:
-        for report in reversed(record.reports):
-            if report.checkpoint and (folder := self.ledger.study_dir / report.checkpoint).is_dir():
-                return folder, report.step
-        return None, 0
+    def _notice(self, text: str) -> None:
+        for watcher in self.watchers:
+            watcher.notice(text)
 
     def _relative(self, path: str | None) -> str | None:
         if path is None:

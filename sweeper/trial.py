@@ -45,6 +45,7 @@ class TrialRecord:
         id: `STUDY-0007` of a candidate, `STUDY-oracle` of a control.
         number: from 0, among the candidates or among the controls.
         control: name of the control, None of a candidate.
+        losses: why each worker that ran it before was lost.
         charges: seconds in which it held a worker without a report to show for them, by attempt.
     """
 
@@ -57,6 +58,7 @@ class TrialRecord:
     reports: tuple[Report, ...] = ()
     mlflow_run_id: str | None = None
     control: str | None = None
+    losses: tuple[str, ...] = ()
     charges: Mapping[str, float] = field(default_factory=dict)
 
     @property

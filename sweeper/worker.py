@@ -1,15 +1,20 @@
 """One trial in one Ray actor. The actor is reused: a new trial resets everything the trainer does not seed itself."""
 
+import contextlib
+import gc
 import json
 import os
+import random
 import traceback
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ray import tune
 
+from sweeper.heartbeat import write_pid
 from sweeper.seam import start_training
 from trainers.report import EpochReport
 
@@ -34,11 +39,17 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
 
     def setup(self, config: dict[str, Any]) -> None:
         self._job = Job(**json.loads(config["job"]))
+        self._environment = dict(os.environ)
+        self._folder = Path.cwd()
+        random.seed(0)  # a trainer that draws from global generators gets the same in a used process as in a new one
+        np.random.seed(0)
+        write_pid(Path(self._job.workdir))
         if self._job.gpus == 0:
             os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray leaves it unset, and `device: auto` would take a GPU
         self._reports: Iterator[EpochReport] | None = None
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self.cleanup()
         self.setup(new_config)
         return True
 
@@ -62,7 +73,15 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
         )
 
     def cleanup(self) -> None:
+        """Leave the process as the trial found it."""
+        if isinstance(self._reports, Generator):
+            with contextlib.suppress(Exception):
+                self._reports.close()  # the trainer puts back what it set for the process, threads for one
         self._reports = None
+        gc.collect()
+        os.environ.clear()
+        os.environ.update(self._environment)
+        os.chdir(self._folder)
 
 
 def _message(**content: Any) -> dict[str, Any]:
@@ -72,4 +91,9 @@ def _message(**content: Any) -> dict[str, Any]:
 
 def _describe(error: BaseException) -> str:
     first_line = str(error).strip().split("\n")[0]
-    return f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__
+    described = f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__
+    if type(error).__name__ == "OutOfMemoryError" or "CUDA out of memory" in first_line:
+        return f"out of GPU memory: {described}; take smaller batches, or more of a GPU (resources.gpus)"
+    if isinstance(error, MemoryError):
+        return f"out of memory: {described}; take smaller batches, or fewer trials at once (resources.concurrent)"
+    return described

@@ -8,6 +8,8 @@ import json
 import math
 import os
 import random
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,7 +44,14 @@ class ScriptedConfig(BaseModel):
     crash_at: int | None = None
     """Raise instead of reporting this epoch."""
     die_at: int | None = None
-    """End the process without a word instead of reporting this epoch, the first time."""
+    """End the process without a word instead of reporting this epoch, the first `die_times` times."""
+    die_times: int = 1
+    freeze_at: int | None = None
+    """Stop the process (SIGSTOP) instead of reporting this epoch, the first time."""
+    hang_at: int | None = None
+    """Wait for ever instead of reporting this epoch, the first time."""
+    out_of_memory_at: int | None = None
+    """Ask for more memory than there is instead of reporting this epoch."""
     nan_at: int | None = None
     """Report NaN at this epoch, then stop."""
     control: Literal["oracle", "zero", "constant_pose", "shuffled_labels"] | None = None
@@ -71,10 +80,14 @@ def train(config: ScriptedConfig, workdir: Path, resume: Path | None = None) -> 
         time.sleep(config.sleep_s)
         if epoch == config.crash_at:
             raise RuntimeError(f"the script says crash at epoch {epoch}")
-        if epoch == config.die_at and not (workdir / "died").exists():
-            workdir.mkdir(parents=True, exist_ok=True)
-            (workdir / "died").touch()
+        if epoch == config.out_of_memory_at:
+            bytearray(1 << 60)
+        if epoch == config.die_at and _times(workdir / "died") <= config.die_times:
             os._exit(1)
+        if epoch == config.freeze_at and _times(workdir / "frozen") == 1:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        if epoch == config.hang_at and _times(workdir / "hung") == 1:
+            threading.Event().wait()
         walk += random.Random(config.seed * 1000 + epoch).gauss(0.0, 0.05)
         error_mm = config.curve_mm[min(epoch, len(config.curve_mm)) - 1] * config.scale + walk + offset_mm
         if config.noise:
@@ -94,6 +107,14 @@ def train(config: ScriptedConfig, workdir: Path, resume: Path | None = None) -> 
         yield EpochReport(epoch, float(epoch), metrics, folder, float(config.epochs))
         if epoch == config.nan_at:
             return
+
+
+def _times(path: Path) -> int:
+    """How often this was called with this file, this time included."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        file.write("x")
+    return path.stat().st_size
 
 
 def _save(folder: Path, step: int, walk: float, config: ScriptedConfig) -> Path:

@@ -11,10 +11,12 @@ from typing import Any
 
 import mlflow
 import pytest
+from scripted_trainer import ScriptedConfig, train
 
 pytestmark = pytest.mark.slow
 
 HERE = Path(__file__).parent
+CURVE_MM = [20.0, 15.0, 12.0, 10.0, 9.0, 8.5, 8.2, 8.0]
 SPEC = """
 name: scripted
 trainer: scripted_trainer:train
@@ -161,8 +163,22 @@ def test_failing_trials_do_not_end_the_study(study_home: Path) -> None:
     assert study["winner"] is None
 
 
-def test_a_lost_worker_process_fails_its_trial_and_says_so(study_home: Path) -> None:
-    result = run(study_home, "--trials", "1", "--set", "base.die_at=2")
+def test_lost_and_hung_workers_are_replaced_and_the_results_are_those_of_an_unbroken_run(study_home: Path) -> None:
+    space = ("--set", "search_space={scale: {choices: [1.0]}}", "--trials", "1", "--set", "scheduler={name: none}")
+    faults = ("--set", "base.die_at=2", "--set", "base.freeze_at=4", "--set", "resources={heartbeat_s: 3, retries: 2}")
+    result = run(study_home, *space, *faults)
+    assert result.returncode == 0, result.stderr
+    [trial] = show(study_home)["trials"]
+    assert (trial["state"], trial["epochs"]) == ("COMPLETE", 8)
+    assert "the worker process was lost; retry 1 of 2" in result.stderr
+    assert "the worker hung: no sign of life for 3 s; retry 2 of 2" in result.stderr
+    assert "continues after evaluation 3" in result.stderr
+    reports = list(train(ScriptedConfig(epochs=8, curve_mm=CURVE_MM), study_home.parent / "unbroken"))
+    assert trial["metrics"]["val/pa_mpjpe_mm"] == reports[-1].metrics["val/pa_mpjpe_mm"]
+
+
+def test_without_retries_a_lost_worker_fails_its_trial_and_says_so(study_home: Path) -> None:
+    result = run(study_home, "--trials", "1", "--set", "base.die_at=2", "--set", "resources.retries=0")
     assert result.returncode == 1, result.stderr
     [trial] = show(study_home)["trials"]
     assert (trial["state"], trial["reason"], trial["epochs"]) == ("FAILED", "the worker process was lost", 1)

@@ -39,6 +39,9 @@ class Log:
     def trial_reported(self, record: TrialRecord) -> None:
         self.events.append(("reported", record.id))
 
+    def notice(self, text: str) -> None:
+        self.events.append(("notice", text))
+
     def trial_finished(self, record: TrialRecord) -> None:
         self.events.append(("finished", f"{record.id} {record.state}"))
 
@@ -138,6 +141,7 @@ def test_an_interrupted_trial_goes_on_from_its_last_checkpoint(tmp_path: Path) -
     trial_id = start(study)
     checkpoint = tmp_path / "trials" / "0000" / "epoch_001"
     checkpoint.mkdir(parents=True)
+    (checkpoint / "weights").touch()
     study.interrupted = 2
     assert not study.on_report(trial_id, message(1, 20.0, checkpoint=checkpoint))
     assert study.running == 0
@@ -226,3 +230,39 @@ def test_a_study_is_done_when_its_controls_are_too(tmp_path: Path) -> None:
     assert again.next_trial() is None
     again.on_error(zero, "x")
     assert again.is_done
+
+
+def test_a_lost_worker_costs_a_retry_from_the_last_checkpoint(tmp_path: Path) -> None:
+    log = Log()
+    study = make_study(tmp_path, log, resources={"retries": 1})
+    trial_id = start(study)
+    checkpoint = tmp_path / "trials" / "0000" / "epoch_001"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "weights").touch()
+    study.on_report(trial_id, message(1, 20.0, checkpoint=checkpoint))
+    study.on_lost(trial_id, "the worker process was lost")
+    assert ("notice", "toy-0000: the worker process was lost; retry 1 of 1") in log.events
+
+    again = study.next_trial()
+    assert again is not None
+    assert (again.record.id, again.resume) == (trial_id, checkpoint)
+    study.on_lost(trial_id, "the worker hung")
+    record = study.ledger.trial(trial_id)
+    assert (record.state, record.reason) == (TrialState.FAILED, "the worker hung, 2 times")
+    assert Ledger(tmp_path, "toy").trial(trial_id).losses == ("the worker process was lost",)
+
+
+def test_an_exception_is_not_retried(tmp_path: Path) -> None:
+    study = make_study(tmp_path, resources={"retries": 5}, trials=1)
+    study.on_error(start(study), "ValueError: boom")
+    assert study.next_trial() is None
+    assert not study.may_come_again
+
+
+def test_a_loss_while_the_study_is_interrupted_is_left_for_the_next_run(tmp_path: Path) -> None:
+    study = make_study(tmp_path, resources={"retries": 0})
+    trial_id = start(study)
+    study.interrupted = 2
+    study.on_lost(trial_id, "the worker process was lost")
+    assert study.ledger.trial(trial_id).state is TrialState.RUNNING
+    assert study.running == 0

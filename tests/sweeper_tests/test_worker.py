@@ -1,0 +1,77 @@
+import json
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sweeper.worker import Job, TrialWorker
+from trainers.report import EpochReport
+
+
+class OutOfMemoryError(RuntimeError):
+    """Named as torch names it."""
+
+
+def untidy(config: dict[str, Any], workdir: Path, resume: Path | None) -> Iterator[EpochReport]:
+    """Changes everything a process has, and draws from the global generators."""
+    os.environ["UNTIDY"] = "yes"
+    os.environ.pop("HOME", None)
+    os.chdir(workdir)
+    try:
+        while True:
+            yield EpochReport(1, 1.0, {"drawn": random.random() + np.random.rand(), "left": float(len(LEFT))})
+    finally:
+        LEFT.append(workdir)
+
+
+def failing(config: dict[str, Any], workdir: Path, resume: Path | None) -> Iterator[EpochReport]:
+    yield EpochReport(1, 1.0, {})
+    raise {"gpu": OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "ram": MemoryError()}[config["what"]]
+
+
+LEFT: list[Path] = []
+
+
+@pytest.fixture(autouse=True)
+def _this_module_is_a_trainer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+
+
+def job(folder: Path, trainer: str, **config: Any) -> dict[str, str]:
+    return {"job": Job(f"test_worker:{trainer}", config, str(folder), None, gpus=0).to_json()}
+
+
+def step(worker: TrialWorker) -> dict[str, Any]:
+    message: dict[str, Any] = json.loads(worker.step()["message"])
+    return message
+
+
+def test_a_used_worker_is_as_a_new_one(tmp_path: Path) -> None:
+    before, folder = dict(os.environ), Path.cwd()
+    worker = TrialWorker(job(tmp_path / "a", "untidy"))
+    first = step(worker)
+    step(worker)
+    assert worker.reset_config(job(tmp_path / "b", "untidy"))
+    import test_worker  # as the seam imports it, by its name
+
+    assert test_worker.LEFT == [tmp_path / "a"], "the trainer was let tidy up"
+    assert dict(os.environ) == before | {"CUDA_VISIBLE_DEVICES": ""}
+    assert Path.cwd() == folder
+    assert step(worker)["metrics"]["drawn"] == first["metrics"]["drawn"]
+    worker.cleanup()
+    assert dict(os.environ) == before
+
+
+@pytest.mark.parametrize(("what", "reason"), [("gpu", "out of GPU memory: OutOfMemoryError"), ("ram", "out of memory")])
+def test_running_out_of_memory_is_told_apart_with_a_hint(what: str, reason: str, tmp_path: Path) -> None:
+    worker = TrialWorker(job(tmp_path, "failing", what=what))
+    assert step(worker)["kind"] == "report"
+    message = step(worker)
+    assert message["kind"] == "error"
+    assert message["error"].startswith(reason)
+    assert "take smaller batches" in message["error"]
+    worker.cleanup()
