@@ -7,12 +7,13 @@ from typing import Annotated, Any, Final, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from sweeper.spec_model import NAME_PATTERN, TRAINER_PATTERN
+from sweeper.spec_model import NAME_PATTERN, TRAINER_PATTERN, WARM_TRIALS_PATTERN
 from sweeper.yaml_strict import Finding, KeyPath
 
 _PATTERN_WORDS: Final = {
     NAME_PATTERN: "lower-case letters, digits, `_` and `-`, at most 64",
     TRAINER_PATTERN: "`package.module:function`",
+    WARM_TRIALS_PATTERN: "`all` or `best N`",
 }
 _KINDS: Final = {
     "int_type": "a whole number",

@@ -7,7 +7,7 @@ driver loses nothing. Everything is written here before it is acted on. This is 
 import fcntl
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, Final
@@ -18,7 +18,7 @@ from optuna.storages.journal._file import BaseJournalFileLock
 
 from sweeper.conditions import existing
 from sweeper.errors import UserError
-from sweeper.samplers import propose
+from sweeper.samplers import finite_values, propose
 from sweeper.spec import SweepSpec
 from sweeper.trial import Report, TrialRecord, TrialState, decode_report, encode_report, id_of
 
@@ -28,6 +28,9 @@ CONTROLS: Final = ".controls"
 """What the name of the controls' Optuna study ends with; no name of a spec holds a dot."""
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+ObjectiveValues = float | Sequence[float | None] | None
 
 
 class _FlockLock(BaseJournalFileLock):
@@ -55,7 +58,7 @@ class Ledger:
     reading by anyone. Every method that changes something has written it to disk when it returns.
     """
 
-    def __init__(self, study_dir: Path, study: str, *, mode: str = "min", create: bool = False) -> None:
+    def __init__(self, study_dir: Path, study: str, *, modes: Sequence[str] = ("min",), create: bool = False) -> None:
         path = study_dir / "ledger.journal"
         if create:
             _drop_half_written_line(path)
@@ -70,7 +73,7 @@ class Ledger:
             self._optuna = optuna.create_study(
                 study_name=study,
                 storage=storage,
-                direction="minimize" if mode == "min" else "maximize",
+                directions=["minimize" if mode == "min" else "maximize" for mode in modes],
                 load_if_exists=True,
             )
         else:
@@ -121,9 +124,9 @@ class Ledger:
     def add_control(self, control: str) -> TrialRecord:
         """Start the control of this name; a study has each once."""
         if self._optuna_controls is None:
-            name, direction = f"{self.study}{CONTROLS}", self._optuna.direction
+            name, directions = f"{self.study}{CONTROLS}", self._optuna.directions
             self._optuna_controls = optuna.create_study(
-                study_name=name, storage=self._optuna._storage, direction=direction
+                study_name=name, storage=self._optuna._storage, directions=directions
             )
         record = TrialRecord(id_of(self.study, 0, control), number=len(self.controls()), params={}, control=control)
         assert record.id not in self._records, f"{record.id} is there already"
@@ -147,7 +150,8 @@ class Ledger:
             return False
         handle = self._handle(record)
         handle.set_user_attr(f"report:{report.step:05d}", encode_report(report))
-        if objective is not None and math.isfinite(objective):
+        several = len(self._optuna.directions) > 1  # then Optuna knows no intermediate values
+        if objective is not None and math.isfinite(objective) and not several:
             handle.report(objective, report.step)
         self._records[trial_id] = replace(record, reports=(*record.reports, report))
         return True
@@ -172,12 +176,12 @@ class Ledger:
         state: TrialState,
         reason: str,
         evidence: Mapping[str, Any],
-        objective: float | None,
+        objective: ObjectiveValues,
         charge: Mapping[str, float] | None = None,
     ) -> TrialRecord:
-        """Give a trial its one terminal state. COMPLETE counts for the sampler with its objective, PRUNED with what
-        it reached, COLLAPSED as infeasible, STOPPED and FAILED not at all. `charge`: as `charge` does, attempt ->
-        seconds, in the same write."""
+        """Give a trial its one terminal state. COMPLETE counts for the sampler with its objective (a list of values
+        if the study has several), PRUNED with what it reached, COLLAPSED as infeasible, STOPPED and FAILED not at
+        all. `charge`: as `charge` does, attempt -> seconds, in the same write."""
         assert state.is_finished, state
         record = self._records[trial_id]
         assert not record.state.is_finished, f"{record.id} is {record.state} already"
@@ -220,12 +224,12 @@ class Ledger:
             self._handles[record.id] = optuna.trial.Trial(study, optuna_id)
         return self._handles[record.id]
 
-    def _tell(self, record: TrialRecord, state: TrialState, objective: float | None) -> None:
+    def _tell(self, record: TrialRecord, state: TrialState, objective: ObjectiveValues) -> None:
         told = optuna.trial.TrialState
         study = self._study_of(record)
         match state:
-            case TrialState.COMPLETE if objective is not None and math.isfinite(objective):
-                study.tell(record.number, objective)
+            case TrialState.COMPLETE if (values := finite_values(objective)) is not None:
+                study.tell(record.number, values)
             case TrialState.PRUNED:
                 study.tell(record.number, state=told.PRUNED)
             case TrialState.COLLAPSED:

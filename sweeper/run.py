@@ -19,6 +19,7 @@ from sweeper.study import Study, Watcher, winner_of
 from sweeper.tracking import Tracker, artifact_root, tracking_uri, trial_yaml
 from sweeper.trial import Report, TrialRecord, TrialState
 from sweeper.views import print_study
+from sweeper.warm_start import record_warm_start
 
 FLUSH_S = 120.0
 FLUSH_INTERRUPTED_S = 10.0
@@ -49,7 +50,7 @@ def run_study(spec: SweepSpec, home: Path, *, new: bool = False) -> int:
     study = _free_name(home, spec.name) if new else spec.name
     study_dir = home / "studies" / study
     with study_lock(study_dir):
-        ledger = Ledger(study_dir, study, mode=spec.objective.mode, create=True)
+        ledger = Ledger(study_dir, study, modes=[one.mode for one in spec.objectives], create=True)
         _refuse_drift(ledger, spec)
         if (opened := Study(spec, ledger, [])).is_done:
             ending = "is complete" if opened.has_all_trials else "has used up its budget"
@@ -78,6 +79,7 @@ def _execute(spec: SweepSpec, home: Path, ledger: Ledger) -> int:
     with closing(tracker), Progress(spec) as progress:
         progress.note("preparing the data")
         record["data"] = driver.finish_prepare(preparing)
+        record_warm_start(ledger, spec)
         ledger.set_attribute("spec", spec.effective)  # only now: a spec whose data are not there binds nobody
         _start_tracking(tracker, spec, ledger, record)
         study = Study(spec, ledger, [MlflowWatcher(tracker, spec, ledger.study_dir, record), progress])

@@ -31,6 +31,7 @@ def check_space(data: Mapping[str, Any]) -> list[Finding]:
     for index, entry in enumerate(_items(data, "enqueue")):
         if isinstance(entry, dict):
             findings += _check_entry(("enqueue", index), entry, space, constraints if solvable else [])
+    findings += _check_warm_start(data)
     trials, first = data.get("trials"), len(_items(data, "enqueue"))
     if isinstance(trials, int) and 0 < trials < first:
         noun = "trial" if trials == 1 else "trials"
@@ -163,4 +164,17 @@ def _check_grid(data: Mapping[str, Any], space: Mapping[str, AnyDimension], cons
     trials = data.get("trials")
     if isinstance(trials, int) and trials > size:
         return [Finding(("trials",), f"the grid has {size} points, and each is one trial; got {trials} trials")]
+    return []
+
+
+def _check_warm_start(data: Mapping[str, Any]) -> list[Finding]:
+    warm_start, sampler = data.get("warm_start"), data.get("sampler")
+    if not isinstance(warm_start, dict):
+        return []
+    name = sampler.get("name", "tpe") if isinstance(sampler, dict) else "tpe"
+    if name in ("random", "qmc", "grid"):
+        what = f"the sampler {show(name)} learns from no trial, also not from those of a warm start"
+        return [Finding(("warm_start",), what, "use `tpe`, `gp` or `nsga2`, or leave this out", at_key=True)]
+    if warm_start.get("study") == data.get("name"):
+        return [Finding(("warm_start", "study"), "a study cannot start from itself", "give this one another `name`")]
     return []

@@ -19,7 +19,7 @@ from sweeper.search_space import (
     set_path,
 )
 from sweeper.space_check import check_space
-from sweeper.spec_model import TRAINER_PATTERN, CollapseGuard, SpecFile, ThresholdGuard
+from sweeper.spec_model import TRAINER_PATTERN, CollapseGuard, Objective, SpecFile, ThresholdGuard
 from sweeper.trainer_ref import DEFAULT_TRAINER, config_class
 from sweeper.yaml_strict import Finding, KeyPath
 
@@ -56,9 +56,11 @@ def _mend_spec_key(loc: KeyPath) -> str | None:
     for part in loc[:-1]:
         if part in _BRANCHES:
             model = _BRANCHES[str(part)]
+        elif part == "objective":
+            model = Objective
         elif part in model.model_fields:
             model = sub_model(model.model_fields[str(part)].annotation) or model
-    known = [*model.model_fields]
+    known = [info.alias or name for name, info in model.model_fields.items()]
     if model is FloatDimension:
         known.append("choices")  # without it the dimension is taken for a float
     return did_you_mean(str(loc[-1]), known)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
 from sweeper.conditions import grid_size, listed
 from sweeper.search_space import CategoricalDimension, Choice, Dimension, Strict, dimensions_of
@@ -13,6 +13,7 @@ NAME_PATTERN: Final = r"^[a-z0-9][a-z0-9_-]{0,63}$"
 VARIANT_PATTERN: Final = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 VARIANT: Final = "variant"
 """The parameter whose value is the name of a variant."""
+WARM_TRIALS_PATTERN: Final = r"^(all|best [1-9][0-9]{0,5})$"
 TRAINER_PATTERN: Final = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"
 
 
@@ -31,14 +32,56 @@ class Objective(Strict):
     """Whether small or large values are good."""
 
 
+def _listed(value: object) -> object:
+    return value if isinstance(value, list | tuple) else [value]
+
+
+def _require_distinct_metrics(objectives: tuple[Objective, ...]) -> tuple[Objective, ...]:
+    if not objectives:
+        raise ValueError("expected at least 1 objective")
+    metrics = [objective.metric for objective in objectives]
+    repeated = next((metric for metric in metrics if metrics.count(metric) > 1), None)
+    if repeated is not None:
+        raise ValueError(f"two objectives have the metric `{repeated}`")
+    return objectives
+
+
+def _as_written(objectives: tuple[Objective, ...]) -> object:
+    """As the file says it: one objective stands alone."""
+    dumped = [objective.model_dump(mode="json") for objective in objectives]
+    return dumped[0] if len(dumped) == 1 else dumped
+
+
+Objectives = Annotated[
+    tuple[Objective, ...],
+    Field(strict=False),
+    BeforeValidator(_listed, json_schema_input_type=Objective | list[Objective]),
+    AfterValidator(_require_distinct_metrics),
+    PlainSerializer(_as_written),
+]
+
+
 class SamplerConfig(Strict):
     """How the parameters of the next trial are chosen."""
 
-    name: Literal["tpe", "random", "grid"] = "tpe"
-    """`tpe`: learns from the finished trials; `random`: does not; `grid`: every combination of the listed values once,
-    in written order, the last parameter changing fastest."""
+    name: Literal["tpe", "random", "qmc", "gp", "nsga2", "grid"] = "tpe"
+    """`tpe`: learns from the finished trials; `random`: does not; `qmc`: a scrambled Sobol sequence, which fills the
+    space more evenly; `gp`: a Gaussian process, for few and costly trials; `nsga2`: evolves a population, for several
+    objectives; `grid`: every combination of the listed values once, in written order, the last parameter changing
+    fastest."""
     startup_trials: Annotated[int, Field(ge=0)] = 6
-    """Random trials before TPE starts to learn."""
+    """Random trials before `tpe` or `gp` starts to learn."""
+    population: Annotated[int, Field(ge=2)] = 16
+    """Trials of one generation of `nsga2`."""
+
+
+class WarmStart(Strict):
+    """An earlier study whose finished trials inform the sampler. They do not count as trials of this one."""
+
+    study: Annotated[str, Field(pattern=NAME_PATTERN)]
+    """Name of the earlier study, in the same study home. Only the first start of this study reads it."""
+    trials: Annotated[str, Field(pattern=WARM_TRIALS_PATTERN)] = "all"
+    """`all`, or `best N`: the N best that ran to their end, by this study's objective."""
 
 
 class SchedulerConfig(Strict):
@@ -169,6 +212,8 @@ def _count_grid(data: Mapping[str, Any]) -> int:
 class SpecFile(Strict):
     """A sweep, as its YAML file says it."""
 
+    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
+
     name: Annotated[str, Field(pattern=NAME_PATTERN)]
     """Name of the study: its folder, its MLflow experiment, the first part of its trials' IDs."""
     trainer: Annotated[str, Field(pattern=TRAINER_PATTERN)] = DEFAULT_TRAINER
@@ -185,7 +230,11 @@ class SpecFile(Strict):
     names a parameter a trial does not have does not apply to it."""
     enqueue: Annotated[tuple[dict[str, Choice], ...], Field(strict=False)] = ()
     """Known configurations, the first trials of the study: parameter -> value. What an entry leaves out is sampled."""
-    objective: Objective
+    warm_start: WarmStart | None = None
+    """An earlier study to learn from."""
+    objectives: Objectives = Field(alias="objective")
+    """What a trial is judged by. Of a list of objectives, the first ranks trials and names the winner; the sampler
+    learns from all of them, and the trials that no other beats in every one are shown."""
     trials: Annotated[int, Field(ge=1)]
     """Trials of the study. May be left out where a grid says how many there are."""
     seed: Annotated[int, Field(ge=0)] = 0
@@ -203,6 +252,11 @@ class SpecFile(Strict):
     budget: Budget = Budget()
     replicate_seed: Literal["fixed", "per_trial"] = "fixed"
     """`fixed`: every trial trains with base.seed; `per_trial`: each with its own."""
+
+    @property
+    def objective(self) -> Objective:
+        """The first objective: it ranks trials and names the winner."""
+        return self.objectives[0]
 
     @model_validator(mode="before")
     @classmethod
@@ -227,9 +281,9 @@ class SpecFile(Strict):
         if self.variants:
             if self.search_space != {VARIANT: CategoricalDimension(choices=tuple(self.variants))}:
                 raise ValueError("`search_space` and `variants` cannot be used together")
-            if self.sampler.name != "grid" or self.constraints or self.enqueue:
+            if self.sampler.name != "grid" or self.constraints or self.enqueue or self.warm_start:
                 raise ValueError(
-                    "variants come once each, in order: no `sampler`, `constraints` or `enqueue` beside them"
+                    "variants come once each, in order: no `sampler`, `constraints`, `enqueue`, `warm_start` with them"
                 )
             if self.trials > len(self.variants):
                 raise ValueError(

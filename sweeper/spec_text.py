@@ -6,7 +6,7 @@ from sweeper.budget import amount_text
 from sweeper.conditions import grid_size
 from sweeper.config_errors import show
 from sweeper.search_space import AnyDimension, CategoricalDimension, FloatDimension, ParamValue, short_names
-from sweeper.spec import Budget, CollapseGuard, Guard, SchedulerConfig, SweepSpec
+from sweeper.spec import Budget, CollapseGuard, Guard, Objective, SchedulerConfig, SweepSpec
 
 
 def describe(spec: SweepSpec) -> str:
@@ -16,7 +16,7 @@ def describe(spec: SweepSpec) -> str:
     lines = [
         f"{spec.path or spec.name}: valid",
         f"  study       {spec.name}: {spec.trials} trials of {spec.trainer}, {spec.resources.concurrent} at once",
-        f"  objective   {'lowest' if spec.objective.mode == 'min' else 'highest'} {spec.objective.metric}",
+        f"  objective   {', then '.join(_objective(objective) for objective in spec.objectives)}",
         f"  sampler     {_sampler(spec)}",
         f"  scheduler   {_scheduler(spec.scheduler)}",
         *(f"  guard       {guard.name}: {_guard(guard)}" for guard in spec.guards),
@@ -37,8 +37,19 @@ def _sampler(spec: SweepSpec) -> str:
     if spec.sampler.name == "grid":
         points = grid_size(spec.search_space, spec.constraints)
         return f"grid of {points} points, in written order, the last parameter changing fastest"
-    startup = f", the first {spec.sampler.startup_trials} at random" if spec.sampler.name == "tpe" else ""
-    return f"{spec.sampler.name}{startup}, seed {spec.seed}"
+    match spec.sampler.name:
+        case "tpe" | "gp":
+            how = f", the first {spec.sampler.startup_trials} at random"
+        case "nsga2":
+            how = f", generations of {spec.sampler.population}"
+        case _:
+            how = ""
+    warm = f", after {spec.warm_start.trials} trials of {spec.warm_start.study}" if spec.warm_start else ""
+    return f"{spec.sampler.name}{how}{warm}, seed {spec.seed}"
+
+
+def _objective(objective: Objective) -> str:
+    return f"{'lowest' if objective.mode == 'min' else 'highest'} {objective.metric}"
 
 
 def _scheduler(scheduler: SchedulerConfig) -> str:

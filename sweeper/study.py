@@ -13,6 +13,7 @@ from sweeper.checkpoints import last_good
 from sweeper.guard import Evaluation, check_guards
 from sweeper.ledger import Ledger
 from sweeper.meter import Meter
+from sweeper.pareto import objective_values
 from sweeper.scheduling import RungResult, judge_at_rung, rung_epochs
 from sweeper.spec import Objective, SweepSpec, control_config, resolve
 from sweeper.trial import Report, TrialRecord, TrialState
@@ -142,8 +143,8 @@ class Study:
             return
         if record.last is None:
             self._finish(trial_id, TrialState.FAILED, "the trainer ended without a report", {})
-        elif (value := self.objective_of(record.last)) is None or not math.isfinite(value):
-            reason = f"the trainer never reported a finite {self.spec.objective.metric}"
+        elif None in (values := objective_values(record.last, self.spec.objectives)):
+            reason = f"the trainer never reported a finite {self.spec.objectives[values.index(None)].metric}"
             self._finish(trial_id, TrialState.FAILED, reason, {})
         else:
             reason = f"ran all {record.last.epoch:g} epochs" if record.last.epoch else "evaluated without training"
@@ -274,8 +275,8 @@ class Study:
         return None
 
     def _finish(self, trial_id: str, state: TrialState, reason: str, evidence: Mapping[str, Any]) -> None:
-        last = self.ledger.trial(trial_id).last
-        objective = self.objective_of(last) if last else None
+        values = objective_values(self.ledger.trial(trial_id).last, self.spec.objectives)
+        objective = values if len(values) > 1 else values[0]
         record = self.ledger.finish(trial_id, state, reason, evidence, objective, self.meter.end(trial_id))
         self._handed_out.discard(trial_id)
         for watcher in self.watchers:

@@ -13,6 +13,7 @@ from sweeper.budget import amount_text, saved_s, used_text
 from sweeper.errors import UserError
 from sweeper.ledger import Ledger
 from sweeper.meter import recorded
+from sweeper.pareto import objective_values, pareto_front
 from sweeper.search_space import ParamValue, short_names
 from sweeper.spec import Objective
 from sweeper.spec_model import SpecFile
@@ -72,8 +73,9 @@ def list_studies(home: Path) -> list[dict[str, Any]]:
 
 
 def show_study(home: Path, study: str) -> dict[str, Any]:
-    """The study as a script reads it: `{"study", "winner", "used", "trials": [{"id", "state", "reason", "params",
-    "epochs", "seconds", "metrics", "mlflow_run_id", "role"}]}`; metrics are those of the last evaluation."""
+    """The study as a script reads it: `{"study", "winner", "used", "pareto_front", "trials": [{"id", "state",
+    "reason", "params", "epochs", "seconds", "metrics", "mlflow_run_id", "role"}]}`; metrics are those of the last
+    evaluation."""
     ledger, spec = open_study(home, study)
     trials = ledger.trials()
     winner = winner_of(trials, spec.objective)
@@ -81,6 +83,7 @@ def show_study(home: Path, study: str) -> dict[str, Any]:
         "study": study,
         "winner": winner.id if winner else None,
         "used": asdict(recorded(ledger, spec.budget, spec.resources)),
+        "pareto_front": [trial.id for trial in pareto_front(trials, spec.objectives)],
         "trials": [
             {
                 "id": trial.id,
@@ -121,15 +124,16 @@ def print_study(home: Path, study: str) -> None:
     console = _console()
     names = short_names(spec.search_space)
     table = Table(box=None, pad_edge=False, title=f"study {study}", title_justify="left")
-    for header, justify in table_columns(names, spec.objective):
+    for header, justify in table_columns(names, spec.objectives):
         table.add_column(header, justify=justify, overflow="fold")
     winner = winner_of(trials, spec.objective)
     for trial in trials:
         style = "bold green" if winner and trial.id == winner.id else STATE_STYLES[trial.state]
-        table.add_row(*table_row(trial, names, spec.objective), style=style)
+        table.add_row(*table_row(trial, names, spec.objectives), style=style)
     console.print(table)
     console.print()
-    for line in (*outcome(trials, spec.objective), usage(ledger, spec)):
+    front = front_lines(trials, spec.objectives)
+    for line in (*outcome(trials, spec.objective), *front, usage(ledger, spec)):
         console.print(line)
     _print_next_steps(console, home, study, winner)
 
@@ -151,29 +155,28 @@ def to_json(value: Any) -> str:
     return json.dumps(clean(value), indent=2)
 
 
-def table_columns(names: Mapping[str, str], objective: Objective) -> list[tuple[str, Any]]:
+def table_columns(names: Mapping[str, str], objectives: Sequence[Objective]) -> list[tuple[str, Any]]:
     """Header and justification of each column of the table of trials."""
-    metric = objective.metric.removeprefix("val/")
     return [
         ("ID", "left"),
         *((name.removeprefix("lambda_") if name.startswith("lambda_") else name, "right") for name in names.values()),
         ("epochs", "right"),
-        (metric, "right"),
+        *((objective.metric.removeprefix("val/"), "right") for objective in objectives),
         (VARIANCE.removeprefix("val/"), "right"),
         ("state", "left"),
         ("reason", "left"),
     ]
 
 
-def table_row(trial: TrialRecord, names: Mapping[str, str], objective: Objective) -> list[str]:
+def table_row(trial: TrialRecord, names: Mapping[str, str], objectives: Sequence[Objective]) -> list[str]:
     """The cells of a trial, in the order of `table_columns`."""
     metrics = trial.last.metrics if trial.last else {}
-    value, ratio = metrics.get(objective.metric), metrics.get(VARIANCE)
+    ratio = metrics.get(VARIANCE)
     return [
         trial.id,
         *(_short(trial.params.get(path, "-")) for path in names),
         f"{trial.last.epoch:g}" if trial.last else "0",
-        f"{value:.2f}" if value is not None else "-",
+        *(f"{metrics[one.metric]:.2f}" if one.metric in metrics else "-" for one in objectives),
         f"{ratio:.3f}" if ratio is not None else "-",
         trial.state.value,
         trial.reason,
@@ -217,6 +220,18 @@ def usage(ledger: Ledger, spec: SpecFile) -> str:
         share = spec.resources.gpus or spec.resources.cpus
         text += f"; early stops saved about {amount_text(device, saved * share)}"
     return text
+
+
+def front_lines(trials: Sequence[TrialRecord], objectives: Sequence[Objective]) -> list[str]:
+    """Of several objectives, the trials that no other beats in all of them, each with its values."""
+    if len(objectives) == 1:
+        return []
+    names = ", ".join(objective.metric for objective in objectives)
+    lines = [f"Pareto front of {names}: no other trial is as good in all and better in one"]
+    for trial in pareto_front(trials, objectives):
+        values = (f"{value:.4g}" for value in objective_values(trial.last, objectives) if value is not None)
+        lines.append(f"  {trial.id}  {', '.join(values)}")
+    return lines
 
 
 def _print_next_steps(console: Console, home: Path, study: str, winner: TrialRecord | None) -> None:

@@ -23,7 +23,12 @@ SPACE = {
     "step": {"low": 0.0, "high": 1.0, "step": 0.25, "when": {"layers": [1, 2, 3]}},
 }
 CONSTRAINTS = ["loss.a + loss.b >= 0.5", "layers * loss.b <= 3"]
-SAMPLERS = ["tpe", "random"]
+SAMPLERS = ["tpe", "random", "qmc", "nsga2"]
+OPTIONS: dict[str, dict[str, int]] = {
+    "tpe": {"startup_trials": 3},
+    "gp": {"startup_trials": 3},
+    "nsga2": {"population": 3},
+}
 STATES = [TrialState.COMPLETE, TrialState.PRUNED, TrialState.COLLAPSED, TrialState.FAILED, TrialState.COMPLETE]
 
 
@@ -34,7 +39,7 @@ def make_spec(sampler: str, **changes: Any) -> SweepSpec:
         "search_space": SPACE,
         "objective": {"metric": METRIC, "mode": "min"},
         "trials": 40,
-        "sampler": {"name": sampler, "startup_trials": 3} if sampler == "tpe" else {"name": sampler},
+        "sampler": {"name": sampler} | OPTIONS.get(sampler, {}),
     }
     return SweepSpec.model_validate(data | changes)
 
@@ -53,6 +58,7 @@ def run_one(ledger: Ledger, spec: SweepSpec) -> dict[str, Any]:
     return dict(record.params)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", SAMPLERS)
 @settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(breaks=st.sets(st.integers(0, 9)), seed=st.integers(0, 1000))
@@ -143,3 +149,60 @@ def test_constraints_that_nothing_meets_end_with_a_reason(tmp_path: Path) -> Non
 def test_a_rare_corner_is_found(tmp_path: Path) -> None:
     constraint = "loss.a * loss.b > 8"  # 2 draws in 1000
     assert all_hold([constraint], run_one(open_ledger(tmp_path), make_spec("tpe", constraints=[constraint])))
+
+
+@pytest.mark.slow
+def test_a_gaussian_process_proposes_the_same_after_a_restart_and_learns(tmp_path: Path) -> None:
+    spec = make_spec("gp", search_space={key: SPACE[key] for key in ("loss.a", "loss.b", "net")})
+    whole = open_ledger(tmp_path / "whole")
+    unbroken = [run_one(whole, spec) for _ in range(8)]
+    assert unbroken == [run_one(open_ledger(tmp_path / "pieces"), spec) for _ in range(8)]
+    other = [run_one(open_ledger(tmp_path / "random"), make_spec("random")) for _ in range(8)]
+    assert [params["loss.b"] for params in unbroken[4:]] != [params["loss.b"] for params in other[4:]]
+
+
+def test_a_sobol_sequence_fills_the_space_more_evenly_than_chance(tmp_path: Path) -> None:
+    space = {"x": {"low": 0.0, "high": 1.0}, "y": {"low": 0.0, "high": 1.0}}
+
+    def cells(sampler: str) -> int:
+        ledger, spec = open_ledger(tmp_path / sampler), make_spec(sampler, search_space=space, seed=3)
+        tried = [ledger.ask(spec).params for _ in range(16)]
+        return len({(int(4 * float(params["x"])), int(4 * float(params["y"]))) for params in tried})
+
+    assert cells("qmc") == 16, "one point of 16 in each cell of a 4 x 4 grid"
+    assert cells("random") < 16
+
+
+TWO = [{"metric": METRIC, "mode": "min"}, {"metric": "val/f5", "mode": "max"}]
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "qmc", "nsga2"])
+def test_a_sampler_learns_from_several_objectives_and_goes_on_after_a_restart(sampler: str, tmp_path: Path) -> None:
+    spec = make_spec(sampler, objective=TWO)
+
+    def run(folder: Path, reopen: bool) -> list[dict[str, Any]]:
+        tried, ledger = [], None
+        for number in range(9):
+            if reopen or ledger is None:
+                folder.mkdir(exist_ok=True)
+                ledger = Ledger(folder, "toy", modes=["min", "max"], create=True)
+            record = ledger.ask(spec)
+            b = float(record.params["loss.b"])
+            ledger.report(record.id, Report(1, 1.0, {METRIC: b, "val/f5": 1 - b}, None, 1), b)
+            ledger.finish(record.id, STATES[number % len(STATES)], "", {}, [b, 1 - b])
+            tried.append(dict(record.params))
+        return tried
+
+    assert run(tmp_path / "whole", reopen=False) == run(tmp_path / "pieces", reopen=True)
+
+
+def test_evolution_ends_nearer_to_the_front_than_it_began(tmp_path: Path) -> None:
+    spec = make_spec("nsga2", search_space={"x": SPACE["loss.b"], "y": SPACE["loss.b"]}, objective=TWO)
+    ledger = Ledger(tmp_path, "toy", modes=["min", "max"], create=True)
+    distances = []
+    for _ in range(36):  # the front: y = 0, any x
+        record = ledger.ask(spec)
+        x, y = float(record.params["x"]), float(record.params["y"])
+        ledger.finish(record.id, TrialState.COMPLETE, "", {}, [x + y, x - y])
+        distances.append(y)
+    assert sum(distances[-9:]) < 0.5 * sum(distances[:9])

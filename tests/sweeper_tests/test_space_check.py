@@ -210,3 +210,48 @@ def test_values_stand_alone() -> None:
     assert page_of(GRID.replace("[1e-3, 1e-4]", "[1e-3, 1e-3]")) == (
         "error: `values` holds 0.001 more than once\n  --> s.yaml:3:13 search_space.optim.lr"
     )
+
+
+def test_several_objectives_are_said_and_come_back_as_written() -> None:
+    two = GOOD.replace(
+        "{metric: val/pa_mpjpe_mm, mode: min}", "[{metric: val/pa_mpjpe_mm, mode: min}, {metric: val/auc, mode: max}]"
+    )
+    spec = parse_spec(two, FILE)
+    assert spec.objective.metric == "val/pa_mpjpe_mm"
+    assert "  objective   lowest val/pa_mpjpe_mm, then highest val/auc\n" in describe(spec)
+    assert spec.effective["objective"] == [
+        {"metric": "val/pa_mpjpe_mm", "mode": "min"},
+        {"metric": "val/auc", "mode": "max"},
+    ]
+    assert SweepSpec.model_validate(spec.effective).effective == spec.effective
+    assert parse_spec(GOOD, FILE).effective["objective"] == {"metric": "val/pa_mpjpe_mm", "mode": "min"}
+    assert page_of(two.replace("val/auc", "val/pa_mpjpe_mm")) == (
+        "error: two objectives have the metric `val/pa_mpjpe_mm`\n  --> s.yaml:11:12 objective"
+    )
+    assert page_of(two.replace("mode: max", "mode: most")) == (
+        "error: expected one of `min`, `max`, but got `most`\n  --> s.yaml:11:75 objective.1.mode"
+    )
+    assert page_of(GOOD, "objective=[]") == "error: expected at least 1 objective\n  --> --set 'objective=[]'"
+
+
+@pytest.mark.parametrize(
+    ("override", "page"),
+    [
+        (
+            "warm_start={study: tiny}",
+            "error: a study cannot start from itself\n  --> {}\nhelp: give this one another `name`",
+        ),
+        (
+            "warm_start={study: early, trials: bst 3}",
+            "error: expected `all` or `best N`, but got `bst 3`\n  --> {}",
+        ),
+        ("warm_start={}", "error: missing key `study`\n  --> {}\nhelp: add `study:`"),
+    ],
+)
+def test_a_warm_start_that_cannot_be(override: str, page: str) -> None:
+    assert page_of(GOOD, override) == page.replace("{}", f"--set '{override}'", 1)
+
+
+def test_a_sampler_that_does_not_learn_takes_no_warm_start() -> None:
+    page = page_of(GOOD, "sampler.name=qmc", "warm_start={study: early}")
+    assert page.startswith("error: the sampler `qmc` learns from no trial, also not from those of a warm start\n")
