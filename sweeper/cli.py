@@ -75,7 +75,8 @@ def check(spec: Path, overrides: tuple[str, ...], trials: int | None, as_json: b
 @spec_options
 @home_option
 @click.option("--new", is_flag=True, help="Start another study beside the one that exists, instead of continuing it.")
-def run(spec: Path, overrides: tuple[str, ...], trials: int | None, home: Path, new: bool) -> int:
+@click.option("--ledger", metavar="URL", envvar="SWEEPER_LEDGER", show_envvar=True, help="Database of the ledger.")
+def run(spec: Path, overrides: tuple[str, ...], trials: int | None, home: Path, new: bool, ledger: str | None) -> int:
     """Run the study of SPEC, or continue it where it stopped.
 
     Exit code: 0 done, 1 some trial failed, 2 bad input, 130 interrupted (run again to continue).
@@ -89,7 +90,7 @@ def run(spec: Path, overrides: tuple[str, ...], trials: int | None, home: Path, 
     loaded = load_spec(spec, overrides, trials)  # before the slow imports: a misspelt key is told at once
     from sweeper.run import run_study
 
-    return run_study(loaded, home, new=new)
+    return run_study(loaded, home, new=new, ledger_url=ledger)
 
 
 @sweeper.command("list")

@@ -1,25 +1,23 @@
 """The durable truth about a study: which trials exist, what they reported, how each ended and why.
 
-A ledger is an Optuna study in an append-only, fsynced journal file, so `optuna-dashboard` opens it and a killed
-driver loses nothing. Everything is written here before it is acted on. This is the only module that imports optuna.
+A ledger is an Optuna study in an append-only, fsynced journal file or in a database, so `optuna-dashboard` opens it and
+a killed driver loses nothing. Everything is written here before it is acted on.
 """
 
-import fcntl
 import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
 import optuna
-from optuna.storages.journal import JournalFileBackend, JournalStorage
-from optuna.storages.journal._file import BaseJournalFileLock
 
 from sweeper.conditions import existing
 from sweeper.errors import UserError
 from sweeper.samplers import finite_values, propose
 from sweeper.spec import SweepSpec
+from sweeper.storage import is_study, open_storage
 from sweeper.trial import Report, TrialRecord, TrialState, decode_report, encode_report, id_of
 
 __all__ = ["Ledger", "Report", "TrialRecord", "TrialState"]
@@ -33,42 +31,26 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)
 ObjectiveValues = float | Sequence[float | None] | None
 
 
-class _FlockLock(BaseJournalFileLock):
-    """Lock of the journal that dies with its process; Optuna's own outlives a kill -9 by 30 s."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._file: IO[bytes] | None = None
-
-    def acquire(self) -> bool:
-        self._file = open(self._path, "ab")  # noqa: SIM115 - held until release
-        fcntl.flock(self._file, fcntl.LOCK_EX)
-        return True
-
-    def release(self) -> None:
-        assert self._file is not None
-        self._file.close()
-
-
 class Ledger:
     """The trials of one study: its candidates, and its controls.
 
     Controls are kept in an Optuna study of their own (`NAME.controls`), so they change neither the numbers nor the
     proposals of candidates. Opened for writing by the one driver that holds the study's lock (see `study_lock`), for
-    reading by anyone. Every method that changes something has written it to disk when it returns.
+    reading by anyone. Every method that changes something has written it when it returns.
     """
 
-    def __init__(self, study_dir: Path, study: str, *, modes: Sequence[str] = ("min",), create: bool = False) -> None:
-        path = study_dir / "ledger.journal"
-        if create:
-            _drop_half_written_line(path)
-        elif not path.exists():
-            raise UserError(
-                f"no study `{study}` in {study_dir.parent}", help="`sweeper list` shows the studies there are"
-            )
+    def __init__(
+        self,
+        study_dir: Path,
+        study: str,
+        *,
+        modes: Sequence[str] = ("min",),
+        create: bool = False,
+        url: str | None = None,
+    ) -> None:
+        storage = open_storage(study_dir, url, create=create)
         self.study_dir = study_dir
         self.study = study
-        storage = JournalStorage(JournalFileBackend(str(path), lock_obj=_FlockLock(study_dir / "ledger.lock")))
         if create:
             self._optuna = optuna.create_study(
                 study_name=study,
@@ -268,12 +250,6 @@ class Ledger:
         )
 
 
-def _drop_half_written_line(path: Path) -> None:
-    """A crash can leave the last line half written; appending after it would corrupt both lines."""
-    if not path.exists():
-        return
-    with open(path, "rb+") as file:
-        content = file.read()
-        whole = content.rfind(b"\n") + 1
-        if whole != len(content):
-            file.truncate(whole)
+def study_dirs(home: Path) -> list[Path]:
+    """The folders of all studies of a home, by name."""
+    return sorted(folder for folder in (home / "studies").glob("*") if is_study(folder))

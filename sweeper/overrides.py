@@ -1,5 +1,6 @@
 """`--set key=value`: changes to the data of a spec before it is validated."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,7 +40,8 @@ def apply_overrides(document: Document, overrides: Sequence[str]) -> dict[KeyPat
 
 def override_place(text: str) -> str:
     """How an error names the override as its place."""
-    return f"--set '{show(text)[1:-1]}'"
+    shown = re.sub(r"(://[^:/@]*):[^/@]*@", r"\1:***@", show(text)[1:-1])  # the password of a URL
+    return f"--set '{shown}'"
 
 
 def _key_path(data: dict[str, Any], key: str) -> KeyPath:

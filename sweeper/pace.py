@@ -13,7 +13,7 @@ from typing import Any
 
 from sweeper.conditions import example
 from sweeper.errors import UserError
-from sweeper.ledger import Ledger
+from sweeper.ledger import Ledger, study_dirs
 from sweeper.search_space import leaves
 from sweeper.spec import SweepSpec, resolve
 from sweeper.spec_model import VARIANT
@@ -33,9 +33,9 @@ def recorded_pace(spec: SweepSpec, home: Path) -> Pace | None:
     """What earlier trials of the same shape in this home took: the same trainer on the same resources, with a config
     that differs at most in what either study varies, in seeds, and in the number of epochs."""
     seconds, sizes, checkpoints, epochs, names = [], [], 0, 0.0, []
-    for path in sorted((home / "studies").glob("*/ledger.journal")):
+    for study_dir in study_dirs(home):
         try:
-            ledger = Ledger(path.parent, path.parent.name)
+            ledger = Ledger(study_dir, study_dir.name)
         except UserError:
             continue
         if not _same_shape(spec.effective, ledger.attributes.get("spec", {})):
@@ -44,10 +44,10 @@ def recorded_pace(spec: SweepSpec, home: Path) -> Pace | None:
             for earlier, later in zip(trial.reports, trial.reports[1:], strict=False):
                 if later.seconds > 0 and later.epoch > earlier.epoch:
                     seconds.append(later.seconds / (later.epoch - earlier.epoch))
-            kept = [path.parent / report.checkpoint for report in trial.reports if report.checkpoint]
+            kept = [study_dir / report.checkpoint for report in trial.reports if report.checkpoint]
             sizes += [size for folder in kept[-1:] if (size := _folder_bytes(folder))]
             checkpoints, epochs = checkpoints + len(kept), epochs + (trial.last.epoch if trial.last else 0.0)
-        names.append(path.parent.name)
+        names.append(study_dir.name)
     if not seconds:
         return None
     source = f"earlier trials of {', '.join(names)}"

@@ -32,13 +32,14 @@ MLFLOW_STATUS = {
 }
 
 
-def run_study(spec: SweepSpec, home: Path, *, new: bool = False) -> int:
+def run_study(spec: SweepSpec, home: Path, *, new: bool = False, ledger_url: str | None = None) -> int:
     """Run the spec's study to its end; continue it where an earlier run stopped.
 
     Args:
         spec: the validated spec.
         home: the study home.
         new: if the study exists, start another one beside it (`name-2`).
+        ledger_url: the database of the ledger, before that of the spec; without both it is a file.
 
     Returns:
         The exit code: 0 done, 1 some trial failed, 130 interrupted, 143 terminated.
@@ -50,7 +51,8 @@ def run_study(spec: SweepSpec, home: Path, *, new: bool = False) -> int:
     study = _free_name(home, spec.name) if new else spec.name
     study_dir = home / "studies" / study
     with study_lock(study_dir):
-        ledger = Ledger(study_dir, study, modes=[one.mode for one in spec.objectives], create=True)
+        modes = [one.mode for one in spec.objectives]
+        ledger = Ledger(study_dir, study, modes=modes, create=True, url=ledger_url or spec.ledger)
         _refuse_drift(ledger, spec)
         if (opened := Study(spec, ledger, [])).is_done:
             ending = "is complete" if opened.has_all_trials else "has used up its budget"

@@ -71,7 +71,7 @@ class SweepSpec(SpecFile):
 
         This is what a study stores and compares, so a changed default of the trainer shows as a difference.
         """
-        spec = self.model_dump(mode="json", exclude={"text", "path", "overrides"})
+        spec = self.model_dump(mode="json", exclude={"text", "path", "overrides", "ledger"})
         spec["controls"] = list(self.control_names)
         if self.variants:
             return spec | {

@@ -1,5 +1,6 @@
 """The models of a sweep file: every key it may hold, with its default and its meaning."""
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -21,6 +22,12 @@ def _require_validation(metric: str) -> str:
     if metric.startswith("train/"):
         raise ValueError(f"the objective must be a validation metric, but got {metric}")
     return metric
+
+
+def _refuse_password(url: str) -> str:
+    if re.search(r"://[^/@]*:[^/@]*@|password=", url):
+        raise ValueError("a password has no place in a spec, which every record of the study copies")
+    return url
 
 
 class Objective(Strict):
@@ -248,6 +255,9 @@ class SpecFile(Strict):
         CollapseGuard(),
     )
     """Rules that stop a trial whatever its rank. Default: the collapse guard. `[]`: none."""
+    ledger: Annotated[str, Field(min_length=1), AfterValidator(_refuse_password)] | None = None
+    """Database of the ledger, `sqlite:////srv/ledger.db` or `postgresql://user@host/database`, instead of a file in the
+    study's folder. `--ledger` and SWEEPER_LEDGER come first."""
     resources: Resources = Resources()
     budget: Budget = Budget()
     replicate_seed: Literal["fixed", "per_trial"] = "fixed"

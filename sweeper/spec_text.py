@@ -23,6 +23,7 @@ def describe(spec: SweepSpec) -> str:
         "  guard       none" if not spec.guards else "",
         f"  resources   {spec.resources.cpus} CPU, {spec.resources.gpus:g} GPU a trial",
         f"  budget      {', '.join(limits)}" if (limits := _budget_limits(spec.budget)) else "",
+        f"  ledger      {spec.ledger}" if spec.ledger else "",
         f"  varies      {len(names)} parameters",
         *(f"    {names[path]:<{width}}  {dimension_text(dimension)}" for path, dimension in spec.search_space.items()),
         *(f"  constraint  {text}" for text in spec.constraints),

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from sweeper.budget import amount_text, saved_s, used_text
 from sweeper.errors import UserError
-from sweeper.ledger import Ledger
+from sweeper.ledger import Ledger, study_dirs
 from sweeper.meter import recorded
 from sweeper.pareto import objective_values, pareto_front
 from sweeper.search_space import ParamValue, short_names
@@ -37,7 +37,7 @@ def open_study(home: Path, study: str) -> tuple[Ledger, SpecFile]:
     Raises:
         UserError: there is no such study; names close ones.
     """
-    names = [path.name for path in _study_dirs(home)]
+    names = [path.name for path in study_dirs(home)]
     if study not in names:
         known = f"the studies in {home} are: {', '.join(names)}" if names else f"there are no studies in {home} yet"
         raise UserError(f"no study `{study}`", help=known)
@@ -51,7 +51,7 @@ def open_study(home: Path, study: str) -> tuple[Ledger, SpecFile]:
 def list_studies(home: Path) -> list[dict[str, Any]]:
     """One mapping a study: name, counts by state, winner, best objective."""
     rows = []
-    for path in _study_dirs(home):
+    for path in study_dirs(home):
         try:
             ledger, spec = open_study(home, path.name)
         except UserError:  # its first run ended before its data were there
@@ -246,10 +246,6 @@ def _print_next_steps(console: Console, home: Path, study: str, winner: TrialRec
 def _objective(trial: TrialRecord, objective: Objective) -> float:
     assert trial.last is not None
     return trial.last.metrics[objective.metric]
-
-
-def _study_dirs(home: Path) -> list[Path]:
-    return sorted(path.parent for path in (home / "studies").glob("*/ledger.journal"))
 
 
 def _console() -> Console:

@@ -255,3 +255,11 @@ def test_a_warm_start_that_cannot_be(override: str, page: str) -> None:
 def test_a_sampler_that_does_not_learn_takes_no_warm_start() -> None:
     page = page_of(GOOD, "sampler.name=qmc", "warm_start={study: early}")
     assert page.startswith("error: the sampler `qmc` learns from no trial, also not from those of a warm start\n")
+
+
+def test_the_search_space_of_the_readme_is_valid() -> None:
+    section = Path("README.md").read_text().split("## Search spaces")[1]
+    block = section.split("```yaml\n")[1].split("```")[0]
+    spec = parse_spec(f"name: readme\ntrials: 20\n{block}", FILE)
+    assert spec.search_space["model.pca_components"].when == {"model.head": ("pca",)}
+    assert (len(spec.objectives), len(spec.constraints), len(spec.enqueue)) == (2, 1, 1)

@@ -1,0 +1,188 @@
+"""A ledger in a database: SQLite in a file, and PostgreSQL on a server that the tests start themselves."""
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import optuna
+import pytest
+from test_ledger import SPEC, run_one
+
+from sweeper.errors import UserError
+from sweeper.ledger import Ledger, TrialState, study_dirs
+from sweeper.spec import SpecError, parse_spec
+from sweeper.storage import POINTER
+
+SECRET = "tops3cret"
+
+
+def postgres_binaries() -> Path | None:
+    """The folder of initdb and pg_ctl: Debian keeps them out of PATH."""
+    versions = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[4]))
+    if versions:
+        return versions[-1].parent
+    found = shutil.which("initdb")
+    return Path(found).resolve().parent if found else None
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The URL of an empty database, with its password; the server ends with the tests."""
+    binaries = postgres_binaries()
+    if binaries is None:
+        pytest.fail("PostgreSQL is not installed, so the ledger on it is not tested: apt-get install -y postgresql")
+    folder = Path(tempfile.mkdtemp(prefix="sweeper-postgres-"))
+    data, password = folder / "data", folder / "password"
+    password.write_text(SECRET)
+    as_user: list[str] = []
+    if os.geteuid() == 0:  # the server refuses to run as root
+        shutil.chown(folder, "postgres")
+        shutil.chown(password, "postgres")
+        as_user = ["runuser", "-u", "postgres", "--"]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+
+    def call(tool: str, *arguments: object) -> None:
+        command = [*as_user, str(binaries / tool), *map(str, arguments)]
+        subprocess.run(command, check=True, cwd="/", stdout=subprocess.DEVNULL, timeout=120)
+
+    call("initdb", "-D", data, "-U", "sweeper", "--auth=scram-sha-256", f"--pwfile={password}", "--no-sync")
+    options = f"-c listen_addresses=127.0.0.1 -p {port} -c unix_socket_directories={folder} -c fsync=off"
+    call("pg_ctl", "-D", data, "-w", "-l", folder / "log", "-o", options, "start")
+    try:
+        yield f"postgresql://sweeper:{SECRET}@127.0.0.1:{port}/postgres"
+    finally:
+        call("pg_ctl", "-D", data, "-w", "-m", "immediate", "stop")
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/ledger.db" if request.param == "sqlite" else request.getfixturevalue("postgres")
+
+
+def open_in(home: Path, url: str | None, name: str = "toy", *, create: bool = True) -> Ledger:
+    folder = home / "studies" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    return Ledger(folder, name, create=create, url=url)
+
+
+def test_a_ledger_in_a_database_holds_what_one_in_a_file_does(
+    url: str, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"toy-{abs(hash(request.node.name)) % 10**6}"
+    states = [TrialState.COMPLETE, TrialState.PRUNED, TrialState.COLLAPSED, TrialState.FAILED, TrialState.COMPLETE]
+    in_file = open_in(tmp_path / "file", None, name)
+    in_database = open_in(tmp_path / "home", url, name)
+    for number, state in enumerate(states):
+        assert run_one(in_file, 5.0 - number, state) == run_one(in_database, 5.0 - number, state)
+    in_database.add_control("oracle")
+    in_file.add_control("oracle")
+    in_database.set_attribute("note", {"a": [1, 2]})
+
+    monkeypatch.setenv("SWEEPER_LEDGER", url)
+    read = open_in(tmp_path / "home", None, name, create=False)
+    assert read.trials() == in_database.trials()
+    assert [record.id for record in read.controls()] == [f"{name}-oracle"]
+    assert read.attributes["note"] == {"a": [1, 2]}
+    assert [(record.params, record.state) for record in in_file.trials()] == [
+        (record.params, record.state) for record in read.trials()
+    ]
+    reopened = open_in(tmp_path / "home", url, name)
+    assert run_one(reopened, 1.0) == run_one(in_file, 1.0), "and it goes on in the same way"
+    assert [folder.name for folder in study_dirs(tmp_path / "home")] == [name]
+
+
+def test_a_proposal_cut_off_in_a_database_is_completed(
+    url: str, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"cut-{abs(hash(request.node.name)) % 10**6}"
+    expected = open_in(tmp_path / "whole", None, name).ask(SPEC).params
+    from sweeper import samplers
+
+    whole, written = samplers._suggest, []
+
+    def cut(*arguments: object) -> object:
+        if written:
+            raise KeyboardInterrupt
+        written.append(1)
+        return whole(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(samplers, "_suggest", cut)
+    with pytest.raises(KeyboardInterrupt):
+        open_in(tmp_path / "home", url, name).ask(SPEC)
+    monkeypatch.undo()
+    [left_over] = open_in(tmp_path / "home", url, name).unfinished(SPEC)
+    assert left_over.params == expected
+
+
+@pytest.mark.slow
+def test_the_password_of_a_database_is_neither_stored_nor_printed(postgres: str, tmp_path: Path) -> None:
+    ledger = open_in(tmp_path, postgres, "secretive")
+    run_one(ledger, 4.0)
+    stored = [path for path in tmp_path.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
+    assert stored == []
+    assert (tmp_path / "studies" / "secretive" / POINTER).read_text().startswith("postgresql+psycopg://sweeper@127.")
+    wrong = postgres.replace(SECRET, "wr0ng-one")
+    with pytest.raises(UserError) as error:
+        open_in(tmp_path / "other", wrong, "secretive")
+    assert "does not answer" in error.value.render()
+    assert "wr0ng-one" not in error.value.render()
+    with pytest.raises(UserError) as error:
+        open_in(tmp_path / "other", postgres, "secretive")
+    assert "holds a study `secretive` of another folder" in error.value.render()
+    assert SECRET not in error.value.render()
+
+
+def test_a_study_stays_where_its_ledger_is(tmp_path: Path) -> None:
+    one, two = f"sqlite:///{tmp_path}/one.db", f"sqlite:///{tmp_path}/two.db"
+    open_in(tmp_path, None, "filed")
+    with pytest.raises(UserError, match=r"the study `filed` keeps its ledger in .*ledger.journal, not in sqlite"):
+        open_in(tmp_path, one, "filed")
+    open_in(tmp_path, one, "kept")
+    with pytest.raises(UserError, match=r"the study `kept` keeps its ledger in .*one.db, not in .*two.db"):
+        open_in(tmp_path, two, "kept")
+    assert open_in(tmp_path, None, "kept").trials() == []
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("no url", "the URL of the ledger cannot be read"),
+        ("sqlite://", "a ledger cannot be kept in `sqlite`"),
+        ("mysql://root@localhost/x", "a ledger cannot be kept in `mysql`"),
+        ("sqlite:////no/such/folder/x.db", "does not answer: unable to open database file"),
+    ],
+)
+def test_a_url_that_leads_nowhere(url: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=message):
+        open_in(tmp_path, url)
+
+
+def test_a_password_in_a_spec_is_refused_and_not_shown() -> None:
+    text = Path("search_spaces/loss_balance.yaml").read_text()
+    spec = parse_spec(text, Path("s.yaml"), ["ledger=postgresql://me@host/db"])
+    assert (spec.ledger, "ledger" in spec.effective) == ("postgresql://me@host/db", False)
+    with pytest.raises(SpecError) as error:
+        parse_spec(text, Path("s.yaml"), [f"ledger=postgresql://me:{SECRET}@host/db"])
+    assert error.value.render() == (
+        "error: a password has no place in a spec, which every record of the study copies\n"
+        "  --> --set 'ledger=postgresql://me:***@host/db'"
+    )
+
+
+def test_plain_optuna_reads_both(tmp_path: Path) -> None:
+    """What `optuna-dashboard` does to show a study."""
+    run_one(open_in(tmp_path, None, "filed"), 3.0)
+    run_one(open_in(tmp_path, f"sqlite:///{tmp_path}/l.db", "kept"), 3.0)
+    backend = optuna.storages.journal.JournalFileBackend(str(tmp_path / "studies" / "filed" / "ledger.journal"))
+    for name, storage in (("filed", optuna.storages.JournalStorage(backend)), ("kept", f"sqlite:///{tmp_path}/l.db")):
+        study = optuna.load_study(study_name=name, storage=storage)
+        assert study.best_value == 3.0
+        assert study.trials[0].intermediate_values == {1: 3.0}
+        assert study.trials[0].user_attrs["ending"]["state"] == "COMPLETE"
