@@ -73,12 +73,19 @@ def _collapsed(guard: CollapseGuard, window: Sequence[Evaluation]) -> Tripped | 
 
 
 def _beyond(guard: ThresholdGuard, window: Sequence[Evaluation]) -> Tripped | None:
-    values = [point.metrics.get(guard.metric, math.nan) for point in window]
-    below = guard.below is not None and all(value < guard.below for value in values)
-    above = guard.above is not None and all(value > guard.above for value in values)
-    if not (below or above):
+    """A metric that was not reported breaks nothing: NaN is neither above nor below, and absence is not NaN."""
+    values = [point.metrics[guard.metric] for point in window if guard.metric in point.metrics]
+    if len(values) < len(window):
         return None
-    limit = f"< {guard.below:g}" if below else f"> {guard.above:g}"
+    limit = None
+    if guard.below is not None and all(value < guard.below for value in values):
+        limit = f"< {guard.below:g}"
+    elif guard.above is not None and all(value > guard.above for value in values):
+        limit = f"> {guard.above:g}"
+    elif guard.nonfinite and not any(math.isfinite(value) for value in values):
+        limit = "is not finite"
+    if limit is None:
+        return None
     epochs = ", ".join(f"{point.epoch:g}" for point in window)
     return Tripped(
         f"{guard.name}: {guard.metric} {values[-1]:.4g} {limit} at epoch{'s' if len(window) > 1 else ''} {epochs}",

@@ -123,7 +123,7 @@ class Ledger:
         for record in self.trials():
             if not record.state.is_finished and set(record.params) != existing(spec.search_space, record.params):
                 self._propose(self._handle(record), spec)
-        return [record for record in (*self.controls(), *self.trials()) if not record.state.is_finished]
+        return [record for record in (*self.controls(), *self.trials()) if record.state is TrialState.RUNNING]
 
     def report(self, trial_id: str, report: Report, objective: float | None) -> bool:
         """Store one evaluation; False when this step was stored before (redone after a restart)."""
@@ -175,6 +175,14 @@ class Ledger:
         self._records[trial_id] = replace(record, state=state, reason=reason, evidence=evidence, charges=charges)
         return self._records[trial_id]
 
+    def pause(self, trial_id: str, reason: str, evidence: Mapping[str, Any]) -> TrialRecord:
+        """Let a trial wait at a rung. To the sampler it is a running one."""
+        return self._set_paused(trial_id, {"reason": reason, "evidence": dict(evidence)})
+
+    def wake(self, trial_id: str) -> TrialRecord:
+        """Let a paused trial run again."""
+        return self._set_paused(trial_id, None)
+
     def set_mlflow_run_id(self, trial_id: str, run_id: str) -> None:
         record = self._records[trial_id]
         if record.mlflow_run_id == run_id:
@@ -187,6 +195,15 @@ class Ledger:
         self._records[trial_id] = replace(record, mlflow_run_id=run_id)
 
     # -- inside
+
+    def _set_paused(self, trial_id: str, paused: dict[str, Any] | None) -> TrialRecord:
+        record = self._records[trial_id]
+        assert record.state is (TrialState.RUNNING if paused else TrialState.PAUSED), record.state
+        self._handle(record).set_user_attr("paused", paused)
+        state = TrialState.PAUSED if paused else TrialState.RUNNING
+        why = paused or {"reason": "", "evidence": {}}
+        self._records[trial_id] = replace(record, state=state, **why)
+        return self._records[trial_id]
 
     def _propose(self, handle: optuna.trial.Trial, spec: SweepSpec) -> TrialRecord:
         record = TrialRecord(id_of(self.study, handle.number), number=handle.number, params=propose(handle, spec))
@@ -232,13 +249,14 @@ class Ledger:
 
     def _record(self, frozen: optuna.trial.FrozenTrial) -> TrialRecord:
         attrs = frozen.user_attrs
-        ending = attrs.get("ending", {})
+        state = TrialState.PAUSED if attrs.get("paused") else TrialState.RUNNING
+        ending = attrs.get("ending") or attrs.get("paused") or {}
         charges = {key.removeprefix("charge:"): attrs[key] for key in attrs if key.startswith("charge:")}
         return TrialRecord(
             id=id_of(self.study, frozen.number, attrs.get("control")),
             number=frozen.number,
             params=dict(frozen.params),
-            state=TrialState(ending.get("state", "RUNNING")),
+            state=TrialState(ending.get("state", state)),
             reason=ending.get("reason", ""),
             evidence=ending.get("evidence", {}),
             reports=tuple(decode_report(attrs[key]) for key in sorted(attrs) if key.startswith("report:")),

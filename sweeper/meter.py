@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from sweeper.audit import audit_seconds
 from sweeper.budget import Spent, spent
 from sweeper.ledger import Ledger
 from sweeper.spec_model import Budget, Resources
@@ -45,7 +46,7 @@ class Meter:
         self._started_s = self._ticked_s = clock()
         self._book_what_a_killed_driver_left()
         self._earlier_wall_s = sum(run_seconds(ledger).values())
-        self._booked_s = sum(trial.seconds for trial in (*ledger.controls(), *ledger.trials()))
+        self._booked_s = _trial_seconds(ledger)
 
     def start(self, trial_id: str) -> None:
         """A worker gets the trial."""
@@ -124,11 +125,13 @@ class Meter:
 
 def recorded(ledger: Ledger, budget: Budget, resources: Resources) -> Spent:
     """What the study has used, as far as its ledger says."""
-    trials = ledger.trials()
-    trial_s = sum(trial.seconds for trial in (*ledger.controls(), *trials))
-    return spent(budget, resources, len(trials), trial_s, sum(run_seconds(ledger).values()))
+    return spent(budget, resources, len(ledger.trials()), _trial_seconds(ledger), sum(run_seconds(ledger).values()))
 
 
 def run_seconds(ledger: Ledger) -> dict[str, float]:
     """Seconds of each driver's run that has ended: when it started -> how long it was."""
     return {key.removeprefix(RUN): value for key, value in ledger.attributes.items() if key.startswith(RUN)}
+
+
+def _trial_seconds(ledger: Ledger) -> float:
+    return sum(trial.seconds for trial in (*ledger.controls(), *ledger.trials())) + audit_seconds(ledger)

@@ -1,17 +1,43 @@
-"""Rank-based stopping: asynchronous successive halving (ASHA) as a pure function over the study's history.
+"""Rank-based stopping: asynchronous successive halving (ASHA) and Hyperband as pure functions over the history.
 
-Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020, in its stopping variant. The history
-holds healthy trials only: a collapsed trial can have a good early error, and must not hold a place in a rung.
+Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020: `stop` is its stopping variant, which
+never waits, `promote` the original, which pauses a trial at a rung until it is among the best there. Hyperband (Li et
+al., JMLR 2018) deals the trials to brackets with a longer and longer grace period, in case the early ranks mislead.
+
+The history holds healthy trials only: a collapsed trial can have a good early error, and must not hold a place.
 """
 
+import math
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from sweeper.spec import SchedulerConfig
+
+Mode = Literal["min", "max"]
+Curve = Sequence[tuple[float, float]]
+"""(epoch, objective) of each evaluation of a trial, in their order."""
+
+
+@dataclass(frozen=True)
+class Runner:
+    """What ranking needs to know of a trial.
+
+    Attributes:
+        number: its number among the candidates, which decides its bracket.
+        curve: its evaluations.
+        total_epochs: length of a full run, infinite where the trainer does not tell.
+    """
+
+    number: int
+    curve: Curve
+    total_epochs: float = math.inf
+
 
 @dataclass(frozen=True)
 class RungResult:
-    """How a trial stands at a rung when it arrives there.
+    """How a trial stands at a rung.
 
     `cutoff` is the worst value that is kept; `rank` counts from 1 among the `of` healthy trials seen at this rung.
     """
@@ -22,6 +48,28 @@ class RungResult:
     rank: int
     of: int
     keep: bool
+
+    @property
+    def reason(self) -> str:
+        """The result as a sentence."""
+        return (
+            f"rank {self.rank} of {self.of} at epoch {self.rung_epoch:g}: "
+            f"{self.value:.5g} is worse than the cutoff {self.cutoff:.5g}"
+        )
+
+
+def bracket_of(config: SchedulerConfig, number: int) -> int:
+    """Which bracket a trial runs in: 0 ranks first after `grace_epochs`, bracket k after `eta` ** k times that.
+
+    Hyperband gives every bracket about the same number of epochs, so the early-stopping ones get more trials. The
+    trials of one round are dealt in turn, so that the brackets fill evenly.
+    """
+    if config.name != "hyperband":
+        return 0
+    count = config.brackets
+    shares = [math.ceil(count / (count - k) * config.eta ** (count - 1 - k)) for k in range(count)]
+    dealt = [k for turn in range(max(shares)) for k in range(count) if turn < shares[k]]
+    return dealt[number % len(dealt)]
 
 
 def rung_epochs(grace_epochs: float, eta: float, max_epochs: float) -> list[float]:
@@ -34,21 +82,99 @@ def rung_epochs(grace_epochs: float, eta: float, max_epochs: float) -> list[floa
     return rungs
 
 
+def rung_of(config: SchedulerConfig, runner: Runner) -> float | None:
+    """The last rung that the trial has reached, None before its first."""
+    if config.name == "none" or not runner.curve:
+        return None
+    grace = config.grace_epochs * config.eta ** bracket_of(config, runner.number)
+    reached = runner.curve[-1][0]
+    below = min(runner.total_epochs, math.nextafter(reached, math.inf))
+    return max(rung_epochs(grace, config.eta, below), default=None)
+
+
 def judge_at_rung(
-    rung_epoch: float, value: float, earlier: Sequence[float], eta: float, mode: Literal["min", "max"]
+    rung_epoch: float, value: float, earlier: Sequence[float], eta: float, mode: Mode, at_least: int = 1
 ) -> RungResult:
     """Keep the trial if it is in the best 1/eta of the healthy trials that reached this rung so far, itself included.
 
     Args:
         rung_epoch: the rung.
         value: the trial's objective at the rung, finite.
-        earlier: objectives of the healthy trials that reached the rung before.
+        earlier: objectives of the other healthy trials that reached the rung.
         eta: reduction factor, > 1.
         mode: whether small or large is good.
+        at_least: how many are kept where there are fewer than eta of them.
     """
     ordered = sorted([*earlier, value], reverse=mode == "max")
-    places = max(1, int(len(ordered) / eta))
-    cutoff = ordered[places - 1]
+    places = max(at_least, int(len(ordered) / eta))
+    cutoff = ordered[places - 1] if places else (-math.inf if mode == "min" else math.inf)
     better = [other for other in earlier if (other < value if mode == "min" else other > value)]
     keep = value <= cutoff if mode == "min" else value >= cutoff
     return RungResult(rung_epoch, value, cutoff, rank=len(better) + 1, of=len(ordered), keep=keep)
+
+
+def standing(
+    config: SchedulerConfig, mode: Mode, runner: Runner, others: Sequence[Runner], at_least: int = 1
+) -> RungResult | None:
+    """How a trial stands at the last rung it has reached, among the others of its bracket.
+
+    None where it has reached none, or its value there is not finite.
+    """
+    rung = rung_of(config, runner)
+    value = None if rung is None else _value_at(runner.curve, rung)
+    if rung is None or value is None:
+        return None
+    bracket = bracket_of(config, runner.number)
+    rivals = [other for other in others if bracket_of(config, other.number) == bracket]
+    values = [at for other in rivals if (at := _value_at(other.curve, rung)) is not None]
+    return judge_at_rung(rung, value, values, config.eta, mode, at_least)
+
+
+def judge(config: SchedulerConfig, mode: Mode, runner: Runner, others: Sequence[Runner]) -> RungResult | None:
+    """How the trial stands, if its latest evaluation reached a rung; None: nothing to decide at this evaluation."""
+    before = Runner(runner.number, runner.curve[:-1], runner.total_epochs)
+    at_its_end = runner.curve[-1][0] >= runner.total_epochs
+    if at_its_end or rung_of(config, runner) == rung_of(config, before):
+        return None
+    return standing(config, mode, runner, others, _at_least(config))
+
+
+def next_promoted(
+    config: SchedulerConfig, mode: Mode, paused: Sequence[Runner], others: Sequence[Runner], *, idle: bool
+) -> tuple[int, RungResult] | None:
+    """The paused trial that goes on, and how it stands: of those that are in the best 1/eta of their rung by now, one
+    at the highest rung, and of these the best.
+
+    Args:
+        config: the scheduler's.
+        mode: whether small or large is good.
+        paused: trials that wait at a rung.
+        others: all other healthy trials of the study.
+        idle: nothing else is left to run: then the best of a rung goes on, however few have reached it, unless one
+            has gone on from there.
+    """
+    everyone = [*paused, *others]
+    found = []
+    for runner in paused:
+        rivals = [other for other in everyone if other.number != runner.number]
+        result = standing(config, mode, runner, rivals, 1 if idle else _at_least(config))
+        if result is not None and result.keep:
+            found.append((runner.number, result))
+    best = 1 if mode == "min" else -1
+    return min(found, key=lambda pair: (-pair[1].rung_epoch, best * pair[1].value, pair[0]), default=None)
+
+
+def is_audited(share: float, seed: int, number: int) -> bool:
+    """Whether a stopped trial is one of the random share that run on, to find out what stopping does wrong."""
+    return random.Random(f"audit/{seed}/{number}").random() < share
+
+
+def _at_least(config: SchedulerConfig) -> int:
+    """`stop` cannot take its word back, so the first at a rung goes on; `promote` lets it wait for rivals."""
+    return 1 if config.mode == "stop" else 0
+
+
+def _value_at(curve: Curve, epoch: float) -> float | None:
+    """The objective at the first evaluation at or after a rung, if it is finite."""
+    value = next((value for at, value in curve if at >= epoch), math.nan)
+    return value if math.isfinite(value) else None

@@ -94,12 +94,18 @@ class WarmStart(Strict):
 class SchedulerConfig(Strict):
     """Which trials are stopped early because others rank higher."""
 
-    name: Literal["asha", "none"] = "asha"
-    """`asha`: successive halving without waiting; `none`: every trial runs to its end."""
-    grace_epochs: Annotated[int, Field(ge=1)] = 2
-    """Epochs every trial may train before it is first ranked: the first rung."""
+    name: Literal["asha", "hyperband", "none"] = "asha"
+    """`asha`: successive halving without waiting; `hyperband`: the same in several brackets, of which each is `eta`
+    times more patient than the one before; `none`: every trial runs to its end."""
+    mode: Literal["stop", "promote"] = "stop"
+    """What happens to a trial that is not among the best at a rung. `stop`: it ends; `promote`: it waits, and goes on
+    from its checkpoint when it is, because others turned out worse."""
+    grace_epochs: Annotated[float, Field(gt=0)] = 2
+    """Epochs, or a fraction of one, every trial may train before it is first ranked: the first rung."""
     eta: Annotated[int, Field(ge=2)] = 2
     """At each rung one of `eta` trials continues; the next rung is `eta` times later."""
+    brackets: Annotated[int, Field(ge=1)] = 3
+    """Brackets of `hyperband`: bracket k ranks first after `grace_epochs` times `eta` to the power k."""
 
 
 class CollapseGuard(Strict):
@@ -119,7 +125,7 @@ class CollapseGuard(Strict):
 
 
 class ThresholdGuard(Strict):
-    """Stops a trial whose metric leaves a range."""
+    """Stops a trial whose metric leaves a range, or is no number any more."""
 
     name: Annotated[str, Field(min_length=1)]
     """Shown in the reason of every trial this guard stops."""
@@ -130,6 +136,8 @@ class ThresholdGuard(Strict):
     """Stop when the metric is less than this."""
     above: float | None = None
     """Stop when the metric is more than this."""
+    nonfinite: bool = False
+    """Stop when the metric is NaN or infinite."""
     after_epochs: Annotated[float, Field(ge=0)] = 0.0
     """Evaluations before this epoch do not count."""
     for_evaluations: Annotated[int, Field(ge=1)] = 1
@@ -137,8 +145,8 @@ class ThresholdGuard(Strict):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.below is None and self.above is None:
-            raise ValueError("a threshold guard needs `below` or `above`")
+        if self.below is None and self.above is None and not self.nonfinite:
+            raise ValueError("a threshold guard needs `below`, `above` or `nonfinite: true`")
         if self.below is not None and self.above is not None and self.below >= self.above:
             raise ValueError(f"`below` must be less than `above`, but got {self.below:g} and {self.above:g}")
         return self
@@ -258,6 +266,9 @@ class SpecFile(Strict):
     ledger: Annotated[str, Field(min_length=1), AfterValidator(_refuse_password)] | None = None
     """Database of the ledger, `sqlite:////srv/ledger.db` or `postgresql://user@host/database`, instead of a file in the
     study's folder. `--ledger` and SWEEPER_LEDGER come first."""
+    audit: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the trials stopped by guard or rank that run on to their end, off the books: neither ranks nor sampler
+    hear of it, and `sweeper show` tells how many were stopped wrongly."""
     resources: Resources = Resources()
     budget: Budget = Budget()
     replicate_seed: Literal["fixed", "per_trial"] = "fixed"

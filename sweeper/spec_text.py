@@ -21,6 +21,7 @@ def describe(spec: SweepSpec) -> str:
         f"  scheduler   {_scheduler(spec.scheduler)}",
         *(f"  guard       {guard.name}: {_guard(guard)}" for guard in spec.guards),
         "  guard       none" if not spec.guards else "",
+        f"  audit       {spec.audit:.0%} of the stopped trials run on, off the books" if spec.audit else "",
         f"  resources   {spec.resources.cpus} CPU, {spec.resources.gpus:g} GPU a trial",
         f"  budget      {', '.join(limits)}" if (limits := _budget_limits(spec.budget)) else "",
         f"  ledger      {spec.ledger}" if spec.ledger else "",
@@ -56,7 +57,12 @@ def _objective(objective: Objective) -> str:
 def _scheduler(scheduler: SchedulerConfig) -> str:
     if scheduler.name == "none":
         return "none: every trial runs to its end"
-    return f"asha: ranks after {scheduler.grace_epochs} epochs, 1 of {scheduler.eta} goes on"
+    brackets = f" and later in {scheduler.brackets} brackets" if scheduler.name == "hyperband" else ""
+    others = "the others end" if scheduler.mode == "stop" else "the others wait to be promoted"
+    return (
+        f"{scheduler.name}: ranks after {scheduler.grace_epochs:g} epochs{brackets}, "
+        f"1 of {scheduler.eta} goes on, {others}"
+    )
 
 
 def _budget_limits(budget: Budget) -> list[str]:
@@ -69,7 +75,7 @@ def _guard(guard: Guard) -> str:
         rule = f"val/theta_var_ratio < {guard.var_ratio_below:g} and val/theta_r2 < {guard.r2_below:g}"
     else:
         limits = [f"{guard.metric} {sign} {limit:g}" for sign, limit in _limits(guard.below, guard.above)]
-        rule = " or ".join(limits)
+        rule = " or ".join([*limits, *([f"{guard.metric} not finite"] if guard.nonfinite else [])])
     return f"{rule}, {guard.for_evaluations} times in a row from epoch {guard.after_epochs:g} on"
 
 

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from sweeper import audit, rungs
 from sweeper.budget import may_start, used_up
 from sweeper.checkpoints import last_good
 from sweeper.guard import Evaluation, check_guards
 from sweeper.ledger import Ledger
 from sweeper.meter import Meter
 from sweeper.pareto import objective_values
-from sweeper.scheduling import RungResult, judge_at_rung, rung_epochs
+from sweeper.scheduling import is_audited
 from sweeper.spec import Objective, SweepSpec, control_config, resolve
 from sweeper.trial import Report, TrialRecord, TrialState
 
@@ -58,23 +59,16 @@ class Study:
         self.over: str | None = None  # why no further trial may run: the budget
         self.interrupted = 0  # the number of the signal that asked for the end
         self._handed_out: set[str] = set()
+        self._audited: set[str] = set()  # stopped, and running on
         self._left_over = ledger.unfinished(spec)
         self._total_epochs: dict[str, float | None] = {}
 
     def next_trial(self) -> NextTrial | None:
-        """The next trial to run: one a former driver left unfinished, else a control, else a newly sampled candidate;
-        None when all trials of the study exist, the budget allows no more, or the study is being interrupted."""
-        if self.interrupted or self.over:
-            return None
-        if self._left_over:
-            record = self.ledger.trial(self._left_over.pop(0).id)
-        elif not may_start(self.spec.budget, self.meter.spent()):
-            return None
-        elif controls := self._controls_to_come():
-            record = self.ledger.add_control(controls[0])
-        elif len(self.ledger.trials()) < self.spec.trials:
-            record = self.ledger.ask(self.spec)
-        else:
+        """The next trial to run: one a former driver left unfinished, else a control, else a paused one that is
+        promoted, else a newly sampled candidate. None when there is none now (see `may_come_again`), the budget allows
+        no more, or the study is being interrupted."""
+        record = None if self.interrupted or self.over else self._next_record()
+        if record is None:
             return None
         self._handed_out.add(record.id)
         self.meter.start(record.id)
@@ -94,8 +88,10 @@ class Study:
 
     @property
     def may_come_again(self) -> bool:
-        """Whether a running trial may yet lose its worker and have to be handed out again."""
-        return self.running > 0 and self.spec.resources.retries > 0 and not (self.interrupted or self.over)
+        """Whether a trial may have to be handed out again, because a running one may yet lose its worker, or wait at a
+        rung and be promoted."""
+        again = self.spec.resources.retries > 0 or self.spec.scheduler.mode == "promote"
+        return again and self.running > 0 and not (self.interrupted or self.over)
 
     @property
     def is_done(self) -> bool:
@@ -112,7 +108,8 @@ class Study:
 
     def on_report(self, trial_id: str, message: Mapping[str, Any]) -> bool:
         """Store a report and judge the trial; False: it must stop here."""
-        if self.ledger.trial(trial_id).state.is_finished:  # stopped while this was on its way
+        audited = trial_id in self._audited
+        if self.ledger.trial(trial_id).state.is_finished and not audited:  # stopped while this was on its way
             return False
         seconds = self.meter.lap(trial_id)
         report = Report(
@@ -123,6 +120,11 @@ class Study:
             timestamp_ms=int(time.time() * 1000),
             seconds=seconds,
         )
+        if audited:
+            audit.add_report(self.ledger, trial_id, report)
+            if self.interrupted:
+                self._end_audit(trial_id, complete=False)
+            return not self.interrupted
         self._total_epochs[trial_id] = message["total_epochs"]
         if self.ledger.report(trial_id, report, self.objective_of(report)):
             for watcher in self.watchers:
@@ -138,6 +140,7 @@ class Study:
 
     def on_end(self, trial_id: str) -> None:
         """The trainer came to its end."""
+        self._end_audit(trial_id, complete=True)
         record = self.ledger.trial(trial_id)
         if record.state.is_finished:
             return
@@ -152,6 +155,7 @@ class Study:
 
     def on_error(self, trial_id: str, error: str, traceback: str = "") -> None:
         """The trainer raised. It would raise again, so this is the trial's end."""
+        self._end_audit(trial_id, complete=False)
         if self.ledger.trial(trial_id).state.is_finished:
             return
         workdir = self.workdir_of(trial_id)
@@ -161,6 +165,7 @@ class Study:
 
     def on_lost(self, trial_id: str, reason: str) -> None:
         """The trial's process is gone. The trial goes on from its last good checkpoint, a few times."""
+        self._end_audit(trial_id, complete=False)
         record = self.ledger.trial(trial_id)
         if record.state.is_finished:
             return
@@ -186,6 +191,8 @@ class Study:
         """Stop every trial that has not ended, for good; returns those whose workers must be ended now."""
         self.over = reason
         running = sorted(self._handed_out)
+        for trial_id in sorted(self._audited):
+            self._end_audit(trial_id, complete=False)
         self._left_over.clear()
         for record in (*self.ledger.controls(), *self.ledger.trials()):
             if not record.state.is_finished:
@@ -194,6 +201,8 @@ class Study:
 
     def close(self) -> None:
         """The driver's run ends, whatever the reason: book what its trials have used."""
+        for trial_id in sorted(self._audited):
+            self._end_audit(trial_id, complete=False)
         for trial_id in sorted(self._handed_out):
             self._release(trial_id)
         self.meter.close()
@@ -206,6 +215,25 @@ class Study:
         return report.metrics.get(self.spec.objective.metric)
 
     # -- inside
+
+    def _next_record(self) -> TrialRecord | None:
+        if self._left_over:
+            return self.ledger.trial(self._left_over.pop(0).id)
+        may_add = may_start(self.spec.budget, self.meter.spent())
+        if may_add and (controls := self._controls_to_come()):
+            return self.ledger.add_control(controls[0])
+        if promoted := rungs.to_promote(self.spec, self.ledger, self._total_epochs, idle=False):
+            return self.ledger.wake(promoted.id)
+        if may_add and len(self.ledger.trials()) < self.spec.trials:
+            return self.ledger.ask(self.spec)
+        if self.running:
+            return None
+        if promoted := rungs.to_promote(self.spec, self.ledger, self._total_epochs, idle=True):
+            return self.ledger.wake(promoted.id)
+        for record in rungs.paused(self.ledger):  # no trial can change the ranks any more
+            rung = rungs.last_standing(self.spec, self.ledger, record, self._total_epochs)
+            self._finish(record.id, TrialState.PRUNED, rung.reason, vars(rung))
+        return None
 
     def _controls_to_come(self) -> list[str]:
         there = {record.control for record in self.ledger.controls()}
@@ -220,23 +248,38 @@ class Study:
         return config
 
     def _judge(self, trial_id: str) -> bool:
-        """End the trial if a guard trips or its rank at a rung is too low; True when it ended."""
+        """End or pause the trial if a guard trips or its rank at a rung is too low; True: it must not run on."""
         record = self.ledger.trial(trial_id)
         if record.control is not None:
             return self._end_control(record)
         curve = [Evaluation(report.epoch, report.metrics) for report in record.reports]
         if tripped := check_guards(self.spec.guards, curve):
-            self._finish(trial_id, TrialState.COLLAPSED, tripped.reason, tripped.evidence)
+            return self._stop(record, TrialState.COLLAPSED, tripped.reason, tripped.evidence)
+        rung = rungs.judge_latest(self.spec, self.ledger, record, self._total_epochs)
+        if rung is None or rung.keep:
+            return False
+        if self.spec.scheduler.mode == "stop":
+            return self._stop(record, TrialState.PRUNED, rung.reason, vars(rung))
+        self.ledger.pause(trial_id, f"waits at epoch {rung.rung_epoch:g}: rank {rung.rank} of {rung.of}", vars(rung))
+        self._release(trial_id)
+        return True
+
+    def _stop(self, record: TrialRecord, state: TrialState, reason: str, evidence: Mapping[str, Any]) -> bool:
+        """End a trial early; False: it is one of those that run on to be audited."""
+        self._finish(record.id, state, reason, evidence)
+        if not is_audited(self.spec.audit, self.spec.seed, record.number):
             return True
-        rung = self._judge_rank(record)
-        if rung is not None and not rung.keep:
-            reason = (
-                f"rank {rung.rank} of {rung.of} at epoch {rung.rung_epoch:g}: "
-                f"{rung.value:.5g} is worse than the cutoff {rung.cutoff:.5g}"
-            )
-            self._finish(trial_id, TrialState.PRUNED, reason, vars(rung))
-            return True
+        self._handed_out.add(record.id)
+        self._audited.add(record.id)
+        self.meter.start(record.id)
         return False
+
+    def _end_audit(self, trial_id: str, *, complete: bool) -> None:
+        """The worker is done with the trial; if it was stopped and ran on, so is its audit."""
+        if trial_id in self._audited:
+            audit.end(self.ledger, trial_id, complete, sum(self.meter.end(trial_id).values()))
+            self._audited.discard(trial_id)
+            self._handed_out.discard(trial_id)
 
     def _end_control(self, record: TrialRecord) -> bool:
         """End a control that trains when the grace period is over; no guard and no rank has a say."""
@@ -244,35 +287,8 @@ class Study:
         grace_epochs = CONTROL_EPOCHS if scheduler.name == "none" else scheduler.grace_epochs
         if record.last is None or record.last.epoch < grace_epochs:
             return False
-        self._finish(record.id, TrialState.COMPLETE, f"trained for the grace period of {grace_epochs} epochs", {})
+        self._finish(record.id, TrialState.COMPLETE, f"trained for the grace period of {grace_epochs:g} epochs", {})
         return True
-
-    def _judge_rank(self, record: TrialRecord) -> RungResult | None:
-        config, total = self.spec.scheduler, self._total_epochs.get(record.id)
-        if config.name == "none" or record.last is None:
-            return None
-        limit = math.inf if total is None else total
-        before = record.reports[-2].epoch if len(record.reports) > 1 else 0.0
-        horizon = min(limit, record.last.epoch + 1e-9)
-        rungs = [rung for rung in rung_epochs(config.grace_epochs, config.eta, horizon) if before < rung < limit]
-        value = self.objective_of(record.last)
-        if not rungs or value is None or not math.isfinite(value):
-            return None
-        earlier = [
-            other_value
-            for other in self.ledger.trials()
-            if other.id != record.id and other.state is not TrialState.COLLAPSED
-            if (other_value := self._value_at(other, rungs[-1])) is not None
-        ]
-        return judge_at_rung(rungs[-1], value, earlier, config.eta, self.spec.objective.mode)
-
-    def _value_at(self, record: TrialRecord, epoch: float) -> float | None:
-        """The objective at the first evaluation at or after the rung."""
-        for report in record.reports:
-            if report.epoch >= epoch:
-                value = self.objective_of(report)
-                return value if value is not None and math.isfinite(value) else None
-        return None
 
     def _finish(self, trial_id: str, state: TrialState, reason: str, evidence: Mapping[str, Any]) -> None:
         values = objective_values(self.ledger.trial(trial_id).last, self.spec.objectives)

@@ -10,9 +10,10 @@ from sweeper.search_space import ParamValue
 
 
 class TrialState(StrEnum):
-    """How a trial stands. COLLAPSED (guard) is not PRUNED (rank) is not FAILED (error)."""
+    """How a trial stands. PAUSED waits at a rung; COLLAPSED (guard) is not PRUNED (rank) is not FAILED (error)."""
 
     RUNNING = "RUNNING"
+    PAUSED = "PAUSED"
     COMPLETE = "COMPLETE"
     PRUNED = "PRUNED"
     COLLAPSED = "COLLAPSED"
@@ -21,7 +22,7 @@ class TrialState(StrEnum):
 
     @property
     def is_finished(self) -> bool:
-        return self is not TrialState.RUNNING
+        return self not in (TrialState.RUNNING, TrialState.PAUSED)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from sweeper.audit import audit_of
 from sweeper.budget import amount_text, saved_s, used_text
 from sweeper.errors import UserError
 from sweeper.ledger import Ledger, study_dirs
@@ -27,6 +28,7 @@ STATE_STYLES = {
     TrialState.COLLAPSED: "yellow",
     TrialState.FAILED: "red",
     TrialState.RUNNING: "cyan",
+    TrialState.PAUSED: "cyan",
     TrialState.STOPPED: "dim",
 }
 
@@ -73,17 +75,19 @@ def list_studies(home: Path) -> list[dict[str, Any]]:
 
 
 def show_study(home: Path, study: str) -> dict[str, Any]:
-    """The study as a script reads it: `{"study", "winner", "used", "pareto_front", "trials": [{"id", "state",
+    """The study as a script reads it: `{"study", "winner", "used", "pareto_front", "audit", "trials": [{"id", "state",
     "reason", "params", "epochs", "seconds", "metrics", "mlflow_run_id", "role"}]}`; metrics are those of the last
     evaluation."""
     ledger, spec = open_study(home, study)
     trials = ledger.trials()
     winner = winner_of(trials, spec.objective)
+    found = audit_of(ledger, spec, winner)
     return {
         "study": study,
         "winner": winner.id if winner else None,
         "used": asdict(recorded(ledger, spec.budget, spec.resources)),
         "pareto_front": [trial.id for trial in pareto_front(trials, spec.objectives)],
+        "audit": vars(found) if found else None,
         "trials": [
             {
                 "id": trial.id,
@@ -135,6 +139,8 @@ def print_study(home: Path, study: str) -> None:
     front = front_lines(trials, spec.objectives)
     for line in (*outcome(trials, spec.objective), *front, usage(ledger, spec)):
         console.print(line)
+    if found := audit_of(ledger, spec, winner):
+        console.print(found.sentence())
     _print_next_steps(console, home, study, winner)
 
 

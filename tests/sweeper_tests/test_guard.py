@@ -59,6 +59,24 @@ def test_threshold_guard_names_metric_limit_and_epochs() -> None:
     assert tripped.reason == "no skill: val/skill -0.25 < 0 at epoch 2"
 
 
+def test_threshold_guard_on_what_is_not_finite() -> None:
+    guard = ThresholdGuard(name="numbers", kind="threshold", metric="val/auc", nonfinite=True, for_evaluations=2)
+    broken = [Evaluation(epoch, {"val/auc": value}) for epoch, value in ((0.5, math.nan), (1, math.inf))]
+    assert check_guards([guard], broken[:1]) is None
+    tripped = check_guards([guard], broken)
+    assert tripped is not None
+    assert tripped.reason == "numbers: val/auc inf is not finite at epochs 0.5, 1"
+    assert check_guards([guard], [broken[0], Evaluation(1, {"val/auc": 0.5})]) is None
+
+
+def test_a_metric_that_is_not_reported_breaks_no_threshold() -> None:
+    guard = ThresholdGuard(name="all", kind="threshold", metric="x", below=0.0, above=1.0, nonfinite=True)
+    assert check_guards([guard], [Evaluation(1, {"y": math.nan})]) is None
+    above = check_guards([guard], [Evaluation(1, {"x": 2.0})])
+    assert above is not None
+    assert above.reason == "all: x 2 > 1 at epoch 1"
+
+
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(-1, 1)), min_size=1, max_size=8))
 def test_the_guard_trips_only_on_what_it_says(points: list[tuple[float, float]]) -> None:
     tripped = check_guards([GUARD], curve(*points))

@@ -199,3 +199,17 @@ def test_the_budget_stops_running_trials_to_the_second(study_home: Path) -> None
     again = run(study_home, *changes)
     assert again.returncode == 0
     assert "has used up its budget" in again.stderr
+
+
+def test_trials_that_wait_at_rungs_are_promoted_and_stopped_ones_audited(study_home: Path) -> None:
+    promote = ["--set", "scheduler.mode=promote", "--set", "scheduler.grace_epochs=2", "--set", "audit=1"]
+    result = run(study_home, *promote)
+    assert result.returncode == 0, result.stderr
+    study = show(study_home)
+    states = {trial["state"] for trial in study["trials"]}
+    assert states == {"COMPLETE", "PRUNED", "COLLAPSED"}
+    assert study["winner"] == min(study["trials"], key=lambda trial: trial["params"]["scale"])["id"]
+    collapsed = [trial["id"] for trial in study["trials"] if trial["state"] == "COLLAPSED"]
+    assert study["audit"] == {"collapsed": collapsed, "pruned": [], "false_kills": []}
+    assert "audit: of" in result.stdout
+    check_mlflow_mirrors(study_home, study)

@@ -250,7 +250,7 @@ BAD = {
     "guard without a threshold": (
         "trials: 4",
         "trials: 4\nguards: [{name: a, kind: threshold, metric: m}]",
-        page("a threshold guard needs `below` or `above`", "s.yaml:9:10 guards.0"),
+        page("a threshold guard needs `below`, `above` or `nonfinite: true`", "s.yaml:9:10 guards.0"),
     ),
     "misspelt key of a guard": (
         "trials: 4",
@@ -269,8 +269,8 @@ BAD = {
     ),
     "unknown scheduler": (
         "trials: 4",
-        "trials: 4\nscheduler: {name: hyperband}",
-        page("expected one of `asha`, `none`, but got `hyperband`", "s.yaml:9:19 scheduler.name"),
+        "trials: 4\nscheduler: {name: median}",
+        page("expected one of `asha`, `hyperband`, `none`, but got `median`", "s.yaml:9:19 scheduler.name"),
     ),
     "unknown trainer module": (
         "trials: 4",

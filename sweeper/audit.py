@@ -1,0 +1,83 @@
+"""The pruning audit: what became of stopped trials that were let run on, off the books.
+
+What they report is kept beside the trials, where neither ranks nor the sampler look. An audit that is cut off with its
+driver is not taken up again, and does not count.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sweeper.guard import Evaluation, check_guards
+from sweeper.ledger import Ledger
+from sweeper.spec_model import SpecFile
+from sweeper.trial import Report, TrialRecord, TrialState, decode_report, encode_report
+
+
+@dataclass(frozen=True)
+class Audit:
+    """IDs of the stopped trials that ran on to their end, by how they were stopped, and of those stopped wrongly.
+
+    A collapsed trial was stopped wrongly if at its end no guard would have stopped it; a pruned one if it would have
+    won.
+    """
+
+    collapsed: tuple[str, ...]
+    pruned: tuple[str, ...]
+    false_kills: tuple[str, ...]
+
+    def sentence(self) -> str:
+        """The audit in a line."""
+        total = len(self.collapsed) + len(self.pruned)
+        recovered = len(set(self.collapsed) & set(self.false_kills))
+        won = len(self.false_kills) - recovered
+        return (
+            f"audit: of {total} stopped trials that ran on, {len(self.false_kills)} were stopped wrongly "
+            f"({len(self.false_kills) / total:.0%}): {recovered} of {len(self.collapsed)} collapsed recovered, "
+            f"{won} of {len(self.pruned)} pruned would have won"
+        )
+
+
+def add_report(ledger: Ledger, trial_id: str, report: Report) -> None:
+    """Keep what a stopped trial reports."""
+    ledger.set_attribute(f"audit:{trial_id}:report:{report.step:05d}", encode_report(report))
+
+
+def end(ledger: Ledger, trial_id: str, complete: bool, seconds: float) -> None:
+    """The stopped trial came to its end, or was cut off. `seconds`: of its worker since its last report."""
+    ledger.set_attribute(f"audit:{trial_id}:end", {"complete": complete, "seconds": seconds})
+
+
+def audit_seconds(ledger: Ledger) -> float:
+    """Seconds that stopped trials have held a worker to be audited: they cost what others cost."""
+    return sum(float(value["seconds"]) for key, value in ledger.attributes.items() if key.startswith("audit:"))
+
+
+def audit_of(ledger: Ledger, spec: SpecFile, winner: TrialRecord | None) -> Audit | None:
+    """What the audit of a study found; None where no stopped trial has run on to its end."""
+    attributes = ledger.attributes
+    ended = [trial for trial in ledger.trials() if attributes.get(f"audit:{trial.id}:end", {}).get("complete")]
+    false_kills = tuple(trial.id for trial in ended if _was_wrong(trial, _reports(attributes, trial), spec, winner))
+    if not ended:
+        return None
+    by_state = {
+        state: tuple(trial.id for trial in ended if trial.state is state)
+        for state in (TrialState.COLLAPSED, TrialState.PRUNED)
+    }
+    return Audit(by_state[TrialState.COLLAPSED], by_state[TrialState.PRUNED], false_kills)
+
+
+def _reports(attributes: Mapping[str, Any], trial: TrialRecord) -> list[Report]:
+    """All reports of an audited trial, those before its stop first."""
+    start = f"audit:{trial.id}:report:"
+    return [*trial.reports, *(decode_report(attributes[key]) for key in sorted(attributes) if key.startswith(start))]
+
+
+def _was_wrong(trial: TrialRecord, reports: list[Report], spec: SpecFile, winner: TrialRecord | None) -> bool:
+    if trial.state is TrialState.COLLAPSED:
+        return check_guards(spec.guards, [Evaluation(report.epoch, report.metrics) for report in reports]) is None
+    value = reports[-1].metrics.get(spec.objective.metric)
+    best = winner.last.metrics[spec.objective.metric] if winner is not None and winner.last else None
+    if value is None or value != value or best is None:
+        return False
+    return value < best if spec.objective.mode == "min" else value > best
