@@ -4,6 +4,8 @@ Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020: 
 never waits, `promote` the original, which pauses a trial at a rung until it is among the best there. Hyperband (Li et
 al., JMLR 2018) deals the trials to brackets with a longer and longer grace period, in case the early ranks mislead.
 
+A trial's value at a rung is the best it has reached until then, not the one it happens to have there.
+
 The history holds healthy trials only: a collapsed trial can have a good early error, and must not hold a place.
 """
 
@@ -118,15 +120,15 @@ def standing(
 ) -> RungResult | None:
     """How a trial stands at the last rung it has reached, among the others of its bracket.
 
-    None where it has reached none, or its value there is not finite.
+    None where it has reached none, or has had no finite value by then.
     """
     rung = rung_of(config, runner)
-    value = None if rung is None else _value_at(runner.curve, rung)
+    value = None if rung is None else _value_at(runner.curve, rung, mode)
     if rung is None or value is None:
         return None
     bracket = bracket_of(config, runner.number)
     rivals = [other for other in others if bracket_of(config, other.number) == bracket]
-    values = [at for other in rivals if (at := _value_at(other.curve, rung)) is not None]
+    values = [at for other in rivals if (at := _value_at(other.curve, rung, mode)) is not None]
     return judge_at_rung(rung, value, values, config.eta, mode, at_least)
 
 
@@ -174,7 +176,15 @@ def _at_least(config: SchedulerConfig) -> int:
     return 1 if config.mode == "stop" else 0
 
 
-def _value_at(curve: Curve, epoch: float) -> float | None:
-    """The objective at the first evaluation at or after a rung, if it is finite."""
-    value = next((value for at, value in curve if at >= epoch), math.nan)
-    return value if math.isfinite(value) else None
+def _value_at(curve: Curve, epoch: float, mode: Mode) -> float | None:
+    """The best finite objective up to the first evaluation at or after a rung; None before it.
+
+    Early in training one evaluation says little: a large learning rate makes the error jump by half from one to the
+    next. See `tests/benchmarks/epochs_to_best.py` for what ranking by the latest value does.
+    """
+    values = []
+    for at, value in curve:
+        values += [value] if math.isfinite(value) else []
+        if at >= epoch:
+            return (min if mode == "min" else max)(values, default=None)
+    return None

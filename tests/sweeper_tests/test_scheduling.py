@@ -95,6 +95,16 @@ def test_a_value_that_is_not_finite_neither_ranks_nor_counts() -> None:
     assert (result.of, result.keep) == (1, True)
 
 
+def test_a_trial_ranks_by_the_best_it_has_reached_up_to_the_rung() -> None:
+    jumpy = runner(1, 4.0, 9.0, 1.0, total=16.0)
+    result = standing(scheduler(), "min", jumpy, [runner(0, 5.0, 5.0, 0.0)])
+    assert result is not None
+    assert (result.value, result.cutoff, result.keep) == (4.0, 4.0, True)
+    highest = standing(scheduler(), "max", jumpy, [runner(0, 5.0, math.nan)])
+    assert highest is not None
+    assert (highest.value, highest.rank) == (9.0, 1)
+
+
 # -- brackets
 
 
