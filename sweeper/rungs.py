@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 
 from sweeper.ledger import Ledger
-from sweeper.scheduling import Runner, RungResult, judge, next_promoted, standing
+from sweeper.scheduling import RungResult, Runner, judge, next_promoted, standing
 from sweeper.spec import SweepSpec
 from sweeper.trial import TrialRecord, TrialState
 

@@ -1,7 +1,6 @@
 """A study while it runs: what comes next, and what each report means. Knows the ledger, the tracker and the pure
 decisions, and nothing of Ray, so that a test can drive it with a list of reports."""
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

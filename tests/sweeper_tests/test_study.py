@@ -285,6 +285,7 @@ def test_a_trial_waits_at_its_rung_and_goes_on_when_others_are_worse(tmp_path: P
     first = start(study)
     checkpoint = tmp_path / "trials" / "0000" / "epoch_002"
     checkpoint.mkdir(parents=True)
+    (checkpoint / "weights").touch()
     study.on_report(first, message(1, 10.0))
     assert not study.on_report(first, message(2, 10.0, checkpoint=checkpoint))
     record = study.ledger.trial(first)
