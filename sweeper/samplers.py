@@ -1,4 +1,4 @@
-"""The proposals. Beside the ledger the only module that imports optuna.
+"""The proposals: what each new trial tries.
 
 A trial's parameters are drawn all at once, before one of them is written, from a sampler built afresh from (seed,
 trial number, attempt) and the history. So a resumed study proposes what the unbroken one would have, a proposal that

@@ -75,6 +75,7 @@ def test_a_study_reopened_anywhere_proposes_what_the_unbroken_one_would(
         assert run_one(ledger, spec) == run_one(unbroken, spec), f"trial {number}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_no_trial_breaks_a_constraint_or_has_a_parameter_too_many(sampler: str, tmp_path: Path) -> None:
     spec, ledger = make_spec(sampler, constraints=CONSTRAINTS), open_ledger(tmp_path)

@@ -12,6 +12,7 @@ import optuna
 import pytest
 from test_ledger import SPEC, run_one
 
+from sweeper.cli import main
 from sweeper.errors import UserError
 from sweeper.ledger import Ledger, TrialState, study_dirs
 from sweeper.spec import SpecError, parse_spec
@@ -187,3 +188,17 @@ def test_plain_optuna_reads_both(tmp_path: Path) -> None:
         assert study.best_value == 3.0
         assert study.trials[0].intermediate_values == {1: 3.0}
         assert study.trials[0].user_attrs["ending"]["state"] == "COMPLETE"
+
+
+@pytest.mark.parametrize("by_variable", [False, True])
+def test_a_run_on_a_ledger_that_is_none_ends_with_2_and_shows_no_password(
+    by_variable: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"mysql://me:{SECRET}@localhost/db"
+    if by_variable:
+        monkeypatch.setenv("SWEEPER_LEDGER", url)
+    options = [] if by_variable else ["--ledger", url]
+    assert main(["run", "search_spaces/loss_balance.yaml", "--home", str(tmp_path), *options]) == 2
+    said = capsys.readouterr()
+    assert "error: a ledger cannot be kept in `mysql`\n" in said.err
+    assert SECRET not in said.out + said.err
