@@ -17,6 +17,7 @@ from sweeper.overrides import apply_overrides, override_place
 from sweeper.search_space import ParamValue, leaves, set_path
 from sweeper.spec_check import check_spec
 from sweeper.spec_model import (
+    SEED,
     VARIANT,
     Budget,
     CollapseGuard,
@@ -76,7 +77,7 @@ class SweepSpec(SpecFile):
         if self.variants:
             return spec | {
                 "base": {},
-                "variants": {name: leaves(resolve(self, {VARIANT: name})) for name in self.variants},
+                "variants": {name: self._leaves_of(name) for name in self.variants},
             }
         # A conditional parameter may be left to base, whose value counts then.
         always = example(self.search_space)
@@ -88,6 +89,11 @@ class SweepSpec(SpecFile):
                 section = section[name]
             del section[last]
         return spec
+
+    def _leaves_of(self, variant: str) -> dict[str, Any]:
+        """Every field of a variant, but for the seed where `seeds` sets it."""
+        fields = leaves(resolve(self, {VARIANT: variant}))
+        return {path: value for path, value in fields.items() if not (self.seeds and path == SEED)}
 
 
 def load_spec(path: Path, overrides: Sequence[str] = (), trials: int | None = None) -> SweepSpec:
@@ -161,7 +167,7 @@ def resolve(spec: SweepSpec, params: Mapping[str, ParamValue]) -> dict[str, Any]
 
     Args:
         spec: the sweep.
-        params: dotted path of the config -> value; or the name of a variant.
+        params: dotted path of the config -> value; or the name of a variant, and a seed if there are several.
 
     Returns:
         Plain data with every default written out. A trainer without a config model gets base and parameters only.
@@ -169,7 +175,7 @@ def resolve(spec: SweepSpec, params: Mapping[str, ParamValue]) -> dict[str, Any]
     Raises:
         SpecError: the trainer's config model refuses the combination.
     """
-    return _validated(spec, spec.variants[str(params[VARIANT])] if spec.variants else params)
+    return _validated(spec, _settings(spec, params))
 
 
 def control_config(spec: SweepSpec, control: str) -> dict[str, Any]:
@@ -183,8 +189,15 @@ def control_config(spec: SweepSpec, control: str) -> dict[str, Any]:
         return _validated(spec, {"control": control})
     except SpecError:
         point = example(spec.search_space)
-        settings = spec.variants[str(point[VARIANT])] if spec.variants else point
-        return _validated(spec, {**settings, "control": control})
+        return _validated(spec, {**_settings(spec, point), "control": control})
+
+
+def _settings(spec: SweepSpec, params: Mapping[str, ParamValue]) -> Mapping[str, Any]:
+    """Dotted path of the config -> value, with what a variant stands for in place of its name."""
+    if not spec.variants:
+        return params
+    others = {path: value for path, value in params.items() if path != VARIANT}
+    return {**spec.variants[str(params[VARIANT])], **others}
 
 
 def _validated(spec: SweepSpec, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from sweeper.search_space import (
     set_path,
 )
 from sweeper.space_check import check_space
-from sweeper.spec_model import TRAINER_PATTERN, CollapseGuard, Objective, SpecFile, ThresholdGuard
+from sweeper.spec_model import SEED, TRAINER_PATTERN, CollapseGuard, Objective, SpecFile, ThresholdGuard
 from sweeper.trainer_ref import DEFAULT_TRAINER, config_class
 from sweeper.yaml_strict import Finding, KeyPath
 
@@ -81,6 +81,8 @@ def _check_config(data: Mapping[str, Any]) -> list[Finding]:
     findings = []
     if model is not None and data.get("replicate_seed") == "per_trial" and "seed" not in model.model_fields:
         findings.append(Finding(("replicate_seed",), "the trainer's config has no `seed` to vary"))
+    if data.get("seeds"):
+        findings += _check_seeds(model, base, variants)
     if isinstance(variants, dict) and variants:
         for name, settings in variants.items():
             findings += _check_variant(model, base, name, settings) if isinstance(settings, dict) else []
@@ -98,6 +100,16 @@ def _check_config(data: Mapping[str, Any]) -> list[Finding]:
         else:
             findings += _check_dimension(model, base, key, dimensions, base_findings)
     return findings
+
+
+def _check_seeds(model: type[BaseModel] | None, base: Mapping[str, Any], variants: object) -> list[Finding]:
+    """Whether the config has a seed, which nothing but `seeds` sets."""
+    if model is not None and SEED not in model.model_fields:
+        return [Finding(("seeds",), "the trainer's config has no `seed` to vary")]
+    named = variants.items() if isinstance(variants, dict) else ()
+    places: list[KeyPath] = [("base", SEED)] if SEED in base else []
+    places += [("variants", name, SEED) for name, settings in named if isinstance(settings, dict) and SEED in settings]
+    return [Finding(place, "`seeds` sets this field too", "leave it out", at_key=True) for place in places]
 
 
 def _check_variant(

@@ -14,6 +14,8 @@ NAME_PATTERN: Final = r"^[a-z0-9][a-z0-9_-]{0,63}$"
 VARIANT_PATTERN: Final = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 VARIANT: Final = "variant"
 """The parameter whose value is the name of a variant."""
+SEED: Final = "seed"
+"""The config's field that `seeds` sets, and the parameter that holds it."""
 WARM_TRIALS_PATTERN: Final = r"^(all|best [1-9][0-9]{0,5})$"
 TRAINER_PATTERN: Final = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"
 
@@ -163,6 +165,12 @@ def _require_distinct_names(guards: tuple[Guard, ...]) -> tuple[Guard, ...]:
     return guards
 
 
+def _require_distinct_seeds(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    if len(set(seeds)) < len(seeds):
+        raise ValueError("a seed is named twice")
+    return seeds
+
+
 def _require_distinct(controls: tuple[str, ...]) -> tuple[str, ...]:
     if len(set(controls)) < len(controls):
         raise ValueError("a control is named twice")
@@ -208,6 +216,13 @@ class Budget(Strict):
         return self
 
 
+def _usable_seeds(seeds: object) -> list[int]:
+    """The seeds, if they are what they should be; else none, and the check of the field says what is wrong."""
+    listed = list(seeds) if isinstance(seeds, list | tuple) else []
+    usable = all(type(seed) is int and seed >= 0 for seed in listed) and len(set(listed)) == len(listed)
+    return listed if usable else []
+
+
 def _names_grid(sampler: object) -> bool:
     return isinstance(sampler, dict) and sampler.get("name") == "grid"
 
@@ -240,6 +255,11 @@ class SpecFile(Strict):
     variants: dict[Annotated[str, Field(pattern=VARIANT_PATTERN)], dict[str, Any]] = Field(default_factory=dict)
     """What is compared, instead of a search space: name -> dotted path of a config field -> value. Each is one trial,
     in this order; `trials` may be left out, or be less to try the first ones only."""
+    seeds: Annotated[
+        tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False), AfterValidator(_require_distinct_seeds)
+    ] = ()
+    """Each variant is trained once with each of these values of the config's `seed`, one after the other. Default:
+    once, with the seed of its config."""
     constraints: Annotated[tuple[str, ...], Field(strict=False)] = ()
     """Comparisons that the parameters of every trial meet: `loss.lambda_param + loss.lambda_joint >= 0.1`. One that
     names a parameter a trial does not have does not apply to it."""
@@ -282,11 +302,14 @@ class SpecFile(Strict):
     @model_validator(mode="before")
     @classmethod
     def _count_trials(cls, data: Any) -> Any:
-        """All the rest knows variants as a grid of one parameter, whose choices are their names; and a grid says
-        how many trials there are."""
+        """All the rest knows variants as a grid of one parameter, whose choices are their names, and seeds as a second
+        one; and a grid says how many trials there are."""
         if isinstance(data, dict) and isinstance(names := data.get("variants"), dict) and names:
             space = {VARIANT: {"choices": list(names)}}
-            data = {"search_space": space, "trials": len(names), "sampler": {"name": "grid"}} | data
+            if seeds := _usable_seeds(data.get("seeds")):
+                space[SEED] = {"choices": seeds}
+            trials = len(names) * max(1, len(seeds))
+            data = {"search_space": space, "trials": trials, "sampler": {"name": "grid"}} | data
         elif isinstance(data, dict) and "trials" not in data and _names_grid(data.get("sampler")):
             data = data | {"trials": _count_grid(data)}
         return data
@@ -300,14 +323,26 @@ class SpecFile(Strict):
     @model_validator(mode="after")
     def _check_variants(self) -> Self:
         if self.variants:
-            if self.search_space != {VARIANT: CategoricalDimension(choices=tuple(self.variants))}:
+            space = {VARIANT: CategoricalDimension(choices=tuple(self.variants))}
+            if self.seeds:
+                space[SEED] = CategoricalDimension(choices=self.seeds)
+            if self.search_space != space:
                 raise ValueError("`search_space` and `variants` cannot be used together")
             if self.sampler.name != "grid" or self.constraints or self.enqueue or self.warm_start:
                 raise ValueError(
                     "variants come once each, in order: no `sampler`, `constraints`, `enqueue`, `warm_start` with them"
                 )
-            if self.trials > len(self.variants):
+            if self.trials > len(self.variants) * max(1, len(self.seeds)):
+                each = f"once with each of {len(self.seeds)} seeds" if self.seeds else "one trial"
                 raise ValueError(
-                    f"there are {len(self.variants)} variants, and each is one trial; got {self.trials} trials"
+                    f"there are {len(self.variants)} variants, and each is {each}; got {self.trials} trials"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _check_seeds(self) -> Self:
+        if self.seeds and not self.variants:
+            raise ValueError("`seeds` repeats `variants`; in a search space, make `seed` a parameter")
+        if self.seeds and self.replicate_seed == "per_trial":
+            raise ValueError("`seeds` says which seeds there are; leave out `replicate_seed: per_trial`")
         return self

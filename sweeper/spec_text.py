@@ -35,7 +35,7 @@ def describe(spec: SweepSpec) -> str:
 
 def _sampler(spec: SweepSpec) -> str:
     if spec.variants:
-        return "none: each variant once, in the order of the file"
+        return f"none: each variant once{' with each seed' if spec.seeds else ''}, in the order of the file"
     if spec.sampler.name == "grid":
         points = grid_size(spec.search_space, spec.constraints)
         return f"grid of {points} points, in written order, the last parameter changing fastest"

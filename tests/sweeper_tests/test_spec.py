@@ -158,6 +158,13 @@ def test_per_trial_seeds_need_a_seed() -> None:
         parse_spec(toy_spec("train_toy").text + "replicate_seed: per_trial\n", FILE)
 
 
+def test_seeds_of_variants_need_a_seed() -> None:
+    text = toy_spec("train_toy").text
+    variants = text[: text.index("search_space")] + "variants: {one: {slope: 1.0}}\nseeds: [1]\n"
+    with pytest.raises(SpecError, match="the trainer's config has no `seed` to vary"):
+        parse_spec(variants + text[text.index("objective") :].replace("trials", "# trials"), FILE)
+
+
 def test_the_effective_spec_is_whole_and_says_what_differs() -> None:
     spec, same = parse_spec(GOOD, FILE), parse_spec(f"# a comment\n{GOOD}seed: 0\n", FILE)
     other = parse_spec(GOOD, FILE, ["base.optim.epochs=3", "search_space.optim.lr.high=0.1", "guards=[]"])

@@ -8,6 +8,7 @@ import pytest
 from sweeper.errors import SpecError
 from sweeper.ledger import Ledger, TrialState
 from sweeper.spec import SweepSpec, load_spec, parse_spec, resolve, spec_differences
+from sweeper.spec_text import describe
 from trainers.config import TrainConfig
 from trainers.loop import train
 
@@ -77,6 +78,55 @@ def test_the_effective_spec_holds_every_field_of_every_variant() -> None:
         "variants.small.optim.lr: 0.001 -> 0.002",
         "variants.small.seed: 0 -> 4",
     ]
+
+
+SEEDS = TEXT + "seeds: [3, 0]\n"
+
+
+def test_every_variant_is_tried_with_every_seed_one_variant_after_the_other(tmp_path: Path) -> None:
+    spec = parse_spec(SEEDS, FILE)
+    assert spec.trials == 4
+    tried = []
+    for _ in range(4):
+        ledger = Ledger(tmp_path, spec.name, create=True)  # as a driver that was killed after each trial
+        record = ledger.ask(spec)
+        ledger.finish(record.id, TrialState.COMPLETE, "", {}, 5.0)
+        tried.append((record.params["variant"], record.params["seed"]))
+        assert resolve(spec, record.params)["seed"] == record.params["seed"]
+    assert tried == [("small", 3), ("small", 0), ("large.2", 3), ("large.2", 0)]
+    assert "each variant once with each seed" in describe(spec)
+
+
+def test_the_effective_spec_with_seeds_is_read_back_and_tells_a_changed_seed() -> None:
+    spec = parse_spec(SEEDS, FILE)
+    assert SweepSpec.model_validate(spec.effective).effective == spec.effective
+    other = parse_spec(SEEDS, FILE, ["seeds=[3, 1]"])
+    assert sorted(spec_differences(spec.effective, other.effective)) == [
+        "search_space.seed.choices.1: 0 -> 1",
+        "seeds.1: 0 -> 1",
+    ]
+    assert parse_spec(SEEDS, FILE, ["trials=3"]).trials == 3
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("trials=5", "there are 2 variants, and each is once with each of 2 seeds; got 5 trials"),
+        ("seeds=[1, 1]", "a seed is named twice"),
+        ("seeds=[-1]", "expected a number >= 0 but got -1"),
+        ("seeds=[one]", "but got `one`"),
+        ("base.seed=4", "`seeds` sets this field too"),
+        ("variants.small.seed=4", "`seeds` sets this field too"),
+        ("replicate_seed=per_trial", "`seeds` says which seeds there are"),
+    ],
+)
+def test_what_does_not_go_with_seeds_is_refused(override: str, told: str) -> None:
+    assert told in errors_of(SEEDS, override)
+
+
+def test_seeds_without_variants_are_refused() -> None:
+    space = TEXT[: TEXT.index("variants")] + "search_space: {optim.lr: {low: 0.1, high: 1.0}}\ntrials: 2\n"
+    assert "`seeds` repeats `variants`" in errors_of(space + TEXT[TEXT.index("objective") :] + "seeds: [1]\n")
 
 
 @pytest.mark.parametrize(

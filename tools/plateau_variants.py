@@ -1,0 +1,100 @@
+"""The variants of a finished forensic study, and what they differ by."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from sweeper.errors import UserError
+from trainers.config import FaultName
+
+Array = npt.NDArray[np.float64]
+FAULTS: tuple[str, ...] = get_args(FaultName)
+LETTERS = dict(zip(FAULTS, "ABCDEFGH", strict=True))
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True, eq=False)
+class Variant:
+    """What one variant of the study came to, a value a seed; PA-MPJPE in mm at the end of training.
+
+    Attributes:
+        name: of the variant.
+        faults: that were switched on.
+        balance: (lambda_param, lambda_joint).
+        reported_mm: what the pipeline said of itself.
+        constant_mm: what it said of the best constant pose.
+        honest_mm: what a sound pipeline says of the same models.
+        honest_constant_mm: and of the best constant pose.
+    """
+
+    name: str
+    faults: tuple[str, ...]
+    balance: tuple[float, float]
+    reported_mm: Array
+    constant_mm: Array
+    honest_mm: Array
+    honest_constant_mm: Array
+
+    @property
+    def letters(self) -> str:
+        """The faults by their letters, A to H."""
+        return "".join(LETTERS[fault] for fault in FAULTS if fault in self.faults)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean of paired differences and the half width of its 95 % interval (Student's t), in mm."""
+
+    mean_mm: float
+    half_width_mm: float
+
+
+def paired_difference(values: Array, baseline: Array) -> Difference:
+    """Of two variants that were trained with the same seeds; NaN without a width for a single seed."""
+    difference = values - baseline
+    count = len(difference)
+    if count < 2:
+        return Difference(float(difference.mean()), float("nan"))
+    width = stats.t.ppf((1 + CONFIDENCE) / 2, count - 1) * difference.std(ddof=1) / np.sqrt(count)
+    return Difference(float(difference.mean()), float(width))
+
+
+def read_variants(study: Mapping[str, Any], configs: Mapping[str, Mapping[str, Any]]) -> list[Variant]:
+    """The variants of a study, in the order of its trials.
+
+    Args:
+        study: as `sweeper.views.show_study` returns it.
+        configs: variant -> dotted path of the trainer's config -> value.
+
+    Raises:
+        UserError: a trial has not ended, or variants have different seeds.
+    """
+    metrics: dict[str, dict[int, Mapping[str, float]]] = {}
+    for trial in study["trials"]:
+        if trial["state"] != "COMPLETE":
+            raise UserError(f"{trial['id']} is {trial['state']}", help="finish the study with `sweeper run` first")
+        metrics.setdefault(trial["params"]["variant"], {})[trial["params"]["seed"]] = trial["metrics"]
+    seeds = sorted(next(iter(metrics.values()), {}))
+    variants = []
+    for name, of_seeds in metrics.items():
+        if sorted(of_seeds) != seeds:
+            raise UserError(f"variant {name} has the seeds {sorted(of_seeds)}, others {seeds}")
+        config = configs[name]
+        rows = [_scores(of_seeds[seed]) for seed in seeds]
+        faults = tuple(fault for fault in FAULTS if fault in config["faults"])
+        balance = config["loss.lambda_param"], config["loss.lambda_joint"]
+        variants.append(Variant(name, faults, balance, *np.array(rows, dtype=np.float64).T))
+    return variants
+
+
+def _scores(metrics: Mapping[str, float]) -> tuple[float, float, float, float]:
+    """Reported, constant, honest, honest constant. The skill is 1 - error / error of the constant pose."""
+    scores: list[float] = []
+    for kind in ("val", "honest" if "honest/skill" in metrics else "val"):
+        pa_mm = metrics[f"{kind}/pa_mpjpe_mm"]
+        scores += [pa_mm, pa_mm / (1 - metrics[f"{kind}/skill"])]
+    return scores[0], scores[1], scores[2], scores[3]
