@@ -79,7 +79,8 @@ def check(spec: Path, overrides: tuple[str, ...], trials: int | None, as_json: b
 def run(spec: Path, overrides: tuple[str, ...], trials: int | None, home: Path, new: bool, ledger: str | None) -> int:
     """Run the study of SPEC, or continue it where it stopped.
 
-    Exit code: 0 done, 1 some trial failed, 2 bad input, 130 interrupted (run again to continue).
+    Exit code: 0 done, 1 some trial failed, 2 bad input, 3 no trial beats the controls (even if one failed too), 130
+    interrupted (run again to continue).
 
     \b
     Example:

@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from sweeper.controls import spoken, value_of
 from sweeper.search_space import short_names
 from sweeper.spec import SweepSpec
 from sweeper.study import Watcher
@@ -31,6 +32,7 @@ class Progress(Watcher):
         self._ended: Counter[TrialState] = Counter()
         self._recent: deque[str] = deque(maxlen=RECENT)
         self._best: float | None = None
+        self._controls: dict[str, float] = {}
         self._started_s = time.monotonic()
         self._note = ""
 
@@ -58,6 +60,7 @@ class Progress(Watcher):
         self._note = ""
         self._running[record.id] = record
         params = " ".join(f"{self._names[path]}={_short(value)}" for path, value in record.params.items())
+        params = params or record.role
         resumed = f" continues after evaluation {resumed_from}" if resumed_from else ""
         self._say(f"{record.id} started{resumed}: {params}")
 
@@ -67,9 +70,13 @@ class Progress(Watcher):
 
     def trial_finished(self, record: TrialRecord) -> None:
         self._running.pop(record.id, None)
-        self._ended[record.state] += 1
-        if record.state is TrialState.COMPLETE and record.last:
-            value = record.last.metrics[self._spec.objective.metric]
+        value = value_of(record, self._spec.objective)
+        if record.control is not None:
+            if record.state is TrialState.COMPLETE and value is not None:
+                self._controls[spoken(record.control)] = value
+        else:
+            self._ended[record.state] += 1
+        if record.state is TrialState.COMPLETE and record.control is None and value is not None:
             pick = min if self._spec.objective.mode == "min" else max
             self._best = value if self._best is None else pick(self._best, value)
         self._say(f"{record.id} {record.state}: {record.reason}")
@@ -97,6 +104,7 @@ class Progress(Watcher):
         ended = sum(self._ended.values())
         counts = ", ".join(f"{count} {state}" for state, count in self._ended.items()) or "none"
         best = f"   best {self._best:.2f}" if self._best is not None else ""
+        best += "".join(f"   {name} {value:.2f}" for name, value in self._controls.items())
         elapsed_s = time.monotonic() - self._started_s
         headline = f"{ended} of {self._spec.trials} trials ended ({counts}){best}   {elapsed_s:.0f} s"
         return Group(Text(headline, style="bold"), table, *(Text(line, style="dim") for line in self._recent))

@@ -1,10 +1,11 @@
 """`sweeper report`: what a study found, as Markdown."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from sweeper.controls import final_word
 from sweeper.search_space import short_names
-from sweeper.spec_model import SpecFile
+from sweeper.spec_model import Objective, SpecFile
 from sweeper.spec_text import dimension_text
 from sweeper.study import winner_of
 from sweeper.trial import TrialRecord
@@ -19,26 +20,30 @@ def write_report(home: Path, study: str, out: Path | None = None) -> Path:
     """
     ledger, spec = open_study(home, study)
     path = out or ledger.study_dir / "report.md"
-    path.write_text(study_markdown(study, spec, ledger.trials()))
+    path.write_text(study_markdown(study, spec, ledger.trials(), ledger.controls()))
     return path
 
 
-def study_markdown(study: str, spec: SpecFile, trials: Sequence[TrialRecord]) -> str:
-    """The outcome in sentences, the table of trials, the search space, and how to reproduce the winner."""
-    names = short_names(spec.search_space)
-    headers = [header for header, _ in table_columns(names, spec.objectives)]
-    lines = [f"# {study}", "", *(f"- {line}" for line in outcome(trials, spec.objective)), "", "## Trials", ""]
-    lines += ["| " + " | ".join(headers) + " |", "|" + " --- |" * len(headers)]
-    for trial in trials:
-        cells = [_escape(cell) for cell in table_row(trial, names, spec.objectives)]
-        lines.append("| " + " | ".join(cells) + " |")
+def study_markdown(study: str, spec: SpecFile, trials: Sequence[TrialRecord], controls: Sequence[TrialRecord]) -> str:
+    """The outcome in sentences, the tables of trials and controls, the search space, how to reproduce the winner."""
+    said = (*outcome(trials, spec.objective), *final_word(trials, controls, spec.objective).lines)
+    lines = [f"# {study}", "", *(f"- {line}" for line in said), "", "## Trials", ""]
+    lines += _table(trials, short_names(spec.search_space), spec.objectives)
     if front := front_lines(trials, spec.objectives):
         lines += ["", "## Pareto front", "", front[0], "", *(f"- {line.strip()}" for line in front[1:])]
+    if controls:
+        lines += ["", "## Controls", "", *_table(controls, {}, spec.objectives)]
     lines += ["", "## Search space", ""]
     lines += [f"- `{path}`: {dimension_text(dimension)}" for path, dimension in spec.search_space.items()]
     if winner := winner_of(trials, spec.objective):
         lines += ["", "## Reproduce the winner", "", f"    sweeper reproduce {winner.id}"]
     return "\n".join(lines) + "\n"
+
+
+def _table(trials: Sequence[TrialRecord], names: Mapping[str, str], objectives: Sequence[Objective]) -> list[str]:
+    headers = [header for header, _ in table_columns(names, objectives)]
+    rows = [[_escape(cell) for cell in table_row(trial, names, objectives)] for trial in trials]
+    return ["| " + " | ".join(cells) + " |" for cells in (headers, ["---"] * len(headers), *rows)]
 
 
 def _escape(cell: str) -> str:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from sweeper import provenance
-from sweeper.errors import EXIT_OK, EXIT_SIGNAL, EXIT_TRIAL_FAILED, UserError
+from sweeper.controls import final_word, value_of
+from sweeper.errors import EXIT_NO_SKILL, EXIT_OK, EXIT_SIGNAL, EXIT_TRIAL_FAILED, UserError
 from sweeper.ledger import Ledger
 from sweeper.lock import study_lock
 from sweeper.progress import Progress
@@ -42,7 +43,8 @@ def run_study(spec: SweepSpec, home: Path, *, new: bool = False, ledger_url: str
         ledger_url: the database of the ledger, before that of the spec; without both it is a file.
 
     Returns:
-        The exit code: 0 done, 1 some trial failed, 130 interrupted, 143 terminated.
+        The exit code: 0 done, 3 the final word is that the trials have learned nothing, or else 1 some trial or
+        control failed, 130 interrupted, 143 terminated.
 
     Raises:
         UserError: another driver runs it, the spec has changed since, or the data cannot be prepared.
@@ -64,7 +66,10 @@ def run_study(spec: SweepSpec, home: Path, *, new: bool = False, ledger_url: str
     if interrupted:
         print(f"interrupted: `sweeper run {spec.path}` continues it", file=sys.stderr)
         return EXIT_SIGNAL + interrupted
-    return EXIT_TRIAL_FAILED if any(trial.state is TrialState.FAILED for trial in ledger.trials()) else EXIT_OK
+    trials, controls = ledger.trials(), ledger.controls()
+    if final_word(trials, controls, spec.objective).no_skill:
+        return EXIT_NO_SKILL  # before a failed trial: it makes every other trial worthless too
+    return EXIT_TRIAL_FAILED if any(trial.state is TrialState.FAILED for trial in (*trials, *controls)) else EXIT_OK
 
 
 def _execute(spec: SweepSpec, home: Path, ledger: Ledger) -> int:
@@ -129,8 +134,17 @@ class MlflowWatcher(Watcher):
         pass  # MLflow has no place for it; the ledger keeps losses
 
     def trial_finished(self, record: TrialRecord) -> None:
-        tags = {"sweeper.state": record.state, "sweeper.reason": record.reason}
-        self._tracker.finish_trial(record.id, MLFLOW_STATUS[record.state], tags)
+        settle(self._tracker, self._spec, record)
+
+
+def settle(tracker: Tracker, spec: SweepSpec, record: TrialRecord) -> None:
+    """The end of a trial to the outbox; a control's value becomes a metric of the parent run too."""
+    tags = {"sweeper.state": record.state, "sweeper.reason": record.reason}
+    tracker.finish_trial(record.id, MLFLOW_STATUS[record.state], tags)
+    value = value_of(record, spec.objective)
+    if record.control and record.last and value is not None:
+        metrics = {f"control/{record.control}/{spec.objective.metric}": value}
+        tracker.report(None, record.number, record.last.timestamp_ms, metrics)
 
 
 def hand_over(tracker: Tracker, study_dir: Path, trial_id: str, report: Report) -> None:
@@ -152,18 +166,23 @@ def _start_tracking(tracker: Tracker, spec: SweepSpec, ledger: Ledger, record: M
         for report in trial.reports:
             hand_over(tracker, ledger.study_dir, trial.id, report)
         if trial.state.is_finished:
-            tags = {"sweeper.state": trial.state, "sweeper.reason": trial.reason}
-            tracker.finish_trial(trial.id, MLFLOW_STATUS[trial.state], tags)
+            settle(tracker, spec, trial)
 
 
 def _finish_tracking(tracker: Tracker, study: Study, progress: Progress) -> None:
-    trials = study.ledger.trials()
+    trials, controls = study.ledger.trials(), study.ledger.controls()
     winner = winner_of(trials, study.spec.objective)
+    word = final_word(trials, controls, study.spec.objective)
     status, state = ("FINISHED", "COMPLETE") if study.is_done else ("KILLED", "INTERRUPTED")
     tracker.finish_study(
         status,
-        {"sweeper.winner": winner.id if winner else "", "sweeper.state": state},
-        {"report.md": study_markdown(study.ledger.study, study.spec, trials)},
+        {
+            "sweeper.winner": winner.id if winner else "",
+            "sweeper.state": state,
+            "sweeper.final_word": "\n".join(word.lines),
+            "sweeper.no_skill": word.no_skill,
+        },
+        {"report.md": study_markdown(study.ledger.study, study.spec, trials, controls)},
     )
     progress.note("handing the last metrics and checkpoints to MLflow")
     if left := tracker.flush(FLUSH_INTERRUPTED_S if study.interrupted else FLUSH_S):

@@ -20,7 +20,7 @@ from sweeper.search_space import (
 )
 from sweeper.space_check import check_space
 from sweeper.spec_model import SEED, TRAINER_PATTERN, CollapseGuard, Objective, SpecFile, ThresholdGuard
-from sweeper.trainer_ref import DEFAULT_TRAINER, config_class
+from sweeper.trainer_ref import DEFAULT_TRAINER, config_class, offered_controls
 from sweeper.yaml_strict import Finding, KeyPath
 
 _BRANCHES: Final[dict[str, type[BaseModel]]] = {
@@ -78,7 +78,7 @@ def _check_config(data: Mapping[str, Any]) -> list[Finding]:
     base = base if isinstance(base, dict) else {}
     space = space if isinstance(space, dict) else {}
     variants = data.get("variants")
-    findings = []
+    findings = _check_controls(model, data.get("controls"))
     if model is not None and data.get("replicate_seed") == "per_trial" and "seed" not in model.model_fields:
         findings.append(Finding(("replicate_seed",), "the trainer's config has no `seed` to vary"))
     if data.get("seeds"):
@@ -110,6 +110,17 @@ def _check_seeds(model: type[BaseModel] | None, base: Mapping[str, Any], variant
     places: list[KeyPath] = [("base", SEED)] if SEED in base else []
     places += [("variants", name, SEED) for name, settings in named if isinstance(settings, dict) and SEED in settings]
     return [Finding(place, "`seeds` sets this field too", "leave it out", at_key=True) for place in places]
+
+
+def _check_controls(model: type[BaseModel] | None, controls: object) -> list[Finding]:
+    """Whether the trainer offers the controls that are asked for."""
+    offered = offered_controls(model)
+    names = controls if isinstance(controls, list) else []
+    return [
+        Finding(("controls", index), f"the trainer offers no control `{name}`", did_you_mean(str(name), offered))
+        for index, name in enumerate(names)
+        if isinstance(name, str) and name not in offered
+    ]
 
 
 def _check_variant(

@@ -22,6 +22,7 @@ def describe(spec: SweepSpec) -> str:
         *(f"  guard       {guard.name}: {_guard(guard)}" for guard in spec.guards),
         "  guard       none" if not spec.guards else "",
         f"  audit       {spec.audit:.0%} of the stopped trials run on, off the books" if spec.audit else "",
+        f"  controls    {', '.join(spec.control_names) or 'none'}",
         f"  resources   {spec.resources.cpus} CPU, {spec.resources.gpus:g} GPU a trial",
         f"  budget      {', '.join(limits)}" if (limits := _budget_limits(spec.budget)) else "",
         f"  ledger      {spec.ledger}" if spec.ledger else "",

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from sweeper.audit import audit_of
 from sweeper.budget import amount_text, saved_s, used_text
+from sweeper.controls import final_word
 from sweeper.errors import UserError
 from sweeper.ledger import Ledger, study_dirs
 from sweeper.meter import recorded
@@ -75,33 +76,39 @@ def list_studies(home: Path) -> list[dict[str, Any]]:
 
 
 def show_study(home: Path, study: str) -> dict[str, Any]:
-    """The study as a script reads it: `{"study", "winner", "used", "pareto_front", "audit", "trials": [{"id", "state",
-    "reason", "params", "epochs", "seconds", "metrics", "mlflow_run_id", "role"}]}`; metrics are those of the last
-    evaluation."""
+    """The study as a script reads it: `{"study", "winner", "used", "pareto_front", "audit", "final_word", "no_skill",
+    "controls", "trials": [{"id", "state", "reason", "params", "epochs", "seconds", "metrics", "mlflow_run_id", "role",
+    "control"}]}`; metrics are those of the last evaluation, controls are as trials."""
     ledger, spec = open_study(home, study)
-    trials = ledger.trials()
+    trials, controls = ledger.trials(), ledger.controls()
     winner = winner_of(trials, spec.objective)
     found = audit_of(ledger, spec, winner)
+    word = final_word(trials, controls, spec.objective)
     return {
         "study": study,
         "winner": winner.id if winner else None,
         "used": asdict(recorded(ledger, spec.budget, spec.resources)),
         "pareto_front": [trial.id for trial in pareto_front(trials, spec.objectives)],
         "audit": vars(found) if found else None,
-        "trials": [
-            {
-                "id": trial.id,
-                "state": trial.state.value,
-                "reason": trial.reason,
-                "params": dict(trial.params),
-                "epochs": trial.last.epoch if trial.last else 0,
-                "seconds": trial.seconds,
-                "metrics": dict(trial.last.metrics) if trial.last else {},
-                "mlflow_run_id": trial.mlflow_run_id,
-                "role": trial.role,
-            }
-            for trial in trials
-        ],
+        "final_word": list(word.lines),
+        "no_skill": word.no_skill,
+        "controls": [_as_json(control) for control in controls],
+        "trials": [_as_json(trial) for trial in trials],
+    }
+
+
+def _as_json(trial: TrialRecord) -> dict[str, Any]:
+    return {
+        "id": trial.id,
+        "state": trial.state.value,
+        "reason": trial.reason,
+        "params": dict(trial.params),
+        "epochs": trial.last.epoch if trial.last else 0,
+        "seconds": trial.seconds,
+        "metrics": dict(trial.last.metrics) if trial.last else {},
+        "mlflow_run_id": trial.mlflow_run_id,
+        "role": trial.role,
+        "control": trial.control,
     }
 
 
@@ -122,9 +129,9 @@ def print_list(home: Path) -> None:
 
 
 def print_study(home: Path, study: str) -> None:
-    """Print the table of trials, the winner, and what to do next, on stdout."""
+    """Print the tables of trials and controls, the winner, the final word, and what to do next, on stdout."""
     ledger, spec = open_study(home, study)
-    trials = ledger.trials()
+    trials, controls = ledger.trials(), ledger.controls()
     console = _console()
     names = short_names(spec.search_space)
     table = Table(box=None, pad_edge=False, title=f"study {study}", title_justify="left")
@@ -135,12 +142,22 @@ def print_study(home: Path, study: str) -> None:
         style = "bold green" if winner and trial.id == winner.id else STATE_STYLES[trial.state]
         table.add_row(*table_row(trial, names, spec.objectives), style=style)
     console.print(table)
+    if controls:
+        rulers = Table(box=None, pad_edge=False, title="\ncontrols, which never win", title_justify="left")
+        for header, justify in table_columns({}, spec.objectives):
+            rulers.add_column(header, justify=justify, overflow="fold")
+        for control in controls:
+            rulers.add_row(*table_row(control, {}, spec.objectives), style=STATE_STYLES[control.state])
+        console.print(rulers)
     console.print()
     front = front_lines(trials, spec.objectives)
     for line in (*outcome(trials, spec.objective), *front, usage(ledger, spec)):
         console.print(line)
     if found := audit_of(ledger, spec, winner):
         console.print(found.sentence())
+    word = final_word(trials, controls, spec.objective)
+    for line in word.lines:
+        console.print(line, style="bold red" if word.no_skill else "bold")
     _print_next_steps(console, home, study, winner)
 
 

@@ -84,7 +84,7 @@ class StudyStore:
         """
         from mlflow.entities import Metric
 
-        by_trial: dict[str, list[Any]] = {}
+        by_trial: dict[str | None, list[Any]] = {}
         for report in reports:
             metrics = by_trial.setdefault(report["trial"], [])
             metrics.extend(

@@ -48,7 +48,7 @@ class Tracker:
         self._outbox = Outbox(study_dir)
         self._backlog: deque[Operation] = deque()
         self._backlog_lock = threading.Lock()
-        self._seen: set[tuple[str, int | str]] = set()
+        self._seen: set[tuple[str | None, int | str]] = set()
         self._settled: dict[str, Operation] = {}
         self._rejects = study_dir / "outbox.rejected.jsonl"
         known = self._recall()
@@ -84,8 +84,8 @@ class Tracker:
         self._settled.pop(trial_id, None)
         self._append(_operation("start", trial_id, tags, artifacts, params))
 
-    def report(self, trial_id: str, step: int, timestamp_ms: int, metrics: Mapping[str, float]) -> None:
-        """Record the metrics of one evaluation. A step already reported is ignored."""
+    def report(self, trial_id: str | None, step: int, timestamp_ms: int, metrics: Mapping[str, float]) -> None:
+        """Record the metrics of one evaluation; None: of the parent run. A step already reported is ignored."""
         if self._first(trial_id, step):
             values = {name: float(value) for name, value in metrics.items()}
             self._append({"op": "report", "trial": trial_id, "step": step, "ms": timestamp_ms, "metrics": values})
@@ -157,7 +157,7 @@ class Tracker:
                     self._seen.add((operation["trial"], operation["path"]))
         return stream
 
-    def _first(self, trial_id: str, what: int | str) -> bool:
+    def _first(self, trial_id: str | None, what: int | str) -> bool:
         if (trial_id, what) in self._seen:
             return False
         self._seen.add((trial_id, what))

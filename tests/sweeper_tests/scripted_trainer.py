@@ -55,9 +55,11 @@ class ScriptedConfig(BaseModel):
     nan_at: int | None = None
     """Report NaN at this epoch, then stop."""
     control: Literal["oracle", "zero", "constant_pose", "shuffled_labels"] | None = None
-    """A ruler instead of a training; `shuffled_labels` trains, and never gets better than the constant pose."""
-    constant_mm: float = 30.0
-    """Error of the constant pose."""
+    """A ruler instead of a training."""
+    constant_mm: float = 1000.0
+    """Error of the constant pose, of theta 0 and, at every epoch, of shuffled labels."""
+    skill_p: float | None = None
+    """What candidates report as `val/skill_p`."""
     data_file: str | None = None
     """A file whose length in bytes is added to the error (mm): the data."""
 
@@ -69,6 +71,11 @@ def prepare(config: ScriptedConfig) -> dict[str, str]:
 
 
 def train(config: ScriptedConfig, workdir: Path, resume: Path | None = None) -> Iterator[EpochReport]:
+    if config.control in ("oracle", "zero", "constant_pose"):
+        time.sleep(config.sleep_s)
+        error_mm = 0.0 if config.control == "oracle" else config.constant_mm
+        yield EpochReport(1, 0.0, {"val/pa_mpjpe_mm": error_mm})
+        return
     epoch, walk = 0, 0.0
     if resume is not None:
         epoch = json.loads((resume / "manifest.json").read_text())["step"]
@@ -90,6 +97,8 @@ def train(config: ScriptedConfig, workdir: Path, resume: Path | None = None) -> 
             threading.Event().wait()
         walk += random.Random(config.seed * 1000 + epoch).gauss(0.0, 0.05)
         error_mm = config.curve_mm[min(epoch, len(config.curve_mm)) - 1] * config.scale + walk + offset_mm
+        if config.control is not None:
+            error_mm = config.constant_mm
         if config.noise:
             error_mm += random.SystemRandom().uniform(0.5, 1.0) * config.noise_mm
         if epoch == config.nan_at:
@@ -103,6 +112,8 @@ def train(config: ScriptedConfig, workdir: Path, resume: Path | None = None) -> 
             "train/loss": error_mm / 10,
             "train/seconds": time.monotonic() - began,
         }
+        if config.skill_p is not None:
+            metrics["val/skill_p"] = config.skill_p
         folder = _save(workdir / f"epoch_{epoch:03d}", epoch, walk, config)
         yield EpochReport(epoch, float(epoch), metrics, folder, float(config.epochs))
         if epoch == config.nan_at:

@@ -70,6 +70,16 @@ BAD = {
         "seed.lr",
         page("`seed` is a value and holds no `lr`", "s.yaml:6:3 search_space.seed.lr"),
     ),
+    "unknown control": (
+        "trials: 4",
+        "trials: 4\ncontrols: [oracle, constant]",
+        page("the trainer offers no control `constant`", "s.yaml:9:20 controls.1", "did you mean `constant_pose`?"),
+    ),
+    "control named twice": (
+        "trials: 4",
+        "trials: 4\ncontrols: [oracle, oracle]",
+        page("a control is named twice", "s.yaml:9:11 controls"),
+    ),
     "misspelt key of base": (
         "epochs",
         "epoch",

@@ -54,7 +54,8 @@ def test_json_has_what_scripts_need_and_no_nan(home: Path) -> None:
     study = json.loads(to_json(show_study(home, "toy")))
     assert (study["study"], study["winner"]) == ("toy", "toy-0000")
     trial = study["trials"][0]
-    assert set(trial) == {"id", "state", "reason", "params", "epochs", "seconds", "metrics", "mlflow_run_id", "role"}
+    names = {"id", "state", "reason", "params", "epochs", "seconds", "metrics", "mlflow_run_id", "role", "control"}
+    assert set(trial) == names
     assert (trial["epochs"], trial["metrics"][OBJECTIVE], trial["role"]) == (4, 10.5, "candidate")
     assert study["trials"][4]["metrics"][OBJECTIVE] is None
 
