@@ -147,6 +147,7 @@ def study_home(home: Path) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_controls_run_beside_the_candidates_and_are_marked_everywhere(study_home: Path) -> None:
     result = run(study_home)
     assert result.returncode == 0, result.stderr
@@ -201,6 +202,7 @@ def test_a_study_that_learns_nothing_says_so_and_ends_with_3(study_home: Path) -
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_controls_half_done_are_finished_after_a_kill(study_home: Path) -> None:
     slow = ("--set", "base.sleep_s=0.5")
     process = subprocess.Popen(
@@ -212,7 +214,9 @@ def test_controls_half_done_are_finished_after_a_kill(study_home: Path) -> None:
     )
     journal = study_home / "studies" / "scripted" / "ledger.journal"
     deadline = time.monotonic() + 200
-    while time.monotonic() < deadline and not (journal.exists() and "shuffled_labels" in journal.read_text()):
+    while time.monotonic() < deadline and not (
+        journal.exists() and '"control":"constant_pose"' in journal.read_text().replace(" ", "")
+    ):
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -252,6 +256,7 @@ search_space:
   loss.lambda_joint: {low: 0.1, high: 10.0, log: true}
 objective: {metric: val/pa_mpjpe_mm, mode: min}
 trials: 1
+controls: [oracle, constant_pose]
 """
 
 
@@ -261,7 +266,7 @@ def test_on_the_embedded_hand_a_broken_metric_is_found(home: Path) -> None:
     result = run(home)
     assert result.returncode == 3, result.stderr + result.stdout
     study = show(home)
-    assert [control["state"] for control in study["controls"]] == ["COMPLETE"] * 4
+    assert [control["state"] for control in study["controls"]] == ["COMPLETE"] * 2
     values = {control["control"]: control["metrics"]["val/pa_mpjpe_mm"] for control in study["controls"]}
     assert max(values.values()) < 1.3 * min(values.values()), "the metric says the same of everything"
     assert study["no_skill"]
