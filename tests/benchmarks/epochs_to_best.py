@@ -1,0 +1,297 @@
+"""Epochs until the best healthy configuration has been trained to its end, replayed on recorded curves.
+
+Three ways to search the same table, one trial at a time, every configuration once:
+
+    ours    guards, then ASHA among healthy trials, at evaluations inside epochs; TPE that hears of collapse as
+            infeasible
+    ASHA    Ray Tune's own AsyncHyperBandScheduler at whole epochs, and Optuna's default TPE, told of each stopped trial
+            as complete with its last value, as OptunaSearch does; with Ray's default settings, with those that
+            search_spaces/loss_balance.yaml has, and with those that are best for it on this table
+    random  every trial to its end, in random order
+
+A proposal becomes the nearest configuration of the table (log scales) that was not tried. What counts is a trial run to
+its end within 2 % of the table's best. A search that stops all of those early has to begin anew: the epochs of a method
+are those of all its runs over the number of its successes (the expected running time of COCO; Hansen et al., 2021).
+
+    PYTHONPATH=. python tests/benchmarks/epochs_to_best.py
+"""
+
+import argparse
+import json
+import lzma
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import optuna
+from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
+
+from sweeper.guard import Evaluation, check_guards
+from sweeper.samplers import propose
+from sweeper.scheduling import Runner, judge
+from sweeper.spec import SweepSpec
+
+TABLE = Path(__file__).parent / "curves.json.xz"
+OBJECTIVE = "val/pa_mpjpe_mm"
+NEAR_BEST = 1.02
+HEALTHY_SKILL, HEALTHY_RATIO = 0.05, 0.05
+GRACE_EPOCHS, ETA = 3.0, 3
+RAY_SETTINGS = {"its defaults": (1, 4), "as in loss_balance.yaml": (2, 2), "its best": (4, 2)}
+"""Grace period in epochs and reduction factor."""
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Table:
+    """The recorded curves.
+
+    Attributes:
+        params: of each configuration.
+        place: (N, dimensions) where it lies in the search space, 0 to 1 along each log scale.
+        curves: its evaluations.
+        healthy: (N,) whether it has skill and varied predictions in the end.
+        targets: the healthy configurations that are within 2 % of the best of them.
+    """
+
+    space: dict[str, tuple[float, float]]
+    params: list[dict[str, float]]
+    place: np.ndarray
+    curves: list[list[Evaluation]]
+    healthy: np.ndarray
+    targets: set[int]
+
+    @property
+    def epochs(self) -> float:
+        """Length of a full run."""
+        return max(curve[-1].epoch for curve in self.curves)
+
+    def value(self, index: int, step: int = -1) -> float:
+        return self.curves[index][step].metrics[OBJECTIVE]
+
+    def nearest(self, params: dict[str, float], unused: Sequence[int]) -> int:
+        """The unused configuration that is nearest to a proposal."""
+        distance = np.linalg.norm(self.place[list(unused)] - _place(params, self.space), axis=1)
+        return unused[int(distance.argmin())]
+
+
+def load_table(path: Path) -> Table:
+    data = json.loads(lzma.decompress(path.read_bytes()))
+    space = {name: tuple(limits) for name, limits in data["space"].items()}
+    curves = []
+    for trial in data["trials"]:
+        names, columns = trial["curve"].keys(), zip(*trial["curve"].values(), strict=True)
+        rows = [{n: math.nan if v is None else v for n, v in zip(names, row, strict=True)} for row in columns]
+        curves.append([Evaluation(epoch, row) for epoch, row in zip(data["epochs"], rows, strict=False)])
+    params = [trial["params"] for trial in data["trials"]]
+    last = [curve[-1].metrics for curve in curves]
+    healthy = np.array([m["val/skill"] > HEALTHY_SKILL and m["val/theta_var_ratio"] > HEALTHY_RATIO for m in last])
+    best = min(m[OBJECTIVE] for m, is_healthy in zip(last, healthy, strict=True) if is_healthy)
+    targets = {index for index in np.flatnonzero(healthy).tolist() if last[index][OBJECTIVE] <= NEAR_BEST * best}
+    place = np.array([_place(each, space) for each in params])
+    return Table(space, params, place, curves, healthy, targets)
+
+
+def _place(params: dict[str, float], space: dict[str, tuple[float, float]]) -> np.ndarray:
+    return np.array([math.log(params[name] / low) / math.log(high / low) for name, (low, high) in space.items()])
+
+
+# -- the searches: each returns the epochs it took, and whether it got there
+
+
+def ours(table: Table, seed: int, **changes: Any) -> tuple[float, bool]:
+    spec = spec_of(table, seed, **changes)
+    study = optuna.create_study(direction="minimize")
+    unused, runners, epochs = list(range(len(table.curves))), [], 0.0
+    while unused:
+        handle = study.ask()
+        index = table.nearest(propose(handle, spec), unused)
+        study.tell(handle, state=optuna.trial.TrialState.FAIL)  # TPE shall learn from what was run instead
+        unused.remove(index)
+        step, state = run_ours(table, index, spec, runners)
+        epochs += table.curves[index][step - 1].epoch
+        if state == "COMPLETE" and index in table.targets:
+            return epochs, True
+        if state != "COLLAPSED":
+            runners.append(runner_of(table, index, step))
+        tell(study, table, index, step, state)
+    return epochs, False
+
+
+def spec_of(table: Table, seed: int, **changes: Any) -> SweepSpec:
+    return SweepSpec.model_validate(
+        {
+            "name": "replay",
+            "search_space": {
+                name: {"low": low, "high": high, "log": True} for name, (low, high) in table.space.items()
+            },
+            "objective": {"metric": OBJECTIVE, "mode": "min"},
+            "trials": len(table.curves),
+            "seed": seed,
+            "scheduler": {"name": "asha", "grace_epochs": GRACE_EPOCHS, "eta": ETA},
+            "controls": [],
+        }
+        | changes
+    )
+
+
+def runner_of(table: Table, index: int, step: int) -> Runner:
+    points = [(point.epoch, point.metrics[OBJECTIVE]) for point in table.curves[index][:step]]
+    return Runner(index, points, table.epochs)
+
+
+def run_ours(table: Table, index: int, spec: SweepSpec, others: list[Runner]) -> tuple[int, str]:
+    """Evaluations of a trial, and how it ends."""
+    curve = table.curves[index]
+    for step in range(1, len(curve) + 1):
+        if check_guards(spec.guards, curve[:step]):
+            return step, "COLLAPSED"
+        rung = judge(spec.scheduler, "min", runner_of(table, index, step), others)
+        if rung is not None and not rung.keep:
+            return step, "PRUNED"
+    return len(curve), "COMPLETE"
+
+
+def tell(study: optuna.Study, table: Table, index: int, step: int, state: str) -> None:
+    """As the ledger tells the sampler: PRUNED with what it reached, COLLAPSED as infeasible."""
+    values = {number: table.value(index, number - 1) for number in range(1, step + 1)}
+    running = optuna.trial.create_trial(
+        state=optuna.trial.TrialState.RUNNING,
+        params=table.params[index],
+        distributions=distributions(table),
+        intermediate_values={number: value for number, value in values.items() if math.isfinite(value)},
+    )
+    study.add_trial(running)
+    number = len(study.get_trials(deepcopy=False)) - 1
+    if state == "COLLAPSED":
+        trial_id = study._storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
+        optuna.trial.Trial(study, trial_id).set_constraint("collapsed", 1.0)
+    if state == "COMPLETE":
+        study.tell(number, values[step])
+    else:
+        study.tell(number, state=optuna.trial.TrialState.PRUNED)
+
+
+def distributions(table: Table) -> dict[str, optuna.distributions.BaseDistribution]:
+    return {
+        name: optuna.distributions.FloatDistribution(low, high, log=True) for name, (low, high) in table.space.items()
+    }
+
+
+def ray_asha(table: Table, seed: int, grace_epochs: int, eta: int) -> tuple[float, bool]:
+    study = optuna.create_study(direction="minimize", sampler=optuna.samplers.TPESampler(seed=seed))
+    scheduler = AsyncHyperBandScheduler(
+        time_attr="epoch",
+        metric=OBJECTIVE,
+        mode="min",
+        max_t=int(table.epochs),
+        grace_period=grace_epochs,
+        reduction_factor=eta,
+    )
+    unused, epochs = list(range(len(table.curves))), 0.0
+    while unused:
+        handle = study.ask(distributions(table))
+        index = table.nearest(handle.params, unused)
+        study.tell(handle, state=optuna.trial.TrialState.FAIL)
+        unused.remove(index)
+        trial = SimpleNamespace(trial_id=str(index))
+        scheduler.on_trial_add(None, trial)
+        for point in (point for point in table.curves[index] if point.epoch == int(point.epoch)):
+            result = {"epoch": int(point.epoch), OBJECTIVE: point.metrics[OBJECTIVE]}
+            if scheduler.on_trial_result(None, trial, result) == TrialScheduler.STOP:
+                break
+        scheduler.on_trial_complete(None, trial, result)
+        epochs += point.epoch
+        if point.epoch == table.epochs and index in table.targets:
+            return epochs, True
+        if math.isfinite(value := point.metrics[OBJECTIVE]):
+            told = optuna.trial.create_trial(
+                value=value, params=table.params[index], distributions=distributions(table)
+            )
+            study.add_trial(told)
+    return epochs, False
+
+
+def random_search(table: Table, seed: int) -> tuple[float, bool]:
+    order = np.random.default_rng(seed).permutation(len(table.curves))
+    first = next(place for place, index in enumerate(order.tolist()) if index in table.targets)
+    return sum(table.curves[index][-1].epoch for index in order[: first + 1]), True
+
+
+# -- what is reported
+
+
+def expected_epochs(runs: np.ndarray) -> float:
+    """All epochs (first column) over the number of successes (second), of which there is counted at least one: where a
+    method never succeeds this is a lower bound."""
+    return float(runs[:, 0].sum() / max(1.0, runs[:, 1].sum()))
+
+
+def interval(statistic: Callable[[np.ndarray], float], count: int) -> tuple[float, float]:
+    """95 % bootstrap interval of a statistic of the seeds drawn."""
+    rng = np.random.default_rng(0)
+    drawn = [statistic(rng.integers(0, count, count)) for _ in range(RESAMPLES)]
+    return float(np.percentile(drawn, 2.5)), float(np.percentile(drawn, 97.5))
+
+
+def report_guards(table: Table, spec: SweepSpec) -> float:
+    """What the guards of a spec do to every curve of the table; returns the share of false kills."""
+    steps = [
+        next((step for step in range(1, len(curve) + 1) if check_guards(spec.guards, curve[:step])), None)
+        for curve in table.curves
+    ]
+    killed = np.array([step is not None for step in steps])
+    useless = np.array([curve[-1].metrics["val/skill"] <= 0 for curve in table.curves])
+    epochs = [curve[step - 1].epoch for curve, step in zip(table.curves, steps, strict=True) if step is not None]
+    false = float((killed & table.healthy).sum() / table.healthy.sum())
+    print(
+        f"{len(killed)} curves of {table.epochs:g} epochs: {useless.mean():.0%} end no better than the constant pose, "
+        f"{table.healthy.mean():.0%} healthy, {len(table.targets)} within 2 % of the best"
+    )
+    print(
+        f"guards stop {killed.mean():.0%} of all and {(killed & useless).sum() / useless.sum():.0%} of the useless, "
+        f"after {np.median(epochs):g} epochs (median); false kills {(killed & table.healthy).sum()} of "
+        f"{table.healthy.sum()} healthy, {false:.1%} (target 1%: {'met' if false <= 0.01 else 'MISSED'})"
+    )
+    return false
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--table", type=Path, default=TABLE)
+    parser.add_argument("--seeds", type=int, default=30)
+    args = parser.parse_args()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.filterwarnings("ignore")
+    table = load_table(args.table)
+    report_guards(table, spec_of(table, 0))
+    methods: dict[str, Callable[[int], tuple[float, bool]]] = {
+        f"ours (grace {GRACE_EPOCHS:g}, eta {ETA})": lambda seed: ours(table, seed),
+        "random": lambda seed: random_search(table, seed),
+    }
+    for name, (grace, eta) in RAY_SETTINGS.items():
+        methods[f"Ray ASHA, {name} (grace {grace}, eta {eta})"] = lambda seed, g=grace, e=eta: ray_asha(
+            table, seed, g, e
+        )
+    runs = {name: np.array([method(seed) for seed in range(args.seeds)]) for name, method in methods.items()}
+    mine = next(iter(runs.values()))
+    for name, of_method in runs.items():
+        low, high = interval(lambda drawn, r=of_method: expected_epochs(r[drawn]), args.seeds)
+        ratio = expected_epochs(of_method) / expected_epochs(mine)
+        low_ratio, high_ratio = interval(
+            lambda drawn, r=of_method: expected_epochs(r[drawn]) / expected_epochs(mine[drawn]), args.seeds
+        )
+        verdict = f", target 4: {'met' if ratio >= 4 else 'MISSED'}" if name.startswith("Ray") else ""
+        print(
+            f"{name}: found by {of_method[:, 1].sum():.0f} of {args.seeds} runs, "
+            f"{expected_epochs(of_method):.0f} epochs ({low:.0f} to {high:.0f}); "
+            f"{ratio:.1f} times ours ({low_ratio:.1f} to {high_ratio:.1f}){verdict}"
+        )
+
+
+if __name__ == "__main__":
+    main()
