@@ -64,13 +64,14 @@ def wrist_joints(hand: HandLayer, theta: Tensor, betas: Tensor) -> Tensor:
     In this frame the true theta has no error left. In the camera's frame a model that predicts only theta has one it
     can never remove, which then outweighs every other term.
     """
-    joints = hand.joints(theta, betas, None)
+    joints = hand.joints(theta, betas)
     return joints - joints[:, :1]
 
 
 def wrist_vertices(hand: HandLayer, theta: Tensor, betas: Tensor) -> Tensor:
     """Vertices (B, 778, 3) in metres in the frame of `wrist_joints`."""
-    return hand.vertices(theta, betas, None) - hand.joints(theta, betas, None)[:, :1]
+    posed = hand.pose(theta, betas)
+    return hand.vertices_of(posed) - hand.joints_of(posed)[:, :1]
 
 
 def param_loss(theta: Tensor, theta_true: Tensor) -> Tensor:
@@ -87,9 +88,8 @@ def joint_loss(joints_m: Tensor, joints_true_m: Tensor, form: str) -> Tensor:
     match form:
         case "l2_norm_m":
             squared = difference.square().sum(-1)
-            # The root always has distance zero, where the square root has no slope: give it the slope zero.
-            positive = squared > 0
-            return torch.where(positive, torch.where(positive, squared, 1.0).sqrt(), 0.0).mean()
+            # The root always has distance zero, where the square root has no slope: the clamp gives it the slope zero.
+            return squared.clamp_min(torch.finfo(squared.dtype).tiny).sqrt().mean()
         case "mse_m2":
             return difference.square().mean()
         case "l1_mm":
@@ -166,7 +166,10 @@ def loss_terms(criterion: Criterion, prediction: Prediction, target: Target) -> 
     config, hand, prior, theta = criterion.config, criterion.hand, criterion.prior, prediction.theta
     # Without a predicted shape the true one is on both sides: theta is not to make up for what it cannot see.
     betas = target.betas if prediction.betas is None else prediction.betas
-    joints_m = cache(partial(wrist_joints, hand, theta, betas))
+    # The terms share one skeleton and its joints, forwards and backwards.
+    posed = cache(partial(hand.pose, theta, betas))
+    joints = cache(lambda: hand.joints_of(posed()))
+    joints_m = cache(lambda: joints() - joints()[:, :1])
     terms: dict[str, Tensor] = {}
     for name in loss_weights(config):
         match name:
@@ -183,7 +186,8 @@ def loss_terms(criterion: Criterion, prediction: Prediction, target: Target) -> 
             case "vertex":
                 with torch.no_grad():
                     verts_true_m = wrist_vertices(hand, target.theta, target.betas)
-                terms[name] = joint_loss(wrist_vertices(hand, theta, betas), verts_true_m, config.joint_form)
+                verts_m = hand.vertices_of(posed()) - joints()[:, :1]
+                terms[name] = joint_loss(verts_m, verts_true_m, config.joint_form)
             case "procrustes":
                 terms[name] = aligned_loss(joints_m(), target.joints_m)
             case "direct":

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainers.errors import DataError
-from trainers.hand.model import Array, HandModel
+from trainers.hand.model import PARENTS, Array, HandModel
 from trainers.restricted_pickle import Stored, read_pickle
 
 Side = Literal["right", "left"]
@@ -30,8 +30,6 @@ SHAPES: Final = {
     "kintree_table": (2, 16),
 }
 INTEGER_FIELDS: Final = ("f", "kintree_table")
-PARENTS: Final = (0, 1, 2, 0, 4, 5, 0, 7, 8, 0, 10, 11, 0, 13, 14)
-"""Of the joints 1 to 15: index, middle, pinky, ring, thumb, three each."""
 LARGEST: Final = 1e6
 """No metre, radian or weight of a hand comes near; below it no sum overflows."""
 BODY_MODELS: Final = {6890: "SMPL or SMPL+H", 10475: "SMPL-X"}

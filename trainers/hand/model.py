@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 ASSETS: Final = Path(__file__).parent / "assets"
+PARENTS: Final = (0, 1, 2, 0, 4, 5, 0, 7, 8, 0, 10, 11, 0, 13, 14)
+"""Of the joints 1 to 15: index, middle, pinky, ring, thumb, three each."""
 TIP_VERTICES: Final = (744, 320, 443, 555, 672)
 """Fingertip vertices in FreiHAND's order: thumb, index, middle, ring, pinky."""
 FREIHAND_ORDER: Final = (0, 13, 14, 15, 16, 1, 2, 3, 17, 4, 5, 6, 18, 10, 11, 12, 19, 7, 8, 9, 20)
