@@ -46,14 +46,21 @@ class Draw:
 
 
 def draw(count: int, size: int, generator: torch.Generator, device: torch.device) -> Draw:
-    """Draw the augmentation of `count` images. `generator` is one of the CPU, so all devices draw the same."""
+    """Draw the augmentation of `count` images.
+
+    `generator` is one of the CPU, so all devices turn and shade the same; the noise is drawn on the device itself, for
+    so many numbers would take longer to draw and send than an H100 takes for the rest of the data path.
+    """
+    noise_generator = generator
+    if device.type != "cpu":
+        noise_generator = torch.Generator(device).manual_seed(generator.initial_seed())
     uniform = torch.rand(4, count, generator=generator).mul_(2).sub_(1).to(device)
     return Draw(
         angle=uniform[0] * MAX_ANGLE,
         contrast=1 + uniform[1] * CONTRAST,
         brightness=uniform[2] * BRIGHTNESS,
         noise=uniform[3] * NOISE,
-        pattern=torch.randn(1, 3, size, size, generator=generator).to(device),
+        pattern=torch.randn(1, 3, size, size, generator=noise_generator, device=device),
     )
 
 

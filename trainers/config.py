@@ -256,6 +256,8 @@ class TrainConfig(Strict):
     """Seeds the initial weights, the order of the data and the augmentation."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto`: cuda where there is one."""
+    compile: bool = False
+    """Compile the backbone: faster steps on a GPU after a minute at the start. Needs a C++ compiler; has other bits."""
     faults: Annotated[tuple[FaultName, ...], Field(strict=False), AfterValidator(_each_once)] = ()
     """Mistakes to make on purpose, for a study of what each of them costs. `val/...` is then what the faulty pipeline
     says of itself, and `honest/...` what a sound one says of the same model."""

@@ -81,6 +81,8 @@ def train_on(
     if config.model.pretrained is not None and resume is None:
         load_pretrained(model, config.model.pretrained)
     model = model.to(device).to(memory_format=torch.channels_last)
+    if config.compile:
+        model.backbone.compile(dynamic=False)  # in place: the names of the weights stay
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=config.optim.lr, weight_decay=config.optim.weight_decay, fused=True
     )

@@ -208,6 +208,20 @@ def test_other_heads_train(tmp_path: Path, head: str) -> None:
     assert math.isfinite(reports[-1].metrics["val/pa_mpjpe_mm"])
 
 
+@pytest.mark.slow  # the compiler takes its time
+def test_a_compiled_model_trains_alike_and_leaves_the_same_checkpoint(tmp_path: Path) -> None:
+    plain, compiled = (
+        list(train(config(compile=choice, optim__epochs=1), tmp_path / str(choice))) for choice in (False, True)
+    )
+    assert plain[0].checkpoint is not None
+    assert compiled[0].checkpoint is not None
+    one, other = (checkpoint.load(report.checkpoint).weights for report in (plain[0], compiled[0]) if report.checkpoint)
+    assert list(one) == list(other)
+    assert compiled[0].metrics["train/loss"] == pytest.approx(plain[0].metrics["train/loss"], rel=1e-3)
+    resumed = list(train(config(compile=True, optim__epochs=1), tmp_path / "on", resume=compiled[0].checkpoint))
+    assert resumed == []
+
+
 def test_training_neither_reads_nor_moves_the_global_generator(tmp_path: Path) -> None:
     """Why a checkpoint holds no random state: there is none to hold."""
     before = torch.get_rng_state()
