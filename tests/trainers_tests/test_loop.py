@@ -208,15 +208,20 @@ def test_other_heads_train(tmp_path: Path, head: str) -> None:
     assert math.isfinite(reports[-1].metrics["val/pa_mpjpe_mm"])
 
 
-@pytest.mark.slow  # the compiler takes its time
-def test_a_compiled_model_trains_alike_and_leaves_the_same_checkpoint(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_compiled_model_trains_alike_and_leaves_the_same_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With torch's tracer and its backward graph, but without the C++ compiler, which takes minutes."""
+    whole = torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **options: whole(self, backend="aot_eager", **options))
     plain, compiled = (
         list(train(config(compile=choice, optim__epochs=1), tmp_path / str(choice))) for choice in (False, True)
     )
     assert plain[0].checkpoint is not None
     assert compiled[0].checkpoint is not None
     one, other = (checkpoint.load(report.checkpoint).weights for report in (plain[0], compiled[0]) if report.checkpoint)
-    assert list(one) == list(other)
+    assert set(one) == set(other)
     assert compiled[0].metrics["train/loss"] == pytest.approx(plain[0].metrics["train/loss"], rel=1e-3)
     resumed = list(train(config(compile=True, optim__epochs=1), tmp_path / "on", resume=compiled[0].checkpoint))
     assert resumed == []
