@@ -7,7 +7,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tools.plateau_variants import Variant
+from tools.plateau_variants import BALANCE, Variant
 
 REPORTED, HONEST, CONSTANT = "#c0392b", "#2471a3", "#7f8c8d"
 
@@ -42,7 +42,7 @@ def _by_fault(axes: Axes, variants: Sequence[Variant]) -> None:
 
 
 def _by_balance(axes: Axes, variants: Sequence[Variant], most: tuple[str, ...]) -> None:
-    shares = sorted({each.balance for each in variants}, key=lambda pair: pair[1] / (pair[0] + pair[1]))
+    shares = sorted({each.balance for each in variants}, key=lambda weights: weights[1] / (weights[0] + weights[1]))
     for faults, color, label in (((), HONEST, "no mistakes"), (most, REPORTED, "all mistakes, reported")):
         points = [(shares.index(each.balance), each) for each in variants if each.faults == faults]
         points.sort(key=lambda point: point[0])
@@ -57,6 +57,6 @@ def _by_balance(axes: Axes, variants: Sequence[Variant], most: tuple[str, ...]) 
             label=label,
         )
         axes.plot(places, [each.constant_mm.mean() for _, each in points], ":", color=color, label="constant pose")
-    axes.set_xticks(range(len(shares)), [f"{param:g} : {joint:g}" for param, joint in shares])
-    axes.set_xlabel("loss balance, param : joint")
+    axes.set_xticks(range(len(shares)), ["\n".join(f"{weight:g}" for weight in weights) for weights in shares])
+    axes.set_xlabel(f"loss balance: {', '.join(BALANCE)}")
     axes.legend(loc="center right", frameon=False)

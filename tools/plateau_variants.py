@@ -14,6 +14,7 @@ from trainers.config import FaultName
 Array = npt.NDArray[np.float64]
 FAULTS: tuple[str, ...] = get_args(FaultName)
 LETTERS = dict(zip(FAULTS, "ABCDEFGH", strict=True))
+BALANCE = ("param", "joint", "angular", "pca")
 CONFIDENCE = 0.95
 
 
@@ -24,18 +25,21 @@ class Variant:
     Attributes:
         name: of the variant.
         faults: that were switched on.
-        balance: (lambda_param, lambda_joint).
+        balance: weights of the terms in BALANCE.
         reported_mm: what the pipeline said of itself.
-        constant_mm: what it said of the best constant pose.
+        constant_mm: what it said of one pose for all pictures: a faulty one of the mean of its labels, a sound one of
+            the best pose there is.
+        best_constant_mm: what it said of the best pose that the right alignment finds.
         honest_mm: what a sound pipeline says of the same models.
         honest_constant_mm: and of the best constant pose.
     """
 
     name: str
     faults: tuple[str, ...]
-    balance: tuple[float, float]
+    balance: tuple[float, ...]
     reported_mm: Array
     constant_mm: Array
+    best_constant_mm: Array
     honest_mm: Array
     honest_constant_mm: Array
 
@@ -86,15 +90,18 @@ def read_variants(study: Mapping[str, Any], configs: Mapping[str, Mapping[str, A
         config = configs[name]
         rows = [_scores(of_seeds[seed]) for seed in seeds]
         faults = tuple(fault for fault in FAULTS if fault in config["faults"])
-        balance = config["loss.lambda_param"], config["loss.lambda_joint"]
+        balance = tuple(config[f"loss.lambda_{term}"] for term in BALANCE)
         variants.append(Variant(name, faults, balance, *np.array(rows, dtype=np.float64).T))
     return variants
 
 
-def _scores(metrics: Mapping[str, float]) -> tuple[float, float, float, float]:
-    """Reported, constant, honest, honest constant. The skill is 1 - error / error of the constant pose."""
-    scores: list[float] = []
-    for kind in ("val", "honest" if "honest/skill" in metrics else "val"):
-        pa_mm = metrics[f"{kind}/pa_mpjpe_mm"]
-        scores += [pa_mm, pa_mm / (1 - metrics[f"{kind}/skill"])]
-    return scores[0], scores[1], scores[2], scores[3]
+def _scores(metrics: Mapping[str, float]) -> tuple[float, ...]:
+    """The errors of `Variant`, in its order. The skill is 1 - error / error of the best constant pose."""
+    reported_mm, best_mm = _errors(metrics, "val")
+    constant_mm = metrics.get("val/mean_pose_pa_mpjpe_mm", best_mm)
+    return reported_mm, constant_mm, best_mm, *_errors(metrics, "honest" if "honest/skill" in metrics else "val")
+
+
+def _errors(metrics: Mapping[str, float], kind: str) -> tuple[float, float]:
+    pa_mm = metrics[f"{kind}/pa_mpjpe_mm"]
+    return pa_mm, pa_mm / (1 - metrics[f"{kind}/skill"])

@@ -260,7 +260,7 @@ class TrainConfig(Strict):
     """Compile the backbone: faster steps on a GPU after a minute at the start. Needs a C++ compiler; has other bits."""
     faults: Annotated[tuple[FaultName, ...], Field(strict=False), AfterValidator(_each_once)] = ()
     """Mistakes to make on purpose, for a study of what each of them costs. `val/...` is then what the faulty pipeline
-    says of itself, and `honest/...` what a sound one says of the same model."""
+    says of itself, also of the mean pose of its labels, and `honest/...` what a sound one says of the same model."""
     control: Literal["oracle", "zero", "constant_pose", "shuffled_labels"] | None = None
     """A ruler instead of a training, see `trainers.controls`: the labels themselves, theta 0 or the best constant pose
     are evaluated once; `shuffled_labels` trains on images whose labels belong to others."""

@@ -5,6 +5,7 @@ This is where the faults of a config come in, but for those of the pixels; a con
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,13 +15,14 @@ from trainers.batches import Integers, Targets, make_batch, make_targets, on_dev
 from trainers.config import LossConfig, TrainConfig
 from trainers.data.load import LoadedData
 from trainers.diversity import pose_codes
-from trainers.evaluation import Reference, evaluate, make_reference
+from trainers.evaluation import Reference, evaluate, joints_of, make_reference
 from trainers.faults import faulty_targets, joint_order, read_faultily, split_images, turn_pixels_only
 from trainers.hand.layer import HandLayer
 from trainers.losses import Criterion, PosePrior, Target, needs_orient
 from trainers.metrics import Array
 from trainers.models import HandNet
 from trainers.predict import predict
+from trainers.procrustes import aligned_distances
 
 HONEST = ("pa_mpjpe_mm", "mpjpe_mm", "skill")
 
@@ -41,6 +43,9 @@ class Pipeline:
         targets: what they compare with.
         reference: what validation compares with.
         honest: reference and images of the same metrics without faults; None without faults.
+        mean_pose_pa_mm: what a pipeline with faults says of the mean of its training labels, shown for every image:
+            the pose of a model that has learned nothing else. The best constant pose of `reference` is found by the
+            sound alignment, and means little where the measure is not that one. None without faults.
     """
 
     config: TrainConfig
@@ -54,6 +59,7 @@ class Pipeline:
     targets: Targets
     reference: Reference
     honest: tuple[Reference, Integers] | None
+    mean_pose_pa_mm: float | None
 
 
 def make_pipeline(data: LoadedData, config: TrainConfig, device: torch.device) -> Pipeline:
@@ -63,10 +69,13 @@ def make_pipeline(data: LoadedData, config: TrainConfig, device: torch.device) -
     hand = HandLayer(read.hand, joint_order=joint_order(faults)).to(device)
     reference = make_reference(read, config.eval.mesh_images, faults)
     targets = make_targets(hand, read.labels, device, needs_orient(config.loss))
-    honest = None
+    honest = mean_pose_pa_mm = None
     if faults:
         targets = faulty_targets(targets, data.labels, faults)
         honest = make_reference(data, mesh_images=1), split_images(data, ())[1]
+        mean_m = joints_of(reference.hand, read.labels.theta[read.train_poses].mean(0)[None], np.zeros((1, 10)))
+        distances_m = aligned_distances(mean_m, reference.aligned_to_m, reference.align)
+        mean_pose_pa_mm = 1000.0 * float(distances_m.mean())
     return Pipeline(
         config,
         device,
@@ -77,6 +86,7 @@ def make_pipeline(data: LoadedData, config: TrainConfig, device: torch.device) -
         targets=targets,
         reference=reference,
         honest=honest,
+        mean_pose_pa_mm=mean_pose_pa_mm,
     )
 
 
@@ -120,6 +130,8 @@ def validate(pipeline: Pipeline, model: HandNet, last: bool) -> dict[str, float]
         reference, shown = pipeline.honest
         honest = evaluate(reference, predict(model, images, shown, config.eval.batch_size, device))
         metrics |= {f"honest/{name}": honest[f"val/{name}"] for name in HONEST}
+    if pipeline.mean_pose_pa_mm is not None:
+        metrics["val/mean_pose_pa_mpjpe_mm"] = pipeline.mean_pose_pa_mm
     return metrics
 
 

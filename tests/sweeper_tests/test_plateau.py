@@ -14,7 +14,7 @@ from sweeper.spec import load_spec
 from sweeper.trial import Report
 from tools.plateau import main
 from tools.plateau_text import document
-from tools.plateau_variants import FAULTS, Variant, paired_difference, read_variants
+from tools.plateau_variants import BALANCE, FAULTS, Variant, paired_difference, read_variants
 
 SPEC = Path("search_spaces/plateau_forensics.yaml")
 CONFIG = {"model.backbone": "resnet_tiny", "data.embedded_count": 99, "data.image_size": 32, "optim.epochs": 2}
@@ -55,7 +55,7 @@ def test_a_plateau_is_told_with_its_numbers() -> None:
     assert "24 variants with 3 seeds" in page
     assert "4 balances of the loss report 47.40 to 47.60 mm, 0.20 mm apart: nobody could tell them apart" in page
     assert "at most 0.10 mm from the constant pose, which scores 47.50 mm" in page
-    assert "the same report 17.00 to 20.00 mm, 3.00 mm apart" in page
+    assert "the same balances report 17.00 to 20.00 mm, 3.00 mm apart" in page
     assert "| A `mispaired_labels` | 25.00 ± 0.10 | 21.00 | 20.00 ± 0.20 | +7.00 ± 0.00 | +2.00 ± 0.00 |" in page
     assert "Only mending F moves the reported number" in page
     assert "H (+9.0 mm), G (+8.0 mm), F (+7.0 mm)" in page
@@ -76,9 +76,15 @@ def trial(variant: str, seed: int, **metrics: float) -> Mapping[str, Any]:
 
 def test_trials_are_read_as_variants_with_their_seeds_in_order() -> None:
     sound = {"val__pa_mpjpe_mm": 18.0, "val__skill": 0.1}
-    broken = {"val__pa_mpjpe_mm": 47.0, "val__skill": 0.0, "honest__pa_mpjpe_mm": 22.0, "honest__skill": -0.1}
+    broken = {
+        "val__pa_mpjpe_mm": 47.0,
+        "val__skill": 0.0,
+        "val__mean_pose_pa_mpjpe_mm": 48.0,
+        "honest__pa_mpjpe_mm": 22.0,
+        "honest__skill": -0.1,
+    }
     trials = [trial("b", 1, **sound | {"val__pa_mpjpe_mm": 27.0}), trial("b", 0, **sound), trial("a", 0, **broken)]
-    weights = {"loss.lambda_param": 1.0, "loss.lambda_joint": 25.0}
+    weights = {f"loss.lambda_{term}": 1.0 for term in BALANCE}
     configs = {"b": weights | {"faults": []}, "a": weights | {"faults": ["camera_frame"]}}
     with pytest.raises(UserError, match=r"variant a has the seeds \[0\], others \[0, 1\]"):
         read_variants({"trials": trials}, configs)
@@ -87,6 +93,7 @@ def test_trials_are_read_as_variants_with_their_seeds_in_order() -> None:
     assert (first.letters, second.letters) == ("", "E")
     assert first.reported_mm.tolist() == first.honest_mm.tolist() == [18.0, 27.0]
     assert first.constant_mm.tolist() == pytest.approx([20.0, 30.0])
+    assert (second.constant_mm.tolist(), second.best_constant_mm.tolist()) == ([48.0, 48.0], [47.0, 47.0])
     assert second.honest_mm.tolist() == [22.0, 22.0]
     assert second.honest_constant_mm.tolist() == pytest.approx([20.0, 20.0])
 
@@ -111,8 +118,8 @@ def test_the_command_writes_page_and_figure_of_the_shipped_study(tmp_path: Path)
     for folder in ("one", "two"):
         assert main(["plateau_forensics", "--home", str(tmp_path), "--out", str(tmp_path / folder)]) == 0
     page = (tmp_path / "one" / "plateau.md").read_text()
-    assert "26 variants with 3 seeds" in page
-    assert "5 balances of the loss report 47.51 to 47.51 mm" in page
+    assert "28 variants with 3 seeds" in page
+    assert "6 balances of the loss report 47.51 to 47.51 mm" in page
     assert page.count("\n| without ") == page.count("Alone it reports") == 8
     figure = (tmp_path / "one" / "plateau.svg").read_bytes()
     assert figure.startswith(b"<?xml")
