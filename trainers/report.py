@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 
@@ -22,3 +23,32 @@ class EpochReport:
     metrics: Mapping[str, float]
     checkpoint: Path | None = None
     total_epochs: float | None = None
+
+
+class CheckStatus(StrEnum):
+    """How a check of a pipeline ended. WARN: training may go on, a person should look."""
+
+    PASS = "PASS"
+    WARN = "WARN"
+    FAIL = "FAIL"
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """One line of a preflight.
+
+    Attributes:
+        name: `group.what`, always the same for the same check (``labels.kinematics``).
+        status: how it ended.
+        measured: what was found, with its number and unit.
+        expected: what a sound pipeline has, in the same unit.
+        help: how to mend it; empty for PASS.
+        seconds: what the check took.
+    """
+
+    name: str
+    status: CheckStatus
+    measured: str
+    expected: str
+    help: str = ""
+    seconds: float = 0.0

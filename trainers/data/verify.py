@@ -90,7 +90,7 @@ def verify_set(root: Path, format: Format, hand_name: str, progress: Progress | 
         )
     shown = _pixels(labels, pictures)
     inside = _share_inside(shown, pictures, where)
-    on_mask = _share_on_mask(root, shown) if format == "freihand" else None
+    on_mask = _shareon_mask(root, shown) if format == "freihand" else None
     _decode_all(pictures, progress)
     if format == "freihand" and (root / "evaluation").is_dir():
         _decode_all(freihand.read_freihand(root, "evaluation")[1], None)
@@ -140,7 +140,7 @@ def _share_inside(pixels: Array, pictures: list[Picture], where: Path | None) ->
     return float(inside.mean())
 
 
-def _share_on_mask(root: Path, pixels: Array) -> float | None:
+def _shareon_mask(root: Path, pixels: Array) -> float | None:
     """Share of joints on the hand in `training/mask`, where there are masks."""
     masks = [root / "training" / "mask" / f"{index:08d}.jpg" for index in range(len(pixels))]
     if not masks[0].parent.is_dir():
@@ -149,7 +149,7 @@ def _share_on_mask(root: Path, pixels: Array) -> float | None:
     for path, points in zip(masks, pixels, strict=True):
         if not path.exists():
             raise DataError("no such image", str(path), "there is one mask for each label: unpack the data set again")
-        hits.append(_on_mask(path, points))
+        hits.append(on_mask(path, points))
     share = float(np.mean(hits))
     if share < LEAST_ON_MASK:
         raise DataError(
@@ -158,7 +158,7 @@ def _share_on_mask(root: Path, pixels: Array) -> float | None:
     return share
 
 
-def _on_mask(path: Path, points: Array) -> Array:
+def on_mask(path: Path, points: Array) -> Array:
     mask = _read_mask(path)
     column, row = np.floor(points).astype(np.int64).T
     inside = (column >= 0) & (row >= 0) & (column < mask.shape[1]) & (row < mask.shape[0])
