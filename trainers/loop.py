@@ -92,7 +92,7 @@ def train_on(
 
     for evaluation in range(done + 1, config.optim.epochs * windows + 1):
         epochs_before, window = divmod(evaluation - 1, windows)
-        order = _order_of_epoch(pipeline, epochs_before + 1)
+        order = order_of_epoch(pipeline, epochs_before + 1)
         start, stop = (len(order) * edge // windows for edge in (window, window + 1))
         if start == stop:
             raise ConfigError(f"an epoch has only {len(order)} steps, got {windows} evaluations", "evaluate_every")
@@ -142,7 +142,7 @@ class _Place:
     total_steps: int
 
 
-def _order_of_epoch(pipeline: Pipeline, epoch: int) -> Integers:
+def order_of_epoch(pipeline: Pipeline, epoch: int) -> Integers:
     """Images (steps, B) of an epoch; a pure function of seed and epoch, so a window of it can be had alone."""
     config, data = pipeline.config, pipeline.data
     stage = weights_at(config.data.curriculum, epoch)

@@ -55,7 +55,7 @@ def _shown(subject: Subject) -> Shown:
     of = labels.pose_index[chosen]
     pixels = project(labels.intrinsics[of], labels.joints_m[of])
     pixels *= SIDE / picture_sides(config, labels)[of, None, None]
-    images = gather(pipeline.data.images, chosen, torch.device("cpu")).permute(0, 3, 1, 2).double()
+    images = gather(pipeline.images, chosen, torch.device("cpu")).permute(0, 3, 1, 2).double()
     small = F.interpolate(images, (SIDE, SIDE), mode="area").permute(0, 2, 3, 1).numpy()
     return Shown(small, pixels)
 
