@@ -91,4 +91,5 @@ def _places(images: Tensor) -> Tensor:
 def _linear_part(before: Tensor, after: Tensor) -> Tensor:
     """The (B, 2, 2) that takes the sides of one triangle (1, 3, 2) to those of others (B, 3, 2)."""
     sides, sides_after = ((each[:, 1:] - each[:, :1]).mT for each in (before, after))
-    return sides_after @ torch.linalg.inv(sides)
+    linear: Tensor = sides_after @ torch.linalg.inv(sides)
+    return linear

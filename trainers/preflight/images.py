@@ -27,6 +27,8 @@ MOST_EMPTY = 0.01
 FINGERS = [[0, *range(first, first + 4)] for first in range(1, 21, 4)]
 PALM = [0, 1, 5, 9, 13, 17]
 STRONG_P = 0.01
+MOSTLY = 0.4
+"""Of labels that do not fit at all it is a half; of mirrored ones next to none."""
 MOST_IMAGES = 256
 
 
@@ -123,9 +125,9 @@ def _projection(shown: Shown) -> Iterator[CheckResult]:
     better = float((own > mirrored).mean())
     yield verdict(
         "images.mirrored",
-        better > 0.5,
+        better > MOSTLY,
         f"{better:.0%} of the pictures fit their labels better than the labels' mirror image",
-        "over 50%",
+        f"over {MOSTLY:.0%}",
         "the pictures are flipped, or the labels' x axis is: mirror one of them, and remember that a flip makes a left "
         "hand",
     )

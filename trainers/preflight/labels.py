@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from trainers.data.labels import Array, Labels, joints_in_wrist_frame
@@ -13,7 +12,7 @@ from trainers.hand.layer import HandLayer
 from trainers.hand.load import load_hand
 from trainers.losses import wrist_joints
 from trainers.preflight.subject import Subject, verdict
-from trainers.procrustes import similarity
+from trainers.procrustes import aligned_distances, similarity
 from trainers.report import CheckResult
 
 BEND_RAD2 = (1e-3, 3.0)
@@ -22,8 +21,9 @@ LARGEST_ANGLE_RAD = 2 * np.pi
 LARGEST_BETA = 10.0
 HAND_M = (0.12, 0.26)
 """Length of the bones from wrist to the middle finger's tip: from a child's to a giant's."""
-SCALE_TOLERANCE = 0.05
-Orders = npt.NDArray[np.int64]
+SCALE_TOLERANCE = 0.1
+MIRROR_FITS_MM = 5.0
+"""A hand that fits only as a mirror image, but then so well, is one."""
 
 
 @dataclass(frozen=True)
@@ -71,20 +71,23 @@ def _values(subject: Subject) -> CheckResult:
 
 def _units(subject: Subject) -> CheckResult:
     joints_m = subject.pipeline.data.labels.joints_m[subject.poses]
-    finger = joints_m[:, [0, 9, 10, 11, 12]]
-    length_m = float(np.median(np.linalg.norm(np.diff(finger, axis=1), axis=-1).sum(axis=1)))
-    computed = _computed(subject, *_stored(subject))
-    spread, of_hand = (_size(points) for points in (joints_m, computed))
-    ratio = float(np.median(spread / of_hand))
+    length_m, of_hand_m = (_middle_finger_m(points) for points in (joints_m, _computed(subject, *_stored(subject))))
+    ratio = length_m / of_hand_m
     in_front = float((joints_m[..., 2] > 0).mean())
     return verdict(
         "labels.units",
         HAND_M[0] < length_m < HAND_M[1] and abs(ratio - 1) < SCALE_TOLERANCE and in_front == 1.0,
-        f"wrist to middle fingertip {length_m:.3g} m; joints {ratio:.3f} times as large as the parameters' hand; "
-        f"{in_front:.0%} in front of the camera",
-        f"{HAND_M[0]} to {HAND_M[1]} m; 1.00 to {SCALE_TOLERANCE:.0%}; 100%",
+        f"wrist to middle fingertip {length_m:.3g} m, {ratio:.3f} times the parameters' hand; {in_front:.0%} in front "
+        "of the camera",
+        f"{HAND_M[0]} to {HAND_M[1]} m, 1 to {SCALE_TOLERANCE:.0%}; 100%",
         "joints are in metres, in the camera's frame with z away from it; divide millimetres by 1000",
     )
+
+
+def _middle_finger_m(joints_m: Array) -> float:
+    """Length of the bones from the wrist to the tip of the middle finger, which no pose changes; of the median hand."""
+    bones = np.diff(joints_m[:, [0, 9, 10, 11, 12]], axis=1)
+    return float(np.median(np.linalg.norm(bones, axis=-1).sum(axis=1)))
 
 
 def _kinematics(subject: Subject) -> Iterator[CheckResult]:
@@ -147,8 +150,10 @@ def _joint_order(computed: Array, true: Array) -> CheckResult:
 
 def _handedness(subject: Subject) -> CheckResult:
     true = joints_in_wrist_frame(subject.pipeline.data.labels)[subject.poses]
-    _, rotation = similarity(_computed(subject, *_stored(subject)), true)  # reflections allowed
-    mirrored = float((np.linalg.det(rotation) < 0).mean())
+    computed = _computed(subject, *_stored(subject))
+    _, rotation = similarity(computed, true)  # reflections allowed
+    fits_mm = 1000 * aligned_distances(computed, true).mean(1)
+    mirrored = float(((np.linalg.det(rotation) < 0) & (fits_mm < MIRROR_FITS_MM)).mean())
     return verdict(
         "labels.handedness",
         mirrored < 0.05,
@@ -190,8 +195,3 @@ def _computed(subject: Subject, theta: Array, betas: Array) -> Array:
     with torch.no_grad():
         joints: Array = wrist_joints(hand, torch.from_numpy(theta), torch.from_numpy(betas)).numpy()
     return joints
-
-
-def _size(points: Array) -> Array:
-    size: Array = np.linalg.norm(points - points.mean(1, keepdims=True), axis=(1, 2))
-    return size

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from trainers.pipeline import training_batch
 from trainers.preflight.subject import Subject, used_terms, verdict, warning
 from trainers.report import CheckResult
 
+Batch = TypeVar("Batch", Prediction, Target)
 BATCH: Final = 16
 MOST_KINDS: Final = 4
 """Different models or forms of losses whose terms are looked at."""
@@ -195,15 +196,16 @@ def _batch_size(kinds: Sequence[Kind]) -> CheckResult:
 
 
 def _twice_as_large(kind: Kind) -> dict[str, float]:
-    prediction = Prediction(**{name: _doubled(value) for name, value in vars(kind.prediction).items()})
-    target = Target(**{name: _doubled(value) for name, value in vars(kind.target).items()})
+    prediction, target = _doubled(kind.prediction), _doubled(kind.target)
     with torch.no_grad():
         doubled = loss_terms(kind.criterion, prediction, target)
     return {name: float(doubled[name] / term.detach().clamp_min(1e-30)) for name, term in kind.terms.items()}
 
 
-def _doubled(value: Tensor | None) -> Tensor | None:
-    return None if value is None else torch.cat((value, value))
+def _doubled(batch: Batch) -> Batch:
+    return replace(
+        batch, **{name: torch.cat((value, value)) for name, value in vars(batch).items() if value is not None}
+    )
 
 
 def _pose_space(subject: Subject) -> CheckResult:
@@ -251,14 +253,12 @@ def _shares(kinds: Sequence[Kind], left: int) -> CheckResult:
 
 def _mixed(kind: Kind, share: float) -> Prediction:
     """The prediction, moved by a share of the way to the truth; rotations are those of the truth."""
-    truth = {"theta": kind.target.theta, "betas": kind.target.betas, "joints_m": kind.target.joints_m}
+    predicted, true = kind.prediction, kind.target
     return Prediction(
-        orient=None if kind.prediction.orient is None else kind.target.orient,
-        **{
-            name: None if value is None else torch.lerp(value.detach(), truth[name], share)
-            for name, value in vars(kind.prediction).items()
-            if name != "orient"
-        },
+        theta=torch.lerp(predicted.theta.detach(), true.theta, share),
+        betas=None if predicted.betas is None else torch.lerp(predicted.betas.detach(), true.betas, share),
+        orient=None if predicted.orient is None else true.orient,
+        joints_m=None if predicted.joints_m is None else torch.lerp(predicted.joints_m.detach(), true.joints_m, share),
     )
 
 

@@ -68,9 +68,8 @@ def check_pairing(subject: Subject) -> Iterator[CheckResult]:
     )
     # Backgrounds differ between the versions of a pose, and average out.
     probe = _probe(np.mean(features, axis=0), labels.theta[shown[0]])
-    status = (
-        CheckStatus.PASS if probe.p <= LARGEST_P else CheckStatus.WARN if probe.p <= DOUBTFUL_P else CheckStatus.FAIL
-    )
+    doubtful = CheckStatus.WARN if probe.p <= DOUBTFUL_P else CheckStatus.FAIL
+    status = CheckStatus.PASS if probe.p <= LARGEST_P else doubtful
     yield CheckResult(
         "pairing.theta",
         status,
@@ -124,4 +123,5 @@ def _edge_histograms(grey: Tensor) -> Tensor:
     bins = (torch.atan2(down, across) / torch.pi * DIRECTIONS).floor().long() % DIRECTIONS  # of lines: by half a turn
     layers = torch.zeros(len(grey), DIRECTIONS, SIDE, SIDE, dtype=grey.dtype).scatter_(1, bins, strength)
     cells = F.avg_pool2d(layers, SIDE // CELLS)
-    return (cells / (cells.norm(dim=1, keepdim=True) + 0.01)).flatten(1)
+    histograms: Tensor = (cells / (cells.norm(dim=1, keepdim=True) + 0.01)).flatten(1)
+    return histograms
