@@ -10,7 +10,7 @@ from sweeper import __version__
 from sweeper.cli_data import data
 from sweeper.cli_options import home_option, json_option, spec_options
 from sweeper.cli_study import plan
-from sweeper.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, Problem, UserError
+from sweeper.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_NO_SKILL, EXIT_OK, Problem, UserError
 from trainers.errors import TrainerError
 
 
@@ -76,11 +76,20 @@ def check(spec: Path, overrides: tuple[str, ...], trials: int | None, as_json: b
 @home_option
 @click.option("--new", is_flag=True, help="Start another study beside the one that exists, instead of continuing it.")
 @click.option("--ledger", metavar="URL", envvar="SWEEPER_LEDGER", show_envvar=True, help="Database of the ledger.")
-def run(spec: Path, overrides: tuple[str, ...], trials: int | None, home: Path, new: bool, ledger: str | None) -> int:
-    """Run the study of SPEC, or continue it where it stopped.
+@click.option("--skip-preflight", metavar="REASON", help="Do not check the pipeline first; the reason is recorded.")
+def run(
+    spec: Path,
+    overrides: tuple[str, ...],
+    trials: int | None,
+    home: Path,
+    new: bool,
+    ledger: str | None,
+    skip_preflight: str | None,
+) -> int:
+    """Run the study of SPEC, or continue it where it stopped. Checks the pipeline first, if it has changed.
 
-    Exit code: 0 done, 1 some trial failed, 2 bad input, 3 no trial beats the controls (even if one failed too), 130
-    interrupted (run again to continue).
+    Exit code: 0 done, 1 some trial failed, 2 bad input, 3 the preflight failed or no trial beats the controls (even if
+    one failed too), 130 interrupted (run again to continue).
 
     \b
     Example:
@@ -89,9 +98,38 @@ def run(spec: Path, overrides: tuple[str, ...], trials: int | None, home: Path, 
     from sweeper.spec import load_spec
 
     loaded = load_spec(spec, overrides, trials)  # before the slow imports: a misspelt key is told at once
+    if skip_preflight is not None and not skip_preflight.strip():
+        raise UserError("a reason is wanted, and it is recorded", "--skip-preflight", "say why in a few words")
     from sweeper.run import run_study
 
-    return run_study(loaded, home, new=new, ledger_url=ledger)
+    return run_study(loaded, home, new=new, ledger_url=ledger, skip_preflight=(skip_preflight or "").strip())
+
+
+@sweeper.command()
+@spec_options
+@home_option
+@json_option
+def preflight(spec: Path, overrides: tuple[str, ...], trials: int | None, home: Path, as_json: bool) -> int:
+    """Check data, labels, metric, losses and machine before SPEC is run: is the pipeline sound?
+
+    Exit code: 0 nothing failed, 2 bad input, 3 a check failed.
+
+    \b
+    Example:
+      sweeper preflight search_spaces/loss_balance.yaml
+    """
+    from sweeper.spec import load_spec
+
+    loaded = load_spec(spec, overrides, trials)
+    from sweeper.preflight_view import preflight_spec, print_outcome
+    from sweeper.views import to_json
+
+    outcome = preflight_spec(loaded, home, quiet=as_json)
+    if as_json:
+        click.echo(to_json(outcome.to_json()))
+    else:
+        print_outcome(outcome)
+    return EXIT_NO_SKILL if outcome.failed else EXIT_OK
 
 
 @sweeper.command("list")

@@ -6,7 +6,6 @@ import logging
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -30,10 +29,9 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from sweeper import requests
-from sweeper.conditions import example
 from sweeper.errors import UserError
 from sweeper.heartbeat import Heartbeat, kill_worker
-from sweeper.spec import Resources, SweepSpec, resolve
+from sweeper.spec import Resources, SweepSpec
 from sweeper.study import Study
 from sweeper.worker import Job, TrialWorker
 
@@ -193,41 +191,6 @@ def execute(study: Study, trainer_cache: Path) -> None:
             ).fit()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-def prepare_data(spec: SweepSpec, trainer_cache: Path) -> "subprocess.Popen[str]":
-    """Start the trainer's `prepare` in a process of its own, beside Ray's start; see `finish_prepare`."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "sweeper.seam", spec.trainer],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=_child_environment(trainer_cache),
-    )
-    assert process.stdin is not None
-    # Some point of the search space: the data does not depend on which.
-    process.stdin.write(json.dumps(resolve(spec, example(spec.search_space))))
-    process.stdin.close()
-    process.stdin = None
-    return process
-
-
-def finish_prepare(process: "subprocess.Popen[str]") -> dict[str, str]:
-    """Wait for `prepare_data`; returns the fingerprints.
-
-    Raises:
-        UserError: the data cannot be made or read; the child has said why on stderr.
-    """
-    try:
-        out, _ = process.communicate()
-    except BaseException:  # Ctrl-C: leave nothing running
-        process.terminate()
-        process.wait()
-        raise
-    if process.returncode != 0:
-        raise UserError("the trainer could not prepare its data", help="see the message above")
-    fingerprints: dict[str, str] = json.loads(out.strip().split("\n")[-1])
-    return fingerprints
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from sweeper.search_space import short_names
 from sweeper.spec import SweepSpec
 from sweeper.study import Watcher
 from sweeper.trial import TrialRecord, TrialState
+from trainers.report import CheckResult, CheckStatus
 
 RECENT = 6
 
@@ -55,6 +56,13 @@ class Progress(Watcher):
 
     def notice(self, text: str) -> None:
         self._say(text)
+
+    def checked(self, result: CheckResult) -> None:
+        """A check of the preflight is done."""
+        if result.status is CheckStatus.PASS:
+            self.note(f"preflight: {result.name} PASS")
+        else:
+            self.note(f"preflight: {result.name} {result.status}: {result.measured}")
 
     def trial_started(self, record: TrialRecord, config: Mapping[str, Any], resumed_from: int) -> None:
         self._note = ""

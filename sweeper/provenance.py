@@ -57,7 +57,7 @@ def collect(repo: Path | None = None) -> dict[str, Any]:
         "code": _code(top) if top else {"commit": None, "dirty": None},
         "lock_sha256": _sha256(top / "requirements.lock") if top else None,
         "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "packages": _packages(),
+        "packages": installed_packages(),
         "platform": f"{platform.system()} {platform.release()} {platform.machine()}",
         "hardware": _hardware(),
         "environment": {name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
@@ -101,7 +101,7 @@ def _sha256(path: Path) -> str | None:
         return None
 
 
-def _packages() -> dict[str, str]:
+def installed_packages() -> dict[str, str]:
     # Only where packages are installed: Ray, once imported, adds folders with vendored packages to the path.
     installed = [entry for entry in sys.path if Path(entry).name in {"site-packages", "dist-packages"}]
     found = {dist.name: dist.version for dist in metadata.distributions(path=installed) if dist.name}
@@ -112,7 +112,7 @@ def _hardware() -> dict[str, Any]:
     return {
         "cpu": _cpu_model(),
         "cpu_count": os.cpu_count(),
-        "accelerators": _accelerators(),
+        "accelerators": collect_accelerators(),
     }
 
 
@@ -126,7 +126,7 @@ def _cpu_model() -> str:
     return platform.processor() or platform.machine()
 
 
-def _accelerators() -> list[str] | None:
+def collect_accelerators() -> list[str] | None:
     """Names and driver of the GPUs, asked of the driver's tool since importing torch takes 5 s; None without it."""
     query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
     try:

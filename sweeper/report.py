@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sweeper.controls import final_word
+from sweeper.ledger import Ledger
 from sweeper.search_space import short_names
 from sweeper.spec_model import Objective, SpecFile
 from sweeper.spec_text import dimension_text
@@ -20,13 +21,16 @@ def write_report(home: Path, study: str, out: Path | None = None) -> Path:
     """
     ledger, spec = open_study(home, study)
     path = out or ledger.study_dir / "report.md"
-    path.write_text(study_markdown(study, spec, ledger.trials(), ledger.controls()))
+    path.write_text(study_markdown(study, spec, ledger.trials(), ledger.controls(), preflight_line(ledger)))
     return path
 
 
-def study_markdown(study: str, spec: SpecFile, trials: Sequence[TrialRecord], controls: Sequence[TrialRecord]) -> str:
+def study_markdown(
+    study: str, spec: SpecFile, trials: Sequence[TrialRecord], controls: Sequence[TrialRecord], preflight: str = ""
+) -> str:
     """The outcome in sentences, the tables of trials and controls, the search space, how to reproduce the winner."""
-    said = (*outcome(trials, spec.objective), *final_word(trials, controls, spec.objective).lines)
+    said = [*outcome(trials, spec.objective), *final_word(trials, controls, spec.objective).lines]
+    said += [preflight] if preflight else []
     lines = [f"# {study}", "", *(f"- {line}" for line in said), "", "## Trials", ""]
     lines += _table(trials, short_names(spec.search_space), spec.objectives)
     if front := front_lines(trials, spec.objectives):
@@ -38,6 +42,12 @@ def study_markdown(study: str, spec: SpecFile, trials: Sequence[TrialRecord], co
     if winner := winner_of(trials, spec.objective):
         lines += ["", "## Reproduce the winner", "", f"    sweeper reproduce {winner.id}"]
     return "\n".join(lines) + "\n"
+
+
+def preflight_line(ledger: Ledger) -> str:
+    """How the preflight before the last run ended, or why there was none; empty for a study of before it was there."""
+    recorded = ledger.attributes.get("preflight")
+    return f"preflight: {recorded['summary']}" if recorded else ""
 
 
 def _table(trials: Sequence[TrialRecord], names: Mapping[str, str], objectives: Sequence[Objective]) -> list[str]:

@@ -8,13 +8,15 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from sweeper import provenance
+from sweeper import preflight, provenance
 from sweeper.controls import final_word, value_of
 from sweeper.errors import EXIT_NO_SKILL, EXIT_OK, EXIT_SIGNAL, EXIT_TRIAL_FAILED, UserError
 from sweeper.ledger import Ledger
 from sweeper.lock import study_lock
+from sweeper.preflight import Outcome, PreflightFailed
+from sweeper.preflight_view import print_outcome
 from sweeper.progress import Progress
-from sweeper.report import study_markdown
+from sweeper.report import preflight_line, study_markdown
 from sweeper.spec import SweepSpec, spec_differences
 from sweeper.study import Study, Watcher, winner_of
 from sweeper.tracking import Tracker, artifact_root, tracking_uri, trial_yaml
@@ -33,7 +35,9 @@ MLFLOW_STATUS = {
 }
 
 
-def run_study(spec: SweepSpec, home: Path, *, new: bool = False, ledger_url: str | None = None) -> int:
+def run_study(
+    spec: SweepSpec, home: Path, *, new: bool = False, ledger_url: str | None = None, skip_preflight: str = ""
+) -> int:
     """Run the spec's study to its end; continue it where an earlier run stopped.
 
     Args:
@@ -41,10 +45,11 @@ def run_study(spec: SweepSpec, home: Path, *, new: bool = False, ledger_url: str
         home: the study home.
         new: if the study exists, start another one beside it (`name-2`).
         ledger_url: the database of the ledger, before that of the spec; without both it is a file.
+        skip_preflight: a reason not to check the pipeline first; it is recorded.
 
     Returns:
-        The exit code: 0 done, 3 the final word is that the trials have learned nothing, or else 1 some trial or
-        control failed, 130 interrupted, 143 terminated.
+        The exit code: 0 done, 3 the preflight failed or the final word is that the trials have learned nothing, or
+        else 1 some trial or control failed, 130 interrupted, 143 terminated.
 
     Raises:
         UserError: another driver runs it, the spec has changed since, or the data cannot be prepared.
@@ -61,7 +66,11 @@ def run_study(spec: SweepSpec, home: Path, *, new: bool = False, ledger_url: str
             print(f"the study `{study}` {ending}; --new starts another one beside it", file=sys.stderr)
             interrupted = 0
         else:
-            interrupted = _execute(spec, home, ledger)
+            try:
+                interrupted = _execute(spec, home, ledger, skip_preflight)
+            except PreflightFailed as failed:
+                print_outcome(failed.outcome)
+                return EXIT_NO_SKILL
         print_study(home, study)
     if interrupted:
         print(f"interrupted: `sweeper run {spec.path}` continues it", file=sys.stderr)
@@ -72,12 +81,12 @@ def run_study(spec: SweepSpec, home: Path, *, new: bool = False, ledger_url: str
     return EXIT_TRIAL_FAILED if any(trial.state is TrialState.FAILED for trial in (*trials, *controls)) else EXIT_OK
 
 
-def _execute(spec: SweepSpec, home: Path, ledger: Ledger) -> int:
+def _execute(spec: SweepSpec, home: Path, ledger: Ledger, skip_preflight: str) -> int:
     """Run what is left of the study; returns the number of the signal that ended it early, or 0."""
     from sweeper import driver  # imports ray: late, so that every refusal above is quick
 
     cache = home / "data"
-    preparing = driver.prepare_data(spec, cache)
+    preparing = preflight.start(spec, cache)
     record = provenance.collect()
     run_ids: dict[str, str] = {}  # filled by the delivering thread; written to the ledger by this one
     tracker = Tracker(
@@ -85,10 +94,14 @@ def _execute(spec: SweepSpec, home: Path, ledger: Ledger) -> int:
     )
     with closing(tracker), Progress(spec) as progress:
         progress.note("preparing the data")
-        record["data"] = driver.finish_prepare(preparing)
+        checked = preflight.finish(preparing, spec, home, progress.checked, skip=skip_preflight)
+        if checked.failed:
+            raise PreflightFailed(checked)
+        record["data"] = dict(checked.fingerprints)
+        ledger.set_attribute("preflight", checked.to_json() | {"summary": checked.summary})
         record_warm_start(ledger, spec)
         ledger.set_attribute("spec", spec.effective)  # only now: a spec whose data are not there binds nobody
-        _start_tracking(tracker, spec, ledger, record)
+        _start_tracking(tracker, spec, ledger, record, checked)
         study = Study(spec, ledger, [MlflowWatcher(tracker, spec, ledger.study_dir, record), progress])
         progress.note("starting Ray")
         try:
@@ -155,10 +168,16 @@ def hand_over(tracker: Tracker, study_dir: Path, trial_id: str, report: Report) 
         tracker.checkpoint(trial_id, folder, f"checkpoints/{folder.name}")
 
 
-def _start_tracking(tracker: Tracker, spec: SweepSpec, ledger: Ledger, record: Mapping[str, Any]) -> None:
+def _start_tracking(
+    tracker: Tracker, spec: SweepSpec, ledger: Ledger, record: Mapping[str, Any], checked: Outcome
+) -> None:
     objective = f"{spec.objective.metric}:{spec.objective.mode}"
     tracker.start_study(
-        {"sweeper.objective": objective, "sweeper.spec_sha256": hashlib.sha256(spec.text.encode()).hexdigest()},
+        {
+            "sweeper.objective": objective,
+            "sweeper.spec_sha256": hashlib.sha256(spec.text.encode()).hexdigest(),
+            "sweeper.preflight": checked.summary,
+        },
         {"spec.yaml": spec.text, "provenance.json": json.dumps(record, indent=2)},
     )
     # What a killed driver may not have handed over; what MLflow has already is not sent twice.
@@ -182,7 +201,7 @@ def _finish_tracking(tracker: Tracker, study: Study, progress: Progress) -> None
             "sweeper.final_word": "\n".join(word.lines),
             "sweeper.no_skill": word.no_skill,
         },
-        {"report.md": study_markdown(study.ledger.study, study.spec, trials, controls)},
+        {"report.md": study_markdown(study.ledger.study, study.spec, trials, controls, preflight_line(study.ledger))},
     )
     progress.note("handing the last metrics and checkpoints to MLflow")
     if left := tracker.flush(FLUSH_INTERRUPTED_S if study.interrupted else FLUSH_S):

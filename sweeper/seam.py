@@ -5,13 +5,16 @@ the plain config is validated into it. A function `prepare(config) -> dict[str, 
 called once before any trial (to make data or caches) and returns fingerprints for the record.
 
 Run as `python -m sweeper.seam TRAINER` it prepares: the config on stdin, the fingerprints on stdout as JSON. With
-`--time DIR` it trains to the second evaluation instead, in that folder, and says how long it took.
+`--time DIR` it trains to the second evaluation instead, in that folder, and says how long it took. With `--preflight`
+it prepares, and if it is told to, runs the checks that the constant `PREFLIGHT = "package.module:function"` beside the
+trainer names: `preflight(config, corners) -> Iterator[CheckResult]`.
 """
 
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,7 @@ from typing import Any
 from sweeper.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, Problem, UserError
 from sweeper.trainer_ref import first_parameter_model, load_trainer
 from trainers.errors import TrainerError
-from trainers.report import EpochReport
+from trainers.report import CheckResult, EpochReport
 
 
 def start_training(name: str, config: Mapping[str, Any], workdir: Path, resume: Path | None) -> Iterator[EpochReport]:
@@ -34,13 +37,49 @@ def start_training(name: str, config: Mapping[str, Any], workdir: Path, resume: 
 
 def prepare(name: str, config: Mapping[str, Any]) -> dict[str, str]:
     """Call the `prepare` beside the trainer, if there is one; returns its fingerprints."""
-    module_name = name.partition(":")[0]
-    load_trainer(name)
-    function = getattr(sys.modules[module_name], "prepare", None)
+    function = _beside(name, "prepare")
     if function is None:
         return {}
     model = first_parameter_model(function)
     return dict(function(model.model_validate(dict(config)) if model else dict(config)))
+
+
+def run_bytes(name: str, config: Mapping[str, Any]) -> int | None:
+    """What all checkpoints of one run take, by the function `run_bytes(config)` beside the trainer; None without it."""
+    function = _beside(name, "run_bytes")
+    if function is None:
+        return None
+    model = first_parameter_model(function)
+    return int(function(model.model_validate(dict(config)) if model else dict(config)))
+
+
+def preflight(name: str, base: Mapping[str, Any], corners: Sequence[Mapping[str, Any]]) -> Iterator[CheckResult]:
+    """The checks of the trainer, one by one; none if it names none."""
+    check = _beside(name, "PREFLIGHT")
+    if check is None:
+        return
+    model = first_parameter_model(load_trainer(name))
+    configs = [model.model_validate(dict(each)) if model else dict(each) for each in (base, *corners)]
+    yield from load_trainer(check)(configs[0], configs[1:])
+
+
+def _beside(trainer: str, attribute: str) -> Any:
+    """What the trainer's module has under this name, or None."""
+    load_trainer(trainer)
+    return getattr(sys.modules[trainer.partition(":")[0]], attribute, None)
+
+
+def serve_preflight(name: str) -> None:
+    """Answer on stdout, a line of JSON each: fingerprints first; results after the word `check` on stdin.
+
+    So whoever asks can decide by the fingerprints, in one process, whether the checks need to be run again.
+    """
+    asked = json.loads(sys.stdin.readline())
+    prepared = {"fingerprints": prepare(name, asked["base"]), "run_bytes": run_bytes(name, asked["base"])}
+    print(json.dumps({"prepared": prepared}), flush=True)
+    if sys.stdin.readline().strip() == "check":
+        for result in preflight(name, asked["base"], asked["corners"]):
+            print(json.dumps({"check": asdict(result)}), flush=True)
 
 
 def timed(name: str, config: Mapping[str, Any], workdir: Path) -> dict[str, Any]:
@@ -60,11 +99,13 @@ def timed(name: str, config: Mapping[str, Any], workdir: Path) -> dict[str, Any]
 
 if __name__ == "__main__":
     try:
-        config = json.load(sys.stdin)
-        if sys.argv[2:3] == ["--time"]:
-            print(json.dumps(timed(sys.argv[1], config, Path(sys.argv[3]))))
-        else:
-            print(json.dumps(prepare(sys.argv[1], config)))
+        match sys.argv[2:]:
+            case ["--preflight"]:
+                serve_preflight(sys.argv[1])
+            case ["--time", folder]:
+                print(json.dumps(timed(sys.argv[1], json.load(sys.stdin), Path(folder))))
+            case _:
+                print(json.dumps(prepare(sys.argv[1], json.load(sys.stdin))))
     except UserError as user_error:
         print(user_error.render(), file=sys.stderr)
         sys.exit(EXIT_BAD_INPUT)

@@ -30,6 +30,7 @@ from trainers.controls import evaluate_control, shuffle_labels
 from trainers.data.curriculum import epoch_poses, weights_at
 from trainers.data.load import LoadedData, load_data
 from trainers.errors import ConfigError, DataError
+from trainers.hand.load import load_hand
 from trainers.losses import loss_terms
 from trainers.models import HandNet, build_model
 from trainers.models.pretrained import load_pretrained, pretrained_fingerprint
@@ -123,6 +124,18 @@ def prepare(config: TrainConfig) -> dict[str, str]:
     if config.model.pretrained is not None:
         fingerprints["pretrained"] = pretrained_fingerprint(config.model.pretrained)
     return fingerprints
+
+
+PREFLIGHT = "trainers.preflight:preflight"
+"""Checks of data, metric, losses and training that are made before a sweep."""
+
+
+def run_bytes(config: TrainConfig) -> int:
+    """About what the checkpoints of a full run take: weights and the optimiser's two moments, each evaluation anew."""
+    with torch.device("meta"):
+        model = build_model(config.model, config.data.image_size, load_hand(config.data.hand))
+    values = sum(parameter.numel() for parameter in model.parameters())
+    return 3 * 4 * values * config.optim.epochs * config.evaluations_an_epoch
 
 
 def learning_rate(config: OptimConfig, step: int, total_steps: int) -> float:

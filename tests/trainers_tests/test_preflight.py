@@ -146,6 +146,10 @@ def to_degrees(values: Any) -> Any:
     return np.concatenate([np.rad2deg(values[..., :48]), values[..., 48:]], axis=-1)
 
 
+def repeat_the_first(values: Any) -> Any:
+    return values[:1].repeat(COUNT, axis=0)
+
+
 def thumb_last(values: Any) -> Any:
     return values[:, [0, *range(5, 21), 1, 2, 3, 4]]
 
@@ -159,7 +163,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "hands of 2 cm": (lambda root: rewrite(root, "xyz", lambda values: values / 10), "labels.units"),
     "NaN in the labels": (lambda root: rewrite(root, "mano", set_label_to_nan), "data.readable"),
     "theta in degrees": (lambda root: rewrite(root, "mano", to_degrees), "labels.values"),
-    "one label for all": (lambda root: rewrite(root, "mano", lambda values: values[:1].repeat(COUNT, 0)), "labels.values"),
+    "one label for all": (lambda root: rewrite(root, "mano", repeat_the_first), "labels.values"),
     "joints permuted": (lambda root: rewrite(root, "xyz", thumb_last), "labels.joint_order"),
     "left hands' joints": (lambda root: rewrite(root, "xyz", mirror_joints), "labels.handedness"),
     "other cameras": (lambda root: rewrite(root, "K", three_times_the_focal_length), "labels.projection"),

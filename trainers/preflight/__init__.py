@@ -36,6 +36,7 @@ CHECKS: Final[dict[str, Check]] = {
     "overfit": check_overfit,
 }
 """The cheap ones first."""
+READABLE: Final = "every file is there and sound"
 
 
 def preflight(config: TrainConfig, corners: Sequence[TrainConfig]) -> Iterator[CheckResult]:
@@ -58,7 +59,8 @@ def preflight(config: TrainConfig, corners: Sequence[TrainConfig]) -> Iterator[C
             subject = make_subject(data, config, corners, device)
             poses, images = len(data.labels.theta), len(data.images)
             found = f"{images} images of {poses} poses, {len(data.val_poses)} held out"
-            yield CheckResult("data.readable", CheckStatus.PASS, found, "", seconds=time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            yield CheckResult("data.readable", CheckStatus.PASS, found, READABLE, seconds=seconds)
             for name, check in CHECKS.items():
                 yield from _timed(name, check(subject))
     except TrainerError as error:
@@ -66,7 +68,7 @@ def preflight(config: TrainConfig, corners: Sequence[TrainConfig]) -> Iterator[C
             "data.readable",
             CheckStatus.FAIL,
             str(error),
-            "every file is there and sound",
+            READABLE,
             error.help or "mend what is named",
             time.perf_counter() - started,
         )

@@ -199,7 +199,8 @@ def _twice_as_large(kind: Kind) -> dict[str, float]:
     prediction, target = _doubled(kind.prediction), _doubled(kind.target)
     with torch.no_grad():
         doubled = loss_terms(kind.criterion, prediction, target)
-    return {name: float(doubled[name] / term.detach().clamp_min(1e-30)) for name, term in kind.terms.items()}
+    # The tiny number keeps a term that is zero, which other checks tell, from being told here.
+    return {name: float((doubled[name] + 1e-12) / (term.detach() + 1e-12)) for name, term in kind.terms.items()}
 
 
 def _doubled(batch: Batch) -> Batch:

@@ -89,7 +89,8 @@ def _probe(features: Array, labels: Array) -> Probe:
     target = centred @ directions[:COMPONENTS].T
     kernel = features @ features.T
     count = len(kernel)
-    hat = np.linalg.solve(kernel + RIDGE * np.trace(kernel) / count * np.eye(count), kernel).T + 1 / count
+    ridge = max(RIDGE * np.trace(kernel) / count, 1e-12)  # equal pictures have features of zero
+    hat = np.linalg.solve(kernel + ridge * np.eye(count), kernel).T + 1 / count
     residual_of = (np.eye(count) - hat) / (1 - np.diag(hat))[:, None]
     orders = np.stack([np.arange(count), *permutations(count, SHUFFLES)], axis=1)  # (n, 1 + SHUFFLES)
     residuals = (residual_of @ target[orders].reshape(count, -1)).reshape(count, -1, target.shape[1])

@@ -1,0 +1,86 @@
+"""What the machine must have."""
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from sweeper import machine
+from sweeper.machine import check_machine
+from sweeper.spec import parse_spec
+from trainers.report import CheckResult, CheckStatus
+
+SPEC = """
+name: toy
+trainer: scripted_trainer:train
+search_space: {scale: {low: 0.5, high: 10.0}}
+objective: {metric: val/pa_mpjpe_mm, mode: min}
+trials: 10
+"""
+
+
+def check(home: Path, *overrides: str, run_bytes: int | None = 1000) -> dict[str, CheckResult]:
+    spec = parse_spec(SPEC, Path("spec.yaml"), overrides)
+    return {result.name: result for result in check_machine(spec, home, run_bytes)}
+
+
+def test_a_machine_with_room_passes(tmp_path: Path) -> None:
+    found = check(tmp_path / "new" / "home", "resources.concurrent=1")
+    assert {result.status for result in found.values()} == {CheckStatus.PASS}
+    assert (tmp_path / "new" / "home").is_dir()
+    assert "0.0 GB for the checkpoints of 10 full trials" in found["machine.disk"].expected
+
+
+@pytest.mark.parametrize(
+    ("there", "asked", "status"),
+    [(0, "1", "FAIL"), (1, "2", "FAIL"), (1, "1", "WARN"), (2, "1", "PASS"), (1, "0.5", "PASS"), (0, "0", "PASS")],
+)
+def test_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: int, asked: str, status: str) -> None:
+    monkeypatch.setattr(machine, "collect_accelerators", lambda: ["GPU"] * there or None)
+    found = check(tmp_path, f"resources.gpus={asked}", "resources.concurrent=2")
+    assert found["machine.gpu"].status == status
+
+
+def test_more_trials_than_cores(tmp_path: Path) -> None:
+    assert check(tmp_path, "resources.concurrent=4096")["machine.cpus"].status is CheckStatus.WARN
+
+
+def test_a_home_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    found = check(tmp_path / "file" / "home")["machine.write"]
+    assert found.status is CheckStatus.FAIL
+    assert str(tmp_path / "file" / "home") in found.measured
+
+
+def test_checkpoints_that_do_not_fit(tmp_path: Path) -> None:
+    assert check(tmp_path, run_bytes=10**15)["machine.disk"].status is CheckStatus.FAIL
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if self.path == "/health" else 404)
+            self.end_headers()
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    serving = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=serving.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{serving.server_port}"
+    serving.shutdown()
+    thread.join()
+    serving.server_close()
+
+
+def test_a_tracking_server(tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
+    assert check(tmp_path)["machine.tracking"].status is CheckStatus.PASS
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:secret@127.0.0.1:9")
+    found = check(tmp_path)["machine.tracking"]
+    assert found.status is CheckStatus.WARN
+    assert "secret" not in found.measured
