@@ -54,6 +54,7 @@ def test_check_says_what_will_happen(capsys: pytest.CaptureFixture[str]) -> None
   sampler     tpe, the first 6 at random, seed 2
   scheduler   none: every trial runs to its end
   guard       none
+  controls    oracle, zero, constant_pose, shuffled_labels
   resources   1 CPU, 0 GPU a trial
   varies      5 parameters
     lambda_param    0.01 to 10, log scale
