@@ -1,5 +1,6 @@
 """The command line: one short function a verb. Slow modules are imported inside the verb that needs them."""
 
+import errno
 import json
 import sys
 from pathlib import Path
@@ -9,9 +10,11 @@ import click
 from sweeper import __version__
 from sweeper.cli_data import data
 from sweeper.cli_options import home_option, json_option, spec_options
-from sweeper.cli_study import plan
+from sweeper.cli_study import extend, pause, plan, resume, retry, status, stop
 from sweeper.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_NO_SKILL, EXIT_OK, Problem, UserError
 from trainers.errors import TrainerError
+
+DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
 def main(args: list[str] | None = None) -> int:
@@ -26,6 +29,11 @@ def main(args: list[str] | None = None) -> int:
         click.echo(error.format_message(), err=True)
     except click.ClickException as error:
         click.echo(_usage_problem(error).render(), err=True)
+    except OSError as error:
+        if error.errno not in DISK_TROUBLE:
+            raise
+        help = "what is in the ledger is safe: make room, and run the study again"
+        click.echo(Problem(f"cannot write: {error.strerror}", error.filename, help).render(), err=True)
     except (click.Abort, KeyboardInterrupt):
         return EXIT_INTERRUPTED
     else:
@@ -77,6 +85,7 @@ def check(spec: Path, overrides: tuple[str, ...], trials: int | None, as_json: b
 @click.option("--new", is_flag=True, help="Start another study beside the one that exists, instead of continuing it.")
 @click.option("--ledger", metavar="URL", envvar="SWEEPER_LEDGER", show_envvar=True, help="Database of the ledger.")
 @click.option("--skip-preflight", metavar="REASON", help="Do not check the pipeline first; the reason is recorded.")
+@click.option("--accept-drift", is_flag=True, help="Continue although spec, code or data have changed; it is recorded.")
 def run(
     spec: Path,
     overrides: tuple[str, ...],
@@ -85,6 +94,7 @@ def run(
     new: bool,
     ledger: str | None,
     skip_preflight: str | None,
+    accept_drift: bool,
 ) -> int:
     """Run the study of SPEC, or continue it where it stopped. Checks the pipeline first, if it has changed.
 
@@ -102,7 +112,14 @@ def run(
         raise UserError("a reason is wanted, and it is recorded", "--skip-preflight", "say why in a few words")
     from sweeper.run import run_study
 
-    return run_study(loaded, home, new=new, ledger_url=ledger, skip_preflight=(skip_preflight or "").strip())
+    return run_study(
+        loaded,
+        home,
+        new=new,
+        ledger_url=ledger,
+        skip_preflight=(skip_preflight or "").strip(),
+        accept_drift=accept_drift,
+    )
 
 
 @sweeper.command()
@@ -224,8 +241,8 @@ def ui(home: Path, port: int) -> int:
     return serve_ui(home, port)
 
 
-sweeper.add_command(data)
-sweeper.add_command(plan)
+for verb in (data, plan, status, pause, stop, resume, extend, retry):
+    sweeper.add_command(verb)
 
 
 if __name__ == "__main__":

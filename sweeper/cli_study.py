@@ -1,6 +1,8 @@
 """The verbs around the life of a study: what it will cost, and how it is stopped and continued."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -32,3 +34,109 @@ def plan(spec: Path, overrides: tuple[str, ...], trials: int | None, home: Path,
     for problem in made.problems:
         click.echo(Problem(problem, where=str(spec)).render(), err=True)
     return EXIT_BAD_INPUT if made.problems else EXIT_OK
+
+
+def _drift_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    help = "Continue although code or data have changed; the study remembers it."
+    return click.option("--accept-drift", is_flag=True, help=help)(command)
+
+
+@click.command()
+@click.argument("study")
+@home_option
+@_drift_option
+def resume(study: str, home: Path, accept_drift: bool) -> int:
+    """Continue STUDY where it was interrupted, paused or stopped. Exit code: as of `run`.
+
+    \b
+    Example:
+      sweeper resume loss_balance
+    """
+    from sweeper import life
+
+    return life.resume(home, study, accept_drift=accept_drift)
+
+
+@click.command()
+@click.argument("study")
+@click.option("--trials", type=click.IntRange(min=1), required=True, help="How many more.")
+@home_option
+@_drift_option
+def extend(study: str, trials: int, home: Path, accept_drift: bool) -> int:
+    """Add trials to STUDY and run them. Exit code: as of `run`.
+
+    \b
+    Example:
+      sweeper extend loss_balance --trials 6
+    """
+    from sweeper import life
+
+    return life.extend(home, study, trials, accept_drift=accept_drift)
+
+
+@click.command()
+@click.argument("study")
+@click.option("--failed", is_flag=True, required=True, help="The trials that failed.")
+@home_option
+@_drift_option
+def retry(study: str, failed: bool, home: Path, accept_drift: bool) -> int:
+    """Try the parameters of failed trials again, as new trials of STUDY. Exit code: as of `run`.
+
+    \b
+    Example:
+      sweeper retry loss_balance --failed --accept-drift
+    """
+    from sweeper import life
+
+    return life.retry_failed(home, study, accept_drift=accept_drift)
+
+
+@click.command()
+@click.argument("study")
+@home_option
+def pause(study: str, home: Path) -> int:
+    """Let the running trials of STUDY reach their next checkpoint, then end its driver, as Ctrl-C does there.
+
+    \b
+    Example:
+      sweeper pause loss_balance
+    """
+    from sweeper import life
+
+    click.echo(life.pause(home, study))
+    return EXIT_OK
+
+
+@click.command()
+@click.argument("study")
+@home_option
+def stop(study: str, home: Path) -> int:
+    """End STUDY: running trials are STOPPED at once, and none is started.
+
+    \b
+    Example:
+      sweeper stop loss_balance
+    """
+    from sweeper import life
+
+    click.echo(life.stop(home, study))
+    return EXIT_OK
+
+
+@click.command()
+@click.argument("study")
+@home_option
+@json_option
+def status(study: str, home: Path, as_json: bool) -> int:
+    """Say where STUDY stands: whether a driver runs it, its trials by state, and what it has used.
+
+    \b
+    Example:
+      sweeper status loss_balance
+    """
+    from sweeper import life
+    from sweeper.views import to_json
+
+    standing = life.status(home, study)
+    click.echo(to_json(standing) if as_json else life.status_text(standing))
+    return EXIT_OK

@@ -28,7 +28,6 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from sweeper import requests
 from sweeper.errors import UserError
 from sweeper.heartbeat import Heartbeat, kill_worker
 from sweeper.spec import Resources, SweepSpec
@@ -36,6 +35,16 @@ from sweeper.study import Study
 from sweeper.worker import Job, TrialWorker
 
 RAY_STARTS: Final = 3
+
+
+@contextmanager
+def _keeping(study: Study) -> Iterator[None]:
+    """Keep why the ledger could not be written: Ray turns what its callbacks raise into text."""
+    try:
+        yield
+    except OSError as error:
+        study.failure = error
+        raise
 
 
 class LedgerSearcher(Searcher):  # type: ignore[misc]
@@ -53,7 +62,8 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]
     def suggest(self, trial_id: str) -> dict[str, str] | str | None:
         if self.study.running >= self.study.spec.resources.concurrent:
             return None
-        upcoming = self.study.next_trial()
+        with _keeping(self.study):
+            upcoming = self.study.next_trial()
         if upcoming is None:
             return None if self.study.may_come_again else str(Searcher.FINISHED)
         self.trials[trial_id] = upcoming.record.id
@@ -90,19 +100,21 @@ class LedgerScheduler(FIFOScheduler):  # type: ignore[misc]
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         trial_id = self.searcher.trials[trial.trial_id]
         message = json.loads(result["message"])
-        match message["kind"]:
-            case "report":
-                goes_on = self.study.on_report(trial_id, message)
-                return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
-            case "end":
-                self.study.on_end(trial_id)
-            case "error":
-                self.study.on_error(trial_id, message["error"], message["traceback"])
+        with _keeping(self.study):
+            match message["kind"]:
+                case "report":
+                    goes_on = self.study.on_report(trial_id, message)
+                    return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
+                case "end":
+                    self.study.on_end(trial_id)
+                case "error":
+                    self.study.on_error(trial_id, message["error"], message["traceback"])
         return str(TrialScheduler.STOP)
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         trial_id = self.searcher.trials[trial.trial_id]
-        self.study.on_lost(trial_id, self.searcher.reasons.pop(trial_id, "the worker process was lost"))
+        with _keeping(self.study):
+            self.study.on_lost(trial_id, self.searcher.reasons.pop(trial_id, "the worker process was lost"))
 
 
 class Ticker(tune.Callback):  # type: ignore[misc]
@@ -131,8 +143,8 @@ class Ticker(tune.Callback):  # type: ignore[misc]
         self.heartbeat.beat(self.searcher.trials[trial.trial_id])
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        self._obey()
-        self.doomed.update(self.study.tick())
+        with _keeping(self.study):
+            self.doomed.update(self.study.tick())
         for trial_id, trial in self.live.items():  # one that has not started yet is ended when it has
             workdir = self.study.workdir_of(trial_id)
             if trial_id in self.doomed:
@@ -151,14 +163,6 @@ class Ticker(tune.Callback):  # type: ignore[misc]
         self.heartbeat.beat(trial_id)
         if self.live.get(trial_id) is trial:  # else it runs again already
             del self.live[trial_id]
-
-    def _obey(self) -> None:
-        match requests.take(self.study.ledger.study_dir):
-            case "pause":
-                self.study.interrupted = self.study.interrupted or signal.SIGINT
-            case "stop":
-                self.study.ledger.set_attribute("stopped", True)
-                self.doomed.update(self.study.end("stopped by the user"))
 
 
 def execute(study: Study, trainer_cache: Path) -> None:
@@ -189,6 +193,8 @@ def execute(study: Study, trainer_cache: Path) -> None:
                     checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # the trainer writes its own
                 ),
             ).fit()
+    except Exception as error:
+        raise study.failure or error from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 

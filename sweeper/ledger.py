@@ -15,7 +15,7 @@ import optuna
 
 from sweeper.conditions import existing
 from sweeper.errors import UserError
-from sweeper.samplers import finite_values, propose
+from sweeper.samplers import finite_values, propose, running_trial
 from sweeper.spec import SweepSpec
 from sweeper.storage import is_study, open_storage
 from sweeper.trial import Report, TrialRecord, TrialState, decode_report, encode_report, id_of
@@ -103,6 +103,14 @@ class Ledger:
         assert handle.number == len(self.trials()), "a second writer is in this ledger"
         return self._propose(handle, spec)
 
+    def add_retry(self, failed: TrialRecord, spec: SweepSpec) -> TrialRecord:
+        """A new candidate with the parameters of one that failed, which stays as it is."""
+        self._optuna.add_trial(running_trial(spec, dict(failed.params), {"retry_of": failed.id}))
+        number = len(self.trials())
+        record = TrialRecord(id_of(self.study, number), number, dict(failed.params), retry_of=failed.id)
+        self._records[record.id] = record
+        return record
+
     def add_control(self, control: str) -> TrialRecord:
         """Start the control of this name; a study has each once."""
         if self._optuna_controls is None:
@@ -131,10 +139,10 @@ class Ledger:
         if any(known.step == report.step for known in record.reports):
             return False
         handle = self._handle(record)
-        handle.set_user_attr(f"report:{report.step:05d}", encode_report(report))
         several = len(self._optuna.directions) > 1  # then Optuna knows no intermediate values
         if objective is not None and math.isfinite(objective) and not several:
-            handle.report(objective, report.step)
+            handle.report(objective, report.step)  # first: what is stored below is not looked at again after a kill
+        handle.set_user_attr(f"report:{report.step:05d}", encode_report(report))
         self._records[trial_id] = replace(record, reports=(*record.reports, report))
         return True
 
@@ -260,6 +268,7 @@ class Ledger:
             reason=ending.get("reason", ""),
             evidence=ending.get("evidence", {}),
             reports=tuple(decode_report(attrs[key]) for key in sorted(attrs) if key.startswith("report:")),
+            retry_of=attrs.get("retry_of"),
             losses=tuple(attrs.get("losses", ())),
             charges=charges | ending.get("charge", {}),
             mlflow_run_id=attrs.get("mlflow_run_id")

@@ -9,15 +9,34 @@ from pathlib import Path
 from sweeper.errors import UserError
 
 
+def holder(study_dir: Path) -> str | None:
+    """Who holds the study, as `pid N on HOST`; None if nobody does."""
+    try:
+        with open(study_dir / "lock") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return file.read().strip() or "unknown"
+    except FileNotFoundError:
+        pass
+    return None
+
+
 @contextmanager
 def study_lock(study_dir: Path) -> Iterator[None]:
     """Hold the study for one driver; the lock dies with the process.
 
     Raises:
-        UserError: another driver holds it; says its pid and host.
+        UserError: another driver holds it (says its pid and host), or the home cannot be written.
     """
-    study_dir.mkdir(parents=True, exist_ok=True)
-    with open(study_dir / "lock", "a+") as file:
+    try:
+        study_dir.mkdir(parents=True, exist_ok=True)
+        opened = open(study_dir / "lock", "a+")  # noqa: SIM115 - closed by the with below
+    except OSError as error:
+        raise UserError(
+            f"cannot write in the study home: {error.strerror}", where=str(study_dir), help="name another with --home"
+        ) from error
+    with opened as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -2,28 +2,32 @@
 
 import hashlib
 import json
+import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from sweeper import preflight, provenance
+from sweeper import drift, preflight, provenance
 from sweeper.controls import final_word, value_of
-from sweeper.errors import EXIT_NO_SKILL, EXIT_OK, EXIT_SIGNAL, EXIT_TRIAL_FAILED, UserError
+from sweeper.drift import spec_drift
+from sweeper.errors import EXIT_NO_SKILL, EXIT_OK, EXIT_SIGNAL, EXIT_TRIAL_FAILED
 from sweeper.ledger import Ledger
 from sweeper.lock import study_lock
 from sweeper.preflight import Outcome, PreflightFailed
 from sweeper.preflight_view import print_outcome
 from sweeper.progress import Progress
 from sweeper.report import preflight_line, study_markdown
-from sweeper.spec import SweepSpec, spec_differences
-from sweeper.study import Study, Watcher, winner_of
+from sweeper.spec import SweepSpec
+from sweeper.study import STOPPED, Study, Watcher, winner_of
 from sweeper.tracking import Tracker, artifact_root, tracking_uri, trial_yaml
 from sweeper.trial import Report, TrialRecord, TrialState
 from sweeper.views import print_study
 from sweeper.warm_start import record_warm_start
 
+EXTENDED = "extended"
+INTERRUPTED = "interrupted; the next run of the study goes on with it"
 FLUSH_S = 120.0
 FLUSH_INTERRUPTED_S = 10.0
 MLFLOW_STATUS = {
@@ -36,7 +40,13 @@ MLFLOW_STATUS = {
 
 
 def run_study(
-    spec: SweepSpec, home: Path, *, new: bool = False, ledger_url: str | None = None, skip_preflight: str = ""
+    spec: SweepSpec,
+    home: Path,
+    *,
+    new: bool = False,
+    ledger_url: str | None = None,
+    skip_preflight: str = "",
+    accept_drift: bool = False,
 ) -> int:
     """Run the spec's study to its end; continue it where an earlier run stopped.
 
@@ -46,13 +56,14 @@ def run_study(
         new: if the study exists, start another one beside it (`name-2`).
         ledger_url: the database of the ledger, before that of the spec; without both it is a file.
         skip_preflight: a reason not to check the pipeline first; it is recorded.
+        accept_drift: continue although spec, code or data are not what the study was started with; the ledger notes it.
 
     Returns:
         The exit code: 0 done, 3 the preflight failed or the final word is that the trials have learned nothing, or
         else 1 some trial or control failed, 130 interrupted, 143 terminated.
 
     Raises:
-        UserError: another driver runs it, the spec has changed since, or the data cannot be prepared.
+        UserError: another driver runs it, the spec, code or data have changed since, or the data cannot be prepared.
     """
     home = home.resolve()
     study = _free_name(home, spec.name) if new else spec.name
@@ -60,31 +71,58 @@ def run_study(
     with study_lock(study_dir):
         modes = [one.mode for one in spec.objectives]
         ledger = Ledger(study_dir, study, modes=modes, create=True, url=ledger_url or spec.ledger)
-        _refuse_drift(ledger, spec)
-        if (opened := Study(spec, ledger, [])).is_done:
-            ending = "is complete" if opened.has_all_trials else "has used up its budget"
-            print(f"the study `{study}` {ending}; --new starts another one beside it", file=sys.stderr)
-            interrupted = 0
-        else:
-            try:
-                interrupted = _execute(spec, home, ledger, skip_preflight)
-            except PreflightFailed as failed:
-                print_outcome(failed.outcome)
-                return EXIT_NO_SKILL
-        print_study(home, study)
+        drift.refuse_or_record(ledger, "another spec", spec_drift(ledger, spec), str(spec.path), accept_drift)
+        return continue_study(spec, home, ledger, skip_preflight=skip_preflight, accept_drift=accept_drift)
+
+
+def continue_study(
+    spec: SweepSpec, home: Path, ledger: Ledger, *, skip_preflight: str = "", accept_drift: bool = False
+) -> int:
+    """Run what is left of a study whose lock is held and whose spec is settled. Else as `run_study`."""
+    study, spec = ledger.study, extended(spec, ledger)
+    if ledger.attributes.get(STOPPED):
+        print(f"the study `{study}` was stopped; `sweeper resume {study}` continues it", file=sys.stderr)
+        interrupted = 0
+    elif (opened := Study(spec, ledger, [])).is_done:
+        ending = "is complete" if opened.has_all_trials else "has used up its budget"
+        print(f"the study `{study}` {ending}; --new starts another one beside it", file=sys.stderr)
+        interrupted = 0
+    else:
+        try:
+            interrupted = _execute(spec, home, ledger, skip_preflight, accept_drift)
+        except PreflightFailed as refused:
+            print_outcome(refused.outcome)
+            return EXIT_NO_SKILL
+    print_study(home, study)
     if interrupted:
-        print(f"interrupted: `sweeper run {spec.path}` continues it", file=sys.stderr)
+        print(f"interrupted: `sweeper resume {study}` continues it", file=sys.stderr)
         return EXIT_SIGNAL + interrupted
     trials, controls = ledger.trials(), ledger.controls()
     if final_word(trials, controls, spec.objective).no_skill:
         return EXIT_NO_SKILL  # before a failed trial: it makes every other trial worthless too
-    return EXIT_TRIAL_FAILED if any(trial.state is TrialState.FAILED for trial in (*trials, *controls)) else EXIT_OK
+    failed = unmended(trials) or any(control.state is TrialState.FAILED for control in controls)
+    return EXIT_TRIAL_FAILED if failed else EXIT_OK
 
 
-def _execute(spec: SweepSpec, home: Path, ledger: Ledger, skip_preflight: str) -> int:
+def unmended(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """The candidates that failed and were not tried again."""
+    again = {trial.retry_of for trial in trials}
+    return [trial for trial in trials if trial.state is TrialState.FAILED and trial.id not in again]
+
+
+def extended(spec: SweepSpec, ledger: Ledger) -> SweepSpec:
+    """The spec with the trials that `sweeper extend` has added."""
+    more = int(ledger.attributes.get(EXTENDED, 0))
+    return spec.model_copy(update={"trials": spec.trials + more}) if more else spec
+
+
+def _execute(spec: SweepSpec, home: Path, ledger: Ledger, skip_preflight: str, accept_drift: bool) -> int:
     """Run what is left of the study; returns the number of the signal that ended it early, or 0."""
     from sweeper import driver  # imports ray: late, so that every refusal above is quick
 
+    code = drift.code_sums(spec.trainer)
+    differences = drift.changed(ledger.attributes.get("code"), code)
+    drift.refuse_or_record(ledger, "other code", differences, None, accept_drift)
     cache = home / "data"
     preparing = preflight.start(spec, cache)
     record = provenance.collect()
@@ -100,12 +138,16 @@ def _execute(spec: SweepSpec, home: Path, ledger: Ledger, skip_preflight: str) -
         record["data"] = dict(checked.fingerprints)
         ledger.set_attribute("preflight", checked.to_json() | {"summary": checked.summary})
         record_warm_start(ledger, spec)
-        ledger.set_attribute("spec", spec.effective)  # only now: a spec whose data are not there binds nobody
+        differences = drift.changed(ledger.attributes.get("data"), record["data"])
+        drift.refuse_or_record(ledger, "other data", differences, None, accept_drift)
+        _bind(ledger, spec, code, record["data"])  # only now: a spec whose data are not there binds nobody
         _start_tracking(tracker, spec, ledger, record, checked)
         study = Study(spec, ledger, [MlflowWatcher(tracker, spec, ledger.study_dir, record), progress])
         progress.note("starting Ray")
         try:
             driver.execute(study, cache)
+        except KeyboardInterrupt:  # the second Ctrl-C
+            study.interrupted = study.interrupted or signal.SIGINT
         finally:
             study.close()
             _finish_tracking(tracker, study, progress)
@@ -113,6 +155,26 @@ def _execute(spec: SweepSpec, home: Path, ledger: Ledger, skip_preflight: str) -
                 if trial.id in run_ids:
                     ledger.set_mlflow_run_id(trial.id, run_ids[trial.id])
     return study.interrupted
+
+
+def end_study(spec: SweepSpec, home: Path, ledger: Ledger, reason: str) -> None:
+    """End all trials of a study that no driver runs, in the ledger and in MLflow."""
+    study = Study(spec, ledger, [])
+    study.end(reason)
+    tracker = Tracker(ledger.study_dir, tracking_uri(home), artifact_root(home), ledger.study)
+    with closing(tracker), Progress(spec) as progress:
+        _hand_over_all(tracker, spec, ledger)
+        _finish_tracking(tracker, study, progress)
+
+
+def _bind(ledger: Ledger, spec: SweepSpec, code: Mapping[str, str], data: Mapping[str, str]) -> None:
+    """Write what the study stands on, so that it can be continued without its file, and drift be told."""
+    more = int(ledger.attributes.get(EXTENDED, 0))
+    effective = spec.model_copy(update={"trials": spec.trials - more}).effective
+    now = {"spec": effective, "spec_text": spec.text, "spec_path": str(spec.path), "code": code, "data": data}
+    for key, value in now.items():
+        if ledger.attributes.get(key) != value:
+            ledger.set_attribute(key, value)
 
 
 class MlflowWatcher(Watcher):
@@ -180,6 +242,10 @@ def _start_tracking(
         },
         {"spec.yaml": spec.text, "provenance.json": json.dumps(record, indent=2)},
     )
+    _hand_over_all(tracker, spec, ledger)
+
+
+def _hand_over_all(tracker: Tracker, spec: SweepSpec, ledger: Ledger) -> None:
     # What a killed driver may not have handed over; what MLflow has already is not sent twice.
     for trial in (*ledger.controls(), *ledger.trials()):
         for report in trial.reports:
@@ -190,6 +256,9 @@ def _start_tracking(
 
 def _finish_tracking(tracker: Tracker, study: Study, progress: Progress) -> None:
     trials, controls = study.ledger.trials(), study.ledger.controls()
+    for trial in (*controls, *trials):
+        if not trial.state.is_finished:  # no run may seem to go on; it is opened again when it does
+            tracker.finish_trial(trial.id, "KILLED", {"sweeper.state": trial.state, "sweeper.reason": INTERRUPTED})
     winner = winner_of(trials, study.spec.objective)
     word = final_word(trials, controls, study.spec.objective)
     status, state = ("FINISHED", "COMPLETE") if study.is_done else ("KILLED", "INTERRUPTED")
@@ -206,18 +275,6 @@ def _finish_tracking(tracker: Tracker, study: Study, progress: Progress) -> None
     progress.note("handing the last metrics and checkpoints to MLflow")
     if left := tracker.flush(FLUSH_INTERRUPTED_S if study.interrupted else FLUSH_S):
         progress.note(f"{left} records wait for MLflow ({tracker.problem}); the next run of this study sends them")
-
-
-def _refuse_drift(ledger: Ledger, spec: SweepSpec) -> None:
-    recorded = ledger.attributes.get("spec")
-    if recorded is None:
-        return
-    if differences := spec_differences(recorded, spec.effective):
-        raise UserError(
-            f"the study `{ledger.study}` was started with another spec:\n  " + "\n  ".join(differences),
-            where=str(spec.path),
-            help="undo the change to continue the study, or start another one beside it with --new",
-        )
 
 
 def _free_name(home: Path, name: str) -> str:

@@ -42,6 +42,14 @@ def propose(handle: optuna.trial.Trial, spec: SweepSpec) -> Params:
     return params
 
 
+def running_trial(spec: SweepSpec, params: Params, attributes: dict[str, Any]) -> optuna.trial.FrozenTrial:
+    """A trial of these parameters that has just been started; adding it to a study is one write."""
+    distributions = {path: _distribution(spec.search_space[path]) for path in params}
+    return optuna.trial.create_trial(
+        state=optuna.trial.TrialState.RUNNING, params=params, distributions=distributions, user_attrs=attributes
+    )
+
+
 class _Drawn(optuna.samplers.BaseSampler):
     """Hands Optuna the parameters of a proposal, one by one as it asks."""
 

@@ -4,7 +4,7 @@ import fcntl
 import os
 import re
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
 
 import optuna
 from optuna.storages.journal import JournalFileBackend, JournalStorage
@@ -37,6 +37,18 @@ class _FlockLock(BaseJournalFileLock):
     def release(self) -> None:
         assert self._file is not None
         self._file.close()
+
+
+class _Journal(JournalFileBackend):
+    """Optuna's journal file, where a write that fails half way, on a full disk say, leaves nothing behind."""
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        size = os.path.getsize(self._file_path)
+        try:
+            super().append_logs(logs)
+        except BaseException:  # Ctrl-C too: the next line would be written after half of this one
+            os.truncate(self._file_path, size)
+            raise
 
 
 def is_study(folder: Path) -> bool:
@@ -123,7 +135,7 @@ def _journal(study_dir: Path, *, create: bool) -> optuna.storages.BaseStorage:
         _drop_half_written_line(path)
     elif not path.exists():
         raise UserError(f"no study `{study_dir.name}` in {study_dir.parent}", help="`sweeper list` shows them")
-    return JournalStorage(JournalFileBackend(str(path), lock_obj=_FlockLock(study_dir / "ledger.lock")))
+    return JournalStorage(_Journal(str(path), lock_obj=_FlockLock(study_dir / "ledger.lock")))
 
 
 def _drop_half_written_line(path: Path) -> None:

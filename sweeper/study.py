@@ -1,13 +1,14 @@
 """A study while it runs: what comes next, and what each report means. Knows the ledger, the tracker and the pure
 decisions, and nothing of Ray, so that a test can drive it with a list of reports."""
 
+import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from sweeper import audit, rungs
+from sweeper import audit, requests, rungs
 from sweeper.budget import may_start, used_up
 from sweeper.checkpoints import last_good
 from sweeper.guard import Evaluation, check_guards
@@ -18,6 +19,8 @@ from sweeper.scheduling import is_audited
 from sweeper.spec import Objective, SweepSpec, control_config, resolve
 from sweeper.trial import Report, TrialRecord, TrialState
 
+STOPPED = "stopped"
+"""The study's attribute that says that the user ended it for good."""
 CONTROL_EPOCHS = 2
 """Epochs of a control that trains, where no scheduler has a grace period."""
 
@@ -56,11 +59,15 @@ class Study:
         self.watchers = watchers
         self.meter = Meter(ledger, spec.budget, spec.resources, clock)
         self.over: str | None = None  # why no further trial may run: the budget
+        self.failure: OSError | None = None  # the ledger could not be written
         self.interrupted = 0  # the number of the signal that asked for the end
         self._handed_out: set[str] = set()
         self._audited: set[str] = set()  # stopped, and running on
         self._left_over = ledger.unfinished(spec)
-        self._total_epochs: dict[str, float | None] = {}
+        self._unjudged = {record.id for record in self._left_over}
+        self._total_epochs: dict[str, float | None] = {
+            trial.id: trial.last.total_epochs for trial in (*ledger.controls(), *ledger.trials()) if trial.last
+        }
 
     def next_trial(self) -> NextTrial | None:
         """The next trial to run: one a former driver left unfinished, else a control, else a paused one that is
@@ -101,9 +108,14 @@ class Study:
         return self.has_all_trials or not may_start(self.spec.budget, self.meter.spent())
 
     @property
+    def has_all_candidates(self) -> bool:
+        """Whether every candidate of the study exists; those that try a failed one again are beside the count."""
+        return sum(trial.retry_of is None for trial in self.ledger.trials()) >= self.spec.trials
+
+    @property
     def has_all_trials(self) -> bool:
         """Whether every trial of the study exists."""
-        return len(self.ledger.trials()) >= self.spec.trials and not self._controls_to_come()
+        return self.has_all_candidates and not self._controls_to_come()
 
     def on_report(self, trial_id: str, message: Mapping[str, Any]) -> bool:
         """Store a report and judge the trial; False: it must stop here."""
@@ -118,6 +130,7 @@ class Study:
             checkpoint=self._relative(message["checkpoint"]),
             timestamp_ms=int(time.time() * 1000),
             seconds=seconds,
+            total_epochs=message["total_epochs"],
         )
         if audited:
             audit.add_report(self.ledger, trial_id, report)
@@ -181,8 +194,14 @@ class Study:
 
     def tick(self) -> list[str]:
         """Called several times a second. Returns the trials whose workers must be ended now: those that are stopped
-        because the budget is used up."""
+        because the budget is used up, or the user says so from another terminal."""
         self.meter.tick()
+        match requests.take(self.ledger.study_dir):
+            case "pause":
+                self.interrupted = self.interrupted or signal.SIGINT
+            case "stop":
+                self.ledger.set_attribute(STOPPED, True)
+                return self.end("stopped by the user")
         reason = None if self.over else used_up(self.spec.budget, self.meter.spent())
         return self.end(reason) if reason else []
 
@@ -216,14 +235,19 @@ class Study:
     # -- inside
 
     def _next_record(self) -> TrialRecord | None:
-        if self._left_over:
-            return self.ledger.trial(self._left_over.pop(0).id)
+        while self._left_over:
+            trial_id = self._left_over.pop(0).id
+            if trial_id in self._unjudged:  # a kill may have come between its last report and the verdict
+                self._unjudged.discard(trial_id)
+                if self.ledger.trial(trial_id).reports and self._judge(trial_id):
+                    continue
+            return self.ledger.trial(trial_id)
         may_add = may_start(self.spec.budget, self.meter.spent())
         if may_add and (controls := self._controls_to_come()):
             return self.ledger.add_control(controls[0])
         if promoted := rungs.to_promote(self.spec, self.ledger, self._total_epochs, idle=False):
             return self.ledger.wake(promoted.id)
-        if may_add and len(self.ledger.trials()) < self.spec.trials:
+        if may_add and not self.has_all_candidates:
             return self.ledger.ask(self.spec)
         if self.running:
             return None

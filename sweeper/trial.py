@@ -28,7 +28,7 @@ class TrialState(StrEnum):
 @dataclass(frozen=True)
 class Report:
     """One evaluation of a trial, as the ledger keeps it. `checkpoint` is relative to the study's folder; `seconds` is
-    how long the trial held its worker since the report before."""
+    how long the trial held its worker since the report before, `total_epochs` the length of a full run if known."""
 
     step: int
     epoch: float
@@ -36,6 +36,7 @@ class Report:
     checkpoint: str | None
     timestamp_ms: int
     seconds: float = 0.0
+    total_epochs: float | None = None
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class TrialRecord:
         id: `STUDY-0007` of a candidate, `STUDY-oracle` of a control.
         number: from 0, among the candidates or among the controls.
         control: name of the control, None of a candidate.
+        retry_of: ID of the failed trial whose parameters it tries again, or None.
         losses: why each worker that ran it before was lost.
         charges: seconds in which it held a worker without a report to show for them, by attempt.
     """
@@ -59,6 +61,7 @@ class TrialRecord:
     reports: tuple[Report, ...] = ()
     mlflow_run_id: str | None = None
     control: str | None = None
+    retry_of: str | None = None
     losses: tuple[str, ...] = ()
     charges: Mapping[str, float] = field(default_factory=dict)
 

@@ -43,6 +43,8 @@ class ScriptedConfig(BaseModel):
     """Before each report."""
     crash_at: int | None = None
     """Raise instead of reporting this epoch."""
+    crash_if: str | None = None
+    """Raise instead of the first report if this file exists: a mistake that can be mended."""
     die_at: int | None = None
     """End the process without a word instead of reporting this epoch, the first `die_times` times."""
     die_times: int = 1
@@ -87,6 +89,8 @@ def train(config: ScriptedConfig, workdir: Path, resume: Path | None = None) -> 
         time.sleep(config.sleep_s)
         if epoch == config.crash_at:
             raise RuntimeError(f"the script says crash at epoch {epoch}")
+        if config.crash_if and Path(config.crash_if).exists():
+            raise RuntimeError("the script says crash until it is mended")
         if epoch == config.out_of_memory_at:
             bytearray(1 << 60)
         if epoch == config.die_at and _times(workdir / "died") <= config.die_times:

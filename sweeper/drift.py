@@ -1,0 +1,74 @@
+"""Whether a study that is continued is still the same: its spec, the code that trains, and the data."""
+
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import sweeper
+import trainers
+from sweeper.errors import UserError
+from sweeper.ledger import Ledger
+from sweeper.spec import SweepSpec, spec_differences
+from sweeper.trainer_ref import load_trainer
+
+DRIFT = "drift"
+"""The study's attribute that lists the differences that were accepted, and when."""
+
+
+def code_sums(trainer: str) -> dict[str, str]:
+    """File -> sha256 of every Python source of `sweeper`, of `trainers`, and of the trainer's own package."""
+    roots = [Path(str(package.__file__)).parent for package in (sweeper, trainers)]
+    module = trainer.partition(":")[0]
+    if module.partition(".")[0] not in ("sweeper", "trainers"):
+        load_trainer(trainer)  # makes it importable
+        found = find_spec(module.partition(".")[0])
+        if found is not None and found.origin is not None:
+            origin = Path(found.origin)
+            roots.append(origin.parent if origin.name == "__init__.py" else origin)
+    sums = {}
+    for root in roots:
+        for file in [root] if root.is_file() else sorted(root.rglob("*.py")):
+            sums[str(file.relative_to(root.parent))] = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+    return sums
+
+
+def spec_drift(ledger: Ledger, spec: SweepSpec) -> list[str]:
+    """What differs between the spec the study was started with and this one."""
+    recorded = ledger.attributes.get("spec")
+    return [] if recorded is None else spec_differences(recorded, spec.effective)
+
+
+def changed(recorded: Mapping[str, str] | None, now: Mapping[str, str]) -> list[str]:
+    """A line for each of the named sums that is not what it was; none if nothing was recorded."""
+    if recorded is None:
+        return []
+    names = [name for name in {**recorded, **now} if recorded.get(name) != now.get(name)]
+    return [f"{name} {_how(name, recorded, now)}" for name in names]
+
+
+def refuse_or_record(ledger: Ledger, what: str, differences: Sequence[str], where: str | None, accept: bool) -> None:
+    """Refuse to continue a study that has drifted; or, if the user accepts it, write into the ledger what differs.
+
+    Raises:
+        UserError: there are differences, and they are not accepted.
+    """
+    if not differences:
+        return
+    if not accept:
+        raise UserError(
+            f"the study `{ledger.study}` was started with {what}:\n  " + "\n  ".join(differences),
+            where=where,
+            help="undo the change to continue the study, start another one beside it with --new, or mix the two with "
+            "--accept-drift, which the study remembers",
+        )
+    known: list[Any] = ledger.attributes.get(DRIFT, [])
+    ledger.set_attribute(DRIFT, [*known, {"time_s": time.time(), "differences": list(differences)}])
+
+
+def _how(name: str, recorded: Mapping[str, str], now: Mapping[str, str]) -> str:
+    if name not in recorded:
+        return "is new"
+    return "has changed" if name in now else "is gone"

@@ -1,0 +1,148 @@
+"""The verbs that stop a study, and continue or lengthen it without its file."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from sweeper import requests
+from sweeper.budget import used_text
+from sweeper.errors import UserError
+from sweeper.ledger import Ledger
+from sweeper.lock import holder, study_lock
+from sweeper.meter import recorded
+from sweeper.run import EXTENDED, continue_study, end_study, unmended
+from sweeper.spec import SweepSpec
+from sweeper.study import STOPPED, Study
+from sweeper.trial import TrialState
+from sweeper.views import open_study
+
+
+def resume(home: Path, study: str, *, accept_drift: bool = False) -> int:
+    """Continue a study that was interrupted, paused or stopped; returns the exit code of `run`.
+
+    Raises:
+        UserError: no such study, another driver runs it, or code or data have changed since.
+    """
+    study_dir, spec = _find(home, study)
+    with study_lock(study_dir):
+        ledger = _open(study_dir, spec)
+        if ledger.attributes.get(STOPPED):
+            ledger.set_attribute(STOPPED, False)
+        return continue_study(spec, home.resolve(), ledger, accept_drift=accept_drift)
+
+
+def extend(home: Path, study: str, trials: int, *, accept_drift: bool = False) -> int:
+    """Add trials to a study, and run them.
+
+    Raises:
+        UserError: as `resume`; or the study's grid has no more points.
+    """
+    study_dir, spec = _find(home, study)
+    with study_lock(study_dir):
+        ledger = _open(study_dir, spec)
+        more = int(ledger.attributes.get(EXTENDED, 0)) + trials
+        try:
+            SweepSpec.model_validate(spec.effective | {"trials": spec.trials + more})
+        except ValidationError as error:
+            raise UserError(f"the study `{study}` cannot be extended: {error.errors()[0]['msg']}") from error
+        ledger.set_attribute(EXTENDED, more)
+        ledger.set_attribute(STOPPED, False)
+        return continue_study(spec, home.resolve(), ledger, accept_drift=accept_drift)
+
+
+def retry_failed(home: Path, study: str, *, accept_drift: bool = False) -> int:
+    """Try the parameters of every failed trial again, each as a new trial; what failed stays in the record.
+
+    Raises:
+        UserError: as `resume`; or the study has trials to come, or none that failed.
+    """
+    study_dir, spec = _find(home, study)
+    with study_lock(study_dir):
+        ledger = _open(study_dir, spec)
+        if not Study(spec, ledger, []).has_all_candidates:
+            raise UserError(f"the study `{study}` has trials to come", help=f"first `sweeper resume {study}`")
+        failed = unmended(ledger.trials())
+        if not failed:
+            raise UserError(f"no trial of the study `{study}` has failed")
+        for trial in failed:
+            ledger.add_retry(trial, spec)
+        return continue_study(spec, home.resolve(), ledger, accept_drift=accept_drift)
+
+
+def pause(home: Path, study: str) -> str:
+    """Ask the study's driver to let running trials reach their next checkpoint, and to end. Returns what happened.
+
+    Raises:
+        UserError: no driver runs the study, or it does not answer.
+    """
+    study_dir, _ = _find(home, study)
+    if holder(study_dir) is None:
+        raise UserError(f"the study `{study}` is not running", help=f"`sweeper resume {study}` continues it")
+    _request(study_dir, "pause")
+    return f"{study}: running trials go on to their next checkpoint; `sweeper resume {study}` continues there"
+
+
+def stop(home: Path, study: str) -> str:
+    """End the study for good: running trials are STOPPED now, and none is started. Returns what happened.
+
+    Raises:
+        UserError: a driver runs the study, and does not answer.
+    """
+    study_dir, spec = _find(home, study)
+    if holder(study_dir) is not None:
+        _request(study_dir, "stop")
+        return f"{study}: stopped"
+    with study_lock(study_dir):
+        ledger = _open(study_dir, spec)
+        ledger.set_attribute(STOPPED, True)
+        end_study(spec, home.resolve(), ledger, "stopped by the user")
+    return f"{study}: stopped; it was not running"
+
+
+def status(home: Path, study: str) -> dict[str, Any]:
+    """Where a study stands: `{"study", "driver", "trials", "planned", "states", "used"}`."""
+    ledger, spec = open_study(home, study)
+    trials = ledger.trials()
+    counts = {state.value: sum(trial.state is state for trial in trials) for state in TrialState}
+    return {
+        "study": study,
+        "driver": holder(ledger.study_dir),
+        "stopped": bool(ledger.attributes.get(STOPPED)),
+        "trials": len(trials),
+        "planned": spec.trials + int(ledger.attributes.get(EXTENDED, 0)),
+        "states": {state: count for state, count in counts.items() if count},
+        "used": used_text(spec.budget, recorded(ledger, spec.budget, spec.resources)),
+    }
+
+
+def status_text(standing: dict[str, Any]) -> str:
+    """The status as people read it."""
+    driver = f"run by {standing['driver']}" if standing["driver"] else "not running"
+    states = ", ".join(f"{count} {state}" for state, count in standing["states"].items()) or "none started"
+    return (
+        f"{standing['study']}: {driver}{', stopped' if standing['stopped'] else ''}\n"
+        f"{standing['trials']} of {standing['planned']} trials: {states}\n{standing['used']}"
+    )
+
+
+def _find(home: Path, study: str) -> tuple[Path, SweepSpec]:
+    """The folder of a study, and the spec it was started with."""
+    ledger, _ = open_study(home, study)
+    kept = ledger.attributes
+    path = Path(kept["spec_path"]) if "spec_path" in kept else None
+    spec = SweepSpec.model_validate(kept["spec"] | {"text": kept.get("spec_text", ""), "path": path}, strict=False)
+    return ledger.study_dir, spec
+
+
+def _request(study_dir: Path, request: requests.Request) -> None:
+    if not requests.ask(study_dir, request):
+        raise UserError(
+            f"the driver of `{study_dir.name}` ({holder(study_dir) or 'gone'}) does not answer",
+            help="it may be preparing data or be stopped itself; try again, or press Ctrl-C where it runs",
+        )
+
+
+def _open(study_dir: Path, spec: SweepSpec) -> Ledger:
+    modes = [one.mode for one in spec.objectives]
+    return Ledger(study_dir, study_dir.name, modes=modes, create=True)  # wherever it was started

@@ -1,0 +1,124 @@
+"""What must hold of a study home after any fault: one checker for all tests of faults."""
+
+import fcntl
+import json
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import psutil
+
+from sweeper.checkpoints import damage
+from sweeper.ledger import Ledger
+from sweeper.meter import recorded
+from sweeper.spec_model import SpecFile
+from sweeper.trial import TrialRecord, TrialState
+
+Results = dict[str, Any]
+SECONDS = ("train/seconds",)
+"""Metrics that are times: no two runs agree."""
+
+
+def results(home: Path, study: str = "scripted") -> Results:
+    """What a study found: per trial its parameters, state, reason, and every metric of every evaluation."""
+    ledger = Ledger(home / "studies" / study, study)
+    return {trial.id: _result(trial) for trial in (*ledger.controls(), *ledger.trials())}
+
+
+def check(
+    home: Path,
+    *,
+    before: Results | None = None,
+    unbroken: Results | None = None,
+    study: str = "scripted",
+    damaged: tuple[str, ...] = (),
+) -> Results:
+    """Check everything about a study whose driver has ended and been run again to its end.
+
+    Args:
+        home: the study home.
+        before: results seen earlier: what was finished then must still be so, word for word.
+        unbroken: results of the same study without the fault, which must be equal.
+        study: its name.
+        damaged: checkpoints, by their path in the study's folder, that the test has damaged.
+    """
+    folder = home / "studies" / study
+    ledger = Ledger(folder, study)
+    trials = [*ledger.controls(), *ledger.trials()]
+    now = {trial.id: _result(trial) for trial in trials}
+    for trial_id, earlier in (before or {}).items():
+        if TrialState(earlier["state"]).is_finished:
+            assert now[trial_id] == earlier, f"{trial_id} was finished, and is something else now"
+    if unbroken is not None:
+        assert now == unbroken
+    _check_journal(folder, trials)
+    for trial in trials:
+        assert trial.state.is_finished, f"{trial.id} is {trial.state}"
+        steps = [report.step for report in trial.reports]
+        assert steps == list(range(1, len(steps) + 1)), f"{trial.id} has evaluations {steps}"
+        for report in trial.reports:
+            if report.checkpoint and report.checkpoint not in damaged:
+                assert damage(folder / report.checkpoint) is None, report.checkpoint
+    _check_budget(ledger)
+    _check_mlflow(home, study, trials)
+    check_nothing_left(home, study)
+    return now
+
+
+def check_nothing_left(home: Path, study: str = "scripted") -> None:
+    """No process works on the study, nobody holds its lock, and no scratch file lies in its folder."""
+    with open(home / "studies" / study / "lock") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises BlockingIOError while someone holds it
+    for process in psutil.process_iter(["cmdline", "cwd"]):
+        line = " ".join(process.info["cmdline"] or [])
+        assert str(home) not in line, f"still there: {line}"
+    left = [path.name for path in (home / "studies" / study).glob("*") if path.suffix in (".tmp", ".partial")]
+    assert not left, left
+
+
+def _check_journal(folder: Path, trials: list[TrialRecord]) -> None:
+    """Every trial was told its end once, and every (trial, step) was stored once."""
+    endings: list[Any] = []
+    reports: list[Any] = []
+    for line in (folder / "ledger.journal").read_bytes().splitlines():
+        entry = json.loads(line)
+        for key in entry.get("user_attr", {}):
+            if key == "ending":
+                endings.append(entry["trial_id"])
+            if key.startswith("report:"):
+                reports.append((entry["trial_id"], key))
+    assert len(endings) == len(set(endings)) == len(trials)
+    assert len(reports) == len(set(reports)) == sum(len(trial.reports) for trial in trials)
+
+
+def _check_budget(ledger: Ledger) -> None:
+    """No second was used that the budget did not have: one more at most, to notice."""
+    spec = SpecFile.model_validate(ledger.attributes["spec"])
+    used = recorded(ledger, spec.budget, spec.resources)
+    for name in ("wall_clock_s", "cpu_seconds", "gpu_seconds"):
+        limit = getattr(spec.budget, name)
+        assert limit is None or getattr(used, name) <= limit + 1.0, f"{name}: {getattr(used, name)} of {limit}"
+    assert used.trial_s >= sum(report.metrics["train/seconds"] for t in ledger.trials() for report in t.reports) - 0.1
+
+
+def _check_mlflow(home: Path, study: str, trials: list[TrialRecord]) -> None:
+    """One run a trial, every evaluation in it once, and no run that seems to go on."""
+    client = mlflow.MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name(study)
+    assert experiment is not None
+    runs = list(client.search_runs([experiment.experiment_id]))
+    assert [run.info.run_name for run in runs if run.info.status == "RUNNING"] == []
+    children = {run.data.tags["sweeper.trial_id"]: run for run in runs if "sweeper.trial_id" in run.data.tags}
+    assert len(runs) == len(trials) + 1, "one run a trial, and the study's own"
+    for trial in trials:
+        run = children[trial.id]
+        assert run.data.tags["sweeper.state"] == trial.state
+        history = client.get_metric_history(run.info.run_id, "val/pa_mpjpe_mm")
+        assert [point.step for point in history] == [report.step for report in trial.reports], trial.id
+
+
+def _result(trial: TrialRecord) -> dict[str, Any]:
+    curve = [
+        {name: repr(value) for name, value in report.metrics.items() if name not in SECONDS} for report in trial.reports
+    ]
+    return {"params": dict(trial.params), "state": str(trial.state), "reason": trial.reason, "curve": curve}

@@ -1,0 +1,53 @@
+"""What the tests of faults share: a study home of their own, and the command line run on it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+SPEC = """
+name: scripted
+trainer: scripted_trainer:train
+base: {epochs: 4, collapse_above: 6.0}
+search_space:
+  scale: {low: 0.5, high: 10.0, log: true}
+objective: {metric: val/pa_mpjpe_mm, mode: min}
+trials: 4
+sampler: {name: tpe, startup_trials: 2}
+scheduler: {name: asha, grace_epochs: 2, eta: 2}
+"""
+
+
+def command(home: Path, *arguments: str, ray: bool = False) -> list[str]:
+    """The command line that runs a verb on a home: trials run one by one, or by Ray."""
+    program = (
+        [str(Path(sys.executable).parent / "sweeper")] if ray else [sys.executable, str(HERE / "serial_driver.py")]
+    )
+    return [*program, *arguments, "--home", str(home)]
+
+
+def environment(**extra: str) -> dict[str, str]:
+    path = os.pathsep.join([str(HERE), str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")])
+    return os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"} | extra
+
+
+def sweep(home: Path, *arguments: str, ray: bool = False, **extra: str) -> "subprocess.CompletedProcess[str]":
+    """Run a verb to its end; `run` means the spec beside the home."""
+    if arguments[0] == "run":
+        arguments = ("run", str(home.parent / "spec.yaml"), *arguments[1:])
+    return subprocess.run(
+        command(home, *arguments, ray=ray), capture_output=True, text=True, env=environment(**extra), timeout=280
+    )
+
+
+def begin(home: Path, *arguments: str, ray: bool = False, **extra: str) -> "subprocess.Popen[str]":
+    """Start `run` in a process group of its own."""
+    return subprocess.Popen(
+        command(home, "run", str(home.parent / "spec.yaml"), *arguments, ray=ray),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(**extra),
+        start_new_session=True,
+    )

@@ -1,0 +1,76 @@
+"""The command line with trials run one after the other in the driver's own process, instead of by Ray.
+
+Everything that must survive a kill is real: ledger, meter, outbox, MLflow, locks, exit codes. A case takes seconds.
+Run as `python serial_driver.py VERB ...`. What to do to the process is in the environment:
+
+    KILL_WRITE=7:before   kill -9 right before (or `after`) the seventh write to the ledger
+    FULL_AFTER=7          from the seventh write on the ledger's disk is full
+"""
+
+import errno
+import os
+import signal
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+from optuna.storages.journal import JournalFileBackend
+
+import sweeper
+from sweeper.seam import start_training
+from sweeper.study import Study
+
+_append = JournalFileBackend.append_logs
+_writes = 0
+
+
+def append_logs(self: JournalFileBackend, logs: list[dict[str, Any]]) -> None:
+    """As Optuna's, and the fault that the environment asks for."""
+    global _writes
+    _writes += 1
+    number, _, moment = os.environ.get("KILL_WRITE", "0:").partition(":")
+    if _writes == int(number) and moment == "before":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if 0 < int(os.environ.get("FULL_AFTER", "0")) <= _writes:
+        raise OSError(errno.ENOSPC, "No space left on device")
+    _append(self, logs)
+    if _writes == int(number) and moment == "after":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def execute(study: Study, cache: Path) -> None:
+    """Run trial after trial; signals as in the real driver."""
+
+    def interrupt(number: int, _frame: object) -> None:
+        if study.interrupted:
+            raise KeyboardInterrupt
+        study.interrupted = number
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
+    while upcoming := study.next_trial():
+        trial_id = upcoming.record.id
+        try:
+            goes_on = True
+            for report in start_training(study.spec.trainer, upcoming.config, upcoming.workdir, upcoming.resume):
+                study.tick()
+                message = vars(report) | {"checkpoint": str(report.checkpoint) if report.checkpoint else None}
+                goes_on = study.on_report(trial_id, message)
+                if not goes_on:
+                    break
+            if goes_on:
+                study.on_end(trial_id)
+        except (RuntimeError, FileNotFoundError, MemoryError) as error:  # what scripts raise
+            study.on_error(trial_id, f"{type(error).__name__}: {error}")
+
+
+if __name__ == "__main__":
+    JournalFileBackend.append_logs = append_logs  # type: ignore[method-assign]
+    driver = types.ModuleType("sweeper.driver")
+    driver.__dict__.update(execute=execute)
+    sys.modules["sweeper.driver"] = driver
+    sweeper.driver = driver  # type: ignore[attr-defined]
+    from sweeper.cli import main
+
+    sys.exit(main(sys.argv[1:]))
