@@ -2,13 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import Any
+from textwrap import TextWrapper
+from typing import Any, Final
 
 import numpy as np
 
 from tools.plateau_variants import BALANCE, FAULTS, LETTERS, Array, Difference, Variant, paired_difference
 
-SAME_MM = 1.0
+WRAPPED: Final = TextWrapper(120, break_long_words=False, break_on_hyphens=False)
+ITEM: Final = TextWrapper(120, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+SAME_MM: Final = 1.0
 """Loss balances whose errors lie within this cannot be told apart: the plateau."""
 WHAT_IT_DOES = {
     "mispaired_labels": "Image i is given the label i // 4, as if the four versions of a picture lay side by "
@@ -64,7 +67,20 @@ def document(study: str, variants: Sequence[Variant], config: Mapping[str, Any])
         "## Made by",
         f"```sh\nsweeper run search_spaces/{study}.yaml\npython -m tools.plateau {study}\n```",
     ]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(map(_wrapped, parts)) + "\n"
+
+
+def _wrapped(part: str) -> str:
+    """Prose and lists at the width of the other pages; tables, headings, figures and commands as they are."""
+    if part.startswith("```"):
+        return part
+    return "\n".join(_wrapped_line(line) for line in part.split("\n"))
+
+
+def _wrapped_line(line: str) -> str:
+    if line.startswith(("|", "#", "!")):
+        return line
+    return (ITEM if line.startswith("- ") else WRAPPED).fill(line)
 
 
 def _introduction(study: str, variants: Sequence[Variant], config: Mapping[str, Any], none: Variant) -> str:
@@ -103,9 +119,10 @@ def _verdict(with_all: Sequence[Variant], with_none: Sequence[Variant]) -> str:
         f"{with_all[0].best_constant_mm.mean():.2f} mm by that ruler: the number can be moved, but not by being right.",
         f"- Without mistakes the same balances report {min(sound):.2f} to {max(sound):.2f} mm, "
         f"{max(sound) - min(sound):.2f} mm apart, and the constant pose scores "
-        f"{with_none[0].constant_mm.mean():.2f} mm.",
-        f"- Further apart than {SAME_MM:g} mm and than their seeds are {_told_apart(with_none)} of balances without "
-        f"mistakes, and {_told_apart(with_all)} with all.",
+        f"{with_none[0].constant_mm.mean():.2f} mm"
+        f"{'' if max(sound) - min(sound) >= SAME_MM else ': in so short a training they do not part by themselves'}.",
+        f"- Further apart than {SAME_MM:g} mm, and than their seeds are, are {_told_apart(with_none)} of balances "
+        f"without mistakes, and {_told_apart(with_all)} with all.",
         f"- What was trained with all mistakes is honestly worth {min(honest):.2f} to {max(honest):.2f} mm, where the "
         f"best constant pose scores {with_all[0].honest_constant_mm.mean():.2f} mm.",
     ]
@@ -171,11 +188,12 @@ def _left_out(left_out: Sequence[Variant], most: Variant) -> str:
     moved = [each for each in left_out if abs(paired_difference(each.reported_mm, most.reported_mm).mean_mm) >= SAME_MM]
     which = ", ".join(_missing(each, most) for each in moved)
     ending = (
-        f"Only mending {which} moves the reported number by {SAME_MM:g} mm or more. "
+        f"Only mending {which} moves the reported number by {SAME_MM:g} mm or more."
         if moved
-        else f"No single repair moves the reported number by {SAME_MM:g} mm. "
+        else f"No single repair moves the reported number by {SAME_MM:g} mm."
     )
-    return _table(head, rows) + f"\n\n{ending}Mending one mistake at a time looks like mending nothing."
+    lowest = min((each.reported_mm.mean() for each in left_out), default=float("nan"))
+    return _table(head, rows) + f"\n\n{ending} Whichever one is mended, it stays at {lowest:.1f} mm or above."
 
 
 def _mistakes(alone: Sequence[Variant], none: Variant) -> str:
