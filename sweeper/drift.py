@@ -41,6 +41,24 @@ def spec_drift(ledger: Ledger, spec: SweepSpec) -> list[str]:
     return [] if recorded is None else spec_differences(recorded, spec.effective)
 
 
+def refuse_other_choices(ledger: Ledger, spec: SweepSpec) -> None:
+    """Refuse another kind of dimension, or other choices, even if drift is accepted: no ledger can hold both.
+
+    Raises:
+        UserError: a parameter of the study has them now.
+    """
+    recorded: Mapping[str, Mapping[str, Any]] = (ledger.attributes.get("spec") or {}).get("search_space", {})
+    now = spec.effective["search_space"]
+    for path, old in recorded.items():
+        new = now.get(path, old)
+        if (old.get("type"), old.get("choices")) != (new.get("type"), new.get("choices")):
+            raise UserError(
+                f"`{path}` of the study `{ledger.study}` has other choices now, and one study cannot hold both",
+                where=str(spec.path),
+                help="start another study beside it with --new, or undo the change",
+            )
+
+
 def changed(recorded: Mapping[str, str] | None, now: Mapping[str, str]) -> list[str]:
     """A line for each of the named sums that is not what it was; none if nothing was recorded."""
     if recorded is None:

@@ -71,6 +71,8 @@ def run_study(
     with study_lock(study_dir):
         modes = [one.mode for one in spec.objectives]
         ledger = Ledger(study_dir, study, modes=modes, create=True, url=ledger_url or spec.ledger)
+        if accept_drift:
+            drift.refuse_other_choices(ledger, spec)
         drift.refuse_or_record(ledger, "another spec", spec_drift(ledger, spec), str(spec.path), accept_drift)
         return continue_study(spec, home, ledger, skip_preflight=skip_preflight, accept_drift=accept_drift)
 

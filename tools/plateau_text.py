@@ -37,12 +37,12 @@ WHAT_IT_DOES = {
 }
 
 
-def document(study: str, variants: Sequence[Variant], config: Mapping[str, Any]) -> str:
+def document(studies: Sequence[str], variants: Sequence[Variant], config: Mapping[str, Any]) -> str:
     """The whole page.
 
     Args:
-        study: its name.
-        variants: of the study; one without faults gives the baseline, the first with the most faults the plateau.
+        studies: their names.
+        variants: of the studies; one without faults gives the baseline, the first with the most faults the plateau.
         config: of any variant, dotted path -> value, for what all share.
     """
     none = next(variant for variant in variants if not variant.faults)
@@ -53,7 +53,7 @@ def document(study: str, variants: Sequence[Variant], config: Mapping[str, Any])
     with_none = sorted((each for each in variants if not each.faults), key=_pull)
     parts = [
         "# The 47 mm plateau, made again and taken apart",
-        _introduction(study, variants, config, none),
+        _introduction(studies, variants, config, none),
         _verdict(with_all, with_none),
         "![Errors by fault, and by loss balance with and without all faults](plateau.svg)",
         "## Every loss balance, with and without the mistakes",
@@ -65,7 +65,9 @@ def document(study: str, variants: Sequence[Variant], config: Mapping[str, Any])
         "## What each mistake does",
         _mistakes(alone, none),
         "## Made by",
-        f"```sh\nsweeper run search_spaces/{study}.yaml\npython -m tools.plateau {study}\n```",
+        "```sh\n"
+        + "".join(f"sweeper run search_spaces/{study}.yaml\n" for study in studies)
+        + f"python -m tools.plateau {' '.join(studies)}\n```",
     ]
     return "\n\n".join(map(_wrapped, parts)) + "\n"
 
@@ -83,13 +85,14 @@ def _wrapped_line(line: str) -> str:
     return (ITEM if line.startswith("- ") else WRAPPED).fill(line)
 
 
-def _introduction(study: str, variants: Sequence[Variant], config: Mapping[str, Any], none: Variant) -> str:
+def _introduction(studies: Sequence[str], variants: Sequence[Variant], config: Mapping[str, Any], none: Variant) -> str:
     seeds = len(none.reported_mm)
+    named = " and ".join(f"`{study}`" for study in studies)
     return (
         "An earlier study trained image -> MANO theta in six configurations: two architectures, three learning rates, "
         "three balances of the loss. All ended at 47.40 to 47.47 mm, and the balance of the loss was blamed. Its code "
         "shows eight mistakes (A to H). Here each can be switched on by name (`faults:` in the trainer's config), and "
-        f"this page is written by `tools/plateau.py` from the study `{study}`: {len(variants)} variants with {seeds} "
+        f"this page is written by `tools/plateau.py` from {named}: {len(variants)} variants with {seeds} "
         f"seeds each, {config['model.backbone']} on {config['data.embedded_count']} poses of the embedded hand at "
         f"{config['data.image_size']} px, {config['optim.epochs']} epochs. It is a small model on a rendered hand, "
         "so its millimetres are not FreiHAND's; the argument is.\n\n"

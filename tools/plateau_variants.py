@@ -67,6 +67,22 @@ def paired_difference(values: Array, baseline: Array) -> Difference:
     return Difference(float(difference.mean()), float(width))
 
 
+def require_same_training(study: str, config: Mapping[str, Any], first: Mapping[str, Any]) -> None:
+    """Studies on one page differ in faults and loss weights alone: nothing else may explain a difference.
+
+    Args:
+        study: name of another study.
+        config: of any of its variants, dotted path -> value.
+        first: the same of the first study.
+
+    Raises:
+        UserError: something else differs.
+    """
+    keys = [key for key in dict.fromkeys((*first, *config)) if not key.startswith(("faults", "loss.lambda_", "seed"))]
+    if different := [key for key in keys if config.get(key) != first.get(key)]:
+        raise UserError(f"the study `{study}` was trained otherwise than the first: {', '.join(different)}")
+
+
 def read_variants(study: Mapping[str, Any], configs: Mapping[str, Mapping[str, Any]]) -> list[Variant]:
     """The variants of a study, in the order of its trials.
 

@@ -14,7 +14,7 @@ from sweeper.spec import load_spec
 from sweeper.trial import Report
 from tools.plateau import main
 from tools.plateau_text import document
-from tools.plateau_variants import BALANCE, FAULTS, Variant, paired_difference, read_variants
+from tools.plateau_variants import BALANCE, FAULTS, Variant, paired_difference, read_variants, require_same_training
 
 SPEC = Path("search_spaces/plateau_forensics.yaml")
 CONFIG = {"model.backbone": "resnet_tiny", "data.embedded_count": 99, "data.image_size": 32, "optim.epochs": 2}
@@ -57,7 +57,7 @@ def test_a_difference_between_seeds_alone_has_no_width() -> None:
 
 
 def test_a_plateau_is_told_with_its_numbers() -> None:
-    page = unwrapped(document("made_up", a_study([47.4, 47.5, 47.6, 47.45], [18.0, 19.5, 17.0, 20.0]), CONFIG))
+    page = unwrapped(document(["made_up"], a_study([47.4, 47.5, 47.6, 47.45], [18.0, 19.5, 17.0, 20.0]), CONFIG))
     assert "24 variants with 3 seeds" in page
     assert "4 balances of the loss report 47.40 to 47.60 mm, 0.20 mm apart: nobody could tell them apart" in page
     assert "at most 0.10 mm from the constant pose, which scores 47.50 mm" in page
@@ -69,7 +69,7 @@ def test_a_plateau_is_told_with_its_numbers() -> None:
 
 
 def test_a_claim_that_does_not_hold_is_not_made() -> None:
-    page = unwrapped(document("made_up", a_study([45.0, 47.5, 49.0, 47.0], [18.0, 18.1, 18.2, 18.3]), CONFIG))
+    page = unwrapped(document(["made_up"], a_study([45.0, 47.5, 49.0, 47.0], [18.0, 18.1, 18.2, 18.3]), CONFIG))
     assert "4.00 mm apart: they can still be told apart" in page
     assert "at most 2.50 mm from the constant pose" in page
     assert "the number still says something about the model" in page
@@ -141,3 +141,10 @@ def test_an_unfinished_study_is_refused(tmp_path: Path, capsys: pytest.CaptureFi
     assert main(["plateau_forensics", "--home", str(tmp_path), "--out", str(tmp_path)]) == 2
     assert "is STOPPED" in capsys.readouterr().err
     assert main(["nothing", "--home", str(tmp_path)]) == 2
+
+
+def test_studies_that_were_trained_otherwise_share_no_page() -> None:
+    first = {"loss.lambda_pca": 0.0, "faults": [], "seed": 0, "optim.epochs": 10}
+    require_same_training("other", first | {"loss.lambda_pca": 1.0, "faults": ["camera_frame"], "seed": 1}, first)
+    with pytest.raises(UserError, match=r"`other` was trained otherwise than the first: optim\.epochs"):
+        require_same_training("other", first | {"optim.epochs": 3}, first)
