@@ -64,7 +64,7 @@ def test_all_wrong_keys_are_told_at_once_with_their_mend(tmp_path: Path, capsys:
         f"  --> {path} augment",
         "error: there is no such key",
         f"  --> {path} backbone",
-        "help: the keys here are data, model, loss, optim, eval, augment, seed, device, threads",
+        f"help: the keys here are {', '.join(TrainConfig.model_fields)}",
     ]
 
 
