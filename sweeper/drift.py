@@ -20,19 +20,26 @@ DRIFT = "drift"
 
 def code_sums(trainer: str) -> dict[str, str]:
     """File -> sha256 of every Python source of `sweeper`, of `trainers`, and of the trainer's own package."""
-    roots = [Path(str(package.__file__)).parent for package in (sweeper, trainers)]
-    module = trainer.partition(":")[0]
-    if module.partition(".")[0] not in ("sweeper", "trainers"):
+    return (
+        _sums(Path(str(sweeper.__file__)).parent) | _sums(Path(str(trainers.__file__)).parent) | trainer_sums(trainer)
+    )
+
+
+def trainer_sums(trainer: str) -> dict[str, str]:
+    """The same of the package, or the single file, that the trainer is in."""
+    package = trainer.partition(":")[0].partition(".")[0]
+    if package != "trainers":  # that one would import torch
         load_trainer(trainer)  # makes it importable
-        found = find_spec(module.partition(".")[0])
-        if found is not None and found.origin is not None:
-            origin = Path(found.origin)
-            roots.append(origin.parent if origin.name == "__init__.py" else origin)
-    sums = {}
-    for root in roots:
-        for file in [root] if root.is_file() else sorted(root.rglob("*.py")):
-            sums[str(file.relative_to(root.parent))] = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
-    return sums
+    found = find_spec(package)
+    if found is None or found.origin is None:
+        return {}
+    origin = Path(found.origin)
+    return _sums(origin.parent if origin.name == "__init__.py" else origin)
+
+
+def _sums(root: Path) -> dict[str, str]:
+    files = [root] if root.is_file() else sorted(root.rglob("*.py"))
+    return {str(file.relative_to(root.parent)): hashlib.sha256(file.read_bytes()).hexdigest()[:16] for file in files}
 
 
 def spec_drift(ledger: Ledger, spec: SweepSpec) -> list[str]:

@@ -5,14 +5,13 @@ the fingerprints of data, code, packages and configs, so that the next run of th
 """
 
 import hashlib
-import importlib.util
 import json
 import math
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import product
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from sweeper.conditions import example
+from sweeper.drift import trainer_sums
 from sweeper.errors import SpecError, UserError
 from sweeper.machine import check_machine
 from sweeper.provenance import installed_packages
@@ -226,23 +226,11 @@ def _key(spec: SweepSpec, fingerprints: Mapping[str, str]) -> str:
         "data": dict(fingerprints),
         "base": base_config(spec),
         "corners": corners(spec),
-        "code": _code_fingerprint(spec.trainer),
+        "code": trainer_sums(spec.trainer),
         "packages": installed_packages(),
         "python": sys.version,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:20]
-
-
-def _code_fingerprint(trainer: str) -> str:
-    """SHA-256 over the sources of the package that the trainer is in; nothing is imported."""
-    found = importlib.util.find_spec(trainer.partition(":")[0].partition(".")[0])
-    digest = hashlib.sha256()
-    if found is not None:
-        folders = [Path(folder) for folder in found.submodule_search_locations or ()]
-        files: Sequence[Path] = sorted(path for folder in folders for path in folder.rglob("*.py"))
-        for path in files or ([Path(found.origin)] if found.origin else []):
-            digest.update(path.name.encode() + path.read_bytes())
-    return digest.hexdigest()
 
 
 def _kept(path: Path) -> Outcome | None:

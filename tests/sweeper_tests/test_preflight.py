@@ -92,7 +92,7 @@ def test_other_data_are_checked_anew(tmp_path: Path) -> None:
 
 def test_other_code_is_checked_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checked(spec_of(), tmp_path)
-    monkeypatch.setattr(preflight, "_code_fingerprint", lambda trainer: "other")
+    monkeypatch.setattr(preflight, "trainer_sums", lambda trainer: {"trainer.py": "other"})
     assert not checked(spec_of(), tmp_path)[0].kept
 
 
