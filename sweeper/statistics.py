@@ -1,0 +1,135 @@
+"""What may be said of runs that were repeated over seeds: intervals, paired differences, what n pairs can see. Pure.
+
+Runs of two configurations with the same seed share their data order and what they drew at the start, so they are
+compared in pairs. All intervals are those of Student's t, two-sided. Imports scipy, so import this late.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from scipy.special import gammaln, nctdtrinc, stdtr, stdtrit
+
+CONFIDENCE: Final = 0.95
+ALPHA: Final = 0.05
+"""Chance of calling it a difference where there is none, over all comparisons of a table together."""
+POWER: Final = 0.8
+FEWEST: Final = 3
+"""With fewer runs or pairs nothing is said: the t-interval of two is 13 standard errors wide on either side."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean, in the unit of its values.
+
+    Attributes:
+        n: values.
+        mean: NaN of none.
+        sd: their standard deviation (n - 1 in the denominator); NaN of fewer than two.
+        low: lower end of the 95 % interval of the mean; NaN of fewer than two values.
+        high: upper end.
+    """
+
+    n: int
+    mean: float
+    sd: float
+    low: float
+    high: float
+
+    @property
+    def is_too_small(self) -> bool:
+        """Whether n is too small to say anything of the mean."""
+        return self.n < FEWEST
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The mean of differences within pairs, first minus second.
+
+    Attributes:
+        estimate: of the mean difference.
+        p: of the paired t-test; NaN where n is too small or all pairs differ by the same.
+        effect: Cohen's d_z with Hedges' correction: the mean difference over its standard deviation; NaN as p.
+    """
+
+    estimate: Estimate
+    p: float
+    effect: float
+
+    @property
+    def is_too_small(self) -> bool:
+        return self.estimate.is_too_small
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """The mean of values with its 95 % t-interval.
+
+    Args:
+        values: independent, finite.
+    """
+    n = len(values)
+    mean = float(np.mean(values)) if n else math.nan
+    if n < 2:
+        return Estimate(n, mean, math.nan, math.nan, math.nan)
+    sd = float(np.std(values, ddof=1))
+    half = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * sd / math.sqrt(n)
+    return Estimate(n, mean, sd, mean - half, mean + half)
+
+
+def paired_difference(first: Sequence[float], second: Sequence[float]) -> Difference:
+    """First minus second, pair by pair: interval, two-sided p of the paired t-test, and effect size.
+
+    Pairs that all differ by the very same number were not repeated: the seed changes nothing, so there is no p.
+
+    Args:
+        first: values, in the order of the pairs.
+        second: as many.
+    """
+    return mean_difference([one - other for one, other in zip(first, second, strict=True)])
+
+
+def mean_difference(differences: Sequence[float]) -> Difference:
+    """As `paired_difference`, of differences that were taken already."""
+    found = estimate(differences)
+    rounding = 1e-12 * max((abs(value) for value in differences), default=0.0)
+    if found.is_too_small or found.sd <= rounding:
+        return Difference(found, math.nan, math.nan)
+    t = found.mean / (found.sd / math.sqrt(found.n))
+    p = 2 * float(stdtr(found.n - 1, -abs(t)))
+    return Difference(found, p, hedges_correction(found.n - 1) * found.mean / found.sd)
+
+
+def hedges_correction(df: int) -> float:
+    """Factor that makes d unbiased: gamma(df/2) / (sqrt(df/2) gamma((df-1)/2)). Hedges 1981, equation 6e.
+
+    Args:
+        df: degrees of freedom of the standard deviation, > 1.
+    """
+    return math.exp(float(gammaln(df / 2) - gammaln((df - 1) / 2))) / math.sqrt(df / 2)
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """The p-values corrected for being several, by Holm (1979): none below 0.05 by chance but in 5 % of tables.
+
+    A NaN stays one, and counts as no comparison.
+    """
+    ranked = sorted((p, index) for index, p in enumerate(ps) if not math.isnan(p))
+    corrected, largest = list(ps), 0.0
+    for rank, (p, index) in enumerate(ranked):
+        largest = max(largest, min(1.0, (len(ranked) - rank) * p))
+        corrected[index] = largest
+    return corrected
+
+
+def detectable_effect(pairs: int, comparisons: int = 1) -> float:
+    """The smallest true difference that n pairs show in 80 % of studies, in standard deviations of the differences.
+
+    The paired t-test rejects at 0.05 over the number of comparisons (the first step of Holm); the noncentral t gives
+    the power (Cohen 1988, chapter 2). Infinite where n is too small to say.
+    """
+    if pairs < FEWEST:
+        return math.inf
+    critical = stdtrit(pairs - 1, 1 - ALPHA / comparisons / 2)
+    return float(nctdtrinc(pairs - 1, 1 - POWER, critical)) / math.sqrt(pairs)
