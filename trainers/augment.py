@@ -44,6 +44,10 @@ class Draw:
     noise: Tensor
     pattern: Tensor
 
+    def part(self, rows: slice) -> "Draw":
+        """That of some images of the batch."""
+        return Draw(self.angle[rows], self.contrast[rows], self.brightness[rows], self.noise[rows], self.pattern)
+
 
 def draw(count: int, size: int, generator: torch.Generator, device: torch.device) -> Draw:
     """Draw the augmentation of `count` images.
@@ -72,7 +76,8 @@ def normalise(images: Tensor) -> Tensor:
 def augment(images: Tensor, drawn: Draw) -> Tensor:
     """Turn normalised images (B, 3, S, S) about their centre, change contrast and brightness, add noise.
 
-    What comes from outside the image is grey.
+    What comes from outside the image is grey. Nothing is cut off at black and white: a network needs no such bound,
+    and on a CPU the cut was a fifth of the whole data path.
     """
     cos, sin, zero = drawn.angle.cos(), drawn.angle.sin(), torch.zeros_like(drawn.angle)
     # affine_grid maps output to input: the inverse turn.
@@ -82,7 +87,7 @@ def augment(images: Tensor, drawn: Draw) -> Tensor:
     # White is 2 above black in normalised images.
     turned.mul_(drawn.contrast.view(-1, 1, 1, 1)).add_(2 * drawn.brightness.view(-1, 1, 1, 1))
     turned.addcmul_(drawn.pattern, drawn.noise.view(-1, 1, 1, 1), value=2)
-    return turned.clamp_(-1, 1).contiguous(memory_format=torch.channels_last)
+    return turned.contiguous(memory_format=torch.channels_last)
 
 
 def fill_normalised(out: Tensor, images: Pixels, indices: npt.NDArray[np.int64]) -> None:
@@ -110,7 +115,8 @@ def fill_augmented(out: Tensor, images: Pixels, indices: npt.NDArray[np.int64], 
     pattern = np.ascontiguousarray(drawn.pattern[0].permute(1, 2, 0).numpy())
     columns = (drawn.angle, drawn.contrast, 2 * drawn.brightness, 2 * drawn.noise)  # white is 2 above black
     values = zip(*(column.tolist() for column in columns), strict=True)
-    for row, index, (angle, contrast, brightness, noise) in zip(out.permute(0, 2, 3, 1), indices, values, strict=True):
+    rows = out.permute(0, 2, 3, 1).numpy()
+    for row, index, (angle, contrast, brightness, noise) in zip(rows, indices, values, strict=True):
         cv2.cvtColor(images[index], cv2.COLOR_RGB2RGBA, dst=four)
         cv2.warpAffine(
             four,
@@ -123,10 +129,7 @@ def fill_augmented(out: Tensor, images: Pixels, indices: npt.NDArray[np.int64], 
         )
         cv2.cvtColor(turned, cv2.COLOR_RGBA2RGB, dst=three)
         # The only pass from bytes to floats: contrast * (byte / 127.5 - 1) + brightness + noise * pattern.
-        cv2.addWeighted(
-            three, contrast / HALF_WHITE, pattern, noise, brightness - contrast, dst=row.numpy(), dtype=cv2.CV_32F
-        )
-        row.clamp_(-1, 1)
+        cv2.addWeighted(three, contrast / HALF_WHITE, pattern, noise, brightness - contrast, dst=row, dtype=cv2.CV_32F)
 
 
 def _inverse_turn(angle: float, size: int) -> npt.NDArray[np.float64]:

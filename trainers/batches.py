@@ -5,6 +5,7 @@ Shapes: N poses, V image versions of a pose, B batch, S side of the images in pi
 
 import hashlib
 import mmap
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
@@ -119,14 +120,29 @@ def make_batch(
         memory = batch_memory(images, len(indices), device) if memory is None else memory
         assert memory is not None, "a CPU has some"
         batch = memory[: len(indices)]
-        if drawn is None:
-            fill_normalised(batch, images, indices)
-        else:
-            fill_augmented(batch, images, indices, drawn)
+        _fill(batch, images, indices, drawn)
         _forget(images)
         return batch
     batch = normalise(gather(images, indices, device))
     return batch if drawn is None else augment(batch, drawn)
+
+
+def _fill(batch: Tensor, images: Pixels, indices: Integers, drawn: Draw | None) -> None:
+    """Images of a batch do not depend on each other, so each of torch's threads takes some."""
+
+    def fill(rows: slice) -> None:
+        if drawn is None:
+            fill_normalised(batch[rows], images, indices[rows])
+        else:
+            fill_augmented(batch[rows], images, indices[rows], drawn.part(rows))
+
+    threads = torch.get_num_threads()
+    if threads == 1:
+        fill(slice(None))
+        return
+    share = -(-len(indices) // threads)
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(fill, [slice(first, first + share) for first in range(0, len(indices), share)]))
 
 
 def _forget(images: Pixels) -> None:

@@ -100,8 +100,9 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="of the DataLoader")
+    parser.add_argument("--threads", type=int, default=1, help="of ours, and of the loader by hand")
     args = parser.parse_args()
-    torch.set_num_threads(1)
+    torch.set_num_threads(args.threads)
     cv2.setNumThreads(1)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with scratch_set(args.poses, args.size) as root:
@@ -122,11 +123,12 @@ def main() -> None:
 
         loader = torchvision_loader(root, args.size, args.batch, args.workers)
         peer = take_turns(ours, lambda: images_per_s(lambda: run_torchvision(loader, device), device), args.repeats)
-        report("ours, one thread", f"torchvision, {args.workers} workers", *peer, 10.0)
+        ours_name = f"ours, threads: {args.threads}"
+        report(ours_name, f"torchvision, workers: {args.workers}", *peer, 10.0)
         hand = take_turns(
             ours, lambda: images_per_s(lambda: run_by_hand(data.images, args.batch, device), device), args.repeats
         )
-        report("ours, one thread", "memory map by hand, one thread", *hand, 1.0)
+        report(ours_name, f"memory map by hand, threads: {args.threads}", *hand, 1.0)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from trainers.hand.layer import HandLayer
 from trainers.hand.model import load_embedded_hand
 
 TABLE = image_table(np.arange(40) % 10)  # 10 poses in 4 versions, numbered as FreiHAND's
+CPU = torch.device("cpu")
 POSES = np.array([0, 1, 3, 4, 5, 7, 9])
 
 
@@ -84,6 +85,20 @@ def test_a_batch_in_used_memory_is_that_in_fresh_memory(augmented: bool, tmp_pat
     assert torch.equal(batch, fresh)
     assert batch.data_ptr() == memory.data_ptr()
     assert batch.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("augmented", [True, False])
+def test_threads_share_a_batch_and_change_no_bit_of_it(augmented: bool) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (9, 16, 16, 3), dtype=np.uint8)
+    indices = np.arange(7)
+    drawn = draw(7, 16, seeded(0, "augment", 1), CPU) if augmented else None
+    alone = make_batch(images, indices, CPU, drawn)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        assert torch.equal(make_batch(images, indices, CPU, drawn), alone)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_images_go_to_a_device_where_they_fit_and_give_the_same_batches() -> None:

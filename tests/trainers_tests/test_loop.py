@@ -203,8 +203,8 @@ def test_learned_weights_and_all_terms_continue_bit_for_bit(tmp_path: Path, bala
 
 @pytest.mark.parametrize("head", ["rot6d", "pca"])
 def test_other_heads_train(tmp_path: Path, head: str) -> None:
-    reports = list(train(config(model={"head": head}, optim__lr=3e-3, optim__epochs=6), tmp_path))
-    assert reports[-1].metrics["train/loss"] < 0.98 * reports[0].metrics["train/loss"]
+    reports = list(train(config(model={"head": head}, augment=False, optim__lr=3e-3, optim__epochs=6), tmp_path))
+    assert reports[-1].metrics["train/loss"] < 0.95 * reports[0].metrics["train/loss"]
     assert math.isfinite(reports[-1].metrics["val/pa_mpjpe_mm"])
 
 
