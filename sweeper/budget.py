@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sweeper.spec_model import Budget, Resources
+from sweeper.spec_parts import Budget, Resources
 
 HOUR_S = 3600.0
 

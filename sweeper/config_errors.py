@@ -7,7 +7,8 @@ from typing import Annotated, Any, Final, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from sweeper.spec_model import NAME_PATTERN, TRAINER_PATTERN, WARM_TRIALS_PATTERN
+from sweeper.spec_model import TRAINER_PATTERN
+from sweeper.spec_parts import NAME_PATTERN, WARM_TRIALS_PATTERN
 from sweeper.yaml_strict import Finding, KeyPath
 
 _PATTERN_WORDS: Final = {

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sweeper.spec_model import Objective
+from sweeper.spec_parts import Objective
 from sweeper.trial import TrialRecord, TrialState
 
 ALPHA: Final = 0.05

@@ -16,7 +16,7 @@ from typing import Final
 from sweeper.audit import audit_seconds
 from sweeper.budget import Spent, spent
 from sweeper.ledger import Ledger
-from sweeper.spec_model import Budget, Resources
+from sweeper.spec_parts import Budget, Resources
 
 TICK_S: Final = 1.0
 OPEN_FILE: Final = "meter.json"

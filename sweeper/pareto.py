@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from sweeper.spec_model import Objective
+from sweeper.spec_parts import Objective
 from sweeper.trial import Report, TrialRecord, TrialState
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from sweeper.controls import final_word
 from sweeper.ledger import Ledger
 from sweeper.search_space import short_names
-from sweeper.spec_model import Objective, SpecFile
+from sweeper.spec_model import SpecFile
+from sweeper.spec_parts import Objective
 from sweeper.spec_text import dimension_text
 from sweeper.study import winner_of
 from sweeper.trial import TrialRecord

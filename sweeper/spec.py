@@ -16,9 +16,8 @@ from sweeper.errors import Problem, SpecError
 from sweeper.overrides import apply_overrides, override_place
 from sweeper.search_space import ParamValue, leaves, set_path
 from sweeper.spec_check import check_spec
-from sweeper.spec_model import (
-    SEED,
-    VARIANT,
+from sweeper.spec_model import SEED, VARIANT, SpecFile
+from sweeper.spec_parts import (
     Budget,
     CollapseGuard,
     Guard,
@@ -26,7 +25,6 @@ from sweeper.spec_model import (
     Resources,
     SamplerConfig,
     SchedulerConfig,
-    SpecFile,
     ThresholdGuard,
 )
 from sweeper.trainer_ref import config_class, offered_controls

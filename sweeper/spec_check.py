@@ -19,7 +19,8 @@ from sweeper.search_space import (
     set_path,
 )
 from sweeper.space_check import check_space
-from sweeper.spec_model import SEED, TRAINER_PATTERN, CollapseGuard, Objective, SpecFile, ThresholdGuard
+from sweeper.spec_model import SEED, TRAINER_PATTERN, SpecFile
+from sweeper.spec_parts import CollapseGuard, Objective, ThresholdGuard
 from sweeper.trainer_ref import DEFAULT_TRAINER, config_class, offered_controls
 from sweeper.yaml_strict import Finding, KeyPath
 

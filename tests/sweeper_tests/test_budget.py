@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweeper.budget import duration_text, left, may_start, saved_s, spent, used_text, used_up
-from sweeper.spec_model import Budget, Resources
+from sweeper.spec_parts import Budget, Resources
 
 AMOUNTS = st.floats(0, 1e6, allow_nan=False)
 

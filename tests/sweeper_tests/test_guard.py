@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweeper.guard import Evaluation, check_guards
-from sweeper.spec_model import CollapseGuard, ThresholdGuard
+from sweeper.spec_parts import CollapseGuard, ThresholdGuard
 
 GUARD = CollapseGuard(after_epochs=2.0, for_evaluations=2, var_ratio_below=0.02, r2_below=0.02)
 

@@ -17,7 +17,7 @@ from sweeper.scheduling import (
     rung_of,
     standing,
 )
-from sweeper.spec_model import SchedulerConfig
+from sweeper.spec_parts import SchedulerConfig
 
 values = st.floats(0, 100, allow_nan=False)
 
