@@ -125,14 +125,14 @@ def print_list(home: Path) -> None:
         states = ", ".join(f"{count} {state}" for state, count in row["states"].items())
         best = f"{row['best']:.4g} {row['objective']}" if row["best"] is not None else "-"
         table.add_row(row["study"], str(row["trials"]), states, row["winner"] or "-", best)
-    _console().print(table)
+    output_console().print(table)
 
 
 def print_study(home: Path, study: str) -> None:
     """Print the tables of trials and controls, the winner, the final word, and what to do next, on stdout."""
     ledger, spec = open_study(home, study)
     trials, controls = ledger.trials(), ledger.controls()
-    console = _console()
+    console = output_console()
     names = short_names(spec.search_space)
     table = Table(box=None, pad_edge=False, title=f"study {study}", title_justify="left")
     for header, justify in table_columns(names, spec.objectives):
@@ -271,7 +271,8 @@ def _objective(trial: TrialRecord, objective: Objective) -> float:
     return trial.last.metrics[objective.metric]
 
 
-def _console() -> Console:
+def output_console() -> Console:
+    """A console on stdout."""
     console = Console(highlight=False)
     # A pipe has no width; rich would fold the table at 80 columns.
     return console if console.is_terminal else Console(highlight=False, width=200)

@@ -1,0 +1,211 @@
+"""`sweeper winners`: train the best configurations of a study again with fresh seeds, before one is called a winner.
+
+The best of many trials is partly the luckiest one. So the top k become the `variants` of a study of their own
+(`STUDY-winners`), each trained with the same new `seeds`; it runs through `run_study` like any other, and can be
+interrupted and resumed.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from sweeper.controls import value_of
+from sweeper.errors import UserError
+from sweeper.ledger import Ledger
+from sweeper.replicates import Comparison, VariantRuns, amount, better, compare, runs_of_variants, verdict_of
+from sweeper.run import run_study
+from sweeper.spec import parse_spec
+from sweeper.spec_model import SEED, VARIANT, Objective, SpecFile
+from sweeper.statistics import detectable_effect
+from sweeper.trial import TrialRecord, TrialState
+from sweeper.views import open_study
+
+ENDING: Final = "-winners"
+INHERITED: Final = ("trainer", "guards", "controls", "resources", "budget")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A configuration that was trained again.
+
+    Attributes:
+        trial: ID of the trial it comes from, and name of its variant.
+        selected: what that trial scored when it was selected; the best of many is too good on average.
+        runs: with fresh seeds.
+    """
+
+    trial: str
+    selected: float
+    runs: VariantRuns
+
+
+@dataclass(frozen=True)
+class WinnersResult:
+    """The best configurations of a study, compared over fresh seeds.
+
+    Attributes:
+        study: the study that trained them again.
+        source: the study they come from.
+        objective: what they are judged by.
+        seeds: the fresh seeds.
+        candidates: best mean first.
+        comparisons: every pair of them, corrected together.
+        winner: the trial that beats every other one, or None.
+        verdict: sentences.
+    """
+
+    study: str
+    source: str
+    objective: Objective
+    seeds: tuple[int, ...]
+    candidates: tuple[Candidate, ...]
+    comparisons: tuple[Comparison, ...]
+    winner: str | None
+    verdict: tuple[str, ...]
+
+
+def run_winners(
+    home: Path, study: str, top: int, seeds: int, *, skip_preflight: str = "", accept_drift: bool = False
+) -> int:
+    """Train the best `top` configurations of a study with `seeds` fresh seeds each; continue where that stopped.
+
+    Returns:
+        The exit code of `run_study`.
+
+    Raises:
+        UserError: no such study, or fewer trials than `top` ran to their end; else as `run_study`.
+    """
+    ledger, recorded = open_study(home, study)
+    text = winners_spec(study, recorded, ledger.trials(), top, seeds)
+    folder = home / "studies" / f"{study}{ENDING}"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "spec.yaml"
+    spec = parse_spec(text, path)
+    if not path.exists():
+        path.write_text(text)
+    return run_study(spec, home, skip_preflight=skip_preflight, accept_drift=accept_drift)
+
+
+def winners_spec(study: str, recorded: SpecFile, trials: Sequence[TrialRecord], top: int, seeds: int) -> str:
+    """The spec of the second round, as YAML: a variant a configuration, no rank, fresh seeds.
+
+    Args:
+        study: its name.
+        recorded: the effective spec of the study.
+        trials: its trials.
+        top: configurations to take; trials that differ in nothing but the seed are one.
+        seeds: how many.
+
+    Raises:
+        UserError: there are not that many.
+    """
+    best = best_configurations(recorded, trials, top)
+    if len(best) < top:
+        what = f"{len(best)} configurations of the study `{study}` ran to their end, so there is no top {top}"
+        raise UserError(what, help=f"--top {len(best)}" if len(best) > 1 else "first let more trials run to their end")
+    base = {key: value for key, value in recorded.base.items() if key != SEED}
+    data: dict[str, Any] = {"name": f"{study}{ENDING}", "base": base}
+    data["variants"] = {trial.id: configuration(recorded, trial) for trial in best}
+    data["seeds"] = fresh_seeds(recorded, trials, seeds)
+    written = recorded.model_dump(mode="json", by_alias=True)
+    data |= {key: written[key] for key in (*INHERITED, "objective")}
+    data["scheduler"] = {"name": "none"}
+    head = f"# The best {top} configurations of {study}, trained again. Written by `sweeper winners`.\n"
+    return head + yaml.safe_dump(_without_nothing(data), sort_keys=False, allow_unicode=True)
+
+
+def best_configurations(recorded: SpecFile, trials: Sequence[TrialRecord], top: int) -> list[TrialRecord]:
+    """The best trials that ran to their end, each configuration once whatever its seeds."""
+    sign = 1 if recorded.objective.mode == "min" else -1
+    scored = [
+        (sign * value, trial.number, trial)
+        for trial in trials
+        if trial.state is TrialState.COMPLETE and (value := value_of(trial, recorded.objective)) is not None
+    ]
+    found: dict[str, TrialRecord] = {}
+    for _, _, trial in sorted(scored, key=lambda entry: entry[:2]):
+        found.setdefault(str(sorted(configuration(recorded, trial).items())), trial)
+    return list(found.values())[:top]
+
+
+def configuration(recorded: SpecFile, trial: TrialRecord) -> dict[str, Any]:
+    """What a trial set, by dotted path, without its seed."""
+    if recorded.variants:
+        settings: Mapping[str, Any] = recorded.variants[str(trial.params[VARIANT])]
+    else:
+        settings = trial.params
+    return {path: value for path, value in settings.items() if path != SEED}
+
+
+def fresh_seeds(recorded: SpecFile, trials: Sequence[TrialRecord], count: int) -> list[int]:
+    """Seeds that no trial of the study was trained with: the next ones above all of them."""
+    used = [int(recorded.base.get(SEED, 0)), *recorded.seeds]
+    used += [int(settings[SEED]) for settings in recorded.variants.values() if SEED in settings]
+    used += [int(trial.params[SEED]) for trial in trials if SEED in trial.params]
+    first = max(used) + (len(trials) if recorded.replicate_seed == "per_trial" else 0) + 1
+    return list(range(first, first + count))
+
+
+def winners_result(home: Path, study: str) -> WinnersResult:
+    """What the second round of a study says.
+
+    Raises:
+        UserError: there was none.
+    """
+    _, source = open_study(home, study)
+    ledger, spec = open_study(home, f"{study}{ENDING}")
+    selected = {
+        trial.id: value_of(trial, source.objective) for trial in Ledger(home / "studies" / study, study).trials()
+    }
+    sign = 1 if spec.objective.mode == "min" else -1
+    runs = runs_of_variants(spec, ledger.trials())
+    runs.sort(key=lambda each: (not each.values, sign * each.estimate.mean))
+    candidates = tuple(Candidate(each.name, selected.get(each.name) or math.nan, each) for each in runs)
+    comparisons = tuple(compare(list(combinations(runs, 2))))
+    winner = winner_of_comparisons(runs[0], comparisons, spec.objective)
+    verdict = verdict_lines(candidates, comparisons, winner, spec)
+    return WinnersResult(
+        ledger.study, study, spec.objective, spec.seeds, candidates, comparisons, winner, tuple(verdict)
+    )
+
+
+def winner_of_comparisons(best: VariantRuns, comparisons: Sequence[Comparison], objective: Objective) -> str | None:
+    """The variant with the best mean, if it beats every other one by more than chance and all its runs are there."""
+    own = [each for each in comparisons if best.name in (each.first, each.second)]
+    beaten = [each for each in own if each.is_told_apart and better(each, objective)[0] == best.name]
+    return best.name if own and len(beaten) == len(own) and not best.losses_text else None
+
+
+def verdict_lines(
+    candidates: Sequence[Candidate], comparisons: Sequence[Comparison], winner: str | None, spec: SpecFile
+) -> list[str]:
+    """What the second round says, in sentences: the winner, or that there is none, and what n can see."""
+    lines = [
+        f"{each.trial}: {each.runs.losses_text} of {each.runs.runs} runs"
+        for each in candidates
+        if each.runs.losses_text
+    ]
+    best = candidates[0].trial
+    own = [each for each in comparisons if best in (each.first, each.second)]
+    if winner is None and not any(each.is_told_apart for each in comparisons):
+        lines.append(f"the top {len(candidates)} cannot be told apart with {len(spec.seeds)} seeds")
+    lines += [verdict_of(each, spec.objective) for each in own]
+    spreads = [each.difference.estimate.sd for each in own if not math.isnan(each.difference.p)]
+    if winner is None and spreads:
+        smallest = max(spreads) * detectable_effect(len(spec.seeds), len(comparisons))
+        lines.append(f"the smallest difference this many seeds show 4 times in 5 is {amount(smallest, spec.objective)}")
+    return lines
+
+
+def _without_nothing(data: Any) -> Any:
+    """Without the keys whose value is null: in a spec they are the default."""
+    match data:
+        case dict():
+            return {key: _without_nothing(value) for key, value in data.items() if value is not None}
+        case _:
+            return data

@@ -1,0 +1,138 @@
+"""The second round: fresh seeds for the best configurations, and what may be said of them then."""
+
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from faulty import sweep
+from finished import finish_study
+
+from sweeper.errors import UserError
+from sweeper.spec import SweepSpec, parse_spec, resolve
+from sweeper.trial import TrialState
+from sweeper.views import open_study
+from sweeper.winners import ENDING, WinnersResult, winners_result, winners_spec
+
+SOURCE = {
+    "name": "toy",
+    "trainer": "scripted_trainer:train",
+    "base": {"epochs": 2, "seed": 4},
+    "search_space": {"scale": {"low": 0.5, "high": 10.0, "log": True}},
+    "objective": {"metric": "val/pa_mpjpe_mm", "mode": "min"},
+    "trials": 6,
+    "controls": [],
+}
+
+
+@pytest.fixture(autouse=True)
+def _trainer_on_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+
+
+def second_round(home: Path, top: int = 3, seeds: int = 5, **changes: Any) -> SweepSpec:
+    """The spec of the second round of a finished study in which a smaller scale is better."""
+    ledger = finish_study(home, SweepSpec.model_validate(SOURCE | changes), lambda params: 10.0 * params["scale"])
+    _, recorded = open_study(home, "toy")
+    return parse_spec(winners_spec("toy", recorded, ledger.trials(), top, seeds), home / "w.yaml")
+
+
+def test_the_best_configurations_become_variants_with_fresh_seeds_and_the_same_guards(tmp_path: Path) -> None:
+    spec = second_round(tmp_path, budget={"cpu_seconds": 900.0}, guards=[])
+    _, recorded = open_study(tmp_path, "toy")
+    ranked = sorted(open_study(tmp_path, "toy")[0].trials(), key=lambda trial: trial.params["scale"])
+    assert list(spec.variants) == [trial.id for trial in ranked[:3]]
+    assert spec.seeds == (5, 6, 7, 8, 9)
+    assert (spec.name, spec.trials, spec.scheduler.name) == (f"toy{ENDING}", 15, "none")
+    assert (spec.guards, spec.budget) == (recorded.guards, recorded.budget)
+    config = resolve(spec, {"variant": ranked[0].id, "seed": 7})
+    assert config == resolve(SweepSpec.model_validate(SOURCE), ranked[0].params) | {"seed": 7}
+
+
+def test_trials_that_differ_only_in_their_seed_are_one_configuration(tmp_path: Path) -> None:
+    variants = {"a": {"scale": 1.0}, "b": {"scale": 2.0}, "c": {"scale": 3.0}}
+    source = {key: value for key, value in SOURCE.items() if key not in ("search_space", "trials")}
+    source |= {"variants": variants, "seeds": [0, 3], "base": {"epochs": 2}}
+    ledger = finish_study(
+        tmp_path, SweepSpec.model_validate(source), lambda params: ord(params["variant"]) + params["seed"] / 10
+    )
+    _, recorded = open_study(tmp_path, "toy")
+    spec = parse_spec(winners_spec("toy", recorded, ledger.trials(), 2, 3), tmp_path / "w.yaml")
+    assert list(spec.variants) == ["toy-0000", "toy-0002"]
+    assert [settings["scale"] for settings in spec.variants.values()] == [1.0, 2.0]
+    assert spec.seeds == (4, 5, 6)
+    with pytest.raises(UserError, match="3 configurations of the study `toy` ran to their end, so there is no top 4"):
+        winners_spec("toy", recorded, ledger.trials(), 4, 3)
+
+
+def result_of(home: Path, means: list[float], noise: float, lost: dict[int, TrialState] | None = None) -> WinnersResult:
+    """The result of a second round in which variant i has the mean i, and every run a noise of its own."""
+    spec = second_round(home)
+    order, random = list(spec.variants), np.random.default_rng(0)
+    shared = dict(zip(spec.seeds, random.normal(0.0, 1.0, 5).tolist(), strict=True))
+
+    def score(params: Any) -> float | TrialState:
+        index = order.index(params["variant"])
+        value = means[index] + shared[params["seed"]] + float(random.normal(0.0, noise))
+        return lost[index] if lost and index in lost and params["seed"] == spec.seeds[0] else value
+
+    finish_study(home, spec, score)
+    return winners_result(home, "toy")
+
+
+def test_a_configuration_that_beats_all_others_wins_in_words(tmp_path: Path) -> None:
+    result = result_of(tmp_path, [12.0, 11.0, 13.0], noise=0.05)
+    second = result.candidates[0].trial
+    assert result.winner == second
+    assert [round(each.runs.estimate.mean - 11, 0) for each in result.candidates] == [0.0, 1.0, 2.0]
+    assert result.verdict[0].startswith(f"{second} beats {result.candidates[1].trial} by ")
+    assert " mm [" in result.verdict[0]
+    assert "p < 0.001, 5 seeds" in result.verdict[1]
+
+
+def test_configurations_within_their_noise_are_not_told_apart(tmp_path: Path) -> None:
+    result = result_of(tmp_path, [12.0, 12.0, 12.1], noise=0.5)
+    assert result.winner is None
+    assert result.verdict[0] == "the top 3 cannot be told apart with 5 seeds"
+    assert result.verdict[-1].startswith("the smallest difference this many seeds show 4 times in 5 is ")
+
+
+def test_runs_that_collapsed_are_counted_and_cost_the_title(tmp_path: Path) -> None:
+    result = result_of(tmp_path, [12.0, 11.0, 13.0], noise=0.05, lost={1: TrialState.COLLAPSED, 2: TrialState.FAILED})
+    best = result.candidates[0]
+    assert (best.runs.collapsed, best.runs.estimate.n, result.winner) == (1, 4, None)
+    assert f"{best.trial}: 1 collapsed of 5 runs" in result.verdict
+    assert f"{result.candidates[2].trial}: 1 failed of 5 runs" in result.verdict
+
+
+def test_the_fresh_mean_stands_beside_the_lucky_value(tmp_path: Path) -> None:
+    result = result_of(tmp_path, [12.0, 11.0, 13.0], noise=0.05)
+    ledger, _ = open_study(tmp_path, "toy")
+    values = {trial.id: 10.0 * trial.params["scale"] for trial in ledger.trials()}
+    assert {each.trial: each.selected for each in result.candidates} == {
+        each.trial: pytest.approx(values[each.trial]) for each in result.candidates
+    }
+    assert not any(math.isnan(each.selected) for each in result.candidates)
+
+
+@pytest.mark.slow
+def test_the_second_round_runs_through_the_same_path_and_is_continued(tmp_path: Path, template_db: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    shutil.copy(template_db, home / "mlflow.db")
+    finish_study(home, SweepSpec.model_validate(SOURCE), lambda params: 10.0 * params["scale"])
+    arguments = ("winners", "toy", "--top", "2", "--seeds", "3", "--json")
+    killed = sweep(home, *arguments, KILL_WRITE="40:after")
+    assert killed.returncode == -9
+    ended = sweep(home, *arguments)
+    assert ended.returncode == 0, ended.stderr
+    result = json.loads(ended.stdout)
+    assert [candidate["runs"]["runs"] for candidate in result["candidates"]] == [3, 3]
+    ledger, _ = open_study(home, f"toy{ENDING}")
+    assert [trial.state for trial in ledger.trials()] == [TrialState.COMPLETE] * 6
+    # The script draws the same walk for every scale, so the pairs differ by one number, which is no spread.
+    assert result["winner"] is None
+    assert "the seed changes nothing" in result["verdict"][-1]
