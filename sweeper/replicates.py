@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from sweeper.controls import value_of
 from sweeper.search_space import ParamValue
-from sweeper.spec_model import SEED, VARIANT, CollapseGuard, Objective, SpecFile
+from sweeper.spec_model import SEED, VARIANT, SpecFile
+from sweeper.spec_parts import CollapseGuard, Objective
 from sweeper.statistics import ALPHA, Difference, Estimate, estimate, holm, paired_difference
 from sweeper.trial import TrialRecord, TrialState
 

@@ -20,7 +20,8 @@ from sweeper.ledger import Ledger
 from sweeper.replicates import Comparison, VariantRuns, amount, better, compare, runs_of_variants, verdict_of
 from sweeper.run import run_study
 from sweeper.spec import parse_spec
-from sweeper.spec_model import SEED, VARIANT, Objective, SpecFile
+from sweeper.spec_model import SEED, VARIANT, SpecFile
+from sweeper.spec_parts import Objective
 from sweeper.statistics import detectable_effect
 from sweeper.trial import TrialRecord, TrialState
 from sweeper.views import open_study
