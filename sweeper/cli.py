@@ -210,19 +210,24 @@ def report(study: str, home: Path, out: Path | None) -> int:
 @click.argument("trial")
 @home_option
 @click.option("--until", type=click.FloatRange(min=0, min_open=True), metavar="EPOCH", help="Stop at this epoch.")
-def reproduce(trial: str, home: Path, until: float | None) -> int:
+@click.option("--from-checkpoint", type=float, metavar="EPOCH", help="Go on from this epoch, and compare what follows.")
+@click.option("--at-commit", is_flag=True, help="Run the recorded commit and changes: code from the MLflow store.")
+@json_option
+def reproduce(
+    trial: str, home: Path, until: float | None, from_checkpoint: float | None, at_commit: bool, as_json: bool
+) -> int:
     """Run TRIAL again from its record and compare every metric.
 
-    TRIAL is an ID, the unique start of one, or STUDY:best.
-    Exit code: 0 equal, 4 different.
+    TRIAL is an ID, the unique start of one, or STUDY:best. All it needs is in MLflow.
+    Exit code: 0 BIT-EXACT or WITHIN TOLERANCE, 4 DIFFERS, 2 bad input.
 
     \b
     Example:
-      sweeper reproduce loss_balance:best
+      sweeper reproduce loss_balance:best --until 2
     """
     from sweeper.reproduce import reproduce as rerun
 
-    return rerun(trial, home, until)
+    return rerun(trial, home, until, from_checkpoint=from_checkpoint, at_commit=at_commit, as_json=as_json)
 
 
 @sweeper.command()

@@ -1,16 +1,19 @@
-"""Compares a rerun with the record: every metric of every step, weights, and what the two stood on. Pure functions."""
+"""Compares a rerun with the record: every metric of every step, and the tensors of a checkpoint."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
 
 RELATIVE_TOLERANCE: Final = 1e-3
 ABSOLUTE_TOLERANCE: Final = 1e-6
 TIMINGS: Final = ("train/seconds", "train/images_per_s", "gpu/", "sys/", "system/")
 """Metrics (or prefixes ending in ``/``) that measure the machine and not the training."""
-
-MOST_PACKAGES = 6
 
 Steps = Mapping[int, Mapping[str, float]]
 
@@ -41,15 +44,6 @@ class Deviation:
         return abs(self.recorded - self.rerun) <= ABSOLUTE_TOLERANCE + RELATIVE_TOLERANCE * largest
 
 
-@dataclass(frozen=True)
-class Drift:
-    """One thing a run stands on, then and now. `detail` says the difference, or the common value."""
-
-    what: str
-    same: bool
-    detail: str
-
-
 def deviations(recorded: Steps, rerun: Steps) -> list[Deviation]:
     """Every recorded value, timings apart, that the rerun did not meet exactly; by step, then by metric.
 
@@ -72,62 +66,32 @@ def is_timing(metric: str) -> bool:
     return any(metric.startswith(name) if name.endswith("/") else metric == name for name in TIMINGS)
 
 
-def drift(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[Drift]:
-    """Two provenances of :func:`sweeper.provenance.collect`, row by row; what one of them lacks is left out."""
-    return [
-        *_code_drift(then.get("code") or {}, now.get("code") or {}),
-        *_row("lock", then.get("lock_sha256"), now.get("lock_sha256"), shorten=12),
-        *_row("python", then.get("python"), now.get("python")),
-        *_package_drift(then.get("packages") or {}, now.get("packages") or {}),
-        *_row("platform", then.get("platform"), now.get("platform")),
-        *_mapping_drift("", then.get("hardware") or {}, now.get("hardware") or {}),
-        *_mapping_drift("data: ", then.get("data") or {}, now.get("data") or {}, shorten=12),
-    ]
+def tensor_deviation(recorded: Path, rerun: Path) -> tuple[str, float, float]:
+    """The tensor of two safetensors files that differs most.
 
+    Returns:
+        Its name, its largest absolute difference, and that as a share of the largest recorded value of the tensor; a
+        tensor that one file lacks, or with another shape or NaN, differs by infinity.
 
-def _row(what: str, then: Any, now: Any, shorten: int | None = None) -> Iterator[Drift]:
-    if then is None or now is None:
-        return
-    before, after = str(then)[:shorten], str(now)[:shorten]
-    yield Drift(what, then == now, before if then == now else f"{before} -> {after}")
-
-
-def _mapping_drift(
-    prefix: str, then: Mapping[str, Any], now: Mapping[str, Any], shorten: int | None = None
-) -> Iterator[Drift]:
-    for key in then:
-        yield from _row(prefix + key, then[key], now.get(key), shorten)
-
-
-def _code_drift(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Drift]:
-    yield from _row("commit", then.get("commit"), now.get("commit"), shorten=12)
-    if then.get("dirty") is None or now.get("dirty") is None:
-        return
-    keys = ("diff_sha256", "untracked")
-    if all(then.get(key) == now.get(key) for key in keys):
-        yield Drift("uncommitted changes", True, "the same ones" if then["dirty"] else "none")
-    else:
-        was, is_now = ("some" if side["dirty"] else "none" for side in (then, now))
-        yield Drift("uncommitted changes", False, f"{was} -> {'others' if was == is_now else is_now}")
-
-
-def _package_drift(then: Mapping[str, str], now: Mapping[str, str]) -> Iterator[Drift]:
-    if not then or not now:
-        return
-    changed = [
-        f"{name} {then.get(name, 'absent')} -> {now.get(name, 'absent')}"
-        for name in sorted({*then, *now})
-        if then.get(name) != now.get(name)
-    ]
-    more = f" and {len(changed) - MOST_PACKAGES} more" if len(changed) > MOST_PACKAGES else ""
-    detail = ", ".join(changed[:MOST_PACKAGES]) + more if changed else f"{len(now)} of them"
-    yield Drift("packages", not changed, detail)
-
-
-def drift_table(rows: Sequence[Drift]) -> str:
-    """The rows as text: what, same or differs, the detail."""
-    width = max((len(row.what) for row in rows), default=0)
-    return "\n".join(f"  {row.what:<{width}}  {'same   ' if row.same else 'DIFFERS'}  {row.detail}" for row in rows)
+    Raises:
+        ValueError: a file is no safetensors file, or holds a type that numpy does not know.
+    """
+    try:
+        before, after = load_file(recorded), load_file(rerun)
+    except (SafetensorError, KeyError, TypeError, OSError) as error:
+        raise ValueError(f"the weights cannot be compared: {error}") from error
+    worst = ("", 0.0, 0.0)
+    for name in sorted({*before, *after}):
+        absolute = relative = math.inf
+        if name in before and name in after and before[name].shape == after[name].shape:
+            then, now = before[name].astype(np.float64), after[name].astype(np.float64)
+            difference = float(np.max(np.abs(then - now), initial=0.0))
+            if math.isfinite(difference):
+                largest = float(np.max(np.abs(then), initial=0.0))
+                absolute, relative = difference, difference / largest if largest > 0 else difference
+        if relative > worst[2] or not worst[0]:
+            worst = (name, absolute, relative)
+    return worst
 
 
 def deviation_table(found: Sequence[Deviation], most: int = 5) -> str:
@@ -137,9 +101,9 @@ def deviation_table(found: Sequence[Deviation], most: int = 5) -> str:
         worst[deviation.metric] = deviation
     rows = sorted(worst.values(), key=lambda deviation: -deviation.relative)[:most]
     width = max((len(row.metric) for row in rows), default=0)
-    header = f"  {'largest deviations':<{width}}  {'step':>5} {'recorded':>20} {'rerun':>20} {'relative':>9}"
+    header = f"  {'largest deviations':<{width}}  {'step':>5} {'recorded':>23} {'rerun':>23} {'relative':>9}"
     lines = [
-        f"  {row.metric:<{max(width, 18)}}  {row.step:>5} {_number(row.recorded):>20} {_number(row.rerun):>20} "
+        f"  {row.metric:<{max(width, 18)}}  {row.step:>5} {_number(row.recorded):>23} {_number(row.rerun):>23} "
         f"{row.relative:>9.2g}"
         for row in rows
     ]
@@ -147,4 +111,4 @@ def deviation_table(found: Sequence[Deviation], most: int = 5) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "missing" if value is None else f"{value:.12g}"
+    return "missing" if value is None else repr(value)

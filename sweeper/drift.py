@@ -1,45 +1,15 @@
 """Whether a study that is continued is still the same: its spec, the code that trains, and the data."""
 
-import hashlib
 import time
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
-import sweeper
-import trainers
 from sweeper.errors import UserError
 from sweeper.ledger import Ledger
 from sweeper.spec import SweepSpec, spec_differences
-from sweeper.trainer_ref import load_trainer
 
 DRIFT = "drift"
 """The study's attribute that lists the differences that were accepted, and when."""
-
-
-def code_sums(trainer: str) -> dict[str, str]:
-    """File -> sha256 of every Python source of `sweeper`, of `trainers`, and of the trainer's own package."""
-    return (
-        _sums(Path(str(sweeper.__file__)).parent) | _sums(Path(str(trainers.__file__)).parent) | trainer_sums(trainer)
-    )
-
-
-def trainer_sums(trainer: str) -> dict[str, str]:
-    """The same of the package, or the single file, that the trainer is in."""
-    package = trainer.partition(":")[0].partition(".")[0]
-    if package != "trainers":  # that one would import torch
-        load_trainer(trainer)  # makes it importable
-    found = find_spec(package)
-    if found is None or found.origin is None:
-        return {}
-    origin = Path(found.origin)
-    return _sums(origin.parent if origin.name == "__init__.py" else origin)
-
-
-def _sums(root: Path) -> dict[str, str]:
-    files = [root] if root.is_file() else sorted(root.rglob("*.py"))
-    return {str(file.relative_to(root.parent)): hashlib.sha256(file.read_bytes()).hexdigest()[:16] for file in files}
 
 
 def spec_drift(ledger: Ledger, spec: SweepSpec) -> list[str]:

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from sweeper.provenance import collect_accelerators, redact
+from sweeper.provenance import collect_accelerators
+from sweeper.redaction import redact
 from sweeper.spec import SweepSpec
 from sweeper.tracking.locate import tracking_uri
 from trainers.report import CheckResult, CheckStatus

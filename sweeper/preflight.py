@@ -20,11 +20,11 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from sweeper.conditions import example
-from sweeper.drift import trainer_sums
 from sweeper.errors import SpecError, UserError
 from sweeper.machine import check_machine
 from sweeper.provenance import installed_packages
 from sweeper.search_space import extremes
+from sweeper.sources import trainer_sums
 from sweeper.spec import SweepSpec, config_class, resolve
 from sweeper.spec_model import VARIANT
 from trainers.report import CheckResult, CheckStatus
@@ -43,6 +43,7 @@ class Outcome:
         seconds: what the checks took when they were run.
         kept: whether the trainer's results are those of an earlier run.
         skipped: the reason that was given; empty if it was not skipped.
+        numerics: device and settings, as the trainer says.
     """
 
     results: tuple[CheckResult, ...] = ()
@@ -50,6 +51,7 @@ class Outcome:
     seconds: float = 0.0
     kept: bool = False
     skipped: str = ""
+    numerics: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def failed(self) -> bool:
@@ -88,12 +90,15 @@ Child = subprocess.Popen[str]
 
 def start(spec: SweepSpec, trainer_cache: Path) -> Child:
     """Start to prepare the trainer's data in a process of its own, which can check them afterwards."""
+    environment = os.environ | {"TRAINERS_CACHE_DIR": str(trainer_cache)}
+    if spec.resources.gpus == 0:
+        environment["CUDA_VISIBLE_DEVICES"] = ""  # as the trials
     child = subprocess.Popen(
         [sys.executable, "-m", "sweeper.seam", spec.trainer, "--preflight"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env=os.environ | {"TRAINERS_CACHE_DIR": str(trainer_cache)},
+        env=environment,
     )
     _say(child, json.dumps({"base": base_config(spec), "corners": corners(spec)}))
     return child
@@ -119,8 +124,9 @@ def finish(child: Child, spec: SweepSpec, home: Path, tell: Tell, *, skip: str =
             child.wait()
             raise UserError("the trainer could not prepare its data", help="see the message above")
         fingerprints: dict[str, str] = prepared["fingerprints"]
+        numerics: dict[str, str] = prepared["numerics"]
         if skip:
-            return Outcome(fingerprints=fingerprints, skipped=skip)
+            return Outcome(fingerprints=fingerprints, skipped=skip, numerics=numerics)
         results = []
         for result in check_machine(spec, home, prepared["run_bytes"]):
             results.append(result)
@@ -128,10 +134,10 @@ def finish(child: Child, spec: SweepSpec, home: Path, tell: Tell, *, skip: str =
         path = home / "preflight" / f"{_key(spec, fingerprints)}.json"
         kept = None if again else _kept(path)
         if kept is not None:
-            return Outcome((*results, *kept.results), fingerprints, kept.seconds, kept=True)
+            return Outcome((*results, *kept.results), fingerprints, kept.seconds, kept=True, numerics=numerics)
         began_s = time.monotonic()
         of_trainer = _checked(child, tell)
-        outcome = Outcome((*results, *of_trainer), fingerprints, time.monotonic() - began_s)
+        outcome = Outcome((*results, *of_trainer), fingerprints, time.monotonic() - began_s, numerics=numerics)
         if not any(result.status is CheckStatus.FAIL for result in of_trainer):
             _keep(path, Outcome(tuple(of_trainer), fingerprints, outcome.seconds))
         return outcome

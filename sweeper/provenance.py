@@ -3,16 +3,19 @@
 import hashlib
 import os
 import platform
-import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
+from sweeper.git import DIFF, git, top_of
+from sweeper.redaction import redact
+
 LARGEST_DIFF_BYTES: Final = 1 << 20
+LARGEST_SOURCE_BYTES: Final = 1 << 16
 MOST_UNTRACKED: Final = 200
-GIT_TIMEOUT_S: Final = 20
 NVIDIA_SMI_TIMEOUT_S: Final = 10
 ENVIRONMENT: Final = (
     "OMP_NUM_THREADS",
@@ -23,19 +26,6 @@ ENVIRONMENT: Final = (
 )
 """Environment variables that change results and hold no secrets; no other is recorded."""
 
-_USERINFO = re.compile(r"(?<=://)[^/\s@'\"]+@")
-_TOKEN = re.compile(r"\b(?:gh[pousr]_|github_pat_|glpat-|hf_|sk-|xox[abpr]-|AKIA|ASIA)[A-Za-z0-9_-]{12,}")
-_ASSIGNED = re.compile(
-    r"(?i)((?:password|passwd|secret|token|api_?key|access_?key)\w*[\"']?\s*[:=]\s*[\"']?)[^\s\"']{6,}"
-)
-
-
-def redact(text: str) -> str:
-    """`text` with ``***`` in place of user and password of URLs, well-known tokens, and values assigned to secrets."""
-    text = _USERINFO.sub("***@", text)
-    text = _TOKEN.sub("***", text)
-    return _ASSIGNED.sub(r"\1***", text)
-
 
 def collect(repo: Path | None = None) -> dict[str, Any]:
     """The provenance of a run made now, ready for JSON.
@@ -45,14 +35,11 @@ def collect(repo: Path | None = None) -> dict[str, Any]:
             working folder if the package is installed among others.
 
     Returns:
-        ``code`` (commit, dirty, diff, untracked files, remote), ``lock_sha256``, ``python``, ``packages``
-        (name -> version), ``platform``, ``hardware`` and ``environment``. What cannot be found out is None.
+        ``code`` (commit, dirty, diff, remote, untracked files and the text of those in Python), ``lock_sha256``,
+        ``python``, ``packages`` (name -> version), ``platform``, ``hardware`` and ``environment``. What cannot be
+        found out is None.
     """
-    if repo is None:
-        here = Path(__file__).parent
-        repo = Path.cwd() if "site-packages" in here.parts else here
-    root = _git(repo, "rev-parse", "--show-toplevel")
-    top = Path(root.strip()) if root else None
+    top = top_of(repo or code_folder())
     return {
         "code": _code(top) if top else {"commit": None, "dirty": None},
         "lock_sha256": _sha256(top / "requirements.lock") if top else None,
@@ -64,23 +51,35 @@ def collect(repo: Path | None = None) -> dict[str, Any]:
     }
 
 
-def _git(repo: Path, *arguments: str) -> str | None:
-    """The output of git, or None where it fails. Nothing that the repository configures is run."""
-    command = ["git", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-C", str(repo), *arguments]
-    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
-    try:
-        done = subprocess.run(command, capture_output=True, env=environment, timeout=GIT_TIMEOUT_S, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.decode(errors="replace") if done.returncode == 0 else None
+def of_trial(record: Mapping[str, Any], config: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
+    """The record of one trial: that of its study, and what was sampled, with floats that read back to the last bit.
+
+    The config is in `trial.yaml` too: what a rerun takes from there is compared with this.
+    """
+    seeds = {path: value for path, value in flat(config).items() if path.endswith("seed")}
+    return {**record, "params": dict(params), "seeds": seeds, "config": dict(config)}
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested mapping by dotted path."""
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return found
+
+
+def code_folder() -> Path:
+    """Where the training code lies: this package, or the working folder if it is installed among others."""
+    here = Path(__file__).parent
+    return Path.cwd() if "site-packages" in here.parts else here
 
 
 def _code(top: Path) -> dict[str, Any]:
-    commit = _git(top, "rev-parse", "HEAD")
-    diff = _git(top, "diff", "--no-ext-diff", "--no-textconv", "--ignore-submodules=dirty", "HEAD")
-    listed = _git(top, "ls-files", "-z", "--others", "--exclude-standard")
-    untracked = [name for name in (listed or "").split("\0") if name]
-    remote = _git(top, "remote", "get-url", "origin")
+    commit = git(top, "rev-parse", "HEAD")
+    diff = git(top, *DIFF)
+    listed = git(top, "ls-files", "-z", "--others", "--exclude-standard")
+    untracked = [name for name in (listed or "").split("\0") if name][:MOST_UNTRACKED]
+    remote = git(top, "remote", "get-url", "origin")
     code: dict[str, Any] = {
         "commit": commit.strip() if commit else None,
         "dirty": bool(diff or untracked) if diff is not None else None,
@@ -90,8 +89,19 @@ def _code(top: Path) -> dict[str, Any]:
         code["diff"] = redact(diff)[:LARGEST_DIFF_BYTES]
         code["diff_sha256"] = hashlib.sha256(diff.encode()).hexdigest()  # of the whole, unredacted
     if untracked:
-        code["untracked"] = {name: _sha256(top / name) for name in untracked[:MOST_UNTRACKED]}
+        code["untracked"] = {name: _sha256(top / name) for name in untracked}
+        texts = {name: _source(top / name) for name in untracked if name.endswith(".py")}  # no data, no `.env`
+        code["untracked_text"] = {name: redact(text) for name, text in texts.items() if text is not None}
     return code
+
+
+def _source(path: Path) -> str | None:
+    """The text of a source of ordinary size; a link may lead anywhere."""
+    try:
+        small = not path.is_symlink() and path.stat().st_size <= LARGEST_SOURCE_BYTES
+        return path.read_text() if small else None
+    except (OSError, ValueError):
+        return None
 
 
 def _sha256(path: Path) -> str | None:

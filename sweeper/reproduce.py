@@ -3,45 +3,57 @@
 import contextlib
 import hashlib
 import json
-import os
-import shutil
-import subprocess
+import math
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sweeper import provenance
-from sweeper.comparison import Deviation, Drift, deviation_table, deviations, drift, drift_table, is_timing
+from sweeper.checkpoints import damage
+from sweeper.comparison import RELATIVE_TOLERANCE, Deviation, deviation_table, deviations, is_timing
 from sweeper.errors import EXIT_DIFFERS, EXIT_OK, UserError
-from sweeper.tracking import RecordedTrial, find_trial, tracking_uri
-from sweeper.tracking.record import metric_key, metric_value
+from sweeper.git import recorded_tree, top_of
+from sweeper.provenance import code_folder
+from sweeper.redaction import redact
+from sweeper.second_run import Rerun, run_again
+from sweeper.then_and_now import Drift, drift, drift_table, likely_cause
+from sweeper.tracking import RecordedTrial, fetch_checkpoint, find_trial, tracking_uri
 
-LOG_LINES = 15
+BIT_EXACT, WITHIN_TOLERANCE, DIFFERS = "BIT-EXACT", "WITHIN TOLERANCE", "DIFFERS"
 
 
-@dataclass
-class Rerun:
-    """What the rerun has yielded so far.
+@dataclass(frozen=True)
+class Outcome:
+    """How a rerun compares with the record.
 
     Attributes:
-        fingerprints: of the data, as the trainer's `prepare` says.
-        metrics: step -> metric -> value.
-        epochs: step -> epochs of training done.
-        weights_equal: step -> whether the weights have the recorded checksum, where one is recorded.
-        failure: why the rerun ended before its last step.
+        verdict: BIT-EXACT, WITHIN TOLERANCE or DIFFERS, and where.
+        cause: what most likely explains a difference; empty where there is none.
+        rows: what the two stand on.
+        found: the values that are not bit for bit equal.
+        values: how many were compared.
+        evaluations: in how many evaluations.
     """
 
-    fingerprints: dict[str, str] = field(default_factory=dict)
-    metrics: dict[int, dict[str, float]] = field(default_factory=dict)
-    epochs: dict[int, float] = field(default_factory=dict)
-    weights_equal: dict[int, bool] = field(default_factory=dict)
-    failure: str | None = None
+    verdict: str
+    cause: str
+    rows: Sequence[Drift]
+    found: Sequence[Deviation]
+    values: int
+    evaluations: int
 
 
-def reproduce(selector: str, home: Path, until: float | None = None) -> int:
+def reproduce(
+    selector: str,
+    home: Path,
+    until: float | None = None,
+    *,
+    from_checkpoint: float | None = None,
+    at_commit: bool = False,
+    as_json: bool = False,
+) -> int:
     """Run a recorded trial again in a fresh process, compare it with the record, print and store the verdict.
 
     The rerun has the recorded config, seeds and number of threads, and stops at the step the trial had reached.
@@ -50,155 +62,151 @@ def reproduce(selector: str, home: Path, until: float | None = None) -> int:
         selector: the trial's ID, a prefix of it that fits no other, or ``STUDY:best``.
         home: the study home.
         until: stop at this epoch, for a cheap check.
+        from_checkpoint: go on from the recorded checkpoint of this epoch, and compare what follows.
+        at_commit: run the code of the recorded commit, with the changes that were not committed.
+        as_json: print one JSON object instead of text.
 
     Returns:
         0 if the verdict is BIT-EXACT or WITHIN TOLERANCE, 4 if it is DIFFERS.
 
     Raises:
-        UserError: no such trial, nothing recorded to compare with, or the training does not start.
+        UserError: no such trial, nothing recorded to compare with, no such checkpoint or commit, or the training does
+            not start.
     """
     uri = tracking_uri(home)
     trial = find_trial(uri, selector)
-    if not trial.metrics:
-        raise UserError(f"`{trial.trial_id}` reported nothing, so there is nothing to compare a rerun with")
-    print(f"{trial.trial_id}: {len(trial.metrics)} recorded evaluations, trainer {trial.trainer}", flush=True)
-    now = provenance.collect()
-    rerun = _run_again(trial, home, until)
+    start = 0 if from_checkpoint is None else _step_of(trial, from_checkpoint)
+    if not any(step > start for step in trial.metrics):
+        after = f" after epoch {from_checkpoint:g}" if from_checkpoint is not None else ""
+        raise UserError(f"`{trial.trial_id}` reported nothing{after}, so there is nothing to compare a rerun with")
+    first = f"{trial.trial_id}: {len(trial.metrics)} recorded evaluations, trainer {trial.trainer}"
+    print(first, file=sys.stderr if as_json else sys.stdout, flush=True)
+    home.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="reproduce-", dir=home)))
+        code = trial.provenance.get("code") or {}
+        tree = stack.enter_context(recorded_tree(top_of(code_folder()), code)) if at_commit else None
+        resume = _checkpoint(uri, trial, _name_of(trial, start), scratch) if start else None
+
+        def fetch(name: str) -> Path:
+            return _checkpoint(uri, trial, name, scratch)
+
+        rerun = run_again(trial, home, scratch, fetch, until=until, resume=resume, tree=tree)
     if not rerun.metrics:
         raise UserError(f"the training of `{trial.trial_id}` does not start", help=rerun.failure)
-    rows = drift(trial.provenance, {**now, "data": rerun.fingerprints})
+    outcome = _compare(trial, rerun, start, until)
+    text = "\n".join(_summary(outcome, rerun))
+    print(json.dumps(_as_json(trial, outcome, rerun), indent=2) if as_json else text, flush=True)
+    _store(uri, trial, outcome, rerun, text)
+    return EXIT_DIFFERS if outcome.verdict.startswith(DIFFERS) else EXIT_OK
+
+
+def _compare(trial: RecordedTrial, rerun: Rerun, start: int, until: float | None) -> Outcome:
     # Cut short on request, the later steps are no concern; cut short by a failure, they are missing.
     stop = max(trial.metrics) if until is None or rerun.failure else max(rerun.metrics)
-    recorded = {step: values for step, values in trial.metrics.items() if step <= stop}
+    recorded = {step: values for step, values in trial.metrics.items() if start < step <= stop}
     found = deviations(recorded, rerun.metrics)
-    verdict = judge(found, rerun)
-    compared = sum(not is_timing(metric) for values in recorded.values() for metric in values)
-    rows_text = drift_table(rows) if rows else "  nothing was recorded to compare"
-    summary = "\n".join(
-        [
-            f"Then and now:\n{rows_text}",
-            *_explain(rows, found, rerun, verdict),
-            f"{compared} values of {len(recorded)} evaluations compared",
-            f"verdict: {verdict}",
-        ]
-    )
-    print(summary, flush=True)
-    _store(uri, trial, verdict, rerun, summary)
-    return EXIT_DIFFERS if verdict.startswith("DIFFERS") else EXIT_OK
+    rows = drift(trial.provenance, rerun.stands_on)
+    verdict = judge(found, rerun, trial)
+    values = sum(not is_timing(metric) for metrics in recorded.values() for metric in metrics)
+    return Outcome(verdict, "" if verdict == BIT_EXACT else likely_cause(rows), rows, found, values, len(recorded))
 
 
-def judge(found: Sequence[Deviation], rerun: Rerun) -> str:
+def judge(found: Sequence[Deviation], rerun: Rerun, trial: RecordedTrial) -> str:
     """The verdict: BIT-EXACT, WITHIN TOLERANCE or DIFFERS, with the place of the largest or the first deviation."""
     beyond = next((deviation for deviation in found if not deviation.is_tolerable), None)
     if beyond is not None:
-        epoch = rerun.epochs.get(beyond.step)
-        place = f"epoch {epoch:g}" if epoch is not None else f"step {beyond.step}"
-        return f"DIFFERS from {place} ({beyond.metric})"
+        what = beyond.metric if beyond.step in rerun.metrics else "the rerun did not get there"
+        return f"{DIFFERS} from {_place(trial, beyond.step)} ({what})"
     if found:
         worst = max(found, key=lambda deviation: deviation.relative)
-        return (
-            f"WITHIN TOLERANCE (largest relative deviation {worst.relative:.2g}, {worst.metric} at step {worst.step})"
-        )
-    unequal = [step for step, equal in rerun.weights_equal.items() if not equal]
-    if unequal:
-        return f"WITHIN TOLERANCE (every metric is equal, the weights differ from step {min(unequal)})"
-    return "BIT-EXACT"
+        place = f"{worst.metric} at step {worst.step}"
+        return f"{WITHIN_TOLERANCE} (largest relative deviation {worst.relative:.2g}, {place})"
+    if rerun.weights is not None:
+        step = rerun.weights.step
+        if rerun.weights.relative > RELATIVE_TOLERANCE:
+            return f"{DIFFERS} from {_place(trial, step)} (every metric is equal, the weights {rerun.weights.tensor})"
+        return f"{WITHIN_TOLERANCE} (every metric is equal, the weights differ from step {step})"
+    return BIT_EXACT
 
 
-def _run_again(trial: RecordedTrial, home: Path, until: float | None) -> Rerun:
-    """Train in a subprocess, and take in its lines as they come."""
-    home.mkdir(parents=True, exist_ok=True)
-    rerun = Rerun()
-    with tempfile.TemporaryDirectory(prefix="reproduce-", dir=home) as scratch:
-        workdir = Path(scratch) / "work"
-        workdir.mkdir()
-        job = {
-            "trainer": trial.trainer,
-            "config": trial.config,
-            "workdir": str(workdir),
-            "last_step": max(trial.metrics),
-            "until": until,
-        }
-        job_file, log = Path(scratch) / "job.json", Path(scratch) / "log.txt"
-        job_file.write_text(json.dumps(job))
-        with _child(trial, home, job_file, log) as child:
-            assert child.stdout is not None
-            for line in child.stdout:
-                _take(rerun, json.loads(line), trial)
-            code = child.wait()
-        if code != 0:
-            tail = log.read_text(errors="replace").splitlines()[-LOG_LINES:]
-            rerun.failure = "\n".join([f"it ended with exit code {code}:", *tail])
-    return rerun
+def _place(trial: RecordedTrial, step: int) -> str:
+    epoch = trial.metrics[step].get("epoch")
+    return f"step {step}" if epoch is None else f"epoch {epoch:g}"
 
 
-@contextlib.contextmanager
-def _child(trial: RecordedTrial, home: Path, job_file: Path, log: Path) -> Iterator[subprocess.Popen[str]]:
-    environment = dict(os.environ)
-    environment["TRAINERS_CACHE_DIR"] = str(home.resolve() / "data")
-    environment["OMP_NUM_THREADS"] = str(trial.config.get("threads", 1))
-    if trial.tags.get("sweeper.gpus") in {"0", "0.0"}:
-        environment["CUDA_VISIBLE_DEVICES"] = ""  # it ran without, though `device: auto` would take one
-    command = [sys.executable, "-m", "sweeper.rerun", str(job_file)]
-    with log.open("w") as errors:
-        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment)
-    try:
-        yield child
-    finally:
-        if child.poll() is None:
-            child.kill()
-        child.wait()
+def _step_of(trial: RecordedTrial, epoch: float) -> int:
+    """The step of the checkpoint of an epoch."""
+    epochs = {float(manifest.get("epoch", math.nan)): manifest["step"] for manifest in trial.manifests.values()}
+    if epoch not in epochs:
+        there = ", ".join(f"{each:g}" for each in sorted(epochs)) or "none"
+        what = f"MLflow has no checkpoint of epoch {epoch:g} of `{trial.trial_id}`"
+        raise UserError(what, "--from-checkpoint", f"there are {there}")
+    return int(epochs[epoch])
 
 
-def _take(rerun: Rerun, line: dict[str, Any], trial: RecordedTrial) -> None:
-    """Add one line of the child to `rerun`; its checkpoint is compared and removed, since all of them may be much."""
-    if "fingerprints" in line:
-        rerun.fingerprints = line["fingerprints"]
-        return
-    step = line["step"]
-    metrics = {metric_key(name): metric_value(value) for name, value in line["metrics"].items()}
-    rerun.metrics[step] = {"epoch": line["epoch"], **metrics}
-    rerun.epochs[step] = line["epoch"]
-    if line["checkpoint"]:
-        folder = Path(line["checkpoint"])
-        equal = _weights_equal(folder, trial.manifests.get(folder.name))
-        if equal is not None:
-            rerun.weights_equal[step] = equal
-        shutil.rmtree(folder)
-    print(f"  rerun: evaluation {step} of {max(trial.metrics)}", file=sys.stderr, flush=True)
+def _name_of(trial: RecordedTrial, step: int) -> str:
+    return next(name for name, manifest in trial.manifests.items() if manifest["step"] == step)
 
 
-def _weights_equal(folder: Path, manifest: dict[str, Any] | None) -> bool | None:
-    """Whether all weights files of a checkpoint have the sha256 that the recorded manifest gives; None: none given."""
-    files = (manifest or {}).get("files", {})
-    recorded = {name: entry["sha256"] for name, entry in files.items() if name.endswith(".safetensors")}
-    if not recorded:
-        return None
-    return all(
-        (folder / name).is_file() and hashlib.sha256((folder / name).read_bytes()).hexdigest() == sha256
-        for name, sha256 in recorded.items()
-    )
+def _checkpoint(uri: str, trial: RecordedTrial, name: str, scratch: Path) -> Path:
+    """Download a recorded checkpoint and verify its sums; a UserError if it is gone or damaged."""
+    folder = fetch_checkpoint(uri, trial, name, scratch / "recorded")
+    manifest = folder / "manifest.json"
+    problem = damage(folder) or (None if manifest.is_file() else "no manifest")
+    known = trial.sums.get(name)
+    if problem is None and known is not None and hashlib.sha256(manifest.read_bytes()).hexdigest() != known:
+        problem = "its manifest is not the one that was recorded"
+    if problem is not None:
+        help = "reproduce it from the start, or from another checkpoint"
+        raise UserError(f"the checkpoint {name} of `{trial.trial_id}` is damaged in MLflow: {problem}", help=help)
+    return folder
 
 
-def _explain(rows: Sequence[Drift], found: Sequence[Deviation], rerun: Rerun, verdict: str) -> Iterator[str]:
-    """The paragraphs between the drift table and the verdict."""
-    if found:
-        yield deviation_table(found)
+def _summary(outcome: Outcome, rerun: Rerun) -> Iterator[str]:
+    """Everything from the drift table to the verdict, which is the last line."""
+    yield f"Then and now:\n{drift_table(outcome.rows)}"
+    if outcome.found:
+        yield deviation_table(outcome.found)
     if rerun.weights_equal:
         equal = sum(rerun.weights_equal.values())
         yield f"weights: {equal} of {len(rerun.weights_equal)} checkpoints bit for bit equal"
+    if rerun.weights is not None and rerun.weights.problem:
+        yield f"weights: from step {rerun.weights.step} other sums; {rerun.weights.problem}"
+    elif rerun.weights is not None:
+        yield (
+            f"weights: from step {rerun.weights.step}; there {rerun.weights.tensor} differs by up to "
+            f"{rerun.weights.absolute:.3g} ({rerun.weights.relative:.2g} of its largest value)"
+        )
     if rerun.failure:
         yield f"the rerun stopped early; {rerun.failure}"
-    changed = [row.what for row in rows if not row.same]
-    if verdict != "BIT-EXACT" and changed:
-        yield f"likely cause: what differs between then and now ({', '.join(changed)})"
+    yield f"{outcome.values} values of {outcome.evaluations} evaluations compared"
+    if outcome.cause:
+        yield f"likely cause: {outcome.cause}"
+    elif changed := [row.what for row in outcome.rows if not row.same]:
+        yield f"it made no difference that these differ: {', '.join(changed)}"
+    yield f"verdict: {outcome.verdict}"
 
 
-def _store(uri: str, trial: RecordedTrial, verdict: str, rerun: Rerun, summary: str) -> None:
+def _as_json(trial: RecordedTrial, outcome: Outcome, rerun: Rerun) -> dict[str, Any]:
+    return {
+        "trial": trial.trial_id,
+        "mlflow_run_id": trial.run_id,
+        "verdict": outcome.verdict,
+        "likely_cause": outcome.cause,
+        "drift": [asdict(row) for row in outcome.rows],
+        "deviations": [asdict(deviation) for deviation in outcome.found],
+        "weights_equal": rerun.weights_equal,
+        "compared": {"values": outcome.values, "evaluations": outcome.evaluations},
+        "failure": rerun.failure,
+    }
+
+
+def _store(uri: str, trial: RecordedTrial, outcome: Outcome, rerun: Rerun, summary: str) -> None:
     """Store the verdict in MLflow; a store that takes nothing more must not cost the verdict itself."""
     from sweeper.tracking.verdict import record_reproduction
 
     try:
-        record_reproduction(uri, trial, verdict, rerun.metrics, summary)
+        record_reproduction(uri, trial, outcome.verdict, outcome.cause, rerun.metrics, redact(summary))
     except Exception as error:
-        print(f"warning: the verdict is not in MLflow: {provenance.redact(str(error))[:300]}", file=sys.stderr)
+        print(f"warning: the verdict is not in MLflow: {redact(str(error))[:300]}", file=sys.stderr)

@@ -1,25 +1,36 @@
 """One training in a process of its own: ``python -m sweeper.rerun JOB``. Imports no MLflow and no Ray.
 
-JOB is a JSON file: ``{"trainer", "config", "workdir", "last_step", "until"}``. Each line on stdout is JSON: first
-``{"fingerprints": {...}}`` of the data, then one line for each report. What the trainer prints goes to stderr.
+JOB is a JSON file: ``{"trainer", "config", "workdir", "resume", "last_step", "until"}``. Each line on stdout is JSON:
+first what it stands on, ``{"fingerprints", "numerics", "sources"}``, then one line for each report. What the trainer
+prints goes to stderr.
 """
 
 import json
 import os
+import random
 import sys
 from pathlib import Path
 
-from sweeper.errors import EXIT_BAD_INPUT, UserError
-from sweeper.seam import prepare, start_training
+import numpy as np
+
+from sweeper.errors import EXIT_BAD_INPUT, Problem, UserError
+from sweeper.seam import numerics, prepare, start_training
+from sweeper.sources import code_sums
+from trainers.errors import TrainerError
 
 
 def run_job(job_file: Path) -> None:
     """Train as the job says, up to its last step or epoch, and write the lines."""
     job = json.loads(job_file.read_text())
+    trainer, config = job["trainer"], job["config"]
+    resume = Path(job["resume"]) if job["resume"] else None
     lines = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # a trainer that prints must not spoil the lines
-    print(json.dumps({"fingerprints": prepare(job["trainer"], job["config"])}), file=lines)
-    for report in start_training(job["trainer"], job["config"], Path(job["workdir"]), None):
+    stands_on = {"fingerprints": prepare(trainer, config), "numerics": numerics(trainer, config)}
+    print(json.dumps(stands_on | {"sources": code_sums(trainer)}), file=lines)
+    random.seed(0)  # as a sweep's worker
+    np.random.seed(0)
+    for report in start_training(trainer, config, Path(job["workdir"]), resume):
         line = {
             "step": report.step,
             "epoch": report.epoch,
@@ -36,4 +47,7 @@ if __name__ == "__main__":
         run_job(Path(sys.argv[1]))
     except UserError as user_error:
         print(user_error.render(), file=sys.stderr)
+        sys.exit(EXIT_BAD_INPUT)
+    except TrainerError as error:
+        print(Problem(error.what, error.where, error.help).render(), file=sys.stderr)
         sys.exit(EXIT_BAD_INPUT)

@@ -18,7 +18,9 @@ from sweeper.lock import study_lock
 from sweeper.preflight import Outcome, PreflightFailed
 from sweeper.preflight_view import print_outcome
 from sweeper.progress import Progress
+from sweeper.redaction import redact
 from sweeper.report import preflight_line, study_markdown
+from sweeper.sources import code_sums
 from sweeper.spec import SweepSpec
 from sweeper.study import STOPPED, Study, Watcher, winner_of
 from sweeper.tracking import Tracker, artifact_root, tracking_uri, trial_yaml
@@ -122,12 +124,12 @@ def _execute(spec: SweepSpec, home: Path, ledger: Ledger, skip_preflight: str, a
     """Run what is left of the study; returns the number of the signal that ended it early, or 0."""
     from sweeper import driver  # imports ray: late, so that every refusal above is quick
 
-    code = drift.code_sums(spec.trainer)
+    code = code_sums(spec.trainer)
     differences = drift.changed(ledger.attributes.get("code"), code)
     drift.refuse_or_record(ledger, "other code", differences, None, accept_drift)
     cache = home / "data"
     preparing = preflight.start(spec, cache)
-    record = provenance.collect()
+    record = provenance.collect() | {"sources": code, "spec": redact(spec.text)}
     run_ids: dict[str, str] = {}  # filled by the delivering thread; written to the ledger by this one
     tracker = Tracker(
         ledger.study_dir, tracking_uri(home), artifact_root(home), ledger.study, on_run=run_ids.__setitem__
@@ -137,7 +139,7 @@ def _execute(spec: SweepSpec, home: Path, ledger: Ledger, skip_preflight: str, a
         checked = preflight.finish(preparing, spec, home, progress.checked, skip=skip_preflight)
         if checked.failed:
             raise PreflightFailed(checked)
-        record["data"] = dict(checked.fingerprints)
+        record |= {"data": dict(checked.fingerprints), "numerics": dict(checked.numerics)}
         ledger.set_attribute("preflight", checked.to_json() | {"summary": checked.summary})
         record_warm_start(ledger, spec)
         differences = drift.changed(ledger.attributes.get("data"), record["data"])
@@ -173,7 +175,7 @@ def _bind(ledger: Ledger, spec: SweepSpec, code: Mapping[str, str], data: Mappin
     """Write what the study stands on, so that it can be continued without its file, and drift be told."""
     more = int(ledger.attributes.get(EXTENDED, 0))
     effective = spec.model_copy(update={"trials": spec.trials - more}).effective
-    now = {"spec": effective, "spec_text": spec.text, "spec_path": str(spec.path), "code": code, "data": data}
+    now = {"spec": effective, "spec_text": redact(spec.text), "spec_path": str(spec.path), "code": code, "data": data}
     for key, value in now.items():
         if ledger.attributes.get(key) != value:
             ledger.set_attribute(key, value)
@@ -186,7 +188,7 @@ class MlflowWatcher(Watcher):
         self._tracker = tracker
         self._spec = spec
         self._study_dir = study_dir
-        self._provenance = json.dumps(record, indent=2)
+        self._provenance = record
 
     def trial_started(self, record: TrialRecord, config: Mapping[str, Any], resumed_from: int) -> None:
         self._tracker.start_trial(
@@ -200,7 +202,7 @@ class MlflowWatcher(Watcher):
             },
             {
                 "trial.yaml": trial_yaml(record.id, self._spec.trainer, config, record.params),
-                "provenance.json": self._provenance,
+                "provenance.json": json.dumps(provenance.of_trial(self._provenance, config, record.params), indent=2),
             },
         )
 
@@ -242,7 +244,7 @@ def _start_tracking(
             "sweeper.spec_sha256": hashlib.sha256(spec.text.encode()).hexdigest(),
             "sweeper.preflight": checked.summary,
         },
-        {"spec.yaml": spec.text, "provenance.json": json.dumps(record, indent=2)},
+        {"spec.yaml": redact(spec.text), "provenance.json": json.dumps(record, indent=2)},
     )
     _hand_over_all(tracker, spec, ledger)
 

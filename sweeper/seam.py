@@ -2,7 +2,8 @@
 
 `train(config, workdir, resume) -> Iterator[EpochReport]`. If the first parameter is annotated with a pydantic model
 the plain config is validated into it. A function `prepare(config) -> dict[str, str]` beside it, if there is one, is
-called once before any trial (to make data or caches) and returns fingerprints for the record.
+called once before any trial (to make data or caches) and returns fingerprints for the record; `numerics(config)`, if
+there is one, says what else decides about the bits of a result: device, builds, flags.
 
 Run as `python -m sweeper.seam TRAINER` it prepares: the config on stdin, the fingerprints on stdout as JSON. With
 `--time DIR` it trains to the second evaluation instead, in that folder, and says how long it took. With `--preflight`
@@ -44,6 +45,15 @@ def prepare(name: str, config: Mapping[str, Any]) -> dict[str, str]:
     return dict(function(model.model_validate(dict(config)) if model else dict(config)))
 
 
+def numerics(name: str, config: Mapping[str, Any]) -> dict[str, str]:
+    """What the function `numerics(config)` beside the trainer says of device and settings; nothing without it."""
+    function = _beside(name, "numerics")
+    if function is None:
+        return {}
+    model = first_parameter_model(function)
+    return dict(function(model.model_validate(dict(config)) if model else dict(config)))
+
+
 def run_bytes(name: str, config: Mapping[str, Any]) -> int | None:
     """What all checkpoints of one run take, by the function `run_bytes(config)` beside the trainer; None without it."""
     function = _beside(name, "run_bytes")
@@ -75,7 +85,11 @@ def serve_preflight(name: str) -> None:
     So whoever asks can decide by the fingerprints, in one process, whether the checks need to be run again.
     """
     asked = json.loads(sys.stdin.readline())
-    prepared = {"fingerprints": prepare(name, asked["base"]), "run_bytes": run_bytes(name, asked["base"])}
+    prepared = {
+        "fingerprints": prepare(name, asked["base"]),
+        "numerics": numerics(name, asked["base"]),
+        "run_bytes": run_bytes(name, asked["base"]),
+    }
     print(json.dumps({"prepared": prepared}), flush=True)
     if sys.stdin.readline().strip() == "check":
         for result in preflight(name, asked["base"], asked["corners"]):

@@ -15,6 +15,7 @@ from sweeper.guard import Evaluation, check_guards
 from sweeper.ledger import Ledger
 from sweeper.meter import Meter
 from sweeper.pareto import objective_values
+from sweeper.redaction import redact
 from sweeper.scheduling import is_audited
 from sweeper.spec import Objective, SweepSpec, control_config, resolve
 from sweeper.trial import Report, TrialRecord, TrialState
@@ -172,8 +173,10 @@ class Study:
             return
         workdir = self.workdir_of(trial_id)
         workdir.mkdir(parents=True, exist_ok=True)
-        (workdir / "error.txt").write_text(traceback or error)
-        self._finish(trial_id, TrialState.FAILED, error, {"traceback": str(self._relative(str(workdir / "error.txt")))})
+        (workdir / "error.txt").write_text(redact(traceback or error))
+        self._finish(
+            trial_id, TrialState.FAILED, redact(error), {"traceback": str(self._relative(str(workdir / "error.txt")))}
+        )
 
     def on_lost(self, trial_id: str, reason: str) -> None:
         """The trial's process is gone. The trial goes on from its last good checkpoint, a few times."""

@@ -126,6 +126,11 @@ def prepare(config: TrainConfig) -> dict[str, str]:
     return fingerprints
 
 
+def numerics(config: TrainConfig) -> dict[str, str]:
+    """Device, torch's build and settings, for the record of a run."""
+    return process.numerics(config)
+
+
 PREFLIGHT = "trainers.preflight:preflight"
 """Checks of data, metric, losses and training that are made before a sweep."""
 

@@ -44,6 +44,32 @@ def settings(config: TrainConfig) -> Iterator[torch.device]:
         torch.utils.deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]
 
 
+def numerics(config: TrainConfig) -> dict[str, str]:
+    """What decides, beside config, data and code, which bits a run ends with: device, torch's build, and its settings.
+
+    Raises:
+        ConfigError: as `settings`.
+    """
+    with settings(config) as device:
+        found = {
+            "device": device.type,
+            "torch_build": torch.__version__,
+            "vector_unit": torch.backends.cpu.get_cpu_capability(),
+            "threads": str(torch.get_num_threads()),
+            "deterministic_algorithms": str(torch.are_deterministic_algorithms_enabled()),
+        }
+        if device.type == "cuda":
+            found |= {
+                "gpu": torch.cuda.get_device_name(device),
+                "cuda": str(torch.version.cuda),
+                "cudnn": str(torch.backends.cudnn.version()),  # type: ignore[no-untyped-call]
+                "cudnn_benchmark": str(torch.backends.cudnn.benchmark),
+                "tf32": str(torch.backends.cuda.matmul.allow_tf32),
+                "cublas_workspace": os.environ["CUBLAS_WORKSPACE_CONFIG"],
+            }
+        return found
+
+
 def free_bytes(device: torch.device) -> int:
     """Free memory of a GPU; none of a CPU."""
     return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0

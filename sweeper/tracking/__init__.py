@@ -3,10 +3,19 @@
 The driver writes to a :class:`Tracker`; readers use :func:`find_trial`; people look through :func:`serve_ui`.
 """
 
-from sweeper.tracking.find import RecordedTrial, find_trial
+from sweeper.tracking.find import RecordedTrial, fetch_checkpoint, find_trial
 from sweeper.tracking.locate import artifact_root, tracking_uri
 from sweeper.tracking.record import trial_yaml
 from sweeper.tracking.tracker import Tracker
 from sweeper.tracking.ui import serve_ui
 
-__all__ = ["RecordedTrial", "Tracker", "artifact_root", "find_trial", "serve_ui", "tracking_uri", "trial_yaml"]
+__all__ = [
+    "RecordedTrial",
+    "Tracker",
+    "artifact_root",
+    "fetch_checkpoint",
+    "find_trial",
+    "serve_ui",
+    "tracking_uri",
+    "trial_yaml",
+]

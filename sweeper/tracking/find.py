@@ -1,16 +1,19 @@
 """Finds a trial again from MLflow alone: the study home may be gone."""
 
+import contextlib
 import difflib
 import json
 import re
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from sweeper.errors import UserError
-from sweeper.provenance import redact
+from sweeper.redaction import redact
 from sweeper.tracking.locate import open_client, require_store
 from sweeper.tracking.record import (
     CHECKPOINTS,
@@ -20,6 +23,7 @@ from sweeper.tracking.record import (
     TAG_ROLE,
     TAG_STATE,
     TAG_STUDY,
+    TAG_SUM,
     TAG_TRIAL,
     TAG_WINNER,
     TRIAL_FILE,
@@ -43,6 +47,7 @@ class RecordedTrial:
         provenance: what :func:`sweeper.provenance.collect` found then; empty if nothing was recorded.
         tags: the run's tags.
         manifests: checkpoint name (``epoch_003``) -> its ``manifest.json``.
+        sums: checkpoint name -> sha256 of its manifest, told when it was stored.
     """
 
     study: str
@@ -54,6 +59,7 @@ class RecordedTrial:
     provenance: dict[str, Any]
     tags: dict[str, str]
     manifests: dict[str, dict[str, Any]]
+    sums: dict[str, str]
 
 
 def find_trial(uri: str, selector: str) -> RecordedTrial:
@@ -70,18 +76,50 @@ def find_trial(uri: str, selector: str) -> RecordedTrial:
     study, colon, word = selector.partition(":")
     if colon and word != "best":
         raise UserError(f"cannot read the selector `{selector}`", help="give a trial ID, or STUDY:best")
-    try:
+    if "/" in selector or "\\" in selector:
+        raise UserError(f"`{selector}` is a path", help="a trial is named by its ID, as in `sweeper show STUDY`")
+    with _answering(uri):
         client = open_client(uri)
         runs = _trial_runs(client, f"{study}-" if colon else selector) or _trial_runs(client, "")
+        if colon:
+            selector = _best(client, study, runs)
+        return _read(client, runs[_match(selector, list(runs))])
+
+
+def fetch_checkpoint(uri: str, trial: RecordedTrial, name: str, into: Path) -> Path:
+    """Download a checkpoint of a trial into a folder; returns its own folder there. It is not verified.
+
+    Raises:
+        UserError: MLflow does not have it, or does not answer.
+    """
+    from mlflow.exceptions import MlflowException
+
+    into.mkdir(parents=True, exist_ok=True)
+    with _answering(uri):
+        try:
+            return Path(open_client(uri).download_artifacts(trial.run_id, f"{CHECKPOINTS}/{name}", str(into)))
+        except (MlflowException, OSError) as error:
+            what = f"the checkpoint {name} of `{trial.trial_id}` is not among MLflow's artifacts"
+            raise UserError(what, help=f"were they moved or cleaned up? {redact(_first_line(error))}") from error
+
+
+@contextlib.contextmanager
+def _answering(uri: str) -> Iterator[None]:
+    """What MLflow and its libraries raise as an error a person can act on."""
+    try:
+        yield
+    except UserError:
+        raise
     except Exception as error:
         raise UserError(
-            f"MLflow does not answer: {str(error).splitlines()[0][:200]}".replace(uri, redact(uri)),
+            f"MLflow does not answer: {_first_line(error)}".replace(uri, redact(uri)),
             where=redact(uri),
             help="is the server running, and is MLFLOW_TRACKING_URI right?",
         ) from error
-    if colon:
-        selector = _best(client, study, runs)
-    return _read(client, runs[_match(selector, list(runs))])
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 def _trial_runs(client: Any, prefix: str) -> dict[str, Any]:
@@ -165,7 +203,8 @@ def _read(client: Any, run: Any) -> RecordedTrial:
     with tempfile.TemporaryDirectory() as scratch:
         text = _artifact(client, run.info.run_id, TRIAL_FILE, scratch)
         if text is None:
-            raise UserError(f"`{trial_id}` has no {TRIAL_FILE} in MLflow", help="it cannot be run again without")
+            help_text = f"it cannot be run again without; were the artifacts moved? They belong in {_place(run)}"
+            raise UserError(f"`{trial_id}` has no {TRIAL_FILE} in MLflow", help=help_text)
         provenance = _artifact(client, run.info.run_id, PROVENANCE_FILE, scratch)
         if provenance is None and TAG_PARENT in tags:
             provenance = _artifact(client, tags[TAG_PARENT], PROVENANCE_FILE, scratch)
@@ -174,7 +213,7 @@ def _read(client: Any, run: Any) -> RecordedTrial:
             manifest = _artifact(client, run.info.run_id, f"{folder.path}/manifest.json", scratch)
             if manifest is not None:
                 manifests[Path(folder.path).name] = json.loads(manifest)
-    record = read_trial_yaml(text)
+    record = _trial_record(trial_id, text)
     return RecordedTrial(
         study=trial_id.rpartition("-")[0],
         trial_id=trial_id,
@@ -185,7 +224,22 @@ def _read(client: Any, run: Any) -> RecordedTrial:
         provenance=json.loads(provenance) if provenance else {},
         tags=tags,
         manifests=manifests,
+        sums={name.removeprefix(TAG_SUM): value for name, value in tags.items() if name.startswith(TAG_SUM)},
     )
+
+
+def _place(run: Any) -> str:
+    return redact(str(run.info.artifact_uri))
+
+
+def _trial_record(trial_id: str, text: str) -> dict[str, Any]:
+    try:
+        record = read_trial_yaml(text)
+        if isinstance(record["config"], dict) and isinstance(record["trainer"], str):
+            return record
+    except (yaml.YAMLError, AssertionError, KeyError):
+        pass
+    raise UserError(f"{TRIAL_FILE} of `{trial_id}` in MLflow is damaged", help="reproduce another trial of the study")
 
 
 def _artifact(client: Any, run_id: str, name: str, scratch: str) -> str | None:

@@ -19,6 +19,9 @@ TAG_OBJECTIVE: Final = "sweeper.objective"
 TAG_WINNER: Final = "sweeper.winner"
 TAG_REPRODUCES: Final = "sweeper.reproduces"
 TAG_VERDICT: Final = "sweeper.verdict"
+TAG_CAUSE: Final = "sweeper.likely_cause"
+TAG_SUM: Final = "sweeper.sha256."
+"""And the name of a checkpoint: sha256 of its manifest, which holds those of its files."""
 TAG_PARENT: Final = "mlflow.parentRunId"
 
 LARGEST_FLOAT: Final = 1.7976931348623157e308

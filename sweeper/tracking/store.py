@@ -4,6 +4,7 @@ A run is found by its tags before it is made. Runs carry the outbox's own ID too
 runs of its own. All of this runs in the delivering thread.
 """
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from sweeper.tracking.record import (
     TAG_PARENT,
     TAG_ROLE,
     TAG_STUDY,
+    TAG_SUM,
     TAG_TRIAL,
     metric_key,
     metric_value,
@@ -126,6 +128,10 @@ class StudyStore:
         if not folder.is_dir():  # MLflow would take it for an empty one
             raise RejectedError(f"the checkpoint folder {folder} is gone")
         self._client.log_artifacts(run_id, str(folder), operation["path"])
+        manifest = folder / "manifest.json"
+        if manifest.is_file():
+            sha256 = hashlib.sha256(manifest.read_bytes()).hexdigest()
+            self._client.set_tag(run_id, f"{TAG_SUM}{folder.name}", sha256)
 
     def _finish(self, operation: Operation) -> None:
         run_id = self._run(operation["trial"], operation["ms"])

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeper.outbox import Operation, Outbox
-from sweeper.provenance import redact
+from sweeper.redaction import redact
 from sweeper.tracking.store import RejectedError, StudyStore
 
 READ_OPERATIONS = 1000

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from sweeper.errors import EXIT_OK, UserError
-from sweeper.provenance import redact
+from sweeper.redaction import redact
 from sweeper.tracking.locate import MLFLOW_ENVIRONMENT, require_store, tracking_uri
 
 HOST: Final = "127.0.0.1"

@@ -6,12 +6,20 @@ from typing import Any
 
 from sweeper.tracking.find import RecordedTrial
 from sweeper.tracking.locate import open_client
-from sweeper.tracking.record import TAG_PARENT, TAG_REPRODUCES, TAG_ROLE, TAG_VERDICT, metric_key, metric_value
-from sweeper.tracking.store import METRICS_A_CALL
+from sweeper.tracking.record import (
+    TAG_CAUSE,
+    TAG_PARENT,
+    TAG_REPRODUCES,
+    TAG_ROLE,
+    TAG_VERDICT,
+    metric_key,
+    metric_value,
+)
+from sweeper.tracking.store import LONGEST_TAG, METRICS_A_CALL
 
 
 def record_reproduction(
-    uri: str, trial: RecordedTrial, verdict: str, rerun: Mapping[int, Mapping[str, float]], summary: str
+    uri: str, trial: RecordedTrial, verdict: str, cause: str, rerun: Mapping[int, Mapping[str, float]], summary: str
 ) -> str:
     """Store a verdict; returns the ID of the new run.
 
@@ -19,6 +27,7 @@ def record_reproduction(
         uri: of the MLflow store.
         trial: the original.
         verdict: BIT-EXACT, WITHIN TOLERANCE or DIFFERS, perhaps with more words.
+        cause: what most likely explains a difference.
         rerun: step -> metrics of the rerun.
         summary: what was printed, stored as ``reproduction.txt``.
     """
@@ -26,6 +35,8 @@ def record_reproduction(
 
     client: Any = open_client(uri)
     tags = {TAG_ROLE: "reproduction", TAG_REPRODUCES: trial.trial_id, TAG_VERDICT: verdict, TAG_PARENT: trial.run_id}
+    if cause:
+        tags[TAG_CAUSE] = cause[:LONGEST_TAG]
     experiment_id = client.get_run(trial.run_id).info.experiment_id
     run_id: str = client.create_run(experiment_id, tags=tags, run_name=f"{trial.trial_id} reproduced").info.run_id
     now_ms = time.time_ns() // 1_000_000

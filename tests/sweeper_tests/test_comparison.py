@@ -1,11 +1,14 @@
 import math
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.numpy import save_file
 
-from sweeper.comparison import Deviation, deviation_table, deviations, drift, drift_table
+from sweeper.comparison import Deviation, deviation_table, deviations, tensor_deviation
 
 steps = st.dictionaries(st.integers(1, 5), st.dictionaries(st.sampled_from("abc"), st.floats()), min_size=1)
 
@@ -54,45 +57,17 @@ def test_missing_values_deviate_and_timings_do_not() -> None:
 def test_the_table_names_the_worst_metric_first() -> None:
     found = [Deviation(1, "small", 1.0, 1.0001), Deviation(3, "large", 1.0, 1.5), Deviation(4, "large", 1.0, 1.2)]
     _, first, second = deviation_table(found).splitlines()
-    assert first.split() == ["large", "3", "1", "1.5", "0.33"]
+    assert first.split() == ["large", "3", "1.0", "1.5", "0.33"]
     assert second.split()[0] == "small"
 
 
-THEN = {
-    "code": {"commit": "a" * 40, "dirty": False},
-    "lock_sha256": "1" * 64,
-    "python": "CPython 3.11.7",
-    "packages": {"torch": "2.14.1", "numpy": "2.0"},
-    "platform": "Linux",
-    "hardware": {"cpu": "x", "cpu_count": 2, "accelerators": None},
-    "data": {"embedded": "9" * 64},
-}
-
-
-@pytest.mark.parametrize(
-    ("change", "what", "detail"),
-    [
-        ({"code": {"commit": "b" * 40, "dirty": False}}, "commit", "aaaaaaaaaaaa -> bbbbbbbbbbbb"),
-        (
-            {"code": {"commit": "a" * 40, "dirty": True, "diff_sha256": "1"}},
-            "uncommitted changes",
-            "none -> some",
-        ),
-        ({"packages": {"torch": "2.14.2", "new": "1"}}, "packages", "new absent -> 1, numpy 2.0 -> absent, torch"),
-        ({"lock_sha256": "2" * 64}, "lock", "111111111111 -> 222222222222"),
-        ({"hardware": {"cpu": "y", "cpu_count": 2}}, "cpu", "x -> y"),
-        ({"data": {"embedded": "8" * 64}}, "data: embedded", "999999999999 -> 888888888888"),
-    ],
-)
-def test_drift_names_what_changed_and_nothing_else(change: dict[str, object], what: str, detail: str) -> None:
-    rows = drift(THEN, {**THEN, **change})
-    changed = [row for row in rows if not row.same]
-    assert [row.what for row in changed] == [what]
-    assert changed[0].detail.startswith(detail)
-    assert f"{what} " in drift_table(rows)
-
-
-def test_no_drift_without_a_change_or_a_record() -> None:
-    assert all(row.same for row in drift(THEN, THEN))
-    assert len(drift(THEN, THEN)) == 9
-    assert drift({}, THEN) == []
+def test_the_tensor_that_differs_most_is_named(tmp_path: Path) -> None:
+    then = {"a": np.array([1.0, 2.0], np.float32), "b": np.array([100.0], np.float32)}
+    save_file(then, tmp_path / "then")
+    save_file({"a": then["a"] + np.float32(0.5), "b": then["b"] + np.float32(1.0)}, tmp_path / "now")
+    assert tensor_deviation(tmp_path / "then", tmp_path / "now") == ("a", 0.5, 0.25)
+    save_file({"a": then["a"]}, tmp_path / "fewer")
+    assert tensor_deviation(tmp_path / "then", tmp_path / "fewer") == ("b", math.inf, math.inf)
+    (tmp_path / "broken").write_bytes(b"no tensors")
+    with pytest.raises(ValueError, match="cannot be compared"):
+        tensor_deviation(tmp_path / "then", tmp_path / "broken")

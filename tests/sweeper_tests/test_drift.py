@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.drift import changed, code_sums, refuse_other_choices, trainer_sums
+from sweeper.drift import changed, refuse_other_choices
 from sweeper.errors import UserError
 from sweeper.ledger import Ledger
+from sweeper.sources import code_sums, trainer_sums
 from sweeper.spec import load_spec
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.provenance import collect, redact
+from sweeper.provenance import collect
+from sweeper.redaction import redact
 
 SECRET = "hunter2-and-more"
 

@@ -160,7 +160,7 @@ def test_changed_data_are_named_as_the_cause(
     data.write_bytes(b"123")
     assert reproduce("toy-0001", home) == EXIT_DIFFERS
     out = capfd.readouterr().out
-    assert "likely cause: what differs between then and now (data: data)" in out
+    assert "likely cause: data: data (6b51d431df5d -> a665a4592042)\nverdict: DIFFERS from epoch 1" in out
 
 
 def test_another_package_version_is_drift_but_no_difference(
@@ -191,7 +191,7 @@ def test_a_rerun_that_breaks_down_differs(home: Path, record: RecordTrial, capfd
     record({}, recorded_config={"crash_at": 3})
     assert reproduce("toy-0001", home) == EXIT_DIFFERS
     out = capfd.readouterr().out
-    assert "verdict: DIFFERS from step 3" in out
+    assert "verdict: DIFFERS from epoch 3 (the rerun did not get there)" in out
     assert "the script says crash at epoch 3" in out
 
 

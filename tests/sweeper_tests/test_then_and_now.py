@@ -1,0 +1,64 @@
+"""What a run stood on then and now, and what of it explains a difference."""
+
+import pytest
+
+from sweeper.then_and_now import NO_CAUSE, drift, drift_table, likely_cause
+
+THEN = {
+    "code": {"commit": "a" * 40, "dirty": False},
+    "lock_sha256": "1" * 64,
+    "python": "CPython 3.11.7",
+    "packages": {"torch": "2.14.1", "numpy": "2.0"},
+    "platform": "Linux",
+    "hardware": {"cpu": "x", "cpu_count": 2, "accelerators": None},
+    "data": {"embedded": "9" * 64},
+    "numerics": {"device": "cpu"},
+    "environment": {},
+    "config": {"loss": {"lambda_joint": 0.3}, "seed": 0},
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "what", "detail"),
+    [
+        ({"code": {"commit": "b" * 40, "dirty": False}}, "commit", "aaaaaaaaaaaa -> bbbbbbbbbbbb"),
+        (
+            {"code": {"commit": "a" * 40, "dirty": True, "diff_sha256": "1"}},
+            "uncommitted changes",
+            "none -> some",
+        ),
+        ({"packages": {"torch": "2.14.2", "new": "1"}}, "packages", "new absent -> 1, numpy 2.0 -> absent, torch"),
+        ({"lock_sha256": "2" * 64}, "lock", "111111111111 -> 222222222222"),
+        ({"hardware": {"cpu": "y", "cpu_count": 2}}, "cpu", "x -> y"),
+        ({"numerics": {"device": "cuda"}}, "device", "cpu -> cuda"),
+        ({"environment": {"PYTHONHASHSEED": "1"}}, "environment", "PYTHONHASHSEED absent -> 1"),
+        ({"config": {"loss": {"lambda_joint": 0.1 + 0.2}, "seed": 0}}, "config", "loss.lambda_joint 0.3 -> 0.30000000"),
+        ({"data": {"embedded": "8" * 64}}, "data: embedded", "999999999999 -> 888888888888"),
+    ],
+)
+def test_drift_names_what_changed_and_nothing_else(change: dict[str, object], what: str, detail: str) -> None:
+    rows = drift(THEN, {**THEN, **change})
+    changed = [row for row in rows if not row.same]
+    assert [row.what for row in changed] == [what]
+    assert changed[0].detail.startswith(detail)
+    assert f"{what} " in drift_table(rows)
+
+
+def test_no_drift_without_a_change_or_a_record() -> None:
+    assert all(row.same for row in drift(THEN, THEN))
+    assert len(drift(THEN, THEN)) == 11
+    assert drift({}, THEN) == []
+
+
+def test_of_two_commits_with_the_same_sources_the_commit_is_no_cause() -> None:
+    then = THEN | {"sources": {"sweeper/cli.py": "1", "trainers/loop.py": "1"}}
+    other = {"code": {"commit": "b" * 40, "dirty": True, "diff_sha256": "1"}}
+    assert likely_cause(drift(then, then | other)) == NO_CAUSE
+    now = then | other | {"sources": {"sweeper/cli.py": "1", "trainers/loop.py": "2"}}
+    assert likely_cause(drift(then, now)) == "sources (trainers/loop.py)"
+
+
+def test_the_likely_cause_is_what_changes_results_most_surely() -> None:
+    now = THEN | {"hardware": {"cpu": "y"}, "data": {"embedded": "8" * 64}, "packages": {"torch": "2"}}
+    text = likely_cause(drift(THEN, now))
+    assert text == "data: embedded (999999999999 -> 888888888888); less likely: packages, cpu"
