@@ -11,6 +11,7 @@ from sweeper import __version__
 from sweeper.cli_data import data
 from sweeper.cli_options import home_option, json_option, spec_options
 from sweeper.cli_study import extend, pause, plan, resume, retry, status, stop
+from sweeper.cli_watch import watch
 from sweeper.cli_winners import winners
 from sweeper.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_NO_SKILL, EXIT_OK, Problem, UserError
 from trainers.errors import TrainerError
@@ -247,7 +248,18 @@ def ui(home: Path, port: int) -> int:
     return serve_ui(home, port)
 
 
-for verb in (data, plan, status, pause, stop, resume, extend, retry, winners):
+for verb in (
+    data,
+    extend,
+    pause,
+    plan,
+    resume,
+    retry,
+    status,
+    stop,
+    watch,
+    winners,
+):
     sweeper.add_command(verb)
 
 

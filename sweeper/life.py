@@ -13,6 +13,7 @@ from sweeper.lock import holder, study_lock
 from sweeper.meter import recorded
 from sweeper.run import EXTENDED, continue_study, end_study, unmended
 from sweeper.spec import SweepSpec
+from sweeper.spec_model import SpecFile
 from sweeper.study import STOPPED, Study
 from sweeper.trial import TrialState
 from sweeper.views import open_study
@@ -110,10 +111,15 @@ def status(home: Path, study: str) -> dict[str, Any]:
         "driver": holder(ledger.study_dir),
         "stopped": bool(ledger.attributes.get(STOPPED)),
         "trials": len(trials),
-        "planned": spec.trials + int(ledger.attributes.get(EXTENDED, 0)),
+        "planned": planned_trials(ledger, spec),
         "states": {state: count for state, count in counts.items() if count},
         "used": used_text(spec.budget, recorded(ledger, spec.budget, spec.resources)),
     }
+
+
+def planned_trials(ledger: Ledger, spec: SpecFile) -> int:
+    """Candidates that the study will have, those of `sweeper extend` included."""
+    return spec.trials + int(ledger.attributes.get(EXTENDED, 0))
 
 
 def status_text(standing: dict[str, Any]) -> str:
