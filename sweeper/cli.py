@@ -12,7 +12,7 @@ from sweeper.cli_data import data
 from sweeper.cli_options import home_option, json_option, spec_options
 from sweeper.cli_study import extend, pause, plan, resume, retry, status, stop
 from sweeper.cli_watch import watch
-from sweeper.cli_winners import winners
+from sweeper.cli_winners import compare, explain, importance, winners
 from sweeper.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_NO_SKILL, EXIT_OK, Problem, UserError
 from trainers.errors import TrainerError
 
@@ -259,6 +259,9 @@ for verb in (
     stop,
     watch,
     winners,
+    compare,
+    explain,
+    importance,
 ):
     sweeper.add_command(verb)
 

@@ -1,10 +1,12 @@
 """The verbs that read results: which configuration is better, why a trial ended, what matters."""
 
 from pathlib import Path
+from typing import Literal
 
 import click
 
 from sweeper.cli_options import home_option, json_option
+from sweeper.errors import EXIT_OK
 
 
 @click.command()
@@ -47,3 +49,83 @@ def winners(
         accept_drift=accept_drift,
         as_json=as_json,
     )
+
+
+@click.command()
+@click.argument("trials", nargs=-1, required=True, metavar="ID...")
+@home_option
+@json_option
+def compare(trials: tuple[str, ...], home: Path, as_json: bool) -> int:
+    """Show side by side in what trials differ, their curves, and what they came to.
+
+    An ID is that of a trial, of one study or of several, or STUDY:best.
+
+    \b
+    Example:
+      sweeper compare loss_balance:best loss_balance-0007
+    """
+    from sweeper.compare import compare_trials, print_comparison
+    from sweeper.views import to_json
+
+    found = compare_trials(home, trials)
+    if as_json:
+        curves = [[{"epoch": epoch, "value": value} for epoch, value in curve.items()] for curve in found.curves]
+        click.echo(to_json(vars(found) | {"curves": curves}))
+    else:
+        print_comparison(found)
+    return EXIT_OK
+
+
+@click.command()
+@click.argument("trial", metavar="ID")
+@home_option
+@json_option
+def explain(trial: str, home: Path, as_json: bool) -> int:
+    """Say who proposed a trial, how it stood at each rung, why it ended, and what its neighbours came to.
+
+    \b
+    Example:
+      sweeper explain loss_balance-0002
+    """
+    from dataclasses import asdict
+
+    from sweeper.explain import explain as explained
+    from sweeper.explain import print_explanation
+    from sweeper.views import to_json
+
+    found = explained(home, trial)
+    if as_json:
+        click.echo(to_json(asdict(found) | {"objective": found.objective.metric}))
+    else:
+        print_explanation(found)
+    return EXIT_OK
+
+
+@click.command()
+@click.argument("study")
+@home_option
+@click.option(
+    "--evaluator",
+    type=click.Choice(["ped-anova", "mdi", "fanova"]),
+    default="ped-anova",
+    show_default=True,
+    help="Optuna's: what the best tenth has in common; or random forests, `fanova` slowly.",
+)
+@json_option
+def importance(study: str, home: Path, evaluator: Literal["ped-anova", "mdi", "fanova"], as_json: bool) -> int:
+    """Say which parameters of STUDY its objective depends on, and when there are too few trials to say.
+
+    \b
+    Example:
+      sweeper importance loss_balance
+    """
+    from sweeper.importance import importances_of, print_importances
+    from sweeper.views import open_study, to_json
+
+    ledger, spec = open_study(home, study)
+    found = importances_of(study, spec, ledger.trials(), evaluator)
+    if as_json:
+        click.echo(to_json(vars(found)))
+    else:
+        print_importances(found)
+    return EXIT_OK

@@ -31,6 +31,11 @@ def value_of(trial: TrialRecord, objective: Objective) -> float | None:
     return value if math.isfinite(value) else None
 
 
+def amount(value: float, objective: Objective) -> str:
+    """A value of the objective with its unit."""
+    return f"{value:.2f} mm" if objective.metric.endswith("_mm") else f"{value:.4g}"
+
+
 def control_values(controls: Sequence[TrialRecord], objective: Objective) -> dict[str, float]:
     """Name -> objective of each control that has come to its end."""
     return {

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sweeper.controls import value_of
+from sweeper.controls import amount, value_of
 from sweeper.search_space import ParamValue
 from sweeper.spec_model import SEED, VARIANT, SpecFile
 from sweeper.spec_parts import CollapseGuard, Objective
@@ -147,11 +147,6 @@ def verdict_of(comparison: Comparison, objective: Objective) -> str:
     if comparison.is_told_apart:
         return f"{best} beats {other} by {said}"
     return f"{best} and {other} cannot be told apart: {said}"
-
-
-def amount(value: float, objective: Objective) -> str:
-    """A value of the objective with its unit."""
-    return f"{value:.2f} mm" if objective.metric.endswith("_mm") else f"{value:.4g}"
 
 
 def interval_text(low: float, high: float, objective: Objective) -> str:

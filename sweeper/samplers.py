@@ -44,7 +44,7 @@ def propose(handle: optuna.trial.Trial, spec: SweepSpec) -> Params:
 
 def running_trial(spec: SweepSpec, params: Params, attributes: dict[str, Any]) -> optuna.trial.FrozenTrial:
     """A trial of these parameters that has just been started; adding it to a study is one write."""
-    distributions = {path: _distribution(spec.search_space[path]) for path in params}
+    distributions = {path: distribution(spec.search_space[path]) for path in params}
     return optuna.trial.create_trial(
         state=optuna.trial.TrialState.RUNNING, params=params, distributions=distributions, user_attrs=attributes
     )
@@ -59,7 +59,7 @@ class _Drawn(optuna.samplers.BaseSampler):
     def infer_relative_search_space(
         self, study: optuna.Study, trial: optuna.trial.FrozenTrial
     ) -> dict[str, optuna.distributions.BaseDistribution]:
-        return {path: _distribution(dimension) for path, dimension in self._spec.search_space.items()}
+        return {path: distribution(dimension) for path, dimension in self._spec.search_space.items()}
 
     def sample_relative(
         self,
@@ -134,7 +134,7 @@ def _draw(
         elif path in together:
             params[path] = together[path]
         else:
-            params[path] = sampler.sample_independent(study, trial, path, _distribution(dimension))
+            params[path] = sampler.sample_independent(study, trial, path, distribution(dimension))
     return params
 
 
@@ -242,7 +242,7 @@ def _warm_trial(spec: SweepSpec, entry: Mapping[str, Any]) -> optuna.trial.Froze
         state=states.COMPLETE if complete else states.PRUNED,
         values=entry["values"] if complete else None,
         params=params,
-        distributions={path: _distribution(spec.search_space[path]) for path in params},
+        distributions={path: distribution(spec.search_space[path]) for path in params},
         intermediate_values={entry["step"]: entry["values"][0]},
         constraints={"collapsed": 1.0 if entry["state"] == "COLLAPSED" else 0.0},
     )
@@ -262,7 +262,8 @@ def _suggest(handle: optuna.trial.Trial, path: str, dimension: AnyDimension) -> 
             return chosen
 
 
-def _distribution(dimension: AnyDimension) -> optuna.distributions.BaseDistribution:
+def distribution(dimension: AnyDimension) -> optuna.distributions.BaseDistribution:
+    """A dimension as Optuna knows it."""
     match dimension:
         case CategoricalDimension():
             return optuna.distributions.CategoricalDistribution(dimension.choices)

@@ -123,12 +123,12 @@ def standing(
     None where it has reached none, or has had no finite value by then.
     """
     rung = rung_of(config, runner)
-    value = None if rung is None else _value_at(runner.curve, rung, mode)
+    value = None if rung is None else value_at(runner.curve, rung, mode)
     if rung is None or value is None:
         return None
     bracket = bracket_of(config, runner.number)
     rivals = [other for other in others if bracket_of(config, other.number) == bracket]
-    values = [at for other in rivals if (at := _value_at(other.curve, rung, mode)) is not None]
+    values = [at for other in rivals if (at := value_at(other.curve, rung, mode)) is not None]
     return judge_at_rung(rung, value, values, config.eta, mode, at_least)
 
 
@@ -176,7 +176,7 @@ def _at_least(config: SchedulerConfig) -> int:
     return 1 if config.mode == "stop" else 0
 
 
-def _value_at(curve: Curve, epoch: float, mode: Mode) -> float | None:
+def value_at(curve: Curve, epoch: float, mode: Mode) -> float | None:
     """The best finite objective up to the first evaluation at or after a rung; None before it.
 
     Early in training one evaluation says little: a large learning rate makes the error jump by half from one to the

@@ -168,7 +168,7 @@ def to_json(value: Any) -> str:
         match item:
             case dict():
                 return {key: clean(inner) for key, inner in item.items()}
-            case list():
+            case list() | tuple():
                 return [clean(inner) for inner in item]
             case float() if item != item or item in (float("inf"), float("-inf")):
                 return None
@@ -269,6 +269,14 @@ def _print_next_steps(console: Console, home: Path, study: str, winner: TrialRec
 def _objective(trial: TrialRecord, objective: Objective) -> float:
     assert trial.last is not None
     return trial.last.metrics[objective.metric]
+
+
+def simple_table(columns: Sequence[str]) -> Table:
+    """A table without lines; the first column is flush left, the others right."""
+    table = Table(box=None, pad_edge=False)
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="right" if index else "left")
+    return table
 
 
 def output_console() -> Console:

@@ -14,10 +14,10 @@ from typing import Any, Final
 
 import yaml
 
-from sweeper.controls import value_of
+from sweeper.controls import amount, value_of
 from sweeper.errors import UserError
 from sweeper.ledger import Ledger
-from sweeper.replicates import Comparison, VariantRuns, amount, better, compare, runs_of_variants, verdict_of
+from sweeper.replicates import Comparison, VariantRuns, better, compare, runs_of_variants, verdict_of
 from sweeper.run import run_study
 from sweeper.spec import parse_spec
 from sweeper.spec_model import SEED, VARIANT, SpecFile

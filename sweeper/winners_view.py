@@ -8,8 +8,9 @@ from typing import Any
 
 from rich.table import Table
 
+from sweeper.controls import amount
 from sweeper.errors import EXIT_NO_SKILL, EXIT_OK, EXIT_SIGNAL
-from sweeper.replicates import amount, interval_text
+from sweeper.replicates import interval_text
 from sweeper.views import output_console, to_json
 from sweeper.winners import WinnersResult, run_winners, winners_result
 
