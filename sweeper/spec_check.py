@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from sweeper.config_errors import did_you_mean, dotted, findings_of, leaf_paths, sub_model, unknown_path
 from sweeper.errors import UserError
+from sweeper.redaction import is_secret
 from sweeper.search_space import (
     AnyDimension,
     CategoricalDimension,
@@ -40,7 +41,8 @@ def check_spec(data: object) -> tuple[SpecFile | None, list[Finding]]:
         The spec, or None where its own keys are wrong; and one finding a path.
     """
     spec = None
-    findings = [*_check_config(data), *check_space(data)] if isinstance(data, dict) else []
+    findings = _secrets(data, ())
+    findings += [*_check_config(data), *check_space(data)] if isinstance(data, dict) else []
     try:
         spec = SpecFile.model_validate(data)
     except ValidationError as error:
@@ -49,6 +51,19 @@ def check_spec(data: object) -> tuple[SpecFile | None, list[Finding]]:
     for finding in findings:
         first.setdefault(finding.path, finding)
     return spec, list(first.values())
+
+
+def _secrets(data: object, path: KeyPath) -> list[Finding]:
+    """A spec is copied into ledger, MLflow and reports, and a config cannot be run again with a secret left out."""
+    if isinstance(data, dict):
+        return [finding for key, value in data.items() for finding in _secrets(value, (*path, str(key)))]
+    if isinstance(data, list):
+        return [finding for index, value in enumerate(data) for finding in _secrets(value, (*path, index))]
+    key = next((part for part in reversed(path) if isinstance(part, str)), "")
+    if path[:1] == ("ledger",) or not isinstance(data, str) or not is_secret(key, data):
+        return []
+    help = "every record of the study would hold it: let the trainer read it from an environment variable or a file"
+    return [Finding(path, "this looks like a secret", help)]
 
 
 def _mend_spec_key(loc: KeyPath) -> str | None:

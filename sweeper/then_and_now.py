@@ -96,7 +96,7 @@ def _changed_names(
         return []
     changed = [
         f"{name} {then.get(name, 'absent')} -> {now.get(name, 'absent')}" if with_values else name
-        for name in sorted({*then, *now})
+        for name in sorted({*then, *now}, key=lambda name: (name.startswith("sweeper/"), name))  # what trains first
         if then.get(name) != now.get(name)
     ]
     more = f" and {len(changed) - MOST_NAMED} more" if len(changed) > MOST_NAMED else ""
