@@ -35,6 +35,7 @@ class Outcome:
         found: the values that are not bit for bit equal.
         values: how many were compared.
         evaluations: in how many evaluations.
+        equal_until: the last epoch before the first value that is not equal; None if that is in the first evaluation.
     """
 
     verdict: str
@@ -43,6 +44,7 @@ class Outcome:
     found: Sequence[Deviation]
     values: int
     evaluations: int
+    equal_until: str | None
 
 
 def reproduce(
@@ -109,7 +111,16 @@ def _compare(trial: RecordedTrial, rerun: Rerun, start: int, until: float | None
     rows = drift(trial.provenance, rerun.stands_on)
     verdict = judge(found, rerun, trial)
     values = sum(not is_timing(metric) for metrics in recorded.values() for metric in metrics)
-    return Outcome(verdict, "" if verdict == BIT_EXACT else likely_cause(rows), rows, found, values, len(recorded))
+    equal = [step for step in recorded if found and step < found[0].step]
+    return Outcome(
+        verdict,
+        cause="" if verdict == BIT_EXACT else likely_cause(rows),
+        rows=rows,
+        found=found,
+        values=values,
+        evaluations=len(recorded),
+        equal_until=_place(trial, equal[-1]) if equal else None,
+    )
 
 
 def judge(found: Sequence[Deviation], rerun: Rerun, trial: RecordedTrial) -> str:
@@ -168,6 +179,8 @@ def _summary(outcome: Outcome, rerun: Rerun) -> Iterator[str]:
     yield f"Then and now:\n{drift_table(outcome.rows)}"
     if outcome.found:
         yield deviation_table(outcome.found)
+    if outcome.equal_until:
+        yield f"bit for bit equal up to {outcome.equal_until}"
     if rerun.weights_equal:
         equal = sum(rerun.weights_equal.values())
         yield f"weights: {equal} of {len(rerun.weights_equal)} checkpoints bit for bit equal"
