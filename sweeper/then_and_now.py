@@ -1,5 +1,6 @@
 """What a recorded run stood on and what a rerun stands on, row by row, and which row explains a difference."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -31,13 +32,15 @@ class Drift:
 def drift(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[Drift]:
     """Two provenances of :func:`sweeper.provenance.collect`, row by row; what one of them lacks is left out."""
     sources = _changed_names("sources", then.get("sources"), now.get("sources"), "code")
+    # An own trainer may import more than its package; of the shared one all that it imports is summed.
+    complete = bool(sources) and all(name.startswith(("sweeper/", "trainers/")) for name in then["sources"])
     environment = _changed_names(
         "environment", then.get("environment"), now.get("environment"), "label", with_values=True
     )
     return [
         *_config_drift(then.get("config"), now.get("config")),
-        *_code_drift(then.get("code") or {}, now.get("code") or {}, "label" if sources else "code"),
         *sources,
+        *_code_drift(then.get("code") or {}, now.get("code") or {}, "label" if complete else "code"),
         *_row("lock", then.get("lock_sha256"), now.get("lock_sha256"), "label", shorten=12),
         *_row("python", then.get("python"), now.get("python"), "packages"),
         *_changed_names("packages", then.get("packages"), now.get("packages"), "packages", with_values=True),
@@ -80,7 +83,16 @@ def _code_drift(then: Mapping[str, Any], now: Mapping[str, Any], kind: Kind) -> 
         yield Drift("uncommitted changes", True, "the same ones" if then["dirty"] else "none", kind)
     else:
         was, is_now = ("some" if side["dirty"] else "none" for side in (then, now))
-        yield Drift("uncommitted changes", False, f"{was} -> {'others' if was == is_now else is_now}", kind)
+        files, other_files = (_changed_files(side) for side in (then, now))
+        named = sorted(name for name in {*files, *other_files} if files.get(name) != other_files.get(name))
+        detail = f"{was} -> {'others' if was == is_now else is_now}: {', '.join(named[:MOST_NAMED])}"
+        yield Drift("uncommitted changes", False, detail.removesuffix(": "), kind)
+
+
+def _changed_files(code: Mapping[str, Any]) -> dict[str, str]:
+    """Name -> what it was changed to: the part of the diff, or the sum of a new file."""
+    parts = re.split(r"^diff --git a/.* b/(.*)$", code.get("diff", ""), flags=re.MULTILINE)[1:]
+    return {**dict(zip(parts[::2], parts[1::2], strict=True)), **code.get("untracked", {})}
 
 
 def _changed_names(

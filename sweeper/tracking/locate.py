@@ -49,8 +49,8 @@ def require_store(uri: str) -> None:
     Raises:
         UserError: there is no such file.
     """
-    path = uri.removeprefix("sqlite:///")
-    if path != uri and not Path(path).is_file():
+    path = uri.removeprefix("sqlite:///").partition("?")[0]
+    if uri.startswith("sqlite:///") and not Path(path).is_file():
         raise UserError(
             "no MLflow store here", where=path, help="run a sweep first, or name the study home with --home"
         )

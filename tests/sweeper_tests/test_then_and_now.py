@@ -62,3 +62,17 @@ def test_the_likely_cause_is_what_changes_results_most_surely() -> None:
     now = THEN | {"hardware": {"cpu": "y"}, "data": {"embedded": "8" * 64}, "packages": {"torch": "2"}}
     text = likely_cause(drift(THEN, now))
     assert text == "data: embedded (999999999999 -> 888888888888); less likely: packages, cpu"
+
+
+def test_new_and_changed_files_are_named() -> None:
+    diff = "diff --git a/a b.py b/a b.py\n+x = 1\ndiff --git a/c.py b/c.py\n+y = 1\n"
+    then = {"commit": "a" * 40, "dirty": True, "diff": diff, "diff_sha256": "1", "untracked": {"new.py": "1"}}
+    now = then | {"diff": diff.replace("x = 1", "x = 2"), "diff_sha256": "2", "untracked": {"new.py": "2"}}
+    (row,) = (row for row in drift({"code": then}, {"code": now}) if not row.same)
+    assert row.detail == "some -> others: a b.py, new.py"
+
+
+def test_an_own_trainer_may_import_what_has_no_sum() -> None:
+    then = THEN | {"sources": {"mine.py": "1", "trainers/loop.py": "1"}}
+    now = then | {"code": {"commit": "b" * 40, "dirty": False}}
+    assert likely_cause(drift(then, now)) == "commit (aaaaaaaaaaaa -> bbbbbbbbbbbb)"
