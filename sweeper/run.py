@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from sweeper import drift, preflight, provenance
+from sweeper import drift, notify, preflight, provenance
 from sweeper.controls import final_word, value_of
 from sweeper.drift import spec_drift
 from sweeper.errors import EXIT_NO_SKILL, EXIT_OK, EXIT_SIGNAL, EXIT_TRIAL_FAILED
@@ -124,6 +124,7 @@ def _execute(spec: SweepSpec, home: Path, ledger: Ledger, skip_preflight: str, a
     """Run what is left of the study; returns the number of the signal that ended it early, or 0."""
     from sweeper import driver  # imports ray: late, so that every refusal above is quick
 
+    to = notify.channels()
     code = code_sums(spec.trainer)
     differences = drift.changed(ledger.attributes.get("code"), code)
     drift.refuse_or_record(ledger, "other code", differences, None, accept_drift)
@@ -147,6 +148,7 @@ def _execute(spec: SweepSpec, home: Path, ledger: Ledger, skip_preflight: str, a
         _bind(ledger, spec, code, record["data"])  # only now: a spec whose data are not there binds nobody
         _start_tracking(tracker, spec, ledger, record, checked)
         study = Study(spec, ledger, [MlflowWatcher(tracker, spec, ledger.study_dir, record), progress])
+        notifier = notify.attach(study, to, progress.note)
         progress.note("starting Ray")
         try:
             driver.execute(study, cache)
@@ -158,6 +160,8 @@ def _execute(spec: SweepSpec, home: Path, ledger: Ledger, skip_preflight: str, a
             for trial in (*ledger.controls(), *ledger.trials()):
                 if trial.id in run_ids:
                     ledger.set_mlflow_run_id(trial.id, run_ids[trial.id])
+            if notifier:
+                notifier.close(study)
     return study.interrupted
 
 
