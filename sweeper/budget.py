@@ -77,7 +77,8 @@ def amount_text(name: str, amount: float) -> str:
     match name:
         case "gpu_seconds" | "cpu_seconds":
             device = name[:3].upper()
-            return f"{amount / HOUR_S:.3g} {device}-hours" if amount >= HOUR_S else f"{amount:.3g} {device}-seconds"
+            number = f"{amount:.3g}" if amount < 1000 else f"{amount:.0f}"
+            return f"{amount / HOUR_S:.3g} {device}-hours" if amount >= HOUR_S else f"{number} {device}-seconds"
         case "wall_clock_s":
             return f"{duration_text(amount)} of wall clock"
         case "euros":

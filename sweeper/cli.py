@@ -10,6 +10,7 @@ import click
 from sweeper import __version__
 from sweeper.cli_data import data
 from sweeper.cli_options import home_option, json_option, spec_options
+from sweeper.cli_report import report
 from sweeper.cli_study import extend, pause, plan, resume, retry, status, stop
 from sweeper.cli_watch import watch
 from sweeper.cli_winners import compare, explain, importance, winners
@@ -191,23 +192,6 @@ def show(study: str, home: Path, as_json: bool) -> int:
 
 
 @sweeper.command()
-@click.argument("study")
-@home_option
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="File to write; default: in the study.")
-def report(study: str, home: Path, out: Path | None) -> int:
-    """Write what STUDY found as a Markdown file, and print where.
-
-    \b
-    Example:
-      sweeper report loss_balance --out report.md
-    """
-    from sweeper.report import write_report
-
-    click.echo(write_report(home, study, out))
-    return EXIT_OK
-
-
-@sweeper.command()
 @click.argument("trial")
 @home_option
 @click.option("--until", type=click.FloatRange(min=0, min_open=True), metavar="EPOCH", help="Stop at this epoch.")
@@ -253,6 +237,7 @@ for verb in (
     extend,
     pause,
     plan,
+    report,
     resume,
     retry,
     status,

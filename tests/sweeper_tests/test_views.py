@@ -6,7 +6,6 @@ from test_study import make_spec
 
 from sweeper.errors import UserError
 from sweeper.ledger import Ledger
-from sweeper.report import write_report
 from sweeper.trial import Report, TrialState
 from sweeper.views import list_studies, print_list, print_study, show_study, to_json
 
@@ -75,23 +74,6 @@ def test_an_unknown_study_is_told_with_those_there_are(home: Path, tmp_path: Pat
     with pytest.raises(UserError) as caught:
         show_study(tmp_path / "empty", "toy")
     assert caught.value.problems[0].help == f"there are no studies in {tmp_path / 'empty'} yet"
-
-
-def test_the_report_holds_outcome_table_space_and_the_next_step(home: Path) -> None:
-    path = write_report(home, "toy")
-    assert path == home / "studies" / "toy" / "report.md"
-    text = path.read_text()
-    assert "- winner: toy-0000  val/pa_mpjpe_mm 10.50" in text
-    assert "- `scale`: 0.1 to 10, log" in text
-    assert "sweeper reproduce toy-0000" in text
-    assert "collapse: ratio &lt;b>low&lt;/b> \\| flat" in text
-
-
-def test_a_study_without_a_finished_trial_still_has_a_report(tmp_path: Path) -> None:
-    folder = tmp_path / "studies" / "toy"
-    folder.mkdir(parents=True)
-    Ledger(folder, "toy", create=True).set_attribute("spec", make_spec().effective)
-    assert "no trial has run to its end" in write_report(tmp_path, "toy").read_text()
 
 
 def test_what_stopping_saved_is_told_when_all_have_ended(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,7 +1,6 @@
-"""`sweeper report`: what a study found, as Markdown."""
+"""The report of a study as Markdown."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from sweeper.controls import final_word
 from sweeper.ledger import Ledger
@@ -11,19 +10,7 @@ from sweeper.spec_parts import Objective
 from sweeper.spec_text import dimension_text
 from sweeper.study import winner_of
 from sweeper.trial import TrialRecord
-from sweeper.views import front_lines, open_study, outcome, table_columns, table_row
-
-
-def write_report(home: Path, study: str, out: Path | None = None) -> Path:
-    """Write the report of a study, by default as `report.md` in its folder; returns the file.
-
-    Raises:
-        UserError: there is no such study.
-    """
-    ledger, spec = open_study(home, study)
-    path = out or ledger.study_dir / "report.md"
-    path.write_text(study_markdown(study, spec, ledger.trials(), ledger.controls(), preflight_line(ledger)))
-    return path
+from sweeper.views import front_lines, outcome, table_columns, table_row
 
 
 def study_markdown(

@@ -1,0 +1,193 @@
+"""The figures of the search space: parallel coordinates, the objective against each parameter, maps of collapse."""
+
+from collections.abc import Sequence
+from itertools import combinations
+from typing import Any, Final
+
+from sweeper.report.collapse import GRID, collapse_share, collapsed_regions
+from sweeper.report.data import Axis, StudyData, text_of, title_of
+from sweeper.report.style import (
+    DRAWN,
+    Figure,
+    Trace,
+    axis_layout,
+    axis_values,
+    by_state,
+    colour,
+    numbers,
+    plain,
+    short,
+    value_axis,
+)
+from sweeper.trial import TrialRecord, TrialState
+
+LAMBDA: Final = "lambda_"
+MOST_MAPPED: Final = 8
+"""Parameters of the maps, which come in pairs."""
+AXIS_PX: Final = 130
+
+
+def parallel(data: StudyData) -> list[Figure]:
+    """Every trial as a line through its parameters to its objective."""
+    values = {trial.id: value for trial in data.trials if (value := data.objective_of(trial)) is not None}
+    axes = data.axes
+    if not axes or not data.trials:
+        return []
+    ends = _ends(list(values.values()), data.spec.objective.mode)
+    traces: list[Trace] = []
+    for state in DRAWN:
+        own = [trial for trial in data.trials if trial.state is state]
+        if own:
+            traces.append(_parallel_lines(data, own, axes, values, ends))
+    if data.winner is not None:
+        bold = {"line": {"color": "var(--text)", "width": 2.5}, "opacity": 1}
+        traces.append(_parallel_lines(data, [data.winner], axes, values, ends) | bold)
+    columns = [*axes, Axis("", title_of(data.spec.objective.metric), "linear", *ends)]
+    upright = {"type": "line", "y0": 0, "y1": 1, "layer": "below", "line": {"color": "var(--muted)", "width": 1}}
+    notes = [note for place, axis in enumerate(columns) for note in _parallel_ticks(axis, place)]
+    layout = {
+        "xaxis": {"visible": False, "range": [-0.45, len(axes) + 0.35], "fixedrange": True},
+        "yaxis": {"visible": False, "range": [-0.09, 1.14], "fixedrange": True},
+        "shapes": [upright | {"x0": place, "x1": place} for place in range(len(columns))],
+        "annotations": notes,
+        "height": 420,
+        "margin": {"l": 10, "r": 10, "t": 10, "b": 10},
+    }
+    said = "Every trial is a line through its parameters to its objective, at the right; the winner is bold."
+    return [Figure("parallel", said, traces, layout, min_width_px=AXIS_PX * len(columns))]
+
+
+def against_parameters(data: StudyData) -> list[Figure]:
+    """The objective against each parameter, with the region where most trials collapsed."""
+    scored = [trial for trial in data.trials if data.objective_of(trial) is not None]
+    figures = []
+    for place, axis in enumerate(data.axes):
+        shown = [trial for trial in scored if axis.path in trial.params]
+        if not shown:
+            continue
+        metric = plain(title_of(data.spec.objective.metric))
+        x = "%{x:.3g}" if axis.kind != "category" else "%{x}"
+        hover = f"{plain(axis.name)} {x}<br>{metric} %{{y:.4g}}"
+        values = [data.objective_of(trial) for trial in shown]
+        traces = by_state(data, shown, axis_values(axis, shown), numbers(values), hover)
+        region = {"type": "rect", "y0": 0, "y1": 1, "yref": "paper", "layer": "below"}
+        region |= {"fillcolor": "var(--collapsed-area)", "line": {"width": 0}}
+        layout = {
+            "xaxis": axis_layout(axis),
+            "yaxis": value_axis(data, [value for value in values if value is not None]),
+            "shapes": [
+                region | {"x0": short(low), "x1": short(high)} for low, high in collapsed_regions(data.trials, axis)
+            ],
+            "height": 300,
+        }
+        figures.append(Figure(f"parameter-{place}", "", traces, layout))
+    return figures
+
+
+def collapse_maps(data: StudyData) -> list[Figure]:
+    """Where trials collapse, for each pair of loss weights, or of numbers where there are no two weights."""
+    if not 0 < sum(trial.state is TrialState.COLLAPSED for trial in data.trials) < len(data.trials):
+        return []
+    figures = []
+    for first, second in combinations(mapped_axes(data), 2):
+        shown = [t for t in data.trials if first.path in t.params and second.path in t.params]
+        if not shown:
+            continue
+        figures.append(_map(data, first, second, shown))
+    return figures
+
+
+def mapped_axes(data: StudyData) -> list[Axis]:
+    """The parameters of the maps: the loss weights, or where they are not two, all numbers; the first few."""
+    axes = [axis for axis in data.axes if axis.kind != "category"]
+    weights = [axis for axis in axes if axis.path.rpartition(".")[2].startswith(LAMBDA)]
+    return (weights if len(weights) > 1 else axes)[:MOST_MAPPED]
+
+
+def _map(data: StudyData, first: Axis, second: Axis, shown: Sequence[TrialRecord]) -> Figure:
+    hover = f"{plain(first.name)} %{{x:.3g}}<br>{plain(second.name)} %{{y:.3g}}"
+    points = by_state(data, shown, axis_values(first, shown), axis_values(second, shown), hover)
+    share = collapse_share(shown, [first, second])
+    line = [step / (GRID - 1) for step in range(GRID)]
+    area: Trace = {
+        "type": "contour",
+        "x": [short(first.at(unit)) for unit in line],
+        "y": [short(second.at(unit)) for unit in line],
+        "z": [[None if z != z else round(float(z), 2) for z in row] for row in share],
+        "zmin": 0,
+        "zmax": 1,
+        "autocontour": False,
+        "contours": {"start": 0.5, "end": 0.5, "size": 1, "coloring": "heatmap"},
+        "line": {"color": "var(--text)", "width": 1.5},
+        "colorscale": [[0, "var(--collapsed-none)"], [1, "var(--collapsed-strong)"]],
+        "showscale": False,
+        "connectgaps": False,
+        "hoverinfo": "skip",
+        "name": "share collapsed",
+    }
+    layout = {"xaxis": axis_layout(first), "yaxis": axis_layout(second), "height": 320}
+    return Figure(f"map-{first.path}-{second.path}", "", [area, *points], layout)
+
+
+def _parallel_lines(
+    data: StudyData,
+    trials: Sequence[TrialRecord],
+    axes: Sequence[Axis],
+    values: dict[str, float],
+    ends: tuple[float, float],
+) -> Trace:
+    state = trials[0].state
+    x: list[float | None] = []
+    y: list[float | None] = []
+    ids: list[str] = []
+    texts: list[str] = []
+    low, high = ends
+    for trial in trials:
+        for place, axis in enumerate(axes):
+            x.append(place)
+            y.append(short(axis.unit(trial.params[axis.path])) if axis.path in trial.params else None)
+        value = values.get(trial.id)
+        x += [len(axes), None]
+        y += [None if value is None else short(min(1.03, max(-0.03, (value - low) / (high - low)))), None]
+        ids += [plain(trial.id)] * (len(axes) + 2)
+        said = "" if value is None else f"{plain(title_of(data.spec.objective.metric))} {value:.4g}"
+        texts += [said] * (len(axes) + 2)
+    many = len(data.trials) >= 60
+    return {
+        "type": "scatter",
+        "mode": "lines+markers",
+        "x": x,
+        "y": y,
+        "customdata": ids,
+        "text": texts,
+        "line": {"color": colour(state), "width": 1 if many else 1.5},
+        "marker": {"size": 4, "color": colour(state)},
+        "opacity": 0.35 if many else 0.7,
+        "name": state.value,
+        "meta": {"state": state.value},
+        "hovertemplate": f"<b>%{{customdata}}</b> {state.value}<br>%{{text}}<extra></extra>",
+    }
+
+
+def _parallel_ticks(axis: Axis, place: int) -> list[dict[str, Any]]:
+    """The name above an upright, and the values along it."""
+    note = {"x": place, "showarrow": False, "font": {"size": 11}}
+    name = note | {"y": 1.06, "yanchor": "bottom", "text": f"<b>{plain(axis.name)}</b>"}
+    if axis.kind == "category":
+        count = max(1, len(axis.categories) - 1)
+        step = -(-len(axis.categories) // 12)
+        marks = [(i / count if len(axis.categories) > 1 else 0.5, t) for i, t in enumerate(axis.categories)][::step]
+    else:
+        marks = [(unit, text_of(axis.at(unit))) for unit in (0, 0.25, 0.5, 0.75, 1)]
+    tick = note | {"xanchor": "right", "xshift": -5, "bgcolor": "var(--card-veil)", "borderpad": 1}
+    return [name, *(tick | {"y": unit, "text": plain(text[:14])} for unit, text in marks)]
+
+
+def _ends(values: list[float], mode: str) -> tuple[float, float]:
+    """The ends of the objective's upright; the worst twentieth lies beyond."""
+    if not values:
+        return (0.0, 1.0)
+    ordered = sorted(values)
+    cut = len(ordered) // 20
+    low, high = (ordered[0], ordered[-1 - cut]) if mode == "min" else (ordered[cut], ordered[-1])
+    return (low, high) if high > low else (low - 0.5, low + 0.5)

@@ -1,0 +1,337 @@
+import json
+import math
+import random
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_study import make_spec
+
+from sweeper.cli import main
+from sweeper.ledger import Ledger
+from sweeper.report import write_report
+from sweeper.trial import Report, TrialState
+
+OBJECTIVE, RATIO = "val/pa_mpjpe_mm", "val/theta_var_ratio"
+SPACE = {
+    "loss.lambda_joint": {"low": 0.01, "high": 100.0, "log": True},
+    "loss.lambda_pca": {"low": 0.0, "high": 1.0},
+    "head": {"choices": ["theta", "pca"]},
+}
+WINNER_WIDTH = 2.5
+Trial = tuple[TrialState | None, str, Sequence[float]]
+"""State (None: running), reason, objective by epoch."""
+USUAL: list[Trial] = [
+    (TrialState.COMPLETE, "ran all 4 epochs", [20.0, 15.0, 12.0, 10.5]),
+    (TrialState.PRUNED, "rank 2 of 2 at epoch 2", [19.0, 18.0]),
+    (TrialState.COLLAPSED, "collapse: ratio low", [22.0]),
+    (TrialState.FAILED, "ValueError: boom", []),
+    (TrialState.STOPPED, "budget", [21.0, math.nan]),
+    (None, "", [math.nan]),
+]
+
+
+def fill(
+    home: Path, trials: Sequence[Trial], name: str = "toy", controls: Mapping[str, float] | None = None, **changes: Any
+) -> Ledger:
+    """A study in `home` whose trials ended as told, each report 10 s after the one before."""
+    spec = make_spec(**{"search_space": SPACE, "trials": max(1, len(trials)), "base": {"epochs": 4}} | changes)
+    folder = home / "studies" / name
+    folder.mkdir(parents=True)
+    ledger = Ledger(folder, name, create=True, modes=[one.mode for one in spec.objectives])
+    ledger.set_attribute("spec", spec.model_dump(mode="json", exclude={"text", "path", "overrides"}))
+    for control, value in (controls or {}).items():
+        record = ledger.add_control(control)
+        ledger.report(record.id, Report(1, 0.0, {OBJECTIVE: value}, None, 1, 5.0), value)
+        ledger.finish(record.id, TrialState.COMPLETE, "evaluated without training", {}, value)
+    for number, (state, reason, values) in enumerate(trials):
+        trial_id = ledger.ask(spec).id
+        for epoch, value in enumerate(values, start=1):
+            ratio = 0.001 if state is TrialState.COLLAPSED else 0.1 * epoch + 0.01 * number
+            metrics = {OBJECTIVE: value, RATIO: ratio, "val/theta_r2": ratio}
+            metrics |= {"train/grad_share_param": 0.25, "train/grad_share_joint": 0.75}
+            checkpoint = f"trials/{number:04d}/epoch_{epoch:03d}"
+            ledger.report(trial_id, Report(epoch, float(epoch), metrics, checkpoint, epoch, 10.0, 4.0), value)
+        if state:
+            last = next((value for value in reversed(values) if math.isfinite(value)), None)
+            several = [last] * len(spec.objectives) if len(spec.objectives) > 1 else last
+            ledger.finish(trial_id, state, reason, {}, several)
+    return ledger
+
+
+class Page(HTMLParser):
+    """A page as a browser without scripts has it."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str]]] = []
+        self.raw: dict[str, str] = {}
+        self.words: list[str] = []
+        self.rows: dict[str, list[str]] = {}
+        self._open = ""
+        self._row: list[str] | None = None
+        self.feed(text)
+        self.close()
+        constants = {"parse_constant": lambda name: pytest.fail(f"{name} is no JSON")}
+        self.figures = {each["id"]: each for each in json.loads(self.raw["application/json"], **constants)}
+        self.words = [word for word in self.words if word]
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = {key: value or "" for key, value in attrs}
+        self.tags.append((tag, found))
+        self._open = found.get("type", tag) if tag in ("script", "style") else ""
+        if tag == "tr":
+            self._row = self.rows.setdefault(found["data-id"], []) if "data-id" in found else None
+        if tag == "td" and self._row is not None:
+            self._row.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._open = ""
+        if tag == "tr":
+            self._row = None
+
+    def handle_data(self, data: str) -> None:
+        if self._open:
+            self.raw[self._open] = self.raw.get(self._open, "") + data
+            return
+        self.words.append(data.strip())
+        if self._row:
+            self._row[-1] += data
+
+    def ids(self, tag: str) -> list[str]:
+        return [attrs["id"] for name, attrs in self.tags if name == tag and "id" in attrs]
+
+
+def page_of(home: Path, study: str = "toy") -> Page:
+    return Page(write_report(home, study).read_text(encoding="utf-8"))
+
+
+def drawn_ids(figure: Mapping[str, Any]) -> set[str]:
+    return {trial_id for trace in figure["data"] for trial_id in trace.get("customdata", [])}
+
+
+def test_the_verdict_comes_first_with_the_controls(tmp_path: Path) -> None:
+    fill(tmp_path, USUAL[:4], controls={"oracle": 0.0, "constant_pose": 21.6})
+    page = page_of(tmp_path)
+    said = page.words[page.words.index("Verdict") :]
+    assert said[1:3] == ["winner: toy-0000  val/pa_mpjpe_mm 10.50", "best trial 10.5 mm; constant pose 21.6"]
+    assert said.index("toy-constant_pose") < said.index("Trials")
+    assert page.rows["toy-constant_pose"][:3] == ["toy-constant_pose", "● COMPLETE", "21.60"]
+
+
+def test_a_study_without_skill_says_so_at_the_top(tmp_path: Path) -> None:
+    fill(tmp_path, [(TrialState.COMPLETE, "ran", [30.0])], controls={"constant_pose": 21.6})
+    page = page_of(tmp_path)
+    assert page.words[page.words.index("Verdict") + 1].startswith("NO TRIAL BEATS THE CONSTANT POSE")
+    assert ("section", {"id": "verdict", "class": "bad"}) in page.tags
+
+
+def test_the_table_and_the_figures_hold_every_trial(tmp_path: Path) -> None:
+    ledger = fill(tmp_path, USUAL)
+    page = page_of(tmp_path)
+    assert {trial.id for trial in ledger.trials()} <= set(page.rows)
+    row = page.rows["toy-0001"]
+    assert (row[1], row[2], row[-1]) == ("▼ PRUNED", "18.00", "rank 2 of 2 at epoch 2")
+    assert page.rows["toy-0003"][2] == "-"
+    assert page.rows["toy-0005"][2] == "nan"
+    figures = page.figures
+    with_values = {f"toy-{number:04d}" for number in (0, 1, 2, 4)}
+    assert drawn_ids(figures["curves"]) == with_values
+    assert drawn_ids(figures["parallel"]) == {trial.id for trial in ledger.trials()}
+    assert drawn_ids(figures["parameter-0"]) == drawn_ids(figures["variance"]) == with_values - {"toy-0004"}
+    [winner] = [t for t in figures["curves"]["data"] if t["mode"] == "lines" and t["line"]["width"] == WINNER_WIDTH]
+    assert winner["y"] == [20.0, 15.0, 12.0, 10.5, None]
+    assert set(page.ids("div")) >= set(figures), "each figure has its place"
+
+
+def test_a_state_has_one_colour_and_one_symbol_everywhere(tmp_path: Path) -> None:
+    fill(tmp_path, USUAL)
+    looks: dict[str, set[tuple[str, str]]] = {}
+    colours: dict[str, set[str]] = {}
+    for figure in page_of(tmp_path).figures.values():
+        for trace in figure["data"]:
+            if state := trace.get("meta", {}).get("state"):
+                if trace.get("line", {}).get("width") == WINNER_WIDTH:
+                    continue
+                marked = trace.get("marker") or trace["line"]
+                colours.setdefault(state, set()).add(marked["color"])
+                if "symbol" in marked:
+                    looks.setdefault(state, set()).add((marked["symbol"], marked["color"]))
+    assert {state: {f"var(--{state.lower()})"} for state in colours} == colours
+    assert set(looks) == {state.value for state, _, _ in USUAL if state} | {"RUNNING"}
+    assert len(set.union(*looks.values())) == len(looks)
+
+
+def test_log_dimensions_have_log_axes_and_titles_have_units(tmp_path: Path) -> None:
+    fill(tmp_path, USUAL)
+    figures = page_of(tmp_path).figures
+    layouts = [figures[f"parameter-{place}"]["layout"] for place in range(3)]
+    assert [layout["xaxis"].get("type") for layout in layouts] == ["log", "linear", None]
+    assert layouts[2]["xaxis"]["ticktext"] == ["theta", "pca"]
+    assert layouts[0]["yaxis"]["title"]["text"] == "pa_mpjpe (mm)"
+    assert figures["cost"]["layout"]["xaxis"]["title"]["text"] == "CPU-seconds"
+
+
+def test_rungs_stand_in_the_curves(tmp_path: Path) -> None:
+    fill(tmp_path, USUAL, scheduler={"grace_epochs": 1, "eta": 2})
+    shapes = page_of(tmp_path).figures["curves"]["layout"]["shapes"]
+    assert [shape["x0"] for shape in shapes if shape["line"]["dash"] == "dot"] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("trials", "headline", "figures"),
+    [
+        ([], "no trial has run to its end, so there is no winner", 0),
+        (USUAL[:1], "winner: toy-0000  val/pa_mpjpe_mm 10.50", 9),
+        (USUAL[3:4] * 3, "no trial has run to its end, so there is no winner", 1),
+        (USUAL[2:3] * 3, "no trial has run to its end, so there is no winner", 8),
+        (USUAL[5:] * 2, "no trial has run to its end, so there is no winner", 3),
+    ],
+    ids=["none", "one", "all failed", "all collapsed", "no number yet"],
+)
+def test_a_study_in_any_state_has_a_page(tmp_path: Path, trials: list[Trial], headline: str, figures: int) -> None:
+    fill(tmp_path, trials)
+    page = page_of(tmp_path)
+    assert page.words[page.words.index("Verdict") + 1] == headline
+    assert len(page.figures) == figures
+    assert len([row for row in page.rows if row.startswith("toy-")]) == len(trials)
+    assert "sweeper show toy" in "".join(page.words)
+
+
+def test_nothing_a_user_wrote_becomes_markup(tmp_path: Path) -> None:
+    evil = "</script><script>alert(1)</script><img src=x onerror=alert(1)>\"'&"
+    name = "<img src=x onerror=alert(1)>&\"'"
+    space = {
+        "<b>evil.path</b>": {"choices": [evil, "<a href='javascript:alert(1)'>x</a>"]},
+        "x": {"low": 0.0, "high": 1.0},
+    }
+    ledger = fill(
+        tmp_path, [(state, reason and evil, values) for state, reason, values in USUAL], name, search_space=space
+    )
+    ledger.set_attribute("spec_text", f"# {evil}")
+    ledger.set_attribute("preflight", {"summary": evil})
+    page = page_of(tmp_path, name)
+    assert [tag for tag, _ in page.tags].count("script") == 3
+    assert not [tag for tag, _ in page.tags if tag in ("img", "a", "b") and "onerror" in str(_)]
+    assert not [attrs for tag, attrs in page.tags if any(key.startswith("on") for key in attrs)]
+    assert page.words.count(name) >= 1
+    assert any(evil in word for word in page.words), "it is shown as it was written"
+    told = json.dumps(page.figures)
+    assert "&lt;img src=x" in told
+    assert "<img" not in told
+    assert "<a " not in told
+    assert "<script" not in told
+
+
+def test_nothing_is_loaded_from_elsewhere(tmp_path: Path) -> None:
+    fill(tmp_path, USUAL)
+    page = page_of(tmp_path)
+    policy = next(attrs["content"] for tag, attrs in page.tags if tag == "meta" and "http-equiv" in attrs)
+    assert policy.startswith("default-src 'none';")
+    assert "http" not in policy
+    links = [attrs.get("src") or attrs.get("href") for tag, attrs in page.tags]
+    assert all(link.startswith("#") for link in links if link)
+
+
+def test_several_objectives_have_a_front(tmp_path: Path) -> None:
+    ended = [(TrialState.COMPLETE, "ran", [value]) for value in (10.0, 12.0, 9.0)]
+    objectives = [{"metric": OBJECTIVE, "mode": "min"}, {"metric": RATIO, "mode": "max"}]
+    fill(tmp_path, ended, objective=objectives)  # ratios 0.10, 0.11, 0.12
+    front = page_of(tmp_path).figures["front-1"]
+    assert front["data"][0]["x"] == [9.0]
+    assert drawn_ids(front) == {"toy-0000", "toy-0001", "toy-0002"}
+
+
+def test_variants_have_a_row_each_with_mean_and_interval(tmp_path: Path) -> None:
+    ended = [(TrialState.COMPLETE, "ran", [value]) for value in (10.0, 12.0, 14.0)]
+    trials = [*ended, *USUAL[2:3] * 3]
+    runs = {"variants": {"plain": {}, "no_joint": {"loss.lambda_joint": 0.0}}, "seeds": [0, 1, 2]}
+    spec = make_spec().effective | runs | {"trials": 6, "sampler": {"name": "grid"}}
+    space = {"variant": {"choices": ["plain", "no_joint"]}, "seed": {"choices": [0, 1, 2]}}
+    fill(tmp_path, trials, **{key: spec[key] for key in ("variants", "seeds", "sampler")}, search_space=space)
+    page = page_of(tmp_path)
+    assert page.rows["plain"] == ["plain", "3", "12.00", "[7.03, 16.97]", "2.00", "-"]
+    assert page.rows["no_joint"] == ["no_joint", "3", "-", "-", "-", "3 collapsed"]
+    assert "parallel" not in page.figures
+    assert page.figures["variant-runs"]["layout"]["yaxis"]["ticktext"] == ["plain", "no_joint"]
+
+
+def test_cost_counts_what_was_used_and_saved(tmp_path: Path) -> None:
+    fill(tmp_path, USUAL[:4], resources={"cpus": 2}, controls={"oracle": 0.0})
+    rows = page_of(tmp_path).rows
+    assert rows["COMPLETE"][1:] == ["1", "80.0", "80 s of CPU", "-"]
+    assert rows["PRUNED"][1:] == ["1", "40.0", "40 s of CPU", "about 40 s"]
+    assert rows["COLLAPSED"][1:] == ["1", "20.0", "20 s of CPU", "about 60 s"]
+    assert rows["controls"][1:3] == ["1", "10.0"]
+    assert rows["total"][1:] == ["5", "150.0", "2.5 min of CPU", "about 100 s"]
+
+
+def test_gradient_shares_of_winner_and_of_all(tmp_path: Path) -> None:
+    fill(tmp_path, USUAL)
+    figures = page_of(tmp_path).figures
+    assert [(t["name"], t["y"]) for t in figures["shares-winner"]["data"]] == [
+        ("param", [0.25] * 4),
+        ("joint", [0.75] * 4),
+    ]
+    assert figures["shares-trials"]["data"][0]["customdata"][0] == "toy-0000"
+
+
+def test_pictures_of_the_winners_newest_checkpoint_are_in_the_page(tmp_path: Path) -> None:
+    study = fill(tmp_path, USUAL).study_dir
+    for epoch in ("epoch_003", "epoch_004"):
+        (study / "trials/0000" / epoch).mkdir(parents=True)
+        (study / "trials/0000" / epoch / f"{epoch}.png").write_bytes(b"\x89PNG")
+    (study / "trials/0000/epoch_004/huge.jpg").write_bytes(bytes(2_000_001))
+    (study / "trials/0000/epoch_004/weights.safetensors").write_bytes(b"no picture")
+    pictures = [attrs for tag, attrs in page_of(tmp_path).tags if tag == "img"]
+    assert pictures == [{"src": "data:image/png;base64,iVBORw==", "alt": "epoch_004.png"}]
+
+
+def test_the_collapsed_region_is_drawn_where_trials_collapsed(tmp_path: Path) -> None:
+    draw = random.Random(0)
+    trials: list[Trial] = []
+    spec = make_spec(search_space=SPACE, trials=40, sampler={"name": "random"})
+    probe = Ledger(tmp_path, "probe", create=True)
+    for _ in range(40):
+        weak = float(probe.ask(spec).params["loss.lambda_joint"]) < 0.3
+        trials.append((TrialState.COLLAPSED if weak else TrialState.COMPLETE, "as planted", [20 + draw.random()]))
+    fill(tmp_path, trials, sampler={"name": "random"})
+    figures = page_of(tmp_path).figures
+    [region] = figures["parameter-0"]["layout"]["shapes"]
+    assert region["x0"] == 0.01
+    assert 0.15 < region["x1"] < 0.6
+    assert figures["parameter-1"]["layout"]["shapes"] == []
+    share = figures["map-loss.lambda_joint-loss.lambda_pca"]["data"][0]
+    assert share["type"] == "contour"
+    assert share["z"][16][0] > 0.9
+    assert share["z"][16][-1] < 0.1
+
+
+def test_markdown_holds_outcome_table_space_and_the_next_step(tmp_path: Path) -> None:
+    fill(tmp_path, [*USUAL[:2], (TrialState.COLLAPSED, "collapse: ratio <b>low</b> | flat", [9.0])])
+    path = write_report(tmp_path, "toy", form="md")
+    assert path == tmp_path / "studies" / "toy" / "report.md"
+    text = path.read_text()
+    assert "- winner: toy-0000  val/pa_mpjpe_mm 10.50" in text
+    assert "- `loss.lambda_joint`: 0.01 to 100, log" in text
+    assert "sweeper reproduce toy-0000" in text
+    assert "collapse: ratio &lt;b>low&lt;/b> \\| flat" in text
+
+
+def test_the_verb_prints_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fill(tmp_path, USUAL)
+    out = tmp_path / "out.html"
+    assert main(["report", "toy", "--home", str(tmp_path), "--out", str(out)]) == 0
+    assert capsys.readouterr().out.strip() == str(out)
+    assert out.read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert main(["report", "toi", "--home", str(tmp_path)]) == 2
+    assert "no study `toi`" in capsys.readouterr().err
+
+
+def test_other_verbs_do_not_load_what_the_page_needs() -> None:
+    code = "import sys, sweeper.cli, sweeper.report; print([m for m in ('jinja2', 'scipy') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
