@@ -25,9 +25,9 @@ def resume(home: Path, study: str, *, accept_drift: bool = False) -> int:
     Raises:
         UserError: no such study, another driver runs it, or code or data have changed since.
     """
-    study_dir, spec = _find(home, study)
+    study_dir, spec = find_study(home, study)
     with study_lock(study_dir):
-        ledger = _open(study_dir, spec)
+        ledger = open_ledger(study_dir, spec)
         if ledger.attributes.get(STOPPED):
             ledger.set_attribute(STOPPED, False)
         return continue_study(spec, home.resolve(), ledger, accept_drift=accept_drift)
@@ -39,9 +39,9 @@ def extend(home: Path, study: str, trials: int, *, accept_drift: bool = False) -
     Raises:
         UserError: as `resume`; or the study's grid has no more points.
     """
-    study_dir, spec = _find(home, study)
+    study_dir, spec = find_study(home, study)
     with study_lock(study_dir):
-        ledger = _open(study_dir, spec)
+        ledger = open_ledger(study_dir, spec)
         more = int(ledger.attributes.get(EXTENDED, 0)) + trials
         try:
             SweepSpec.model_validate(spec.effective | {"trials": spec.trials + more})
@@ -58,9 +58,9 @@ def retry_failed(home: Path, study: str, *, accept_drift: bool = False) -> int:
     Raises:
         UserError: as `resume`; or the study has trials to come, or none that failed.
     """
-    study_dir, spec = _find(home, study)
+    study_dir, spec = find_study(home, study)
     with study_lock(study_dir):
-        ledger = _open(study_dir, spec)
+        ledger = open_ledger(study_dir, spec)
         if not Study(spec, ledger, []).has_all_candidates:
             raise UserError(f"the study `{study}` has trials to come", help=f"first `sweeper resume {study}`")
         failed = unmended(ledger.trials())
@@ -77,7 +77,7 @@ def pause(home: Path, study: str) -> str:
     Raises:
         UserError: no driver runs the study, or it does not answer.
     """
-    study_dir, _ = _find(home, study)
+    study_dir, _ = find_study(home, study)
     if holder(study_dir) is None:
         raise UserError(f"the study `{study}` is not running", help=f"`sweeper resume {study}` continues it")
     _request(study_dir, "pause")
@@ -90,12 +90,12 @@ def stop(home: Path, study: str) -> str:
     Raises:
         UserError: a driver runs the study, and does not answer.
     """
-    study_dir, spec = _find(home, study)
+    study_dir, spec = find_study(home, study)
     if holder(study_dir) is not None:
         _request(study_dir, "stop")
         return f"{study}: stopped"
     with study_lock(study_dir):
-        ledger = _open(study_dir, spec)
+        ledger = open_ledger(study_dir, spec)
         ledger.set_attribute(STOPPED, True)
         end_study(spec, home.resolve(), ledger, "stopped by the user")
     return f"{study}: stopped; it was not running"
@@ -132,7 +132,7 @@ def status_text(standing: dict[str, Any]) -> str:
     )
 
 
-def _find(home: Path, study: str) -> tuple[Path, SweepSpec]:
+def find_study(home: Path, study: str) -> tuple[Path, SweepSpec]:
     """The folder of a study, and the spec it was started with."""
     ledger, _ = open_study(home, study)
     kept = ledger.attributes
@@ -149,6 +149,7 @@ def _request(study_dir: Path, request: requests.Request) -> None:
         )
 
 
-def _open(study_dir: Path, spec: SweepSpec) -> Ledger:
+def open_ledger(study_dir: Path, spec: SweepSpec) -> Ledger:
+    """The ledger of a study whose lock is held, for writing."""
     modes = [one.mode for one in spec.objectives]
     return Ledger(study_dir, study_dir.name, modes=modes, create=True)  # wherever it was started

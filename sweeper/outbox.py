@@ -79,6 +79,13 @@ class Outbox:
         scratch.write_text(f"{end}\n")
         os.replace(scratch, self._ack_path)
 
+    def rewind(self) -> None:
+        """Mark everything as not delivered."""
+        with self._lock:
+            self._acked = 0
+        self._left = sum(1 for _ in self._lines(0))
+        self._ack_path.unlink(missing_ok=True)
+
     def operations(self) -> Iterator[Operation]:
         """Every operation ever appended, the delivered ones too, oldest first."""
         for line, _ in self._lines(0):

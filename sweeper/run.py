@@ -1,44 +1,33 @@
 """`sweeper run`: open or continue a study, prepare its data, execute it, say how it ended."""
 
-import hashlib
-import json
 import signal
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
-from sweeper import drift, notify, preflight, provenance
-from sweeper.controls import final_word, value_of
+from sweeper import drift, notify, preflight, provenance, recording
+from sweeper.controls import final_word
 from sweeper.drift import spec_drift
 from sweeper.errors import EXIT_NO_SKILL, EXIT_OK, EXIT_SIGNAL, EXIT_TRIAL_FAILED
 from sweeper.ledger import Ledger
 from sweeper.lock import study_lock
-from sweeper.preflight import Outcome, PreflightFailed
+from sweeper.preflight import PreflightFailed
 from sweeper.preflight_view import print_outcome
 from sweeper.progress import Progress
 from sweeper.redaction import redact
-from sweeper.report import preflight_line, study_markdown
 from sweeper.sources import code_sums
 from sweeper.spec import SweepSpec
-from sweeper.study import STOPPED, Study, Watcher, winner_of
-from sweeper.tracking import Tracker, artifact_root, tracking_uri, trial_yaml
-from sweeper.trial import Report, TrialRecord, TrialState
+from sweeper.study import STOPPED, Study
+from sweeper.tracking import Tracker, artifact_root, tracking_uri
+from sweeper.trial import TrialRecord, TrialState
 from sweeper.views import print_study
 from sweeper.warm_start import record_warm_start
 
 EXTENDED = "extended"
-INTERRUPTED = "interrupted; the next run of the study goes on with it"
 FLUSH_S = 120.0
 FLUSH_INTERRUPTED_S = 10.0
-MLFLOW_STATUS = {
-    TrialState.COMPLETE: "FINISHED",
-    TrialState.PRUNED: "KILLED",
-    TrialState.COLLAPSED: "KILLED",
-    TrialState.STOPPED: "KILLED",
-    TrialState.FAILED: "FAILED",
-}
+STALLED_S = 25.0  # two timeouts of a call to a server that hangs
 
 
 def run_study(
@@ -146,8 +135,9 @@ def _execute(spec: SweepSpec, home: Path, ledger: Ledger, skip_preflight: str, a
         differences = drift.changed(ledger.attributes.get("data"), record["data"])
         drift.refuse_or_record(ledger, "other data", differences, None, accept_drift)
         _bind(ledger, spec, code, record["data"])  # only now: a spec whose data are not there binds nobody
-        _start_tracking(tracker, spec, ledger, record, checked)
-        study = Study(spec, ledger, [MlflowWatcher(tracker, spec, ledger.study_dir, record), progress])
+        recording.start_study(tracker, spec, ledger, record, checked.summary)
+        recorder = recording.Recorder(tracker, spec, ledger, record)
+        study = Study(spec, ledger, [recorder, progress])
         notifier = notify.attach(study, to, progress.note)
         progress.note("starting Ray")
         try:
@@ -156,7 +146,9 @@ def _execute(spec: SweepSpec, home: Path, ledger: Ledger, skip_preflight: str, a
             study.interrupted = study.interrupted or signal.SIGINT
         finally:
             study.close()
-            _finish_tracking(tracker, study, progress)
+            recorder.close()
+            recording.finish_study(tracker, spec, ledger, is_done=study.is_done)
+            _flush(tracker, progress, FLUSH_INTERRUPTED_S if study.interrupted else FLUSH_S)
             for trial in (*ledger.controls(), *ledger.trials()):
                 if trial.id in run_ids:
                     ledger.set_mlflow_run_id(trial.id, run_ids[trial.id])
@@ -171,8 +163,9 @@ def end_study(spec: SweepSpec, home: Path, ledger: Ledger, reason: str) -> None:
     study.end(reason)
     tracker = Tracker(ledger.study_dir, tracking_uri(home), artifact_root(home), ledger.study)
     with closing(tracker), Progress(spec) as progress:
-        _hand_over_all(tracker, spec, ledger)
-        _finish_tracking(tracker, study, progress)
+        recording.hand_over_all(tracker, spec, ledger)
+        recording.finish_study(tracker, spec, ledger, is_done=study.is_done)
+        _flush(tracker, progress, FLUSH_S)
 
 
 def _bind(ledger: Ledger, spec: SweepSpec, code: Mapping[str, str], data: Mapping[str, str]) -> None:
@@ -185,104 +178,10 @@ def _bind(ledger: Ledger, spec: SweepSpec, code: Mapping[str, str], data: Mappin
             ledger.set_attribute(key, value)
 
 
-class MlflowWatcher(Watcher):
-    """Sends what happens in the study to the tracker's outbox."""
-
-    def __init__(self, tracker: Tracker, spec: SweepSpec, study_dir: Path, record: Mapping[str, Any]) -> None:
-        self._tracker = tracker
-        self._spec = spec
-        self._study_dir = study_dir
-        self._provenance = record
-
-    def trial_started(self, record: TrialRecord, config: Mapping[str, Any], resumed_from: int) -> None:
-        self._tracker.start_trial(
-            record.id,
-            record.params,
-            {
-                "sweeper.state": record.state,
-                "sweeper.role": record.role,
-                "sweeper.control": record.control,
-                "sweeper.gpus": self._spec.resources.gpus,  # without one, a rerun must not take one either
-            },
-            {
-                "trial.yaml": trial_yaml(record.id, self._spec.trainer, config, record.params),
-                "provenance.json": json.dumps(provenance.of_trial(self._provenance, config, record.params), indent=2),
-            },
-        )
-
-    def trial_reported(self, record: TrialRecord) -> None:
-        hand_over(self._tracker, self._study_dir, record.id, record.reports[-1])
-
-    def notice(self, text: str) -> None:
-        pass  # MLflow has no place for it; the ledger keeps losses
-
-    def trial_finished(self, record: TrialRecord) -> None:
-        settle(self._tracker, self._spec, record)
-
-
-def settle(tracker: Tracker, spec: SweepSpec, record: TrialRecord) -> None:
-    """The end of a trial to the outbox; a control's value becomes a metric of the parent run too."""
-    tags = {"sweeper.state": record.state, "sweeper.reason": record.reason}
-    tracker.finish_trial(record.id, MLFLOW_STATUS[record.state], tags)
-    value = value_of(record, spec.objective)
-    if record.control and record.last and value is not None:
-        metrics = {f"control/{record.control}/{spec.objective.metric}": value}
-        tracker.report(None, record.number, record.last.timestamp_ms, metrics)
-
-
-def hand_over(tracker: Tracker, study_dir: Path, trial_id: str, report: Report) -> None:
-    """One evaluation to the outbox: its metrics, and its checkpoint."""
-    tracker.report(trial_id, report.step, report.timestamp_ms, {**report.metrics, "epoch": report.epoch})
-    if report.checkpoint:
-        folder = study_dir / report.checkpoint
-        tracker.checkpoint(trial_id, folder, f"checkpoints/{folder.name}")
-
-
-def _start_tracking(
-    tracker: Tracker, spec: SweepSpec, ledger: Ledger, record: Mapping[str, Any], checked: Outcome
-) -> None:
-    objective = f"{spec.objective.metric}:{spec.objective.mode}"
-    tracker.start_study(
-        {
-            "sweeper.objective": objective,
-            "sweeper.spec_sha256": hashlib.sha256(spec.text.encode()).hexdigest(),
-            "sweeper.preflight": checked.summary,
-        },
-        {"spec.yaml": redact(spec.text), "provenance.json": json.dumps(record, indent=2)},
-    )
-    _hand_over_all(tracker, spec, ledger)
-
-
-def _hand_over_all(tracker: Tracker, spec: SweepSpec, ledger: Ledger) -> None:
-    # What a killed driver may not have handed over; what MLflow has already is not sent twice.
-    for trial in (*ledger.controls(), *ledger.trials()):
-        for report in trial.reports:
-            hand_over(tracker, ledger.study_dir, trial.id, report)
-        if trial.state.is_finished:
-            settle(tracker, spec, trial)
-
-
-def _finish_tracking(tracker: Tracker, study: Study, progress: Progress) -> None:
-    trials, controls = study.ledger.trials(), study.ledger.controls()
-    for trial in (*controls, *trials):
-        if not trial.state.is_finished:  # no run may seem to go on; it is opened again when it does
-            tracker.finish_trial(trial.id, "KILLED", {"sweeper.state": trial.state, "sweeper.reason": INTERRUPTED})
-    winner = winner_of(trials, study.spec.objective)
-    word = final_word(trials, controls, study.spec.objective)
-    status, state = ("FINISHED", "COMPLETE") if study.is_done else ("KILLED", "INTERRUPTED")
-    tracker.finish_study(
-        status,
-        {
-            "sweeper.winner": winner.id if winner else "",
-            "sweeper.state": state,
-            "sweeper.final_word": "\n".join(word.lines),
-            "sweeper.no_skill": word.no_skill,
-        },
-        {"report.md": study_markdown(study.ledger.study, study.spec, trials, controls, preflight_line(study.ledger))},
-    )
+def _flush(tracker: Tracker, progress: Progress, timeout_s: float) -> None:
     progress.note("handing the last metrics and checkpoints to MLflow")
-    if left := tracker.flush(FLUSH_INTERRUPTED_S if study.interrupted else FLUSH_S):
-        progress.note(f"{left} records wait for MLflow ({tracker.problem}); the next run of this study sends them")
+    if left := tracker.flush(timeout_s, STALLED_S):
+        progress.note(f"{left} records wait for MLflow ({tracker.problem}); `sweeper sync` or the next run sends them")
 
 
 def _free_name(home: Path, name: str) -> str:

@@ -119,6 +119,10 @@ class SpecFile(Strict):
     audit: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of the trials stopped by guard or rank that run on to their end, off the books: neither ranks nor sampler
     hear of it, and `sweeper show` tells how many were stopped wrongly."""
+    retention: Literal["all", "best", "rungs", "last"] = "all"
+    """Checkpoints of each trial that are kept whole: `all`; the one with the `best` objective; those at which the trial
+    was ranked (`rungs`) and the last; or the `last`. Of others MLflow keeps the manifest, with the sums that a rerun is
+    compared with, and `sweeper gc` removes them from the study's folder when the trial has ended."""
     resources: Resources = Resources()
     budget: Budget = Budget()
     replicate_seed: Literal["fixed", "per_trial"] = "fixed"

@@ -3,7 +3,8 @@
     epoch_003/
       weights.safetensors   the model, buffers included
       state.pt              optimizer state, loadable with weights_only=True
-      manifest.json         format, step, epoch, config, and size and sha256 of the other files
+      manifest.json         format, step, epoch, config, and size and sha256 of the two
+      predictions.jpg       some predictions, for people: no part of what is loaded, and not in the manifest
 
 There is no random state in it: every random draw of a run derives from its seed and the step count (see `loop.py`).
 """
@@ -50,11 +51,11 @@ class Checkpoint:
     state: dict[str, Any]
 
 
-def save(folder: Path, checkpoint: Checkpoint) -> None:
+def save(folder: Path, checkpoint: Checkpoint, pictures: Mapping[str, bytes] | None = None) -> None:
     """Write a checkpoint so that `folder` is, even after a crash or a full disk, absent or complete.
 
     All is written and flushed to disk in a hidden folder beside it, which is then renamed. An older checkpoint of the
-    same name is replaced.
+    same name is replaced. `pictures` (file name -> contents) are written beside it.
 
     Raises:
         OSError: the disk refuses, e.g. it is full; nothing is left behind.
@@ -81,7 +82,8 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
                 for name, data in contents.items()
             },
         }
-        for name, data in {**contents, MANIFEST: json.dumps(manifest, indent=2).encode()}.items():
+        written = {**contents, **(pictures or {}), MANIFEST: json.dumps(manifest, indent=2).encode()}
+        for name, data in written.items():
             with open(hidden / name, "wb") as file:
                 file.write(data)
                 file.flush()

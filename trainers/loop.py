@@ -99,7 +99,8 @@ def train_on(
             raise ConfigError(f"an epoch has only {len(order)} steps, got {windows} evaluations", "evaluate_every")
         place = _Place(order[start:stop], epochs_before * len(order) + start, config.optim.epochs * len(order))
         metrics = _train_steps(pipeline, model, optimizer, balance, place)
-        metrics |= validate(pipeline, model, last=evaluation == config.optim.epochs * windows)
+        validated, picture = validate(pipeline, model, last=evaluation == config.optim.epochs * windows)
+        metrics |= validated
         epoch = evaluation / windows
         finite = math.isfinite(metrics["train/loss"])
         name = f"epoch_{evaluation:03d}" if windows == 1 else f"step_{evaluation:04d}"
@@ -111,7 +112,8 @@ def train_on(
                 "data_fingerprint": data.fingerprint,
             }
             mapping = config.model_dump(mode="json")
-            checkpoint.save(folder, Checkpoint(evaluation, epoch, mapping, model.state_dict(), state))
+            saved = Checkpoint(evaluation, epoch, mapping, model.state_dict(), state)
+            checkpoint.save(folder, saved, {"predictions.jpg": picture})
         yield EpochReport(evaluation, epoch, metrics, folder, total_epochs=float(config.optim.epochs))
         if not finite:
             return

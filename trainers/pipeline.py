@@ -21,6 +21,7 @@ from trainers.hand.layer import HandLayer
 from trainers.losses import Criterion, PosePrior, Target, needs_orient
 from trainers.metrics import Array
 from trainers.models import HandNet
+from trainers.pictures import draw_samples
 from trainers.predict import predict
 from trainers.procrustes import aligned_distances
 
@@ -113,7 +114,7 @@ def training_batch(
     return images, pipeline.targets.of(pipeline.data.labels.pose_index[indices], angle)
 
 
-def validate(pipeline: Pipeline, model: HandNet, last: bool) -> dict[str, float]:
+def validate(pipeline: Pipeline, model: HandNet, last: bool) -> tuple[dict[str, float], bytes]:
     """Every `val/` metric of a model, and with faults its `honest/` ones: by right labels, metric, hand and split.
 
     Only from `mispaired_labels` no image can be held out: it shows those of all poses, under other poses' labels.
@@ -122,17 +123,22 @@ def validate(pipeline: Pipeline, model: HandNet, last: bool) -> dict[str, float]
         pipeline: of the run.
         model: as it is now.
         last: whether training ends here.
+
+    Returns:
+        The metrics, and a picture of some predictions, see `draw_samples`.
     """
     config, device, images = pipeline.config, pipeline.device, pipeline.images
     shown = pipeline.last_val_images if last else pipeline.val_images
-    metrics = evaluate(pipeline.reference, predict(model, images, shown, config.eval.batch_size, device))
+    outputs = predict(model, images, shown, config.eval.batch_size, device)
+    metrics = evaluate(pipeline.reference, outputs)
+    picture = draw_samples(pipeline.data, pipeline.images, pipeline.reference, shown, outputs)
     if pipeline.honest is not None:
         reference, shown = pipeline.honest
         honest = evaluate(reference, predict(model, images, shown, config.eval.batch_size, device))
         metrics |= {f"honest/{name}": honest[f"val/{name}"] for name in HONEST}
     if pipeline.mean_pose_pa_mm is not None:
         metrics["val/mean_pose_pa_mpjpe_mm"] = pipeline.mean_pose_pa_mm
-    return metrics
+    return metrics, picture
 
 
 def _criterion(

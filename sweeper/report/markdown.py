@@ -1,5 +1,7 @@
 """The report of a study as Markdown."""
 
+import csv
+import io
 from collections.abc import Mapping, Sequence
 
 from sweeper.controls import final_word
@@ -10,7 +12,7 @@ from sweeper.spec_parts import Objective
 from sweeper.spec_text import dimension_text
 from sweeper.study import winner_of
 from sweeper.trial import TrialRecord
-from sweeper.views import front_lines, outcome, table_columns, table_row
+from sweeper.views import VARIANCE, front_lines, outcome, table_columns, table_row
 
 
 def study_markdown(
@@ -30,6 +32,21 @@ def study_markdown(
     if winner := winner_of(trials, spec.objective):
         lines += ["", "## Reproduce the winner", "", f"    sweeper reproduce {winner.id}"]
     return "\n".join(lines) + "\n"
+
+
+def study_csv(spec: SpecFile, trials: Sequence[TrialRecord], controls: Sequence[TrialRecord]) -> str:
+    """The table of trials and controls as CSV, numbers in full; MLflow's UI shows it as a table."""
+    metrics = [*(objective.metric for objective in spec.objectives), VARIANCE]
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["trial", *spec.search_space, "epoch", *metrics, "state", "reason", "seconds"])
+    for trial in (*trials, *controls):
+        last = trial.last.metrics if trial.last else {}
+        params = [trial.params.get(path, "") for path in spec.search_space]
+        values = [last.get(metric, "") for metric in metrics]
+        epoch = trial.last.epoch if trial.last else 0
+        rows.writerow([trial.id, *params, epoch, *values, trial.state, trial.reason, f"{trial.seconds:.1f}"])
+    return text.getvalue()
 
 
 def preflight_line(ledger: Ledger) -> str:

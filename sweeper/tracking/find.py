@@ -18,6 +18,7 @@ from sweeper.tracking.locate import open_client, require_store
 from sweeper.tracking.record import (
     CHECKPOINTS,
     PROVENANCE_FILE,
+    SYSTEM,
     TAG_OBJECTIVE,
     TAG_PARENT,
     TAG_ROLE,
@@ -255,6 +256,8 @@ def _artifact(client: Any, run_id: str, name: str, scratch: str) -> str | None:
 def _metrics(client: Any, run: Any) -> dict[int, dict[str, float]]:
     steps: dict[int, dict[str, float]] = {}
     for name in run.data.metrics:
+        if name.startswith(SYSTEM):
+            continue  # of the machine, not of the training
         for metric in client.get_metric_history(run.info.run_id, name):
             steps.setdefault(metric.step, {})[name] = metric.value
     return dict(sorted(steps.items()))

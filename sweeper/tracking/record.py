@@ -9,6 +9,8 @@ import yaml
 TRIAL_FILE: Final = "trial.yaml"
 PROVENANCE_FILE: Final = "provenance.json"
 CHECKPOINTS: Final = "checkpoints"
+SYSTEM: Final = "system/"
+"""What names of metrics about the machine begin with; MLflow's UI shows them apart."""
 
 TAG_STUDY: Final = "sweeper.study_id"
 TAG_TRIAL: Final = "sweeper.trial_id"

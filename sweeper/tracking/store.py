@@ -5,6 +5,7 @@ runs of its own. All of this runs in the delivering thread.
 """
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from sweeper.tracking.record import (
 
 EXPERIMENT_KIND = "mlflow.experimentKind"  # the UI opens on its training view, not the one for agents
 METRICS_A_CALL = 1000
-LONGEST_TAG, LONGEST_PARAM = 8000, 6000
+LONGEST_TAG, LONGEST_PARAM, LONGEST_DIGEST = 8000, 6000, 36
 
 
 class RejectedError(Exception):
@@ -35,21 +36,24 @@ class StudyStore:
     """The runs of one study in MLflow.
 
     Args:
+        study_dir: what paths of checkpoints and files are relative to.
         uri: of the MLflow store.
         artifact_root: folder under which a new experiment keeps its artifacts; None leaves it to the server.
-        study_name: name of the experiment and the parent run.
+        study_name: name of the parent run and the experiment; if another study has that, a part of `stream` follows.
         stream: ID of the outbox.
         on_run: told each trial's MLflow run ID once.
     """
 
     def __init__(
         self,
+        study_dir: Path,
         uri: str,
         artifact_root: str | Path | None,
         study_name: str,
         stream: str,
         on_run: Callable[[str, str], None] | None,
     ) -> None:
+        self._study_dir = study_dir
         self._uri = uri
         self._artifact_root = artifact_root
         self._study = study_name
@@ -65,18 +69,26 @@ class StudyStore:
             return
         if self._client is None:
             self._client = open_client(self._uri)
-        experiment = self._client.get_experiment_by_name(self._study)
-        if experiment is None:
-            location = None
-            if self._artifact_root is not None:
-                location = str(Path(self._artifact_root).resolve() / self._study)
-            self._experiment_id = self._client.create_experiment(
-                self._study, artifact_location=location, tags={EXPERIMENT_KIND: "custom_model_development"}
-            )
-            return
-        if experiment.lifecycle_stage == "deleted":
-            self._client.restore_experiment(experiment.experiment_id)
-        self._experiment_id = experiment.experiment_id
+        for name in (self._study, f"{self._study}@{self._stream[:8]}"):
+            experiment = self._client.get_experiment_by_name(name)
+            if experiment is None:
+                self._experiment_id = self._create_experiment(name)
+                return
+            # One without an owner was made by hand, or before there were owners.
+            if experiment.tags.get(TAG_OUTBOX, self._stream) == self._stream:
+                if experiment.lifecycle_stage == "deleted":
+                    self._client.restore_experiment(experiment.experiment_id)
+                self._experiment_id = experiment.experiment_id
+                return
+        raise RejectedError(f"the experiments `{self._study}` and `{name}` belong to other studies")
+
+    def _create_experiment(self, name: str) -> str:
+        location = None
+        if self._artifact_root is not None:
+            location = str(Path(self._artifact_root).resolve() / name)
+        tags = {EXPERIMENT_KIND: "custom_model_development", TAG_OUTBOX: self._stream}
+        created: str = self._client.create_experiment(name, artifact_location=location, tags=tags)
+        return created
 
     def deliver_reports(self, reports: Sequence[Operation]) -> None:
         """Store the metrics of many reports, each run's in as few calls as MLflow allows.
@@ -111,6 +123,10 @@ class StudyStore:
                 self._start(operation)
             case "checkpoint":
                 self._checkpoint(operation)
+            case "file":
+                self._file(operation)
+            case "tags":
+                self._set(self._run(operation["trial"], operation["ms"]), operation)
             case "finish":
                 self._finish(operation)
             case _:
@@ -123,15 +139,31 @@ class StudyStore:
         self._set(run_id, operation)
 
     def _checkpoint(self, operation: Operation) -> None:
-        folder = Path(operation["folder"])
+        folder = self._study_dir / operation["folder"]
         run_id = self._run(operation["trial"], operation["ms"])
         if not folder.is_dir():  # MLflow would take it for an empty one
+            if self._client.list_artifacts(run_id, operation["path"]):
+                return  # delivered before, and tidied away since
             raise RejectedError(f"the checkpoint folder {folder} is gone")
         self._client.log_artifacts(run_id, str(folder), operation["path"])
-        manifest = folder / "manifest.json"
-        if manifest.is_file():
+        self._note_sum(run_id, folder / "manifest.json")
+
+    def _file(self, operation: Operation) -> None:
+        file, (folder, _, name) = self._study_dir / operation["file"], operation["path"].rpartition("/")
+        run_id = self._run(operation["trial"], operation["ms"])
+        if not file.is_file():
+            if any(each.path == operation["path"] for each in self._client.list_artifacts(run_id, folder)):
+                return
+            raise RejectedError(f"the file {file} is gone")
+        assert file.name == name, "MLflow keeps the name of a file"
+        self._client.log_artifact(run_id, str(file), folder)
+        self._note_sum(run_id, file)
+
+    def _note_sum(self, run_id: str, manifest: Path) -> None:
+        """Tell the sum of a checkpoint's manifest apart from it, so that damage to an artifact shows."""
+        if manifest.name == "manifest.json" and manifest.is_file():
             sha256 = hashlib.sha256(manifest.read_bytes()).hexdigest()
-            self._client.set_tag(run_id, f"{TAG_SUM}{folder.name}", sha256)
+            self._client.set_tag(run_id, f"{TAG_SUM}{manifest.parent.name}", sha256)
 
     def _finish(self, operation: Operation) -> None:
         run_id = self._run(operation["trial"], operation["ms"])
@@ -139,13 +171,24 @@ class StudyStore:
         self._client.set_terminated(run_id, operation["status"], operation["ms"])
 
     def _set(self, run_id: str, operation: Operation) -> None:
-        """Tags, artifacts, then params: of these only params can be refused, when they differ from earlier ones."""
-        from mlflow.entities import Param, RunTag
+        """Tags, artifacts, data sets, then params: only params can be refused, when they differ from earlier ones."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag, Param, RunTag
 
         tags = [RunTag(name, value[:LONGEST_TAG]) for name, value in operation["tags"].items()]
         self._call(self._client.log_batch, run_id, tags=tags)
         for name, text in operation["artifacts"].items():
             self._client.log_text(run_id, text, name)
+        if datasets := operation.get("datasets"):
+            context = [InputTag("mlflow.data.context", "training")]
+            inputs = [
+                DatasetInput(
+                    # MLflow cuts digests off at 36 characters: the whole one is in the source.
+                    Dataset(name, digest[:LONGEST_DIGEST], "sweeper", json.dumps({"sha256": digest})),
+                    context,
+                )
+                for name, digest in datasets.items()
+            ]
+            self._call(self._client.log_inputs, run_id, inputs)
         params = [Param(metric_key(name), value[:LONGEST_PARAM]) for name, value in operation["params"].items()]
         self._call(self._client.log_batch, run_id, params=params)
 

@@ -6,6 +6,8 @@ A server that is down, slow or hung means a longer outbox, never a slower trial 
 import contextlib
 import itertools
 import json
+import math
+import os
 import threading
 import time
 import uuid
@@ -19,6 +21,7 @@ from sweeper.redaction import redact
 from sweeper.tracking.store import RejectedError, StudyStore
 
 READ_OPERATIONS = 1000
+IN_ANY_ORDER = ("report", "checkpoint", "file")
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 JOIN_S = 2.0
 
@@ -35,6 +38,7 @@ class Tracker:
         artifact_root: folder under which a new experiment keeps its artifacts; None leaves it to the server.
         study_name: name of the MLflow experiment and of its parent run.
         on_run: called as ``on_run(trial_id, mlflow_run_id)`` from the delivering thread, once a trial.
+        paused: deliver nothing before :meth:`deliver`.
     """
 
     def __init__(
@@ -44,6 +48,8 @@ class Tracker:
         artifact_root: str | Path | None,
         study_name: str,
         on_run: Callable[[str, str], None] | None = None,
+        *,
+        paused: bool = False,
     ) -> None:
         self._outbox = Outbox(study_dir)
         self._backlog: deque[Operation] = deque()
@@ -51,9 +57,11 @@ class Tracker:
         self._seen: set[tuple[str | None, int | str]] = set()
         self._settled: dict[str, Operation] = {}
         self._rejects = study_dir / "outbox.rejected.jsonl"
+        self._deliver_anew_elsewhere(study_dir, tracking_uri)
         known = self._recall()
         stream = known or uuid.uuid4().hex
-        self._store = StudyStore(tracking_uri, artifact_root, study_name, stream, on_run)
+        self._study_dir = study_dir.resolve()
+        self._store = StudyStore(self._study_dir, tracking_uri, artifact_root, study_name, stream, on_run)
         self._problem: str | None = None
         self._closed = False
         self._more, self._retry = threading.Event(), threading.Event()
@@ -61,7 +69,8 @@ class Tracker:
         if not known:
             self._append({"op": "open", "stream": stream})
         self._thread = threading.Thread(target=self._deliver, name="mlflow-outbox", daemon=True)
-        self._thread.start()
+        if not paused:
+            self.deliver()
 
     @property
     def problem(self) -> str | None:
@@ -69,20 +78,44 @@ class Tracker:
         return self._problem
 
     @property
+    def left(self) -> int:
+        """Operations that are not delivered yet."""
+        return self._left()
+
+    @property
     def run_ids(self) -> dict[str, str]:
         """MLflow run IDs known so far, by trial ID; the parent run's by the study's name."""
         return dict(self._store.run_ids)
 
-    def start_study(self, tags: Mapping[str, Any], artifacts: Mapping[str, str]) -> None:
-        """Open the parent run (or open it again), set its tags, and store `artifacts` (file name -> text)."""
-        self._append(_operation("start", None, tags, artifacts))
+    def deliver(self) -> None:
+        """Start to deliver, if the Tracker was made `paused`."""
+        self._thread.start()
+
+    def start_study(
+        self, tags: Mapping[str, Any], artifacts: Mapping[str, str], datasets: Mapping[str, str] | None = None
+    ) -> None:
+        """Open the parent run (or open it again), set its tags, and store `artifacts` (file name -> text).
+
+        `datasets`: name -> digest of what is trained on, for the UI's column of data sets.
+        """
+        self._append({**_operation("start", None, tags, artifacts), "datasets": dict(datasets or {})})
 
     def start_trial(
-        self, trial_id: str, params: Mapping[str, Any], tags: Mapping[str, Any], artifacts: Mapping[str, str]
+        self,
+        trial_id: str,
+        params: Mapping[str, Any],
+        tags: Mapping[str, Any],
+        artifacts: Mapping[str, str],
+        datasets: Mapping[str, str] | None = None,
     ) -> None:
         """Open the trial's run (or open it again). `params` are the UI's columns; `artifacts` hold ``trial.yaml``."""
         self._settled.pop(trial_id, None)
-        self._append(_operation("start", trial_id, tags, artifacts, params))
+        self._append({**_operation("start", trial_id, tags, artifacts, params), "datasets": dict(datasets or {})})
+
+    def tag_trial(self, trial_id: str, tags: Mapping[str, Any]) -> None:
+        """Set tags of a trial; said again with the same tags, it is ignored."""
+        if self._first(trial_id, f"tags {json.dumps(dict(tags), sort_keys=True)}"):
+            self._append(_operation("tags", trial_id, tags, {}))
 
     def report(self, trial_id: str | None, step: int, timestamp_ms: int, metrics: Mapping[str, float]) -> None:
         """Record the metrics of one evaluation; None: of the parent run. A step already reported is ignored."""
@@ -97,7 +130,13 @@ class Tracker:
         """
         if self._first(trial_id, artifact_path):
             operation = {"op": "checkpoint", "trial": trial_id, "ms": _now_ms(), "path": artifact_path}
-            self._append({**operation, "folder": str(folder.resolve())})
+            self._append({**operation, "folder": self._relative(folder)})
+
+    def file(self, trial_id: str, file: Path, artifact_path: str) -> None:
+        """Copy one file into the run's artifacts as `artifact_path`, which ends with its name; else as `checkpoint`."""
+        if self._first(trial_id, artifact_path):
+            operation = {"op": "file", "trial": trial_id, "ms": _now_ms(), "path": artifact_path}
+            self._append({**operation, "file": self._relative(file)})
 
     def finish_trial(self, trial_id: str, mlflow_status: str, tags: Mapping[str, Any]) -> None:
         """Settle a trial: `mlflow_status` is FINISHED, FAILED or KILLED; `tags` say state and reason.
@@ -114,14 +153,23 @@ class Tracker:
         """Settle the parent run, and store the summary's `artifacts`."""
         self._append({**_operation("finish", None, tags, artifacts), "status": status})
 
-    def flush(self, timeout_s: float) -> int:
-        """Wait until everything is delivered, at most `timeout_s` seconds. Returns the operations left."""
+    def flush(self, timeout_s: float, stalled_s: float = math.inf) -> int:
+        """Wait until everything is delivered, at most `timeout_s` seconds. Returns the operations left.
+
+        Gives up early when there is a problem and nothing was delivered for `stalled_s` seconds.
+        """
         deadline = time.monotonic() + timeout_s
         with contextlib.suppress(OSError):
             self._outbox.sync()
         self._retry.set()
         with self._delivered:
-            self._delivered.wait_for(lambda: self._left() == 0, max(0.0, deadline - time.monotonic()))
+            while left := self._left():
+                wait_s = min(deadline - time.monotonic(), stalled_s)
+                if wait_s <= 0:
+                    break
+                # Woken at each delivery; the thread has said what the problem is before the time is over.
+                if not self._delivered.wait(wait_s) and self._left() >= left and self._problem is not None:
+                    break
         return self._left()
 
     def close(self) -> None:
@@ -133,9 +181,15 @@ class Tracker:
         self._retry.set()
         with contextlib.suppress(OSError):
             self._save()
-        self._thread.join(JOIN_S)
+        if self._thread.ident is not None:
+            self._thread.join(JOIN_S)
         if not self._thread.is_alive():  # a thread that hangs in a call still needs the file
             self._outbox.close()
+
+    def _relative(self, path: Path) -> str:
+        """The path as the outbox keeps it: a study's folder may move before all is delivered."""
+        absolute = path.resolve()
+        return str(absolute.relative_to(self._study_dir) if absolute.is_relative_to(self._study_dir) else absolute)
 
     def _left(self) -> int:
         return self._outbox.left + len(self._backlog)
@@ -153,9 +207,21 @@ class Tracker:
                     stream = operation["stream"]
                 case "report":
                     self._seen.add((operation["trial"], operation["step"]))
-                case "checkpoint":
+                case "checkpoint" | "file":
                     self._seen.add((operation["trial"], operation["path"]))
+                case "tags":
+                    self._seen.add((operation["trial"], f"tags {json.dumps(operation['tags'], sort_keys=True)}"))
         return stream
+
+    def _deliver_anew_elsewhere(self, study_dir: Path, uri: str) -> None:
+        """What was delivered to one store (by a wrong URL, say) is delivered to another from the start."""
+        path = uri.removeprefix("sqlite:///")
+        here = redact(uri) if path == uri else f"sqlite in {os.path.relpath(path, study_dir)}"  # a home may move
+        note = study_dir / "outbox.store"
+        if note.exists() and note.read_text() != here:
+            self._outbox.rewind()
+        with contextlib.suppress(OSError):
+            note.write_text(here)
 
     def _first(self, trial_id: str | None, what: int | str) -> bool:
         if (trial_id, what) in self._seen:
@@ -196,23 +262,25 @@ class Tracker:
     def _deliver_some(self) -> None:
         self._store.connect()
         waiting = self._outbox.read(READ_OPERATIONS)
-        for is_report, group in itertools.groupby(waiting, key=lambda entry: entry[0]["op"] == "report"):
+        for in_any_order, group in itertools.groupby(waiting, key=lambda entry: entry[0]["op"] in IN_ANY_ORDER):
             entries = list(group)
-            if is_report:
-                self._deliver_reports(entries)
-            else:
-                for operation, end in entries:
+            if in_any_order:  # all metrics in few calls, and before the copying, which may take long
+                self._deliver_reports([operation for operation, _ in entries if operation["op"] == "report"])
+            done = 0
+            for place, (operation, end) in enumerate(entries, start=1):
+                if operation["op"] != "report":
                     self._deliver_one(operation)
-                    self._ack(end, 1)
+                if operation["op"] != "report" or place == len(entries):
+                    self._ack(end, place - done)
+                    done = place
         self._save()
 
-    def _deliver_reports(self, entries: Sequence[tuple[Operation, int]]) -> None:
+    def _deliver_reports(self, reports: Sequence[Operation]) -> None:
         try:
-            self._store.deliver_reports([operation for operation, _ in entries])
+            self._store.deliver_reports(reports)
         except RejectedError:
-            for operation, _ in entries:  # one of them is to blame: find it, keep the others
+            for operation in reports:  # one of them is to blame: find it, keep the others
                 self._deliver_one(operation)
-        self._ack(entries[-1][1], len(entries))
 
     def _deliver_one(self, operation: Operation) -> None:
         try:

@@ -12,8 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from sweeper.ledger import Ledger
 from sweeper.tracking import Tracker, trial_yaml
 from sweeper.tracking.locate import MLFLOW_ENVIRONMENT, open_client
+from sweeper.tracking.record import metric_key, metric_value
 
 
 def uri_of(home: Path) -> str:
@@ -46,6 +48,35 @@ def points_of(uri: str, trial_id: str) -> list[tuple[int, str, int, float]]:
         for name in run.data.metrics
         for point in client.get_metric_history(run.info.run_id, name)
     )
+
+
+Points = dict[tuple[str, str, int], list[str]]
+"""(trial, metric, step) -> every value that is held of it, as text."""
+
+
+def points_in_ledger(home: Path, study: str) -> Points:
+    """What MLflow is to hold of a study, no point more and none less."""
+    ledger = Ledger(home / "studies" / study, study)
+    return {
+        (trial.id, metric_key(name), report.step): [repr(metric_value(value))]
+        for trial in (*ledger.controls(), *ledger.trials())
+        for report in trial.reports
+        for name, value in {**report.metrics, "epoch": report.epoch}.items()
+    }
+
+
+def points_in_mlflow(uri: str, study: str) -> Points:
+    """What MLflow holds of the trials of a study, but for what was measured of the machine."""
+    client = open_client(uri)
+    experiment = client.get_experiment_by_name(study)
+    found: Points = {}
+    for run in client.search_runs([experiment.experiment_id]):
+        trial_id = run.data.tags.get("sweeper.trial_id")
+        for name in run.data.metrics if trial_id else ():
+            if not name.startswith("system/"):
+                for point in client.get_metric_history(run.info.run_id, name):
+                    found.setdefault((trial_id, name, point.step), []).append(repr(point.value))
+    return found
 
 
 def free_port() -> int:

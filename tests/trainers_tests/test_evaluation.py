@@ -47,9 +47,8 @@ def loaded(val_theta: Array, train_theta: Array, betas: Array) -> LoadedData:
     every, tag = np.arange(count), np.full(count, "")
     labels = Labels(theta, orient, betas, joints_m, np.tile(np.eye(3), (count, 1, 1)), every, tag, tag, every)
     val = np.arange(len(val_theta))
-    return LoadedData(
-        np.zeros((count, 8, 8, 3), dtype=np.uint8), labels, np.arange(len(val), count), val, "0", load_embedded_hand()
-    )
+    images, train = np.zeros((count, 8, 8, 3), dtype=np.uint8), np.arange(len(val), count)
+    return LoadedData(images, labels, train, val, "0", load_embedded_hand(), np.full(count, 8.0))
 
 
 @pytest.fixture(scope="module")

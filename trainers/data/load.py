@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -10,8 +11,9 @@ import numpy as np
 
 from trainers.config import DataConfig
 from trainers.data.cache import Pixels, Progress, cached_images, file_lock
+from trainers.data.crop import picture_size
 from trainers.data.curriculum import check_curriculum
-from trainers.data.labels import Integers, Labels, Picture, concatenate
+from trainers.data.labels import Array, Integers, Labels, Picture, concatenate
 from trainers.data.make import make_freihand
 from trainers.data.read import read_set, right_hand
 from trainers.data.split import split_by_group
@@ -32,6 +34,7 @@ class LoadedData:
         val_poses: pose indices held out.
         fingerprint: SHA-256 over images and labels.
         hand: the hand model the labels belong to.
+        sides_px: (N,) side of the square picture that each pose's camera matrix belongs to; `images` are resized.
     """
 
     images: Pixels
@@ -40,6 +43,7 @@ class LoadedData:
     val_poses: Integers
     fingerprint: str
     hand: HandModel
+    sides_px: Array
 
 
 def load_data(config: DataConfig) -> LoadedData:
@@ -60,6 +64,7 @@ def load_data(config: DataConfig) -> LoadedData:
     val: list[Integers] = []
     pictures: list[Picture] = []
     files: list[Path] = []
+    sides_px: list[Array] = []
     for item in config.all_sets:
         root = embedded_root(config, cache_dir) if item.root == "embedded" else Path(item.root).expanduser()
         first = sum(len(part.theta) for part in parts)
@@ -75,12 +80,31 @@ def load_data(config: DataConfig) -> LoadedData:
         for labels, of_labels, label_files in both:
             parts.append(labels)
             pictures += of_labels
+            sides_px.append(_sides_px(labels, of_labels))
             files += label_files
     labels = concatenate(parts)
     train_poses, val_poses = np.concatenate(train), np.concatenate(val)
     check_curriculum(config.curriculum, labels, train_poses)
     cached = cached_images(pictures, files, config.image_size, cache_dir, _progress("decoding images"))
-    return LoadedData(cached.pixels, labels, train_poses, val_poses, cached.fingerprint, right_hand(config.hand))
+    return LoadedData(
+        cached.pixels,
+        labels,
+        train_poses,
+        val_poses,
+        cached.fingerprint,
+        right_hand(config.hand),
+        np.concatenate(sides_px),
+    )
+
+
+def _sides_px(labels: Labels, pictures: Sequence[Picture]) -> Array:
+    sides = np.empty(len(labels.theta))
+    boxes = [picture.box for picture in pictures if picture.box is not None]
+    if len(boxes) < len(pictures):  # of a layout without boxes all pictures are of one size
+        sides[:] = picture_size(pictures[0].path)[0]
+    else:
+        sides[labels.pose_index] = [right - left for left, _, right, _ in boxes]
+    return sides
 
 
 def cache_folder() -> Path:

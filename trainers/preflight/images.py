@@ -16,7 +16,7 @@ from trainers.data.labels import Array
 from trainers.data.load import cache_folder, embedded_root
 from trainers.data.verify import LEAST_INSIDE, LEAST_ON_MASK, on_mask
 from trainers.preflight.permutation import p_value, permutations
-from trainers.preflight.subject import Subject, picture_sides, spread, verdict
+from trainers.preflight.subject import Subject, spread, verdict
 from trainers.report import CheckResult
 
 SIDE = 32
@@ -53,10 +53,10 @@ def _shown(subject: Subject) -> Shown:
     poses = spread(subject.poses, MOST_IMAGES)
     versions = np.arange(len(poses)) % pipeline.table.shape[1]  # all versions have their turn
     chosen = np.sort(pipeline.table[poses, versions])
-    labels, config = pipeline.data.labels, pipeline.config.data
+    labels = pipeline.data.labels
     of = labels.pose_index[chosen]
     pixels = project(labels.intrinsics[of], labels.joints_m[of])
-    pixels *= SIDE / picture_sides(config, labels)[of, None, None]
+    pixels *= SIDE / pipeline.data.sides_px[of, None, None]
     images = gather(pipeline.images, chosen, torch.device("cpu")).permute(0, 3, 1, 2).double()
     small = F.interpolate(images, (SIDE, SIDE), mode="area").permute(0, 2, 3, 1).numpy()
     return Shown(small, pixels)

@@ -2,18 +2,14 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 import torch
 
 from trainers.batches import Integers
-from trainers.config import DataConfig, LossConfig, TrainConfig
-from trainers.data.crop import picture_size
-from trainers.data.labels import Array, Labels
-from trainers.data.load import LoadedData, cache_folder, embedded_root
-from trainers.data.read import read_set
+from trainers.config import LossConfig, TrainConfig
+from trainers.data.load import LoadedData
 from trainers.losses import loss_weights
 from trainers.pipeline import Pipeline, make_pipeline
 from trainers.report import CheckResult, CheckStatus
@@ -82,19 +78,3 @@ def warning(name: str, sound: bool, measured: str, expected: str, help: str) -> 
     if sound:
         return CheckResult(name, CheckStatus.PASS, measured, expected)
     return CheckResult(name, CheckStatus.WARN, measured, expected, help)
-
-
-def picture_sides(config: DataConfig, labels: Labels) -> Array:
-    """Side in pixels of the picture that each pose's camera matrix belongs to, (N,): images are resized afterwards."""
-    sides = np.empty(len(labels.theta))
-    cache_dir = cache_folder()
-    for item in config.all_sets:
-        root = embedded_root(config, cache_dir) if item.root == "embedded" else Path(item.root).expanduser()
-        if item.format == "freihand":  # its pictures are all of one size
-            side: float | Array = picture_size(root / "training" / "rgb" / "00000000.jpg")[0]
-        else:
-            pictures = read_set(root, item.format, config.hand, name=item.name, keep=cache_dir)[1]
-            boxes = np.array([picture.box for picture in pictures])
-            side = boxes[:, 2] - boxes[:, 0]
-        sides[labels.set_name == item.name] = side
-    return sides

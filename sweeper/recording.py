@@ -1,0 +1,208 @@
+"""What MLflow is told of a study, in the layout that its UI shows well. Everything goes through the tracker's outbox.
+
+The parent run holds the study: spec, report, table of trials, plots, values of the controls. Each trial is a run
+beneath it, named by its ID: what varies as parameters, how it stands as tags, its metrics, checkpoints and pictures.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from sweeper import provenance
+from sweeper.controls import final_word, value_of
+from sweeper.figures import study_figures
+from sweeper.ledger import Ledger
+from sweeper.redaction import redact
+from sweeper.report import preflight_line, study_csv, study_markdown
+from sweeper.retention import kept_steps, rung_at, rung_steps
+from sweeper.spec import SweepSpec
+from sweeper.study import Watcher, winner_of
+from sweeper.tracking import Tracker, trial_yaml
+from sweeper.trial import Report, TrialRecord, TrialState
+from sweeper.usage import UsageSampler
+
+INTERRUPTED: Final = "interrupted; the next run of the study goes on with it"
+MLFLOW_STATUS: Final = {
+    TrialState.COMPLETE: "FINISHED",
+    TrialState.PRUNED: "KILLED",
+    TrialState.COLLAPSED: "KILLED",
+    TrialState.STOPPED: "KILLED",
+    TrialState.FAILED: "FAILED",
+}
+PICTURES: Final = (".jpg", ".jpeg", ".png", ".svg", ".gif")
+"""Files beside a checkpoint that people look at: any trainer may write some."""
+
+
+class Recorder(Watcher):
+    """Sends what happens in the study to the tracker's outbox.
+
+    Args:
+        tracker: of the study.
+        spec: of the study.
+        ledger: of the study.
+        record: its provenance; `data` holds the fingerprints of what it trains on.
+    """
+
+    def __init__(self, tracker: Tracker, spec: SweepSpec, ledger: Ledger, record: Mapping[str, Any]) -> None:
+        self._tracker = tracker
+        self._spec = spec
+        self._ledger = ledger
+        self._provenance = record
+        self._datasets: Mapping[str, str] = record.get("data", {})
+        self._usage = UsageSampler(with_gpus=spec.resources.gpus > 0)
+
+    def trial_started(self, record: TrialRecord, config: Mapping[str, Any], resumed_from: int) -> None:
+        self._usage.watch(record.id, self._ledger.study_dir / "trials" / record.folder)
+        self._tracker.start_trial(
+            record.id,
+            record.params,
+            {
+                "sweeper.state": record.state,
+                "sweeper.role": record.role,
+                "sweeper.control": record.control,
+                "sweeper.sampler": None if record.control else self._spec.sampler.name,
+                "sweeper.gpus": self._spec.resources.gpus,  # without one, a rerun must not take one either
+            },
+            {
+                "trial.yaml": trial_yaml(record.id, self._spec.trainer, config, record.params),
+                "provenance.json": json.dumps(provenance.of_trial(self._provenance, config, record.params), indent=2),
+            },
+            self._datasets,
+        )
+
+    def trial_reported(self, record: TrialRecord) -> None:
+        rungs = rung_steps(self._spec, record)
+        usage = self._usage.take(record.id)
+        hand_over(self._tracker, self._spec, self._ledger, record, record.reports[-1], rungs, usage)
+
+    def notice(self, text: str) -> None:
+        pass  # MLflow has no place for it; the ledger keeps losses
+
+    def trial_finished(self, record: TrialRecord) -> None:
+        self._usage.forget(record.id)
+        settle(self._tracker, self._spec, self._ledger, record)
+
+    def close(self) -> None:
+        """Stop looking at the workers."""
+        self._usage.close()
+
+
+def start_study(
+    tracker: Tracker, spec: SweepSpec, ledger: Ledger, record: Mapping[str, Any], preflight_summary: str
+) -> None:
+    """Open the study's run, and hand over what a killed driver may not have handed over."""
+    tracker.start_study(
+        {
+            "sweeper.objective": f"{spec.objective.metric}:{spec.objective.mode}",
+            "sweeper.sampler": spec.sampler.name,
+            "sweeper.retention": spec.retention,
+            "sweeper.spec_sha256": hashlib.sha256(spec.text.encode()).hexdigest(),
+            "sweeper.preflight": preflight_summary,
+        },
+        {"spec.yaml": redact(spec.text), "provenance.json": json.dumps(record, indent=2)},
+        record.get("data", {}),
+    )
+    hand_over_all(tracker, spec, ledger)
+
+
+def hand_over_all(tracker: Tracker, spec: SweepSpec, ledger: Ledger) -> None:
+    """Everything in the ledger; what the outbox has had already is not sent twice."""
+    for trial in (*ledger.controls(), *ledger.trials()):
+        rungs = rung_steps(spec, trial)
+        for report in trial.reports:
+            hand_over(tracker, spec, ledger, trial, report, rungs)
+        if trial.state.is_finished:
+            settle(tracker, spec, ledger, trial)
+
+
+def hand_over(
+    tracker: Tracker,
+    spec: SweepSpec,
+    ledger: Ledger,
+    record: TrialRecord,
+    report: Report,
+    rungs: Sequence[int],
+    usage: Mapping[str, float] | None = None,
+) -> None:
+    """One evaluation: its metrics and, if it wrote a checkpoint, that or its manifest, and at a rung its pictures.
+
+    `rungs`: the evaluations at which the trial reached one; `usage`: what its worker took.
+    """
+    metrics = {**report.metrics, "epoch": report.epoch, **(usage or {})}
+    tracker.report(record.id, report.step, report.timestamp_ms, metrics)
+    at_rung = report.step in rungs
+    if at_rung:
+        tracker.tag_trial(record.id, {"sweeper.rung": f"{report.epoch:g}"})
+    if report.checkpoint is None:
+        return
+    folder = ledger.study_dir / report.checkpoint
+    if spec.retention == "all":
+        _copy_whole(tracker, record.id, folder)
+    else:
+        _copy_manifest(tracker, record.id, folder)
+    if at_rung:
+        _copy_pictures(tracker, record.id, folder)
+
+
+def settle(tracker: Tracker, spec: SweepSpec, ledger: Ledger, record: TrialRecord) -> None:
+    """The end of a trial, with the checkpoints that are kept of it; a control's value goes to the parent run too."""
+    if record.last and record.last.checkpoint:
+        _copy_pictures(tracker, record.id, ledger.study_dir / record.last.checkpoint)
+    kept = kept_steps(spec, record)
+    for report in record.reports:
+        if report.step in kept and report.checkpoint:
+            _copy_whole(tracker, record.id, ledger.study_dir / report.checkpoint)
+    rung = rung_at(spec, record)
+    tags = {
+        "sweeper.state": record.state,
+        "sweeper.reason": record.reason,
+        "sweeper.rung": None if rung is None else f"{rung:g}",
+    }
+    tracker.finish_trial(record.id, MLFLOW_STATUS[record.state], tags)
+    value = value_of(record, spec.objective)
+    if record.control and record.last and value is not None:
+        metrics = {f"control/{record.control}/{spec.objective.metric}": value}
+        tracker.report(None, record.number, record.last.timestamp_ms, metrics)
+
+
+def finish_study(tracker: Tracker, spec: SweepSpec, ledger: Ledger, *, is_done: bool) -> None:
+    """Settle the study's run: its outcome as tags, and the report, the table of trials and the plots as artifacts."""
+    trials, controls = ledger.trials(), ledger.controls()
+    for trial in (*controls, *trials):
+        if not trial.state.is_finished:  # no run may seem to go on; it is opened again when it does
+            tracker.finish_trial(trial.id, "KILLED", {"sweeper.state": trial.state, "sweeper.reason": INTERRUPTED})
+    winner = winner_of(trials, spec.objective)
+    word = final_word(trials, controls, spec.objective)
+    status, state = ("FINISHED", "COMPLETE") if is_done else ("KILLED", "INTERRUPTED")
+    report = study_markdown(ledger.study, spec, trials, controls, preflight_line(ledger))
+    tracker.finish_study(
+        status,
+        {
+            "sweeper.winner": winner.id if winner else "",
+            "sweeper.state": state,
+            "sweeper.final_word": "\n".join(word.lines),
+            "sweeper.no_skill": word.no_skill,
+            "mlflow.note.content": report,  # the description on the run's first page
+        },
+        {"report.md": report, "trials.csv": study_csv(spec, trials, controls)}
+        | {f"plots/{name}.svg": text for name, text in study_figures(spec, trials, controls).items()},
+    )
+
+
+def _copy_whole(tracker: Tracker, trial_id: str, folder: Path) -> None:
+    tracker.checkpoint(trial_id, folder, f"checkpoints/{folder.name}")
+
+
+def _copy_manifest(tracker: Tracker, trial_id: str, folder: Path) -> None:
+    if (folder / "manifest.json").exists():
+        tracker.file(trial_id, folder / "manifest.json", f"checkpoints/{folder.name}/manifest.json")
+
+
+def _copy_pictures(tracker: Tracker, trial_id: str, folder: Path) -> None:
+    if not folder.is_dir():
+        return
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in PICTURES:
+            tracker.file(trial_id, path, f"pictures/{folder.name}/{path.name}")
