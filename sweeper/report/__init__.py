@@ -7,7 +7,7 @@ from sweeper.report.data import StudyData, study_data
 from sweeper.report.markdown import preflight_line, study_csv, study_markdown
 from sweeper.views import open_study
 
-__all__ = ["REPORT_FILE", "StudyData", "preflight_line", "study_data", "study_csv", "study_markdown", "write_report"]
+__all__ = ["REPORT_FILE", "StudyData", "preflight_line", "study_csv", "study_data", "study_markdown", "write_report"]
 
 REPORT_FILE = "report.html"
 
