@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from sweeper import __version__
+from sweeper.cli_ablate import ablate
 from sweeper.cli_data import data
 from sweeper.cli_options import home_option, json_option, spec_options
 from sweeper.cli_report import report
@@ -245,6 +246,7 @@ for verb in (
     stop,
     sync,
     watch,
+    ablate,
     winners,
     compare,
     explain,

@@ -30,7 +30,13 @@ def plan(spec: Path, overrides: tuple[str, ...], trials: int | None, home: Path,
 
     loaded = load_spec(spec, overrides, trials)
     made = plan_study(loaded, home, measure=measure)
-    click.echo(to_json(plan_json(made)) if as_json else plan_text(loaded, made))
+    written, text = plan_json(made), plan_text(loaded, made)
+    if loaded.variants and loaded.seeds:
+        from sweeper.sight import sight_of, sight_text
+
+        sight = sight_of(loaded, home)
+        written, text = written | {"sight": vars(sight)}, f"{text}\n{sight_text(loaded, sight)}"
+    click.echo(to_json(written) if as_json else text)
     for problem in made.problems:
         click.echo(Problem(problem, where=str(spec)).render(), err=True)
     return EXIT_BAD_INPUT if made.problems else EXIT_OK

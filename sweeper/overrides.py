@@ -56,6 +56,12 @@ def _key_path(data: dict[str, Any], key: str) -> KeyPath:
         if head == "variants":
             return (head, name, below) if below else (head, name)
         return (head, name, *(below.split(".", 1 if below.startswith("when.") else -1) if below else ()))
+    if key.startswith("ablation.factors.") and isinstance(data.get(head), dict):
+        names = data[head].get("factors") or {}
+        below = key.removeprefix("ablation.factors.")
+        name = max((one for one in names if f"{below}.".startswith(f"{one}.")), key=len, default=below)
+        level, _, path = below[len(name) + 1 :].partition(".")
+        return (head, "factors", name, *(part for part in (level, path) if part))
     if head == "enqueue" and rest:
         index, _, name = rest.partition(".")
         return (head, int(index) if index.isdecimal() else index, *((name,) if name else ()))

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 
+from sweeper.ablation_check import at_its_level, expand
 from sweeper.config_errors import did_you_mean, dotted, findings_of, leaf_paths, sub_model, unknown_path
 from sweeper.errors import UserError
 from sweeper.redaction import is_secret
@@ -42,7 +43,11 @@ def check_spec(data: object) -> tuple[SpecFile | None, list[Finding]]:
     """
     spec = None
     findings = _secrets(data, ())
-    findings += [*_check_config(data), *check_space(data)] if isinstance(data, dict) else []
+    if isinstance(data, dict):
+        data, of_ablation = expand(data)
+        findings += of_ablation
+        findings += [at_its_level(finding, data.get("ablation")) for finding in _check_config(data)]
+        findings += check_space(data)
     try:
         spec = SpecFile.model_validate(data)
     except ValidationError as error:

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from sweeper.conditions import grid_size, listed
 from sweeper.search_space import CategoricalDimension, Choice, Dimension, Strict, dimensions_of
+from sweeper.spec_ablation import Ablation
 from sweeper.spec_parts import (
     NAME_PATTERN,
     Budget,
@@ -78,6 +79,8 @@ class SpecFile(Strict):
 
     name: Annotated[str, Field(pattern=NAME_PATTERN)]
     """Name of the study: its folder, its MLflow experiment, the first part of its trials' IDs."""
+    kind: Literal["sweep", "ablation"] = "sweep"
+    """`sweep`: a search for the best; `ablation`: what each part contributes, as `ablation` says."""
     trainer: Annotated[str, Field(pattern=TRAINER_PATTERN)] = DEFAULT_TRAINER
     """The training function, `package.module:function`."""
     base: dict[str, Any] = Field(default_factory=dict)
@@ -92,6 +95,8 @@ class SpecFile(Strict):
     ] = ()
     """Each variant is trained once with each of these values of the config's `seed`, one after the other. Default:
     once, with the seed of its config."""
+    ablation: Ablation | None = None
+    """Factors and a design, which stand for `variants`."""
     constraints: Annotated[tuple[str, ...], Field(strict=False)] = ()
     """Comparisons that the parameters of every trial meet: `loss.lambda_param + loss.lambda_joint >= 0.1`. One that
     names a parameter a trial does not have does not apply to it."""

@@ -16,7 +16,8 @@ def spec_schema() -> dict[str, Any]:
     schema = SpecFile.model_json_schema()
     base = TrainConfig.model_json_schema(ref_template="#/$defs/base/$defs/{model}")
     schema["required"] = [key for key in schema["required"] if key not in ("search_space", "trials")]
-    schema["oneOf"] = [{"required": ["search_space"]}, {"required": ["variants"]}]
+    named = {"anyOf": [{"required": ["variants"]}, {"required": ["ablation"]}]}
+    schema["oneOf"] = [{"required": ["search_space"]}, named]
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "sweep"
     schema["$defs"]["base"] = base

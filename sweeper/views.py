@@ -158,7 +158,7 @@ def print_study(home: Path, study: str) -> None:
     word = final_word(trials, controls, spec.objective)
     for line in word.lines:
         console.print(line, style="bold red" if word.no_skill else "bold")
-    _print_next_steps(console, home, study, winner)
+    _print_next_steps(console, home, study, spec, winner)
 
 
 def to_json(value: Any) -> str:
@@ -257,12 +257,14 @@ def front_lines(trials: Sequence[TrialRecord], objectives: Sequence[Objective]) 
     return lines
 
 
-def _print_next_steps(console: Console, home: Path, study: str, winner: TrialRecord | None) -> None:
+def _print_next_steps(console: Console, home: Path, study: str, spec: SpecFile, winner: TrialRecord | None) -> None:
     home_option = "" if home.resolve() == Path(".sweeper").resolve() else f" --home {home}"
     console.print("\nnext:")
     console.print(f"  sweeper ui{home_option}")
     if winner is not None:
         console.print(f"  sweeper reproduce {study}:best{home_option}")
+        comparing = "ablate" if spec.variants else "winners"
+        console.print(f"  sweeper {comparing} {study}{home_option}")
     console.print(f"  sweeper report {study}{home_option}")
 
 

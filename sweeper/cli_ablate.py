@@ -1,0 +1,50 @@
+"""The verb of ablations."""
+
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from sweeper.cli_options import home_option, json_option
+from sweeper.errors import EXIT_OK
+
+
+@click.command()
+@click.argument("study", metavar="STUDY|SPEC")
+@home_option
+@click.option("--baseline", metavar="VARIANT", help="Compare with this one, instead of the spec's baseline.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "markdown", "latex", "csv", "json"]),
+    default="table",
+    show_default=True,
+    help="How to print it.",
+)
+@json_option
+def ablate(
+    study: str,
+    home: Path,
+    baseline: str | None,
+    form: Literal["table", "markdown", "latex", "csv", "json"],
+    as_json: bool,
+) -> int:
+    """Compare the variants of STUDY (or of the study of SPEC) with the baseline, over the seeds they share.
+
+    For each the mean with its 95 % interval, the paired difference with p (corrected by Holm) and effect size, and how
+    many runs collapsed; of factorial designs the main effects and interactions too. `sweeper run SPEC` trains them.
+
+    \b
+    Example:
+      sweeper ablate alignment --format latex
+    """
+    from sweeper.ablation import ablation_result
+    from sweeper.ablation_view import render
+    from sweeper.spec import load_spec
+    from sweeper.views import open_study
+
+    name = load_spec(Path(study)).name if study.endswith((".yaml", ".yml")) else study
+    ledger, spec = open_study(home, name)
+    result = ablation_result(name, spec, ledger.trials(), baseline)
+    click.echo(render(result, "json" if as_json else form))
+    return EXIT_OK
