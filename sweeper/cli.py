@@ -10,6 +10,7 @@ import click
 from sweeper import __version__
 from sweeper.cli_ablate import ablate
 from sweeper.cli_data import data
+from sweeper.cli_doctor import doctor
 from sweeper.cli_options import home_option, json_option, spec_options
 from sweeper.cli_report import report
 from sweeper.cli_study import extend, pause, plan, resume, retry, status, stop
@@ -236,6 +237,7 @@ def ui(home: Path, port: int) -> int:
 
 for verb in (
     data,
+    doctor,
     extend,
     pause,
     plan,
