@@ -3,7 +3,7 @@ over. What a driver works on is left alone."""
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +13,9 @@ from sweeper.finding import Finding
 from sweeper.ledger import Ledger, study_dirs
 from sweeper.lock import holder, study_lock
 from sweeper.storage import JOURNAL
+from sweeper.sync import sync_study
+from sweeper.tracking import runs_of, tracking_uri
+from sweeper.trial import TrialRecord
 from trainers.report import CheckStatus
 
 LEFTOVERS: Final = ("*.tmp", "*.partial", "request", "request.*")
@@ -24,11 +27,11 @@ def findings(home: Path) -> Iterator[Finding]:
     if not folders:
         yield Finding("studies", CheckStatus.PASS, f"no studies in {home}")
     for folder in folders:
-        found = list(_study(folder))
+        found = list(_study(folder, home))
         yield from found or [Finding(f"studies.{folder.name}", CheckStatus.PASS, "ledger and checkpoints are whole")]
 
 
-def _study(folder: Path) -> Iterator[Finding]:
+def _study(folder: Path, home: Path) -> Iterator[Finding]:
     name = f"studies.{folder.name}"
     if driver := holder(folder):
         yield Finding(name, CheckStatus.PASS, f"is being run by {driver}, and not looked at")
@@ -54,9 +57,7 @@ def _study(folder: Path) -> Iterator[Finding]:
     text = json.dumps(ledger.attributes)  # an audited trial's reports lie there
     yield from _orphans(name, folder, {*kept, *(path for path in _checkpoint_folders(folder) if path in text)})
     yield from _left_files(name, folder)
-    if left := _waiting_records(folder):
-        help = f"sweeper sync {folder.name} delivers them; so does the next run of the study"
-        yield Finding(f"{name}.outbox", CheckStatus.WARN, f"{left} records wait for MLflow", help)
+    yield from _tracking(name, folder, home, trials)
 
 
 def _ledger_file(name: str, folder: Path) -> Iterator[Finding]:
@@ -112,6 +113,37 @@ def _left_files(name: str, folder: Path) -> Iterator[Finding]:
 
     what = f"{len(files)} files that a killed process left half written: {files[0].relative_to(folder)} ..."
     yield Finding(f"{name}.left_over", CheckStatus.WARN, what, "--fix removes them", remove)
+
+
+def _tracking(name: str, folder: Path, home: Path, trials: Sequence[TrialRecord]) -> Iterator[Finding]:
+    """Whether MLflow has what the ledger has."""
+
+    def ship() -> str:
+        return sync_study(home, folder.name).sentence()
+
+    help = f"sweeper sync {folder.name}, or --fix"
+    if left := _waiting_records(folder):
+        yield Finding(f"{name}.outbox", CheckStatus.WARN, f"{left} records wait for MLflow", help, ship)
+        return
+    if not (folder / "outbox.jsonl").exists():  # nothing was ever sent
+        return
+    try:
+        runs = runs_of(tracking_uri(home), folder.name)
+    except UserError as error:
+        yield Finding(f"{name}.mlflow", CheckStatus.WARN, error.problems[0].what, error.problems[0].help or help)
+        return
+    missing = [trial.id for trial in trials if trial.reports and trial.id not in runs]
+    open_runs = [trial_id for trial_id, status in runs.items() if status == "RUNNING"]
+    unknown = sorted(set(runs) - {trial.id for trial in trials})
+    for ids, what in ((missing, "trials have no run in MLflow"), (open_runs, "runs seem to go on in MLflow")):
+        if ids:
+            text = f"{len(ids)} {what}: {', '.join(ids[:3])}"
+            yield Finding(f"{name}.mlflow", CheckStatus.WARN, text, help, ship)
+    if unknown:
+        text = f"{len(unknown)} runs in MLflow are of no trial of the ledger: {', '.join(unknown[:3])}"
+        yield Finding(
+            f"{name}.mlflow", CheckStatus.WARN, text, "of an earlier study of this name? `sweeper ui` shows them"
+        )
 
 
 def _waiting_records(folder: Path) -> int:

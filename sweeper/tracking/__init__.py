@@ -3,7 +3,7 @@
 The driver writes to a :class:`Tracker`; readers use :func:`find_trial`; people look through :func:`serve_ui`.
 """
 
-from sweeper.tracking.find import RecordedTrial, fetch_checkpoint, find_trial
+from sweeper.tracking.find import RecordedTrial, fetch_checkpoint, find_trial, runs_of
 from sweeper.tracking.locate import artifact_root, tracking_uri
 from sweeper.tracking.record import trial_yaml
 from sweeper.tracking.tracker import Tracker
@@ -15,6 +15,7 @@ __all__ = [
     "artifact_root",
     "fetch_checkpoint",
     "find_trial",
+    "runs_of",
     "serve_ui",
     "tracking_uri",
     "trial_yaml",

@@ -104,6 +104,22 @@ def fetch_checkpoint(uri: str, trial: RecordedTrial, name: str, into: Path) -> P
             raise UserError(what, help=f"were they moved or cleaned up? {redact(_first_line(error))}") from error
 
 
+def runs_of(uri: str, study: str) -> dict[str, str]:
+    """Trial ID -> status of its newest run, for all trials that MLflow has of a study.
+
+    Raises:
+        UserError: no store, or it does not answer.
+    """
+    require_store(uri)
+    with _answering(uri):
+        client = open_client(uri)
+        experiment = client.get_experiment_by_name(study)
+        if experiment is None:
+            return {}
+        runs = _pages(lambda page_token: client.search_runs([experiment.experiment_id], page_token=page_token))
+    return {run.data.tags[TAG_TRIAL]: run.info.status for run in reversed(runs) if TAG_TRIAL in run.data.tags}
+
+
 @contextlib.contextmanager
 def _answering(uri: str) -> Iterator[None]:
     """What MLflow and its libraries raise as an error a person can act on."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from sweeper.cli import main
 from sweeper.ledger import Ledger
 from sweeper.lock import study_lock
 from sweeper.storage import JOURNAL
+from sweeper.tracking import runs_of, tracking_uri
 from sweeper.trial import Report, TrialState
 from trainers import checkpoint
 from trainers.checkpoint import Checkpoint
@@ -30,11 +32,12 @@ def write_checkpoint(folder: Path) -> None:
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(tmp_path: Path, template_db: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A study of one finished trial with its checkpoint; nothing to be found."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))  # another run's scratch is not this test's business
     folder = tmp_path / "home" / "studies" / "toy"
     folder.mkdir(parents=True)
+    shutil.copy(template_db, tmp_path / "home" / "mlflow.db")
     ledger = Ledger(folder, "toy", create=True)
     spec = make_spec(trials=1)
     ledger.set_attribute("spec", spec.effective)
@@ -87,13 +90,16 @@ def test_without_fix_everything_is_told_and_nothing_changed(home: Path, capsys: 
 def test_fix_mends_what_it_can_and_loses_nothing(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = home / "studies" / "toy"
     damage_everything(folder)
-    (folder / "outbox.ack").write_text("34\n")
+    (folder / "outbox.jsonl").write_text("")  # all was delivered, to a store that has lost it
+    (folder / "outbox.ack").unlink()
+    assert "1 trials have no run in MLflow: toy-0000" in examine(home, capsys)[1]["studies.toy.mlflow"]["what"]
     examine(home, capsys, "--fix")
     code, found = examine(home, capsys)
     assert code == 0, found
     assert [path.name for path in (folder / "trials" / "0000").iterdir()] == ["epoch_001"]
     [trial] = Ledger(folder, "toy").trials()
     assert (trial.state, len(trial.reports)) == (TrialState.COMPLETE, 1)
+    assert runs_of(tracking_uri(home), "toy") == {"toy-0000": "FINISHED"}
 
 
 def test_a_damaged_checkpoint_fails_and_is_left_to_a_person(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
