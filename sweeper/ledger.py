@@ -17,7 +17,7 @@ from sweeper.conditions import existing
 from sweeper.errors import UserError
 from sweeper.samplers import finite_values, propose, running_trial
 from sweeper.spec import SweepSpec
-from sweeper.storage import is_study, open_storage
+from sweeper.storage import is_study, one_sync, open_storage
 from sweeper.trial import Report, TrialRecord, TrialState, decode_report, encode_report, id_of
 
 __all__ = ["Ledger", "Report", "TrialRecord", "TrialState"]
@@ -67,7 +67,12 @@ class Ledger:
         if f"{study}{CONTROLS}" in optuna.get_all_study_names(storage):
             self._optuna_controls = optuna.load_study(study_name=f"{study}{CONTROLS}", storage=storage)
         self._handles: dict[str, optuna.trial.Trial] = {}
-        self._records = {record.id: record for record in map(self._record, self._all_frozen())}
+        self._candidates: dict[str, TrialRecord] = {}
+        self._controls: dict[str, TrialRecord] = {}
+        self.retries = 0
+        for record in map(self._record, self._all_frozen()):
+            self._put(record)
+            self.retries += record.retry_of is not None
         if create:
             self._settle_half_finished()
 
@@ -75,15 +80,20 @@ class Ledger:
 
     def trials(self) -> list[TrialRecord]:
         """All candidates, by number. Controls are not among them."""
-        return [record for record in self._records.values() if record.control is None]
+        return list(self._candidates.values())
 
     def controls(self) -> list[TrialRecord]:
         """All controls, in the order in which they were started."""
-        return [record for record in self._records.values() if record.control is not None]
+        return list(self._controls.values())
+
+    @property
+    def count(self) -> int:
+        """How many candidates there are."""
+        return len(self._candidates)
 
     def trial(self, trial_id: str) -> TrialRecord:
         """A candidate or a control."""
-        return self._records[trial_id]
+        return self._candidates.get(trial_id) or self._controls[trial_id]
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -99,31 +109,28 @@ class Ledger:
     def ask(self, spec: SweepSpec) -> TrialRecord:
         """Sample a new candidate. The sampler is built afresh from (seed, trial number) and what the ledger holds, so
         a resumed study proposes what the unbroken one would have."""
-        handle = self._optuna.ask()
-        assert handle.number == len(self.trials()), "a second writer is in this ledger"
-        return self._propose(handle, spec)
+        with one_sync(self._storage):
+            handle = self._optuna.ask()
+            assert handle.number == self.count, "a second writer is in this ledger"
+            return self._propose(handle, spec)
 
     def add_retry(self, failed: TrialRecord, spec: SweepSpec) -> TrialRecord:
         """A new candidate with the parameters of one that failed, which stays as it is."""
         self._optuna.add_trial(running_trial(spec, dict(failed.params), {"retry_of": failed.id}))
-        number = len(self.trials())
-        record = TrialRecord(id_of(self.study, number), number, dict(failed.params), retry_of=failed.id)
-        self._records[record.id] = record
-        return record
+        number = self.count
+        self.retries += 1
+        return self._put(TrialRecord(id_of(self.study, number), number, dict(failed.params), retry_of=failed.id))
 
     def add_control(self, control: str) -> TrialRecord:
         """Start the control of this name; a study has each once."""
         if self._optuna_controls is None:
             name, directions = f"{self.study}{CONTROLS}", self._optuna.directions
-            self._optuna_controls = optuna.create_study(
-                study_name=name, storage=self._optuna._storage, directions=directions
-            )
-        record = TrialRecord(id_of(self.study, 0, control), number=len(self.controls()), params={}, control=control)
-        assert record.id not in self._records, f"{record.id} is there already"
+            self._optuna_controls = optuna.create_study(study_name=name, storage=self._storage, directions=directions)
+        record = TrialRecord(id_of(self.study, 0, control), number=len(self._controls), params={}, control=control)
+        assert record.id not in self._controls, f"{record.id} is there already"
         running = optuna.trial.create_trial(state=optuna.trial.TrialState.RUNNING, user_attrs={"control": control})
         self._optuna_controls.add_trial(running)  # one line of the journal: there is no control without its name
-        self._records[record.id] = record
-        return record
+        return self._put(record)
 
     def unfinished(self, spec: SweepSpec) -> list[TrialRecord]:
         """Trials a driver left running, to be handed out again, controls first. One that was cut off while it was
@@ -135,30 +142,30 @@ class Ledger:
 
     def report(self, trial_id: str, report: Report, objective: float | None) -> bool:
         """Store one evaluation; False when this step was stored before (redone after a restart)."""
-        record = self._records[trial_id]
+        record = self.trial(trial_id)
         if any(known.step == report.step for known in record.reports):
             return False
         handle = self._handle(record)
         several = len(self._optuna.directions) > 1  # then Optuna knows no intermediate values
-        if objective is not None and math.isfinite(objective) and not several:
-            handle.report(objective, report.step)  # first: what is stored below is not looked at again after a kill
-        handle.set_user_attr(f"report:{report.step:05d}", encode_report(report))
-        self._records[trial_id] = replace(record, reports=(*record.reports, report))
+        with one_sync(self._storage):
+            if objective is not None and math.isfinite(objective) and not several:
+                handle.report(objective, report.step)  # first: what is stored below is not looked at again after a kill
+            handle.set_user_attr(f"report:{report.step:05d}", encode_report(report))
+        self._put(replace(record, reports=(*record.reports, report)))
         return True
 
     def charge(self, trial_id: str, attempt: str, seconds: float) -> None:
         """Store the seconds of one attempt that no report covers. Said again of the same attempt it replaces."""
-        record = self._records[trial_id]
+        record = self.trial(trial_id)
         self._handle(record).set_user_attr(f"charge:{attempt}", seconds)
-        self._records[trial_id] = replace(record, charges={**record.charges, attempt: seconds})
+        self._put(replace(record, charges={**record.charges, attempt: seconds}))
 
     def note_loss(self, trial_id: str, reason: str) -> TrialRecord:
         """Store that the trial's worker was lost, and why; the trial goes on in another."""
-        record = self._records[trial_id]
+        record = self.trial(trial_id)
         losses = (*record.losses, reason)
         self._handle(record).set_user_attr("losses", losses)
-        self._records[trial_id] = replace(record, losses=losses)
-        return self._records[trial_id]
+        return self._put(replace(record, losses=losses))
 
     def finish(
         self,
@@ -173,15 +180,16 @@ class Ledger:
         if the study has several), PRUNED with what it reached, COLLAPSED as infeasible, STOPPED and FAILED not at
         all. `charge`: as `charge` does, attempt -> seconds, in the same write."""
         assert state.is_finished, state
-        record = self._records[trial_id]
+        record = self.trial(trial_id)
         assert not record.state.is_finished, f"{record.id} is {record.state} already"
         ending = {"state": state.value, "reason": reason, "evidence": dict(evidence), "objective": objective}
         ending["charge"] = dict(charge or {})
-        self._handle(record).set_user_attr("ending", ending | {"time_s": time.time()})
-        self._tell(record, state, objective)
+        with one_sync(self._storage):
+            self._handle(record).set_user_attr("ending", ending | {"time_s": time.time()})
+            self._tell(record, state, objective)
+        self._handles.pop(trial_id, None)
         charges = {**record.charges, **(charge or {})}
-        self._records[trial_id] = replace(record, state=state, reason=reason, evidence=evidence, charges=charges)
-        return self._records[trial_id]
+        return self._put(replace(record, state=state, reason=reason, evidence=evidence, charges=charges))
 
     def pause(self, trial_id: str, reason: str, evidence: Mapping[str, Any]) -> TrialRecord:
         """Let a trial wait at a rung. To the sampler it is a running one."""
@@ -192,7 +200,7 @@ class Ledger:
         return self._set_paused(trial_id, None)
 
     def set_mlflow_run_id(self, trial_id: str, run_id: str) -> None:
-        record = self._records[trial_id]
+        record = self.trial(trial_id)
         if record.mlflow_run_id == run_id:
             return
         # A finished trial's attributes are frozen in Optuna, and the run ID may become known only after the end.
@@ -200,24 +208,30 @@ class Ledger:
             self._optuna.set_user_attr(f"trial:{record.control or record.number}:mlflow_run_id", run_id)
         else:
             self._handle(record).set_user_attr("mlflow_run_id", run_id)
-        self._records[trial_id] = replace(record, mlflow_run_id=run_id)
+        self._put(replace(record, mlflow_run_id=run_id))
 
     # -- inside
 
     def _set_paused(self, trial_id: str, paused: dict[str, Any] | None) -> TrialRecord:
-        record = self._records[trial_id]
+        record = self.trial(trial_id)
         assert record.state is (TrialState.RUNNING if paused else TrialState.PAUSED), record.state
         self._handle(record).set_user_attr("paused", paused)
         state = TrialState.PAUSED if paused else TrialState.RUNNING
         why = paused or {"reason": "", "evidence": {}}
-        self._records[trial_id] = replace(record, state=state, **why)
-        return self._records[trial_id]
+        return self._put(replace(record, state=state, **why))
 
     def _propose(self, handle: optuna.trial.Trial, spec: SweepSpec) -> TrialRecord:
         record = TrialRecord(id_of(self.study, handle.number), number=handle.number, params=propose(handle, spec))
         self._handles[record.id] = handle
-        self._records[record.id] = record
+        return self._put(record)
+
+    def _put(self, record: TrialRecord) -> TrialRecord:
+        (self._candidates if record.control is None else self._controls)[record.id] = record
         return record
+
+    @property
+    def _storage(self) -> optuna.storages.BaseStorage:
+        return self._optuna._storage
 
     def _study_of(self, record: TrialRecord) -> optuna.Study:
         study = self._optuna if record.control is None else self._optuna_controls

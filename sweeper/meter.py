@@ -77,7 +77,7 @@ class Meter:
         now_s = self._clock()
         trial_s = self._booked_s + sum(now_s - attempt.lap_s for attempt in self._attempts.values())
         wall_clock_s = self._earlier_wall_s + now_s - self._started_s
-        return spent(self._budget, self._resources, len(self._ledger.trials()), trial_s, wall_clock_s)
+        return spent(self._budget, self._resources, self._ledger.count, trial_s, wall_clock_s)
 
     def tick(self) -> None:
         """Called often; keeps what is not in the ledger yet, about once a second."""
@@ -125,7 +125,7 @@ class Meter:
 
 def recorded(ledger: Ledger, budget: Budget, resources: Resources) -> Spent:
     """What the study has used, as far as its ledger says."""
-    return spent(budget, resources, len(ledger.trials()), _trial_seconds(ledger), sum(run_seconds(ledger).values()))
+    return spent(budget, resources, ledger.count, _trial_seconds(ledger), sum(run_seconds(ledger).values()))
 
 
 def run_seconds(ledger: Ledger) -> dict[str, float]:

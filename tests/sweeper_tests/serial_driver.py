@@ -15,18 +15,17 @@ import types
 from pathlib import Path
 from typing import Any
 
-from optuna.storages.journal import JournalFileBackend
-
 import sweeper
 from sweeper.seam import start_training
+from sweeper.storage import Journal
 from sweeper.study import Study
 
-_append = JournalFileBackend.append_logs
+_append = Journal.append_logs
 _writes = 0
 
 
-def append_logs(self: JournalFileBackend, logs: list[dict[str, Any]]) -> None:
-    """As Optuna's, and the fault that the environment asks for."""
+def append_logs(self: Journal, logs: list[dict[str, Any]]) -> None:
+    """As the ledger's own, and the fault that the environment asks for."""
     global _writes
     _writes += 1
     number, _, moment = os.environ.get("KILL_WRITE", "0:").partition(":")
@@ -66,7 +65,7 @@ def execute(study: Study, cache: Path) -> None:
 
 
 if __name__ == "__main__":
-    JournalFileBackend.append_logs = append_logs  # type: ignore[method-assign]
+    Journal.append_logs = append_logs  # type: ignore[method-assign]
     driver = types.ModuleType("sweeper.driver")
     driver.__dict__.update(execute=execute)
     sys.modules["sweeper.driver"] = driver
