@@ -11,7 +11,7 @@ The history holds healthy trials only: a collapsed trial can have a good early e
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,6 +20,10 @@ from sweeper.spec import SchedulerConfig
 Mode = Literal["min", "max"]
 Curve = Sequence[tuple[float, float]]
 """(epoch, objective) of each evaluation of a trial, in their order."""
+Rung = tuple[int, float]
+"""A bracket, and the epoch at which its trials are compared."""
+Table = Mapping[Rung, Mapping[int, float]]
+"""The history as ranking needs it: for each rung, the healthy trials that have reached it, number -> value."""
 
 
 @dataclass(frozen=True)
@@ -115,34 +119,53 @@ def judge_at_rung(
     return RungResult(rung_epoch, value, cutoff, rank=len(better) + 1, of=len(ordered), keep=keep)
 
 
-def standing(
-    config: SchedulerConfig, mode: Mode, runner: Runner, others: Sequence[Runner], at_least: int = 1
-) -> RungResult | None:
+def values_at_rungs(config: SchedulerConfig, mode: Mode, runner: Runner) -> dict[Rung, float]:
+    """The value of a trial at each rung it has reached, where it has had a finite one by then."""
+    if config.name == "none" or not runner.curve:
+        return {}
+    bracket = bracket_of(config, runner.number)
+    below = math.nextafter(runner.curve[-1][0], math.inf)
+    values = {}
+    for epoch in rung_epochs(config.grace_epochs * config.eta**bracket, config.eta, below):
+        if (value := value_at(runner.curve, epoch, mode)) is not None:
+            values[(bracket, epoch)] = value
+    return values
+
+
+def table_of(config: SchedulerConfig, mode: Mode, runners: Iterable[Runner]) -> Table:
+    """The history of these trials."""
+    table: dict[Rung, dict[int, float]] = {}
+    for runner in runners:
+        for rung, value in values_at_rungs(config, mode, runner).items():
+            table.setdefault(rung, {})[runner.number] = value
+    return table
+
+
+def standing(config: SchedulerConfig, mode: Mode, runner: Runner, table: Table, at_least: int = 1) -> RungResult | None:
     """How a trial stands at the last rung it has reached, among the others of its bracket.
 
-    None where it has reached none, or has had no finite value by then.
+    None where it has reached none, or has had no finite value by then. The trial itself may be in the table.
     """
-    rung = rung_of(config, runner)
-    value = None if rung is None else value_at(runner.curve, rung, mode)
-    if rung is None or value is None:
+    epoch = rung_of(config, runner)
+    value = None if epoch is None else value_at(runner.curve, epoch, mode)
+    if epoch is None or value is None:
         return None
-    bracket = bracket_of(config, runner.number)
-    rivals = [other for other in others if bracket_of(config, other.number) == bracket]
-    values = [at for other in rivals if (at := value_at(other.curve, rung, mode)) is not None]
-    return judge_at_rung(rung, value, values, config.eta, mode, at_least)
+    seen = table.get((bracket_of(config, runner.number), epoch), {})
+    others = [at for number, at in seen.items() if number != runner.number]
+    return judge_at_rung(epoch, value, others, config.eta, mode, at_least)
 
 
-def judge(config: SchedulerConfig, mode: Mode, runner: Runner, others: Sequence[Runner]) -> RungResult | None:
+def judge(config: SchedulerConfig, mode: Mode, runner: Runner, table: Table) -> RungResult | None:
     """How the trial stands, if its latest evaluation reached a rung; None: nothing to decide at this evaluation."""
     before = Runner(runner.number, runner.curve[:-1], runner.total_epochs)
     at_its_end = runner.curve[-1][0] >= runner.total_epochs
     if at_its_end or rung_of(config, runner) == rung_of(config, before):
         return None
-    return standing(config, mode, runner, others, _at_least(config))
+    return standing(config, mode, runner, table, _at_least(config))
 
 
 def next_promoted(
-    config: SchedulerConfig, mode: Mode, paused: Sequence[Runner], others: Sequence[Runner], *, idle: bool
+    config: SchedulerConfig, mode: Mode, waiting: Table, table: Table, *, idle: bool
 ) -> tuple[int, RungResult] | None:
     """The paused trial that goes on, and how it stands: of those that are in the best 1/eta of their rung by now, one
     at the highest rung, and of these the best.
@@ -150,20 +173,22 @@ def next_promoted(
     Args:
         config: the scheduler's.
         mode: whether small or large is good.
-        paused: trials that wait at a rung.
-        others: all other healthy trials of the study.
+        waiting: the paused trials, each at the rung where it waits.
+        table: all healthy trials, these too.
         idle: nothing else is left to run: then the best of a rung goes on, however few have reached it, unless one
             has gone on from there.
     """
-    everyone = [*paused, *others]
+    sign = 1 if mode == "min" else -1
     found = []
-    for runner in paused:
-        rivals = [other for other in everyone if other.number != runner.number]
-        result = standing(config, mode, runner, rivals, 1 if idle else _at_least(config))
-        if result is not None and result.keep:
-            found.append((runner.number, result))
-    best = 1 if mode == "min" else -1
-    return min(found, key=lambda pair: (-pair[1].rung_epoch, best * pair[1].value, pair[0]), default=None)
+    for (bracket, epoch), values in waiting.items():
+        if not values:
+            continue
+        number, value = min(values.items(), key=lambda pair: (sign * pair[1], pair[0]))  # the others rank lower
+        others = [at for other, at in table[bracket, epoch].items() if other != number]
+        result = judge_at_rung(epoch, value, others, config.eta, mode, 1 if idle else _at_least(config))
+        if result.keep:
+            found.append((number, result))
+    return min(found, key=lambda pair: (-pair[1].rung_epoch, sign * pair[1].value, pair[0]), default=None)
 
 
 def is_audited(share: float, seed: int, number: int) -> bool:

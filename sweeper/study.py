@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from sweeper import audit, requests, rungs
+from sweeper import audit, requests
 from sweeper.budget import may_start, used_up
 from sweeper.checkpoints import last_good
 from sweeper.guard import Evaluation, check_guards
@@ -16,6 +16,7 @@ from sweeper.ledger import Ledger
 from sweeper.meter import Meter
 from sweeper.pareto import objective_values
 from sweeper.redaction import redact
+from sweeper.rungs import Rungs
 from sweeper.scheduling import is_audited
 from sweeper.spec import Objective, SweepSpec, control_config, resolve
 from sweeper.trial import Report, TrialRecord, TrialState
@@ -69,6 +70,9 @@ class Study:
         self._total_epochs: dict[str, float | None] = {
             trial.id: trial.last.total_epochs for trial in (*ledger.controls(), *ledger.trials()) if trial.last
         }
+        self._rungs = Rungs(spec, self._total_epochs)
+        for record in ledger.trials():
+            self._rungs.update(record)
 
     def next_trial(self) -> NextTrial | None:
         """The next trial to run: one a former driver left unfinished, else a control, else a paused one that is
@@ -111,7 +115,7 @@ class Study:
     @property
     def has_all_candidates(self) -> bool:
         """Whether every candidate of the study exists; those that try a failed one again are beside the count."""
-        return sum(trial.retry_of is None for trial in self.ledger.trials()) >= self.spec.trials
+        return self.ledger.count - self.ledger.retries >= self.spec.trials
 
     @property
     def has_all_trials(self) -> bool:
@@ -140,6 +144,7 @@ class Study:
             return not self.interrupted
         self._total_epochs[trial_id] = message["total_epochs"]
         if self.ledger.report(trial_id, report, self.objective_of(report)):
+            self._changed(trial_id)
             for watcher in self.watchers:
                 watcher.trial_reported(self.ledger.trial(trial_id))
         else:
@@ -248,16 +253,16 @@ class Study:
         may_add = may_start(self.spec.budget, self.meter.spent())
         if may_add and (controls := self._controls_to_come()):
             return self.ledger.add_control(controls[0])
-        if promoted := rungs.to_promote(self.spec, self.ledger, self._total_epochs, idle=False):
-            return self.ledger.wake(promoted.id)
+        if promoted := self._rungs.to_promote(idle=False):
+            return self._wake(promoted)
         if may_add and not self.has_all_candidates:
             return self.ledger.ask(self.spec)
         if self.running:
             return None
-        if promoted := rungs.to_promote(self.spec, self.ledger, self._total_epochs, idle=True):
-            return self.ledger.wake(promoted.id)
-        for record in rungs.paused(self.ledger):  # no trial can change the ranks any more
-            rung = rungs.last_standing(self.spec, self.ledger, record, self._total_epochs)
+        if promoted := self._rungs.to_promote(idle=True):
+            return self._wake(promoted)
+        for record in self._rungs.paused:  # no trial can change the ranks any more
+            rung = self._rungs.last_standing(record)
             self._finish(record.id, TrialState.PRUNED, rung.reason, vars(rung))
         return None
 
@@ -281,14 +286,26 @@ class Study:
         curve = [Evaluation(report.epoch, report.metrics) for report in record.reports]
         if tripped := check_guards(self.spec.guards, curve):
             return self._stop(record, TrialState.COLLAPSED, tripped.reason, tripped.evidence)
-        rung = rungs.judge_latest(self.spec, self.ledger, record, self._total_epochs)
+        rung = self._rungs.judge_latest(record)
         if rung is None or rung.keep:
             return False
         if self.spec.scheduler.mode == "stop":
             return self._stop(record, TrialState.PRUNED, rung.reason, vars(rung))
         self.ledger.pause(trial_id, f"waits at epoch {rung.rung_epoch:g}: rank {rung.rank} of {rung.of}", vars(rung))
+        self._changed(trial_id)
         self._release(trial_id)
         return True
+
+    def _wake(self, record: TrialRecord) -> TrialRecord:
+        self.ledger.wake(record.id)
+        return self._changed(record.id)
+
+    def _changed(self, trial_id: str) -> TrialRecord:
+        """What the ledger holds of the trial has changed."""
+        record = self.ledger.trial(trial_id)
+        if record.control is None:
+            self._rungs.update(record)
+        return record
 
     def _stop(self, record: TrialRecord, state: TrialState, reason: str, evidence: Mapping[str, Any]) -> bool:
         """End a trial early; False: it is one of those that run on to be audited."""
@@ -319,7 +336,8 @@ class Study:
     def _finish(self, trial_id: str, state: TrialState, reason: str, evidence: Mapping[str, Any]) -> None:
         values = objective_values(self.ledger.trial(trial_id).last, self.spec.objectives)
         objective = values if len(values) > 1 else values[0]
-        record = self.ledger.finish(trial_id, state, reason, evidence, objective, self.meter.end(trial_id))
+        self.ledger.finish(trial_id, state, reason, evidence, objective, self.meter.end(trial_id))
+        record = self._changed(trial_id)
         self._handed_out.discard(trial_id)
         for watcher in self.watchers:
             watcher.trial_finished(record)

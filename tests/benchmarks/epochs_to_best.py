@@ -33,7 +33,7 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
 from sweeper.guard import Evaluation, check_guards
 from sweeper.samplers import propose
-from sweeper.scheduling import Runner, judge
+from sweeper.scheduling import Runner, judge, table_of
 from sweeper.spec import SweepSpec
 
 TABLE = Path(__file__).parent / "curves.json.xz"
@@ -147,10 +147,11 @@ def runner_of(table: Table, index: int, step: int) -> Runner:
 def run_ours(table: Table, index: int, spec: SweepSpec, others: list[Runner]) -> tuple[int, str]:
     """Evaluations of a trial, and how it ends."""
     curve = table.curves[index]
+    field = table_of(spec.scheduler, "min", others)
     for step in range(1, len(curve) + 1):
         if check_guards(spec.guards, curve[:step]):
             return step, "COLLAPSED"
-        rung = judge(spec.scheduler, "min", runner_of(table, index, step), others)
+        rung = judge(spec.scheduler, "min", runner_of(table, index, step), field)
         if rung is not None and not rung.keep:
             return step, "PRUNED"
     return len(curve), "COMPLETE"

@@ -1,5 +1,6 @@
 import math
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from hypothesis import given
@@ -7,6 +8,8 @@ from hypothesis import strategies as st
 
 from sweeper.scheduling import (
     Mode,
+    Rung,
+    RungResult,
     Runner,
     bracket_of,
     is_audited,
@@ -16,6 +19,7 @@ from sweeper.scheduling import (
     rung_epochs,
     rung_of,
     standing,
+    table_of,
 )
 from sweeper.spec_parts import SchedulerConfig
 
@@ -24,6 +28,27 @@ values = st.floats(0, 100, allow_nan=False)
 
 def scheduler(**changes: Any) -> SchedulerConfig:
     return SchedulerConfig.model_validate({"grace_epochs": 1, "eta": 2} | changes)
+
+
+def judged(config: SchedulerConfig, mode: Mode, one: Runner, others: Sequence[Runner]) -> RungResult | None:
+    return judge(config, mode, one, table_of(config, mode, others))
+
+
+def stands(
+    config: SchedulerConfig, mode: Mode, one: Runner, others: Sequence[Runner], at_least: int = 1
+) -> RungResult | None:
+    return standing(config, mode, one, table_of(config, mode, others), at_least)
+
+
+def promoted_of(
+    mode: Mode, paused: Sequence[Runner], others: Sequence[Runner], *, idle: bool
+) -> tuple[int, RungResult] | None:
+    waiting: dict[Rung, dict[int, float]] = {}
+    for each in paused:
+        for (bracket, epoch), value in table_of(PROMOTE, mode, [each]).items():
+            if epoch == rung_of(PROMOTE, each):
+                waiting.setdefault((bracket, epoch), {}).update(value)
+    return next_promoted(PROMOTE, mode, waiting, table_of(PROMOTE, mode, [*paused, *others]), idle=idle)
 
 
 PROMOTE = scheduler(mode="promote")
@@ -76,31 +101,31 @@ def test_the_rung_reached_counts_evaluations_inside_an_epoch() -> None:
 
 def test_a_trial_is_judged_when_it_reaches_a_rung_and_not_between() -> None:
     config, rivals = scheduler(), [runner(0, 1.0, 1.0, 1.0, 1.0)]
-    judged = [judge(config, "min", runner(1, *[5.0] * epochs), rivals) for epochs in range(1, 9)]
-    assert [result.rung_epoch if result else None for result in judged] == [1, 2, None, 4, None, None, None, None]
-    assert all(not result.keep for result in judged if result)
+    results = [judged(config, "min", runner(1, *[5.0] * epochs), rivals) for epochs in range(1, 9)]
+    assert [result.rung_epoch if result else None for result in results] == [1, 2, None, 4, None, None, None, None]
+    assert all(not result.keep for result in results if result)
 
 
 def test_no_rank_at_the_end_of_a_run() -> None:
     """Its first evaluation after the rung at 2 is its last: there is nothing left to save."""
-    assert judge(scheduler(), "min", runner(1, 5.0, 5.0, total=3.0), [runner(0, 1.0, 1.0)]) is not None
+    assert judged(scheduler(), "min", runner(1, 5.0, 5.0, total=3.0), [runner(0, 1.0, 1.0)]) is not None
     ended = Runner(1, [(1.0, 5.0), (3.0, 5.0)], 3.0)
-    assert judge(scheduler(), "min", ended, [runner(0, 1.0, 1.0, 1.0)]) is None
+    assert judged(scheduler(), "min", ended, [runner(0, 1.0, 1.0, 1.0)]) is None
 
 
 def test_a_value_that_is_not_finite_neither_ranks_nor_counts() -> None:
-    assert judge(scheduler(), "min", runner(1, math.nan), [runner(0, 1.0)]) is None
-    result = judge(scheduler(), "min", runner(1, 5.0), [runner(0, math.nan), runner(2, math.inf)])
+    assert judged(scheduler(), "min", runner(1, math.nan), [runner(0, 1.0)]) is None
+    result = judged(scheduler(), "min", runner(1, 5.0), [runner(0, math.nan), runner(2, math.inf)])
     assert result is not None
     assert (result.of, result.keep) == (1, True)
 
 
 def test_a_trial_ranks_by_the_best_it_has_reached_up_to_the_rung() -> None:
     jumpy = runner(1, 4.0, 9.0, 1.0, total=16.0)
-    result = standing(scheduler(), "min", jumpy, [runner(0, 5.0, 5.0, 0.0)])
+    result = stands(scheduler(), "min", jumpy, [runner(0, 5.0, 5.0, 0.0)])
     assert result is not None
     assert (result.value, result.cutoff, result.keep) == (4.0, 4.0, True)
-    highest = standing(scheduler(), "max", jumpy, [runner(0, 5.0, math.nan)])
+    highest = stands(scheduler(), "max", jumpy, [runner(0, 5.0, math.nan)])
     assert highest is not None
     assert (highest.value, highest.rank) == (9.0, 1)
 
@@ -126,10 +151,10 @@ def test_a_later_bracket_is_more_patient_and_ranks_among_its_own() -> None:
     bad = [9.0, 9.0]
     assert [rung_of(config, runner(number, *bad)) for number in (0, 1, 2)] == [2, 2, None]
     good = [runner(number, 1.0, 1.0) for number in (0, 2, 3)]
-    in_bracket_1 = judge(config, "min", runner(1, *bad), good)
+    in_bracket_1 = judged(config, "min", runner(1, *bad), good)
     assert in_bracket_1 is not None
     assert in_bracket_1.of == 1
-    in_bracket_0 = judge(config, "min", runner(6, *bad), good)
+    in_bracket_0 = judged(config, "min", runner(6, *bad), good)
     assert in_bracket_0 is not None
     assert (in_bracket_0.of, in_bracket_0.keep) == (3, False)
 
@@ -139,11 +164,11 @@ def test_a_later_bracket_is_more_patient_and_ranks_among_its_own() -> None:
 
 def test_a_trial_waits_for_rivals_and_is_promoted_when_it_is_among_the_best() -> None:
     first = runner(0, 5.0)
-    result = judge(PROMOTE, "min", first, [])
+    result = judged(PROMOTE, "min", first, [])
     assert result is not None
     assert not result.keep
-    assert next_promoted(PROMOTE, "min", [first], [], idle=False) is None
-    promoted = next_promoted(PROMOTE, "min", [first, runner(1, 6.0)], [], idle=False)
+    assert promoted_of("min", [first], [], idle=False) is None
+    promoted = promoted_of("min", [first, runner(1, 6.0)], [], idle=False)
     assert promoted is not None
     assert promoted[0] == 0
 
@@ -151,18 +176,18 @@ def test_a_trial_waits_for_rivals_and_is_promoted_when_it_is_among_the_best() ->
 def test_the_highest_rung_is_promoted_first() -> None:
     at_1 = [runner(number, value) for number, value in enumerate([1.0, 2.0, 3.0, 4.0])]
     at_2 = [runner(number, value, value) for number, value in ((4, 7.0), (5, 8.0))]
-    promoted = next_promoted(PROMOTE, "min", at_1 + at_2, [], idle=False)
+    promoted = promoted_of("min", at_1 + at_2, [], idle=False)
     assert promoted is not None
     assert (promoted[0], promoted[1].rung_epoch) == (4, 2)
 
 
 def test_when_nothing_else_is_left_the_best_of_a_rung_goes_on_once() -> None:
     last = runner(0, 5.0, 5.0)
-    promoted = next_promoted(PROMOTE, "min", [last], [], idle=True)
+    promoted = promoted_of("min", [last], [], idle=True)
     assert promoted is not None
     assert promoted[0] == 0
     gone_on = runner(1, 4.0, 4.0, 4.0)
-    assert next_promoted(PROMOTE, "min", [last], [gone_on], idle=True) is None
+    assert promoted_of("min", [last], [gone_on], idle=True) is None
 
 
 @given(st.lists(st.lists(values, min_size=1, max_size=7), max_size=12), st.sampled_from(["min", "max"]), st.booleans())
@@ -170,11 +195,11 @@ def test_who_is_promoted_is_among_the_best_of_its_rung(curves: list[list[float]]
     runners = [runner(number, *curve) for number, curve in enumerate(curves)]
     paused = [each for each in runners if len(each.curve) in (1, 2, 4)]
     others = [each for each in runners if each not in paused]
-    promoted = next_promoted(PROMOTE, mode, paused, others, idle=idle)
+    promoted = promoted_of(mode, paused, others, idle=idle)
     kept = []
     for each in paused:
         rivals = [other for other in runners if other is not each]
-        result = standing(PROMOTE, mode, each, rivals, at_least=1 if idle else 0)
+        result = stands(PROMOTE, mode, each, rivals, at_least=1 if idle else 0)
         if result is not None and result.keep:
             kept.append((result.rung_epoch, -result.value if mode == "min" else result.value))
     assert (promoted is None) == (not kept)
@@ -193,8 +218,8 @@ def test_promotion_ends_with_the_same_trials_in_any_order(order: list[int], fina
     while True:
         everyone = [*paused.values(), *(runner(number, *curves[number]) for number in finished)]
         idle = not queue
-        found = next_promoted(
-            PROMOTE, "min", list(paused.values()), [each for each in everyone if each.number in finished], idle=idle
+        found = promoted_of(
+            "min", list(paused.values()), [each for each in everyone if each.number in finished], idle=idle
         )
         if found is None and idle:
             break
@@ -202,7 +227,7 @@ def test_promotion_ends_with_the_same_trials_in_any_order(order: list[int], fina
         rivals = [each for each in everyone if each.number != number]
         for epochs in range(done + 1, 9):
             current = runner(number, *curves[number][:epochs])
-            result = judge(PROMOTE, "min", current, rivals)
+            result = judged(PROMOTE, "min", current, rivals)
             if result is not None and not result.keep:
                 paused[number] = current
                 break
