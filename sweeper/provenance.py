@@ -1,5 +1,6 @@
 """What a run stood on: code, packages, machine. An allow-list: nothing is recorded that is not named here."""
 
+import functools
 import hashlib
 import os
 import platform
@@ -111,7 +112,9 @@ def _sha256(path: Path) -> str | None:
         return None
 
 
-def installed_packages() -> dict[str, str]:
+@functools.cache  # it reads a file for each package
+def installed_packages() -> Mapping[str, str]:
+    """Name -> version of every package."""
     # Only where packages are installed: Ray, once imported, adds folders with vendored packages to the path.
     installed = [entry for entry in sys.path if Path(entry).name in {"site-packages", "dist-packages"}]
     found = {dist.name: dist.version for dist in metadata.distributions(path=installed) if dist.name}
