@@ -9,7 +9,7 @@ from typing import Any, Final
 from sweeper.controls import amount, value_of
 from sweeper.lookup import look_up
 from sweeper.samplers import WARM_START
-from sweeper.scheduling import RungResult, Runner, rung_of, standing
+from sweeper.scheduling import RungResult, Runner, rung_of, standing, table_of
 from sweeper.search_space import AnyDimension, CategoricalDimension, ParamValue
 from sweeper.spec_model import SpecFile
 from sweeper.spec_parts import Objective
@@ -155,7 +155,8 @@ def rungs_of(spec: SpecFile, trial: TrialRecord, others: Sequence[TrialRecord]) 
         if rung is None or at_its_end or (found and found[-1].rung_epoch == rung):
             continue
         rivals = [_runner(spec, other, _until(other, report.timestamp_ms)) for other in others]
-        result = standing(spec.scheduler, spec.objective.mode, runner, [rival for rival in rivals if rival.curve])
+        table = table_of(spec.scheduler, spec.objective.mode, rivals)
+        result = standing(spec.scheduler, spec.objective.mode, runner, table)
         found += [result] if result else []
     return found
 
