@@ -14,6 +14,7 @@ from sweeper.errors import EXIT_OK
 @home_option
 @click.option("--top", type=click.IntRange(min=2), default=3, show_default=True, help="Configurations to compare.")
 @click.option("--seeds", type=click.IntRange(min=2), default=5, show_default=True, help="Fresh seeds for each.")
+@click.option("--new", is_flag=True, help="Another round, with seeds that no earlier one had.")
 @click.option("--promote", is_flag=True, help="Register the winner in MLflow as `winner`, if there is one.")
 @click.option("--skip-preflight", metavar="REASON", default="", help="As of `run`.")
 @click.option("--accept-drift", is_flag=True, help="As of `run`.")
@@ -23,6 +24,7 @@ def winners(
     home: Path,
     top: int,
     seeds: int,
+    new: bool,
     promote: bool,
     skip_preflight: str,
     accept_drift: bool,
@@ -30,8 +32,8 @@ def winners(
 ) -> int:
     """Train the best configurations of STUDY again with fresh seeds, and say which one is better by more than chance.
 
-    The runs are a study of their own, STUDY-winners; said again, this continues it. Exit code: as of `run`; 3 too if
-    nothing could be promoted.
+    The runs are a study of their own, STUDY-winners; said again, this continues or shows it. Exit code: as of `run`; 3
+    too if nothing could be promoted.
 
     \b
     Example:
@@ -44,6 +46,7 @@ def winners(
         study,
         top,
         seeds,
+        new=new,
         promote=promote,
         skip_preflight=skip_preflight,
         accept_drift=accept_drift,

@@ -6,6 +6,7 @@ interrupted and resumed.
 """
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -16,7 +17,7 @@ import yaml
 
 from sweeper.controls import amount, value_of
 from sweeper.errors import UserError
-from sweeper.ledger import Ledger
+from sweeper.ledger import Ledger, study_dirs
 from sweeper.replicates import Comparison, VariantRuns, better, compare, runs_of_variants, verdict_of
 from sweeper.run import run_study
 from sweeper.spec import parse_spec
@@ -70,53 +71,82 @@ class WinnersResult:
     verdict: tuple[str, ...]
 
 
+def rounds_of(home: Path, study: str) -> list[str]:
+    """The studies that trained the best of this one again, in the order in which they were started."""
+    pattern = re.compile(rf"{re.escape(study)}{ENDING}(-[0-9]+)?")
+    names = [path.name for path in study_dirs(home) if pattern.fullmatch(path.name)]
+    return sorted(names, key=lambda name: (len(name), name))
+
+
 def run_winners(
-    home: Path, study: str, top: int, seeds: int, *, skip_preflight: str = "", accept_drift: bool = False
-) -> int:
+    home: Path,
+    study: str,
+    top: int,
+    seeds: int,
+    *,
+    new: bool = False,
+    skip_preflight: str = "",
+    accept_drift: bool = False,
+) -> tuple[int, str]:
     """Train the best `top` configurations of a study with `seeds` fresh seeds each; continue where that stopped.
 
+    Args:
+        home: the study home.
+        study: whose best are taken.
+        top: how many configurations.
+        seeds: how many seeds.
+        new: start another round, with seeds that no earlier one had, instead of continuing the last one.
+        skip_preflight: as of `run_study`.
+        accept_drift: as of `run_study`.
+
     Returns:
-        The exit code of `run_study`.
+        The exit code of `run_study`, and the name of the second round.
 
     Raises:
         UserError: no such study, or fewer trials than `top` ran to their end; else as `run_study`.
     """
     ledger, recorded = open_study(home, study)
-    text = winners_spec(study, recorded, ledger.trials(), top, seeds)
-    folder = home / "studies" / f"{study}{ENDING}"
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "spec.yaml"
+    earlier = rounds_of(home, study)
+    next_name = f"{study}{ENDING}" + (f"-{len(earlier) + 1}" if earlier else "")
+    name = earlier.pop() if earlier and not new else next_name
+    used = [seed for each in earlier for seed in open_study(home, each)[1].seeds]
+    text = winners_spec(name, recorded, ledger.trials(), top, seeds, used)
+    path = home / "studies" / name / "spec.yaml"
     spec = parse_spec(text, path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
         path.write_text(text)
-    return run_study(spec, home, skip_preflight=skip_preflight, accept_drift=accept_drift)
+    return run_study(spec, home, skip_preflight=skip_preflight, accept_drift=accept_drift), name
 
 
-def winners_spec(study: str, recorded: SpecFile, trials: Sequence[TrialRecord], top: int, seeds: int) -> str:
+def winners_spec(
+    name: str, recorded: SpecFile, trials: Sequence[TrialRecord], top: int, seeds: int, used: Sequence[int] = ()
+) -> str:
     """The spec of the second round, as YAML: a variant a configuration, no rank, fresh seeds.
 
     Args:
-        study: its name.
+        name: of the second round.
         recorded: the effective spec of the study.
         trials: its trials.
         top: configurations to take; trials that differ in nothing but the seed are one.
         seeds: how many.
+        used: seeds of earlier rounds.
 
     Raises:
         UserError: there are not that many.
     """
     best = best_configurations(recorded, trials, top)
     if len(best) < top:
-        what = f"{len(best)} configurations of the study `{study}` ran to their end, so there is no top {top}"
+        what = f"{len(best)} configurations of the study `{recorded.name}` ran to their end, so there is no top {top}"
         raise UserError(what, help=f"--top {len(best)}" if len(best) > 1 else "first let more trials run to their end")
     base = {key: value for key, value in recorded.base.items() if key != SEED}
-    data: dict[str, Any] = {"name": f"{study}{ENDING}", "base": base}
+    data: dict[str, Any] = {"name": name, "base": base}
     data["variants"] = {trial.id: configuration(recorded, trial) for trial in best}
-    data["seeds"] = fresh_seeds(recorded, trials, seeds)
+    data["seeds"] = fresh_seeds(recorded, trials, seeds, used)
     written = recorded.model_dump(mode="json", by_alias=True)
     data |= {key: written[key] for key in (*INHERITED, "objective")}
     data["scheduler"] = {"name": "none"}
-    head = f"# The best {top} configurations of {study}, trained again. Written by `sweeper winners`.\n"
+    head = f"# The best {top} configurations of {recorded.name}, trained again. Written by `sweeper winners`.\n"
     return head + yaml.safe_dump(_without_nothing(data), sort_keys=False, allow_unicode=True)
 
 
@@ -143,23 +173,25 @@ def configuration(recorded: SpecFile, trial: TrialRecord) -> dict[str, Any]:
     return {path: value for path, value in settings.items() if path != SEED}
 
 
-def fresh_seeds(recorded: SpecFile, trials: Sequence[TrialRecord], count: int) -> list[int]:
-    """Seeds that no trial of the study was trained with: the next ones above all of them."""
-    used = [int(recorded.base.get(SEED, 0)), *recorded.seeds]
+def fresh_seeds(recorded: SpecFile, trials: Sequence[TrialRecord], count: int, earlier: Sequence[int]) -> list[int]:
+    """Seeds that no trial of the study or of an earlier round was trained with: the next ones above all of them."""
+    used = [int(recorded.base.get(SEED, 0)), *recorded.seeds, *earlier]
     used += [int(settings[SEED]) for settings in recorded.variants.values() if SEED in settings]
     used += [int(trial.params[SEED]) for trial in trials if SEED in trial.params]
     first = max(used) + (len(trials) if recorded.replicate_seed == "per_trial" else 0) + 1
     return list(range(first, first + count))
 
 
-def winners_result(home: Path, study: str) -> WinnersResult:
-    """What the second round of a study says.
+def winners_result(home: Path, study: str, name: str) -> WinnersResult:
+    """What a second round of a study says.
 
-    Raises:
-        UserError: there was none.
+    Args:
+        home: the study home.
+        study: whose best were trained again.
+        name: of the round, one of `rounds_of`.
     """
     _, source = open_study(home, study)
-    ledger, spec = open_study(home, f"{study}{ENDING}")
+    ledger, spec = open_study(home, name)
     selected = {
         trial.id: value_of(trial, source.objective) for trial in Ledger(home / "studies" / study, study).trials()
     }

@@ -21,6 +21,7 @@ def train_and_compare(
     top: int,
     seeds: int,
     *,
+    new: bool,
     promote: bool,
     skip_preflight: str,
     accept_drift: bool,
@@ -32,10 +33,12 @@ def train_and_compare(
         The exit code of the run; 3 where there is nothing to promote.
     """
     with redirect_stdout(sys.stderr) if as_json else nullcontext():
-        code = run_winners(home, study, top, seeds, skip_preflight=skip_preflight, accept_drift=accept_drift)
+        code, name = run_winners(
+            home, study, top, seeds, new=new, skip_preflight=skip_preflight, accept_drift=accept_drift
+        )
     if code > EXIT_SIGNAL:
         return code
-    result = winners_result(home, study)
+    result = winners_result(home, study, name)
     print(to_json(winners_json(result))) if as_json else print_winners(result)
     if not promote:
         return code

@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,19 @@ from faulty import sweep
 from finished import finish_study
 
 from sweeper.errors import UserError
+from sweeper.replicates import VariantRuns, compare
 from sweeper.spec import SweepSpec, parse_spec, resolve
+from sweeper.spec_parts import Objective
 from sweeper.trial import TrialState
 from sweeper.views import open_study
-from sweeper.winners import ENDING, WinnersResult, winners_result, winners_spec
+from sweeper.winners import (
+    ENDING,
+    WinnersResult,
+    rounds_of,
+    winner_of_comparisons,
+    winners_result,
+    winners_spec,
+)
 
 SOURCE = {
     "name": "toy",
@@ -37,7 +47,7 @@ def second_round(home: Path, top: int = 3, seeds: int = 5, **changes: Any) -> Sw
     """The spec of the second round of a finished study in which a smaller scale is better."""
     ledger = finish_study(home, SweepSpec.model_validate(SOURCE | changes), lambda params: 10.0 * params["scale"])
     _, recorded = open_study(home, "toy")
-    return parse_spec(winners_spec("toy", recorded, ledger.trials(), top, seeds), home / "w.yaml")
+    return parse_spec(winners_spec(f"toy{ENDING}", recorded, ledger.trials(), top, seeds), home / "w.yaml")
 
 
 def test_the_best_configurations_become_variants_with_fresh_seeds_and_the_same_guards(tmp_path: Path) -> None:
@@ -60,12 +70,12 @@ def test_trials_that_differ_only_in_their_seed_are_one_configuration(tmp_path: P
         tmp_path, SweepSpec.model_validate(source), lambda params: ord(params["variant"]) + params["seed"] / 10
     )
     _, recorded = open_study(tmp_path, "toy")
-    spec = parse_spec(winners_spec("toy", recorded, ledger.trials(), 2, 3), tmp_path / "w.yaml")
+    spec = parse_spec(winners_spec(f"toy{ENDING}", recorded, ledger.trials(), 2, 3), tmp_path / "w.yaml")
     assert list(spec.variants) == ["toy-0000", "toy-0002"]
     assert [settings["scale"] for settings in spec.variants.values()] == [1.0, 2.0]
     assert spec.seeds == (4, 5, 6)
     with pytest.raises(UserError, match="3 configurations of the study `toy` ran to their end, so there is no top 4"):
-        winners_spec("toy", recorded, ledger.trials(), 4, 3)
+        winners_spec(f"toy{ENDING}", recorded, ledger.trials(), 4, 3)
 
 
 def result_of(home: Path, means: list[float], noise: float, lost: dict[int, TrialState] | None = None) -> WinnersResult:
@@ -80,7 +90,7 @@ def result_of(home: Path, means: list[float], noise: float, lost: dict[int, Tria
         return lost[index] if lost and index in lost and params["seed"] == spec.seeds[0] else value
 
     finish_study(home, spec, score)
-    return winners_result(home, "toy")
+    return winners_result(home, "toy", f"toy{ENDING}")
 
 
 def test_a_configuration_that_beats_all_others_wins_in_words(tmp_path: Path) -> None:
@@ -116,6 +126,31 @@ def test_the_fresh_mean_stands_beside_the_lucky_value(tmp_path: Path) -> None:
         each.trial: pytest.approx(values[each.trial]) for each in result.candidates
     }
     assert not any(math.isnan(each.selected) for each in result.candidates)
+
+
+def test_another_round_has_seeds_of_its_own(tmp_path: Path) -> None:
+    finish_study(tmp_path, second_round(tmp_path), lambda params: 10.0)
+    assert rounds_of(tmp_path, "toy") == [f"toy{ENDING}"]
+    ledger, recorded = open_study(tmp_path, "toy")
+    _, first = open_study(tmp_path, f"toy{ENDING}")
+    text = winners_spec(f"toy{ENDING}-2", recorded, ledger.trials(), 2, 3, first.seeds)
+    assert parse_spec(text, tmp_path / "w.yaml").seeds == (10, 11, 12)
+
+
+def test_among_equal_configurations_one_is_called_a_winner_in_at_most_5_percent_of_studies() -> None:
+    random = np.random.default_rng(2)
+    objective = Objective(metric="val/pa_mpjpe_mm", mode="min")
+    studies, false = 2000, 0
+    for _ in range(studies):
+        shared = random.normal(0.0, 1.0, 5)
+        runs = [
+            VariantRuns(name, dict(enumerate((shared + random.normal(0.0, 0.5, 5)).tolist())), 5, 0, 0, 0, 0)
+            for name in "abc"
+        ]
+        runs.sort(key=lambda each: each.estimate.mean)
+        false += any(each.is_told_apart for each in compare(list(combinations(runs, 2))))
+        assert winner_of_comparisons(runs[0], [], objective) is None
+    assert 0.005 < false / studies <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / studies)
 
 
 @pytest.mark.slow
