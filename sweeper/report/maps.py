@@ -1,9 +1,11 @@
-"""The figures of the search space: parallel coordinates, the objective against each parameter, maps of collapse."""
+"""The figures of the search space: parallel coordinates, importance, each parameter, maps of collapse."""
 
 from collections.abc import Sequence
 from itertools import combinations
 from typing import Any, Final
 
+from sweeper.evaluators import NOISE
+from sweeper.importance import importances_of
 from sweeper.report.collapse import GRID, collapse_share, collapsed_regions
 from sweeper.report.data import Axis, StudyData, text_of, title_of
 from sweeper.report.style import (
@@ -55,6 +57,38 @@ def parallel(data: StudyData) -> list[Figure]:
     }
     said = "Every trial is a line through its parameters to its objective, at the right; the winner is bold."
     return [Figure("parallel", said, traces, layout, min_width_px=AXIS_PX * len(columns))]
+
+
+def importance(data: StudyData) -> list[Figure]:
+    """What share of the objective each parameter decides, beside one that means nothing."""
+    if data.spec.variants:
+        return []
+    found = importances_of(data.study, data.spec, data.trials, "ped-anova")
+    if not found.shares:
+        return []
+    names = {axis.path: axis.name for axis in data.axes}
+    shares = [(plain(names[path]), share, "var(--complete)") for path, share in found.shares.items()]
+    shares.append((plain(NOISE), found.noise, "var(--muted)"))
+    bars: Trace = {
+        "type": "bar",
+        "orientation": "h",
+        "y": [name for name, _, _ in shares],
+        "x": numbers(share for _, share, _ in shares),
+        "marker": {"color": [tint for _, _, tint in shares]},
+        "hovertemplate": "<b>%{y}</b> %{x:.0%}<extra></extra>",
+    }
+    layout = {
+        "xaxis": {"title": {"text": "share of the objective"}, "tickformat": ".0%", "rangemode": "tozero"},
+        "yaxis": {"automargin": True, "autorange": "reversed"},
+        "height": 110 + 26 * len(shares),
+    }
+    at = "at the end" if found.epoch is None else f"up to epoch {found.epoch:g}"
+    said = f"What {title_of(found.metric)} {at} depends on, by {found.evaluator} over {found.trials} trials."
+    said += f" {NOISE} means nothing: what scores no higher was not found to matter."
+    if found.left_out:
+        said += f" Left out, because only some trials have them: {', '.join(found.left_out)}."
+    said += f" Warning: {found.warning}." if found.warning else ""
+    return [Figure("importance", said, [bars], layout)]
 
 
 def against_parameters(data: StudyData) -> list[Figure]:

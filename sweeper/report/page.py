@@ -86,6 +86,7 @@ def _sections(data: StudyData) -> list[Section]:
         Section("learning", "Learning curves", figures=figures.curves(data)),
         Section("objectives", "Objectives", figures=figures.fronts(data)),
         Section("coordinates", "Parallel coordinates", figures=[] if data.spec.variants else maps.parallel(data)),
+        Section("matters", "Parameter importance", figures=maps.importance(data)),
         Section(
             "parameters",
             "Objective against each parameter",

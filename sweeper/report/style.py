@@ -158,6 +158,7 @@ def with_controls(data: StudyData, values: Sequence[float]) -> dict[str, Any]:
         else:
             groups.append([(name, value)])
     note = {"xref": "paper", "x": 1, "xanchor": "right", "yanchor": "bottom", "showarrow": False, "font": {"size": 11}}
+    note |= {"bgcolor": "var(--card-veil)", "borderpad": 0}
     notes = [
         note
         | {"text": " · ".join(f"{spoken(name)} {value:.4g}" for name, value in group)}

@@ -299,12 +299,15 @@ def test_the_collapsed_region_is_drawn_where_trials_collapsed(tmp_path: Path) ->
     for _ in range(40):
         weak = float(probe.ask(spec).params["loss.lambda_joint"]) < 0.3
         trials.append((TrialState.COLLAPSED if weak else TrialState.COMPLETE, "as planted", [20 + draw.random()]))
-    fill(tmp_path, trials, sampler={"name": "random"})
+    fill(tmp_path, trials, sampler={"name": "random"}, scheduler={"grace_epochs": 1})
     figures = page_of(tmp_path).figures
     [region] = figures["parameter-0"]["layout"]["shapes"]
     assert region["x0"] == 0.01
     assert 0.15 < region["x1"] < 0.6
     assert figures["parameter-1"]["layout"]["shapes"] == []
+    important = figures["importance"]["data"][0]
+    assert set(important["y"]) == {"lambda_joint", "lambda_pca", "head", "(noise)"}
+    assert sum(important["x"]) == pytest.approx(1.0, abs=1e-3)
     share = figures["map-loss.lambda_joint-loss.lambda_pca"]["data"][0]
     assert share["type"] == "contour"
     assert share["z"][16][0] > 0.9
