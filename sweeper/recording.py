@@ -15,7 +15,7 @@ from sweeper.controls import final_word, value_of
 from sweeper.figures import study_figures
 from sweeper.ledger import Ledger
 from sweeper.redaction import redact
-from sweeper.report import preflight_line, study_csv, study_markdown
+from sweeper.report import preflight_line, study_csv, study_markdown, write_page
 from sweeper.retention import kept_steps, rung_at, rung_steps
 from sweeper.spec import SweepSpec
 from sweeper.study import Watcher, winner_of
@@ -189,6 +189,7 @@ def finish_study(tracker: Tracker, spec: SweepSpec, ledger: Ledger, *, is_done: 
         {"report.md": report, "trials.csv": study_csv(spec, trials, controls)}
         | {f"plots/{name}.svg": text for name, text in study_figures(spec, trials, controls).items()},
     )
+    tracker.study_file(write_page(ledger, spec))  # as a file: the outbox is no place for its megabytes
 
 
 def _copy_whole(tracker: Tracker, trial_id: str, folder: Path) -> None:

@@ -20,7 +20,13 @@ from sweeper.views import outcome, usage
 
 GRAD_SHARE: Final = "train/grad_share_"
 """What the metrics start with that say how much of the gradient each loss term makes."""
-PICTURE_TYPES: Final = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp"}
+PICTURE_TYPES: Final = {
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".gif": "image/gif",
+    ".svg": "image/svg+xml",  # shown as an image, which runs no script of it
+}
 MOST_PICTURE_BYTES: Final = 2_000_000
 EARLY: Final = (TrialState.PRUNED, TrialState.COLLAPSED)
 UNITS: Final = {"_mm": "mm", "_rad2": "rad²", "_rad": "rad", "_m2": "m²", "_s": "s", "_bits": "bits"}

@@ -156,7 +156,7 @@ class StudyStore:
                 return
             raise RejectedError(f"the file {file} is gone")
         assert file.name == name, "MLflow keeps the name of a file"
-        self._client.log_artifact(run_id, str(file), folder)
+        self._client.log_artifact(run_id, str(file), folder or None)
         self._note_sum(run_id, file)
 
     def _note_sum(self, run_id: str, manifest: Path) -> None:

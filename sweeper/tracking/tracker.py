@@ -138,6 +138,11 @@ class Tracker:
             operation = {"op": "file", "trial": trial_id, "ms": _now_ms(), "path": artifact_path}
             self._append({**operation, "file": self._relative(file)})
 
+    def study_file(self, file: Path) -> None:
+        """Copy one file into the parent run's artifacts, in the place of an earlier one of its name. Must stay, as a
+        checkpoint must; if it has changed by then, what it holds then is copied."""
+        self._append({"op": "file", "trial": None, "ms": _now_ms(), "path": file.name, "file": self._relative(file)})
+
     def finish_trial(self, trial_id: str, mlflow_status: str, tags: Mapping[str, Any]) -> None:
         """Settle a trial: `mlflow_status` is FINISHED, FAILED or KILLED; `tags` say state and reason.
 

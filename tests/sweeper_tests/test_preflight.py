@@ -167,7 +167,7 @@ def test_the_reason_of_a_skip_is_recorded(spec_file: Path, home: Path) -> None:
     assert done.returncode == 0, done.stderr
     recorded = Ledger(home / "studies" / "checked", "checked").attributes["preflight"]
     assert recorded["skipped"] == "known: forensics"
-    assert main(["report", "checked", "--home", str(home)]) == 0
+    assert main(["report", "checked", "--format", "md", "--home", str(home)]) == 0
     assert "preflight: skipped: known: forensics" in (home / "studies" / "checked" / "report.md").read_text()
     client = mlflow.MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
     runs = client.search_runs([client.get_experiment_by_name("checked").experiment_id])

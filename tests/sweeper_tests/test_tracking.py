@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mlflow import MlflowClient
 from mlflow_helpers import points_of, runs_of, start, uri_of
 
 from sweeper.tracking import Tracker, find_trial, trial_yaml
@@ -62,6 +63,20 @@ def test_a_study_reaches_mlflow_whole(home: Path, study_dir: Path, open_tracker:
     assert (trial.study, trial.trainer) == ("toy", "scripted_trainer:train")
     assert trial.provenance == {"python": "x"}  # the study's, since the trial has none of its own
     assert trial.manifests == {"epoch_001": {"files": {}}}
+
+
+def test_a_file_of_the_study_is_replaced_when_it_is_written_again(
+    home: Path, study_dir: Path, open_tracker: OpenTracker, tmp_path: Path
+) -> None:
+    tracker = open_tracker()
+    start(tracker)
+    for text in ("half", "all"):
+        (study_dir / "report.html").write_text(text)
+        tracker.study_file(study_dir / "report.html")
+        assert tracker.flush(60) == 0
+        client = MlflowClient(uri_of(home))
+        run_id = runs_of(uri_of(home))["toy"].info.run_id
+        assert Path(client.download_artifacts(run_id, "report.html", str(tmp_path))).read_text() == text
 
 
 def test_a_resumed_study_makes_no_second_run_and_no_second_point(home: Path, open_tracker: OpenTracker) -> None:
