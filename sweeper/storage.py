@@ -7,15 +7,16 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 import optuna
 from optuna.storages.journal import JournalFileBackend, JournalStorage
 from optuna.storages.journal._file import BaseJournalFileLock
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from sweeper.errors import UserError
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL  # slow to import, and no journal needs it
 
 JOURNAL: Final = "ledger.journal"
 POINTER: Final = "ledger.url"
@@ -133,14 +134,17 @@ def _recorded(study_dir: Path) -> str | None:
     return pointer.read_text().strip() if pointer.exists() else None
 
 
-def without_password(url: URL) -> str:
+def without_password(url: "URL") -> str:
     """The URL as it may be shown and stored."""
     query = {key: value for key, value in url.query.items() if "password" not in key.lower()}
-    shown = URL.create(url.drivername, url.username, None, url.host, url.port, url.database, query)
+    shown = type(url).create(url.drivername, url.username, None, url.host, url.port, url.database, query)
     return shown.render_as_string()
 
 
-def _parse(text: str) -> URL:
+def _parse(text: str) -> "URL":
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
     try:
         url = make_url(text)
     except (ArgumentError, ValueError):
@@ -153,7 +157,9 @@ def _parse(text: str) -> URL:
     raise UserError(f"a ledger cannot be kept in `{url.drivername}`", help=FORMS)
 
 
-def _database(url: URL) -> optuna.storages.BaseStorage:
+def _database(url: "URL") -> optuna.storages.BaseStorage:
+    from sqlalchemy.exc import SQLAlchemyError
+
     try:
         return optuna.storages.RDBStorage(
             url.render_as_string(hide_password=False),
