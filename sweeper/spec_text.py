@@ -7,6 +7,7 @@ from sweeper.conditions import grid_size
 from sweeper.config_errors import show
 from sweeper.search_space import AnyDimension, CategoricalDimension, FloatDimension, ParamValue, short_names
 from sweeper.spec import Budget, CollapseGuard, Guard, Objective, SchedulerConfig, SweepSpec
+from sweeper.spec_ablation import Ablation, defining_words, factors_of
 
 
 def describe(spec: SweepSpec) -> str:
@@ -17,6 +18,7 @@ def describe(spec: SweepSpec) -> str:
         f"{spec.path or spec.name}: valid",
         f"  study       {spec.name}: {spec.trials} trials of {spec.trainer}, {spec.resources.concurrent} at once",
         f"  objective   {', then '.join(_objective(objective) for objective in spec.objectives)}",
+        f"  ablation    {_ablation(spec.ablation)}" if spec.ablation else "",
         f"  sampler     {_sampler(spec)}",
         f"  scheduler   {_scheduler(spec.scheduler)}",
         *(f"  guard       {guard.name}: {_guard(guard)}" for guard in spec.guards),
@@ -49,6 +51,15 @@ def _sampler(spec: SweepSpec) -> str:
             how = ""
     warm = f", after {spec.warm_start.trials} trials of {spec.warm_start.study}" if spec.warm_start else ""
     return f"{spec.sampler.name}{how}{warm}, seed {spec.seed}"
+
+
+def _ablation(ablation: Ablation) -> str:
+    factors = [f"{name} ({', '.join(factor.levels)})" for name, factor in factors_of(ablation.factors).items()]
+    said = ablation.design.replace("_", " ") + (f": {'; '.join(factors)}" if factors else "")
+    if not ablation.generators:
+        return said
+    words = ["".join(sorted(word.letters)) for word in defining_words(ablation.generators)]
+    return f"{said}; {', '.join(ablation.generators)}, so I = {' = '.join(words)}: resolution {len(words[0])}"
 
 
 def _objective(objective: Objective) -> str:

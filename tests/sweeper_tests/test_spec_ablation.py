@@ -119,6 +119,18 @@ def test_every_shipped_spec_is_valid(path: Path) -> None:
     assert (spec.kind == "ablation") == (spec.ablation is not None)
 
 
+def test_check_names_factors_levels_and_what_a_fraction_mixes() -> None:
+    assert "  ablation    one at a time: loss.lambda_joint (0, 5, 25); head (theta, six)\n" in describe(parse())
+    assert "; D = ABC, so I = ABCD: resolution 4\n" in describe(parse(FRACTION))
+
+
+def test_the_example_of_the_readme_is_valid() -> None:
+    readme = Path("README.md").read_text()
+    block = next(part for part in readme.split("```yaml\n")[1:] if part.startswith("kind: ablation")).split("```")[0]
+    spec = parse(f"name: example\nobjective: {{metric: val/pa_mpjpe_mm, mode: min}}\n{block}")
+    assert (len(spec.variants), spec.trials) == (8, 40)
+
+
 def page(what: str, where: str, help: str | None = None) -> str:
     return f"error: {what}\n  --> {where}" + (f"\nhelp: {help}" if help else "")
 
