@@ -97,6 +97,21 @@ def test_nothing_secret_is_stored(study: Path) -> None:
     assert [str(path) for path in files if SECRET.encode() in path.read_bytes()] == []
 
 
+def test_what_a_trial_stood_on_is_recorded(study: Path) -> None:
+    found = sorted((study / "artifacts").rglob("provenance.json"))
+    records = [json.loads(path.read_text()) for path in found]
+    trials = [record for record in records if "config" in record]
+    assert len(trials) == 2
+    for record in trials:
+        assert record["config"]["scale"] == record["params"]["scale"]  # to the last bit
+        assert record["seeds"] == {"seed": 3}
+        assert record["spec"].startswith("# from https://***@example.org/specs\nname: toy\n")
+        assert record["code"]["remote"] == "https://***@example.org/repo.git"
+        assert record["code"]["untracked_text"] == {"extra.py": "EXTRA_MM = 0.125\n"}
+        assert {"scripted_trainer.py", "sweeper/run.py"} <= set(record["sources"])
+        assert {"lock_sha256", "packages", "hardware", "numerics", "data"} <= set(record)
+
+
 def test_at_its_commit_a_trial_is_what_it_was_and_by_the_code_of_now_it_is_not(
     repo: Path, sweeper: Sweeper, study: Path
 ) -> None:
