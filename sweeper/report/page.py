@@ -12,10 +12,12 @@ from typing import Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from sweeper import ablation_view
+from sweeper.ablation import ablation_result
 from sweeper.report import figures, maps
-from sweeper.report.data import StudyData, pictures, title_of
+from sweeper.report.data import StudyData, pictures
 from sweeper.report.style import GLYPHS, Figure
-from sweeper.report.tables import COST_HEADERS, VARIANT_HEADERS, Row, cost_rows, trial_headers, trial_row, variant_rows
+from sweeper.report.tables import Table, control_table, cost_table, trial_table, variant_tables
 from sweeper.trial import TrialState
 
 FILES: Final = {"css": "page.css", "script": "page.js", "plotly": "vendor/plotly-cartesian.min.js"}
@@ -30,14 +32,13 @@ class Section:
     text: str = ""
     figures: Sequence[Figure] = ()
     grid: bool = False
-    headers: Sequence[str] = ()
-    rows: Sequence[Row] = ()
+    tables: Sequence[Table] = ()
     pictures: Sequence[tuple[str, str]] = ()
     blocks: Sequence[tuple[str, str]] = ()
 
     @property
     def is_empty(self) -> bool:
-        return not (self.figures or self.rows or self.pictures or self.blocks)
+        return not (self.figures or any(table.rows for table in self.tables) or self.pictures or self.blocks)
 
 
 def render(data: StudyData) -> str:
@@ -59,8 +60,7 @@ def render(data: StudyData) -> str:
         figures=drawn,
         states={state: count for state, count in counts.items() if count},
         glyphs={state.value: glyph for state, glyph in GLYPHS.items()},
-        control_headers=trial_headers(data, with_params=False),
-        control_rows=[trial_row(data, control, with_params=False) for control in data.controls],
+        controls=control_table(data),
         written=datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         **ours,
     )
@@ -69,20 +69,8 @@ def render(data: StudyData) -> str:
 def _sections(data: StudyData) -> list[Section]:
     smoothed = "Shaded: at least half of the trials nearby collapsed."
     return [
-        Section(
-            "trials",
-            "Trials",
-            headers=trial_headers(data),
-            rows=[trial_row(data, trial) for trial in data.trials],
-        ),
-        Section(
-            "variants",
-            "Variants",
-            f"{title_of(data.spec.objective.metric)} of the runs that came to their end, over each variant's seeds.",
-            figures=figures.variants(data),
-            headers=VARIANT_HEADERS,
-            rows=variant_rows(data),
-        ),
+        Section("trials", "Trials", tables=[trial_table(data)]),
+        *([_variants(data)] if data.spec.variants else []),
         Section("learning", "Learning curves", figures=figures.curves(data)),
         Section("objectives", "Objectives", figures=figures.fronts(data)),
         Section("coordinates", "Parallel coordinates", figures=[] if data.spec.variants else maps.parallel(data)),
@@ -105,9 +93,16 @@ def _sections(data: StudyData) -> list[Section]:
         Section("variance-error", "Variance against error", figures=figures.variance(data)),
         Section("gradients", "What the loss terms weigh", figures=figures.shares(data)),
         Section("predictions", "Predictions of the winner", pictures=pictures(data)),
-        Section("used", "Cost", figures=figures.cost(data), headers=COST_HEADERS, rows=cost_rows(data)),
+        Section("used", "Cost", figures=figures.cost(data), tables=[cost_table(data)]),
         Section("again", "How to reproduce", blocks=_commands(data)),
     ]
+
+
+def _variants(data: StudyData) -> Section:
+    result = ablation_result(data.study, data.spec, data.trials)
+    words = [("The comparisons in words", "\n".join(result.sentences))] if result.sentences else []
+    text = f"{ablation_view.title_of(result)}. {ablation_view.NOTE}."
+    return Section("variants", "Variants", text, figures.variants(data), tables=variant_tables(result), blocks=words)
 
 
 def _commands(data: StudyData) -> list[tuple[str, str]]:

@@ -1,25 +1,19 @@
 """The tables of the page: trials, controls, variants, cost."""
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from sweeper.ablation import AblationResult
+from sweeper.ablation_view import tables
 from sweeper.budget import duration_text
-from sweeper.replicates import VariantRuns, interval_text, runs_of_variants
-from sweeper.report.data import Cost, StudyData, costs, device_of, metrics_of, text_of, title_of
+from sweeper.report.data import Axis, Cost, StudyData, costs, device_of, metrics_of, text_of, title_of
 from sweeper.trial import TrialRecord
 from sweeper.views import VARIANCE
 
 COST_HEADERS: Final = ("where", "trials", "used (s)", "used", "saved by stopping early")
-VARIANT_HEADERS: Final = (
-    "variant",
-    "runs",
-    "mean",
-    "95 % interval",
-    "standard deviation",
-    "not in the mean, or collapsed",
-)
 
 
 @dataclass(frozen=True)
@@ -41,19 +35,41 @@ class Row:
     wins: bool = False
 
 
-def trial_headers(data: StudyData, *, with_params: bool = True) -> list[str]:
-    """The columns of the table of trials, or of the controls, which have no parameters."""
-    names = [axis.name for axis in data.axes] if with_params else []
+@dataclass(frozen=True)
+class Table:
+    """A table; `id`: of its element, `title`: above it."""
+
+    headers: Sequence[str]
+    rows: Sequence[Row]
+    title: str = ""
+    id: str = ""
+
+
+def trial_table(data: StudyData) -> Table:
+    """Every candidate."""
+    return Table(
+        _trial_headers(data, data.axes),
+        [_trial_row(data, trial, data.axes) for trial in data.trials],
+        "",
+        "trial-table",
+    )
+
+
+def control_table(data: StudyData) -> Table:
+    """The controls, which have no parameters."""
+    return Table(_trial_headers(data, []), [_trial_row(data, control, []) for control in data.controls])
+
+
+def _trial_headers(data: StudyData, axes: Sequence[Axis]) -> list[str]:
     metrics = [title_of(objective.metric) for objective in data.spec.objectives]
+    names = [axis.name for axis in axes]
     return ["trial", "state", *metrics, title_of(VARIANCE), "epochs", "time (s)", *names, "reason"]
 
 
-def trial_row(data: StudyData, trial: TrialRecord, *, with_params: bool = True) -> Row:
-    """A trial as a row of that table."""
+def _trial_row(data: StudyData, trial: TrialRecord, axes: Sequence[Axis]) -> Row:
     metrics = metrics_of(trial)
     values = [metrics.get(one.metric) for one in data.spec.objectives]
     forms = ["{:.2f}" if one.metric.endswith("_mm") else "{:.4g}" for one in data.spec.objectives]
-    params = [trial.params.get(axis.path) for axis in data.axes] if with_params else []
     cells = [
         Cell(trial.id),
         Cell(trial.state.value, "state"),
@@ -61,7 +77,7 @@ def trial_row(data: StudyData, trial: TrialRecord, *, with_params: bool = True) 
         number_cell(metrics.get(VARIANCE), "{:.3f}"),
         number_cell(trial.last.epoch if trial.last else 0.0, "{:g}"),
         number_cell(trial.seconds, "{:.1f}"),
-        *(_param_cell(value) for value in params),
+        *(_param_cell(trial.params.get(axis.path)) for axis in axes),
         Cell(trial.reason, "reason"),
     ]
     wins = data.winner is not None and trial.id == data.winner.id
@@ -81,42 +97,39 @@ def _param_cell(value: Any) -> Cell:
     return Cell("-" if value is None else text_of(value), "value")
 
 
-def cost_rows(data: StudyData) -> list[Row]:
+def cost_table(data: StudyData) -> Table:
     """Where the device-seconds went, and the total."""
     device, share = device_of(data.spec)
-    rows = costs(data)
-    used_s, saved_s = sum(row.used_s for row in rows), sum(row.saved_s for row in rows)
-    total = Cost("total", None, sum(row.trials for row in rows), used_s, saved_s)
-    return [
+    parts = costs(data)
+    used_s, saved_s = sum(part.used_s for part in parts), sum(part.saved_s for part in parts)
+    total = Cost("total", None, sum(part.trials for part in parts), used_s, saved_s)
+    rows = [
         Row(
-            row.name,
+            part.name,
             [
-                Cell(row.name, "state" if row.state else ""),
-                number_cell(row.trials, "{:.0f}"),
-                number_cell(row.used_s * share, "{:.1f}"),
-                Cell(f"{duration_text(row.used_s * share)} of {device}"),
-                Cell(f"about {duration_text(row.saved_s * share)}" if row.saved_s else "-"),
+                Cell(part.name, "state" if part.state else ""),
+                number_cell(part.trials, "{:.0f}"),
+                number_cell(part.used_s * share, "{:.1f}"),
+                Cell(f"{duration_text(part.used_s * share)} of {device}"),
+                Cell(f"about {duration_text(part.saved_s * share)}" if part.saved_s else "-"),
             ],
         )
-        for row in [*rows, *([total] if rows else [])]
+        for part in [*parts, *([total] if parts else [])]
+    ]
+    return Table(COST_HEADERS, rows)
+
+
+def variant_tables(result: AblationResult) -> list[Table]:
+    """The variants against the baseline, and of a factorial its effects."""
+    return [
+        Table(headers, [Row(row[0], [_text_cell(text) for text in row]) for row in rows], title.capitalize())
+        for title, headers, rows in tables(result)
     ]
 
 
-def variant_rows(data: StudyData) -> list[Row]:
-    """Each variant over its seeds, in the order of the spec."""
-    runs = runs_of_variants(data.spec, data.trials)
-    return [_variant_row(data, each) for each in runs if each.runs]
-
-
-def _variant_row(data: StudyData, runs: VariantRuns) -> Row:
-    found, form = runs.estimate, "{:.2f}" if data.spec.objective.metric.endswith("_mm") else "{:.4g}"
-    interval = interval_text(found.low, found.high, data.spec.objective) if found.n > 1 else "-"
-    cells = [
-        Cell(runs.name),
-        number_cell(runs.runs, "{:.0f}"),
-        number_cell(found.mean if found.n else None, form),
-        Cell(interval, "number"),
-        number_cell(found.sd if found.n > 1 else None, form),
-        Cell(runs.losses_text or "-"),
-    ]
-    return Row(runs.name, cells)
+def _text_cell(text: str) -> Cell:
+    """A cell that is sorted by the number it starts with, if it does."""
+    number = re.match(r"(?:< )?([+-]?\d+(?:\.\d+)?(?:e[+-]?\d+)?)(?![\w-])", text)
+    if text == "-":
+        return Cell(text, "number", "")
+    return Cell(text, "number", repr(float(number[1]))) if number else Cell(text)

@@ -1,13 +1,17 @@
 import json
 import math
 import random
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from html.parser import HTMLParser
+from importlib.resources import files
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from test_study import make_spec
 
@@ -166,6 +170,29 @@ def test_a_state_has_one_colour_and_one_symbol_everywhere(tmp_path: Path) -> Non
     assert len(set.union(*looks.values())) == len(looks)
 
 
+SIGHT = {  # linear RGB as it is seen; Machado, Oliveira and Fernandes 2009, severity 1
+    "normal": np.eye(3),
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.3039]],
+}
+
+
+@pytest.mark.parametrize("sight", SIGHT)
+@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
+def test_state_colours_are_told_apart_by_every_eye(scheme: int, sight: str) -> None:
+    css = (files("sweeper.report") / "page.css").read_text()
+    seen = {}
+    for state in TrialState:
+        code = re.findall(rf"--{state.value.lower()}: #(\w{{6}})", css)[scheme]
+        rgb = np.array([int(code[at : at + 2], 16) / 255 for at in (0, 2, 4)])
+        linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+        to_xyz = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+        x, y, z = np.cbrt(to_xyz @ np.clip(SIGHT[sight] @ linear, 0, 1) / [0.9505, 1.0, 1.089])
+        seen[state] = np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])  # CIE Lab
+    assert min(np.linalg.norm(seen[one] - seen[other]) for one, other in combinations(seen, 2)) >= 18
+
+
 def test_log_dimensions_have_log_axes_and_titles_have_units(tmp_path: Path) -> None:
     fill(tmp_path, USUAL)
     figures = page_of(tmp_path).figures
@@ -254,8 +281,9 @@ def test_variants_have_a_row_each_with_mean_and_interval(tmp_path: Path) -> None
     space = {"variant": {"choices": ["plain", "no_joint"]}, "seed": {"choices": [0, 1, 2]}}
     fill(tmp_path, trials, **{key: spec[key] for key in ("variants", "seeds", "sampler")}, search_space=space)
     page = page_of(tmp_path)
-    assert page.rows["plain"] == ["plain", "3", "12.00", "[7.03, 16.97]", "2.00", "-"]
-    assert page.rows["no_joint"] == ["no_joint", "3", "-", "-", "-", "3 collapsed"]
+    assert page.rows["plain (baseline)"][:4] == ["plain (baseline)", "3", "12.00 mm", "[7.03, 16.97]"]
+    assert (page.rows["no_joint"][1], page.rows["no_joint"][-1]) == ("0", "3 of 3")
+    assert any("no_joint: 3 collapsed of 3 runs" in words for words in page.words)
     assert "parallel" not in page.figures
     assert page.figures["variant-runs"]["layout"]["yaxis"]["ticktext"] == ["plain", "no_joint"]
 
