@@ -14,7 +14,7 @@ from sweeper.cli_doctor import doctor
 from sweeper.cli_options import home_option, json_option, spec_options
 from sweeper.cli_report import report
 from sweeper.cli_study import extend, pause, plan, resume, retry, status, stop
-from sweeper.cli_tracking import sync
+from sweeper.cli_tracking import gc, sync
 from sweeper.cli_watch import watch
 from sweeper.cli_winners import compare, explain, importance, winners
 from sweeper.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_NO_SKILL, EXIT_OK, Problem, UserError
@@ -239,6 +239,7 @@ for verb in (
     data,
     doctor,
     extend,
+    gc,
     pause,
     plan,
     report,

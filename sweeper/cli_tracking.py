@@ -27,3 +27,45 @@ def sync(study: str, home: Path, as_json: bool) -> int:
     synced = sync_study(home, study)
     click.echo(to_json(vars(synced)) if as_json else synced.sentence())
     return EXIT_TRIAL_FAILED if synced.left else EXIT_OK
+
+
+@click.command()
+@click.argument("studies", nargs=-1)
+@click.option("--delete", is_flag=True, help="Remove the files. Without it they are only named.")
+@home_option
+@json_option
+def gc(studies: tuple[str, ...], delete: bool, home: Path, as_json: bool) -> int:
+    """Say which files of STUDIES (default: all) are needed no more, and with --delete remove them.
+
+    These are checkpoints of ended trials that MLflow holds too or that the spec's `retention` does not keep, halves of
+    checkpoints, and artifacts of runs that are no longer in MLflow. What a study may go on from stays, and so does all
+    that `sweeper reproduce` reads.
+
+    \b
+    Example:
+      sweeper gc loss_balance --delete
+    """
+    from sweeper.garbage import find_garbage, remove
+    from sweeper.views import to_json
+
+    found, left = find_garbage(home, studies)
+    rows = []
+    for garbage in found:
+        removed = delete and remove(home, garbage)
+        said = "removed" if removed else "kept: MLflow's copy differs" if delete else "would go"
+        rows.append(
+            {"study": garbage.study, "path": str(garbage.folder), "bytes": garbage.bytes, "why": garbage.why}
+            | {"removed": removed}
+        )
+        if not as_json:
+            click.echo(f"{said}  {garbage.bytes / 2**20:8.1f} MiB  {garbage.folder}  ({garbage.why})")
+    for line in left:
+        click.echo(line, err=True)
+    total = sum(each.bytes for each, row in zip(found, rows, strict=True) if row["removed"] or not delete)
+    if as_json:
+        click.echo(to_json({"deleted": delete, "bytes": total, "found": rows, "left_alone": left}))
+    elif not rows:
+        click.echo("nothing to do")
+    else:
+        click.echo(f"{total / 2**20:.1f} MiB " + ("removed" if delete else "would go; --delete removes them"))
+    return EXIT_OK

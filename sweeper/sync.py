@@ -11,7 +11,7 @@ from sweeper.redaction import redact
 from sweeper.tracking import Tracker, artifact_root, tracking_uri
 
 FLUSH_S = 600.0
-STALLED_S = 45.0
+STALLED_S = 20.0
 
 
 @dataclass(frozen=True)

@@ -4,17 +4,21 @@ The driver writes to a :class:`Tracker`; readers use :func:`find_trial`; people 
 """
 
 from sweeper.tracking.find import RecordedTrial, fetch_checkpoint, find_trial, runs_of
+from sweeper.tracking.inventory import Inventory
 from sweeper.tracking.locate import artifact_root, tracking_uri
 from sweeper.tracking.record import trial_yaml
+from sweeper.tracking.register import register_winner
 from sweeper.tracking.tracker import Tracker
 from sweeper.tracking.ui import serve_ui
 
 __all__ = [
+    "Inventory",
     "RecordedTrial",
     "Tracker",
     "artifact_root",
     "fetch_checkpoint",
     "find_trial",
+    "register_winner",
     "runs_of",
     "serve_ui",
     "tracking_uri",

@@ -97,12 +97,20 @@ def answers(port: int) -> bool:
         connection.close()
 
 
+def mlflow_command(store: str, artifacts: Path, port: int) -> list[str]:
+    """What starts a real server on a store."""
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store, "--workers", "1"]
+    return [*command, "--host", "127.0.0.1", "--port", str(port), "--artifacts-destination", str(artifacts)]
+
+
+def server_environment() -> dict[str, str]:
+    return {**os.environ, **MLFLOW_ENVIRONMENT, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+
+
 @contextlib.contextmanager
 def mlflow_server(home: Path, port: int) -> Iterator[int]:
     """A real server on the store of `home`; yields the process group, killed at the end without mercy."""
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri_of(home), "--workers", "1"]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--artifacts-destination", str(home / "served")]
-    environment = {**os.environ, **MLFLOW_ENVIRONMENT, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    command, environment = mlflow_command(uri_of(home), home / "served", port), server_environment()
     with (home / "server.log").open("ab") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
     try:

@@ -1,0 +1,144 @@
+"""`sweeper gc`: files of studies that nobody needs any more.
+
+Never what a study may go on from (checkpoints of trials that have not ended), and never what MLflow does not hold: a
+rerun reads its record and its sums there.
+"""
+
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from sweeper.ledger import Ledger, study_dirs
+from sweeper.lock import holder, study_lock
+from sweeper.recording import PICTURES
+from sweeper.retention import kept_steps
+from sweeper.spec_model import SpecFile
+from sweeper.tracking import Inventory, artifact_root, tracking_uri
+from sweeper.trial import TrialRecord
+from sweeper.views import open_study
+
+MANIFEST: Final = "manifest.json"
+RUN_ID: Final = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """Files that can go.
+
+    Attributes:
+        study: whose they are.
+        folder: where they lie.
+        files: what goes, relative to `folder`; all of it, the folder too, where it is empty.
+        bytes: how much that is.
+        why: a reason in words.
+        run_id: the MLflow run that holds the same files, which is compared before they go; None: nothing to compare.
+    """
+
+    study: str
+    folder: Path
+    files: tuple[str, ...]
+    bytes: int
+    why: str
+    run_id: str | None = None
+
+
+def find_garbage(home: Path, studies: tuple[str, ...] = ()) -> tuple[list[Garbage], list[str]]:
+    """What can go from the given studies, by default all, and a line for each study that was left alone.
+
+    Raises:
+        UserError: no such study, or no MLflow store.
+    """
+    home = home.resolve()
+    names = studies or tuple(path.name for path in study_dirs(home))
+    found: list[Garbage] = []
+    left: list[str] = []
+    if not names:
+        return found, left
+    inventory = Inventory(tracking_uri(home))
+    for name in names:
+        ledger, spec = open_study(home, name)
+        if driver := holder(ledger.study_dir):
+            left.append(f"{name}: left alone, a driver runs it ({driver})")
+            continue
+        found += _of_checkpoints(ledger, spec, inventory)
+        found += _of_killed_workers(ledger)
+        found += _of_lost_runs(home, ledger, inventory)
+    return found, left
+
+
+def remove(home: Path, garbage: Garbage) -> bool:
+    """Remove it; False where MLflow's copy turns out to be another one, and nothing is removed.
+
+    Raises:
+        UserError: a driver runs the study now.
+    """
+    home = home.resolve()
+    with study_lock(home / "studies" / garbage.study):
+        if garbage.run_id is not None:
+            inventory = Inventory(tracking_uri(home))
+            if not inventory.has_equal_bytes(garbage.run_id, garbage.folder.name, garbage.folder):
+                return False
+        if not garbage.files:
+            shutil.rmtree(garbage.folder)
+        for file in garbage.files:
+            (garbage.folder / file).unlink()
+    return True
+
+
+def _of_checkpoints(ledger: Ledger, spec: SpecFile, inventory: Inventory) -> Iterator[Garbage]:
+    for trial in (*ledger.controls(), *ledger.trials()):
+        if not trial.state.is_finished or trial.mlflow_run_id is None:
+            continue
+        kept = kept_steps(spec, trial)
+        for report in trial.reports:
+            if report.checkpoint and (folder := ledger.study_dir / report.checkpoint).is_dir():
+                found = _of_checkpoint(ledger.study, trial, folder, report.step in kept, spec.retention, inventory)
+                if found:
+                    yield found
+
+
+def _of_checkpoint(
+    study: str, trial: TrialRecord, folder: Path, is_kept: bool, retention: str, inventory: Inventory
+) -> Garbage | None:
+    """What is large in a checkpoint's folder goes; its manifest and pictures stay."""
+    local = {str(path.relative_to(folder)): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+    large = {name: size for name, size in local.items() if name != MANIFEST and Path(name).suffix not in PICTURES}
+    assert trial.mlflow_run_id is not None
+    stored = inventory.checkpoint(trial.mlflow_run_id, folder.name) if large else {}
+    if not large or stored.get(MANIFEST) != local.get(MANIFEST):
+        return None
+    if all(stored.get(name) == size for name, size in large.items()):
+        why = f"{trial.id} has ended, and MLflow holds this checkpoint"
+    elif not is_kept and MANIFEST in local:
+        why = f"{trial.id} has ended, and retention is `{retention}`"
+    else:
+        return None
+    return Garbage(study, folder, tuple(large), sum(large.values()), why, trial.mlflow_run_id)
+
+
+def _of_killed_workers(ledger: Ledger) -> Iterator[Garbage]:
+    for folder in sorted((ledger.study_dir / "trials").glob("*/.*.partial")):
+        yield Garbage(ledger.study, folder, (), _size(folder), "half a checkpoint, left by a worker that was killed")
+
+
+def _of_lost_runs(home: Path, ledger: Ledger, inventory: Inventory) -> Iterator[Garbage]:
+    """Artifacts of runs that are in MLflow no more, where they are in this home and were delivered to its own store."""
+    note, root = ledger.study_dir / "outbox.store", artifact_root(home)
+    if root is None or not note.exists() or not note.read_text().endswith("/mlflow.db"):
+        return
+    for folder in sorted(Path(root).glob(f"{ledger.study}*")):
+        if folder.name != ledger.study and not folder.name.startswith(f"{ledger.study}@"):
+            continue
+        runs = inventory.runs_of(folder)
+        if runs is None:
+            continue
+        for run in sorted(folder.iterdir()):
+            if RUN_ID.fullmatch(run.name) and run.name not in runs:
+                yield Garbage(ledger.study, run, (), _size(run), "artifacts of a run that is not in MLflow")
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
