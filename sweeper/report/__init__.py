@@ -1,8 +1,11 @@
 """What a study found, for people who were not there: one HTML file that needs no network, or Markdown."""
 
+import contextlib
+import os
 from pathlib import Path
 from typing import Literal
 
+from sweeper.errors import UserError
 from sweeper.ledger import Ledger
 from sweeper.report.data import study_data
 from sweeper.report.markdown import preflight_line, study_csv, study_markdown
@@ -18,21 +21,32 @@ def write_report(home: Path, study: str, out: Path | None = None, form: Literal[
     """Write the report of a study, by default as `report.html` or `report.md` in its folder; returns the file.
 
     Raises:
-        UserError: there is no such study.
+        UserError: there is no such study, or no such folder to write to.
     """
     ledger, spec = open_study(home, study)
     if form == "html":
         return write_page(ledger, spec, out)
-    path = out or ledger.study_dir / "report.md"
     text = study_markdown(study, spec, ledger.trials(), ledger.controls(), preflight_line(ledger))
-    path.write_text(text, encoding="utf-8")
-    return path
+    return _write(out or ledger.study_dir / "report.md", text)
 
 
 def write_page(ledger: Ledger, spec: SpecFile, out: Path | None = None) -> Path:
     """As `write_report`, of a ledger that is open, as HTML."""
     from sweeper.report.page import render  # late: it imports jinja2 and scipy
 
-    path = out or ledger.study_dir / REPORT_FILE
-    path.write_text(render(study_data(ledger, spec)), encoding="utf-8")
+    return _write(out or ledger.study_dir / REPORT_FILE, render(study_data(ledger, spec)))
+
+
+def _write(path: Path, text: str) -> Path:
+    """Write a file whole or not at all: another process may be copying it."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        scratch.write_text(text, encoding="utf-8")
+        os.replace(scratch, path)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
+        what = f"cannot write the report: {error.strerror}"
+        raise UserError(what, str(path), "name a file in a folder that is there, with --out") from error
+    finally:
+        with contextlib.suppress(OSError):
+            scratch.unlink()
     return path

@@ -11,6 +11,7 @@ from sweeper.audit import audit_of, audit_seconds
 from sweeper.budget import saved_s
 from sweeper.controls import final_word, value_of
 from sweeper.ledger import Ledger
+from sweeper.redaction import redact
 from sweeper.report.markdown import preflight_line
 from sweeper.search_space import CategoricalDimension, FloatDimension, ParamValue, short_names
 from sweeper.spec_model import SpecFile
@@ -142,7 +143,7 @@ def study_data(ledger: Ledger, spec: SpecFile) -> StudyData:
         no_skill=word.no_skill,
         facts=[fact for fact in facts if fact],
         folder=ledger.study_dir,
-        spec_text=str(ledger.attributes.get("spec_text", "")),
+        spec_text=redact(str(ledger.attributes.get("spec_text", ""))),  # an old study may hold a secret
         audit_s=audit_seconds(ledger),
     )
 

@@ -359,6 +359,8 @@ def test_the_verb_prints_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert main(["report", "toy", "--home", str(tmp_path), "--out", str(out)]) == 0
     assert capsys.readouterr().out.strip() == str(out)
     assert out.read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert main(["report", "toy", "--home", str(tmp_path), "--out", str(tmp_path / "none" / "out.html")]) == 2
+    assert "cannot write the report: No such file or directory" in capsys.readouterr().err
     assert main(["report", "toi", "--home", str(tmp_path)]) == 2
     assert "no study `toi`" in capsys.readouterr().err
 
