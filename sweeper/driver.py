@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,14 +36,15 @@ from sweeper.study import Study
 from sweeper.worker import Job, TrialWorker
 
 RAY_STARTS: Final = 3
+LOOK_AT_RAY_S: Final = 5.0
 
 
 @contextmanager
 def _keeping(study: Study) -> Iterator[None]:
-    """Keep why the ledger could not be written: Ray turns what its callbacks raise into text."""
+    """Keep why a run cannot go on, a full disk say: Ray turns what its callbacks raise into text."""
     try:
         yield
-    except OSError as error:
+    except (OSError, UserError) as error:
         study.failure = error
         raise
 
@@ -126,6 +128,7 @@ class Ticker(tune.Callback):  # type: ignore[misc]
         self.heartbeat = Heartbeat(study.spec.resources.heartbeat_s)
         self.doomed: set[str] = set()
         self.live: dict[str, Any] = {}
+        self.looked_s = time.monotonic()
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
@@ -144,6 +147,7 @@ class Ticker(tune.Callback):  # type: ignore[misc]
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         with _keeping(self.study):
+            self._look_at_ray()
             self.doomed.update(self.study.tick())
         for trial_id, trial in self.live.items():  # one that has not started yet is ended when it has
             workdir = self.study.workdir_of(trial_id)
@@ -157,6 +161,13 @@ class Ticker(tune.Callback):  # type: ignore[misc]
                 continue
             kill_worker(workdir)
             ray.kill(trial.temporary_state.ray_actor)
+
+    def _look_at_ray(self) -> None:
+        """Ray waits for ever for workers of a node that is gone."""
+        if time.monotonic() - self.looked_s > LOOK_AT_RAY_S:
+            self.looked_s = time.monotonic()
+            if not any(node["Alive"] for node in ray.nodes()):
+                raise UserError("Ray's own process was lost", help="nothing reported is lost: run the study again")
 
     def _forget(self, trial: Any) -> None:
         trial_id = self.searcher.trials[trial.trial_id]

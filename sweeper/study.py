@@ -61,7 +61,7 @@ class Study:
         self.watchers = watchers
         self.meter = Meter(ledger, spec.budget, spec.resources, clock)
         self.over: str | None = None  # why no further trial may run: the budget
-        self.failure: OSError | None = None  # the ledger could not be written
+        self.failure: Exception | None = None  # why this run cannot go on: a full disk, Ray itself is lost
         self.interrupted = 0  # the number of the signal that asked for the end
         self._handed_out: set[str] = set()
         self._audited: set[str] = set()  # stopped, and running on

@@ -1,0 +1,64 @@
+"""Faults of Ray's processes, each followed by a plain `run` and the checker. Lost workers: `test_run.py`."""
+
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+from checker import check, results
+from faulty import SPEC, begin, sweep
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+SPEC_RAY = SPEC.replace("epochs: 4", "epochs: 6, sleep_s: 0.5").replace("trials: 4", "trials: 2\ncontrols: []")
+
+
+@pytest.fixture
+def study_home(tmp_path: Path, template_db: Path) -> Path:
+    (tmp_path / "spec.yaml").write_text(SPEC_RAY)
+    home = tmp_path / "home"
+    home.mkdir()
+    shutil.copy(template_db, home / "mlflow.db")
+    return home
+
+
+def below(process: psutil.Process, name: str) -> list[psutil.Process]:
+    return [child for child in process.children(recursive=True) if name in " ".join(child.cmdline())]
+
+
+def kill_group(driver: psutil.Process) -> None:
+    os.killpg(driver.pid, signal.SIGKILL)
+
+
+def kill_raylet(driver: psutil.Process) -> None:
+    for raylet in below(driver, "raylet/raylet"):
+        raylet.kill()
+
+
+@pytest.mark.parametrize("kill", [kill_group, kill_raylet])
+def test_ray_or_all_of_it_is_killed_and_the_study_goes_on(
+    kill: Callable[[psutil.Process], None], study_home: Path
+) -> None:
+    process = begin(study_home, ray=True)
+    journal = study_home / "studies" / "scripted" / "ledger.journal"
+    while not (journal.exists() and '"report:00002"' in journal.read_text()):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    driver = psutil.Process(process.pid)
+    family = [driver, *driver.children(recursive=True)]
+    kill(driver)
+    _, errors = process.communicate(timeout=200)
+    _, alive = psutil.wait_procs(family, timeout=60)
+    assert not alive, [one.cmdline() for one in alive if one.is_running()]
+    before = results(study_home)
+    done = len(before) == 2 and all(trial["state"] in ("COMPLETE", "PRUNED") for trial in before.values())
+    assert (process.returncode == 0) == done, errors  # workers that are there already can do without a raylet
+    assert "Traceback" not in errors
+
+    result = sweep(study_home, "run", ray=True)
+    assert result.returncode == 0, result.stderr
+    check(study_home, before=before)
