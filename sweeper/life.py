@@ -14,7 +14,7 @@ from sweeper.meter import recorded
 from sweeper.run import EXTENDED, continue_study, end_study, unmended
 from sweeper.spec import SweepSpec
 from sweeper.spec_model import SpecFile
-from sweeper.study import STOPPED, Study
+from sweeper.study import STOPPED, STOPPED_BY_USER, Study
 from sweeper.trial import TrialState
 from sweeper.views import open_study
 
@@ -97,7 +97,7 @@ def stop(home: Path, study: str) -> str:
     with study_lock(study_dir):
         ledger = open_ledger(study_dir, spec)
         ledger.set_attribute(STOPPED, True)
-        end_study(spec, home.resolve(), ledger, "stopped by the user")
+        end_study(spec, home.resolve(), ledger, STOPPED_BY_USER)
     return f"{study}: stopped; it was not running"
 
 

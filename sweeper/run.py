@@ -18,7 +18,7 @@ from sweeper.progress import Progress
 from sweeper.redaction import redact
 from sweeper.sources import code_sums
 from sweeper.spec import SweepSpec
-from sweeper.study import STOPPED, Study
+from sweeper.study import STOPPED, STOPPED_BY_USER, Study
 from sweeper.tracking import Tracker, artifact_root, tracking_uri
 from sweeper.trial import TrialRecord, TrialState
 from sweeper.views import print_study
@@ -74,10 +74,12 @@ def continue_study(
     """Run what is left of a study whose lock is held and whose spec is settled. Else as `run_study`."""
     study, spec = ledger.study, extended(spec, ledger)
     if ledger.attributes.get(STOPPED):
+        end_study(spec, home, ledger, STOPPED_BY_USER)
         print(f"the study `{study}` was stopped; `sweeper resume {study}` continues it", file=sys.stderr)
         interrupted = 0
     elif (opened := Study(spec, ledger, [])).is_done:
         ending = "is complete" if opened.has_all_trials else "has used up its budget"
+        end_study(spec, home, ledger, f"the study {ending}")
         print(f"the study `{study}` {ending}; --new starts another one beside it", file=sys.stderr)
         interrupted = 0
     else:
@@ -144,11 +146,14 @@ def _execute(spec: SweepSpec, home: Path, ledger: Ledger, skip_preflight: str, a
             driver.execute(study, cache)
         except KeyboardInterrupt:  # the second Ctrl-C
             study.interrupted = study.interrupted or signal.SIGINT
+        except Exception as error:
+            study.failure = error
+            raise
         finally:
             study.close()
             recorder.close()
             recording.finish_study(tracker, spec, ledger, is_done=study.is_done)
-            _flush(tracker, progress, FLUSH_INTERRUPTED_S if study.interrupted else FLUSH_S)
+            _flush(tracker, progress, FLUSH_INTERRUPTED_S if study.interrupted or study.failure else FLUSH_S)
             for trial in (*ledger.controls(), *ledger.trials()):
                 if trial.id in run_ids:
                     ledger.set_mlflow_run_id(trial.id, run_ids[trial.id])
@@ -158,13 +163,15 @@ def _execute(spec: SweepSpec, home: Path, ledger: Ledger, skip_preflight: str, a
 
 
 def end_study(spec: SweepSpec, home: Path, ledger: Ledger, reason: str) -> None:
-    """End all trials of a study that no driver runs, in the ledger and in MLflow."""
+    """End what has not ended of a study that no driver runs, and hand over what its last driver, killed, had not."""
     study = Study(spec, ledger, [])
+    has_open = not all(trial.state.is_finished for trial in (*ledger.controls(), *ledger.trials()))
     study.end(reason)
     tracker = Tracker(ledger.study_dir, tracking_uri(home), artifact_root(home), ledger.study)
     with closing(tracker), Progress(spec) as progress:
         recording.hand_over_all(tracker, spec, ledger)
-        recording.finish_study(tracker, spec, ledger, is_done=study.is_done)
+        if has_open or not tracker.is_settled:  # else the report and its figures are there
+            recording.finish_study(tracker, spec, ledger, is_done=study.is_done)
         _flush(tracker, progress, FLUSH_S)
 
 
@@ -179,7 +186,8 @@ def _bind(ledger: Ledger, spec: SweepSpec, code: Mapping[str, str], data: Mappin
 
 
 def _flush(tracker: Tracker, progress: Progress, timeout_s: float) -> None:
-    progress.note("handing the last metrics and checkpoints to MLflow")
+    if tracker.flush(0):
+        progress.note("handing the last metrics and checkpoints to MLflow")
     if left := tracker.flush(timeout_s, STALLED_S):
         progress.note(f"{left} records wait for MLflow ({tracker.problem}); `sweeper sync` or the next run sends them")
 

@@ -36,6 +36,17 @@ def start_training(name: str, config: Mapping[str, Any], workdir: Path, resume: 
     return reports
 
 
+def described(error: BaseException) -> str:
+    """What a trainer raised, in a line; want of memory is told apart, with what helps."""
+    first_line = str(error).strip().split("\n")[0]
+    text = f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__
+    if type(error).__name__ == "OutOfMemoryError" or "CUDA out of memory" in first_line:
+        return f"out of GPU memory: {text}; take smaller batches, or more of a GPU (resources.gpus)"
+    if isinstance(error, MemoryError):
+        return f"out of memory: {text}; take smaller batches, or fewer trials at once (resources.concurrent)"
+    return text
+
+
 def prepare(name: str, config: Mapping[str, Any]) -> dict[str, str]:
     """Call the `prepare` beside the trainer, if there is one; returns its fingerprints."""
     function = _beside(name, "prepare")

@@ -23,6 +23,8 @@ from sweeper.trial import Report, TrialRecord, TrialState
 
 STOPPED = "stopped"
 """The study's attribute that says that the user ended it for good."""
+STOPPED_BY_USER = "stopped by the user"
+"""The reason of trials that ended with it."""
 CONTROL_EPOCHS = 2
 """Epochs of a control that trains, where no scheduler has a grace period."""
 
@@ -209,7 +211,7 @@ class Study:
                 self.interrupted = self.interrupted or signal.SIGINT
             case "stop":
                 self.ledger.set_attribute(STOPPED, True)
-                return self.end("stopped by the user")
+                return self.end(STOPPED_BY_USER)
         reason = None if self.over else used_up(self.spec.budget, self.meter.spent())
         return self.end(reason) if reason else []
 

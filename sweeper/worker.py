@@ -15,7 +15,7 @@ import numpy as np
 from ray import tune
 
 from sweeper.heartbeat import write_pid
-from sweeper.seam import start_training
+from sweeper.seam import described, start_training
 from trainers.report import EpochReport
 
 
@@ -60,7 +60,7 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
                 self._reports = start_training(self._job.trainer, self._job.config, Path(self._job.workdir), resume)
             report = next(self._reports, None)
         except (Exception, SystemExit) as error:
-            return _message(kind="error", error=_describe(error), traceback=traceback.format_exc())
+            return _message(kind="error", error=described(error), traceback=traceback.format_exc())
         if report is None:
             return _message(kind="end")
         return _message(
@@ -89,13 +89,3 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
 def _message(**content: Any) -> dict[str, Any]:
     # One string: Tune flattens nested results and copies them in many places.
     return {"message": json.dumps(content)}
-
-
-def _describe(error: BaseException) -> str:
-    first_line = str(error).strip().split("\n")[0]
-    described = f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__
-    if type(error).__name__ == "OutOfMemoryError" or "CUDA out of memory" in first_line:
-        return f"out of GPU memory: {described}; take smaller batches, or more of a GPU (resources.gpus)"
-    if isinstance(error, MemoryError):
-        return f"out of memory: {described}; take smaller batches, or fewer trials at once (resources.concurrent)"
-    return described

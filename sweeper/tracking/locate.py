@@ -62,6 +62,7 @@ def open_client(uri: str) -> Any:
         os.environ.setdefault(name, value)
     for noisy in ("alembic", "urllib3.connectionpool"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # tracebacks of errors that it raises too
     from mlflow.tracking import MlflowClient
 
     return MlflowClient(tracking_uri=uri)

@@ -55,7 +55,7 @@ class Tracker:
         self._backlog: deque[Operation] = deque()
         self._backlog_lock = threading.Lock()
         self._seen: set[tuple[str | None, int | str]] = set()
-        self._settled: dict[str, Operation] = {}
+        self._settled: dict[str | None, Operation] = {}  # None: the study itself
         self._rejects = study_dir / "outbox.rejected.jsonl"
         self._deliver_anew_elsewhere(study_dir, tracking_uri)
         known = self._recall()
@@ -87,6 +87,11 @@ class Tracker:
         """MLflow run IDs known so far, by trial ID; the parent run's by the study's name."""
         return dict(self._store.run_ids)
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether the parent run was settled since the study last started, by this Tracker or an earlier one."""
+        return None in self._settled
+
     def deliver(self) -> None:
         """Start to deliver, if the Tracker was made `paused`."""
         self._thread.start()
@@ -98,6 +103,7 @@ class Tracker:
 
         `datasets`: name -> digest of what is trained on, for the UI's column of data sets.
         """
+        self._settled.pop(None, None)
         self._append({**_operation("start", None, tags, artifacts), "datasets": dict(datasets or {})})
 
     def start_trial(
@@ -148,15 +154,11 @@ class Tracker:
 
         Said again of a trial that has not started again, it is ignored, so the time of its end stays.
         """
-        operation = {**_operation("finish", trial_id, tags, {}), "status": mlflow_status}
-        before = self._settled.get(trial_id)
-        if before is None or {**operation, "ms": 0} != {**before, "ms": 0}:
-            self._settled[trial_id] = operation
-            self._append(operation)
+        self._settle({**_operation("finish", trial_id, tags, {}), "status": mlflow_status})
 
     def finish_study(self, status: str, tags: Mapping[str, Any], artifacts: Mapping[str, str]) -> None:
-        """Settle the parent run, and store the summary's `artifacts`."""
-        self._append({**_operation("finish", None, tags, artifacts), "status": status})
+        """Settle the parent run, and store the summary's `artifacts`. Said again, it is ignored as for a trial."""
+        self._settle({**_operation("finish", None, tags, artifacts), "status": status})
 
     def flush(self, timeout_s: float, stalled_s: float = math.inf) -> int:
         """Wait until everything is delivered, at most `timeout_s` seconds. Returns the operations left.
@@ -217,6 +219,12 @@ class Tracker:
                 case "tags":
                     self._seen.add((operation["trial"], f"tags {json.dumps(operation['tags'], sort_keys=True)}"))
         return stream
+
+    def _settle(self, operation: Operation) -> None:
+        before = self._settled.get(operation["trial"])
+        if before is None or {**operation, "ms": 0} != {**before, "ms": 0}:
+            self._settled[operation["trial"]] = operation
+            self._append(operation)
 
     def _deliver_anew_elsewhere(self, study_dir: Path, uri: str) -> None:
         """What was delivered to one store (by a wrong URL, say) is delivered to another from the start."""

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -69,9 +70,11 @@ def check_nothing_left(home: Path, study: str = "scripted") -> None:
     """No process works on the study, nobody holds its lock, and no scratch file lies in its folder."""
     with open(home / "studies" / study / "lock") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises BlockingIOError while someone holds it
-    for process in psutil.process_iter(["cmdline", "cwd"]):
-        line = " ".join(process.info["cmdline"] or [])
-        assert str(home) not in line, f"still there: {line}"
+    ours = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
+    for process in psutil.process_iter(["pid", "cmdline", "cwd", "environ"]):  # no process, no port
+        found = process.info
+        known = [*(found["cmdline"] or []), found["cwd"] or "", *(found["environ"] or {}).values()]
+        assert found["pid"] in ours or not any(str(home) in text for text in known), f"still there: {found['cmdline']}"
     left = [path.name for path in (home / "studies" / study).glob("*") if path.suffix in (".tmp", ".partial")]
     assert not left, left
 

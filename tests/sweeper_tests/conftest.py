@@ -1,7 +1,9 @@
 """Fixtures for tests that need a real MLflow store."""
 
 import contextlib
+import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,23 @@ def template_db(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("mlflow") / "template.db"
     open_client(f"sqlite:///{path}").search_experiments()
     return path
+
+
+@pytest.fixture(scope="session")
+def fresh_home(template_db: Path) -> Iterator[Callable[[str], Path]]:
+    """Makes study homes, each with an empty MLflow database and the spec beside it. In memory where that can be had:
+    a kill, unlike a power cut, loses nothing there either, and MLflow's database writes ten times as fast."""
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="sweeper-homes-", dir=memory, ignore_cleanup_errors=True) as root:
+
+        def make(spec: str) -> Path:
+            home = Path(tempfile.mkdtemp(dir=root)) / "home"
+            home.mkdir()
+            (home.parent / "spec.yaml").write_text(spec)
+            shutil.copy(template_db, home / "mlflow.db")
+            return home
+
+        yield make
 
 
 @pytest.fixture

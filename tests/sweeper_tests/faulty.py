@@ -3,8 +3,12 @@
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
+FreshHome = Callable[[str], Path]
+"""Makes a study home with an empty MLflow database, and the spec beside it."""
 HERE = Path(__file__).parent
 SPEC = """
 name: scripted
@@ -51,3 +55,16 @@ def begin(home: Path, *arguments: str, ray: bool = False, **extra: str) -> "subp
         env=environment(**extra),
         start_new_session=True,
     )
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float = 120) -> None:
+    deadline_s = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline_s, "it never came to that"
+        time.sleep(0.005)
+
+
+def journal_bytes(home: Path) -> int:
+    """Size of the study's ledger, 0 while there is none."""
+    journal = home / "studies" / "scripted" / "ledger.journal"
+    return journal.stat().st_size if journal.exists() else 0

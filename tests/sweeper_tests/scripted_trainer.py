@@ -8,6 +8,7 @@ import json
 import math
 import os
 import random
+import resource
 import signal
 import threading
 import time
@@ -46,14 +47,14 @@ class ScriptedConfig(BaseModel):
     crash_if: str | None = None
     """Raise instead of the first report if this file exists: a mistake that can be mended."""
     die_at: int | None = None
-    """End the process without a word instead of reporting this epoch, the first `die_times` times."""
+    """End the process without a word (kill -9) instead of reporting this epoch, the first `die_times` times."""
     die_times: int = 1
     freeze_at: int | None = None
     """Stop the process (SIGSTOP) instead of reporting this epoch, the first time."""
     hang_at: int | None = None
     """Wait for ever instead of reporting this epoch, the first time."""
     out_of_memory_at: int | None = None
-    """Ask for more memory than there is instead of reporting this epoch."""
+    """Ask for more memory than the process may have instead of reporting this epoch."""
     nan_at: int | None = None
     """Report NaN at this epoch, then stop."""
     control: Literal["oracle", "zero", "constant_pose", "shuffled_labels"] | None = None
@@ -92,9 +93,9 @@ def train(config: ScriptedConfig, workdir: Path, resume: Path | None = None) -> 
         if config.crash_if and Path(config.crash_if).exists():
             raise RuntimeError("the script says crash until it is mended")
         if epoch == config.out_of_memory_at:
-            bytearray(1 << 60)
+            _run_out_of_memory()
         if epoch == config.die_at and _times(workdir / "died") <= config.die_times:
-            os._exit(1)
+            os.kill(os.getpid(), signal.SIGKILL)
         if epoch == config.freeze_at and _times(workdir / "frozen") == 1:
             os.kill(os.getpid(), signal.SIGSTOP)
         if epoch == config.hang_at and _times(workdir / "hung") == 1:
@@ -122,6 +123,17 @@ def train(config: ScriptedConfig, workdir: Path, resume: Path | None = None) -> 
         yield EpochReport(epoch, float(epoch), metrics, folder, float(config.epochs))
         if epoch == config.nan_at:
             return
+
+
+def _run_out_of_memory() -> None:
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (200 << 20), limits[1]))
+    try:
+        hoard = [bytearray(16 << 20) for _ in range(64)]
+        raise AssertionError(f"{len(hoard)} blocks of 16 MiB in 200 MiB")
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
 
 
 def _times(path: Path) -> int:

@@ -4,21 +4,23 @@ Everything that must survive a kill is real: ledger, meter, outbox, MLflow, lock
 Run as `python serial_driver.py VERB ...`. What to do to the process is in the environment:
 
     KILL_WRITE=7:before   kill -9 right before (or `after`) the seventh write to the ledger
-    FULL_AFTER=7          from the seventh write on the ledger's disk is full
+    MLFLOW_DOWN=1         nothing reaches MLflow
+    CLOCK_JUMP=7:-3600    from the seventh write to the ledger on it is an hour earlier
 """
 
-import errno
 import os
 import signal
 import sys
+import time
 import types
 from pathlib import Path
 from typing import Any
 
 import sweeper
-from sweeper.seam import start_training
+from sweeper.seam import described, start_training
 from sweeper.storage import Journal
 from sweeper.study import Study
+from sweeper.tracking.store import StudyStore
 
 _append = Journal.append_logs
 _writes = 0
@@ -31,11 +33,19 @@ def append_logs(self: Journal, logs: list[dict[str, Any]]) -> None:
     number, _, moment = os.environ.get("KILL_WRITE", "0:").partition(":")
     if _writes == int(number) and moment == "before":
         os.kill(os.getpid(), signal.SIGKILL)
-    if 0 < int(os.environ.get("FULL_AFTER", "0")) <= _writes:
-        raise OSError(errno.ENOSPC, "No space left on device")
+    start, _, jump_s = os.environ.get("CLOCK_JUMP", "0:").partition(":")
+    if _writes == int(start):
+        _set_clock(float(jump_s))
     _append(self, logs)
     if _writes == int(number) and moment == "after":
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _set_clock(jump_s: float) -> None:
+    """The wall clock of this process jumps."""
+    now, now_ns = time.time, time.time_ns
+    time.time = lambda: now() + jump_s
+    time.time_ns = lambda: now_ns() + int(jump_s * 1e9)
 
 
 def execute(study: Study, cache: Path) -> None:
@@ -61,15 +71,26 @@ def execute(study: Study, cache: Path) -> None:
             if goes_on:
                 study.on_end(trial_id)
         except (RuntimeError, FileNotFoundError, MemoryError) as error:  # what scripts raise
-            study.on_error(trial_id, f"{type(error).__name__}: {error}")
+            study.on_error(trial_id, described(error))
 
 
-if __name__ == "__main__":
+def _refuse(_store: StudyStore) -> None:
+    raise ConnectionRefusedError
+
+
+def install() -> None:
+    """Let the driver of this process be the serial one."""
     Journal.append_logs = append_logs  # type: ignore[method-assign]
+    if os.environ.get("MLFLOW_DOWN"):
+        StudyStore.connect = _refuse  # type: ignore[method-assign]
     driver = types.ModuleType("sweeper.driver")
     driver.__dict__.update(execute=execute)
     sys.modules["sweeper.driver"] = driver
     sweeper.driver = driver  # type: ignore[attr-defined]
+
+
+if __name__ == "__main__":
+    install()
     from sweeper.cli import main
 
     sys.exit(main(sys.argv[1:]))

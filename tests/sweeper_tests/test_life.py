@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from checker import Results, check, results
-from faulty import HERE, SPEC, begin, command, environment, sweep
+from faulty import HERE, SPEC, begin, command, environment, sweep, wait_until
 
 from sweeper.ledger import Ledger
 
@@ -102,8 +102,10 @@ def test_pause_and_stop_from_another_terminal(study_home: Path) -> None:
     assert end(process)[0] == 130
     assert sweep(study_home, "pause", "scripted").returncode == 2, "nobody runs it now"
 
+    journal = study_home / "studies" / "scripted" / "ledger.journal"
+    reports = journal.read_text().count('"report:')
     process = resume(study_home)
-    wait_for(study_home, '"report:00003"')
+    wait_until(lambda: journal.read_text().count('"report:') > reports)
     assert sweep(study_home, "stop", "scripted").returncode == 0
     assert end(process)[0] == 0
     stopped = results(study_home)

@@ -11,6 +11,7 @@ from typing import Any
 
 import mlflow
 import pytest
+from checker import check
 from scripted_trainer import ScriptedConfig, train
 
 pytestmark = pytest.mark.slow
@@ -173,6 +174,7 @@ def test_lost_and_hung_workers_are_replaced_and_the_results_are_those_of_an_unbr
     assert "the worker process was lost; retry 1 of 2" in result.stderr
     assert "the worker hung: no sign of life for 3 s; retry 2 of 2" in result.stderr
     assert "continues after evaluation 3" in result.stderr
+    check(study_home)
     reports = list(train(ScriptedConfig(epochs=8, curve_mm=CURVE_MM), study_home.parent / "unbroken"))
     assert trial["metrics"]["val/pa_mpjpe_mm"] == reports[-1].metrics["val/pa_mpjpe_mm"]
 
@@ -182,6 +184,7 @@ def test_without_retries_a_lost_worker_fails_its_trial_and_says_so(study_home: P
     assert result.returncode == 1, result.stderr
     [trial] = show(study_home)["trials"]
     assert (trial["state"], trial["reason"], trial["epochs"]) == ("FAILED", "the worker process was lost", 1)
+    check(study_home)
 
 
 def test_the_budget_stops_running_trials_to_the_second(study_home: Path) -> None:

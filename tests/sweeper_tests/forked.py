@@ -1,0 +1,100 @@
+"""The serial driver in a process that is forked from one with everything imported: a case takes tenths of a second.
+
+The driver is as real as `serial_driver.py`, in a process group of its own, and can be killed like it. Only what has no
+part in faults and costs seconds is left out: the process of the preflight, and asking git, pip and the GPU.
+"""
+
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing import forkserver
+from pathlib import Path
+from typing import Any
+
+import mlflow.store.tracking.sqlalchemy_store  # noqa: F401 - what the driver imports late is here before the fork
+import serial_driver
+import sqlalchemy.orm
+from faulty import environment
+
+from sweeper import cli, preflight, provenance, run  # noqa: F401
+from sweeper.cli import main
+from sweeper.preflight import Outcome
+from sweeper.seam import prepare
+from sweeper.spec import SweepSpec
+
+sqlalchemy.orm.configure_mappers()
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(["forked"])
+
+
+class Driver:
+    """A verb that runs in a process group of its own."""
+
+    def __init__(self, home: Path, *arguments: str, before: Callable[[], None] | None = None, **environ: str) -> None:
+        if arguments[0] == "run":
+            arguments = ("run", str(home.parent / "spec.yaml"), *arguments[1:])
+        self._output = home.parent / "output"
+        line = [*arguments, "--home", str(home)]
+        _start_server()
+        self._process = _context.Process(target=_run, args=(line, self._output, before, environ))
+        self._process.start()
+
+    @property
+    def pid(self) -> int:
+        assert self._process.pid is not None
+        return self._process.pid
+
+    @property
+    def is_running(self) -> bool:
+        return self._process.is_alive()
+
+    def kill(self) -> None:
+        """kill -9 of the whole process group."""
+        while self._process.is_alive() and os.getpgid(self.pid) != self.pid:
+            time.sleep(0.001)
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self._process.join()
+
+    def end(self, timeout_s: float = 120) -> tuple[int, str]:
+        """Wait for the end; returns the exit code (of a signal: its negative number) and what was said."""
+        self._process.join(timeout_s)
+        code = self._process.exitcode
+        assert code is not None, f"still running after {timeout_s} s"
+        return code, self._output.read_text()
+
+
+def _start_server() -> None:
+    """Once: the process that drivers are forked from. It finds modules by PYTHONPATH alone."""
+    before = dict(os.environ)
+    os.environ.update(environment())
+    try:
+        forkserver.ensure_running()
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _run(line: list[str], output: Path, before: Callable[[], None] | None, environ: dict[str, str]) -> None:
+    os.setpgid(0, 0)
+    os.environ.update(environ)
+    with output.open("w") as file:
+        for number in (1, 2):
+            os.dup2(file.fileno(), number)
+    serial_driver.install()
+    preflight.start = lambda spec, cache: None  # type: ignore[assignment,misc,return-value]
+    preflight.finish = _prepared  # type: ignore[assignment]
+    provenance.collect = lambda repo=None: {"python": sys.version}  # type: ignore[misc]
+    if before is not None:
+        before()
+    code = main(line)
+    sys.stdout.flush()
+    sys.exit(code)
+
+
+def _prepared(_child: None, spec: SweepSpec, *_args: Any, **_options: Any) -> Outcome:
+    return Outcome(fingerprints=prepare(spec.trainer, spec.base))
