@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import math
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -13,7 +14,7 @@ from typing import Any
 
 from sweeper.checkpoints import damage
 from sweeper.comparison import RELATIVE_TOLERANCE, Deviation, deviation_table, deviations, is_timing
-from sweeper.errors import EXIT_DIFFERS, EXIT_OK, UserError
+from sweeper.errors import EXIT_DIFFERS, EXIT_OK, EXIT_SIGNAL, UserError
 from sweeper.git import recorded_tree, top_of
 from sweeper.provenance import code_folder
 from sweeper.redaction import redact
@@ -85,6 +86,9 @@ def reproduce(
     print(first, file=sys.stderr if as_json else sys.stdout, flush=True)
     home.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
+        # SIGTERM must end the training and remove what lies about, and it does so only as an exception.
+        before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_SIGNAL + signal.SIGTERM))
+        stack.callback(signal.signal, signal.SIGTERM, before)
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="reproduce-", dir=home)))
         code = trial.provenance.get("code") or {}
         tree = stack.enter_context(recorded_tree(top_of(code_folder()), code)) if at_commit else None
@@ -164,6 +168,9 @@ def _checkpoint(uri: str, trial: RecordedTrial, name: str, scratch: Path) -> Pat
     """Download a recorded checkpoint and verify its sums; a UserError if it is gone or damaged."""
     folder = fetch_checkpoint(uri, trial, name, scratch / "recorded")
     manifest = folder / "manifest.json"
+    if [path.name for path in folder.iterdir()] == [manifest.name]:  # the spec's `retention:`
+        what = f"of the checkpoint {name} of `{trial.trial_id}` MLflow keeps the sums alone"
+        raise UserError(what, help="reproduce it from the start, or from the last checkpoint or the best")
     problem = damage(folder) or (None if manifest.is_file() else "no manifest")
     known = trial.sums.get(name)
     if problem is None and known is not None and hashlib.sha256(manifest.read_bytes()).hexdigest() != known:

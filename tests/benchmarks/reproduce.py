@@ -10,6 +10,7 @@ data rendered and decoded.
 import argparse
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -44,10 +45,14 @@ def main() -> None:
         (home / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))
         ratios = []
         for turn in range(arguments.repeats):
-            original_s = _time("trainers", str(home / "config.yaml"), "--out", str(home / f"out{turn}"))
-            rerun_s = _time("sweeper.cli", "reproduce", "bench-0000", "--home", folder)
+            original_s, original_cpu_s = _time("trainers", str(home / "config.yaml"), "--out", str(home / f"out{turn}"))
+            rerun_s, rerun_cpu_s = _time("sweeper.cli", "reproduce", "bench-0000", "--home", folder)
             ratios.append(rerun_s / original_s)
-            print(f"trial {original_s:.1f} s, reproduce {rerun_s:.1f} s, ratio {ratios[-1]:.3f}", flush=True)
+            print(
+                f"trial {original_s:.1f} s, reproduce {rerun_s:.1f} s, ratio {ratios[-1]:.3f}; of processor time "
+                f"{original_cpu_s:.1f} s, {rerun_cpu_s:.1f} s, ratio {rerun_cpu_s / original_cpu_s:.3f}",
+                flush=True,
+            )
     ratio = statistics.median(ratios)
     print(
         f"reproduce / trial: {ratio:.3f} ({min(ratios):.3f} to {max(ratios):.3f}, {len(ratios)} pairs; target at most "
@@ -55,11 +60,13 @@ def main() -> None:
     )
 
 
-def _time(module: str, *arguments: str) -> float:
-    """Seconds of one run, which must succeed: exit code 0 of `reproduce` is BIT-EXACT or WITHIN TOLERANCE."""
-    began = time.perf_counter()
+def _time(module: str, *arguments: str) -> tuple[float, float]:
+    """Seconds and processor seconds of one run; exit code 0 of `reproduce` is BIT-EXACT or WITHIN TOLERANCE."""
+    began, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([sys.executable, "-m", module, *arguments], check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - began
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    used_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return time.perf_counter() - began, used_s
 
 
 def _record(home: Path, config: TrainConfig) -> None:

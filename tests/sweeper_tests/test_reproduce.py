@@ -4,12 +4,17 @@ import hashlib
 import importlib
 import json
 import math
+import os
 import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from recording import artifact, changed, record_trial, with_config
 from safetensors.numpy import save
@@ -180,6 +185,34 @@ def test_a_record_that_cannot_be_used(
     assert err.startswith("error: ")
     assert message in err
     assert "Traceback" not in err
+
+
+def test_a_checkpoint_of_which_only_the_sums_were_kept(study: Path, capfd: Capture) -> None:
+    weights = artifact(study, "epoch_002/weights.safetensors")
+    away = weights.rename(study / "away")
+    try:
+        options = ["--from-checkpoint", "2", "--home", str(study)]
+        assert main(["reproduce", "toy-0001", *options]) == EXIT_BAD_INPUT
+    finally:
+        away.rename(weights)
+    assert "of the checkpoint epoch_002 of `toy-0001` MLflow keeps the sums alone\nhelp: " in capfd.readouterr().err
+
+
+def test_sigterm_leaves_nothing_behind(study: Path) -> None:
+    with changed(artifact(study, "trial.yaml"), with_config("sleep_s", 60.0)):
+        command = [sys.executable, "-m", "sweeper.cli", "reproduce", "toy-0001", "--home", str(study)]
+        paths = os.pathsep.join([str(Path(__file__).parents[2]), str(Path(__file__).parent)])
+        run = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": paths}, stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + 120
+        while not (found := list(study.glob("reproduce-*/log.txt"))) or not psutil.Process(run.pid).children():
+            assert run.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        children = psutil.Process(run.pid).children()  # the training, and git perhaps
+        run.terminate()
+        assert run.wait(60) == 143
+    assert psutil.wait_procs(children, timeout=10)[1] == []
+    assert not found[0].parent.exists()
 
 
 def test_artifacts_that_are_missing(study: Path, capfd: Capture) -> None:
