@@ -9,11 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sweeper.spec_parts import Objective
+from sweeper.spec_parts import Objective, SchedulerConfig
 from sweeper.trial import TrialRecord, TrialState
 
 ALPHA: Final = 0.05
 """Chance of calling it skill where there is none, over all trials of the study together."""
+TRAINED: Final = ("shuffled_labels",)
+"""The controls that train; the others are evaluated once."""
+CONTROL_EPOCHS: Final = 2.0
+"""Epochs of a control that trains, where no scheduler has a grace period."""
 BLAME: Final = "suspect data or metric, not the loss weights"
 
 
@@ -23,6 +27,11 @@ class FinalWord:
 
     lines: tuple[str, ...]
     no_skill: bool
+
+
+def control_epochs(scheduler: SchedulerConfig) -> float:
+    """How long a control trains: until the candidates are first ranked."""
+    return CONTROL_EPOCHS if scheduler.name == "none" else scheduler.grace_epochs
 
 
 def value_of(trial: TrialRecord, objective: Objective) -> float | None:

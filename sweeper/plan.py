@@ -1,6 +1,7 @@
 """`sweeper plan`: what a study will cost before it is started, and whether that fits its budget and the disk."""
 
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -8,12 +9,14 @@ from typing import Any, Final
 
 from sweeper.budget import amount_text, duration_text, left, spent
 from sweeper.conditions import example
+from sweeper.controls import TRAINED, control_epochs
 from sweeper.errors import UserError
 from sweeper.pace import Pace, measured_pace, recorded_pace
-from sweeper.scheduling import rung_epochs
+from sweeper.scheduling import bracket_of, rung_epochs
 from sweeper.search_space import extremes, leaves
 from sweeper.spec import SweepSpec, resolve
 from sweeper.spec_model import VARIANT, SpecFile
+from sweeper.spec_parts import SchedulerConfig
 
 COPIES: Final = 2
 """A checkpoint lies in the study's folder and among MLflow's artifacts."""
@@ -34,11 +37,13 @@ class Cost:
 
 @dataclass(frozen=True)
 class Plan:
-    """`rungs`: epoch -> trials expected to train up to there; the last one is the full length."""
+    """`rungs`: epoch -> candidates expected to train up to there; the last one is the full length. `control_epochs`:
+    what the controls that train take, part of both costs."""
 
     trials: int
     full_epochs: float
     rungs: Mapping[float, float]
+    control_epochs: float
     expected: Cost
     worst: Cost
     pace: Pace | None
@@ -46,28 +51,50 @@ class Plan:
     problems: tuple[str, ...]
 
 
-def make_plan(spec: SpecFile, full_epochs: float, pace: Pace | None, free_bytes: int) -> Plan:
+def make_plan(
+    spec: SpecFile, full_epochs: float, pace: Pace | None, free_bytes: int, trained_controls: int = 0
+) -> Plan:
     """The plan of a study. Pure.
 
     Expected is successive halving on trials of which none collapses: of those that reach a rung, one of `eta` goes on.
-    Worst is every trial to its end.
+    Worst is every trial to its end. Either way each control that trains does so until the candidates are ranked.
 
     Args:
         spec: the study.
         full_epochs: length of a full run.
         pace: how fast a trial goes, where it is known.
         free_bytes: space on the disk of the study home.
+        trained_controls: how many controls train.
     """
     trials = spec.trials if spec.budget.trials is None else min(spec.trials, spec.budget.trials)
-    scheduler = spec.scheduler
-    ends = [] if scheduler.name == "none" else rung_epochs(scheduler.grace_epochs, scheduler.eta, full_epochs)
-    rungs = {end: max(1.0, trials / scheduler.eta**index) for index, end in enumerate([*ends, full_epochs])}
-    expected_epochs, before = 0.0, 0.0
+    rungs = _expected_rungs(spec.scheduler, trials, full_epochs)
+    of_controls = trained_controls * min(control_epochs(spec.scheduler), full_epochs)
+    expected_epochs, before = of_controls, 0.0
     for end, count in rungs.items():
         expected_epochs += count * (end - before)
         before = end
-    expected, worst = (_cost(spec, epochs, trials, pace) for epochs in (expected_epochs, trials * full_epochs))
-    return Plan(trials, full_epochs, rungs, expected, worst, pace, free_bytes, _problems(spec, expected, free_bytes))
+    worst_epochs = trials * full_epochs + of_controls
+    expected, worst = (_cost(spec, epochs, trials, pace) for epochs in (expected_epochs, worst_epochs))
+    problems = _problems(spec, expected, free_bytes)
+    return Plan(trials, full_epochs, rungs, of_controls, expected, worst, pace, free_bytes, problems)
+
+
+def _expected_rungs(scheduler: SchedulerConfig, trials: int, full_epochs: float) -> dict[float, float]:
+    """Epoch -> trials that train up to there, all brackets together; of each at least one goes on."""
+    if scheduler.name == "none":
+        return {full_epochs: float(trials)}
+    in_bracket = Counter(bracket_of(scheduler, number) for number in range(trials))
+    ends = {
+        bracket: rung_epochs(scheduler.grace_epochs * scheduler.eta**bracket, scheduler.eta, full_epochs)
+        for bracket in in_bracket
+    }
+    return {
+        epoch: sum(
+            max(1.0, count / scheduler.eta ** sum(end < epoch for end in ends[bracket]))
+            for bracket, count in in_bracket.items()
+        )
+        for epoch in sorted({end for of_bracket in ends.values() for end in of_bracket} | {full_epochs})
+    }
 
 
 def _cost(spec: SpecFile, epochs: float, trials: int, pace: Pace | None) -> Cost:
@@ -129,13 +156,16 @@ def plan_study(spec: SweepSpec, home: Path, *, measure: bool = False) -> Plan:
     if pace is None and measure:
         pace = measured_pace(spec, home)
     existing = next(folder for folder in (home.resolve(), *home.resolve().parents) if folder.exists())
-    return make_plan(spec, full_epochs_of(spec), pace, shutil.disk_usage(existing).free)
+    trained = sum(name in TRAINED for name in spec.control_names)
+    return make_plan(spec, full_epochs_of(spec), pace, shutil.disk_usage(existing).free, trained)
 
 
 def plan_text(spec: SpecFile, plan: Plan) -> str:
     """The plan as people read it."""
     rungs = ", ".join(f"{count:.3g} to epoch {epoch:g}" for epoch, count in plan.rungs.items())
     lines = [f"{spec.name}: {plan.trials} trials, {spec.resources.concurrent} at once", f"  trains      {rungs}"]
+    if plan.control_epochs:
+        lines.append(f"  controls    {plan.control_epochs:g} epochs, part of what follows")
     for name, cost in (("expected", plan.expected), ("worst case", plan.worst)):
         lines.append(f"  {name:<11} {cost.epochs:.4g} epochs{_device_text(cost)}")
     if plan.pace is None:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from sweeper import audit, requests
 from sweeper.budget import may_start, used_up
 from sweeper.checkpoints import last_good
+from sweeper.controls import control_epochs
 from sweeper.guard import Evaluation, check_guards
 from sweeper.ledger import Ledger
 from sweeper.meter import Meter
@@ -25,8 +26,6 @@ STOPPED = "stopped"
 """The study's attribute that says that the user ended it for good."""
 STOPPED_BY_USER = "stopped by the user"
 """The reason of trials that ended with it."""
-CONTROL_EPOCHS = 2
-"""Epochs of a control that trains, where no scheduler has a grace period."""
 
 
 class Watcher(Protocol):
@@ -328,8 +327,7 @@ class Study:
 
     def _end_control(self, record: TrialRecord) -> bool:
         """End a control that trains when the grace period is over; no guard and no rank has a say."""
-        scheduler = self.spec.scheduler
-        grace_epochs = CONTROL_EPOCHS if scheduler.name == "none" else scheduler.grace_epochs
+        grace_epochs = control_epochs(self.spec.scheduler)
         if record.last is None or record.last.epoch < grace_epochs:
             return False
         self._finish(record.id, TrialState.COMPLETE, f"trained for the grace period of {grace_epochs:g} epochs", {})

@@ -14,6 +14,8 @@ from sweeper.errors import UserError
 from sweeper.ledger import Ledger
 from sweeper.pace import Pace, recorded_pace
 from sweeper.plan import full_epochs_of, make_plan
+from sweeper.scheduling import bracket_of
+from sweeper.spec_parts import SchedulerConfig
 from sweeper.study import Study
 
 SPEC = """
@@ -46,6 +48,22 @@ def test_halving_is_added_up_rung_by_rung() -> None:
     assert plan.expected.wall_clock_s == 240, "two at once"
     assert plan.expected.disk_bytes == 48 * 1000 * 2, "one for the study, one for MLflow"
     assert plan.problems == ()
+
+
+def test_hyperband_adds_up_its_brackets() -> None:
+    scheduler = {"name": "hyperband", "grace_epochs": 1, "eta": 2, "brackets": 2}
+    plan = make_plan(make_spec(trials=6, scheduler=scheduler), full_epochs=4, pace=PACE, free_bytes=10**9)
+    dealt = [bracket_of(SchedulerConfig.model_validate(scheduler), number) for number in range(6)]
+    patient = dealt.count(1)
+    eager = 6 - patient
+    assert plan.rungs == {1: 6, 2: eager / 2 + patient, 4: max(1, eager / 4) + max(1, patient / 2)}
+
+
+def test_a_control_that_trains_costs_the_grace_period() -> None:
+    spec = make_spec(trials=12)
+    bare, ruled = (make_plan(spec, 8, PACE, 10**9, trained_controls=count) for count in (0, 1))
+    assert ruled.expected.epochs - bare.expected.epochs == ruled.worst.epochs - bare.worst.epochs == 2
+    assert ruled.expected.trial_s == 500
 
 
 @given(
@@ -116,13 +134,15 @@ def test_the_verb_says_unknown_or_measures_and_refuses(tmp_path: Path, capsys: p
     (tmp_path / "spec.yaml").write_text(SPEC)
     arguments = ["plan", str(tmp_path / "spec.yaml"), "--home", str(tmp_path / "home")]
     assert main(arguments) == 0
-    assert "pace        unknown" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "pace        unknown" in said
+    assert "controls    2 epochs" in said
     assert not (tmp_path / "home").exists(), "a plan leaves nothing behind"
 
     assert main([*arguments, "--measure", "--json"]) == 0
     plan = json.loads(capsys.readouterr().out)
     assert 0.02 <= plan["pace"]["seconds_per_epoch"] < 1.0
-    assert plan["expected"]["cpu_seconds"] == pytest.approx(48 * plan["pace"]["seconds_per_epoch"])
+    assert plan["expected"]["cpu_seconds"] == pytest.approx((48 + 2) * plan["pace"]["seconds_per_epoch"])
     assert plan["pace"]["checkpoint_bytes"] > 100
 
     assert main([*arguments, "--measure", "--set", "budget={cpu_seconds: 0.1}"]) == 2
