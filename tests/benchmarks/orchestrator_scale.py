@@ -18,7 +18,7 @@ from pathlib import Path
 from noop_trainer import NoopConfig, train
 
 from sweeper.ledger import Ledger
-from sweeper.run import MlflowWatcher
+from sweeper.recording import Recorder
 from sweeper.spec import parse_spec
 from sweeper.study import Study
 from sweeper.tracking import Tracker, artifact_root, tracking_uri
@@ -60,8 +60,8 @@ def measure(home: Path, trials: int, sampler: str, mode: str, tracked: bool) -> 
     ledger = Ledger(folder, spec.name, create=True)
     tracker = Tracker(folder, tracking_uri(home), artifact_root(home), spec.name)
     with closing(tracker):
-        tracker.start_study({}, {"spec.yaml": text})
-        study = Study(spec, ledger, [MlflowWatcher(tracker, spec, folder, {})] if tracked else [])
+        tracker.start_study({}, {"spec.yaml": text}, {})
+        study = Study(spec, ledger, [Recorder(tracker, spec, ledger, {})] if tracked else [])
         points = [(time.perf_counter(), time.process_time(), resident_mb())]
         for number in range(trials):
             run_trial(study)
