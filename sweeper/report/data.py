@@ -130,7 +130,7 @@ def study_data(ledger: Ledger, spec: SpecFile) -> StudyData:
     trials, controls = ledger.trials(), ledger.controls()
     winner = winner_of(trials, spec.objective)
     word = final_word(trials, controls, spec.objective)
-    ran = outcome(trials, spec.objective)
+    ran = [line for line in outcome(trials, spec.objective) if line]
     found = audit_of(ledger, spec, winner)
     facts = [usage(ledger, spec), *([found.sentence()] if found else []), preflight_line(ledger)]
     return StudyData(

@@ -12,6 +12,7 @@ from sweeper.report.style import (
     Trace,
     by_state,
     colour,
+    cut,
     log_ticks,
     marker,
     numbers,
@@ -106,7 +107,7 @@ def variants(data: StudyData) -> list[Figure]:
     values = [data.objective_of(trial) for trial in shown]
     metric = plain(title_of(data.spec.objective.metric))
     points = by_state(data, shown, numbers(values), [float(place) for place in places], metric + " %{x:.4g}")
-    axis = {"tickvals": list(range(len(names))), "ticktext": [plain(name[:28]) for name in names]}
+    axis = {"tickvals": list(range(len(names))), "ticktext": [plain(cut(name, 28)) for name in names]}
     layout = {
         "xaxis": value_axis(data, [value for value in values if value is not None]),
         "yaxis": axis | {"range": [len(names) - 0.5, -0.5], "automargin": True},

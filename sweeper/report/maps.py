@@ -16,6 +16,7 @@ from sweeper.report.style import (
     axis_values,
     by_state,
     colour,
+    cut,
     numbers,
     plain,
     short,
@@ -44,11 +45,11 @@ def parallel(data: StudyData) -> list[Figure]:
     if data.winner is not None:
         bold = {"line": {"color": "var(--text)", "width": 2.5}, "opacity": 1}
         traces.append(_parallel_lines(data, [data.winner], axes, values, ends) | bold)
-    columns = [*axes, Axis("", title_of(data.spec.objective.metric), "linear", *ends)]
+    columns = [*axes, *([Axis("", title_of(data.spec.objective.metric), "linear", *ends)] if values else [])]
     upright = {"type": "line", "y0": 0, "y1": 1, "layer": "below", "line": {"color": "var(--muted)", "width": 1}}
     notes = [note for place, axis in enumerate(columns) for note in _parallel_ticks(axis, place)]
     layout = {
-        "xaxis": {"visible": False, "range": [-0.45, len(axes) + 0.35], "fixedrange": True},
+        "xaxis": {"visible": False, "range": [-0.45, len(columns) - 0.65], "fixedrange": True},
         "yaxis": {"visible": False, "range": [-0.09, 1.14], "fixedrange": True},
         "shapes": [upright | {"x0": place, "x1": place} for place in range(len(columns))],
         "annotations": notes,
@@ -214,7 +215,7 @@ def _parallel_ticks(axis: Axis, place: int) -> list[dict[str, Any]]:
     else:
         marks = [(unit, text_of(axis.at(unit))) for unit in (0, 0.25, 0.5, 0.75, 1)]
     tick = note | {"xanchor": "right", "xshift": -5, "bgcolor": "var(--card-veil)", "borderpad": 1}
-    return [name, *(tick | {"y": unit, "text": plain(text[:14])} for unit, text in marks)]
+    return [name, *(tick | {"y": unit, "text": plain(cut(text, 14))} for unit, text in marks)]
 
 
 def _ends(values: list[float], mode: str) -> tuple[float, float]:

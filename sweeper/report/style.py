@@ -74,6 +74,11 @@ def plain(text: str) -> str:
     return html.escape(text, quote=False)
 
 
+def cut(text: str, length: int) -> str:
+    """The start of a text that is too long for its place."""
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
 def wrapped(text: str) -> str:
     """A long sentence in lines, for a hover label."""
     return "<br>".join(plain(line) for line in textwrap.wrap(text, LINE, max_lines=6))
@@ -99,7 +104,7 @@ def axis_layout(axis: Axis) -> dict[str, Any]:
     """Plotly's axis for a parameter, from end to end."""
     layout: dict[str, Any] = {"title": {"text": plain(axis.name)}, "zeroline": False}
     if axis.kind == "category":
-        texts = [plain(textwrap.shorten(text, 22, placeholder="…")) for text in axis.categories]
+        texts = [plain(cut(text, 22)) for text in axis.categories]
         ends = [-0.5, len(texts) - 0.5]
         return layout | {"tickvals": list(range(len(texts))), "ticktext": texts, "range": ends, "automargin": True}
     low, high = (math.log10(end) if axis.kind == "log" else end for end in (axis.low, axis.high))

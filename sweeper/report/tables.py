@@ -61,20 +61,23 @@ def control_table(data: StudyData) -> Table:
 
 
 def _trial_headers(data: StudyData, axes: Sequence[Axis]) -> list[str]:
-    metrics = [title_of(objective.metric) for objective in data.spec.objectives]
     names = [axis.name for axis in axes]
-    return ["trial", "state", *metrics, title_of(VARIANCE), "epochs", "time (s)", *names, "reason"]
+    return ["trial", "state", *map(title_of, _shown_metrics(data)), "epochs", "time (s)", *names, "reason"]
+
+
+def _shown_metrics(data: StudyData) -> list[str]:
+    """The objectives, and the variance of the predictions, which tells a collapse."""
+    return list(dict.fromkeys([*(objective.metric for objective in data.spec.objectives), VARIANCE]))
 
 
 def _trial_row(data: StudyData, trial: TrialRecord, axes: Sequence[Axis]) -> Row:
     metrics = metrics_of(trial)
-    values = [metrics.get(one.metric) for one in data.spec.objectives]
-    forms = ["{:.2f}" if one.metric.endswith("_mm") else "{:.4g}" for one in data.spec.objectives]
+    forms = {metric: "{:.2f}" if metric.endswith("_mm") else "{:.4g}" for metric in _shown_metrics(data)}
+    forms[VARIANCE] = "{:.3f}"
     cells = [
         Cell(trial.id),
         Cell(trial.state.value, "state"),
-        *(number_cell(value, form) for value, form in zip(values, forms, strict=True)),
-        number_cell(metrics.get(VARIANCE), "{:.3f}"),
+        *(number_cell(metrics.get(metric), form) for metric, form in forms.items()),
         number_cell(trial.last.epoch if trial.last else 0.0, "{:g}"),
         number_cell(trial.seconds, "{:.1f}"),
         *(_param_cell(trial.params.get(axis.path)) for axis in axes),

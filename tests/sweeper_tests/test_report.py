@@ -72,6 +72,7 @@ class Page(HTMLParser):
 
     def __init__(self, text: str) -> None:
         super().__init__()
+        self.text = text
         self.tags: list[tuple[str, dict[str, str]]] = []
         self.raw: dict[str, str] = {}
         self.words: list[str] = []
@@ -225,6 +226,7 @@ def test_a_study_in_any_state_has_a_page(tmp_path: Path, trials: list[Trial], he
     page = page_of(tmp_path)
     assert page.words[page.words.index("Verdict") + 1] == headline
     assert len(page.figures) == figures
+    assert "<li></li>" not in page.text
     assert len([row for row in page.rows if row.startswith("toy-")]) == len(trials)
     assert "sweeper show toy" in "".join(page.words)
 
@@ -268,7 +270,9 @@ def test_several_objectives_have_a_front(tmp_path: Path) -> None:
     ended = [(TrialState.COMPLETE, "ran", [value]) for value in (10.0, 12.0, 9.0)]
     objectives = [{"metric": OBJECTIVE, "mode": "min"}, {"metric": RATIO, "mode": "max"}]
     fill(tmp_path, ended, objective=objectives)  # ratios 0.10, 0.11, 0.12
-    front = page_of(tmp_path).figures["front-1"]
+    page = page_of(tmp_path)
+    assert page.words.count("theta_var_ratio") == 1, "a column once"
+    front = page.figures["front-1"]
     assert front["data"][0]["x"] == [9.0]
     assert drawn_ids(front) == {"toy-0000", "toy-0001", "toy-0002"}
 
