@@ -4,7 +4,7 @@ BIN := .venv/bin
 SPEC ?= search_spaces/loss_balance.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run ui test test-fast lint types imports check lock clean
+.PHONY: help setup run ui test test-fast lint types imports reference check lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -41,6 +41,11 @@ types: setup  ## mypy --strict
 
 imports: setup  ## imports point one way
 	$(BIN)/lint-imports
+
+reference: setup  ## write docs/cli.md, docs/spec.md and schema.json from the code
+	$(BIN)/python -m tools.reference cli > docs/cli.md
+	$(BIN)/python -m tools.reference spec > docs/spec.md
+	$(BIN)/python -m sweeper.spec_schema > search_spaces/schema.json
 
 check: lint imports types  ## all that needs no test run
 

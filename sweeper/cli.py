@@ -11,7 +11,8 @@ from sweeper import __version__
 from sweeper.cli_ablate import ablate
 from sweeper.cli_data import data
 from sweeper.cli_doctor import doctor
-from sweeper.cli_options import home_option, json_option, spec_options
+from sweeper.cli_groups import SectionedGroup
+from sweeper.cli_options import home_option, json_option, spec_options, study_argument, trial_argument
 from sweeper.cli_report import report
 from sweeper.cli_study import extend, pause, plan, resume, retry, status, stop
 from sweeper.cli_tracking import gc, sync
@@ -56,7 +57,7 @@ def _usage_problem(error: click.ClickException) -> Problem:
     return Problem(f"{what[:1].lower()}{what[1:]}", help=help)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=SectionedGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__)
 def sweeper() -> None:
     """Sweep and ablate the training of hand-pose models: every trial recorded, every stop explained.
@@ -64,6 +65,10 @@ def sweeper() -> None:
     \b
     Example:
       sweeper run search_spaces/loss_balance.yaml
+
+    \b
+    Completion of verbs, studies and trials by Tab (bash; zsh_source and fish_source too):
+      eval "$(_SWEEPER_COMPLETE=bash_source sweeper)"
     """
 
 
@@ -175,7 +180,7 @@ def list_(home: Path, as_json: bool) -> int:
 
 
 @sweeper.command()
-@click.argument("study")
+@study_argument
 @home_option
 @json_option
 def show(study: str, home: Path, as_json: bool) -> int:
@@ -195,7 +200,7 @@ def show(study: str, home: Path, as_json: bool) -> int:
 
 
 @sweeper.command()
-@click.argument("trial")
+@trial_argument
 @home_option
 @click.option("--until", type=click.FloatRange(min=0, min_open=True), metavar="EPOCH", help="Stop at this epoch.")
 @click.option("--from-checkpoint", type=float, metavar="EPOCH", help="Go on from this epoch, and compare what follows.")
@@ -204,9 +209,9 @@ def show(study: str, home: Path, as_json: bool) -> int:
 def reproduce(
     trial: str, home: Path, until: float | None, from_checkpoint: float | None, at_commit: bool, as_json: bool
 ) -> int:
-    """Run TRIAL again from its record and compare every metric.
+    """Run a trial again from its record and compare every metric.
 
-    TRIAL is an ID, the unique start of one, or STUDY:best. All it needs is in MLflow.
+    ID is that of a trial, the unique start of one, or STUDY:best. All it needs is in MLflow.
     Exit code: 0 BIT-EXACT or WITHIN TOLERANCE, 4 DIFFERS, 2 bad input.
 
     \b

@@ -5,12 +5,12 @@ from typing import Literal
 
 import click
 
-from sweeper.cli_options import home_option, json_option
+from sweeper.cli_options import complete_study, home_option, json_option
 from sweeper.errors import EXIT_OK
 
 
 @click.command()
-@click.argument("study", metavar="STUDY|SPEC")
+@click.argument("study", metavar="STUDY|SPEC", shell_complete=complete_study)
 @home_option
 @click.option("--baseline", metavar="VARIANT", help="Compare with this one, instead of the spec's baseline.")
 @click.option(

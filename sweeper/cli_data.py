@@ -1,11 +1,13 @@
 """`sweeper data`: verbs that make and check data sets. Slow modules are imported inside the verb that needs them."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Literal, get_args
 
 import click
 
+from sweeper.cli_options import json_option
 from sweeper.errors import EXIT_OK
 
 Layout = Literal["freihand", "ho3d", "dexycb"]
@@ -68,7 +70,8 @@ def make(layout: Layout, out: Path, count: int, size: int, seed: int, workers: i
     "--format", "layout", type=click.Choice(get_args(Layout)), default="freihand", help="Layout of the files."
 )
 @click.option("--hand", default="embedded", help="`embedded`, or the path of MANO_RIGHT.pkl for real data sets.")
-def verify(folder: Path, layout: Layout, hand: str) -> int:
+@json_option
+def verify(folder: Path, layout: Layout, hand: str, as_json: bool) -> int:
     """Check every label and image of the data set in FOLDER; the first bad file is named.
 
     Exit code: 0 sound, 2 not.
@@ -77,6 +80,8 @@ def verify(folder: Path, layout: Layout, hand: str) -> int:
     Example:
       sweeper data verify hands --format freihand
     """
+    from dataclasses import asdict
+
     from trainers.data.verify import verify_set
 
     with click.progressbar(length=1, label="decoding", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
@@ -86,5 +91,5 @@ def verify(folder: Path, layout: Layout, hand: str) -> int:
             bar.update(done - bar.pos)
 
         found = verify_set(folder, layout, hand, progress)
-    click.echo(f"OK: {found}")
+    click.echo(json.dumps(asdict(found), indent=2) if as_json else f"OK: {found}")
     return EXIT_OK

@@ -6,12 +6,12 @@ from typing import Literal
 
 import click
 
-from sweeper.cli_options import home_option
+from sweeper.cli_options import home_option, study_argument
 from sweeper.errors import EXIT_OK
 
 
 @click.command()
-@click.argument("study")
+@study_argument
 @home_option
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="File to write; default: in the study.")
 @click.option(

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from sweeper.cli_options import home_option, json_option, spec_options
+from sweeper.cli_options import home_option, json_option, spec_options, study_argument
 from sweeper.errors import EXIT_BAD_INPUT, EXIT_OK, Problem
 
 
@@ -48,7 +48,7 @@ def _drift_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.command()
-@click.argument("study")
+@study_argument
 @home_option
 @_drift_option
 def resume(study: str, home: Path, accept_drift: bool) -> int:
@@ -64,7 +64,7 @@ def resume(study: str, home: Path, accept_drift: bool) -> int:
 
 
 @click.command()
-@click.argument("study")
+@study_argument
 @click.option("--trials", type=click.IntRange(min=1), required=True, help="How many more.")
 @home_option
 @_drift_option
@@ -81,7 +81,7 @@ def extend(study: str, trials: int, home: Path, accept_drift: bool) -> int:
 
 
 @click.command()
-@click.argument("study")
+@study_argument
 @click.option("--failed", is_flag=True, required=True, help="The trials that failed.")
 @home_option
 @_drift_option
@@ -98,7 +98,7 @@ def retry(study: str, failed: bool, home: Path, accept_drift: bool) -> int:
 
 
 @click.command()
-@click.argument("study")
+@study_argument
 @home_option
 def pause(study: str, home: Path) -> int:
     """Let the running trials of STUDY reach their next checkpoint, then end its driver, as Ctrl-C does there.
@@ -114,7 +114,7 @@ def pause(study: str, home: Path) -> int:
 
 
 @click.command()
-@click.argument("study")
+@study_argument
 @home_option
 def stop(study: str, home: Path) -> int:
     """End STUDY: running trials are STOPPED at once, and none is started.
@@ -130,7 +130,7 @@ def stop(study: str, home: Path) -> int:
 
 
 @click.command()
-@click.argument("study")
+@study_argument
 @home_option
 @json_option
 def status(study: str, home: Path, as_json: bool) -> int:

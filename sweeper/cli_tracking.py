@@ -4,12 +4,12 @@ from pathlib import Path
 
 import click
 
-from sweeper.cli_options import home_option, json_option
+from sweeper.cli_options import complete_study, home_option, json_option, study_argument
 from sweeper.errors import EXIT_OK, EXIT_TRIAL_FAILED
 
 
 @click.command()
-@click.argument("study")
+@study_argument
 @home_option
 @json_option
 def sync(study: str, home: Path, as_json: bool) -> int:
@@ -30,7 +30,7 @@ def sync(study: str, home: Path, as_json: bool) -> int:
 
 
 @click.command()
-@click.argument("studies", nargs=-1)
+@click.argument("studies", nargs=-1, shell_complete=complete_study)
 @click.option("--delete", is_flag=True, help="Remove the files. Without it they are only named.")
 @home_option
 @json_option

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import click
 
-from sweeper.cli_options import home_option, json_option
+from sweeper.cli_options import home_option, json_option, study_argument
 from sweeper.errors import EXIT_OK
 
 
 @click.command()
-@click.argument("study")
+@study_argument
 @home_option
 @click.option(
     "--interval", type=click.FloatRange(min=0.1), default=1.0, show_default=True, help="Seconds between looks."

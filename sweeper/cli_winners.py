@@ -5,12 +5,12 @@ from typing import Literal
 
 import click
 
-from sweeper.cli_options import home_option, json_option
+from sweeper.cli_options import complete_trial, home_option, json_option, study_argument, trial_argument
 from sweeper.errors import EXIT_OK
 
 
 @click.command()
-@click.argument("study")
+@study_argument
 @home_option
 @click.option("--top", type=click.IntRange(min=2), default=3, show_default=True, help="Configurations to compare.")
 @click.option("--seeds", type=click.IntRange(min=2), default=5, show_default=True, help="Fresh seeds for each.")
@@ -55,7 +55,7 @@ def winners(
 
 
 @click.command()
-@click.argument("trials", nargs=-1, required=True, metavar="ID...")
+@click.argument("trials", nargs=-1, required=True, metavar="ID...", shell_complete=complete_trial)
 @home_option
 @json_option
 def compare(trials: tuple[str, ...], home: Path, as_json: bool) -> int:
@@ -80,7 +80,7 @@ def compare(trials: tuple[str, ...], home: Path, as_json: bool) -> int:
 
 
 @click.command()
-@click.argument("trial", metavar="ID")
+@trial_argument
 @home_option
 @json_option
 def explain(trial: str, home: Path, as_json: bool) -> int:
@@ -105,7 +105,7 @@ def explain(trial: str, home: Path, as_json: bool) -> int:
 
 
 @click.command()
-@click.argument("study")
+@study_argument
 @home_option
 @click.option(
     "--evaluator",

@@ -35,7 +35,7 @@ def test_every_help_has_an_example(path: tuple[str, ...], capsys: pytest.Capture
 
 @pytest.mark.parametrize("arguments", [["--help"], ["check", SPEC], ["data", "make", "--help"]], ids=" ".join)
 def test_quick_verbs_import_nothing_slow(arguments: list[str]) -> None:
-    slow = ("torch", "ray", "mlflow", "optuna", "rich", "numpy")
+    slow = ("torch", "ray", "mlflow", "optuna", "sqlalchemy", "rich", "numpy", "scipy", "pandas", "matplotlib")
     program = (
         "import sys; from sweeper.cli import main; code = main(sys.argv[1:]);"
         f"print([name for name in {slow} if name in sys.modules]); sys.exit(code)"

@@ -120,6 +120,8 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert main(["data", "make", "--format", "ho3d", "--out", str(out), "--count", "8", "--size", "32"]) == 0
     assert main(["data", "verify", str(out), "--format", "ho3d"]) == 0
     assert "OK: 8 images of 8 poses in 4 groups" in capsys.readouterr().out
+    assert main(["data", "verify", str(out), "--format", "ho3d", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out).items() >= {"images": 8, "poses": 8, "groups": 4}.items()
     picture = sorted(out.glob("train/MC1/rgb/*.jpg"))[1]
     cut(picture.parent, picture.name)
     assert main(["data", "verify", str(out), "--format", "ho3d"]) == 2

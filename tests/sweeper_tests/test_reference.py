@@ -1,0 +1,52 @@
+"""The reference pages in docs/ are what the code says."""
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+from sweeper import cli, errors
+from sweeper.spec_model import SpecFile
+from tools.reference import PAGES, cli_page, spec_page
+from trainers.config import TrainConfig
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_pages_are_the_code_s(page: str) -> None:
+    command = f"python -m tools.reference {page} > docs/{page}.md"
+    assert Path(f"docs/{page}.md").read_text() == PAGES[page](), f"run `{command}`"
+
+
+def test_every_verb_is_there() -> None:
+    page = cli_page()
+    assert [verb for verb in cli.sweeper.commands if f"### sweeper {verb}\n" not in page] == []
+    assert "### sweeper data make\n" in page
+
+
+def test_every_exit_code_is_there() -> None:
+    codes = {str(value) for name, value in inspect.getmembers(errors) if name.startswith("EXIT_")}
+    listed = set(re.findall(r"\d+", " ".join(re.findall(r"^\| ([\d, ]+) \|", cli_page(), re.M))))
+    assert codes - {str(errors.EXIT_SIGNAL)} <= listed
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "| `trials` | whole number >= 1 | required | Trials of the study. May be left out",
+        "| `low` | number | required | Lower bound, included. |",
+        "| `wall_clock_s` | number > 0 | none | Seconds a driver of the study may run. |",
+        "| `lr` | number > 0 | `0.003` | Peak learning rate of AdamW. |",
+        "| `mode` | `min`, `max` | required |",
+    ],
+)
+def test_a_row_says_type_default_and_meaning(row: str) -> None:
+    assert f"\n{row}" in spec_page()
+
+
+def test_every_key_has_a_meaning() -> None:
+    sections = [SpecFile, *(field.annotation for field in TrainConfig.model_fields.values())]
+    keys = {name for model in sections if hasattr(model, "model_fields") for name in model.model_fields}
+    page = spec_page()
+    assert "|  |" not in page
+    assert {key for key in keys - {"objectives"} if f"| `{key}` |" not in page} == set()
