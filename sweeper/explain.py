@@ -9,7 +9,7 @@ from typing import Any, Final
 from sweeper.controls import amount, value_of
 from sweeper.lookup import look_up
 from sweeper.samplers import WARM_START
-from sweeper.scheduling import RungResult, Runner, rung_of, standing, table_of
+from sweeper.scheduling import RungResult, Runner, judge, rung_of, table_of
 from sweeper.search_space import AnyDimension, CategoricalDimension, ParamValue
 from sweeper.spec_model import SpecFile
 from sweeper.spec_parts import Objective
@@ -149,14 +149,12 @@ def rungs_of(spec: SpecFile, trial: TrialRecord, others: Sequence[TrialRecord]) 
     """How a trial stood at each rung at the moment it came there, among the healthy trials that were there before."""
     found: list[RungResult] = []
     for index, report in enumerate(trial.reports, start=1):
-        runner = _runner(spec, trial, trial.reports[:index])
-        at_its_end = report.epoch >= runner.total_epochs
-        rung = rung_of(spec.scheduler, runner)
-        if rung is None or at_its_end or (found and found[-1].rung_epoch == rung):
+        runner, before = (_runner(spec, trial, trial.reports[:end]) for end in (index, index - 1))
+        if rung_of(spec.scheduler, runner) == rung_of(spec.scheduler, before):
             continue
         rivals = [_runner(spec, other, _until(other, report.timestamp_ms)) for other in others]
         table = table_of(spec.scheduler, spec.objective.mode, rivals)
-        result = standing(spec.scheduler, spec.objective.mode, runner, table)
+        result = judge(spec.scheduler, spec.objective.mode, runner, table)
         found += [result] if result else []
     return found
 

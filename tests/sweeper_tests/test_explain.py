@@ -47,6 +47,11 @@ def run_one_by_one(home: Path, spec: SweepSpec, score: Any) -> None:
             study.on_end(upcoming.record.id)
 
 
+@pytest.fixture(autouse=True)
+def _trainer_on_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+
+
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """`toy`: 24 trials in which only the scale matters, the first one enqueued, large scales collapse."""
@@ -77,6 +82,15 @@ def test_the_last_rung_is_the_one_in_the_reason(home: Path) -> None:
         found = explain(home, trial.id)
         assert found.rungs[-1].reason == trial.reason
         assert [rung.keep for rung in found.rungs] == [True] * (len(found.rungs) - 1) + [False]
+
+
+def test_a_trial_that_waits_did_not_go_on_when_it_came_there(tmp_path: Path) -> None:
+    scheduler = {"name": "asha", "mode": "promote", "grace_epochs": 2, "eta": 2}
+    spec = make_spec(trials=4, scheduler=scheduler)
+    run_one_by_one(tmp_path, spec, lambda params: 10 + params["scale"])
+    first = explain(tmp_path, "toy-0000")
+    assert (first.rungs[0].rank, first.rungs[0].of, first.rungs[0].keep) == (1, 1, False)  # alone, it waits for rivals
+    assert first.rungs[0].rung_epoch == 2.0
 
 
 def test_a_complete_trial_passed_every_rung_and_a_collapsed_one_names_its_guard(home: Path) -> None:
