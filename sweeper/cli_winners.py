@@ -16,6 +16,7 @@ from sweeper.errors import EXIT_OK
 @click.option("--seeds", type=click.IntRange(min=2), default=5, show_default=True, help="Fresh seeds for each.")
 @click.option("--new", is_flag=True, help="Another round, with seeds that no earlier one had.")
 @click.option("--promote", is_flag=True, help="Register the winner in MLflow as `winner`, if there is one.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key of these runs' spec.")
 @click.option("--skip-preflight", metavar="REASON", default="", help="As of `run`.")
 @click.option("--accept-drift", is_flag=True, help="As of `run`.")
 @json_option
@@ -26,6 +27,7 @@ def winners(
     seeds: int,
     new: bool,
     promote: bool,
+    overrides: tuple[str, ...],
     skip_preflight: str,
     accept_drift: bool,
     as_json: bool,
@@ -48,6 +50,7 @@ def winners(
         seeds,
         new=new,
         promote=promote,
+        overrides=overrides,
         skip_preflight=skip_preflight,
         accept_drift=accept_drift,
         as_json=as_json,

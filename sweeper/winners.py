@@ -85,6 +85,7 @@ def run_winners(
     seeds: int,
     *,
     new: bool = False,
+    overrides: Sequence[str] = (),
     skip_preflight: str = "",
     accept_drift: bool = False,
 ) -> tuple[int, str]:
@@ -96,6 +97,7 @@ def run_winners(
         top: how many configurations.
         seeds: how many seeds.
         new: start another round, with seeds that no earlier one had, instead of continuing the last one.
+        overrides: `key=value` of the second round's spec, as for `run`.
         skip_preflight: as of `run_study`.
         accept_drift: as of `run_study`.
 
@@ -112,7 +114,7 @@ def run_winners(
     used = [seed for each in earlier for seed in open_study(home, each)[1].seeds]
     text = winners_spec(name, recorded, ledger.trials(), top, seeds, used)
     path = home / "studies" / name / "spec.yaml"
-    spec = parse_spec(text, path)
+    spec = parse_spec(text, path, overrides)
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
         path.write_text(text)
@@ -146,6 +148,7 @@ def winners_spec(
     written = recorded.model_dump(mode="json", by_alias=True)
     data |= {key: written[key] for key in (*INHERITED, "objective")}
     data["scheduler"] = {"name": "none"}
+    data["budget"]["trials"] = None  # of the search; the other limits hold for this round anew
     head = f"# The best {top} configurations of {recorded.name}, trained again. Written by `sweeper winners`.\n"
     return head + yaml.safe_dump(_without_nothing(data), sort_keys=False, allow_unicode=True)
 

@@ -23,6 +23,7 @@ def train_and_compare(
     *,
     new: bool,
     promote: bool,
+    overrides: tuple[str, ...],
     skip_preflight: str,
     accept_drift: bool,
     as_json: bool,
@@ -34,7 +35,14 @@ def train_and_compare(
     """
     with redirect_stdout(sys.stderr) if as_json else nullcontext():
         code, name = run_winners(
-            home, study, top, seeds, new=new, skip_preflight=skip_preflight, accept_drift=accept_drift
+            home,
+            study,
+            top,
+            seeds,
+            new=new,
+            overrides=overrides,
+            skip_preflight=skip_preflight,
+            accept_drift=accept_drift,
         )
     if code > EXIT_SIGNAL:
         return code

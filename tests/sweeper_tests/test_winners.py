@@ -15,7 +15,7 @@ from finished import finish_study
 from sweeper.errors import UserError
 from sweeper.replicates import VariantRuns, compare
 from sweeper.spec import SweepSpec, parse_spec, resolve
-from sweeper.spec_parts import Objective
+from sweeper.spec_parts import Budget, Objective
 from sweeper.trial import TrialState
 from sweeper.views import open_study
 from sweeper.winners import (
@@ -51,13 +51,14 @@ def second_round(home: Path, top: int = 3, seeds: int = 5, **changes: Any) -> Sw
 
 
 def test_the_best_configurations_become_variants_with_fresh_seeds_and_the_same_guards(tmp_path: Path) -> None:
-    spec = second_round(tmp_path, budget={"cpu_seconds": 900.0}, guards=[])
+    spec = second_round(tmp_path, budget={"cpu_seconds": 900.0, "trials": 6}, guards=[])
     _, recorded = open_study(tmp_path, "toy")
     ranked = sorted(open_study(tmp_path, "toy")[0].trials(), key=lambda trial: trial.params["scale"])
     assert list(spec.variants) == [trial.id for trial in ranked[:3]]
     assert spec.seeds == (5, 6, 7, 8, 9)
     assert (spec.name, spec.trials, spec.scheduler.name) == (f"toy{ENDING}", 15, "none")
-    assert (spec.guards, spec.budget) == (recorded.guards, recorded.budget)
+    assert spec.guards == recorded.guards == ()
+    assert spec.budget == Budget(cpu_seconds=900.0)  # the limit of trials was that of the search
     config = resolve(spec, {"variant": ranked[0].id, "seed": 7})
     assert config == resolve(SweepSpec.model_validate(SOURCE), ranked[0].params) | {"seed": 7}
 
