@@ -1,0 +1,95 @@
+"""MLflow's UI in a real browser: what a person does who opens a study."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow_helpers import free_port, runs_of, uri_of
+from PIL import Image
+
+from sweeper.tracking import Tracker
+
+pytestmark = pytest.mark.slow
+
+TRIALS = {"toy-0000": 21.5, "toy-0001": 9.25, "toy-0002": 15.75}
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory, template_db: Path) -> Path:
+    """A home whose MLflow holds a study of three trials with checkpoints and pictures."""
+    home = tmp_path_factory.mktemp("shown")
+    shutil.copy(template_db, home / "mlflow.db")
+    study_dir = home / "studies" / "toy"
+    checkpoint = study_dir / "epoch_002"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "manifest.json").write_text('{"files": {}}')
+    Image.new("RGB", (64, 48), (0, 200, 255)).save(checkpoint / "predictions.png")
+    tracker = Tracker(study_dir, uri_of(home), home / "artifacts", "toy")
+    tracker.start_study({}, {"report.md": "# toy"})
+    for trial_id, error_mm in TRIALS.items():
+        tracker.start_trial(trial_id, {"optim.lr": 0.001 * error_mm}, {"sweeper.state": "COMPLETE"}, {})
+        for step in (1, 2):
+            tracker.report(trial_id, step, 1000 * step, {"val/pa_mpjpe_mm": error_mm * 3 - step * error_mm})
+        tracker.checkpoint(trial_id, checkpoint, "checkpoints/epoch_002")
+        tracker.file(trial_id, checkpoint / "predictions.png", "pictures/epoch_002/predictions.png")
+        tracker.finish_trial(trial_id, "FINISHED", {})
+    tracker.finish_study("FINISHED", {}, {})
+    assert tracker.flush(120) == 0
+    tracker.close()
+    return home
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[Any]:
+    """A page of a headless browser."""
+    reason = "so MLflow's UI is not looked at in a browser"
+    playwright = pytest.importorskip("playwright.sync_api", reason=f"playwright is not installed, {reason}")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip(f"no chromium is installed, {reason}: apt-get install -y chromium")
+    with playwright.sync_playwright() as running:
+        browser = running.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page(viewport={"width": 1500, "height": 900})
+        page.set_default_timeout(60_000)
+        yield page
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def url(shown: Path) -> Iterator[str]:
+    """Where `sweeper ui` shows the home."""
+    command = [sys.executable, "-m", "sweeper.cli", "ui", "--home", str(shown), "--port", str(free_port())]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as ui:
+        assert ui.stdout is not None
+        yield ui.stdout.readline().strip()
+        ui.terminate()
+
+
+def test_a_person_finds_the_winner_its_curves_checkpoints_and_pictures(shown: Path, url: str, page: Any) -> None:
+    runs = runs_of(uri_of(shown))
+    experiment = runs["toy"].info.experiment_id
+    page.goto(f"{url}/#/experiments")
+    page.get_by_role("link", name="toy", exact=True).first.click()
+    page.wait_for_url(f"**/experiments/{experiment}/**")
+    order = "orderByKey=metrics.%60val%2Fpa_mpjpe_mm%60&orderByAsc=true"
+    page.goto(f"{url}/#/experiments/{experiment}/runs?{order}&viewMode=TABLE")
+    page.get_by_text("toy-0001").first.wait_for()
+    tops = {name: page.get_by_text(name, exact=True).first.bounding_box()["y"] for name in TRIALS}
+    assert sorted(tops, key=tops.__getitem__) == ["toy-0001", "toy-0002", "toy-0000"]
+    page.get_by_text("toy-0001", exact=True).first.click()
+    page.wait_for_url(f"**/runs/{runs['toy-0001'].info.run_id}**")
+    page.get_by_text("val/pa_mpjpe_mm").first.wait_for()
+    assert page.get_by_text("9.25").first.is_visible()
+    assert page.get_by_text("optim.lr").first.is_visible()
+    page.goto(f"{url}/#/experiments/{experiment}/runs/{runs['toy-0001'].info.run_id}/artifacts")
+    page.get_by_text("checkpoints", exact=True).first.click()
+    page.get_by_text("epoch_002", exact=True).first.click()
+    page.get_by_text("manifest.json", exact=True).first.wait_for()
+    page.get_by_text("pictures", exact=True).first.click()
+    page.get_by_text("epoch_002", exact=True).nth(1).click()
+    page.get_by_text("predictions.png", exact=True).first.click()
+    page.wait_for_function("() => [...document.images].some(image => image.naturalWidth === 64)")
