@@ -30,6 +30,8 @@ HERE = Path(__file__).parent
 CONCURRENT = 2
 ORPHANS_END_S = 10.0
 """Ray's own processes need a while to see that their driver is gone."""
+WATCHED = 100
+"""Reports after a restart in which those that are made again are counted."""
 SPEC = """
 name: noop
 trainer: noop_trainer:train
@@ -152,11 +154,13 @@ def killed_and_restarted(start: Any, work: Workload, kill_after: int) -> Restart
         before = {(trial, step) for trial, step, _ in read_log(folder)}
         made, began_s = len(read_log(folder)), time.time()
         process = start(folder, work, again=True)
-        code = process.wait()
-        after = read_log(folder)[made:]
+        while len(after := read_log(folder)[made:]) < WATCHED and process.poll() is None:
+            time.sleep(0.05)
+        process.kill()
+        process.wait()
         fresh = [at for trial, step, at in after if (trial, step) not in before]
-        if code != 0 or not fresh:
-            raise SystemExit(f"exit code {code} after the restart:\n{(folder / 'output').read_text()[-3000:]}")
+        if not fresh:
+            raise SystemExit(f"no new report after the restart:\n{(folder / 'output').read_text()[-3000:]}")
         redone = Counter(trial for trial, step, _ in after if (trial, step) in before)
         return Restart(fresh[0] - began_s, redone.total(), max(redone.values(), default=0))
 
