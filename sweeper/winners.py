@@ -24,6 +24,7 @@ from sweeper.spec import parse_spec
 from sweeper.spec_model import SEED, VARIANT, SpecFile
 from sweeper.spec_parts import Objective
 from sweeper.statistics import detectable_effect
+from sweeper.study import winner_of
 from sweeper.trial import TrialRecord, TrialState
 from sweeper.views import open_study
 
@@ -58,6 +59,7 @@ class WinnersResult:
         candidates: best mean first.
         comparisons: every pair of them, corrected together.
         winner: the trial that beats every other one, or None.
+        best_run: ID of the winner's best run with a fresh seed: the one to promote; None without a winner.
         verdict: sentences.
     """
 
@@ -68,6 +70,7 @@ class WinnersResult:
     candidates: tuple[Candidate, ...]
     comparisons: tuple[Comparison, ...]
     winner: str | None
+    best_run: str | None
     verdict: tuple[str, ...]
 
 
@@ -205,8 +208,18 @@ def winners_result(home: Path, study: str, name: str) -> WinnersResult:
     comparisons = tuple(compare(list(combinations(runs, 2))))
     winner = winner_of_comparisons(runs[0], comparisons, spec.objective)
     verdict = verdict_lines(candidates, comparisons, winner, spec)
+    own = [trial for trial in ledger.trials() if winner is not None and trial.params[VARIANT] == winner]
+    best_run = winner_of(own, spec.objective)
     return WinnersResult(
-        ledger.study, study, spec.objective, spec.seeds, candidates, comparisons, winner, tuple(verdict)
+        study=ledger.study,
+        source=study,
+        objective=spec.objective,
+        seeds=spec.seeds,
+        candidates=candidates,
+        comparisons=comparisons,
+        winner=winner,
+        best_run=best_run.id if best_run else None,
+        verdict=tuple(verdict),
     )
 
 

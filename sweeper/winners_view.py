@@ -9,8 +9,9 @@ from typing import Any
 from rich.table import Table
 
 from sweeper.controls import amount
-from sweeper.errors import EXIT_NO_SKILL, EXIT_OK, EXIT_SIGNAL
+from sweeper.errors import EXIT_NO_SKILL, EXIT_SIGNAL
 from sweeper.replicates import interval_text
+from sweeper.tracking import register_winner, tracking_uri
 from sweeper.views import output_console, to_json
 from sweeper.winners import WinnersResult, run_winners, winners_result
 
@@ -50,10 +51,14 @@ def train_and_compare(
     print(to_json(winners_json(result))) if as_json else print_winners(result)
     if not promote:
         return code
-    if result.winner is None:
+    if result.best_run is None:
         print("nothing is promoted: no configuration beats all the others", file=sys.stderr)
         return code or EXIT_NO_SKILL
-    return code or EXIT_OK
+    objective = result.objective
+    registered = register_winner(tracking_uri(home), result.best_run, objective.metric, objective.mode)
+    said = f"promoted {result.best_run}, {registered.checkpoint}: version {registered.version} of {registered.model}"
+    print(f"{said} in MLflow, with the alias `winner`", file=sys.stderr)
+    return code
 
 
 def winners_json(result: WinnersResult) -> dict[str, Any]:

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 from faulty import sweep
 from finished import finish_study
+from mlflow_helpers import uri_of
 
 from sweeper.errors import UserError
 from sweeper.replicates import VariantRuns, compare
 from sweeper.spec import SweepSpec, parse_spec, resolve
 from sweeper.spec_parts import Budget, Objective
+from sweeper.tracking.locate import open_client
 from sweeper.trial import TrialState
 from sweeper.views import open_study
 from sweeper.winners import (
@@ -159,8 +161,9 @@ def test_the_second_round_runs_through_the_same_path_and_is_continued(tmp_path: 
     home = tmp_path / "home"
     home.mkdir()
     shutil.copy(template_db, home / "mlflow.db")
-    finish_study(home, SweepSpec.model_validate(SOURCE), lambda params: 10.0 * params["scale"])
-    arguments = ("winners", "toy", "--top", "2", "--seeds", "3", "--json")
+    noisy = SOURCE | {"base": {"epochs": 2, "noise": True, "noise_mm": 0.01}}
+    finish_study(home, SweepSpec.model_validate(noisy), lambda params: 10.0 * params["scale"])
+    arguments = ("winners", "toy", "--top", "2", "--seeds", "3", "--json", "--promote")
     killed = sweep(home, *arguments, KILL_WRITE="40:after")
     assert killed.returncode == -9
     ended = sweep(home, *arguments)
@@ -169,6 +172,12 @@ def test_the_second_round_runs_through_the_same_path_and_is_continued(tmp_path: 
     assert [candidate["runs"]["runs"] for candidate in result["candidates"]] == [3, 3]
     ledger, _ = open_study(home, f"toy{ENDING}")
     assert [trial.state for trial in ledger.trials()] == [TrialState.COMPLETE] * 6
-    # The script draws the same walk for every scale, so the pairs differ by one number, which is no spread.
-    assert result["winner"] is None
-    assert "the seed changes nothing" in result["verdict"][-1]
+    best, second = (candidate["trial"] for candidate in result["candidates"])
+    assert result["winner"] == best
+    assert result["verdict"][0].startswith(f"{best} beats {second} by ")
+    version = open_client(uri_of(home)).get_model_version_by_alias(f"toy{ENDING}", "winner")
+    assert version.tags["sweeper.trial_id"] == result["best_run"]
+    assert f"promoted {result['best_run']}, epoch_002: version 1 of toy{ENDING}" in ended.stderr
+    tied = sweep(home, "winners", "toy", "--top", "2", "--seeds", "2", "--new", "--promote")
+    assert tied.returncode == 3
+    assert "nothing is promoted: no configuration beats all the others" in tied.stderr
