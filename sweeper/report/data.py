@@ -4,6 +4,7 @@ import base64
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -63,7 +64,7 @@ class StudyData:
     spec_text: str
     audit_s: float
 
-    @property
+    @cached_property
     def axes(self) -> list["Axis"]:
         """Every parameter, in the order of the spec."""
         names = short_names(self.spec.search_space)
