@@ -1,11 +1,11 @@
 """The pruning audit: what became of stopped trials that were let run on, off the books.
 
 What they report is kept beside the trials, where neither ranks nor the sampler look. An audit that is cut off with its
-driver is not taken up again, and does not count.
+driver is taken up by the next one; one whose worker fails is not, and does not count.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sweeper.guard import Evaluation, check_guards
@@ -43,9 +43,36 @@ def add_report(ledger: Ledger, trial_id: str, report: Report) -> None:
     ledger.set_attribute(f"audit:{trial_id}:report:{report.step:05d}", encode_report(report))
 
 
-def end(ledger: Ledger, trial_id: str, complete: bool, seconds: float) -> None:
-    """The stopped trial came to its end, or was cut off. `seconds`: of its worker since its last report."""
-    ledger.set_attribute(f"audit:{trial_id}:end", {"complete": complete, "seconds": seconds})
+def begin(ledger: Ledger, trial_id: str) -> None:
+    """The trial is to be stopped, and runs on."""
+    ledger.set_attribute(f"audit:{trial_id}:begin", {"seconds": 0.0})
+
+
+def end(ledger: Ledger, trial_id: str, complete: bool, seconds: float, *, again: bool = False) -> None:
+    """The stopped trial came to its end, or was cut off.
+
+    Args:
+        ledger: of the study.
+        trial_id: the trial.
+        complete: whether it ran to its end.
+        seconds: of its worker since its last report.
+        again: whether the next driver takes it up.
+    """
+    key = f"audit:{trial_id}:end"
+    before = ledger.attributes.get(key, {}).get("seconds", 0.0)
+    ledger.set_attribute(key, {"complete": complete, "seconds": before + seconds, "again": again})
+
+
+def cut_off(ledger: Ledger) -> list[str]:
+    """The stopped trials whose audit has begun, and was cut off with its driver."""
+    attributes = ledger.attributes
+    begun = [trial for trial in ledger.trials() if f"audit:{trial.id}:begin" in attributes and trial.state.is_finished]
+    return [trial.id for trial in begun if attributes.get(f"audit:{trial.id}:end", {"again": True}).get("again")]
+
+
+def with_audit(ledger: Ledger, trial: TrialRecord) -> TrialRecord:
+    """The trial with what it has reported after it was stopped."""
+    return replace(trial, reports=tuple(_reports(ledger.attributes, trial)))
 
 
 def audit_seconds(ledger: Ledger) -> float:

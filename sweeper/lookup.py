@@ -9,9 +9,9 @@ from typing import Any
 
 from sweeper.errors import UserError
 from sweeper.ledger import Ledger, study_dirs
+from sweeper.pareto import winner_of
 from sweeper.search_space import leaves
 from sweeper.spec_model import SEED, VARIANT, SpecFile
-from sweeper.study import winner_of
 from sweeper.trial import TrialRecord
 from sweeper.views import open_study
 

@@ -22,9 +22,10 @@ from urllib.parse import urlsplit
 from sweeper.budget import left, used_text
 from sweeper.controls import final_word
 from sweeper.errors import UserError
-from sweeper.study import Study, Watcher
+from sweeper.study import Study
 from sweeper.trial import TrialRecord, TrialState
 from sweeper.views import outcome
+from sweeper.watcher import Watcher
 
 WEBHOOK: Final = "SWEEPER_WEBHOOK"
 COMMAND: Final = "SWEEPER_NOTIFY_COMMAND"

@@ -27,3 +27,17 @@ def pareto_front(trials: Sequence[TrialRecord], objectives: Sequence[Objective])
 
 def _dominates(one: Sequence[float], other: Sequence[float]) -> bool:
     return all(a <= b for a, b in zip(one, other, strict=True)) and list(one) != list(other)
+
+
+def winner_of(trials: Sequence[TrialRecord], objective: Objective) -> TrialRecord | None:
+    """The best candidate that ran to its end. A pruned or collapsed trial never wins, whatever it once scored."""
+    finished = [
+        (trial.last.metrics[objective.metric], trial)
+        for trial in trials
+        if trial.state is TrialState.COMPLETE and trial.role == "candidate" and trial.last
+        if objective.metric in trial.last.metrics
+    ]
+    if not finished:
+        return None
+    pick = min if objective.mode == "min" else max
+    return pick(finished, key=lambda pair: pair[0])[1]

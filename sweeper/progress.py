@@ -14,8 +14,8 @@ from rich.text import Text
 from sweeper.controls import spoken, value_of
 from sweeper.search_space import short_names
 from sweeper.spec import SweepSpec
-from sweeper.study import Watcher
 from sweeper.trial import TrialRecord, TrialState
+from sweeper.watcher import Watcher
 from trainers.report import CheckResult, CheckStatus
 
 RECENT = 6

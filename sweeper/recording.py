@@ -14,14 +14,15 @@ from sweeper import provenance
 from sweeper.controls import final_word, value_of
 from sweeper.figures import study_figures
 from sweeper.ledger import Ledger
+from sweeper.pareto import winner_of
 from sweeper.redaction import redact
 from sweeper.report import preflight_line, study_csv, study_markdown, write_page
 from sweeper.retention import kept_steps, rung_at, rung_steps
 from sweeper.spec import SweepSpec
-from sweeper.study import Watcher, winner_of
 from sweeper.tracking import Tracker, trial_yaml
 from sweeper.trial import Report, TrialRecord, TrialState
 from sweeper.usage import UsageSampler
+from sweeper.watcher import Watcher
 
 INTERRUPTED: Final = "interrupted; the next run of the study goes on with it"
 MLFLOW_STATUS: Final = {

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from sweeper import audit, requests
 from sweeper.budget import may_start, used_up
@@ -19,22 +19,14 @@ from sweeper.pareto import objective_values
 from sweeper.redaction import redact
 from sweeper.rungs import Rungs
 from sweeper.scheduling import is_audited
-from sweeper.spec import Objective, SweepSpec, control_config, resolve
+from sweeper.spec import SweepSpec, control_config, resolve
 from sweeper.trial import Report, TrialRecord, TrialState
+from sweeper.watcher import Watcher
 
 STOPPED = "stopped"
 """The study's attribute that says that the user ended it for good."""
 STOPPED_BY_USER = "stopped by the user"
 """The reason of trials that ended with it."""
-
-
-class Watcher(Protocol):
-    """Who is told what happens: the tracker, and the progress display."""
-
-    def trial_started(self, record: TrialRecord, config: Mapping[str, Any], resumed_from: int) -> None: ...
-    def trial_reported(self, record: TrialRecord) -> None: ...
-    def trial_finished(self, record: TrialRecord) -> None: ...
-    def notice(self, text: str) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -67,6 +59,7 @@ class Study:
         self._handed_out: set[str] = set()
         self._audited: set[str] = set()  # stopped, and running on
         self._left_over = ledger.unfinished(spec)
+        self._audits_left = audit.cut_off(ledger)
         self._unjudged = {record.id for record in self._left_over}
         self._total_epochs: dict[str, float | None] = {
             trial.id: trial.last.total_epochs for trial in (*ledger.controls(), *ledger.trials()) if trial.last
@@ -81,7 +74,7 @@ class Study:
         no more, or the study is being interrupted."""
         record = None if self.interrupted or self.over else self._next_record()
         if record is None:
-            return None
+            return self._next_audit()
         self._handed_out.add(record.id)
         self.meter.start(record.id)
         config = self._config_of(record)
@@ -92,6 +85,20 @@ class Study:
         for watcher in self.watchers:
             watcher.trial_started(record, config, step)
         return NextTrial(record, config, workdir, resume)
+
+    def _next_audit(self) -> NextTrial | None:
+        """A stopped trial whose audit was cut off with a former driver, from where it had come to."""
+        if (
+            self.interrupted
+            or self.over
+            or not self._audits_left
+            or not may_start(self.spec.budget, self.meter.spent())
+        ):
+            return None
+        record = self.ledger.trial(self._audits_left.pop(0))
+        self._begin_audit(record)
+        resume, _, _ = last_good(self.ledger.study_dir, audit.with_audit(self.ledger, record))
+        return NextTrial(record, self._config_of(record), self.workdir_of(record.id), resume)
 
     @property
     def running(self) -> int:
@@ -111,7 +118,7 @@ class Study:
         trials = [*self.ledger.controls(), *self.ledger.trials()]
         if not all(trial.state.is_finished for trial in trials):
             return False
-        return self.has_all_trials or not may_start(self.spec.budget, self.meter.spent())
+        return (self.has_all_trials and not self._audits_left) or not may_start(self.spec.budget, self.meter.spent())
 
     @property
     def has_all_candidates(self) -> bool:
@@ -141,7 +148,7 @@ class Study:
         if audited:
             audit.add_report(self.ledger, trial_id, report)
             if self.interrupted:
-                self._end_audit(trial_id, complete=False)
+                self._end_audit(trial_id, complete=False, again=True)
             return not self.interrupted
         self._total_epochs[trial_id] = message["total_epochs"]
         if self.ledger.report(trial_id, report, self.objective_of(report)):
@@ -229,7 +236,7 @@ class Study:
     def close(self) -> None:
         """The driver's run ends, whatever the reason: book what its trials have used."""
         for trial_id in sorted(self._audited):
-            self._end_audit(trial_id, complete=False)
+            self._end_audit(trial_id, complete=False, again=True)
         for trial_id in sorted(self._handed_out):
             self._release(trial_id)
         self.meter.close()
@@ -310,18 +317,23 @@ class Study:
 
     def _stop(self, record: TrialRecord, state: TrialState, reason: str, evidence: Mapping[str, Any]) -> bool:
         """End a trial early; False: it is one of those that run on to be audited."""
+        audited = is_audited(self.spec.audit, self.spec.seed, record.number)
+        if audited:
+            audit.begin(self.ledger, record.id)  # before its end: a kill in between makes it judged, and begun, again
         self._finish(record.id, state, reason, evidence)
-        if not is_audited(self.spec.audit, self.spec.seed, record.number):
-            return True
+        if audited:
+            self._begin_audit(record)
+        return not audited
+
+    def _begin_audit(self, record: TrialRecord) -> None:
         self._handed_out.add(record.id)
         self._audited.add(record.id)
         self.meter.start(record.id)
-        return False
 
-    def _end_audit(self, trial_id: str, *, complete: bool) -> None:
-        """The worker is done with the trial; if it was stopped and ran on, so is its audit."""
+    def _end_audit(self, trial_id: str, *, complete: bool, again: bool = False) -> None:
+        """The worker is done with the trial; if it was stopped and ran on, so is its audit, or this part of it."""
         if trial_id in self._audited:
-            audit.end(self.ledger, trial_id, complete, sum(self.meter.end(trial_id).values()))
+            audit.end(self.ledger, trial_id, complete, sum(self.meter.end(trial_id).values()), again=again)
             self._audited.discard(trial_id)
             self._handed_out.discard(trial_id)
 
@@ -358,17 +370,3 @@ class Study:
         absolute = Path(path).resolve()
         root = self.ledger.study_dir.resolve()
         return str(absolute.relative_to(root)) if absolute.is_relative_to(root) else str(absolute)
-
-
-def winner_of(trials: Sequence[TrialRecord], objective: Objective) -> TrialRecord | None:
-    """The best candidate that ran to its end. A pruned or collapsed trial never wins, whatever it once scored."""
-    finished = [
-        (trial.last.metrics[objective.metric], trial)
-        for trial in trials
-        if trial.state is TrialState.COMPLETE and trial.role == "candidate" and trial.last
-        if objective.metric in trial.last.metrics
-    ]
-    if not finished:
-        return None
-    pick = min if objective.mode == "min" else max
-    return pick(finished, key=lambda pair: pair[0])[1]

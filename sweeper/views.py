@@ -15,11 +15,10 @@ from sweeper.controls import final_word
 from sweeper.errors import UserError
 from sweeper.ledger import Ledger, study_dirs
 from sweeper.meter import recorded
-from sweeper.pareto import objective_values, pareto_front
+from sweeper.pareto import objective_values, pareto_front, winner_of
 from sweeper.search_space import ParamValue, short_names
 from sweeper.spec import Objective
 from sweeper.spec_model import SpecFile
-from sweeper.study import winner_of
 from sweeper.trial import TrialRecord, TrialState
 
 VARIANCE = "val/theta_var_ratio"

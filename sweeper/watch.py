@@ -19,10 +19,10 @@ from sweeper.ledger import Ledger
 from sweeper.life import planned_trials, status, status_text
 from sweeper.lock import holder
 from sweeper.meter import recorded
+from sweeper.pareto import winner_of
 from sweeper.scheduling import bracket_of, rung_epochs
 from sweeper.spec_model import SpecFile
 from sweeper.spec_parts import Objective
-from sweeper.study import winner_of
 from sweeper.trial import TrialRecord, TrialState
 from sweeper.views import open_study
 

@@ -12,11 +12,11 @@ from sweeper.audit import audit_of, audit_seconds
 from sweeper.budget import saved_s
 from sweeper.controls import final_word, value_of
 from sweeper.ledger import Ledger
+from sweeper.pareto import winner_of
 from sweeper.redaction import redact
 from sweeper.report.markdown import preflight_line
 from sweeper.search_space import CategoricalDimension, FloatDimension, ParamValue, short_names
 from sweeper.spec_model import SpecFile
-from sweeper.study import winner_of
 from sweeper.trial import TrialRecord, TrialState
 from sweeper.views import outcome, usage
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 
 from sweeper.controls import final_word
 from sweeper.ledger import Ledger
+from sweeper.pareto import winner_of
 from sweeper.search_space import short_names
 from sweeper.spec_model import SpecFile
 from sweeper.spec_parts import Objective
 from sweeper.spec_text import dimension_text
-from sweeper.study import winner_of
 from sweeper.trial import TrialRecord
 from sweeper.views import VARIANCE, front_lines, outcome, table_columns, table_row
 
