@@ -12,7 +12,7 @@ from sweeper.cli_ablate import ablate
 from sweeper.cli_data import data
 from sweeper.cli_doctor import doctor
 from sweeper.cli_groups import SectionedGroup
-from sweeper.cli_options import home_option, json_option, spec_options, study_argument, trial_argument
+from sweeper.cli_options import home_option, json_option, reason_given, spec_options, study_argument, trial_argument
 from sweeper.cli_report import report
 from sweeper.cli_study import extend, pause, plan, resume, retry, status, stop
 from sweeper.cli_tracking import gc, sync
@@ -95,7 +95,12 @@ def check(spec: Path, overrides: tuple[str, ...], trials: int | None, as_json: b
 @home_option
 @click.option("--new", is_flag=True, help="Start another study beside the one that exists, instead of continuing it.")
 @click.option("--ledger", metavar="URL", envvar="SWEEPER_LEDGER", show_envvar=True, help="Database of the ledger.")
-@click.option("--skip-preflight", metavar="REASON", help="Do not check the pipeline first; the reason is recorded.")
+@click.option(
+    "--skip-preflight",
+    metavar="REASON",
+    callback=reason_given,
+    help="Do not check the pipeline first; the reason is recorded.",
+)
 @click.option("--accept-drift", is_flag=True, help="Continue although spec, code or data have changed; it is recorded.")
 def run(
     spec: Path,
@@ -104,7 +109,7 @@ def run(
     home: Path,
     new: bool,
     ledger: str | None,
-    skip_preflight: str | None,
+    skip_preflight: str,
     accept_drift: bool,
 ) -> int:
     """Run the study of SPEC, or continue it where it stopped. Checks the pipeline first, if it has changed.
@@ -119,8 +124,6 @@ def run(
     from sweeper.spec import load_spec
 
     loaded = load_spec(spec, overrides, trials)  # before the slow imports: a misspelt key is told at once
-    if skip_preflight is not None and not skip_preflight.strip():
-        raise UserError("a reason is wanted, and it is recorded", "--skip-preflight", "say why in a few words")
     from sweeper.run import run_study
 
     return run_study(
@@ -128,7 +131,7 @@ def run(
         home,
         new=new,
         ledger_url=ledger,
-        skip_preflight=(skip_preflight or "").strip(),
+        skip_preflight=skip_preflight,
         accept_drift=accept_drift,
     )
 

@@ -7,6 +7,8 @@ from typing import Any, Final
 
 import click
 
+from sweeper.errors import UserError
+
 DEFAULT_HOME: Final = Path(".sweeper")
 
 
@@ -58,3 +60,14 @@ def _study_folders(context: click.Context) -> dict[str, Path]:
 
 study_argument = click.argument("study", shell_complete=complete_study)
 trial_argument = click.argument("trial", metavar="ID", shell_complete=complete_trial)
+
+
+def reason_given(context: click.Context, parameter: click.Parameter, reason: str | None) -> str:
+    """The reason of `--skip-preflight`, empty without the option.
+
+    Raises:
+        UserError: it is there, and says nothing.
+    """
+    if reason is not None and not reason.strip():
+        raise UserError("a reason is wanted, and it is recorded", "--skip-preflight", "say why in a few words")
+    return (reason or "").strip()

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from sweeper.cli_options import home_option, json_option, spec_options, study_argument
+from sweeper.cli_options import home_option, json_option, reason_given, spec_options, study_argument
 from sweeper.errors import EXIT_BAD_INPUT, EXIT_OK, Problem
 
 
@@ -42,16 +42,18 @@ def plan(spec: Path, overrides: tuple[str, ...], trials: int | None, home: Path,
     return EXIT_BAD_INPUT if made.problems else EXIT_OK
 
 
-def _drift_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    help = "Continue although code or data have changed; the study remembers it."
-    return click.option("--accept-drift", is_flag=True, help=help)(command)
+def _run_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    drift = "Continue although code or data have changed; the study remembers it."
+    skip = "Do not check the pipeline first; the reason is recorded."
+    command = click.option("--skip-preflight", metavar="REASON", callback=reason_given, help=skip)(command)
+    return click.option("--accept-drift", is_flag=True, help=drift)(command)
 
 
 @click.command()
 @study_argument
 @home_option
-@_drift_option
-def resume(study: str, home: Path, accept_drift: bool) -> int:
+@_run_options
+def resume(study: str, home: Path, accept_drift: bool, skip_preflight: str) -> int:
     """Continue STUDY where it was interrupted, paused or stopped. Exit code: as of `run`.
 
     \b
@@ -60,15 +62,15 @@ def resume(study: str, home: Path, accept_drift: bool) -> int:
     """
     from sweeper import life
 
-    return life.resume(home, study, accept_drift=accept_drift)
+    return life.resume(home, study, accept_drift=accept_drift, skip_preflight=skip_preflight)
 
 
 @click.command()
 @study_argument
 @click.option("--trials", type=click.IntRange(min=1), required=True, help="How many more.")
 @home_option
-@_drift_option
-def extend(study: str, trials: int, home: Path, accept_drift: bool) -> int:
+@_run_options
+def extend(study: str, trials: int, home: Path, accept_drift: bool, skip_preflight: str) -> int:
     """Add trials to STUDY and run them. Exit code: as of `run`.
 
     \b
@@ -77,16 +79,16 @@ def extend(study: str, trials: int, home: Path, accept_drift: bool) -> int:
     """
     from sweeper import life
 
-    return life.extend(home, study, trials, accept_drift=accept_drift)
+    return life.extend(home, study, trials, accept_drift=accept_drift, skip_preflight=skip_preflight)
 
 
 @click.command()
 @study_argument
 @click.option("--failed", is_flag=True, required=True, help="The trials that failed.")
 @home_option
-@_drift_option
-def retry(study: str, failed: bool, home: Path, accept_drift: bool) -> int:
-    """Try the parameters of failed trials again, as new trials of STUDY. Exit code: as of `run`.
+@_run_options
+def retry(study: str, failed: bool, home: Path, accept_drift: bool, skip_preflight: str) -> int:
+    """Try failed trials and controls again, as new trials of STUDY. Exit code: as of `run`.
 
     \b
     Example:
@@ -94,7 +96,7 @@ def retry(study: str, failed: bool, home: Path, accept_drift: bool) -> int:
     """
     from sweeper import life
 
-    return life.retry_failed(home, study, accept_drift=accept_drift)
+    return life.retry_failed(home, study, accept_drift=accept_drift, skip_preflight=skip_preflight)
 
 
 @click.command()

@@ -5,7 +5,7 @@ from typing import Literal
 
 import click
 
-from sweeper.cli_options import complete_trial, home_option, json_option, study_argument, trial_argument
+from sweeper.cli_options import complete_trial, home_option, json_option, reason_given, study_argument, trial_argument
 from sweeper.errors import EXIT_OK
 
 
@@ -17,7 +17,7 @@ from sweeper.errors import EXIT_OK
 @click.option("--new", is_flag=True, help="Another round, with seeds that no earlier one had.")
 @click.option("--promote", is_flag=True, help="Register the winner in MLflow as `winner`, if there is one.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key of these runs' spec.")
-@click.option("--skip-preflight", metavar="REASON", default="", help="As of `run`.")
+@click.option("--skip-preflight", metavar="REASON", callback=reason_given, help="As of `run`.")
 @click.option("--accept-drift", is_flag=True, help="As of `run`.")
 @json_option
 def winners(

@@ -75,10 +75,11 @@ def final_word(trials: Sequence[TrialRecord], controls: Sequence[TrialRecord], o
     """
     if not controls:
         return FinalWord((), no_skill=False)
+    again = {control.retry_of for control in controls}
     failed = tuple(
         f"control {spoken(control.control or '')} {control.state}: {control.reason}"
         for control in controls
-        if control.state.is_finished and control.state is not TrialState.COMPLETE
+        if control.state.is_finished and control.state is not TrialState.COMPLETE and control.id not in again
     )
     values = control_values(controls, objective)
     scored = [trial for trial in trials if value_of(trial, objective) is not None]

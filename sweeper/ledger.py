@@ -72,7 +72,7 @@ class Ledger:
         self.retries = 0
         for record in map(self._record, self._all_frozen()):
             self._put(record)
-            self.retries += record.retry_of is not None
+            self.retries += record.retry_of is not None and record.control is None
         if create:
             self._settle_half_finished()
 
@@ -121,14 +121,19 @@ class Ledger:
         self.retries += 1
         return self._put(TrialRecord(id_of(self.study, number), number, dict(failed.params), retry_of=failed.id))
 
-    def add_control(self, control: str) -> TrialRecord:
-        """Start the control of this name; a study has each once."""
+    def add_control(self, control: str, failed: TrialRecord | None = None) -> TrialRecord:
+        """Start the control of this name; a study has each once, and another time for each that `failed`."""
         if self._optuna_controls is None:
             name, directions = f"{self.study}{CONTROLS}", self._optuna.directions
             self._optuna_controls = optuna.create_study(study_name=name, storage=self._storage, directions=directions)
-        record = TrialRecord(id_of(self.study, 0, control), number=len(self._controls), params={}, control=control)
+        again = 0 if failed is None else failed.again + 1
+        attrs: dict[str, Any] = {"control": control}
+        if failed is not None:
+            attrs |= {"retry_of": failed.id, "again": again}
+        trial_id, retry_of = id_of(self.study, 0, control, again), attrs.get("retry_of")
+        record = TrialRecord(trial_id, len(self._controls), {}, control=control, retry_of=retry_of, again=again)
         assert record.id not in self._controls, f"{record.id} is there already"
-        running = optuna.trial.create_trial(state=optuna.trial.TrialState.RUNNING, user_attrs={"control": control})
+        running = optuna.trial.create_trial(state=optuna.trial.TrialState.RUNNING, user_attrs=attrs)
         self._optuna_controls.add_trial(running)  # one line of the journal: there is no control without its name
         return self._put(record)
 
@@ -205,7 +210,7 @@ class Ledger:
             return
         # A finished trial's attributes are frozen in Optuna, and the run ID may become known only after the end.
         if record.state.is_finished:
-            self._optuna.set_user_attr(f"trial:{record.control or record.number}:mlflow_run_id", run_id)
+            self._optuna.set_user_attr(_run_key(record), run_id)
         else:
             self._handle(record).set_user_attr("mlflow_run_id", run_id)
         self._put(replace(record, mlflow_run_id=run_id))
@@ -274,8 +279,8 @@ class Ledger:
         state = TrialState.PAUSED if attrs.get("paused") else TrialState.RUNNING
         ending = attrs.get("ending") or attrs.get("paused") or {}
         charges = {key.removeprefix("charge:"): attrs[key] for key in attrs if key.startswith("charge:")}
-        return TrialRecord(
-            id=id_of(self.study, frozen.number, attrs.get("control")),
+        record = TrialRecord(
+            id=id_of(self.study, frozen.number, attrs.get("control"), attrs.get("again", 0)),
             number=frozen.number,
             params=dict(frozen.params),
             state=TrialState(ending.get("state", state)),
@@ -285,10 +290,17 @@ class Ledger:
             retry_of=attrs.get("retry_of"),
             losses=tuple(attrs.get("losses", ())),
             charges=charges | ending.get("charge", {}),
-            mlflow_run_id=attrs.get("mlflow_run_id")
-            or self._optuna.user_attrs.get(f"trial:{attrs.get('control') or frozen.number}:mlflow_run_id"),
+            mlflow_run_id=attrs.get("mlflow_run_id"),
             control=attrs.get("control"),
+            again=attrs.get("again", 0),
         )
+        late = self._optuna.user_attrs.get(_run_key(record))
+        return replace(record, mlflow_run_id=record.mlflow_run_id or late)
+
+
+def _run_key(record: TrialRecord) -> str:
+    """The study's attribute that holds the ID of a run that was not known before the trial ended."""
+    return f"trial:{record.number if record.control is None else record.folder}:mlflow_run_id"
 
 
 def study_dirs(home: Path) -> list[Path]:

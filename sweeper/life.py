@@ -19,7 +19,7 @@ from sweeper.trial import TrialState
 from sweeper.views import open_study
 
 
-def resume(home: Path, study: str, *, accept_drift: bool = False) -> int:
+def resume(home: Path, study: str, *, accept_drift: bool = False, skip_preflight: str = "") -> int:
     """Continue a study that was interrupted, paused or stopped; returns the exit code of `run`.
 
     Raises:
@@ -30,10 +30,10 @@ def resume(home: Path, study: str, *, accept_drift: bool = False) -> int:
         ledger = open_ledger(study_dir, spec)
         if ledger.attributes.get(STOPPED):
             ledger.set_attribute(STOPPED, False)
-        return continue_study(spec, home.resolve(), ledger, accept_drift=accept_drift)
+        return continue_study(spec, home.resolve(), ledger, skip_preflight=skip_preflight, accept_drift=accept_drift)
 
 
-def extend(home: Path, study: str, trials: int, *, accept_drift: bool = False) -> int:
+def extend(home: Path, study: str, trials: int, *, accept_drift: bool = False, skip_preflight: str = "") -> int:
     """Add trials to a study, and run them.
 
     Raises:
@@ -49,11 +49,11 @@ def extend(home: Path, study: str, trials: int, *, accept_drift: bool = False) -
             raise UserError(f"the study `{study}` cannot be extended: {error.errors()[0]['msg']}") from error
         ledger.set_attribute(EXTENDED, more)
         ledger.set_attribute(STOPPED, False)
-        return continue_study(spec, home.resolve(), ledger, accept_drift=accept_drift)
+        return continue_study(spec, home.resolve(), ledger, skip_preflight=skip_preflight, accept_drift=accept_drift)
 
 
-def retry_failed(home: Path, study: str, *, accept_drift: bool = False) -> int:
-    """Try the parameters of every failed trial again, each as a new trial; what failed stays in the record.
+def retry_failed(home: Path, study: str, *, accept_drift: bool = False, skip_preflight: str = "") -> int:
+    """Try every failed trial and control again, each as a new trial; what failed stays in the record.
 
     Raises:
         UserError: as `resume`; or the study has trials to come, or none that failed.
@@ -63,12 +63,14 @@ def retry_failed(home: Path, study: str, *, accept_drift: bool = False) -> int:
         ledger = open_ledger(study_dir, spec)
         if not Study(spec, ledger, []).has_all_candidates:
             raise UserError(f"the study `{study}` has trials to come", help=f"first `sweeper resume {study}`")
-        failed = unmended(ledger.trials())
-        if not failed:
+        failed, controls = unmended(ledger.trials()), unmended(ledger.controls())
+        if not failed and not controls:
             raise UserError(f"no trial of the study `{study}` has failed")
+        for control in controls:
+            ledger.add_control(control.control or "", control)
         for trial in failed:
             ledger.add_retry(trial, spec)
-        return continue_study(spec, home.resolve(), ledger, accept_drift=accept_drift)
+        return continue_study(spec, home.resolve(), ledger, skip_preflight=skip_preflight, accept_drift=accept_drift)
 
 
 def pause(home: Path, study: str) -> str:

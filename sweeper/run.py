@@ -95,12 +95,12 @@ def continue_study(
     trials, controls = ledger.trials(), ledger.controls()
     if final_word(trials, controls, spec.objective).no_skill:
         return EXIT_NO_SKILL  # before a failed trial: it makes every other trial worthless too
-    failed = unmended(trials) or any(control.state is TrialState.FAILED for control in controls)
+    failed = unmended(trials) or unmended(controls)
     return EXIT_TRIAL_FAILED if failed else EXIT_OK
 
 
 def unmended(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """The candidates that failed and were not tried again."""
+    """The trials that failed and were not tried again."""
     again = {trial.retry_of for trial in trials}
     return [trial for trial in trials if trial.state is TrialState.FAILED and trial.id not in again]
 

@@ -50,6 +50,7 @@ class TrialRecord:
         retry_of: ID of the failed trial whose parameters it tries again, or None.
         losses: why each worker that ran it before was lost.
         charges: seconds in which it held a worker without a report to show for them, by attempt.
+        again: of a control that failed and is tried again, how many were before it.
     """
 
     id: str
@@ -64,6 +65,7 @@ class TrialRecord:
     retry_of: str | None = None
     losses: tuple[str, ...] = ()
     charges: Mapping[str, float] = field(default_factory=dict)
+    again: int = 0
 
     @property
     def role(self) -> str:
@@ -73,7 +75,7 @@ class TrialRecord:
     @property
     def folder(self) -> str:
         """Name of its folder beneath `trials/`."""
-        return self.control or f"{self.number:04d}"
+        return _name(self.number, self.control, self.again)
 
     @property
     def seconds(self) -> float:
@@ -85,9 +87,15 @@ class TrialRecord:
         return self.reports[-1] if self.reports else None
 
 
-def id_of(study: str, number: int, control: str | None = None) -> str:
+def id_of(study: str, number: int, control: str | None = None, again: int = 0) -> str:
     """The one ID of a trial, in the ledger, in MLflow and on the screen."""
-    return f"{study}-{control or f'{number:04d}'}"
+    return f"{study}-{_name(number, control, again)}"
+
+
+def _name(number: int, control: str | None, again: int) -> str:
+    if control is None:
+        return f"{number:04d}"
+    return f"{control}-{again + 1}" if again else control
 
 
 def encode_report(report: Report) -> dict[str, Any]:

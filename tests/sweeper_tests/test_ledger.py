@@ -159,6 +159,22 @@ def test_a_control_is_there_after_reopening_and_goes_on(tmp_path: Path) -> None:
         again.add_control("zero")
 
 
+def test_a_control_that_failed_is_tried_again_beside_it(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path, "toy", create=True)
+    failed = ledger.add_control("oracle")
+    ledger.finish(failed.id, TrialState.FAILED, "OSError: gone", {}, None)
+    again = ledger.add_control("oracle", ledger.trial(failed.id))
+    assert (again.id, again.folder, again.retry_of) == ("toy-oracle-2", "oracle-2", "toy-oracle")
+    ledger.finish(again.id, TrialState.COMPLETE, "evaluated", {}, 1.0)
+    ledger.set_mlflow_run_id(again.id, "run2")
+    reopened = Ledger(tmp_path, "toy")
+    assert [(each.id, each.state, each.mlflow_run_id) for each in reopened.controls()] == [
+        ("toy-oracle", TrialState.FAILED, None),
+        ("toy-oracle-2", TrialState.COMPLETE, "run2"),
+    ]
+    assert reopened.trial(again.id).again == 1
+
+
 def test_a_kill_between_the_two_writes_of_a_controls_end_is_settled(tmp_path: Path) -> None:
     ledger = open_ledger(tmp_path)
     ledger.add_control("oracle")

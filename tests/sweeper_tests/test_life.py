@@ -127,14 +127,17 @@ def test_stop_settles_a_study_that_nobody_runs(study_home: Path) -> None:
 def test_extend_adds_trials_and_retry_tries_failed_ones_again(study_home: Path, unbroken: Results) -> None:
     broken = study_home.parent / "broken"
     broken.touch()
-    spec = ("--set", f"base.crash_if={broken}", "--trials", "2", "--set", "controls=[]")
+    spec = ("--set", f"base.crash_if={broken}", "--trials", "2", "--set", "controls=[shuffled_labels]")
     result = sweep(study_home, "run", *spec)
     assert result.returncode == 1, result.stderr
-    assert {trial["state"] for name, trial in results(study_home).items() if name[-1].isdigit()} == {"FAILED"}
+    assert {trial["state"] for trial in results(study_home).values()} == {"FAILED"}
     broken.unlink()
     result = sweep(study_home, "retry", "scripted", "--failed")
     assert result.returncode == 0, result.stderr
+    assert "control shuffled labels FAILED" not in result.stdout
     mended = check(study_home)
+    assert mended["scripted-shuffled_labels"]["state"] == "FAILED"
+    assert mended["scripted-shuffled_labels-2"] == unbroken["scripted-shuffled_labels"]
     for failed, again in (("scripted-0000", "scripted-0002"), ("scripted-0001", "scripted-0003")):
         assert mended[failed]["state"] == "FAILED", "what was finished stays"
         assert mended[again] == unbroken[failed]
