@@ -18,13 +18,13 @@ import yaml
 from sweeper.controls import amount, value_of
 from sweeper.errors import UserError
 from sweeper.ledger import Ledger, study_dirs
+from sweeper.pareto import winner_of
 from sweeper.replicates import Comparison, VariantRuns, better, compare, runs_of_variants, verdict_of
 from sweeper.run import run_study
 from sweeper.spec import parse_spec
 from sweeper.spec_model import SEED, VARIANT, SpecFile
 from sweeper.spec_parts import Objective
 from sweeper.statistics import detectable_effect
-from sweeper.study import winner_of
 from sweeper.trial import TrialRecord, TrialState
 from sweeper.views import open_study
 
