@@ -12,7 +12,15 @@ from sweeper.cli_ablate import ablate
 from sweeper.cli_data import data
 from sweeper.cli_doctor import doctor
 from sweeper.cli_groups import SectionedGroup
-from sweeper.cli_options import home_option, json_option, reason_given, spec_options, study_argument, trial_argument
+from sweeper.cli_options import (
+    FiniteRange,
+    home_option,
+    json_option,
+    reason_given,
+    spec_options,
+    study_argument,
+    trial_argument,
+)
 from sweeper.cli_report import report
 from sweeper.cli_study import extend, pause, plan, resume, retry, status, stop
 from sweeper.cli_tracking import gc, sync
@@ -205,8 +213,13 @@ def show(study: str, home: Path, as_json: bool) -> int:
 @sweeper.command()
 @trial_argument
 @home_option
-@click.option("--until", type=click.FloatRange(min=0, min_open=True), metavar="EPOCH", help="Stop at this epoch.")
-@click.option("--from-checkpoint", type=float, metavar="EPOCH", help="Go on from this epoch, and compare what follows.")
+@click.option("--until", type=FiniteRange(min=0, min_open=True), metavar="EPOCH", help="Stop at this epoch.")
+@click.option(
+    "--from-checkpoint",
+    type=FiniteRange(min=0),
+    metavar="EPOCH",
+    help="Go on from this epoch, and compare what follows.",
+)
 @click.option("--at-commit", is_flag=True, help="Run the recorded commit and changes: code from the MLflow store.")
 @json_option
 def reproduce(
@@ -221,6 +234,9 @@ def reproduce(
     Example:
       sweeper reproduce loss_balance:best --until 2
     """
+    if until is not None and from_checkpoint is not None and until <= from_checkpoint:
+        what = f"nothing lies between --from-checkpoint {from_checkpoint:g} and --until {until:g}"
+        raise UserError(what, "--until", "name a later epoch, or leave it out")
     from sweeper.reproduce import reproduce as rerun
 
     return rerun(trial, home, until, from_checkpoint=from_checkpoint, at_commit=at_commit, as_json=as_json)

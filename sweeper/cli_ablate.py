@@ -6,7 +6,7 @@ from typing import Literal
 import click
 
 from sweeper.cli_options import complete_study, home_option, json_option
-from sweeper.errors import EXIT_OK
+from sweeper.errors import EXIT_OK, UserError
 
 
 @click.command()
@@ -38,6 +38,8 @@ def ablate(
     Example:
       sweeper ablate alignment --format latex
     """
+    if as_json and form not in ("table", "json"):
+        raise UserError(f"--json and --format {form} cannot be used together", help="leave one of the two out")
     from sweeper.ablation import ablation_result
     from sweeper.ablation_view import render
     from sweeper.spec import load_spec

@@ -1,5 +1,6 @@
 """Arguments and options that several verbs share, and what the shell completes them to. Imports nothing slow."""
 
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,16 @@ import click
 from sweeper.errors import UserError
 
 DEFAULT_HOME: Final = Path(".sweeper")
+
+
+class FiniteRange(click.FloatRange):
+    """A number in a range. NaN is in none, and click lets it pass: it compares as neither too small nor too large."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"expected a finite number but got {value}", param, ctx)
+        return number
 
 
 def home_option(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -5,16 +5,14 @@ from pathlib import Path
 
 import click
 
-from sweeper.cli_options import home_option, json_option, study_argument
+from sweeper.cli_options import FiniteRange, home_option, json_option, study_argument
 from sweeper.errors import EXIT_OK
 
 
 @click.command()
 @study_argument
 @home_option
-@click.option(
-    "--interval", type=click.FloatRange(min=0.1), default=1.0, show_default=True, help="Seconds between looks."
-)
+@click.option("--interval", type=FiniteRange(min=0.1), default=1.0, show_default=True, help="Seconds between looks.")
 @json_option
 def watch(study: str, home: Path, interval: float, as_json: bool) -> int:
     """Show STUDY while its driver runs: trials, rungs, best so far, time left, budget, last events.
