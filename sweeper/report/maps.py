@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from itertools import combinations
 from typing import Any, Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sweeper.evaluators import NOISE
 from sweeper.importance import importances_of
 from sweeper.report.collapse import GRID, collapse_share, collapsed_regions
@@ -22,12 +25,12 @@ from sweeper.report.style import (
     short,
     value_axis,
 )
-from sweeper.trial import TrialRecord, TrialState
+from sweeper.trial import TrialRecord
 
 LAMBDA: Final = "lambda_"
 MOST_MAPPED: Final = 8
 """Parameters of the maps, which come in pairs."""
-AXIS_PX: Final = 130
+AXIS_PX: Final = 140
 
 
 def parallel(data: StudyData) -> list[Figure]:
@@ -49,7 +52,7 @@ def parallel(data: StudyData) -> list[Figure]:
     upright = {"type": "line", "y0": 0, "y1": 1, "layer": "below", "line": {"color": "var(--muted)", "width": 1}}
     notes = [note for place, axis in enumerate(columns) for note in _parallel_ticks(axis, place)]
     layout = {
-        "xaxis": {"visible": False, "range": [-0.45, len(columns) - 0.65], "fixedrange": True},
+        "xaxis": {"visible": False, "range": [-0.5, len(columns) - 0.5], "fixedrange": True},
         "yaxis": {"visible": False, "range": [-0.09, 1.14], "fixedrange": True},
         "shapes": [upright | {"x0": place, "x1": place} for place in range(len(columns))],
         "annotations": notes,
@@ -68,7 +71,7 @@ def importance(data: StudyData) -> list[Figure]:
     if not found.shares:
         return []
     names = {axis.path: axis.name for axis in data.axes}
-    shares = [(plain(names[path]), share, "var(--complete)") for path, share in found.shares.items()]
+    shares = [(plain(cut(names[path], 24)), share, "var(--complete)") for path, share in found.shares.items()]
     shares.append((plain(NOISE), found.noise, "var(--muted)"))
     bars: Trace = {
         "type": "bar",
@@ -121,14 +124,12 @@ def against_parameters(data: StudyData) -> list[Figure]:
 
 def collapse_maps(data: StudyData) -> list[Figure]:
     """Where trials collapse, for each pair of loss weights, or of numbers where there are no two weights."""
-    if not 0 < sum(trial.state is TrialState.COLLAPSED for trial in data.trials) < len(data.trials):
-        return []
     figures = []
     for first, second in combinations(mapped_axes(data), 2):
         shown = [t for t in data.trials if first.path in t.params and second.path in t.params]
-        if not shown:
-            continue
-        figures.append(_map(data, first, second, shown))
+        share = collapse_share(shown, [first, second])
+        if np.isfinite(share).any():
+            figures.append(_map(data, first, second, shown, share))
     return figures
 
 
@@ -139,10 +140,11 @@ def mapped_axes(data: StudyData) -> list[Axis]:
     return (weights if len(weights) > 1 else axes)[:MOST_MAPPED]
 
 
-def _map(data: StudyData, first: Axis, second: Axis, shown: Sequence[TrialRecord]) -> Figure:
+def _map(
+    data: StudyData, first: Axis, second: Axis, shown: Sequence[TrialRecord], share: NDArray[np.float64]
+) -> Figure:
     hover = f"{plain(first.name)} %{{x:.3g}}<br>{plain(second.name)} %{{y:.3g}}"
     points = by_state(data, shown, axis_values(first, shown), axis_values(second, shown), hover)
-    share = collapse_share(shown, [first, second])
     line = [step / (GRID - 1) for step in range(GRID)]
     area: Trace = {
         "type": "contour",
@@ -207,7 +209,7 @@ def _parallel_lines(
 def _parallel_ticks(axis: Axis, place: int) -> list[dict[str, Any]]:
     """The name above an upright, and the values along it."""
     note = {"x": place, "showarrow": False, "font": {"size": 11}}
-    name = note | {"y": 1.06, "yanchor": "bottom", "text": f"<b>{plain(axis.name)}</b>"}
+    name = note | {"y": 1.06, "yanchor": "bottom", "text": f"<b>{plain(cut(axis.name, 20))}</b>"}
     if axis.kind == "category":
         count = max(1, len(axis.categories) - 1)
         step = -(-len(axis.categories) // 12)

@@ -102,9 +102,11 @@ def axis_values(axis: Axis, trials: Iterable[TrialRecord]) -> list[Any]:
 
 def axis_layout(axis: Axis) -> dict[str, Any]:
     """Plotly's axis for a parameter, from end to end."""
-    layout: dict[str, Any] = {"title": {"text": plain(axis.name)}, "zeroline": False}
+    layout: dict[str, Any] = {"title": {"text": plain(cut(axis.name, 36))}, "zeroline": False}
     if axis.kind == "category":
-        texts = [plain(cut(text, 22)) for text in axis.categories]
+        texts = [plain(cut(text, 16)) for text in axis.categories]
+        if sum(map(len, texts)) > 40:
+            layout["tickangle"] = -35  # else Plotly leaves out what is too long
         ends = [-0.5, len(texts) - 0.5]
         return layout | {"tickvals": list(range(len(texts))), "ticktext": texts, "range": ends, "automargin": True}
     low, high = (math.log10(end) if axis.kind == "log" else end for end in (axis.low, axis.high))
@@ -198,6 +200,7 @@ def by_state(
                     "y": [places[trial_id][1] for trial_id in own],
                     "customdata": [plain(trial_id) for trial_id in own],
                     "marker": marker(state, len(trials)),
+                    "cliponaxis": False,
                     "name": state.value,
                     "meta": {"state": state.value},
                     "hovertemplate": f"<b>%{{customdata}}</b> {state.value}<br>{hover}<extra></extra>",
@@ -205,7 +208,12 @@ def by_state(
             )
     if data.winner is not None and data.winner.id in places:
         ring = {"symbol": "circle-open", "size": 17, "color": "var(--text)", "line": {"width": 2}}
-        place = {"x": [places[data.winner.id][0]], "y": [places[data.winner.id][1]], "name": "winner"}
+        place = {
+            "x": [places[data.winner.id][0]],
+            "y": [places[data.winner.id][1]],
+            "name": "winner",
+            "cliponaxis": False,
+        }
         traces.append({"type": "scatter", "mode": "markers", "marker": ring, "hoverinfo": "skip", **place})
     return traces
 
