@@ -70,8 +70,11 @@ class Ledger:
         self._candidates: dict[str, TrialRecord] = {}
         self._controls: dict[str, TrialRecord] = {}
         self.retries = 0
-        for record in map(self._record, self._all_frozen()):
-            self._put(record)
+        attributes = self.attributes  # a copy each time, and there may be thousands of trials
+        for frozen in self._all_frozen():
+            record = self._record(frozen)
+            late = attributes.get(_run_key(record))
+            self._put(replace(record, mlflow_run_id=late) if late else record)
             self.retries += record.retry_of is not None and record.control is None
         if create:
             self._settle_half_finished()
@@ -279,7 +282,7 @@ class Ledger:
         state = TrialState.PAUSED if attrs.get("paused") else TrialState.RUNNING
         ending = attrs.get("ending") or attrs.get("paused") or {}
         charges = {key.removeprefix("charge:"): attrs[key] for key in attrs if key.startswith("charge:")}
-        record = TrialRecord(
+        return TrialRecord(
             id=id_of(self.study, frozen.number, attrs.get("control"), attrs.get("again", 0)),
             number=frozen.number,
             params=dict(frozen.params),
@@ -294,8 +297,6 @@ class Ledger:
             control=attrs.get("control"),
             again=attrs.get("again", 0),
         )
-        late = self._optuna.user_attrs.get(_run_key(record))
-        return replace(record, mlflow_run_id=record.mlflow_run_id or late)
 
 
 def _run_key(record: TrialRecord) -> str:

@@ -107,4 +107,7 @@ def encode_report(report: Report) -> dict[str, Any]:
 
 def decode_report(data: Mapping[str, Any]) -> Report:
     """The report that `encode_report` made JSON of."""
-    return Report(**{**data, "metrics": {k: float(v) for k, v in data["metrics"].items()}})
+    metrics = data["metrics"]
+    if any(value.__class__ is not float for value in metrics.values()):  # NaN is text, and 20.0 may be written as 20
+        metrics = {name: float(value) for name, value in metrics.items()}
+    return Report(**{**data, "metrics": metrics})
