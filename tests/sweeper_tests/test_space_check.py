@@ -257,8 +257,8 @@ def test_a_sampler_that_does_not_learn_takes_no_warm_start() -> None:
     assert page.startswith("error: the sampler `qmc` learns from no trial, also not from those of a warm start\n")
 
 
-def test_the_search_space_of_the_readme_is_valid() -> None:
-    section = Path("README.md").read_text().split("## Search spaces")[1]
+def test_the_search_space_of_the_guide_is_valid() -> None:
+    section = Path("docs/guide.md").read_text().split("## What varies\n")[1]
     block = section.split("```yaml\n")[1].split("```")[0]
     spec = parse_spec(f"name: readme\ntrials: 20\n{block}", FILE)
     assert spec.search_space["model.pca_components"].when == {"model.head": ("pca",)}

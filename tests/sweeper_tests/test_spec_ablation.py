@@ -124,9 +124,9 @@ def test_check_names_factors_levels_and_what_a_fraction_mixes() -> None:
     assert "; D = ABC, so I = ABCD: resolution 4\n" in describe(parse(FRACTION))
 
 
-def test_the_example_of_the_readme_is_valid() -> None:
-    readme = Path("README.md").read_text()
-    block = next(part for part in readme.split("```yaml\n")[1:] if part.startswith("kind: ablation")).split("```")[0]
+def test_the_example_of_the_guide_is_valid() -> None:
+    guide = Path("docs/guide.md").read_text()
+    block = next(part for part in guide.split("```yaml\n")[1:] if part.startswith("kind: ablation")).split("```")[0]
     spec = parse(f"name: example\nobjective: {{metric: val/pa_mpjpe_mm, mode: min}}\n{block}")
     assert (len(spec.variants), spec.trials) == (8, 40)
 
