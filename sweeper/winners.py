@@ -21,6 +21,7 @@ from sweeper.ledger import Ledger, study_dirs
 from sweeper.pareto import winner_of
 from sweeper.replicates import Comparison, VariantRuns, better, compare, runs_of_variants, verdict_of
 from sweeper.run import run_study
+from sweeper.search_space import set_path
 from sweeper.spec import parse_spec
 from sweeper.spec_model import SEED, VARIANT, SpecFile
 from sweeper.spec_parts import Objective
@@ -144,16 +145,22 @@ def winners_spec(
     if len(best) < top:
         what = f"{len(best)} configurations of the study `{recorded.name}` ran to their end, so there is no top {top}"
         raise UserError(what, help=f"--top {len(best)}" if len(best) > 1 else "first let more trials run to their end")
-    base = {key: value for key, value in recorded.base.items() if key != SEED}
+    shared = _shared(recorded)
+    base: dict[str, Any] = {key: value for key, value in recorded.base.items() if key != SEED}
+    for path, value in shared.items():
+        set_path(base, path, value)
     data: dict[str, Any] = {"name": name, "base": base}
-    data["variants"] = {trial.id: configuration(recorded, trial) for trial in best}
+    data["variants"] = {
+        trial.id: {path: value for path, value in configuration(recorded, trial).items() if path not in shared}
+        for trial in best
+    }
     data["seeds"] = fresh_seeds(recorded, trials, seeds, used)
     written = recorded.model_dump(mode="json", by_alias=True)
     data |= {key: written[key] for key in (*INHERITED, "objective")}
     data["scheduler"] = {"name": "none"}
     data["budget"]["trials"] = None  # of the search; the other limits hold for this round anew
     head = f"# The best {top} configurations of {recorded.name}, trained again. Written by `sweeper winners`.\n"
-    return head + yaml.safe_dump(_without_nothing(data), sort_keys=False, allow_unicode=True)
+    return head + yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
 
 
 def best_configurations(recorded: SpecFile, trials: Sequence[TrialRecord], top: int) -> list[TrialRecord]:
@@ -177,6 +184,16 @@ def configuration(recorded: SpecFile, trial: TrialRecord) -> dict[str, Any]:
     else:
         settings = trial.params
     return {path: value for path, value in settings.items() if path != SEED}
+
+
+def _shared(recorded: SpecFile) -> dict[str, Any]:
+    """What all variants of a study set alike, by dotted path: an effective spec says it with each of them, and the
+    controls of the second round and its data need it as base."""
+    first, *others = [dict(settings) for settings in recorded.variants.values()] or [{}]
+    alike = {
+        path: value for path, value in first.items() if all(path in other and other[path] == value for other in others)
+    }
+    return {path: value for path, value in alike.items() if path != SEED}
 
 
 def fresh_seeds(recorded: SpecFile, trials: Sequence[TrialRecord], count: int, earlier: Sequence[int]) -> list[int]:
@@ -249,12 +266,3 @@ def verdict_lines(
         smallest = max(spreads) * detectable_effect(len(spec.seeds), len(comparisons))
         lines.append(f"the smallest difference this many seeds show 4 times in 5 is {amount(smallest, spec.objective)}")
     return lines
-
-
-def _without_nothing(data: Any) -> Any:
-    """Without the keys whose value is null: in a spec they are the default."""
-    match data:
-        case dict():
-            return {key: _without_nothing(value) for key, value in data.items() if value is not None}
-        case _:
-            return data

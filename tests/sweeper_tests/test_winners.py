@@ -68,14 +68,15 @@ def test_the_best_configurations_become_variants_with_fresh_seeds_and_the_same_g
 def test_trials_that_differ_only_in_their_seed_are_one_configuration(tmp_path: Path) -> None:
     variants = {"a": {"scale": 1.0}, "b": {"scale": 2.0}, "c": {"scale": 3.0}}
     source = {key: value for key, value in SOURCE.items() if key not in ("search_space", "trials")}
-    source |= {"variants": variants, "seeds": [0, 3], "base": {"epochs": 2}}
+    source |= {"variants": variants, "seeds": [0, 3], "base": {"epochs": 2, "data_file": "x"}}
     ledger = finish_study(
         tmp_path, SweepSpec.model_validate(source), lambda params: ord(params["variant"]) + params["seed"] / 10
     )
     _, recorded = open_study(tmp_path, "toy")
     spec = parse_spec(winners_spec(f"toy{ENDING}", recorded, ledger.trials(), 2, 3), tmp_path / "w.yaml")
     assert list(spec.variants) == ["toy-0000", "toy-0002"]
-    assert [settings["scale"] for settings in spec.variants.values()] == [1.0, 2.0]
+    assert list(spec.variants.values()) == [{"scale": 1.0}, {"scale": 2.0}]
+    assert (spec.base["epochs"], spec.base["data_file"]) == (2, "x")  # what all share: the controls' data too
     assert spec.seeds == (4, 5, 6)
     with pytest.raises(UserError, match="3 configurations of the study `toy` ran to their end, so there is no top 4"):
         winners_spec(f"toy{ENDING}", recorded, ledger.trials(), 4, 3)
