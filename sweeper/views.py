@@ -183,8 +183,7 @@ def table_columns(names: Mapping[str, str], objectives: Sequence[Objective]) -> 
         ("ID", "left"),
         *((name.removeprefix("lambda_") if name.startswith("lambda_") else name, "right") for name in names.values()),
         ("epochs", "right"),
-        *((objective.metric.removeprefix("val/"), "right") for objective in objectives),
-        (VARIANCE.removeprefix("val/"), "right"),
+        *((metric.removeprefix("val/"), "right") for metric in shown_metrics(objectives)),
         ("state", "left"),
         ("reason", "left"),
     ]
@@ -193,16 +192,23 @@ def table_columns(names: Mapping[str, str], objectives: Sequence[Objective]) -> 
 def table_row(trial: TrialRecord, names: Mapping[str, str], objectives: Sequence[Objective]) -> list[str]:
     """The cells of a trial, in the order of `table_columns`."""
     metrics = trial.last.metrics if trial.last else {}
-    ratio = metrics.get(VARIANCE)
     return [
         trial.id,
         *(_short(trial.params.get(path, "-")) for path in names),
         f"{trial.last.epoch:g}" if trial.last else "0",
-        *(f"{metrics[one.metric]:.2f}" if one.metric in metrics else "-" for one in objectives),
-        f"{ratio:.3f}" if ratio is not None else "-",
+        *(_decimals(metric, metrics[metric]) if metric in metrics else "-" for metric in shown_metrics(objectives)),
         trial.state.value,
         trial.reason,
     ]
+
+
+def shown_metrics(objectives: Sequence[Objective]) -> list[str]:
+    """The metrics of a table of trials: the objectives, and the one that tells a collapse."""
+    return list(dict.fromkeys([*(objective.metric for objective in objectives), VARIANCE]))
+
+
+def _decimals(metric: str, value: float) -> str:
+    return f"{value:.3f}" if metric == VARIANCE else f"{value:.2f}"
 
 
 def _short(value: ParamValue) -> str:

@@ -12,7 +12,7 @@ from sweeper.spec_model import SpecFile
 from sweeper.spec_parts import Objective
 from sweeper.spec_text import dimension_text
 from sweeper.trial import TrialRecord
-from sweeper.views import VARIANCE, front_lines, outcome, table_columns, table_row
+from sweeper.views import front_lines, outcome, shown_metrics, table_columns, table_row
 
 
 def study_markdown(
@@ -36,7 +36,7 @@ def study_markdown(
 
 def study_csv(spec: SpecFile, trials: Sequence[TrialRecord], controls: Sequence[TrialRecord]) -> str:
     """The table of trials and controls as CSV, numbers in full; MLflow's UI shows it as a table."""
-    metrics = [*(objective.metric for objective in spec.objectives), VARIANCE]
+    metrics = shown_metrics(spec.objectives)
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(["trial", *spec.search_space, "epoch", *metrics, "state", "reason", "seconds"])

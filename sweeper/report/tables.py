@@ -11,7 +11,7 @@ from sweeper.ablation_view import tables
 from sweeper.budget import duration_text
 from sweeper.report.data import Axis, Cost, StudyData, costs, device_of, metrics_of, text_of, title_of
 from sweeper.trial import TrialRecord
-from sweeper.views import VARIANCE
+from sweeper.views import VARIANCE, shown_metrics
 
 COST_HEADERS: Final = ("where", "trials", "used (s)", "used", "saved by stopping early")
 
@@ -67,7 +67,7 @@ def _trial_headers(data: StudyData, axes: Sequence[Axis]) -> list[str]:
 
 def _shown_metrics(data: StudyData) -> list[str]:
     """The objectives, and the variance of the predictions, which tells a collapse."""
-    return list(dict.fromkeys([*(objective.metric for objective in data.spec.objectives), VARIANCE]))
+    return shown_metrics(data.spec.objectives)
 
 
 def _trial_row(data: StudyData, trial: TrialRecord, axes: Sequence[Axis]) -> Row:

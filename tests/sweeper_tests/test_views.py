@@ -6,8 +6,9 @@ from test_study import make_spec
 
 from sweeper.errors import UserError
 from sweeper.ledger import Ledger
+from sweeper.spec_parts import Objective
 from sweeper.trial import Report, TrialState
-from sweeper.views import list_studies, print_list, print_study, show_study, to_json
+from sweeper.views import list_studies, print_list, print_study, show_study, table_columns, table_row, to_json
 
 OBJECTIVE = "val/pa_mpjpe_mm"
 
@@ -47,6 +48,14 @@ def test_the_table_names_winner_reasons_and_what_was_saved(home: Path, capsys: p
     assert f"sweeper reproduce toy:best --home {home}\n" in text
     header = next(line for line in text.splitlines() if line.startswith("ID"))
     assert header.split() == ["ID", "scale", "epochs", "pa_mpjpe_mm", "theta_var_ratio", "state", "reason"]
+
+
+def test_a_metric_that_is_an_objective_has_one_column(home: Path) -> None:
+    objectives = [Objective(metric=OBJECTIVE, mode="min"), Objective(metric="val/theta_var_ratio", mode="max")]
+    headers = [header for header, _ in table_columns({}, objectives)]
+    assert headers == ["ID", "epochs", "pa_mpjpe_mm", "theta_var_ratio", "state", "reason"]
+    [trial, *_] = Ledger(home / "studies" / "toy", "toy").trials()
+    assert table_row(trial, {}, objectives)[2:4] == ["10.50", "0.250"]
 
 
 def test_json_has_what_scripts_need_and_no_nan(home: Path) -> None:
