@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
@@ -37,7 +38,7 @@ def open_study(home: Path, study: str) -> tuple[Ledger, SpecFile]:
     """The ledger of a study, for reading, and the spec it was started with.
 
     Raises:
-        UserError: there is no such study; names close ones.
+        UserError: there is no such study (names close ones), or another version of the sweeper wrote its spec.
     """
     names = [path.name for path in study_dirs(home)]
     if study not in names:
@@ -47,7 +48,12 @@ def open_study(home: Path, study: str) -> tuple[Ledger, SpecFile]:
     spec = ledger.attributes.get("spec")
     if spec is None:
         raise UserError(f"the study `{study}` was never started", help="`sweeper run` starts it")
-    return ledger, SpecFile.model_validate(spec)
+    try:
+        return ledger, SpecFile.model_validate(spec)
+    except ValidationError as error:
+        first = error.errors()[0]
+        what = f"the study `{study}` was written by another version: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise UserError(what, help="read it with that version; its runs are in MLflow") from None
 
 
 def list_studies(home: Path) -> list[dict[str, Any]]:

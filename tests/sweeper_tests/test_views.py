@@ -68,6 +68,18 @@ def test_json_has_what_scripts_need_and_no_nan(home: Path) -> None:
     assert study["trials"][4]["metrics"][OBJECTIVE] is None
 
 
+def test_a_study_of_another_version_is_told_and_the_list_goes_on(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = home / "studies" / "old"
+    other.mkdir()
+    old = Ledger(other, "old", create=True)
+    old.set_attribute("spec", make_spec().effective | {"colour": "red"})
+    with pytest.raises(UserError, match="the study `old` was written by another version: colour: Extra inputs"):
+        show_study(home, "old")
+    assert [row["study"] for row in list_studies(home)] == ["toy"]
+
+
 def test_the_list_counts_states(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     [row] = list_studies(home)
     assert row["states"] == {"RUNNING": 1, "COMPLETE": 1, "PRUNED": 1, "COLLAPSED": 1, "FAILED": 1}
