@@ -51,6 +51,9 @@ def train_and_compare(
     print(to_json(winners_json(result))) if as_json else print_winners(result)
     if not promote:
         return code
+    if code == EXIT_NO_SKILL:
+        print("nothing is promoted: no run beats the controls", file=sys.stderr)
+        return code
     if result.best_run is None:
         print("nothing is promoted: no configuration beats all the others", file=sys.stderr)
         return code or EXIT_NO_SKILL
