@@ -1,14 +1,14 @@
 """What people and scripts read of a study: tables and JSON, from the ledger alone."""
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
-from rich.console import Console
-from rich.table import Table
 
 from sweeper.audit import audit_of
 from sweeper.budget import amount_text, saved_s, used_text
@@ -21,6 +21,10 @@ from sweeper.search_space import ParamValue, short_names
 from sweeper.spec import Objective
 from sweeper.spec_model import SpecFile
 from sweeper.trial import TrialRecord, TrialState
+
+if TYPE_CHECKING:
+    from rich.console import Console  # slow to import, and no JSON needs it
+    from rich.table import Table
 
 VARIANCE = "val/theta_var_ratio"
 STATE_STYLES = {
@@ -43,7 +47,8 @@ def open_study(home: Path, study: str) -> tuple[Ledger, SpecFile]:
     names = [path.name for path in study_dirs(home)]
     if study not in names:
         known = f"the studies in {home} are: {', '.join(names)}" if names else f"there are no studies in {home} yet"
-        raise UserError(f"no study `{study}`", help=known)
+        close = get_close_matches(study, names, n=1)
+        raise UserError(f"no study `{study}`", help=f"did you mean `{close[0]}`?" if close else known)
     ledger = Ledger(home / "studies" / study, study)
     spec = ledger.attributes.get("spec")
     if spec is None:
@@ -119,9 +124,11 @@ def _as_json(trial: TrialRecord) -> dict[str, Any]:
 
 def print_list(home: Path) -> None:
     """Print the studies as a table on stdout."""
+    from rich.table import Table
+
     rows = list_studies(home)
     if not rows:
-        Console(stderr=True).print(f"no studies in {home} yet; `sweeper run SPEC` starts one")
+        print(f"no studies in {home} yet; `sweeper run SPEC` starts one", file=sys.stderr)
         return
     table = Table(box=None, pad_edge=False)
     for column in ("STUDY", "TRIALS", "STATES", "WINNER", "BEST"):
@@ -135,6 +142,8 @@ def print_list(home: Path) -> None:
 
 def print_study(home: Path, study: str) -> None:
     """Print the tables of trials and controls, the winner, the final word, and what to do next, on stdout."""
+    from rich.table import Table
+
     ledger, spec = open_study(home, study)
     trials, controls = ledger.trials(), ledger.controls()
     console = output_console()
@@ -268,7 +277,7 @@ def front_lines(trials: Sequence[TrialRecord], objectives: Sequence[Objective]) 
     return lines
 
 
-def _print_next_steps(console: Console, home: Path, study: str, spec: SpecFile, winner: TrialRecord | None) -> None:
+def _print_next_steps(console: "Console", home: Path, study: str, spec: SpecFile, winner: TrialRecord | None) -> None:
     home_option = "" if home.resolve() == Path(".sweeper").resolve() else f" --home {home}"
     console.print("\nnext:")
     console.print(f"  sweeper ui{home_option}")
@@ -284,16 +293,20 @@ def _objective(trial: TrialRecord, objective: Objective) -> float:
     return trial.last.metrics[objective.metric]
 
 
-def simple_table(columns: Sequence[str]) -> Table:
+def simple_table(columns: Sequence[str]) -> "Table":
     """A table without lines; the first column is flush left, the others right."""
+    from rich.table import Table
+
     table = Table(box=None, pad_edge=False)
     for index, column in enumerate(columns):
         table.add_column(column, justify="right" if index else "left")
     return table
 
 
-def output_console() -> Console:
+def output_console() -> "Console":
     """A console on stdout."""
+    from rich.console import Console
+
     console = Console(highlight=False)
     # A pipe has no width; rich would fold the table at 80 columns.
     return console if console.is_terminal else Console(highlight=False, width=200)

@@ -58,9 +58,9 @@ NO_STORE = (
 NO_FOLDER = "error: invalid value for `--home` (env var: `SWEEPER_HOME`): Directory `PLACE/file` is a file\n"
 FORMS = "help: for example sqlite:////srv/ledger.db or postgresql://user@host/database\n"
 OF_HOME = {
-    "show toi": NO_STUDY.format(name="toi"),
+    "show toi": "error: no study `toi`\nhelp: did you mean `toy`?\n",
     "show ../../etc": NO_STUDY.format(name="../../etc"),
-    "show toy/../toy": NO_STUDY.format(name="toy/../toy"),
+    "show toy/../tay": NO_STUDY.format(name="toy/../tay"),
     "status nope": NO_STUDY.format(name="nope"),
     "watch nope": NO_STUDY.format(name="nope"),
     "report nope": NO_STUDY.format(name="nope"),

@@ -8,10 +8,11 @@ from typing import Any
 
 import click
 import pytest
+from finished import finish_study
 
 from sweeper import cli
 from sweeper.errors import UserError
-from sweeper.spec import SweepSpec
+from sweeper.spec import SweepSpec, load_spec
 from trainers.errors import DataError
 
 SPEC = "search_spaces/loss_balance.yaml"
@@ -42,6 +43,19 @@ def test_quick_verbs_import_nothing_slow(arguments: list[str]) -> None:
     )
     run = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True)
     assert run.stdout.splitlines()[-1] == "[]"
+
+
+def test_json_of_a_study_imports_only_what_reads_the_ledger(tmp_path: Path) -> None:
+    finish_study(tmp_path, load_spec(Path(SPEC)), lambda params: 20.0, trials=2)
+    slow = ("torch", "ray", "mlflow", "sqlalchemy", "rich", "scipy", "pandas", "matplotlib")
+    program = (
+        "import sys; from sweeper.cli import main; code = main(sys.argv[1:]);"
+        f"print([name for name in {slow} if name in sys.modules], file=sys.stderr); sys.exit(code)"
+    )
+    arguments = ["list", "--json", "--home", str(tmp_path)]
+    run = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True)
+    assert json.loads(run.stdout)[0]["trials"] == 2
+    assert run.stderr.splitlines()[-1] == "[]"
 
 
 def test_check_says_what_will_happen(capsys: pytest.CaptureFixture[str]) -> None:

@@ -91,6 +91,9 @@ def test_the_list_counts_states(home: Path, capsys: pytest.CaptureFixture[str]) 
 def test_an_unknown_study_is_told_with_those_there_are(home: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no study `toi`") as caught:
         show_study(home, "toi")
+    assert caught.value.problems[0].help == "did you mean `toy`?"
+    with pytest.raises(UserError, match="no study `heads`") as caught:
+        show_study(home, "heads")
     assert caught.value.problems[0].help == f"the studies in {home} are: toy"
     with pytest.raises(UserError) as caught:
         show_study(tmp_path / "empty", "toy")
