@@ -146,9 +146,15 @@ def test_no_verb_shows_the_help(arguments: list[str], capsys: pytest.CaptureFixt
             "error: the study is in use\n  --> a/lock\nhelp: wait\n",
         ),
         (DataError("no such file", "hands/rgb", "make it"), 2, "error: no such file\n  --> hands/rgb\nhelp: make it\n"),
+        (
+            OSError(28, "No space left on device", "home/ledger.journal"),
+            2,
+            "error: cannot write: No space left on device\n  --> home/ledger.journal\n"
+            "help: what is in the ledger is safe: make room, and run the study again\n",
+        ),
         (KeyboardInterrupt(), 130, ""),
     ],
-    ids=["UserError", "TrainerError", "Ctrl-C"],
+    ids=["UserError", "TrainerError", "full disk", "Ctrl-C"],
 )
 def test_errors_while_running(
     raised: BaseException,

@@ -43,6 +43,15 @@ def test_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: int, asked
     assert found["machine.gpu"].status == status
 
 
+def test_gpus_that_are_not_there_are_told_with_the_mend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "collect_accelerators", lambda: None)
+    found = check(tmp_path, "resources.gpus=1", "resources.concurrent=1")["machine.gpu"]
+    assert (found.measured, found.expected) == ("0 GPUs, 1 asked for a trial", "those asked for")
+    assert found.help == (
+        "set resources.gpus to what there is, or start it where the GPUs are; is the driver loaded (nvidia-smi)?"
+    )
+
+
 def test_more_trials_than_cores(tmp_path: Path) -> None:
     assert check(tmp_path, "resources.concurrent=4096")["machine.cpus"].status is CheckStatus.WARN
 
