@@ -73,10 +73,8 @@ class SweepSpec(SpecFile):
         spec = self.model_dump(mode="json", exclude={"text", "path", "overrides", "ledger"})
         spec["controls"] = list(self.control_names)
         if self.variants:
-            return spec | {
-                "base": {},
-                "variants": {name: self._leaves_of(name) for name in self.variants},
-            }
+            # Each variant holds all its fields; base is for the controls.
+            return spec | {"base": self._base(), "variants": {name: self._leaves_of(name) for name in self.variants}}
         # A conditional parameter may be left to base, whose value counts then.
         always = example(self.search_space)
         spec["base"] = resolve(self, always)
@@ -87,6 +85,14 @@ class SweepSpec(SpecFile):
                 section = section[name]
             del section[last]
         return spec
+
+    def _base(self) -> dict[str, Any]:
+        """`base` with every default, but for the seed where `seeds` sets it; as written where it is no config alone."""
+        try:
+            base = _validated(self, {})
+        except SpecError:
+            base = self.base
+        return {key: value for key, value in base.items() if not (self.seeds and key == SEED)}
 
     def _leaves_of(self, variant: str) -> dict[str, Any]:
         """Every field of a variant, but for the seed where `seeds` sets it."""

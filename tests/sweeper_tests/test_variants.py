@@ -7,7 +7,7 @@ import pytest
 
 from sweeper.errors import SpecError
 from sweeper.ledger import Ledger, TrialState
-from sweeper.spec import SweepSpec, load_spec, parse_spec, resolve, spec_differences
+from sweeper.spec import SweepSpec, control_config, load_spec, parse_spec, resolve, spec_differences
 from sweeper.spec_text import describe
 from trainers.config import TrainConfig
 from trainers.loop import train
@@ -74,6 +74,7 @@ def test_the_effective_spec_holds_every_field_of_every_variant() -> None:
     other = parse_spec(TEXT, FILE, ["base.seed=4", "variants.small.optim.lr=2e-3"])
     differences = spec_differences(spec.effective, other.effective)
     assert sorted(differences) == [
+        "base.seed: 0 -> 4",
         "variants.large.2.seed: 0 -> 4",
         "variants.small.optim.lr: 0.001 -> 0.002",
         "variants.small.seed: 0 -> 4",
@@ -81,6 +82,16 @@ def test_the_effective_spec_holds_every_field_of_every_variant() -> None:
 
 
 SEEDS = TEXT + "seeds: [3, 0]\n"
+
+
+def test_controls_of_a_study_that_is_resumed_are_those_of_its_file() -> None:
+    for spec in (parse_spec(TEXT, FILE), load_spec(SEED_VARIANTS)):
+        resumed = SweepSpec.model_validate(spec.effective | {"text": "", "path": None}, strict=False)
+        for control in spec.control_names:
+            assert control_config(resumed, control) == control_config(spec, control)
+        for name in spec.variants:
+            assert resolve(resumed, {"variant": name}) == resolve(spec, {"variant": name})
+    assert control_config(parse_spec(TEXT, FILE), "oracle")["optim"]["epochs"] == 2
 
 
 def test_every_variant_is_tried_with_every_seed_one_variant_after_the_other(tmp_path: Path) -> None:
