@@ -49,7 +49,8 @@ def _look_up(home: Path, selector: str, opened: Callable[[str], tuple[Ledger, Sp
         if winner is None:
             raise UserError(f"no trial of the study `{study}` has run to its end, so there is no best one")
         return FoundTrial(winner, ledger, spec)
-    names = [path.name for path in study_dirs(home) if selector.startswith(f"{path.name}-")]
+    studies = [path.name for path in study_dirs(home)]
+    names = [name for name in studies if selector.startswith(f"{name}-")]
     known: list[str] = []
     for name in sorted(names, key=len, reverse=True):  # `a-winners-0001` is not of the study `a`
         ledger, spec = opened(name)
@@ -57,6 +58,8 @@ def _look_up(home: Path, selector: str, opened: Callable[[str], tuple[Ledger, Sp
         if selector in trials:
             return FoundTrial(trials[selector], ledger, spec)
         known += trials
+    if selector in studies:
+        raise UserError(f"`{selector}` is a study, and a trial is wanted", help=f"for example `{selector}:best`")
     close = difflib.get_close_matches(selector, known, n=1)
     help = f"did you mean `{close[0]}`?" if close else "`sweeper list` shows the studies, `sweeper show STUDY` the IDs"
     raise UserError(f"no trial `{selector}`", help=help)
