@@ -231,12 +231,12 @@ def _short(value: ParamValue) -> str:
 
 
 def outcome(trials: Sequence[TrialRecord], objective: Objective) -> list[str]:
-    """The study in sentences: the winner, how the others ended, and what stopping them saved."""
+    """The study in sentences: its best trial, how the others ended, and what stopping them saved."""
     winner = winner_of(trials, objective)
     if winner is None:
-        lines = ["no trial has run to its end, so there is no winner"]
+        lines = ["no trial has run to its end, so there is no best one"]
     else:
-        lines = [f"winner: {winner.id}  {objective.metric} {_objective(winner, objective):.2f}"]
+        lines = [f"best trial: {winner.id}  {objective.metric} {_objective(winner, objective):.2f}"]
         if (skill := winner.last.metrics.get("val/skill") if winner.last else None) is not None:
             better = "better" if skill > 0 else "worse"
             lines.append(f"{abs(skill):.0%} {better} than the best constant pose on the same data")

@@ -103,7 +103,7 @@ def test_a_study_that_ends_well_says_so_once(tmp_path: Path, service: Service) -
     notifier.close(study)
     [message] = service.got
     assert (message["event"], message["study"], complaints) == ("end", "toy", [])
-    assert message["text"].startswith("toy: has come to its end\nwinner: toy-0000")
+    assert message["text"].startswith("toy: has come to its end\nbest trial: toy-0000")
 
 
 def test_a_wave_of_collapses_and_a_failure_are_told_once_each(tmp_path: Path, service: Service) -> None:

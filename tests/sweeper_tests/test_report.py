@@ -123,7 +123,7 @@ def test_the_verdict_comes_first_with_the_controls(tmp_path: Path) -> None:
     fill(tmp_path, USUAL[:4], controls={"oracle": 0.0, "constant_pose": 21.6})
     page = page_of(tmp_path)
     said = page.words[page.words.index("Verdict") :]
-    assert said[1:3] == ["winner: toy-0000  val/pa_mpjpe_mm 10.50", "best trial 10.5 mm; constant pose 21.6"]
+    assert said[1:3] == ["best trial: toy-0000  val/pa_mpjpe_mm 10.50", "best trial 10.5 mm; constant pose 21.6"]
     assert said.index("toy-constant_pose") < said.index("Trials")
     assert page.rows["toy-constant_pose"][:3] == ["toy-constant_pose", "● COMPLETE", "21.60"]
 
@@ -213,11 +213,11 @@ def test_rungs_stand_in_the_curves(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("trials", "headline", "figures"),
     [
-        ([], "no trial has run to its end, so there is no winner", 0),
-        (USUAL[:1], "winner: toy-0000  val/pa_mpjpe_mm 10.50", 9),
-        (USUAL[3:4] * 3, "no trial has run to its end, so there is no winner", 1),
-        (USUAL[2:3] * 3, "no trial has run to its end, so there is no winner", 8),
-        (USUAL[5:] * 2, "no trial has run to its end, so there is no winner", 3),
+        ([], "no trial has run to its end, so there is no best one", 0),
+        (USUAL[:1], "best trial: toy-0000  val/pa_mpjpe_mm 10.50", 9),
+        (USUAL[3:4] * 3, "no trial has run to its end, so there is no best one", 1),
+        (USUAL[2:3] * 3, "no trial has run to its end, so there is no best one", 8),
+        (USUAL[5:] * 2, "no trial has run to its end, so there is no best one", 3),
     ],
     ids=["none", "one", "all failed", "all collapsed", "no number yet"],
 )
@@ -351,7 +351,7 @@ def test_markdown_holds_outcome_table_space_and_the_next_step(tmp_path: Path) ->
     path = write_report(tmp_path, "toy", form="md")
     assert path == tmp_path / "studies" / "toy" / "report.md"
     text = path.read_text()
-    assert "- winner: toy-0000  val/pa_mpjpe_mm 10.50" in text
+    assert "- best trial: toy-0000  val/pa_mpjpe_mm 10.50" in text
     assert "- `loss.lambda_joint`: 0.01 to 100, log" in text
     assert "sweeper reproduce toy-0000" in text
     assert "collapse: ratio &lt;b>low&lt;/b> \\| flat" in text

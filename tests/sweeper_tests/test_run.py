@@ -107,7 +107,7 @@ def test_a_study_runs_to_its_end_and_a_second_run_only_shows_it(study_home: Path
     complete = [trial for trial in study["trials"] if trial["state"] == "COMPLETE"]
     best = min(complete, key=lambda trial: trial["metrics"]["val/pa_mpjpe_mm"])
     assert study["winner"] == best["id"]
-    assert f"winner: {best['id']}" in result.stdout
+    assert f"best trial: {best['id']}" in result.stdout
     assert "Traceback" not in result.stderr
     check_mlflow_mirrors(study_home, study)
 

@@ -72,7 +72,7 @@ def test_the_parent_run_shows_the_study(away: Path, tmp_path: Path, capsys: pyte
     complete = next(row for row in rows if row["state"] == "COMPLETE")
     assert [complete["val/pa_mpjpe_mm"]] == ledger[complete["trial"], "val/pa_mpjpe_mm", 4]
     for report in ("report.md", "report.html"):
-        assert "winner: scripted-" in artifact(away, parent, report, tmp_path)
+        assert "best trial: scripted-" in artifact(away, parent, report, tmp_path)
     for plot in ("curves", "parameters"):
         root = ElementTree.fromstring(artifact(away, parent, f"plots/{plot}.svg", tmp_path))
         assert root.tag.endswith("svg")

@@ -41,7 +41,7 @@ def home(tmp_path: Path) -> Path:
 def test_the_table_names_winner_reasons_and_what_was_saved(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     print_study(home, "toy")
     text = capsys.readouterr().out
-    assert "winner: toy-0000  val/pa_mpjpe_mm 10.50\n" in text
+    assert "best trial: toy-0000  val/pa_mpjpe_mm 10.50\n" in text
     assert "40% better than the best constant pose on the same data\n" in text
     assert "1 RUNNING, 1 COMPLETE, 1 PRUNED, 1 COLLAPSED, 1 FAILED\n" in text
     assert "rank 2 of 2 at epoch 2: 18 is worse than the cutoff 15" in text
