@@ -4,39 +4,27 @@ decisions, and nothing of Ray, so that a test can drive it with a list of report
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sweeper import audit, requests
 from sweeper.budget import may_start, used_up
 from sweeper.checkpoints import last_good
-from sweeper.controls import control_epochs
-from sweeper.guard import Evaluation, check_guards
 from sweeper.ledger import Ledger
 from sweeper.meter import Meter
 from sweeper.pareto import objective_values
 from sweeper.redaction import redact
 from sweeper.rungs import Rungs
 from sweeper.scheduling import is_audited
-from sweeper.spec import SweepSpec, control_config, resolve
+from sweeper.spec import SweepSpec
 from sweeper.trial import Report, TrialRecord, TrialState
+from sweeper.verdict import NextTrial, Verdict, config_of, ending, verdict
 from sweeper.watcher import Watcher
 
 STOPPED = "stopped"
 """The study's attribute that says that the user ended it for good."""
 STOPPED_BY_USER = "stopped by the user"
 """The reason of trials that ended with it."""
-
-
-@dataclass(frozen=True)
-class NextTrial:
-    """A trial to be run: its record, its resolved config, and the checkpoint to continue from."""
-
-    record: TrialRecord
-    config: dict[str, Any]
-    workdir: Path
-    resume: Path | None
 
 
 class Study:
@@ -77,7 +65,7 @@ class Study:
             return self._next_audit()
         self._handed_out.add(record.id)
         self.meter.start(record.id)
-        config = self._config_of(record)
+        config = config_of(self.spec, record)
         workdir = self.workdir_of(record.id)
         resume, step, damaged = last_good(self.ledger.study_dir, record)
         for problem in damaged:
@@ -98,7 +86,7 @@ class Study:
         record = self.ledger.trial(self._audits_left.pop(0))
         self._begin_audit(record)
         resume, _, _ = last_good(self.ledger.study_dir, audit.with_audit(self.ledger, record))
-        return NextTrial(record, self._config_of(record), self.workdir_of(record.id), resume)
+        return NextTrial(record, config_of(self.spec, record), self.workdir_of(record.id), resume)
 
     @property
     def running(self) -> int:
@@ -168,16 +156,9 @@ class Study:
         """The trainer came to its end."""
         self._end_audit(trial_id, complete=True)
         record = self.ledger.trial(trial_id)
-        if record.state.is_finished:
-            return
-        if record.last is None:
-            self._finish(trial_id, TrialState.FAILED, "the trainer ended without a report", {})
-        elif None in (values := objective_values(record.last, self.spec.objectives)):
-            reason = f"the trainer never reported a finite {self.spec.objectives[values.index(None)].metric}"
-            self._finish(trial_id, TrialState.FAILED, reason, {})
-        else:
-            reason = f"ran all {record.last.epoch:g} epochs" if record.last.epoch else "evaluated without training"
-            self._finish(trial_id, TrialState.COMPLETE, reason, {})
+        if not record.state.is_finished:
+            found = ending(self.spec, record)
+            self._finish(trial_id, found.state, found.reason, found.evidence)
 
     def on_error(self, trial_id: str, error: str, traceback: str = "") -> None:
         """The trainer raised. It would raise again, so this is the trial's end."""
@@ -278,30 +259,20 @@ class Study:
         there = {record.control for record in self.ledger.controls()}
         return [control for control in self.spec.control_names if control not in there]
 
-    def _config_of(self, record: TrialRecord) -> dict[str, Any]:
-        if record.control is not None:
-            return control_config(self.spec, record.control)
-        config = resolve(self.spec, record.params)
-        if self.spec.replicate_seed == "per_trial":
-            config["seed"] = config.get("seed", 0) + record.number
-        return config
-
     def _judge(self, trial_id: str) -> bool:
-        """End or pause the trial if a guard trips or its rank at a rung is too low; True: it must not run on."""
+        """Do what the trial's latest evaluation means for it; True: it must not run on."""
         record = self.ledger.trial(trial_id)
-        if record.control is not None:
-            return self._end_control(record)
-        curve = [Evaluation(report.epoch, report.metrics) for report in record.reports]
-        if tripped := check_guards(self.spec.guards, curve):
-            return self._stop(record, TrialState.COLLAPSED, tripped.reason, tripped.evidence)
-        rung = self._rungs.judge_latest(record)
-        if rung is None or rung.keep:
+        found = verdict(self.spec, self._rungs, record)
+        if found is None:
             return False
-        if self.spec.scheduler.mode == "stop":
-            return self._stop(record, TrialState.PRUNED, rung.reason, vars(rung))
-        self.ledger.pause(trial_id, f"waits at epoch {rung.rung_epoch:g}: rank {rung.rank} of {rung.of}", vars(rung))
-        self._changed(trial_id)
-        self._release(trial_id)
+        if found.state in (TrialState.PRUNED, TrialState.COLLAPSED):
+            return self._stop(record, found)
+        if found.state is TrialState.PAUSED:
+            self.ledger.pause(trial_id, found.reason, found.evidence)
+            self._changed(trial_id)
+            self._release(trial_id)
+        else:  # a control
+            self._finish(trial_id, found.state, found.reason, found.evidence)
         return True
 
     def _wake(self, record: TrialRecord) -> TrialRecord:
@@ -315,12 +286,12 @@ class Study:
             self._rungs.update(record)
         return record
 
-    def _stop(self, record: TrialRecord, state: TrialState, reason: str, evidence: Mapping[str, Any]) -> bool:
+    def _stop(self, record: TrialRecord, found: Verdict) -> bool:
         """End a trial early; False: it is one of those that run on to be audited."""
         audited = is_audited(self.spec.audit, self.spec.seed, record.number)
         if audited:
             audit.begin(self.ledger, record.id)  # before its end: a kill in between makes it judged, and begun, again
-        self._finish(record.id, state, reason, evidence)
+        self._finish(record.id, found.state, found.reason, found.evidence)
         if audited:
             self._begin_audit(record)
         return not audited
@@ -336,14 +307,6 @@ class Study:
             audit.end(self.ledger, trial_id, complete, sum(self.meter.end(trial_id).values()), again=again)
             self._audited.discard(trial_id)
             self._handed_out.discard(trial_id)
-
-    def _end_control(self, record: TrialRecord) -> bool:
-        """End a control that trains when the grace period is over; no guard and no rank has a say."""
-        grace_epochs = control_epochs(self.spec.scheduler)
-        if record.last is None or record.last.epoch < grace_epochs:
-            return False
-        self._finish(record.id, TrialState.COMPLETE, f"trained for the grace period of {grace_epochs:g} epochs", {})
-        return True
 
     def _finish(self, trial_id: str, state: TrialState, reason: str, evidence: Mapping[str, Any]) -> None:
         values = objective_values(self.ledger.trial(trial_id).last, self.spec.objectives)

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from difflib import get_close_matches
 from pathlib import Path
@@ -17,16 +17,16 @@ from sweeper.errors import UserError
 from sweeper.ledger import Ledger, study_dirs
 from sweeper.meter import recorded
 from sweeper.pareto import objective_values, pareto_front, winner_of
-from sweeper.search_space import ParamValue, short_names
+from sweeper.search_space import short_names
 from sweeper.spec import Objective
 from sweeper.spec_model import SpecFile
 from sweeper.trial import TrialRecord, TrialState
+from sweeper.trial_table import table_columns, table_row
 
 if TYPE_CHECKING:
     from rich.console import Console  # slow to import, and no JSON needs it
     from rich.table import Table
 
-VARIANCE = "val/theta_var_ratio"
 STATE_STYLES = {
     TrialState.COMPLETE: "green",
     TrialState.PRUNED: "dim",
@@ -190,44 +190,6 @@ def to_json(value: Any) -> str:
                 return item
 
     return json.dumps(clean(value), indent=2)
-
-
-def table_columns(names: Mapping[str, str], objectives: Sequence[Objective]) -> list[tuple[str, Any]]:
-    """Header and justification of each column of the table of trials."""
-    return [
-        ("ID", "left"),
-        *((name.removeprefix("lambda_") if name.startswith("lambda_") else name, "right") for name in names.values()),
-        ("epochs", "right"),
-        *((metric.removeprefix("val/"), "right") for metric in shown_metrics(objectives)),
-        ("state", "left"),
-        ("reason", "left"),
-    ]
-
-
-def table_row(trial: TrialRecord, names: Mapping[str, str], objectives: Sequence[Objective]) -> list[str]:
-    """The cells of a trial, in the order of `table_columns`."""
-    metrics = trial.last.metrics if trial.last else {}
-    return [
-        trial.id,
-        *(_short(trial.params.get(path, "-")) for path in names),
-        f"{trial.last.epoch:g}" if trial.last else "0",
-        *(_decimals(metric, metrics[metric]) if metric in metrics else "-" for metric in shown_metrics(objectives)),
-        trial.state.value,
-        trial.reason,
-    ]
-
-
-def shown_metrics(objectives: Sequence[Objective]) -> list[str]:
-    """The metrics of a table of trials: the objectives, and the one that tells a collapse."""
-    return list(dict.fromkeys([*(objective.metric for objective in objectives), VARIANCE]))
-
-
-def _decimals(metric: str, value: float) -> str:
-    return f"{value:.3f}" if metric == VARIANCE else f"{value:.2f}"
-
-
-def _short(value: ParamValue) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def outcome(trials: Sequence[TrialRecord], objective: Objective) -> list[str]:

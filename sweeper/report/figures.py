@@ -27,7 +27,7 @@ from sweeper.scheduling import bracket_of, rung_epochs
 from sweeper.spec_model import VARIANT
 from sweeper.spec_parts import CollapseGuard
 from sweeper.trial import TrialRecord
-from sweeper.views import VARIANCE
+from sweeper.trial_table import VARIANCE
 
 LEAST_RATIO: Final = 1e-4
 """What a smaller variance ratio is drawn at: a logarithmic axis has no zero."""

@@ -12,7 +12,8 @@ from sweeper.spec_model import SpecFile
 from sweeper.spec_parts import Objective
 from sweeper.spec_text import dimension_text
 from sweeper.trial import TrialRecord
-from sweeper.views import front_lines, outcome, shown_metrics, table_columns, table_row
+from sweeper.trial_table import shown_metrics, table_columns, table_row
+from sweeper.views import front_lines, outcome
 
 
 def study_markdown(

@@ -11,7 +11,7 @@ from sweeper.ablation_view import tables
 from sweeper.budget import duration_text
 from sweeper.report.data import Axis, Cost, StudyData, costs, device_of, metrics_of, text_of, title_of
 from sweeper.trial import TrialRecord
-from sweeper.views import VARIANCE, shown_metrics
+from sweeper.trial_table import VARIANCE, shown_metrics
 
 COST_HEADERS: Final = ("where", "trials", "used (s)", "used", "saved by stopping early")
 
@@ -62,17 +62,20 @@ def control_table(data: StudyData) -> Table:
 
 def _trial_headers(data: StudyData, axes: Sequence[Axis]) -> list[str]:
     names = [axis.name for axis in axes]
-    return ["trial", "state", *map(title_of, _shown_metrics(data)), "epochs", "time (s)", *names, "reason"]
-
-
-def _shown_metrics(data: StudyData) -> list[str]:
-    """The objectives, and the variance of the predictions, which tells a collapse."""
-    return shown_metrics(data.spec.objectives)
+    return [
+        "trial",
+        "state",
+        *map(title_of, shown_metrics(data.spec.objectives)),
+        "epochs",
+        "time (s)",
+        *names,
+        "reason",
+    ]
 
 
 def _trial_row(data: StudyData, trial: TrialRecord, axes: Sequence[Axis]) -> Row:
     metrics = metrics_of(trial)
-    forms = {metric: "{:.2f}" if metric.endswith("_mm") else "{:.4g}" for metric in _shown_metrics(data)}
+    forms = {metric: "{:.2f}" if metric.endswith("_mm") else "{:.4g}" for metric in shown_metrics(data.spec.objectives)}
     forms[VARIANCE] = "{:.3f}"
     cells = [
         Cell(trial.id),

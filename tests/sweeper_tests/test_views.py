@@ -8,7 +8,8 @@ from sweeper.errors import UserError
 from sweeper.ledger import Ledger
 from sweeper.spec_parts import Objective
 from sweeper.trial import Report, TrialState
-from sweeper.views import list_studies, print_list, print_study, show_study, table_columns, table_row, to_json
+from sweeper.trial_table import table_columns, table_row
+from sweeper.views import list_studies, print_list, print_study, show_study, to_json
 
 OBJECTIVE = "val/pa_mpjpe_mm"
 
