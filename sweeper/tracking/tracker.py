@@ -228,8 +228,9 @@ class Tracker:
 
     def _deliver_anew_elsewhere(self, study_dir: Path, uri: str) -> None:
         """What was delivered to one store (by a wrong URL, say) is delivered to another from the start."""
-        path = uri.removeprefix("sqlite:///")
-        here = redact(uri) if path == uri else f"sqlite in {os.path.relpath(path, study_dir)}"  # a home may move
+        path = uri.partition("?")[0].removeprefix("sqlite:///")  # what follows may hold a password
+        at_a_file = uri.startswith("sqlite:///")
+        here = f"sqlite in {os.path.relpath(path, study_dir)}" if at_a_file else redact(uri)  # a home may move
         note = study_dir / "outbox.store"
         if note.exists() and note.read_text() != here:
             self._outbox.rewind()

@@ -32,6 +32,7 @@ class Job:
     log: str
     mlflow: str | None = None
     checkpoints: bool = False
+    prune: bool = True
     restore: bool = False
 
 
@@ -76,7 +77,7 @@ def tuner(job: Job) -> tune.Tuner:
             metric=OBJECTIVE,
             mode="min",
             search_alg=ConcurrencyLimiter(OptunaSearch(), max_concurrent=job.concurrent),
-            scheduler=ASHAScheduler(max_t=job.epochs, grace_period=1, reduction_factor=3),
+            scheduler=ASHAScheduler(max_t=job.epochs, grace_period=1, reduction_factor=3) if job.prune else None,
             num_samples=job.trials,
             reuse_actors=True,
         ),
