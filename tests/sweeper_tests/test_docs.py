@@ -63,7 +63,9 @@ def test_there_are_commands_of_known_programs_only() -> None:
 
 @pytest.mark.parametrize("arguments", [words for words in of("sweeper") if words != ["--help"]], ids=" ".join)
 def test_every_command_line_is_understood(arguments: list[str]) -> None:
-    path = parse(cli.sweeper, arguments, click.Context(cli.sweeper, info_name="sweeper"))
+    path = parse(
+        cli.sweeper, arguments, click.Context(cli.sweeper, info_name="sweeper", **cli.sweeper.context_settings)
+    )
     assert path.startswith(f"sweeper {arguments[0]}")
 
 
