@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from importlib import metadata
@@ -24,6 +23,7 @@ from sweeper.finding import Finding
 from sweeper.ledger import study_dirs
 from sweeper.lock import holder
 from sweeper.provenance import collect_accelerators
+from sweeper.scratch import of_killed_drivers, scratch_parent
 from trainers.report import CheckStatus
 
 DISTRIBUTION: Final = "mano-sweeper"
@@ -166,10 +166,8 @@ def _is_alive(pid: int) -> bool:
 
 def _scratch() -> Iterator[Finding]:
     """Ray's scratch folders of drivers that were killed."""
-    opened = {link for link in Path("/proc").glob("[0-9]*/cwd") if link.exists()}
-    in_use = " ".join(_command(link.parent) + str(link.resolve()) for link in opened)
-    folders = [path for path in Path(tempfile.gettempdir()).glob("sweeper-ray-*") if path.name not in in_use]
-    if "raylet" in in_use or not folders:  # that of a driver that lives cannot be told from the others
+    folders = of_killed_drivers()
+    if not folders:
         yield Finding("processes.scratch", CheckStatus.PASS, "no scratch folder is left over")
         return
 
@@ -178,7 +176,7 @@ def _scratch() -> Iterator[Finding]:
             shutil.rmtree(folder, ignore_errors=True)
         return f"removed {len(folders)} folders"
 
-    what = f"{len(folders)} scratch folders of killed drivers in {tempfile.gettempdir()}"
+    what = f"{len(folders)} scratch folders of killed drivers in {scratch_parent()}"
     yield Finding("processes.scratch", CheckStatus.WARN, what, "--fix removes them", remove)
 
 

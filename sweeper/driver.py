@@ -4,10 +4,8 @@ reports, and keeps nothing that matters."""
 import json
 import logging
 import os
-import shutil
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,6 +29,7 @@ from ray.tune.search import Searcher
 
 from sweeper.errors import UserError
 from sweeper.heartbeat import Heartbeat, kill_worker
+from sweeper.scratch import scratch_folder
 from sweeper.spec import Resources, SweepSpec
 from sweeper.study import Study
 from sweeper.worker import Job, TrialWorker
@@ -183,9 +182,8 @@ def execute(study: Study, trainer_cache: Path) -> None:
     KeyboardInterrupt at once. Either way everything reported is in the ledger.
     """
     resources = study.spec.resources
-    scratch = Path(tempfile.mkdtemp(prefix="sweeper-ray-"))
     try:
-        with _graceful_interrupt(study), _local_ray(study.spec, trainer_cache):
+        with _graceful_interrupt(study), scratch_folder() as scratch, _local_ray(study.spec, trainer_cache):
             searcher = LedgerSearcher(study)
             tune.Tuner(
                 tune.with_resources(TrialWorker, {"cpu": resources.cpus, "gpu": resources.gpus}),
@@ -206,8 +204,6 @@ def execute(study: Study, trainer_cache: Path) -> None:
             ).fit()
     except Exception as error:
         raise study.failure or error from None
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 @contextmanager

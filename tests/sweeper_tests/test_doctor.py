@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from test_study import make_spec
 
-from sweeper import doctor_machine
+from sweeper import doctor_machine, scratch
 from sweeper.cli import main
 from sweeper.ledger import Ledger
 from sweeper.lock import study_lock
@@ -181,10 +181,10 @@ def test_an_old_package_and_a_pair_that_does_not_fit_fail(
 def test_scratch_of_killed_drivers_is_removed(
     home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doctor_machine, "_command", lambda process: "")  # a Ray of others here would forbid it
-    scratch = home.parent / "sweeper-ray-abc"
-    (scratch / "tune").mkdir(parents=True)
+    monkeypatch.setattr(scratch, "scratch_parent", lambda: home.parent)
+    folder = home.parent / "sweeper-run-abc"
+    (folder / "tune").mkdir(parents=True)
     assert examine(home, capsys)[1]["processes.scratch"]["status"] == "WARN"
-    assert scratch.exists()
+    assert folder.exists()
     examine(home, capsys, "--fix")
-    assert not scratch.exists()
+    assert not folder.exists()

@@ -1,0 +1,58 @@
+"""Scratch folders of drivers that run, ended, and were killed."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sweeper.scratch import of_killed_drivers, scratch_folder
+
+HOLD = """
+import os, sys
+from sweeper.scratch import scratch_folder
+with scratch_folder() as folder:
+    (folder / "ray").mkdir()
+    print(folder, flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture(autouse=True)
+def parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder whose name is short enough for Ray's sockets."""
+    short = Path(f"/tmp/scratch-{os.getpid()}")
+    short.symlink_to(tmp_path)
+    monkeypatch.setenv("RAY_TMPDIR", str(short))
+    yield short
+    short.unlink()
+
+
+def test_a_killed_drivers_folder_goes_with_the_next_run_and_a_living_ones_stays(parent: Path) -> None:
+    drivers = [
+        subprocess.Popen([sys.executable, "-c", HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    folders = [Path(driver.stdout.readline().strip()) for driver in drivers]  # type: ignore[union-attr]
+    assert all((folder / "ray").is_dir() and folder.parent == parent for folder in folders)
+    assert of_killed_drivers() == []
+    drivers[0].send_signal(signal.SIGKILL)
+    drivers[0].wait()
+    assert of_killed_drivers() == [folders[0]]
+    with scratch_folder() as ours:
+        assert os.environ["RAY_TMPDIR"] == str(ours)
+        assert set(parent.iterdir()) == {folders[1], ours}
+    drivers[1].communicate("")
+    assert drivers[1].returncode == 0
+    assert list(parent.iterdir()) == []
+    assert os.environ["RAY_TMPDIR"] == str(parent)
+
+
+def test_a_long_path_is_not_taken(parent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", f"{parent}/{'x' * 40}")
+    with scratch_folder() as folder:
+        assert folder.parent == Path("/tmp")
+    assert not folder.exists()
