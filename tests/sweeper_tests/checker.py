@@ -109,7 +109,11 @@ def _check_mlflow(home: Path, study: str, trials: list[TrialRecord]) -> None:
     client = mlflow.MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
     experiment = client.get_experiment_by_name(study)
     assert experiment is not None
-    runs = list(client.search_runs([experiment.experiment_id]))
+    page = client.search_runs([experiment.experiment_id])
+    runs = list(page)
+    while page.token:
+        page = client.search_runs([experiment.experiment_id], page_token=page.token)
+        runs += page
     assert [run.info.run_name for run in runs if run.info.status == "RUNNING"] == []
     children = {run.data.tags["sweeper.trial_id"]: run for run in runs if "sweeper.trial_id" in run.data.tags}
     assert len(runs) == len(trials) + 1, "one run a trial, and the study's own"
