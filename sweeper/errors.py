@@ -55,6 +55,25 @@ class UserError(Exception):
         return "\n\n".join(problem.render() for problem in self.problems)
 
 
+class LedgerLost(UserError):
+    """The ledger cannot be reached any more: nothing further can be stored or read."""
+
+
+class StudyTaken(LedgerLost):
+    """Another driver has the study.
+
+    Args:
+        study: its name.
+        holder: `pid N on HOST`.
+    """
+
+    def __init__(self, study: str, holder: str) -> None:
+        super().__init__(
+            f"the study `{study}` is being run by another driver ({holder})",
+            help="wait for it, stop it with Ctrl-C, or run under another name with --new",
+        )
+
+
 class SpecError(UserError):
     """Everything that is wrong with one spec file and its ``--set`` overrides, in the order of the file."""
 

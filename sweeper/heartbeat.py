@@ -14,6 +14,9 @@ from typing import Final
 
 PID_FILE: Final = "worker.pid"
 LOOK_S: Final = 1.0
+MOST_OF_ONE_LOOK: Final = 0.5
+"""The share of `heartbeat_s` that the time between two looks counts at most: a driver that is held up, by a ledger that
+does not answer say, must not take for quiet the workers that wait for it."""
 WORKING_SHARE: Final = 0.05
 """A worker that uses less than this share of a core does not work: Ray's own threads need about a tenth of it."""
 
@@ -48,7 +51,7 @@ class Heartbeat:
             return False
         cpu_s = cpu_seconds(worker_pid(workdir))
         works = cpu_s - pulse.cpu_s > WORKING_SHARE * elapsed_s
-        pulse.quiet_s = 0.0 if works else pulse.quiet_s + elapsed_s
+        pulse.quiet_s = 0.0 if works else pulse.quiet_s + min(elapsed_s, MOST_OF_ONE_LOOK * self._heartbeat_s)
         pulse.looked_s, pulse.cpu_s = now_s, cpu_s
         return pulse.quiet_s >= self._heartbeat_s
 

@@ -6,7 +6,7 @@ a killed driver loses nothing. Everything is written here before it is acted on.
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +17,7 @@ from sweeper.conditions import existing
 from sweeper.errors import UserError
 from sweeper.samplers import finite_values, propose, running_trial
 from sweeper.spec import SweepSpec
-from sweeper.storage import is_study, one_sync, open_storage
+from sweeper.storage import close_storage, is_study, one_sync, open_storage, wait_with
 from sweeper.trial import Report, TrialRecord, TrialState, decode_report, encode_report, id_of
 
 __all__ = ["Ledger", "Report", "TrialRecord", "TrialState"]
@@ -104,6 +104,15 @@ class Ledger:
         return dict(self._optuna.user_attrs)
 
     # -- writing
+
+    def wait_with(self, note: Callable[[str], None], is_over: Callable[[], bool]) -> None:
+        """When a database does not answer for a while, say so with `note`, and wait until `is_over` at most; then what
+        was to be done raises LedgerLost."""
+        wait_with(self._storage, note, is_over)
+
+    def close(self) -> None:
+        """Let another driver write."""
+        close_storage(self._storage)
 
     def set_attribute(self, key: str, value: Any) -> None:
         """Store a JSON value about the study."""

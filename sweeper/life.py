@@ -1,5 +1,6 @@
 """The verbs that stop a study, and continue or lengthen it without its file."""
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from sweeper.spec import SweepSpec
 from sweeper.spec_model import SpecFile
 from sweeper.study import STOPPED, STOPPED_BY_USER, Study
 from sweeper.trial import TrialState
-from sweeper.views import open_study
+from sweeper.views import open_study, study_folder
 
 
 def resume(home: Path, study: str, *, accept_drift: bool = False, skip_preflight: str = "") -> int:
@@ -26,8 +27,7 @@ def resume(home: Path, study: str, *, accept_drift: bool = False, skip_preflight
         UserError: no such study, another driver runs it, or code or data have changed since.
     """
     study_dir, spec = find_study(home, study)
-    with study_lock(study_dir):
-        ledger = open_ledger(study_dir, spec)
+    with study_lock(study_dir), closing(open_ledger(study_dir, spec)) as ledger:
         if ledger.attributes.get(STOPPED):
             ledger.set_attribute(STOPPED, False)
         return continue_study(spec, home.resolve(), ledger, skip_preflight=skip_preflight, accept_drift=accept_drift)
@@ -40,8 +40,7 @@ def extend(home: Path, study: str, trials: int, *, accept_drift: bool = False, s
         UserError: as `resume`; or the study's grid has no more points.
     """
     study_dir, spec = find_study(home, study)
-    with study_lock(study_dir):
-        ledger = open_ledger(study_dir, spec)
+    with study_lock(study_dir), closing(open_ledger(study_dir, spec)) as ledger:
         more = int(ledger.attributes.get(EXTENDED, 0)) + trials
         try:
             SweepSpec.model_validate(spec.effective | {"trials": spec.trials + more})
@@ -59,8 +58,7 @@ def retry_failed(home: Path, study: str, *, accept_drift: bool = False, skip_pre
         UserError: as `resume`; or the study has trials to come, or none that failed.
     """
     study_dir, spec = find_study(home, study)
-    with study_lock(study_dir):
-        ledger = open_ledger(study_dir, spec)
+    with study_lock(study_dir), closing(open_ledger(study_dir, spec)) as ledger:
         if not Study(spec, ledger, []).has_all_candidates:
             raise UserError(f"the study `{study}` has trials to come", help=f"first `sweeper resume {study}`")
         failed, controls = unmended(ledger.trials()), unmended(ledger.controls())
@@ -79,7 +77,7 @@ def pause(home: Path, study: str) -> str:
     Raises:
         UserError: no driver runs the study, or it does not answer.
     """
-    study_dir, _ = find_study(home, study)
+    study_dir = study_folder(home, study)  # not its ledger, which may be what the driver waits for
     if holder(study_dir) is None:
         raise UserError(f"the study `{study}` is not running", help=f"`sweeper resume {study}` continues it")
     _request(study_dir, "pause")
@@ -92,12 +90,12 @@ def stop(home: Path, study: str) -> str:
     Raises:
         UserError: a driver runs the study, and does not answer.
     """
-    study_dir, spec = find_study(home, study)
+    study_dir = study_folder(home, study)
     if holder(study_dir) is not None:
         _request(study_dir, "stop")
         return f"{study}: stopped"
-    with study_lock(study_dir):
-        ledger = open_ledger(study_dir, spec)
+    study_dir, spec = find_study(home, study)
+    with study_lock(study_dir), closing(open_ledger(study_dir, spec)) as ledger:
         ledger.set_attribute(STOPPED, True)
         end_study(spec, home.resolve(), ledger, STOPPED_BY_USER)
     return f"{study}: stopped; it was not running"

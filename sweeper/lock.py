@@ -1,4 +1,5 @@
-"""One driver a study."""
+"""One driver a study: by an flock in its folder and, if its ledger is in PostgreSQL, by a lock there (`advisory`), that
+holds where two drivers do not see the same folder. A ledger in SQLite is a file of this machine: the flock suffices."""
 
 import fcntl
 import os
@@ -6,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sweeper.errors import UserError
+from sweeper.errors import StudyTaken, UserError
+from sweeper.storage import database_holder, is_on_a_server
 
 
 def holder(study_dir: Path) -> str | None:
@@ -17,14 +19,18 @@ def holder(study_dir: Path) -> str | None:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
                 return file.read().strip() or "unknown"
-    except FileNotFoundError:
+    except OSError:  # there is none, or the file system knows no locks
         pass
-    return None
+    return database_holder(study_dir)
 
 
 @contextmanager
-def study_lock(study_dir: Path) -> Iterator[None]:
+def study_lock(study_dir: Path, url: str | None = None) -> Iterator[None]:
     """Hold the study for one driver; the lock dies with the process.
+
+    Args:
+        study_dir: the folder of the study.
+        url: of its ledger, if it may be a new study's; that one's lock is taken when the ledger is opened.
 
     Raises:
         UserError: another driver holds it (says its pid and host), or the home cannot be written.
@@ -42,10 +48,14 @@ def study_lock(study_dir: Path) -> Iterator[None]:
         except BlockingIOError:
             file.seek(0)
             holder = file.read().strip() or "unknown"
-            raise UserError(
-                f"the study `{study_dir.name}` is being run by another driver ({holder})",
-                help="wait for it, stop it with Ctrl-C, or run under another name with --new",
-            ) from None
+            raise StudyTaken(study_dir.name, holder) from None
+        except OSError as error:
+            if not is_on_a_server(study_dir, url):
+                raise UserError(
+                    f"the file system of the study home has no locks: {error.strerror}",
+                    where=str(study_dir),
+                    help="name a home on another disk with --home, or keep the ledger in PostgreSQL",
+                ) from None
         file.truncate(0)
         file.write(f"pid {os.getpid()} on {os.uname().nodename}")
         file.flush()

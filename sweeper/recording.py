@@ -171,9 +171,7 @@ def settle(tracker: Tracker, spec: SweepSpec, ledger: Ledger, record: TrialRecor
 def finish_study(tracker: Tracker, spec: SweepSpec, ledger: Ledger, *, is_done: bool) -> None:
     """Settle the study's run: its outcome as tags, and the report, the table of trials and the plots as artifacts."""
     trials, controls = ledger.trials(), ledger.controls()
-    for trial in (*controls, *trials):
-        if not trial.state.is_finished:  # no run may seem to go on; it is opened again when it does
-            tracker.finish_trial(trial.id, "KILLED", {"sweeper.state": trial.state, "sweeper.reason": INTERRUPTED})
+    _close_open_runs(tracker, ledger)
     winner = winner_of(trials, spec.objective)
     word = final_word(trials, controls, spec.objective)
     status, state = ("FINISHED", "COMPLETE") if is_done else ("KILLED", "INTERRUPTED")
@@ -191,6 +189,18 @@ def finish_study(tracker: Tracker, spec: SweepSpec, ledger: Ledger, *, is_done: 
         | {f"plots/{name}.svg": text for name, text in study_figures(spec, trials, controls).items()},
     )
     tracker.study_file(write_page(ledger, spec))  # as a file: the outbox is no place for its megabytes
+
+
+def interrupt_study(tracker: Tracker, ledger: Ledger) -> None:
+    """Let no run seem to go on, where the ledger does not answer: what is known of its trials is in memory."""
+    _close_open_runs(tracker, ledger)
+    tracker.finish_study("KILLED", {"sweeper.state": "INTERRUPTED"}, {})
+
+
+def _close_open_runs(tracker: Tracker, ledger: Ledger) -> None:
+    for trial in (*ledger.controls(), *ledger.trials()):
+        if not trial.state.is_finished:  # it is opened again when it goes on
+            tracker.finish_trial(trial.id, "KILLED", {"sweeper.state": trial.state, "sweeper.reason": INTERRUPTED})
 
 
 def _copy_whole(tracker: Tracker, trial_id: str, folder: Path) -> None:

@@ -25,11 +25,13 @@ def ask(study_dir: Path, request: Request) -> bool:
     return False
 
 
-def take(study_dir: Path) -> Request | None:
-    """The request that waits, if one does. It is gone afterwards."""
+def take(study_dir: Path, only: Request | None = None) -> Request | None:
+    """The request that waits, if one does (and is this one). It is gone afterwards."""
     path = study_dir / FILE
     try:
         text = path.read_text()
+        if only not in (None, text):
+            return None
         path.unlink()
     except FileNotFoundError:
         return None

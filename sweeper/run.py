@@ -3,13 +3,13 @@
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from sweeper import drift, notify, preflight, provenance, recording
 from sweeper.controls import final_word
 from sweeper.drift import spec_drift
-from sweeper.errors import EXIT_NO_SKILL, EXIT_OK, EXIT_SIGNAL, EXIT_TRIAL_FAILED
+from sweeper.errors import EXIT_NO_SKILL, EXIT_OK, EXIT_SIGNAL, EXIT_TRIAL_FAILED, LedgerLost
 from sweeper.ledger import Ledger
 from sweeper.lock import study_lock
 from sweeper.preflight import PreflightFailed
@@ -59,9 +59,11 @@ def run_study(
     home = home.resolve()
     study = _free_name(home, spec.name) if new else spec.name
     study_dir = home / "studies" / study
-    with study_lock(study_dir):
-        modes = [one.mode for one in spec.objectives]
-        ledger = Ledger(study_dir, study, modes=modes, create=True, url=ledger_url or spec.ledger)
+    url, modes = ledger_url or spec.ledger, [one.mode for one in spec.objectives]
+    with (
+        study_lock(study_dir, url),
+        closing(Ledger(study_dir, study, modes=modes, create=True, url=url)) as ledger,
+    ):
         if accept_drift:
             drift.refuse_other_choices(ledger, spec)
         drift.refuse_or_record(ledger, "another spec", spec_drift(ledger, spec), str(spec.path), accept_drift)
@@ -88,10 +90,12 @@ def continue_study(
         except PreflightFailed as refused:
             print_outcome(refused.outcome)
             return EXIT_NO_SKILL
-    print_study(home, study)
     if interrupted:
+        with suppress(LedgerLost):  # it has been said
+            print_study(home, study)
         print(f"interrupted: `sweeper resume {study}` continues it", file=sys.stderr)
         return EXIT_SIGNAL + interrupted
+    print_study(home, study)
     trials, controls = ledger.trials(), ledger.controls()
     if final_word(trials, controls, spec.objective).no_skill:
         return EXIT_NO_SKILL  # before a failed trial: it makes every other trial worthless too
@@ -140,26 +144,50 @@ def _execute(spec: SweepSpec, home: Path, ledger: Ledger, skip_preflight: str, a
         recording.start_study(tracker, spec, ledger, record, checked.summary)
         recorder = recording.Recorder(tracker, spec, ledger, record)
         study = Study(spec, ledger, [recorder, progress])
+        ledger.wait_with(progress.note, study.is_waited_enough)
         notifier = notify.attach(study, to, progress.note)
         progress.note("starting Ray")
         try:
             driver.execute(study, cache)
         except KeyboardInterrupt:  # the second Ctrl-C
             study.interrupted = study.interrupted or signal.SIGINT
+        except LedgerLost as lost:
+            study.failure = lost
+            if not study.interrupted:
+                raise
         except Exception as error:
             study.failure = error
             raise
         finally:
-            study.close()
-            recorder.close()
-            recording.finish_study(tracker, spec, ledger, is_done=study.is_done)
-            _flush(tracker, progress, FLUSH_INTERRUPTED_S if study.interrupted or study.failure else FLUSH_S)
-            for trial in (*ledger.controls(), *ledger.trials()):
-                if trial.id in run_ids:
-                    ledger.set_mlflow_run_id(trial.id, run_ids[trial.id])
+            _wind_down(study, recorder, tracker, progress, run_ids)
             if notifier:
                 notifier.close(study)
     return study.interrupted
+
+
+def _wind_down(
+    study: Study, recorder: recording.Recorder, tracker: Tracker, progress: Progress, run_ids: Mapping[str, str]
+) -> None:
+    """Write what a run leaves; what a ledger that is lost does not take, the next run makes up from `meter.json`."""
+    ledger, spec = study.ledger, study.spec
+    try:
+        if not isinstance(study.failure, LedgerLost):
+            study.close()
+            recording.finish_study(tracker, spec, ledger, is_done=study.is_done)
+    except LedgerLost as lost:
+        study.failure = lost
+        if not study.interrupted:
+            raise
+    finally:
+        recorder.close()
+        if isinstance(study.failure, LedgerLost):
+            progress.note(str(study.failure))
+            recording.interrupt_study(tracker, ledger)
+        _flush(tracker, progress, FLUSH_INTERRUPTED_S if study.interrupted or study.failure else FLUSH_S)
+    if study.failure is None or not isinstance(study.failure, LedgerLost):
+        for trial in (*ledger.controls(), *ledger.trials()):
+            if trial.id in run_ids:
+                ledger.set_mlflow_run_id(trial.id, run_ids[trial.id])
 
 
 def end_study(spec: SweepSpec, home: Path, ledger: Ledger, reason: str) -> None:

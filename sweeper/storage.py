@@ -3,27 +3,23 @@
 import fcntl
 import json
 import os
-import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import IO, Any, Final
 
 import optuna
 from optuna.storages.journal import JournalFileBackend, JournalStorage
 from optuna.storages.journal._file import BaseJournalFileLock
 
 from sweeper.errors import UserError
-
-if TYPE_CHECKING:
-    from sqlalchemy.engine import URL  # slow to import, and no journal needs it
+from sweeper.patient import PatientStorage
 
 JOURNAL: Final = "ledger.journal"
 POINTER: Final = "ledger.url"
 """File in the folder of a study whose ledger is in a database: its URL, without a password."""
 VARIABLE: Final = "SWEEPER_LEDGER"
-FORMS: Final = "for example sqlite:////srv/ledger.db or postgresql://user@host/database"
-PASSWORD_HELP: Final = "the password is not stored: give it with PGPASSWORD, ~/.pgpass, or in SWEEPER_LEDGER"
 
 
 class _FlockLock(BaseJournalFileLock):
@@ -106,73 +102,76 @@ def open_storage(study_dir: Path, url: str | None, *, create: bool) -> optuna.st
         create: make what is not there.
 
     Raises:
-        UserError: the URL is none, the database does not answer, or the study keeps its ledger elsewhere.
+        UserError: the URL is none, the database does not answer, another driver writes the ledger that is there, or the
+            study keeps its ledger elsewhere.
     """
     recorded = _recorded(study_dir)
     if recorded is None and (url is None or not create):
         return _journal(study_dir, create=create)
-    if url is None and recorded is not None:
-        fitting = os.environ.get(VARIABLE)  # it may hold the password
-        url = fitting if fitting and without_password(_parse(fitting)) == recorded else recorded
+    from sweeper.database import open_database, parse_url, without_password  # slow to import, and no journal needs it
+
+    if recorded is not None:
+        url = url or _with_password(recorded)
     assert url is not None
-    parsed = _parse(url)
+    parsed = parse_url(url)
     shown = without_password(parsed)
     if (place := recorded or (study_dir / JOURNAL if (study_dir / JOURNAL).exists() else shown)) != shown:
         what = f"the study `{study_dir.name}` keeps its ledger in {place}, not in {shown}"
         raise UserError(what, help="leave the URL out to continue it, or start another study with --new")
-    storage = _database(parsed)
+    storage = open_database(parsed, study_dir.name if create else None)
     if recorded is None:
         if study_dir.name in optuna.get_all_study_names(storage):
+            close_storage(storage)
             what = f"the ledger {shown} holds a study `{study_dir.name}` of another folder"
             raise UserError(what, help="run it with the --home it was started with, or give the spec another name")
         (study_dir / POINTER).write_text(f"{shown}\n")
     return storage
 
 
+def close_storage(storage: optuna.storages.BaseStorage) -> None:
+    """Leave the database, which another driver may then write; a journal needs no closing."""
+    if database := _patient(storage):
+        database.engine.dispose()
+
+
+def wait_with(storage: optuna.storages.BaseStorage, note: Callable[[str], None], is_over: Callable[[], bool]) -> None:
+    """Wait for a server that is away by saying so with `note`, and until `is_over`."""
+    database = _patient(storage)
+    if database and database.patience:
+        database.patience = replace(database.patience, note=note, is_over=is_over)
+
+
+def database_holder(study_dir: Path) -> str | None:
+    """Who writes the study's ledger, as `pid N on HOST`, if that is on a server of databases; None if nobody does."""
+    if not is_on_a_server(study_dir):
+        return None
+    from sweeper.database import holder_in_database, parse_url
+
+    return holder_in_database(parse_url(_with_password(_recorded(study_dir) or "")), study_dir.name)
+
+
+def is_on_a_server(study_dir: Path, url: str | None = None) -> bool:
+    """Whether the study's ledger is on a server of databases, or a new study's would be by its URL."""
+    place = url if (recorded := _recorded(study_dir)) is None else recorded
+    return place is not None and place.startswith("postgres")
+
+
+def _patient(storage: optuna.storages.BaseStorage) -> PatientStorage | None:
+    database = getattr(storage, "_backend", storage)  # Optuna puts a cache around it
+    return database if isinstance(database, PatientStorage) else None
+
+
+def _with_password(recorded: str) -> str:
+    """The URL as recorded, or that of the environment if it names the same database: it may hold the password."""
+    from sweeper.database import parse_url, without_password
+
+    fitting = os.environ.get(VARIABLE)
+    return fitting if fitting and without_password(parse_url(fitting)) == recorded else recorded
+
+
 def _recorded(study_dir: Path) -> str | None:
     pointer = study_dir / POINTER
     return pointer.read_text().strip() if pointer.exists() else None
-
-
-def without_password(url: "URL") -> str:
-    """The URL as it may be shown and stored."""
-    query = {key: value for key, value in url.query.items() if "password" not in key.lower()}
-    shown = type(url).create(url.drivername, url.username, None, url.host, url.port, url.database, query)
-    return shown.render_as_string()
-
-
-def _parse(text: str) -> "URL":
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError
-
-    try:
-        url = make_url(text)
-    except (ArgumentError, ValueError):
-        raise UserError("the URL of the ledger cannot be read", help=FORMS) from None  # it may hold a password
-    match url.drivername:
-        case "postgresql" | "postgres" | "postgresql+psycopg":
-            return url.set(drivername="postgresql+psycopg")
-        case "sqlite" if url.database and url.database != ":memory:":
-            return url.set(database=str(Path(url.database).resolve()))
-    raise UserError(f"a ledger cannot be kept in `{url.drivername}`", help=FORMS)
-
-
-def _database(url: "URL") -> optuna.storages.BaseStorage:
-    from sqlalchemy.exc import SQLAlchemyError
-
-    try:
-        return optuna.storages.RDBStorage(
-            url.render_as_string(hide_password=False),
-            engine_kwargs={"connect_args": {"timeout": 60}} if url.drivername == "sqlite" else {"pool_pre_ping": True},
-        )
-    except ImportError as error:
-        help = "install it: python -m pip install 'mano-sweeper[postgres]'"
-        raise UserError(f"the driver of PostgreSQL is missing: {error}", help=help) from None
-    except SQLAlchemyError as error:
-        said = str(getattr(error, "orig", None) or error).strip().splitlines() or [type(error).__name__]
-        text = said[-1].replace(str(url.password), "***") if url.password else said[-1]
-        what = f"the ledger {without_password(url)} does not answer: {re.sub(r'password=[^ ]+', 'password=***', text)}"
-        raise UserError(what, help=PASSWORD_HELP if url.password is None else None) from None
 
 
 def _journal(study_dir: Path, *, create: bool) -> optuna.storages.BaseStorage:

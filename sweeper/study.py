@@ -202,6 +202,13 @@ class Study:
         reason = None if self.over else used_up(self.spec.budget, self.meter.spent())
         return self.end(reason) if reason else []
 
+    def is_waited_enough(self) -> bool:
+        """Called several times a second while the ledger does not answer: whether the user wants the run to end. Only
+        the ledger could record a `stop`, which therefore waits."""
+        if requests.take(self.ledger.study_dir, "pause"):
+            self.interrupted = self.interrupted or signal.SIGINT
+        return bool(self.interrupted)
+
     def end(self, reason: str) -> list[str]:
         """Stop every trial that has not ended, for good; returns those whose workers must be ended now."""
         self.over = reason

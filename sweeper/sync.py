@@ -55,8 +55,7 @@ def sync_study(home: Path, study: str) -> Synced:
     """
     study_dir, spec = find_study(home, study)
     uri = tracking_uri(home)
-    with study_lock(study_dir):
-        ledger = open_ledger(study_dir, spec)
+    with study_lock(study_dir), closing(open_ledger(study_dir, spec)) as ledger:
         run_ids: dict[str, str] = {}
         tracker = Tracker(study_dir, uri, artifact_root(home), study, on_run=run_ids.__setitem__, paused=True)
         with closing(tracker):

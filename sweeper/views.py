@@ -44,12 +44,7 @@ def open_study(home: Path, study: str) -> tuple[Ledger, SpecFile]:
     Raises:
         UserError: there is no such study (names close ones), or another version of the sweeper wrote its spec.
     """
-    names = [path.name for path in study_dirs(home)]
-    if study not in names:
-        known = f"the studies in {home} are: {', '.join(names)}" if names else f"there are no studies in {home} yet"
-        close = get_close_matches(study, names, n=1)
-        raise UserError(f"no study `{study}`", help=f"did you mean `{close[0]}`?" if close else known)
-    ledger = Ledger(home / "studies" / study, study)
+    ledger = Ledger(study_folder(home, study), study)
     spec = ledger.attributes.get("spec")
     if spec is None:
         raise UserError(f"the study `{study}` was never started", help="`sweeper run` starts it")
@@ -59,6 +54,20 @@ def open_study(home: Path, study: str) -> tuple[Ledger, SpecFile]:
         first = error.errors()[0]
         what = f"the study `{study}` was written by another version: {'.'.join(map(str, first['loc']))}: {first['msg']}"
         raise UserError(what, help="read it with that version; its runs are in MLflow") from None
+
+
+def study_folder(home: Path, study: str) -> Path:
+    """The folder of a study.
+
+    Raises:
+        UserError: there is no such study (names close ones).
+    """
+    names = [path.name for path in study_dirs(home)]
+    if study not in names:
+        known = f"the studies in {home} are: {', '.join(names)}" if names else f"there are no studies in {home} yet"
+        close = get_close_matches(study, names, n=1)
+        raise UserError(f"no study `{study}`", help=f"did you mean `{close[0]}`?" if close else known)
+    return home / "studies" / study
 
 
 def list_studies(home: Path) -> list[dict[str, Any]]:

@@ -59,6 +59,19 @@ def test_a_worker_that_waits_for_ever_is_lost_unless_it_reports(
     assert watch(heartbeat, clock, tmp_path, looks=3)
 
 
+@pytest.mark.parametrize("worker", [IDLE], indirect=True)
+def test_a_driver_that_was_held_up_does_not_blame_a_worker_that_waits_for_it(
+    worker: "subprocess.Popen[bytes]", tmp_path: Path
+) -> None:
+    clock = Clock()
+    heartbeat = Heartbeat(60.0, clock)
+    assert not heartbeat.is_lost("toy-0000", tmp_path)
+    clock.now_s += 600.0
+    assert not heartbeat.is_lost("toy-0000", tmp_path)
+    clock.now_s += 31.0
+    assert heartbeat.is_lost("toy-0000", tmp_path), "it had its time"
+
+
 def test_a_process_that_got_the_number_of_a_worker_since_is_left_alone(tmp_path: Path) -> None:
     write_pid(tmp_path)
     assert worker_pid(tmp_path) is None, "this is pytest"

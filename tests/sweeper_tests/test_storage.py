@@ -1,15 +1,12 @@
 """A ledger in a database: SQLite in a file, and PostgreSQL on a server that the tests start themselves."""
 
-import os
-import shutil
-import socket
-import subprocess
-import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import optuna
 import pytest
+from postgres_server import SECRET, PostgresServer
 from test_ledger import SPEC, run_one
 
 from sweeper.cli import main
@@ -18,49 +15,15 @@ from sweeper.ledger import Ledger, TrialState, study_dirs
 from sweeper.spec import SpecError, parse_spec
 from sweeper.storage import POINTER
 
-SECRET = "tops3cret"
-
-
-def postgres_binaries() -> Path | None:
-    """The folder of initdb and pg_ctl: Debian keeps them out of PATH."""
-    versions = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[4]))
-    if versions:
-        return versions[-1].parent
-    found = shutil.which("initdb")
-    return Path(found).resolve().parent if found else None
-
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """The URL of an empty database, with its password; the server ends with the tests."""
-    binaries = postgres_binaries()
-    if binaries is None:
-        pytest.skip("PostgreSQL is not installed, so the ledger on it is not tested: apt-get install -y postgresql")
-    pytest.importorskip("psycopg", reason="psycopg is not installed, so the ledger on PostgreSQL is not tested")
-    folder = Path(tempfile.mkdtemp(prefix="sweeper-postgres-"))
-    data, password = folder / "data", folder / "password"
-    password.write_text(SECRET)
-    as_user: list[str] = []
-    if os.geteuid() == 0:  # the server refuses to run as root
-        shutil.chown(folder, "postgres")
-        shutil.chown(password, "postgres")
-        as_user = ["runuser", "-u", "postgres", "--"]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-
-    def call(tool: str, *arguments: object) -> None:
-        command = [*as_user, str(binaries / tool), *map(str, arguments)]
-        subprocess.run(command, check=True, cwd="/", stdout=subprocess.DEVNULL, timeout=120)
-
-    call("initdb", "-D", data, "-U", "sweeper", "--auth=scram-sha-256", f"--pwfile={password}", "--no-sync")
-    options = f"-c listen_addresses=127.0.0.1 -p {port} -c unix_socket_directories={folder} -c fsync=off"
-    call("pg_ctl", "-D", data, "-w", "-l", folder / "log", "-o", options, "start")
+    server = PostgresServer()
     try:
-        yield f"postgresql://sweeper:{SECRET}@127.0.0.1:{port}/postgres"
+        yield server.url()
     finally:
-        call("pg_ctl", "-D", data, "-w", "-m", "immediate", "stop")
-        shutil.rmtree(folder)
+        server.remove()
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
@@ -88,6 +51,7 @@ def test_a_ledger_in_a_database_holds_what_one_in_a_file_does(
     in_database.set_attribute("note", {"a": [1, 2]})
 
     monkeypatch.setenv("SWEEPER_LEDGER", url)
+    in_database.close()
     read = open_in(tmp_path / "home", None, name, create=False)
     assert read.trials() == in_database.trials()
     assert [record.id for record in read.controls()] == [f"{name}-oracle"]
@@ -116,8 +80,8 @@ def test_a_proposal_cut_off_in_a_database_is_completed(
         return whole(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(samplers, "_suggest", cut)
-    with pytest.raises(KeyboardInterrupt):
-        open_in(tmp_path / "home", url, name).ask(SPEC)
+    with pytest.raises(KeyboardInterrupt), closing(open_in(tmp_path / "home", url, name)) as ledger:
+        ledger.ask(SPEC)
     monkeypatch.undo()
     [left_over] = open_in(tmp_path / "home", url, name).unfinished(SPEC)
     assert left_over.params == expected
@@ -127,6 +91,7 @@ def test_a_proposal_cut_off_in_a_database_is_completed(
 def test_the_password_of_a_database_is_neither_stored_nor_printed(postgres: str, tmp_path: Path) -> None:
     ledger = open_in(tmp_path, postgres, "secretive")
     run_one(ledger, 4.0)
+    ledger.close()
     stored = [path for path in tmp_path.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
     assert stored == []
     assert (tmp_path / "studies" / "secretive" / POINTER).read_text().startswith("postgresql+psycopg://sweeper@127.")
