@@ -146,7 +146,7 @@ class ShortSeries:
             check(self.home, study="short", unbroken=self.unbroken[self.mode])
             self.complete += 1
             shutil.rmtree(self.home.parent)
-        except (AssertionError, OSError) as error:
+        except Exception as error:
             self.soak.problem(f"{name}: {error}")
         self.home, self.child, self.next_s = Path(), None, now_s + self._pause_s()
 
