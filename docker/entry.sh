@@ -18,8 +18,10 @@ with socket.socket(type=socket.SOCK_DGRAM) as probe:
     print(probe.getsockname()[0])' "$RAY_HEAD"
 }
 
+# Messages between driver and workers are small, so the object store is: it has to fit in the container's /dev/shm.
 node() {
-    ray start "$@" --node-ip-address "$(own_address)" --node-manager-port "$NODE_PORT" --disable-usage-stats
+    exec ray start "$@" --node-ip-address "$(own_address)" --node-manager-port "$NODE_PORT" \
+        --object-store-memory 268435456 --disable-usage-stats
 }
 
 case "${1:-}" in

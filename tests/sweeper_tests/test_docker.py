@@ -4,6 +4,7 @@ them. `test_docker_commands.py` runs the commands themselves."""
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from copy import deepcopy
@@ -107,6 +108,21 @@ def test_every_secret_has_to_be_given() -> None:
         for given in ({}, {name: ""}):
             with pytest.raises(MissingVariableError, match=f"{name}: set it in docker/.env"):
                 compose({**{other: "x" for other in example if other != name}, **given})
+
+
+def test_the_command_of_the_docs_fills_in_every_secret(tmp_path: Path) -> None:
+    shown = (ROOT / "docs/containers.md").read_text()
+    command = shown[shown.index("(umask 077;") : shown.index("> docker/.env)")] + "> docker/.env)"
+    (tmp_path / "docker").mkdir()
+    shutil.copy(DOCKER / ".env.example", tmp_path / "docker")
+    assert run("sh", "-c", command, cwd=tmp_path).returncode == 0
+    written = tmp_path / "docker/.env"
+    made = dict(line.split("=", 1) for line in written.read_text().splitlines() if line[:1] not in ("", "#"))
+    assert written.stat().st_mode & 0o777 == 0o600
+    assert made.keys() == example_environment().keys()
+    assert len(set(made.values())) == 6, "each its own"
+    assert all(re.fullmatch("[0-9a-f]{64}", value) for value in made.values())
+    assert compose(made)["services"]["driver"]["environment"]["PGPASSWORD"] == made["LEDGER_PASSWORD"]
 
 
 def test_no_secret_is_in_a_file() -> None:
