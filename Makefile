@@ -4,7 +4,7 @@ BIN := .venv/bin
 SPEC ?= search_spaces/loss_balance.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run ui test test-fast lint types imports reference check lock clean
+.PHONY: help setup run ui test test-fast lint types imports reference check lock audit sbom clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -52,6 +52,12 @@ check: lint imports types  ## all that needs no test run
 lock: setup  ## resolve requirements.lock anew
 	echo 'torch==2.14.1' | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev \
 		--generate-hashes --no-emit-index-url --no-header --constraint - -o requirements.lock pyproject.toml
+
+audit: setup  ## known vulnerabilities of what is locked; fails where that cannot be told
+	$(BIN)/python -m tools.audit
+
+sbom: setup  ## write sbom.cdx.json: all that is locked, as CycloneDX
+	$(BIN)/python -m tools.sbom > sbom.cdx.json
 
 clean:  ## remove .venv and caches; studies in .sweeper stay
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
