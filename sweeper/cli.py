@@ -14,6 +14,7 @@ from sweeper.cli_doctor import doctor
 from sweeper.cli_groups import SectionedGroup
 from sweeper.cli_options import (
     FiniteRange,
+    address_option,
     home_option,
     json_option,
     reason_given,
@@ -110,6 +111,7 @@ def check(spec: Path, overrides: tuple[str, ...], trials: int | None, as_json: b
     help="Do not check the pipeline first; the reason is recorded.",
 )
 @click.option("--accept-drift", is_flag=True, help="Continue although spec, code or data have changed; it is recorded.")
+@address_option
 def run(
     spec: Path,
     overrides: tuple[str, ...],
@@ -119,6 +121,7 @@ def run(
     ledger: str | None,
     skip_preflight: str,
     accept_drift: bool,
+    address: str | None,
 ) -> int:
     """Run the study of SPEC, or continue it where it stopped. Checks the pipeline first, if it has changed.
 
@@ -141,6 +144,7 @@ def run(
         ledger_url=ledger,
         skip_preflight=skip_preflight,
         accept_drift=accept_drift,
+        address=address,
     )
 
 

@@ -45,6 +45,16 @@ def spec_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def address_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--address",
+        metavar="HOST:PORT",
+        envvar="SWEEPER_ADDRESS",
+        show_envvar=True,
+        help="Ray cluster to run the trials on, or `auto`; this machine without it.",
+    )(command)
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from sweeper.cli_options import home_option, json_option, reason_given, spec_options, study_argument
+from sweeper.cli_options import address_option, home_option, json_option, reason_given, spec_options, study_argument
 from sweeper.errors import EXIT_BAD_INPUT, EXIT_OK, Problem
 
 
@@ -46,6 +46,7 @@ def _run_options(command: Callable[..., Any]) -> Callable[..., Any]:
     drift = "Continue although code or data have changed; the study remembers it."
     skip = "Do not check the pipeline first; the reason is recorded."
     command = click.option("--skip-preflight", metavar="REASON", callback=reason_given, help=skip)(command)
+    command = address_option(command)
     return click.option("--accept-drift", is_flag=True, help=drift)(command)
 
 
@@ -53,7 +54,7 @@ def _run_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @study_argument
 @home_option
 @_run_options
-def resume(study: str, home: Path, accept_drift: bool, skip_preflight: str) -> int:
+def resume(study: str, home: Path, accept_drift: bool, skip_preflight: str, address: str | None) -> int:
     """Continue STUDY where it was interrupted, paused or stopped. Exit code: as of `run`.
 
     \b
@@ -62,7 +63,7 @@ def resume(study: str, home: Path, accept_drift: bool, skip_preflight: str) -> i
     """
     from sweeper import life
 
-    return life.resume(home, study, accept_drift=accept_drift, skip_preflight=skip_preflight)
+    return life.resume(home, study, accept_drift=accept_drift, skip_preflight=skip_preflight, address=address)
 
 
 @click.command()
@@ -70,7 +71,7 @@ def resume(study: str, home: Path, accept_drift: bool, skip_preflight: str) -> i
 @click.option("--trials", type=click.IntRange(min=1), required=True, help="How many more.")
 @home_option
 @_run_options
-def extend(study: str, trials: int, home: Path, accept_drift: bool, skip_preflight: str) -> int:
+def extend(study: str, trials: int, home: Path, accept_drift: bool, skip_preflight: str, address: str | None) -> int:
     """Add trials to STUDY and run them. Exit code: as of `run`.
 
     \b
@@ -79,7 +80,7 @@ def extend(study: str, trials: int, home: Path, accept_drift: bool, skip_preflig
     """
     from sweeper import life
 
-    return life.extend(home, study, trials, accept_drift=accept_drift, skip_preflight=skip_preflight)
+    return life.extend(home, study, trials, accept_drift=accept_drift, skip_preflight=skip_preflight, address=address)
 
 
 @click.command()
@@ -87,7 +88,7 @@ def extend(study: str, trials: int, home: Path, accept_drift: bool, skip_preflig
 @click.option("--failed", is_flag=True, required=True, help="The trials that failed.")
 @home_option
 @_run_options
-def retry(study: str, failed: bool, home: Path, accept_drift: bool, skip_preflight: str) -> int:
+def retry(study: str, failed: bool, home: Path, accept_drift: bool, skip_preflight: str, address: str | None) -> int:
     """Try failed trials and controls again, as new trials of STUDY. Exit code: as of `run`.
 
     \b
@@ -96,7 +97,7 @@ def retry(study: str, failed: bool, home: Path, accept_drift: bool, skip_preflig
     """
     from sweeper import life
 
-    return life.retry_failed(home, study, accept_drift=accept_drift, skip_preflight=skip_preflight)
+    return life.retry_failed(home, study, accept_drift=accept_drift, skip_preflight=skip_preflight, address=address)
 
 
 @click.command()

@@ -2,41 +2,29 @@
 reports, and keeps nothing that matters."""
 
 import json
-import logging
-import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
-# Before ray is imported: these are read at import.
-os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # on one machine, bind loopback only
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
-os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
-os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"
-os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "1e9"  # Tune's own state: 20 KB a trial, written again and again, read by none
-os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # stdout is ours
-
-import ray
+import ray  # `cluster.set_environment` comes before this
 from ray import tune
+from ray._private.state import actors
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from sweeper.errors import UserError
-from sweeper.heartbeat import Heartbeat, kill_worker
+from sweeper.heartbeat import Heartbeat
 from sweeper.scratch import scratch_folder
-from sweeper.spec import Resources, SweepSpec
 from sweeper.study import Study
 from sweeper.worker import Job, TrialWorker
+from sweeper.workers import Machines, Worker, Workers, room
 
-RAY_STARTS: Final = 3
 LOOK_AT_RAY_S: Final = 5.0
+UNFIT_HELP: Final = "mend it, or take that machine out of the cluster; then run the study again, nothing is lost"
 
 
 @contextmanager
@@ -52,9 +40,11 @@ def _keeping(study: Study) -> Iterator[None]:
 class LedgerSearcher(Searcher):  # type: ignore[misc]
     """Gives Ray the study's next trial; results reach the study through the scheduler."""
 
-    def __init__(self, study: Study) -> None:
+    def __init__(self, study: Study, machines: Machines, expected: Mapping[str, Any] | None) -> None:
         super().__init__()
         self.study = study
+        self.machines = machines
+        self.expected = dict(expected) if expected else None
         self.trials: dict[str, str] = {}  # Ray's ID of a trial -> the one the rest of us know it by
         self.reasons: dict[str, str] = {}  # why we killed a trial's worker
 
@@ -62,7 +52,8 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]
         return {}  # Ray pickles its searcher into files that nobody reads: the ledger is the state
 
     def suggest(self, trial_id: str) -> dict[str, str] | str | None:
-        if self.study.running >= self.study.spec.resources.concurrent:
+        resources = self.study.spec.resources
+        if self.study.running >= resources.at_once(room(resources, self.machines.nodes())):
             return None
         with _keeping(self.study):
             upcoming = self.study.next_trial()
@@ -74,7 +65,8 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]
             config=upcoming.config,
             workdir=str(upcoming.workdir),
             resume=str(upcoming.resume) if upcoming.resume else None,
-            gpus=self.study.spec.resources.gpus,
+            gpus=resources.gpus,
+            expected=self.expected,
         )
         return {"job": job.to_json()}
 
@@ -111,6 +103,8 @@ class LedgerScheduler(FIFOScheduler):  # type: ignore[misc]
                     self.study.on_end(trial_id)
                 case "error":
                     self.study.on_error(trial_id, message["error"], message["traceback"])
+                case "unfit":
+                    raise UserError(message["problem"], help=UNFIT_HELP)
         return str(TrialScheduler.STOP)
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
@@ -122,9 +116,10 @@ class LedgerScheduler(FIFOScheduler):  # type: ignore[misc]
 class Ticker(tune.Callback):  # type: ignore[misc]
     """Looks after running trials several times a second: ends those the study stops, and workers that hang."""
 
-    def __init__(self, study: Study, searcher: LedgerSearcher) -> None:
+    def __init__(self, study: Study, searcher: LedgerSearcher, workers: Workers) -> None:
         self.study = study
         self.searcher = searcher
+        self.workers = workers
         self.heartbeat = Heartbeat(study.spec.resources.heartbeat_s)
         self.doomed: set[str] = set()
         self.live: dict[str, Any] = {}
@@ -134,7 +129,10 @@ class Ticker(tune.Callback):  # type: ignore[misc]
         return {}
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self.live[self.searcher.trials[trial.trial_id]] = trial
+        trial_id = self.searcher.trials[trial.trial_id]
+        self.live[trial_id] = trial
+        actor = actors(trial.temporary_state.ray_actor._actor_id.hex())
+        self.workers.started(trial_id, Worker(actor["Address"]["NodeID"], actor["Pid"]))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._forget(trial)
@@ -150,16 +148,15 @@ class Ticker(tune.Callback):  # type: ignore[misc]
             self._look_at_ray()
             self.doomed.update(self.study.tick())
         for trial_id, trial in self.live.items():  # one that has not started yet is ended when it has
-            workdir = self.study.workdir_of(trial_id)
             if trial_id in self.doomed:
                 self.doomed.discard(trial_id)
-            elif self.heartbeat.is_lost(trial_id, workdir):
+            elif self.heartbeat.is_lost(trial_id, self.workers.cpu_s(trial_id)):
                 self.heartbeat.beat(trial_id)
                 seconds = self.study.spec.resources.heartbeat_s
                 self.searcher.reasons[trial_id] = f"the worker hung: no sign of life for {seconds:g} s"
             else:
                 continue
-            kill_worker(workdir)
+            self.workers.kill(trial_id)
             ray.kill(trial.temporary_state.ray_actor)
 
     def _look_at_ray(self) -> None:
@@ -174,18 +171,25 @@ class Ticker(tune.Callback):  # type: ignore[misc]
         self.heartbeat.beat(trial_id)
         if self.live.get(trial_id) is trial:  # else it runs again already
             del self.live[trial_id]
+            self.workers.ended(trial_id)
 
 
-def execute(study: Study, trainer_cache: Path) -> None:
+def execute(study: Study, machines: Machines, workers: Workers, expected: Mapping[str, Any] | None = None) -> None:
     """Run the study's trials until none is left, or it is interrupted (`study.interrupted`).
 
     The first Ctrl-C (or SIGTERM) lets each running trial reach its next evaluation and checkpoint; the second raises
     KeyboardInterrupt at once. Either way everything reported is in the ledger.
+
+    Args:
+        study: what to run.
+        machines: to run it on.
+        workers: is told who runs what.
+        expected: what a machine must have to train, where they are not one (see `node.py`).
     """
     resources = study.spec.resources
     try:
-        with _graceful_interrupt(study), scratch_folder() as scratch, _local_ray(study.spec, trainer_cache):
-            searcher = LedgerSearcher(study)
+        with _graceful_interrupt(study), scratch_folder() as scratch, machines.ray():
+            searcher = LedgerSearcher(study, machines, expected)
             tune.Tuner(
                 tune.with_resources(TrialWorker, {"cpu": resources.cpus, "gpu": resources.gpus}),
                 tune_config=tune.TuneConfig(
@@ -196,7 +200,7 @@ def execute(study: Study, trainer_cache: Path) -> None:
                     trial_dirname_creator=lambda trial: str(trial.trial_id),
                 ),
                 run_config=tune.RunConfig(
-                    callbacks=[Ticker(study, searcher)],
+                    callbacks=[Ticker(study, searcher, workers)],
                     name="tune",
                     storage_path=str(scratch),
                     verbose=0,
@@ -205,45 +209,6 @@ def execute(study: Study, trainer_cache: Path) -> None:
             ).fit()
     except Exception as error:
         raise study.failure or error from None
-
-
-@contextmanager
-def _local_ray(spec: SweepSpec, trainer_cache: Path) -> Iterator[None]:
-    resources = spec.resources
-    previous_umask = os.umask(0o077)  # Ray writes its token file with the default mode
-    os.environ["TRAINERS_CACHE_DIR"] = str(trainer_cache)  # workers inherit it; a runtime_env costs seconds
-    try:
-        _start_ray(resources)
-        yield
-    finally:
-        ray.shutdown()
-        os.umask(previous_umask)
-
-
-def _start_ray(resources: Resources) -> None:
-    """Ray gives its own processes 30 s to come up, which is not enough on a busy machine.
-
-    Raises:
-        UserError: it did not come up in three times that.
-    """
-    for attempt in range(RAY_STARTS):
-        try:
-            ray.init(
-                address="local",
-                num_cpus=resources.cpus * resources.concurrent,
-                num_gpus=None if resources.gpus else 0,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                object_store_memory=100 * 2**20,
-            )
-            return
-        except Exception as error:  # Ray raises a bare Exception
-            ray.shutdown()
-            if attempt + 1 == RAY_STARTS:
-                raise UserError(
-                    f"Ray did not start: {error}", help="is the machine overloaded, or its disk full?"
-                ) from error
 
 
 @contextmanager
@@ -260,7 +225,3 @@ def _graceful_interrupt(study: Study) -> Iterator[None]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-def _child_environment(trainer_cache: Path) -> dict[str, str]:
-    return os.environ | {"TRAINERS_CACHE_DIR": str(trainer_cache)}

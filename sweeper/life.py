@@ -20,7 +20,9 @@ from sweeper.trial import TrialState
 from sweeper.views import open_study, study_folder
 
 
-def resume(home: Path, study: str, *, accept_drift: bool = False, skip_preflight: str = "") -> int:
+def resume(
+    home: Path, study: str, *, accept_drift: bool = False, skip_preflight: str = "", address: str | None = None
+) -> int:
     """Continue a study that was interrupted, paused or stopped; returns the exit code of `run`.
 
     Raises:
@@ -30,10 +32,20 @@ def resume(home: Path, study: str, *, accept_drift: bool = False, skip_preflight
     with study_lock(study_dir), closing(open_ledger(study_dir, spec)) as ledger:
         if ledger.attributes.get(STOPPED):
             ledger.set_attribute(STOPPED, False)
-        return continue_study(spec, home.resolve(), ledger, skip_preflight=skip_preflight, accept_drift=accept_drift)
+        return continue_study(
+            spec, home.resolve(), ledger, skip_preflight=skip_preflight, accept_drift=accept_drift, address=address
+        )
 
 
-def extend(home: Path, study: str, trials: int, *, accept_drift: bool = False, skip_preflight: str = "") -> int:
+def extend(
+    home: Path,
+    study: str,
+    trials: int,
+    *,
+    accept_drift: bool = False,
+    skip_preflight: str = "",
+    address: str | None = None,
+) -> int:
     """Add trials to a study, and run them.
 
     Raises:
@@ -48,10 +60,14 @@ def extend(home: Path, study: str, trials: int, *, accept_drift: bool = False, s
             raise UserError(f"the study `{study}` cannot be extended: {error.errors()[0]['msg']}") from error
         ledger.set_attribute(EXTENDED, more)
         ledger.set_attribute(STOPPED, False)
-        return continue_study(spec, home.resolve(), ledger, skip_preflight=skip_preflight, accept_drift=accept_drift)
+        return continue_study(
+            spec, home.resolve(), ledger, skip_preflight=skip_preflight, accept_drift=accept_drift, address=address
+        )
 
 
-def retry_failed(home: Path, study: str, *, accept_drift: bool = False, skip_preflight: str = "") -> int:
+def retry_failed(
+    home: Path, study: str, *, accept_drift: bool = False, skip_preflight: str = "", address: str | None = None
+) -> int:
     """Try every failed trial and control again, each as a new trial; what failed stays in the record.
 
     Raises:
@@ -68,7 +84,9 @@ def retry_failed(home: Path, study: str, *, accept_drift: bool = False, skip_pre
             ledger.add_control(control.control or "", control)
         for trial in failed:
             ledger.add_retry(trial, spec)
-        return continue_study(spec, home.resolve(), ledger, skip_preflight=skip_preflight, accept_drift=accept_drift)
+        return continue_study(
+            spec, home.resolve(), ledger, skip_preflight=skip_preflight, accept_drift=accept_drift, address=address
+        )
 
 
 def pause(home: Path, study: str) -> str:

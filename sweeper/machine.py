@@ -4,14 +4,14 @@ import os
 import shutil
 import tempfile
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from sweeper.provenance import collect_accelerators
 from sweeper.redaction import redact
-from sweeper.spec import SweepSpec
+from sweeper.spec import Resources, SweepSpec
 from sweeper.tracking.locate import tracking_uri
+from sweeper.workers import Node, room
 from trainers.report import CheckResult, CheckStatus
 
 SERVER_TIMEOUT_S: Final = 3.0
@@ -20,37 +20,39 @@ COPIES: Final = 2
 SPARE_BYTES: Final = 10**9
 
 
-def check_machine(spec: SweepSpec, home: Path, run_bytes: int | None) -> Iterator[CheckResult]:
+def check_machine(spec: SweepSpec, home: Path, run_bytes: int | None, nodes: Sequence[Node]) -> Iterator[CheckResult]:
     """Each takes milliseconds, but for a tracking server that does not answer.
 
     Args:
         spec: the sweep.
         home: the study home; made if it is not there.
         run_bytes: what the checkpoints of one full run take, where the trainer says so.
+        nodes: the machines that trials run on.
     """
-    yield _gpus(spec)
-    yield _cores(spec)
+    at_once = spec.resources.at_once(room(spec.resources, nodes))
+    yield _gpus(spec.resources, at_once, nodes)
+    yield _cores(spec.resources, at_once, nodes)
     yield _writable(home)
     yield _disk(spec, home, run_bytes)
     yield _server(home)
 
 
-def _gpus(spec: SweepSpec) -> CheckResult:
-    asked = spec.resources.gpus
-    there = len(collect_accelerators() or ())
-    measured = f"{there} GPUs, {asked:g} asked for a trial"
-    if asked > there:
+def _gpus(resources: Resources, at_once: int, nodes: Sequence[Node]) -> CheckResult:
+    most, there = max(node.gpus for node in nodes), sum(node.gpus for node in nodes)
+    where = "" if len(nodes) == 1 else f" on {len(nodes)} machines, at most {most:g} on one"
+    measured = f"{there:g} GPUs{where}, {resources.gpus:g} asked for a trial"
+    if resources.gpus > most:
         help = "set resources.gpus to what there is, or start it where the GPUs are; is the driver loaded (nvidia-smi)?"
         return CheckResult("machine.gpu", CheckStatus.FAIL, measured, "those asked for", help)
-    if asked * spec.resources.concurrent > there:
-        help = f"{spec.resources.concurrent} trials at once do not fit: they wait for each other"
+    if resources.gpus * at_once > there:
+        help = f"{at_once} trials at once do not fit: they wait for each other"
         return CheckResult("machine.gpu", CheckStatus.WARN, measured, "those of all concurrent trials", help)
     return CheckResult("machine.gpu", CheckStatus.PASS, measured, "those asked for")
 
 
-def _cores(spec: SweepSpec) -> CheckResult:
-    wanted, there = spec.resources.cpus * spec.resources.concurrent, len(os.sched_getaffinity(0))
-    measured, expected = f"{wanted} cores for {spec.resources.concurrent} trials at once", f"at most {there}"
+def _cores(resources: Resources, at_once: int, nodes: Sequence[Node]) -> CheckResult:
+    wanted, there = resources.cpus * at_once, int(sum(node.cpus for node in nodes))
+    measured, expected = f"{wanted} cores for {at_once} trials at once", f"at most {there}"
     if wanted > there:
         help = "trials will slow each other down: less resources.concurrent, or fewer resources.cpus"
         return CheckResult("machine.cpus", CheckStatus.WARN, measured, expected, help)

@@ -17,6 +17,7 @@ from sweeper.search_space import extremes, leaves
 from sweeper.spec import SweepSpec, resolve
 from sweeper.spec_model import VARIANT, SpecFile
 from sweeper.spec_parts import SchedulerConfig
+from sweeper.workers import room, this_machine
 
 COPIES: Final = 2
 """A checkpoint lies in the study's folder and among MLflow's artifacts."""
@@ -101,7 +102,8 @@ def _cost(spec: SpecFile, epochs: float, trials: int, pace: Pace | None) -> Cost
     if pace is None:
         return Cost(epochs, None, None, None, None, None, None)
     trial_s = epochs * pace.seconds_per_epoch
-    wall_clock_s = trial_s / min(spec.resources.concurrent, trials)
+    at_once = spec.resources.at_once(room(spec.resources, [this_machine()]))
+    wall_clock_s = trial_s / min(at_once, trials)
     used = spent(spec.budget, spec.resources, trials, trial_s, wall_clock_s)
     disk = epochs * pace.checkpoints_per_epoch * pace.checkpoint_bytes * COPIES
     return Cost(epochs, trial_s, wall_clock_s, used.gpu_seconds, used.cpu_seconds, used.euros, disk)
@@ -163,7 +165,7 @@ def plan_study(spec: SweepSpec, home: Path, *, measure: bool = False) -> Plan:
 def plan_text(spec: SpecFile, plan: Plan) -> str:
     """The plan as people read it."""
     rungs = ", ".join(f"{count:.3g} to epoch {epoch:g}" for epoch, count in plan.rungs.items())
-    lines = [f"{spec.name}: {plan.trials} trials, {spec.resources.concurrent} at once", f"  trains      {rungs}"]
+    lines = [f"{spec.name}: {plan.trials} trials, {spec.resources.at_once_text}", f"  trains      {rungs}"]
     if plan.control_epochs:
         lines.append(f"  controls    {plan.control_epochs:g} epochs, part of what follows")
     for name, cost in (("expected", plan.expected), ("worst case", plan.worst)):

@@ -7,7 +7,6 @@ the fingerprints of data, code, packages and configs, so that the next run of th
 import hashlib
 import json
 import math
-import os
 import subprocess
 import sys
 import time
@@ -27,6 +26,7 @@ from sweeper.search_space import extremes
 from sweeper.sources import trainer_sums
 from sweeper.spec import SweepSpec, config_class, resolve
 from sweeper.spec_model import VARIANT
+from sweeper.workers import Child, Machines
 from trainers.report import CheckResult, CheckStatus
 
 MOST_CORNERS: Final = 64
@@ -85,26 +85,18 @@ class PreflightFailed(Exception):
 
 
 Tell = Callable[[CheckResult], None]
-Child = subprocess.Popen[str]
 
 
-def start(spec: SweepSpec, trainer_cache: Path) -> Child:
+def start(spec: SweepSpec, machines: Machines) -> Child:
     """Start to prepare the trainer's data in a process of its own, which can check them afterwards."""
-    environment = os.environ | {"TRAINERS_CACHE_DIR": str(trainer_cache)}
-    if spec.resources.gpus == 0:
-        environment["CUDA_VISIBLE_DEVICES"] = ""  # as the trials
-    child = subprocess.Popen(
-        [sys.executable, "-m", "sweeper.seam", spec.trainer, "--preflight"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=environment,
-    )
+    child = machines.seam(spec.trainer, "--preflight")
     _say(child, json.dumps({"base": base_config(spec), "corners": corners(spec)}))
     return child
 
 
-def finish(child: Child, spec: SweepSpec, home: Path, tell: Tell, *, skip: str = "", again: bool = False) -> Outcome:
+def finish(
+    child: Child, spec: SweepSpec, home: Path, tell: Tell, machines: Machines, *, skip: str = "", again: bool = False
+) -> Outcome:
     """Wait for the data, and check pipeline and machine.
 
     Args:
@@ -112,6 +104,7 @@ def finish(child: Child, spec: SweepSpec, home: Path, tell: Tell, *, skip: str =
         spec: the sweep.
         home: the study home, which keeps what passed.
         tell: called with each result when it is there.
+        machines: those that trials run on.
         skip: a reason to check nothing.
         again: run the trainer's checks although they passed before.
 
@@ -128,7 +121,7 @@ def finish(child: Child, spec: SweepSpec, home: Path, tell: Tell, *, skip: str =
         if skip:
             return Outcome(fingerprints=fingerprints, skipped=skip, numerics=numerics)
         results = []
-        for result in check_machine(spec, home, prepared["run_bytes"]):
+        for result in check_machine(spec, home, prepared["run_bytes"], machines.nodes()):
             results.append(result)
             tell(result)
         path = home / "preflight" / f"{_key(spec, fingerprints)}.json"

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sweeper import preflight
+from sweeper.cluster import machines
 from sweeper.preflight import Outcome
 from sweeper.spec import SweepSpec
 from trainers.report import CheckResult, CheckStatus
@@ -37,8 +38,9 @@ def preflight_spec(spec: SweepSpec, home: Path, *, quiet: bool = False) -> Outco
             else:
                 console.print(f"[{time.monotonic() - began_s:5.1f} s] {result.status} {result.name}", markup=False)
 
-        child = preflight.start(spec, home / "data")
-        return preflight.finish(child, spec, home, tell, again=True)
+        with machines(spec.resources, None, home / "data") as here:
+            child = preflight.start(spec, here)
+            return preflight.finish(child, spec, home, tell, here, again=True)
 
 
 def print_outcome(outcome: Outcome) -> None:

@@ -21,8 +21,8 @@ from sweeper.retention import kept_steps, rung_at, rung_steps
 from sweeper.spec import SweepSpec
 from sweeper.tracking import Tracker, trial_yaml
 from sweeper.trial import Report, TrialRecord, TrialState
-from sweeper.usage import UsageSampler
 from sweeper.watcher import Watcher
+from sweeper.workers import Workers
 
 INTERRUPTED: Final = "interrupted; the next run of the study goes on with it"
 MLFLOW_STATUS: Final = {
@@ -44,18 +44,20 @@ class Recorder(Watcher):
         spec: of the study.
         ledger: of the study.
         record: its provenance; `data` holds the fingerprints of what it trains on.
+        workers: tell what trials take of their machines.
     """
 
-    def __init__(self, tracker: Tracker, spec: SweepSpec, ledger: Ledger, record: Mapping[str, Any]) -> None:
+    def __init__(
+        self, tracker: Tracker, spec: SweepSpec, ledger: Ledger, record: Mapping[str, Any], workers: Workers
+    ) -> None:
         self._tracker = tracker
         self._spec = spec
         self._ledger = ledger
         self._provenance = record
         self._datasets: Mapping[str, str] = record.get("data", {})
-        self._usage = UsageSampler(with_gpus=spec.resources.gpus > 0)
+        self._workers = workers
 
     def trial_started(self, record: TrialRecord, config: Mapping[str, Any], resumed_from: int) -> None:
-        self._usage.watch(record.id, self._ledger.study_dir / "trials" / record.folder)
         self._tracker.start_trial(
             record.id,
             record.params,
@@ -75,19 +77,14 @@ class Recorder(Watcher):
 
     def trial_reported(self, record: TrialRecord) -> None:
         rungs = rung_steps(self._spec, record)
-        usage = self._usage.take(record.id)
+        usage = self._workers.take(record.id)
         hand_over(self._tracker, self._spec, self._ledger, record, record.reports[-1], rungs, usage)
 
     def notice(self, text: str) -> None:
         pass  # MLflow has no place for it; the ledger keeps losses
 
     def trial_finished(self, record: TrialRecord) -> None:
-        self._usage.forget(record.id)
         settle(self._tracker, self._spec, self._ledger, record)
-
-    def close(self) -> None:
-        """Stop looking at the workers."""
-        self._usage.close()
 
 
 def start_study(

@@ -5,13 +5,16 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 from sweeper import drift, notify, preflight, provenance, recording
+from sweeper.cluster import machines
 from sweeper.controls import final_word
 from sweeper.drift import spec_drift
 from sweeper.errors import EXIT_NO_SKILL, EXIT_OK, EXIT_SIGNAL, EXIT_TRIAL_FAILED, LedgerLost
 from sweeper.ledger import Ledger
 from sweeper.lock import study_lock
+from sweeper.node import expectation
 from sweeper.preflight import PreflightFailed
 from sweeper.preflight_view import print_outcome
 from sweeper.progress import Progress
@@ -23,6 +26,7 @@ from sweeper.tracking import Tracker, artifact_root, tracking_uri
 from sweeper.trial import TrialRecord, TrialState
 from sweeper.views import print_study
 from sweeper.warm_start import record_warm_start
+from sweeper.workers import Machines, Workers
 
 EXTENDED = "extended"
 FLUSH_S = 120.0
@@ -38,6 +42,7 @@ def run_study(
     ledger_url: str | None = None,
     skip_preflight: str = "",
     accept_drift: bool = False,
+    address: str | None = None,
 ) -> int:
     """Run the spec's study to its end; continue it where an earlier run stopped.
 
@@ -48,6 +53,7 @@ def run_study(
         ledger_url: the database of the ledger, before that of the spec; without both it is a file.
         skip_preflight: a reason not to check the pipeline first; it is recorded.
         accept_drift: continue although spec, code or data are not what the study was started with; the ledger notes it.
+        address: of a Ray cluster to run the trials on; None: this machine.
 
     Returns:
         The exit code: 0 done, 3 the preflight failed or the final word is that the trials have learned nothing, or
@@ -67,11 +73,19 @@ def run_study(
         if accept_drift:
             drift.refuse_other_choices(ledger, spec)
         drift.refuse_or_record(ledger, "another spec", spec_drift(ledger, spec), str(spec.path), accept_drift)
-        return continue_study(spec, home, ledger, skip_preflight=skip_preflight, accept_drift=accept_drift)
+        return continue_study(
+            spec, home, ledger, skip_preflight=skip_preflight, accept_drift=accept_drift, address=address
+        )
 
 
 def continue_study(
-    spec: SweepSpec, home: Path, ledger: Ledger, *, skip_preflight: str = "", accept_drift: bool = False
+    spec: SweepSpec,
+    home: Path,
+    ledger: Ledger,
+    *,
+    skip_preflight: str = "",
+    accept_drift: bool = False,
+    address: str | None = None,
 ) -> int:
     """Run what is left of a study whose lock is held and whose spec is settled. Else as `run_study`."""
     study, spec = ledger.study, extended(spec, ledger)
@@ -86,7 +100,7 @@ def continue_study(
         interrupted = 0
     else:
         try:
-            interrupted = _execute(spec, home, ledger, skip_preflight, accept_drift)
+            interrupted = _execute(spec, home, ledger, skip_preflight, accept_drift, address)
         except PreflightFailed as refused:
             print_outcome(refused.outcome)
             return EXIT_NO_SKILL
@@ -115,59 +129,69 @@ def extended(spec: SweepSpec, ledger: Ledger) -> SweepSpec:
     return spec.model_copy(update={"trials": spec.trials + more}) if more else spec
 
 
-def _execute(spec: SweepSpec, home: Path, ledger: Ledger, skip_preflight: str, accept_drift: bool) -> int:
+def _execute(
+    spec: SweepSpec, home: Path, ledger: Ledger, skip_preflight: str, accept_drift: bool, address: str | None
+) -> int:
     """Run what is left of the study; returns the number of the signal that ended it early, or 0."""
-    from sweeper import driver  # imports ray: late, so that every refusal above is quick
-
     to = notify.channels()
     code = code_sums(spec.trainer)
     differences = drift.changed(ledger.attributes.get("code"), code)
     drift.refuse_or_record(ledger, "other code", differences, None, accept_drift)
-    cache = home / "data"
-    preparing = preflight.start(spec, cache)
     record = provenance.collect() | {"sources": code, "spec": redact(spec.text)}
     run_ids: dict[str, str] = {}  # filled by the delivering thread; written to the ledger by this one
-    tracker = Tracker(
-        ledger.study_dir, tracking_uri(home), artifact_root(home), ledger.study, on_run=run_ids.__setitem__
-    )
-    with closing(tracker), Progress(spec) as progress:
-        progress.note("preparing the data")
-        checked = preflight.finish(preparing, spec, home, progress.checked, skip=skip_preflight)
-        if checked.failed:
-            raise PreflightFailed(checked)
-        record |= {"data": dict(checked.fingerprints), "numerics": dict(checked.numerics)}
-        ledger.set_attribute("preflight", checked.to_json() | {"summary": checked.summary})
-        record_warm_start(ledger, spec)
-        differences = drift.changed(ledger.attributes.get("data"), record["data"])
-        drift.refuse_or_record(ledger, "other data", differences, None, accept_drift)
-        _bind(ledger, spec, code, record["data"])  # only now: a spec whose data are not there binds nobody
-        recording.start_study(tracker, spec, ledger, record, checked.summary)
-        recorder = recording.Recorder(tracker, spec, ledger, record)
-        study = Study(spec, ledger, [recorder, progress])
-        ledger.wait_with(progress.note, study.is_waited_enough)
-        notifier = notify.attach(study, to, progress.note)
-        progress.note("starting Ray")
-        try:
-            driver.execute(study, cache)
-        except KeyboardInterrupt:  # the second Ctrl-C
-            study.interrupted = study.interrupted or signal.SIGINT
-        except LedgerLost as lost:
-            study.failure = lost
-            if not study.interrupted:
-                raise
-        except Exception as error:
-            study.failure = error
-            raise
-        finally:
-            _wind_down(study, recorder, tracker, progress, run_ids)
-            if notifier:
-                notifier.close(study)
+    with machines(spec.resources, address, home / "data") as there:
+        preparing = preflight.start(spec, there)
+        tracker = Tracker(
+            ledger.study_dir, tracking_uri(home), artifact_root(home), ledger.study, on_run=run_ids.__setitem__
+        )
+        with closing(tracker), Progress(spec) as progress, closing(Workers(there)) as workers:
+            progress.note("preparing the data")
+            checked = preflight.finish(preparing, spec, home, progress.checked, there, skip=skip_preflight)
+            if checked.failed:
+                raise PreflightFailed(checked)
+            record |= {"data": dict(checked.fingerprints), "numerics": dict(checked.numerics)}
+            ledger.set_attribute("preflight", checked.to_json() | {"summary": checked.summary})
+            record_warm_start(ledger, spec)
+            differences = drift.changed(ledger.attributes.get("data"), record["data"])
+            drift.refuse_or_record(ledger, "other data", differences, None, accept_drift)
+            _bind(ledger, spec, code, record["data"])  # only now: a spec whose data are not there binds nobody
+            recording.start_study(tracker, spec, ledger, record, checked.summary)
+            recorder = recording.Recorder(tracker, spec, ledger, record, workers)
+            study = Study(spec, ledger, [recorder, progress])
+            ledger.wait_with(progress.note, study.is_waited_enough)
+            notifier = notify.attach(study, to, progress.note)
+            progress.note("starting Ray" if address is None else f"on the Ray cluster at {address}")
+            try:
+                _train(study, there, workers, record)
+            finally:
+                _wind_down(study, tracker, progress, run_ids)
+                if notifier:
+                    notifier.close(study)
     return study.interrupted
 
 
-def _wind_down(
-    study: Study, recorder: recording.Recorder, tracker: Tracker, progress: Progress, run_ids: Mapping[str, str]
-) -> None:
+def _train(study: Study, there: Machines, workers: Workers, record: Mapping[str, Any]) -> None:
+    """Run the trials; what ended it early is told to the study."""
+    from sweeper import driver  # imports ray: late, so that every refusal before is quick
+
+    expected = None
+    if not there.shared:
+        base = preflight.base_config(study.spec)
+        expected = expectation(study.ledger.study_dir, base, record["sources"], record["data"])
+    try:
+        driver.execute(study, there, workers, expected)
+    except KeyboardInterrupt:  # the second Ctrl-C
+        study.interrupted = study.interrupted or signal.SIGINT
+    except LedgerLost as lost:
+        study.failure = lost
+        if not study.interrupted:
+            raise
+    except Exception as error:
+        study.failure = error
+        raise
+
+
+def _wind_down(study: Study, tracker: Tracker, progress: Progress, run_ids: Mapping[str, str]) -> None:
     """Write what a run leaves; what a ledger that is lost does not take, the next run makes up from `meter.json`."""
     ledger, spec = study.ledger, study.spec
     try:
@@ -179,7 +203,6 @@ def _wind_down(
         if not study.interrupted:
             raise
     finally:
-        recorder.close()
         if isinstance(study.failure, LedgerLost):
             progress.note(str(study.failure))
             recording.interrupt_study(tracker, ledger)

@@ -156,13 +156,22 @@ class Resources(Strict):
     """CPU cores of one trial."""
     gpus: Annotated[float, Field(ge=0)] = 0.0
     """GPUs of one trial; 0.5 lets two trials share one."""
-    concurrent: Annotated[int, Field(ge=1)] = 2
-    """Trials at once."""
+    concurrent: Annotated[int, Field(ge=1)] | Literal["all"] = 2
+    """Trials at once. `all`: as many as the machine, or the cluster as it is at the time, has room for."""
     retries: Annotated[int, Field(ge=0)] = 2
     """Times a trial whose worker process was lost goes on from its last good checkpoint. An exception of the trainer
     is no such loss: it would come again."""
     heartbeat_s: Annotated[float, Field(gt=0)] = 600.0
     """A worker that neither reports nor uses the processor for this long hangs; it is killed, and counts as lost."""
+
+    @property
+    def at_once_text(self) -> str:
+        """`concurrent` as a person reads it."""
+        return "as many at once as there is room for" if self.concurrent == "all" else f"{self.concurrent} at once"
+
+    def at_once(self, room: int) -> int:
+        """Trials at once where there is `room` for so many."""
+        return max(room, 1) if self.concurrent == "all" else self.concurrent
 
 
 class Budget(Strict):

@@ -16,7 +16,7 @@ def describe(spec: SweepSpec) -> str:
     width = max(map(len, names.values()))
     lines = [
         f"{spec.path or spec.name}: valid",
-        f"  study       {spec.name}: {spec.trials} trials of {spec.trainer}, {spec.resources.concurrent} at once",
+        f"  study       {spec.name}: {spec.trials} trials of {spec.trainer}, {spec.resources.at_once_text}",
         f"  objective   {', then '.join(_objective(objective) for objective in spec.objectives)}",
         f"  ablation    {_ablation(spec.ablation)}" if spec.ablation else "",
         f"  sampler     {_sampler(spec)}",

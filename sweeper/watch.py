@@ -85,7 +85,7 @@ def standing(ledger: Ledger, spec: SpecFile, now_s: float) -> Standing:
         used=recorded(ledger, spec.budget, spec.resources),
         rungs=rungs_reached(spec, trials),
         epochs_per_minute=sum(recent) / MINUTES,
-        eta_s=eta_s(trials, planned, spec.resources.concurrent),
+        eta_s=eta_s(trials, planned, spec.resources.at_once(sum(not trial.state.is_finished for trial in trials))),
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from ray import tune
 
-from sweeper.heartbeat import write_pid
+from sweeper.node import unfit
 from sweeper.seam import described, start_training
 from trainers.report import EpochReport
 
@@ -28,6 +28,8 @@ class Job:
     workdir: str
     resume: str | None
     gpus: float
+    expected: dict[str, Any] | None = None
+    """What this machine must have, if it is not the driver's (see `node.py`)."""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -38,12 +40,12 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
     only a lost process is worth a retry."""
 
     def setup(self, config: dict[str, Any]) -> None:
+        os.umask(0o077)  # a cluster's node has its own
         self._job = Job(**json.loads(config["job"]))
         self._environment = dict(os.environ)
         self._folder = Path.cwd()
         random.seed(0)  # a trainer that draws from global generators gets the same in a used process as in a new one
         np.random.seed(0)
-        write_pid(Path(self._job.workdir))
         if self._job.gpus == 0:
             os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray leaves it unset, and `device: auto` would take a GPU
         self._reports: Iterator[EpochReport] | None = None
@@ -56,8 +58,11 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
     def step(self) -> dict[str, Any]:
         try:
             if self._reports is None:
-                resume = Path(self._job.resume) if self._job.resume else None
-                self._reports = start_training(self._job.trainer, self._job.config, Path(self._job.workdir), resume)
+                if self._job.expected and (problem := unfit(self._job.trainer, self._job.expected)):
+                    return _message(kind="unfit", problem=problem)
+                resume, workdir = Path(self._job.resume) if self._job.resume else None, Path(self._job.workdir)
+                workdir.mkdir(parents=True, exist_ok=True)
+                self._reports = start_training(self._job.trainer, self._job.config, workdir, resume)
             report = next(self._reports, None)
         except (Exception, SystemExit) as error:
             return _message(kind="error", error=described(error), traceback=traceback.format_exc())

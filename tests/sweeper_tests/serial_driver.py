@@ -13,7 +13,6 @@ import signal
 import sys
 import time
 import types
-from pathlib import Path
 from typing import Any
 
 import sweeper
@@ -21,6 +20,7 @@ from sweeper.seam import described, start_training
 from sweeper.storage import Journal
 from sweeper.study import Study
 from sweeper.tracking.store import StudyStore
+from sweeper.workers import Machines, Workers
 
 _append = Journal.append_logs
 _writes = 0
@@ -48,7 +48,7 @@ def _set_clock(jump_s: float) -> None:
     time.time_ns = lambda: now_ns() + int(jump_s * 1e9)
 
 
-def execute(study: Study, cache: Path) -> None:
+def execute(study: Study, machines: Machines, workers: Workers, expected: object = None) -> None:
     """Run trial after trial; signals as in the real driver."""
 
     def interrupt(number: int, _frame: object) -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from sweeper import machine
+from sweeper import workers
 from sweeper.machine import check_machine
 from sweeper.spec import parse_spec
+from sweeper.workers import this_machine
 from trainers.report import CheckResult, CheckStatus
 
 SPEC = """
@@ -23,7 +24,7 @@ trials: 10
 
 def check(home: Path, *overrides: str, run_bytes: int | None = 1000) -> dict[str, CheckResult]:
     spec = parse_spec(SPEC, Path("spec.yaml"), overrides)
-    return {result.name: result for result in check_machine(spec, home, run_bytes)}
+    return {result.name: result for result in check_machine(spec, home, run_bytes, [this_machine()])}
 
 
 def test_a_machine_with_room_passes(tmp_path: Path) -> None:
@@ -38,13 +39,13 @@ def test_a_machine_with_room_passes(tmp_path: Path) -> None:
     [(0, "1", "FAIL"), (1, "2", "FAIL"), (1, "1", "WARN"), (2, "1", "PASS"), (1, "0.5", "PASS"), (0, "0", "PASS")],
 )
 def test_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: int, asked: str, status: str) -> None:
-    monkeypatch.setattr(machine, "collect_accelerators", lambda: ["GPU"] * there or None)
+    monkeypatch.setattr(workers, "collect_accelerators", lambda: ["GPU"] * there or None)
     found = check(tmp_path, f"resources.gpus={asked}", "resources.concurrent=2")
     assert found["machine.gpu"].status == status
 
 
 def test_gpus_that_are_not_there_are_told_with_the_mend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "collect_accelerators", lambda: None)
+    monkeypatch.setattr(workers, "collect_accelerators", lambda: None)
     found = check(tmp_path, "resources.gpus=1", "resources.concurrent=1")["machine.gpu"]
     assert (found.measured, found.expected) == ("0 GPUs, 1 asked for a trial", "those asked for")
     assert found.help == (

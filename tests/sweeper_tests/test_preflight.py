@@ -12,6 +12,7 @@ import pytest
 
 from sweeper import preflight
 from sweeper.cli import main
+from sweeper.cluster import Local
 from sweeper.ledger import Ledger
 from sweeper.preflight import Outcome
 from sweeper.spec import SweepSpec, parse_spec
@@ -52,8 +53,9 @@ def spec_of(*overrides: str) -> SweepSpec:
 
 def checked(spec: SweepSpec, home: Path, **options: Any) -> tuple[Outcome, list[CheckResult]]:
     told: list[CheckResult] = []
-    child = preflight.start(spec, home / "data")
-    return preflight.finish(child, spec, home, told.append, **options), told
+    here = Local(spec.resources, home / "data")
+    child = preflight.start(spec, here)
+    return preflight.finish(child, spec, home, told.append, here, **options), told
 
 
 def test_machine_and_trainer_are_checked_and_told_one_by_one(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
