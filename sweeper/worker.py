@@ -48,6 +48,8 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
         np.random.seed(0)
         if self._job.gpus == 0:
             os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray leaves it unset, and `device: auto` would take a GPU
+        elif self._job.gpus < 1:
+            os.environ["TRAINERS_GPU_SHARE"] = str(self._job.gpus)  # torch takes no more of its memory than that
         self._reports: Iterator[EpochReport] | None = None
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:

@@ -9,14 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainers import process
 from trainers.augment import Pixels, draw
-from trainers.batches import Integers, Targets, make_batch, make_targets, on_device, seeded
+from trainers.batches import Integers, Targets, make_batch, make_targets, seeded
 from trainers.config import LossConfig, TrainConfig
 from trainers.data.load import LoadedData
+from trainers.data.shared import SharedImages
 from trainers.diversity import pose_codes
 from trainers.evaluation import Reference, evaluate, joints_of, make_reference
 from trainers.faults import faulty_targets, joint_order, read_faultily, split_images, turn_pixels_only
+from trainers.gpu_share import resident
 from trainers.hand.layer import HandLayer
 from trainers.losses import Criterion, PosePrior, Target, needs_orient
 from trainers.metrics import Array
@@ -36,7 +37,7 @@ class Pipeline:
         config: what is trained.
         device: where.
         data: as the pipeline reads them, with the faults of the config.
-        images: of `data`, on the device where they fit.
+        held: the images of `data`, on the device where they fit.
         table: (N, V) images of each pose to train on.
         val_images: images of `data.val_poses`.
         last_val_images: those of the last evaluation.
@@ -52,7 +53,7 @@ class Pipeline:
     config: TrainConfig
     device: torch.device
     data: LoadedData
-    images: Pixels | Tensor
+    held: Pixels | Tensor | SharedImages
     table: Integers
     val_images: Integers
     last_val_images: Integers
@@ -61,6 +62,11 @@ class Pipeline:
     reference: Reference
     honest: tuple[Reference, Integers] | None
     mean_pose_pa_mm: float | None
+
+    @property
+    def images(self) -> Pixels | Tensor:
+        """Of `data`, to read from now."""
+        return self.held.now() if isinstance(self.held, SharedImages) else self.held
 
 
 def make_pipeline(data: LoadedData, config: TrainConfig, device: torch.device) -> Pipeline:
@@ -81,7 +87,7 @@ def make_pipeline(data: LoadedData, config: TrainConfig, device: torch.device) -
         config,
         device,
         read,
-        on_device(data.images, device, process.free_bytes(device)),
+        resident(data.images, device),
         *split_images(read, faults),
         criterion=_criterion(config.loss, hand, read, reference.codebook, device),
         targets=targets,

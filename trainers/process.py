@@ -9,6 +9,7 @@ import torch
 
 from trainers.config import TrainConfig
 from trainers.errors import ConfigError
+from trainers.gpu_share import memory_capped
 
 
 @contextmanager
@@ -35,8 +36,10 @@ def settings(config: TrainConfig) -> Iterator[torch.device]:
     torch.use_deterministic_algorithms(True, warn_only=True)
     # Filling every new tensor helps to find reads of memory never written, and costs time in every operation.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    device = torch.device("cuda" if cuda else "cpu")
     try:
-        yield torch.device("cuda" if cuda else "cpu")
+        with memory_capped(device):
+            yield device
     finally:
         torch.set_num_threads(threads)
         cv2.setNumThreads(opencv_threads)
@@ -68,8 +71,3 @@ def numerics(config: TrainConfig) -> dict[str, str]:
                 "cublas_workspace": os.environ["CUBLAS_WORKSPACE_CONFIG"],
             }
         return found
-
-
-def free_bytes(device: torch.device) -> int:
-    """Free memory of a GPU; none of a CPU."""
-    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0

@@ -29,7 +29,7 @@ from trainers.batches import batch_memory, epoch_order, image_table, make_batch,
 from trainers.config import DataConfig
 from trainers.data.cache import Pixels
 from trainers.data.load import LoadedData, load_data
-from trainers.process import free_bytes
+from trainers.gpu_share import free_bytes
 
 
 class AddNoise:

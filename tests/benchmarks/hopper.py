@@ -25,10 +25,10 @@ from trainers.batches import batch_memory, epoch_order, image_table, make_batch,
 from trainers.config import DataConfig, LossConfig, ModelConfig, OptimConfig, TrainConfig
 from trainers.data.load import load_data
 from trainers.data.make import make_freihand
+from trainers.gpu_share import free_bytes
 from trainers.hand.model import load_embedded_hand
 from trainers.loop import train
 from trainers.models import build_model
-from trainers.process import free_bytes
 
 PARTS = ("resnet18", "vit_b16", "long")
 SIZE = 224

@@ -196,6 +196,8 @@ def main() -> int:
         code = endure(soak, home, series)
         series.finish()
         return 0 if conclude(soak, home, series, code) else 1
+    except KeyboardInterrupt:
+        return 130
     finally:
         soak.close()
 

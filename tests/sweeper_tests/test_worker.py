@@ -41,8 +41,8 @@ def _this_module_is_a_trainer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
 
 
-def job(folder: Path, trainer: str, **config: Any) -> dict[str, str]:
-    return {"job": Job(f"test_worker:{trainer}", config, str(folder), None, gpus=0).to_json()}
+def job(folder: Path, trainer: str, gpus: float = 0, **config: Any) -> dict[str, str]:
+    return {"job": Job(f"test_worker:{trainer}", config, str(folder), None, gpus=gpus).to_json()}
 
 
 def step(worker: TrialWorker) -> dict[str, Any]:
@@ -64,6 +64,16 @@ def test_a_used_worker_is_as_a_new_one(tmp_path: Path) -> None:
     assert step(worker)["metrics"]["drawn"] == first["metrics"]["drawn"]
     worker.cleanup()
     assert dict(os.environ) == before
+
+
+def test_a_share_of_a_gpu_is_for_one_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TRAINERS_GPU_SHARE", raising=False)
+    worker = TrialWorker(job(tmp_path / "a", "untidy", gpus=0.5))
+    assert os.environ["TRAINERS_GPU_SHARE"] == "0.5"
+    for gpus in (1, 2.5, 0):
+        worker.reset_config(job(tmp_path / "b", "untidy", gpus=gpus))
+        assert "TRAINERS_GPU_SHARE" not in os.environ
+    worker.cleanup()
 
 
 @pytest.mark.parametrize(("what", "reason"), [("gpu", "out of GPU memory: OutOfMemoryError"), ("ram", "out of memory")])

@@ -1,0 +1,66 @@
+"""What a training may take of a GPU that it shares. There is no GPU here: what torch is told is looked at."""
+
+from contextlib import suppress
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from trainers import gpu_share
+from trainers.data.shared import SharedImages
+from trainers.errors import ConfigError
+from trainers.gpu_share import CONTEXT_BYTES, cap_bytes, free_bytes, memory_capped, resident
+
+GIB = 2**30
+CUDA = torch.device("cuda")
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Fractions that torch is told of a GPU with 80 GiB, of which 50 are free."""
+    fractions: list[float] = []
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=80 * GIB))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (50 * GIB, 80 * GIB))
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda share, device: fractions.append(share))
+    return fractions
+
+
+@pytest.mark.parametrize("share", [0.5, 0.25, 1 / 3, 0.4])
+def test_shares_contexts_and_the_shared_images_fit_a_gpu_together(share: float) -> None:
+    count = int(1 / share)
+    taken = count * (cap_bytes(share, 80 * GIB, 18 * GIB) + CONTEXT_BYTES) + 18 * GIB + CONTEXT_BYTES
+    assert 0.75 * 80 * GIB < taken <= 80 * GIB
+
+
+def test_a_training_alone_on_its_gpu_is_told_nothing(told: list[float]) -> None:
+    with memory_capped(CUDA):
+        assert free_bytes(CUDA) == 50 * GIB
+    assert told == []
+
+
+def test_the_cap_holds_for_one_training_only(told: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRAINERS_GPU_SHARE", "0.5")
+    with suppress(RuntimeError), memory_capped(CUDA):
+        assert free_bytes(CUDA) == 40 * GIB - CONTEXT_BYTES
+        raise RuntimeError("CUDA out of memory")
+    assert told == [0.5 - CONTEXT_BYTES / (80 * GIB), 1.0]
+    with memory_capped(torch.device("cpu")):
+        assert len(told) == 2
+
+
+@pytest.mark.parametrize("text", ["0", "1.5", "-1", "half", "nan"])
+def test_no_share_of_a_gpu(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRAINERS_GPU_SHARE", text)
+    with pytest.raises(ConfigError, match=f"got {text}"), memory_capped(CUDA):
+        pass
+
+
+def test_shared_images_leave_less_for_each(told: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = np.zeros((4, 2, 2, 3), np.uint8)
+    shared = SharedImages(pixels, pixels, None)  # type: ignore[arg-type]
+    monkeypatch.setattr(gpu_share, "share", lambda pixels, device: shared)
+    monkeypatch.setenv("TRAINERS_GPU_SHARE", "0.5")
+    assert resident(pixels, CUDA) is shared
+    assert told == [cap_bytes(0.5, 80 * GIB, pixels.nbytes) / (80 * GIB)]
+    assert resident(pixels, torch.device("cpu")) is pixels
