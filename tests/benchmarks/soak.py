@@ -30,7 +30,7 @@ from soak_short import ShortSeries, Soak
 from sweeper.requests import ask
 
 SAMPLE_S: Final = 30.0
-KILL_EVERY_S: Final = 45.0
+KILL_EVERY_S: Final = 75.0
 """Mean of the time between two faults of the long study."""
 LONG = """
 name: soak
@@ -188,7 +188,8 @@ def main() -> int:
     args.out.mkdir(parents=True)
     soak = Soak(args.out.resolve(), args.hours, args.seed)
     soak.ray.mkdir(mode=0o700)
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+    for number in (signal.SIGINT, signal.SIGTERM):  # started in the background, a shell lets it ignore the first
+        signal.signal(number, signal.default_int_handler)
     try:
         series = ShortSeries(soak)
         series.baseline()

@@ -17,7 +17,7 @@ from soak_series import Sample
 
 from sweeper.tracking.locate import open_client
 
-SHORT_PAUSE_S: Final = 40.0
+SHORT_PAUSE_S: Final = 60.0
 """Mean of the pause between two drivers of the short ones: to start one takes as much processor time as 100 trials."""
 KILLS_A_STUDY: Final = 4
 """Most kills of one short study: then it is left to end."""
