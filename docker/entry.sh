@@ -2,7 +2,7 @@
 # What a container of the image does:
 #   entry head         the head of a Ray cluster, without CPUs: nothing trains there
 #   entry worker       a node of it; RAY_HEAD is its HOST:PORT
-#   entry driver ARGS  `sweeper ARGS` on a node of its own without CPUs: a Ray driver has to be on one
+#   entry driver ARGS  `sweeper ARGS`; with --address on a node of its own without CPUs: a Ray driver has to be on one
 #   entry health       whether this container's Ray node listens
 #   entry COMMAND ...  that command
 set -eu
@@ -33,10 +33,14 @@ worker)
     ;;
 driver)
     shift
-    ( # tasks of other nodes may run in this node's processes: they need no password
-        unset PGPASSWORD MLFLOW_TRACKING_PASSWORD
-        node --address "$RAY_HEAD" --num-cpus 0 --num-gpus 0 >&2
-    )
+    case " $* " in
+    *" --address"*)
+        ( # tasks of other nodes may run in this node's processes: they need no password
+            unset PGPASSWORD MLFLOW_TRACKING_PASSWORD
+            node --address "$RAY_HEAD" --num-cpus 0 --num-gpus 0 >&2
+        )
+        ;;
+    esac
     exec sweeper "$@"
     ;;
 health)

@@ -26,6 +26,8 @@ ENVIRONMENT: Final = (
     "PYTHONHASHSEED",
 )
 """Environment variables that change results and hold no secrets; no other is recorded."""
+COMMIT: Final = "SWEEPER_COMMIT"
+"""The commit that an image was built of: it has the sources, but not the repository."""
 
 
 def collect(repo: Path | None = None) -> dict[str, Any]:
@@ -42,7 +44,7 @@ def collect(repo: Path | None = None) -> dict[str, Any]:
     """
     top = top_of(repo or code_folder())
     return {
-        "code": _code(top) if top else {"commit": None, "dirty": None},
+        "code": _code(top) if top else {"commit": os.environ.get(COMMIT) or None, "dirty": None},
         "lock_sha256": _sha256(top / "requirements.lock") if top else None,
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "packages": installed_packages(),

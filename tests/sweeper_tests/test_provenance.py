@@ -93,6 +93,16 @@ def test_outside_a_repository(tmp_path: Path) -> None:
     assert found["lock_sha256"] is None
 
 
+def test_an_image_tells_the_commit_that_it_was_built_of(
+    tmp_path: Path, repo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SWEEPER_COMMIT", "c0ffee")
+    assert collect(tmp_path)["code"] == {"commit": "c0ffee", "dirty": None}
+    assert collect(repo)["code"]["commit"] == git(repo, "rev-parse", "HEAD").strip(), "a repository knows better"
+    monkeypatch.setenv("SWEEPER_COMMIT", "")
+    assert collect(tmp_path)["code"]["commit"] is None
+
+
 def test_without_git(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     assert collect(repo)["code"]["commit"] is None
