@@ -27,7 +27,7 @@ from sweeper.cli_study import extend, pause, plan, resume, retry, status, stop
 from sweeper.cli_tracking import gc, sync
 from sweeper.cli_watch import watch
 from sweeper.cli_winners import compare, explain, importance, winners
-from sweeper.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_NO_SKILL, EXIT_OK, Problem, UserError
+from sweeper.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_NO_SKILL, EXIT_OK, LedgerLost, Problem, UserError
 from trainers.errors import TrainerError
 
 DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG)
@@ -187,11 +187,14 @@ def list_(home: Path, as_json: bool) -> int:
     """
     from sweeper import views
 
+    lost: list[LedgerLost] = []
     if as_json:
-        click.echo(views.to_json(views.list_studies(home)))
+        click.echo(views.to_json(views.list_studies(home, lost)))
     else:
-        views.print_list(home)
-    return EXIT_OK
+        views.print_list(home, lost)
+    for error in lost:
+        click.echo(error.render(), err=True)
+    return EXIT_BAD_INPUT if lost else EXIT_OK
 
 
 @sweeper.command()

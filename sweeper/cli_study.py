@@ -54,15 +54,35 @@ def _run_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @study_argument
 @home_option
 @_run_options
-def resume(study: str, home: Path, accept_drift: bool, skip_preflight: str, address: str | None) -> int:
+@click.option("--adopt", is_flag=True, help="Take STUDY over from a home that is lost.")
+@click.option(
+    "--ledger", metavar="URL", envvar="SWEEPER_LEDGER", show_envvar=True, help="Database of its ledger, with --adopt."
+)
+def resume(
+    study: str,
+    home: Path,
+    accept_drift: bool,
+    skip_preflight: str,
+    address: str | None,
+    adopt: bool,
+    ledger: str | None,
+) -> int:
     """Continue STUDY where it was interrupted, paused or stopped. Exit code: as of `run`.
 
+    With --adopt, a study whose home is lost: its ledger in PostgreSQL is enough. Trials go on from the checkpoints that
+    this home reaches, the others anew.
+
     \b
-    Example:
+    Examples:
       sweeper resume loss_balance
+      sweeper resume loss_balance --adopt --ledger postgresql://user@host/database
     """
     from sweeper import life
 
+    if adopt:
+        from sweeper.adoption import adopt as take_over
+
+        click.echo(take_over(home, study, ledger).sentence(), err=True)
     return life.resume(home, study, accept_drift=accept_drift, skip_preflight=skip_preflight, address=address)
 
 

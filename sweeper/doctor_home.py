@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from sweeper import checkpoints
-from sweeper.errors import UserError
+from sweeper.errors import LedgerLost, UserError
 from sweeper.finding import Finding
 from sweeper.ledger import Ledger, study_dirs
 from sweeper.lock import holder, study_lock
@@ -40,6 +40,9 @@ def _study(folder: Path, home: Path) -> Iterator[Finding]:
     try:
         ledger = Ledger(folder, folder.name)
         trials = [*ledger.controls(), *ledger.trials()]
+    except LedgerLost as lost:
+        yield Finding(f"{name}.ledger", CheckStatus.FAIL, lost.problems[0].what, "is its server up, and the network?")
+        return
     except (UserError, OSError, ValueError, KeyError) as error:
         what = error.problems[0].what if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         yield Finding(f"{name}.ledger", CheckStatus.FAIL, f"cannot be read: {what}", "restore it from a copy")

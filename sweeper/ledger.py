@@ -13,11 +13,12 @@ from typing import Any, Final
 
 import optuna
 
+from sweeper import owner
 from sweeper.conditions import existing
 from sweeper.errors import UserError
 from sweeper.samplers import finite_values, propose, running_trial
 from sweeper.spec import SweepSpec
-from sweeper.storage import close_storage, is_study, one_sync, open_storage, wait_with
+from sweeper.storage import close_storage, is_study, one_sync, open_storage, recorded_url, wait_with
 from sweeper.trial import Report, TrialRecord, TrialState, decode_report, encode_report, id_of
 
 __all__ = ["Ledger", "Report", "TrialRecord", "TrialState"]
@@ -47,8 +48,9 @@ class Ledger:
         modes: Sequence[str] = ("min",),
         create: bool = False,
         url: str | None = None,
+        adopt: bool = False,
     ) -> None:
-        storage = open_storage(study_dir, url, create=create)
+        storage = open_storage(study_dir, url, create=create, adopt=adopt)
         self.study_dir = study_dir
         self.study = study
         if create:
@@ -76,8 +78,10 @@ class Ledger:
             late = attributes.get(_run_key(record))
             self._put(replace(record, mlflow_run_id=late) if late else record)
             self.retries += record.retry_of is not None and record.control is None
+        self.adopted_from = owner.place_of(attributes)
         if create:
             self._settle_half_finished()
+            self._claim(adopt)
 
     # -- reading
 
@@ -279,6 +283,15 @@ class Ledger:
     def _all_frozen(self) -> list[optuna.trial.FrozenTrial]:
         studies = [study for study in (self._optuna, self._optuna_controls) if study is not None]
         return [frozen for study in studies for frozen in study.get_trials(deepcopy=False)]
+
+    def _claim(self, adopt: bool) -> None:
+        """A journal moves with its home; a database may be reached from many."""
+        if recorded_url(self.study_dir):
+            try:
+                owner.claim(self.study_dir, self.attributes, self.set_attribute, adopt=adopt)
+            except UserError:
+                self.close()
+                raise
 
     def _settle_half_finished(self) -> None:
         """A kill between the ending's two writes leaves a trial that knows its end but was not told to Optuna."""

@@ -10,7 +10,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 import optuna
@@ -26,6 +26,7 @@ PATIENCE_S: Final = 600.0
 FIRST_PAUSE_S: Final = 0.1
 LONGEST_PAUSE_S: Final = 5.0
 LOOK_S: Final = 0.1
+NO_PERMISSION: Final = "42501"
 READ_ONLY: Final = "25006"
 """What a server says to a write that is not, or not any more, the primary one."""
 NOTHING_LOST: Final = (
@@ -46,7 +47,7 @@ class Patience:
 
     note: Callable[[str], None] = lambda text: print(text, file=sys.stderr)
     is_over: Callable[[], bool] = lambda: False
-    limit_s: float = PATIENCE_S
+    limit_s: float = field(default_factory=lambda: PATIENCE_S)
 
 
 class PatientStorage(optuna.storages.RDBStorage):
@@ -73,6 +74,8 @@ class PatientStorage(optuna.storages.RDBStorage):
                 break
             except Exception as error:
                 if (why := _why_away(error)) is None:
+                    if _sqlstate(error) == NO_PERMISSION:
+                        raise LedgerLost(f"the ledger {self.shown} refuses: {said(_cause(error))}") from None
                     raise
                 if since_s is None:
                     since_s, pause_s = time.monotonic(), FIRST_PAUSE_S
@@ -186,11 +189,19 @@ def _why_away(error: BaseException) -> str | None:
     """Why the database does not answer, in one line; None if the error says something else."""
     from sqlalchemy import exc
 
-    cause = error.__cause__ if isinstance(error, StorageInternalError) else error
+    cause = _cause(error)
     away = isinstance(cause, exc.OperationalError | exc.InterfaceError | exc.DisconnectionError | exc.TimeoutError)
     if not away and isinstance(cause, exc.DBAPIError):
-        away = cause.connection_invalidated or getattr(cause.orig, "sqlstate", None) == READ_ONLY
+        away = cause.connection_invalidated or _sqlstate(error) == READ_ONLY
     return said(cause) if away else None
+
+
+def _cause(error: BaseException) -> BaseException | None:
+    return error.__cause__ if isinstance(error, StorageInternalError) else error
+
+
+def _sqlstate(error: BaseException) -> str | None:
+    return getattr(getattr(_cause(error), "orig", None), "sqlstate", None)
 
 
 def said(error: BaseException | None) -> str:

@@ -21,6 +21,7 @@ from sweeper.retention import kept_steps, rung_at, rung_steps
 from sweeper.spec import SweepSpec
 from sweeper.tracking import Tracker, trial_yaml
 from sweeper.trial import Report, TrialRecord, TrialState
+from sweeper.verdict import config_of
 from sweeper.watcher import Watcher
 from sweeper.workers import Workers
 
@@ -61,13 +62,7 @@ class Recorder(Watcher):
         self._tracker.start_trial(
             record.id,
             record.params,
-            {
-                "sweeper.state": record.state,
-                "sweeper.role": record.role,
-                "sweeper.control": record.control,
-                "sweeper.sampler": None if record.control else self._spec.sampler.name,
-                "sweeper.gpus": self._spec.resources.gpus,  # without one, a rerun must not take one either
-            },
+            _trial_tags(self._spec, record),
             {
                 "trial.yaml": trial_yaml(record.id, self._spec.trainer, config, record.params),
                 "provenance.json": json.dumps(provenance.of_trial(self._provenance, config, record.params), indent=2),
@@ -92,13 +87,7 @@ def start_study(
 ) -> None:
     """Open the study's run, and hand over what a killed driver may not have handed over."""
     tracker.start_study(
-        {
-            "sweeper.objective": f"{spec.objective.metric}:{spec.objective.mode}",
-            "sweeper.sampler": spec.sampler.name,
-            "sweeper.retention": spec.retention,
-            "sweeper.spec_sha256": hashlib.sha256(spec.text.encode()).hexdigest(),
-            "sweeper.preflight": preflight_summary,
-        },
+        _study_tags(spec) | {"sweeper.preflight": preflight_summary},
         {"spec.yaml": redact(spec.text), "provenance.json": json.dumps(record, indent=2)},
         record.get("data", {}),
     )
@@ -108,11 +97,50 @@ def start_study(
 def hand_over_all(tracker: Tracker, spec: SweepSpec, ledger: Ledger) -> None:
     """Everything in the ledger; what the outbox has had already is not sent twice."""
     for trial in (*ledger.controls(), *ledger.trials()):
+        if not tracker.has_started(trial.id):
+            _restore(tracker, spec, ledger, trial)
         rungs = rung_steps(spec, trial)
         for report in trial.reports:
             hand_over(tracker, spec, ledger, trial, report, rungs)
         if trial.state.is_finished:
-            settle(tracker, spec, ledger, trial)
+            settle(tracker, spec, ledger, trial, ended_ms=trial.last.timestamp_ms if trial.last else None)
+
+
+def _restore(tracker: Tracker, spec: SweepSpec, ledger: Ledger, record: TrialRecord) -> None:
+    """The start of a trial of which MLflow may or may not know, from the outbox of a home that is lost."""
+    kept = ledger.attributes
+    config = config_of(spec, record)
+    known = {"restored": "from the ledger", "sources": kept.get("code", {}), "data": kept.get("data", {})}
+    tracker.restore_trial(
+        record.id,
+        record.params,
+        _trial_tags(spec, record),
+        {
+            "trial.yaml": trial_yaml(record.id, spec.trainer, config, record.params),
+            "provenance.json": json.dumps(provenance.of_trial(known, config, record.params), indent=2),
+        },
+        known["data"],
+        started_ms=record.reports[0].timestamp_ms - int(record.reports[0].seconds * 1000) if record.reports else None,
+    )
+
+
+def _study_tags(spec: SweepSpec) -> dict[str, str]:
+    return {
+        "sweeper.objective": f"{spec.objective.metric}:{spec.objective.mode}",
+        "sweeper.sampler": spec.sampler.name,
+        "sweeper.retention": spec.retention,
+        "sweeper.spec_sha256": hashlib.sha256(spec.text.encode()).hexdigest(),
+    }
+
+
+def _trial_tags(spec: SweepSpec, record: TrialRecord) -> dict[str, Any]:
+    return {
+        "sweeper.state": record.state,
+        "sweeper.role": record.role,
+        "sweeper.control": record.control,
+        "sweeper.sampler": None if record.control else spec.sampler.name,
+        "sweeper.gpus": spec.resources.gpus,  # without one, a rerun must not take one either
+    }
 
 
 def hand_over(
@@ -144,8 +172,11 @@ def hand_over(
         _copy_pictures(tracker, record.id, folder)
 
 
-def settle(tracker: Tracker, spec: SweepSpec, ledger: Ledger, record: TrialRecord) -> None:
-    """The end of a trial, with the checkpoints that are kept of it; a control's value goes to the parent run too."""
+def settle(tracker: Tracker, spec: SweepSpec, ledger: Ledger, record: TrialRecord, ended_ms: int | None = None) -> None:
+    """The end of a trial, with the checkpoints that are kept of it; a control's value goes to the parent run too.
+
+    `ended_ms`: when it was, if not now.
+    """
     if record.last and record.last.checkpoint:
         _copy_pictures(tracker, record.id, ledger.study_dir / record.last.checkpoint)
     kept = kept_steps(spec, record)
@@ -158,7 +189,7 @@ def settle(tracker: Tracker, spec: SweepSpec, ledger: Ledger, record: TrialRecor
         "sweeper.reason": record.reason,
         "sweeper.rung": None if rung is None else f"{rung:g}",
     }
-    tracker.finish_trial(record.id, MLFLOW_STATUS[record.state], tags)
+    tracker.finish_trial(record.id, MLFLOW_STATUS[record.state], tags, ended_ms)
     value = value_of(record, spec.objective)
     if record.control and record.last and value is not None:
         metrics = {f"control/{record.control}/{spec.objective.metric}": value}

@@ -3,7 +3,7 @@
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from sweeper.redaction import redact
 from sweeper.sources import code_sums
 from sweeper.spec import SweepSpec
 from sweeper.study import STOPPED, STOPPED_BY_USER, Study
-from sweeper.tracking import Tracker, artifact_root, tracking_uri
+from sweeper.tracking import STREAM, Tracker, artifact_root, tracking_uri
 from sweeper.trial import TrialRecord, TrialState
 from sweeper.views import print_study
 from sweeper.warm_start import record_warm_start
@@ -104,12 +104,13 @@ def continue_study(
         except PreflightFailed as refused:
             print_outcome(refused.outcome)
             return EXIT_NO_SKILL
+    try:
+        print_study(home, study)
+    except LedgerLost as lost:  # just now: what the trials came to is known all the same
+        print(lost.render(), file=sys.stderr)
     if interrupted:
-        with suppress(LedgerLost):  # it has been said
-            print_study(home, study)
         print(f"interrupted: `sweeper resume {study}` continues it", file=sys.stderr)
         return EXIT_SIGNAL + interrupted
-    print_study(home, study)
     trials, controls = ledger.trials(), ledger.controls()
     if final_word(trials, controls, spec.objective).no_skill:
         return EXIT_NO_SKILL  # before a failed trial: it makes every other trial worthless too
@@ -141,9 +142,7 @@ def _execute(
     run_ids: dict[str, str] = {}  # filled by the delivering thread; written to the ledger by this one
     with machines(spec.resources, address, home / "data") as there:
         preparing = preflight.start(spec, there)
-        tracker = Tracker(
-            ledger.study_dir, tracking_uri(home), artifact_root(home), ledger.study, on_run=run_ids.__setitem__
-        )
+        tracker = _tracker(home, ledger, run_ids)
         with closing(tracker), Progress(spec) as progress, closing(Workers(there)) as workers:
             progress.note("preparing the data")
             checked = preflight.finish(preparing, spec, home, progress.checked, there, skip=skip_preflight)
@@ -168,6 +167,16 @@ def _execute(
                 if notifier:
                     notifier.close(study)
     return study.interrupted
+
+
+def _tracker(home: Path, ledger: Ledger, run_ids: dict[str, str]) -> Tracker:
+    """The ledger knows the outbox before MLflow does: a home that adopts the study then makes no second experiment."""
+    uri, root, study = tracking_uri(home), artifact_root(home), ledger.study
+    tracker = Tracker(ledger.study_dir, uri, root, study, on_run=run_ids.__setitem__, paused=True)
+    if ledger.attributes.get(STREAM) != tracker.stream:
+        ledger.set_attribute(STREAM, tracker.stream)
+    tracker.deliver()
+    return tracker
 
 
 def _train(study: Study, there: Machines, workers: Workers, record: Mapping[str, Any]) -> None:

@@ -22,6 +22,10 @@ POINTER: Final = "ledger.url"
 VARIABLE: Final = "SWEEPER_LEDGER"
 
 
+_opened: dict[str, str] = {}
+"""URL without a password -> the one that was given to this process."""
+
+
 class _FlockLock(BaseJournalFileLock):
     """Lock of the journal that dies with its process; Optuna's own outlives a kill -9 by 30 s."""
 
@@ -93,19 +97,20 @@ def is_study(folder: Path) -> bool:
     return (folder / JOURNAL).exists() or (folder / POINTER).exists()
 
 
-def open_storage(study_dir: Path, url: str | None, *, create: bool) -> optuna.storages.BaseStorage:
+def open_storage(study_dir: Path, url: str | None, *, create: bool, adopt: bool = False) -> optuna.storages.BaseStorage:
     """The storage of a study's ledger: the one it was started with, else the database at the URL, else a journal.
 
     Args:
         study_dir: the folder of the study.
         url: `sqlite:///...` or `postgresql://...`, or None.
         create: make what is not there.
+        adopt: the database holds the study already, of another folder.
 
     Raises:
         UserError: the URL is none, the database does not answer, another driver writes the ledger that is there, or the
             study keeps its ledger elsewhere.
     """
-    recorded = _recorded(study_dir)
+    recorded = recorded_url(study_dir)
     if recorded is None and (url is None or not create):
         return _journal(study_dir, create=create)
     from sweeper.database import open_database, parse_url, without_password  # slow to import, and no journal needs it
@@ -119,13 +124,20 @@ def open_storage(study_dir: Path, url: str | None, *, create: bool) -> optuna.st
         what = f"the study `{study_dir.name}` keeps its ledger in {place}, not in {shown}"
         raise UserError(what, help="leave the URL out to continue it, or start another study with --new")
     storage = open_database(parsed, study_dir.name if create else None)
+    _opened[shown] = url
     if recorded is None:
-        if study_dir.name in optuna.get_all_study_names(storage):
+        is_there = study_dir.name in optuna.get_all_study_names(storage)
+        if is_there != adopt:
             close_storage(storage)
-            what = f"the ledger {shown} holds a study `{study_dir.name}` of another folder"
-            raise UserError(what, help="run it with the --home it was started with, or give the spec another name")
+            raise _not_adopted(study_dir.name, shown) if is_there else _not_there(study_dir.name, shown)
         (study_dir / POINTER).write_text(f"{shown}\n")
     return storage
+
+
+def recorded_url(study_dir: Path) -> str | None:
+    """The URL of a study's ledger, without a password, if it is in a database."""
+    pointer = study_dir / POINTER
+    return pointer.read_text().strip() if pointer.exists() else None
 
 
 def close_storage(storage: optuna.storages.BaseStorage) -> None:
@@ -147,12 +159,12 @@ def database_holder(study_dir: Path) -> str | None:
         return None
     from sweeper.database import holder_in_database, parse_url
 
-    return holder_in_database(parse_url(_with_password(_recorded(study_dir) or "")), study_dir.name)
+    return holder_in_database(parse_url(_with_password(recorded_url(study_dir) or "")), study_dir.name)
 
 
 def is_on_a_server(study_dir: Path, url: str | None = None) -> bool:
     """Whether the study's ledger is on a server of databases, or a new study's would be by its URL."""
-    place = url if (recorded := _recorded(study_dir)) is None else recorded
+    place = url if (recorded := recorded_url(study_dir)) is None else recorded
     return place is not None and place.startswith("postgres")
 
 
@@ -162,16 +174,26 @@ def _patient(storage: optuna.storages.BaseStorage) -> PatientStorage | None:
 
 
 def _with_password(recorded: str) -> str:
-    """The URL as recorded, or that of the environment if it names the same database: it may hold the password."""
+    """The URL as recorded, or one of the same database that may hold the password: the one this process was given
+    before, or that of the environment."""
     from sweeper.database import parse_url, without_password
 
+    if recorded in _opened:
+        return _opened[recorded]
     fitting = os.environ.get(VARIABLE)
     return fitting if fitting and without_password(parse_url(fitting)) == recorded else recorded
 
 
-def _recorded(study_dir: Path) -> str | None:
-    pointer = study_dir / POINTER
-    return pointer.read_text().strip() if pointer.exists() else None
+def _not_adopted(study: str, shown: str) -> UserError:
+    return UserError(
+        f"the ledger {shown} holds a study `{study}` of another folder",
+        help="run it with the --home it was started with; or, if that is lost, take it over:\n"
+        f"`sweeper resume {study} --adopt --ledger URL`; or give the spec another name",
+    )
+
+
+def _not_there(study: str, shown: str) -> UserError:
+    return UserError(f"the ledger {shown} holds no study `{study}`", help="is it the right database, and name?")
 
 
 def _journal(study_dir: Path, *, create: bool) -> optuna.storages.BaseStorage:

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from sweeper.audit import audit_of
 from sweeper.budget import amount_text, saved_s, used_text
 from sweeper.controls import final_word
-from sweeper.errors import UserError
+from sweeper.errors import LedgerLost, UserError
 from sweeper.ledger import Ledger, study_dirs
 from sweeper.meter import recorded
 from sweeper.pareto import objective_values, pareto_front, winner_of
@@ -70,12 +70,16 @@ def study_folder(home: Path, study: str) -> Path:
     return home / "studies" / study
 
 
-def list_studies(home: Path) -> list[dict[str, Any]]:
-    """One mapping a study: name, counts by state, winner, best objective."""
+def list_studies(home: Path, lost: list[LedgerLost]) -> list[dict[str, Any]]:
+    """One mapping a study: name, counts by state, winner, best objective. `lost` gets the error of each study whose
+    database does not answer."""
     rows = []
     for path in study_dirs(home):
         try:
             ledger, spec = open_study(home, path.name)
+        except LedgerLost as error:
+            lost.append(error)
+            continue
         except UserError:  # its first run ended before its data were there
             continue
         trials = ledger.trials()
@@ -131,11 +135,13 @@ def _as_json(trial: TrialRecord) -> dict[str, Any]:
     }
 
 
-def print_list(home: Path) -> None:
-    """Print the studies as a table on stdout."""
+def print_list(home: Path, lost: list[LedgerLost]) -> None:
+    """Print the studies as a table on stdout. `lost`: as of `list_studies`."""
     from rich.table import Table
 
-    rows = list_studies(home)
+    rows = list_studies(home, lost)
+    if lost and not rows:
+        return
     if not rows:
         print(f"no studies in {home} yet; `sweeper run SPEC` starts one", file=sys.stderr)
         return

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from sweeper.budget import Spent, duration_text, used_text
 from sweeper.controls import control_values, spoken, value_of
+from sweeper.errors import LedgerLost
 from sweeper.ledger import Ledger
 from sweeper.life import planned_trials, status, status_text
 from sweeper.lock import holder
@@ -161,7 +162,11 @@ def watch(home: Path, study: str, *, as_json: bool = False, interval_s: float = 
         while running:
             running = holder(home / "studies" / study) is not None  # before the look, which then is the last one
             started_s = time.monotonic()
-            step()
+            try:
+                step()
+            except LedgerLost:  # the driver waits for it, and says so
+                if not running:
+                    raise
             if running:
                 time.sleep(max(interval_s, 4 * (time.monotonic() - started_s)))  # a long ledger takes long to read
 

@@ -8,10 +8,11 @@ from sweeper.tracking.inventory import Inventory
 from sweeper.tracking.locate import artifact_root, tracking_uri
 from sweeper.tracking.record import trial_yaml
 from sweeper.tracking.register import register_winner
-from sweeper.tracking.tracker import Tracker
+from sweeper.tracking.tracker import STREAM, Tracker
 from sweeper.tracking.ui import serve_ui
 
 __all__ = [
+    "STREAM",
     "Inventory",
     "RecordedTrial",
     "Tracker",

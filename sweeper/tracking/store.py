@@ -134,9 +134,19 @@ class StudyStore:
 
     def _start(self, operation: Operation) -> None:
         run_id = self._run(operation["trial"], operation["ms"])
+        if operation.get("restored"):
+            self._set(run_id, self._without_what_is_there(run_id, operation))
+            return
         if self._client.get_run(run_id).info.status != "RUNNING":  # a study that was interrupted goes on
             self._client.update_run(run_id, status="RUNNING")
         self._set(run_id, operation)
+
+    def _without_what_is_there(self, run_id: str, operation: Operation) -> Operation:
+        there = self._client.get_run(run_id).data.tags
+        files = {each.path for each in self._client.list_artifacts(run_id)}
+        tags = {name: value for name, value in operation["tags"].items() if name not in there}
+        artifacts = {name: text for name, text in operation["artifacts"].items() if name not in files}
+        return {**operation, "tags": tags, "artifacts": artifacts}
 
     def _checkpoint(self, operation: Operation) -> None:
         folder = self._study_dir / operation["folder"]
@@ -168,7 +178,9 @@ class StudyStore:
     def _finish(self, operation: Operation) -> None:
         run_id = self._run(operation["trial"], operation["ms"])
         self._set(run_id, operation)
-        self._client.set_terminated(run_id, operation["status"], operation["ms"])
+        info = self._client.get_run(run_id).info
+        if info.status != operation["status"]:  # else an earlier outbox has told it, with its time
+            self._client.set_terminated(run_id, operation["status"], operation["ms"])
 
     def _set(self, run_id: str, operation: Operation) -> None:
         """Tags, artifacts, data sets, then params: only params can be refused, when they differ from earlier ones."""

@@ -14,7 +14,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from sweeper.outbox import Operation, Outbox
 from sweeper.redaction import redact
@@ -24,6 +24,8 @@ READ_OPERATIONS = 1000
 IN_ANY_ORDER = ("report", "checkpoint", "file")
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 JOIN_S = 2.0
+STREAM: Final = "outbox"
+"""The study's attribute in the ledger that keeps the ID of its outbox, for a home that adopts the study."""
 
 
 class Tracker:
@@ -58,8 +60,9 @@ class Tracker:
         self._settled: dict[str | None, Operation] = {}  # None: the study itself
         self._rejects = study_dir / "outbox.rejected.jsonl"
         self._deliver_anew_elsewhere(study_dir, tracking_uri)
+        self._started: set[str | None] = set()
         known = self._recall()
-        stream = known or uuid.uuid4().hex
+        self.stream = stream = known or uuid.uuid4().hex
         self._study_dir = study_dir.resolve()
         self._store = StudyStore(self._study_dir, tracking_uri, artifact_root, study_name, stream, on_run)
         self._problem: str | None = None
@@ -104,6 +107,7 @@ class Tracker:
         `datasets`: name -> digest of what is trained on, for the UI's column of data sets.
         """
         self._settled.pop(None, None)
+        self._started.add(None)
         self._append({**_operation("start", None, tags, artifacts), "datasets": dict(datasets or {})})
 
     def start_trial(
@@ -116,7 +120,26 @@ class Tracker:
     ) -> None:
         """Open the trial's run (or open it again). `params` are the UI's columns; `artifacts` hold ``trial.yaml``."""
         self._settled.pop(trial_id, None)
+        self._started.add(trial_id)
         self._append({**_operation("start", trial_id, tags, artifacts, params), "datasets": dict(datasets or {})})
+
+    def has_started(self, trial_id: str | None) -> bool:
+        """Whether the start of a trial (None: of the study) is or was in this outbox."""
+        return trial_id in self._started
+
+    def restore_trial(
+        self,
+        trial_id: str,
+        params: Mapping[str, Any],
+        tags: Mapping[str, Any],
+        artifacts: Mapping[str, str],
+        datasets: Mapping[str, str],
+        started_ms: int | None,
+    ) -> None:
+        """As `start_trial`, of a trial that another outbox may have started: what MLflow has of it already stays."""
+        self._started.add(trial_id)
+        operation = {**_operation("start", trial_id, tags, artifacts, params), "datasets": dict(datasets)}
+        self._append({**operation, "ms": started_ms or operation["ms"], "restored": True})
 
     def tag_trial(self, trial_id: str, tags: Mapping[str, Any]) -> None:
         """Set tags of a trial; said again with the same tags, it is ignored."""
@@ -149,12 +172,16 @@ class Tracker:
         checkpoint must; if it has changed by then, what it holds then is copied."""
         self._append({"op": "file", "trial": None, "ms": _now_ms(), "path": file.name, "file": self._relative(file)})
 
-    def finish_trial(self, trial_id: str, mlflow_status: str, tags: Mapping[str, Any]) -> None:
+    def finish_trial(
+        self, trial_id: str, mlflow_status: str, tags: Mapping[str, Any], ended_ms: int | None = None
+    ) -> None:
         """Settle a trial: `mlflow_status` is FINISHED, FAILED or KILLED; `tags` say state and reason.
 
         Said again of a trial that has not started again, it is ignored, so the time of its end stays.
+        That is now, or `ended_ms`.
         """
-        self._settle({**_operation("finish", trial_id, tags, {}), "status": mlflow_status})
+        operation = _operation("finish", trial_id, tags, {})
+        self._settle({**operation, "ms": ended_ms or operation["ms"], "status": mlflow_status})
 
     def finish_study(self, status: str, tags: Mapping[str, Any], artifacts: Mapping[str, str]) -> None:
         """Settle the parent run, and store the summary's `artifacts`. Said again, it is ignored as for a trial."""
@@ -208,6 +235,7 @@ class Tracker:
             match operation["op"]:
                 case "start":
                     self._settled.pop(operation["trial"], None)
+                    self._started.add(operation["trial"])
                 case "finish":
                     self._settled[operation["trial"]] = operation
                 case "open":

@@ -13,6 +13,7 @@ from sweeper.checkpoints import damage
 from sweeper.ledger import Ledger
 from sweeper.meter import recorded
 from sweeper.spec_model import SpecFile
+from sweeper.storage import JOURNAL
 from sweeper.trial import TrialRecord, TrialState
 
 Results = dict[str, Any]
@@ -52,7 +53,10 @@ def check(
             assert now[trial_id] == earlier, f"{trial_id} was finished, and is something else now"
     if unbroken is not None:
         assert now == unbroken
-    _check_journal(folder, trials)
+    if (folder / JOURNAL).exists():
+        _check_journal(folder, trials)
+    else:
+        _check_database(ledger, trials)
     for trial in trials:
         assert trial.state.is_finished, f"{trial.id} is {trial.state}"
         steps = [report.step for report in trial.reports]
@@ -83,7 +87,7 @@ def _check_journal(folder: Path, trials: list[TrialRecord]) -> None:
     """Every trial was told its end once, and every (trial, step) was stored once."""
     endings: list[Any] = []
     reports: list[Any] = []
-    for line in (folder / "ledger.journal").read_bytes().splitlines():
+    for line in (folder / JOURNAL).read_bytes().splitlines():
         entry = json.loads(line)
         for key in entry.get("user_attr", {}):
             if key == "ending":
@@ -92,6 +96,14 @@ def _check_journal(folder: Path, trials: list[TrialRecord]) -> None:
                 reports.append((entry["trial_id"], key))
     assert len(endings) == len(set(endings)) == len(trials)
     assert len(reports) == len(set(reports)) == sum(len(trial.reports) for trial in trials)
+
+
+def _check_database(ledger: Ledger, trials: list[TrialRecord]) -> None:
+    """Every trial is there once; of what it holds, the tables' keys allow no second."""
+    told = [each for study in (ledger._optuna, ledger._optuna_controls) if study for each in study.get_trials()]
+    assert len(told) == len(trials)
+    assert [each.number for each in told] == [trial.number for trial in (*ledger.trials(), *ledger.controls())]
+    assert all(each.state.is_finished() for each in told)
 
 
 def _check_budget(ledger: Ledger) -> None:

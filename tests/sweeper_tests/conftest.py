@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from mlflow_helpers import start, uri_of
+from postgres_server import PostgresServer
 
 from sweeper.tracking import Tracker
 from sweeper.tracking.locate import open_client
@@ -46,6 +47,16 @@ def fresh_home(template_db: Path) -> Iterator[Callable[[str], Path]]:
             return home
 
         yield make
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A PostgreSQL, which a test that stops it starts again; it ends with the tests."""
+    server = PostgresServer()
+    try:
+        yield server
+    finally:
+        server.remove()
 
 
 @pytest.fixture

@@ -6,10 +6,8 @@ import socket
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
-import psycopg
 import pytest
 
 SECRET = "tops3cret"
@@ -29,6 +27,7 @@ class PostgresServer:
 
     def __init__(self) -> None:
         binaries = postgres_binaries()
+        pytest.importorskip("psycopg", reason="psycopg is not installed, so the ledger on PostgreSQL is not tested")
         if binaries is None:
             pytest.skip("PostgreSQL is not installed, so the ledger on it is not tested: apt-get install -y postgresql")
         self._binaries = binaries
@@ -52,6 +51,8 @@ class PostgresServer:
 
     def new_database(self, name: str) -> str:
         """The URL of a database of its own."""
+        import psycopg  # tests that need no server run without it
+
         with psycopg.connect(self.url(), autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {name}")
         return self.url(name)
@@ -78,6 +79,3 @@ class PostgresServer:
     def _call(self, tool: str, *arguments: object) -> None:
         command = [*self._as_user, str(self._binaries / tool), "-D", str(self._folder / "data"), *map(str, arguments)]
         subprocess.run(command, check=True, cwd="/", stdout=subprocess.DEVNULL, timeout=120)
-
-
-FreshDatabase = Callable[[], str]

@@ -5,6 +5,7 @@ Run as `python serial_driver.py VERB ...`. What to do to the process is in the e
 
     KILL_WRITE=7:before   kill -9 right before (or `after`) the seventh write to the ledger
     MLFLOW_DOWN=1         nothing reaches MLflow
+    LEDGER_PATIENCE_S=1   how long a database that is away is waited for
     CLOCK_JUMP=7:-3600    from the seventh write to the ledger on it is an hour earlier
 """
 
@@ -16,6 +17,7 @@ import types
 from typing import Any
 
 import sweeper
+from sweeper import patient
 from sweeper.seam import described, start_training
 from sweeper.storage import Journal
 from sweeper.study import Study
@@ -83,6 +85,8 @@ def install() -> None:
     Journal.append_logs = append_logs  # type: ignore[method-assign]
     if os.environ.get("MLFLOW_DOWN"):
         StudyStore.connect = _refuse  # type: ignore[method-assign]
+    if "LEDGER_PATIENCE_S" in os.environ:
+        patient.PATIENCE_S = float(os.environ["LEDGER_PATIENCE_S"])  # type: ignore[misc]
     driver = types.ModuleType("sweeper.driver")
     driver.__dict__.update(execute=execute)
     sys.modules["sweeper.driver"] = driver

@@ -1,6 +1,5 @@
 """A ledger in a database: SQLite in a file, and PostgreSQL on a server that the tests start themselves."""
 
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -17,13 +16,9 @@ from sweeper.storage import POINTER
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
-    """The URL of an empty database, with its password; the server ends with the tests."""
-    server = PostgresServer()
-    try:
-        yield server.url()
-    finally:
-        server.remove()
+def postgres(postgres_server: PostgresServer) -> str:
+    """The URL of an empty database, with its password."""
+    return postgres_server.url()
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])

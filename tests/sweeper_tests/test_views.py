@@ -78,14 +78,14 @@ def test_a_study_of_another_version_is_told_and_the_list_goes_on(
     old.set_attribute("spec", make_spec().effective | {"colour": "red"})
     with pytest.raises(UserError, match="the study `old` was written by another version: colour: Extra inputs"):
         show_study(home, "old")
-    assert [row["study"] for row in list_studies(home)] == ["toy"]
+    assert [row["study"] for row in list_studies(home, [])] == ["toy"]
 
 
 def test_the_list_counts_states(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    [row] = list_studies(home)
+    [row] = list_studies(home, [])
     assert row["states"] == {"RUNNING": 1, "COMPLETE": 1, "PRUNED": 1, "COLLAPSED": 1, "FAILED": 1}
     assert (row["winner"], row["best"]) == ("toy-0000", 10.5)
-    print_list(home)
+    print_list(home, [])
     assert "10.5 val/pa_mpjpe_mm" in capsys.readouterr().out
 
 
