@@ -155,7 +155,7 @@ class Resources(Strict):
     cpus: Annotated[int, Field(ge=1)] = 1
     """CPU cores of one trial."""
     gpus: Annotated[float, Field(ge=0)] = 0.0
-    """GPUs of one trial; 0.5 lets two trials share one."""
+    """GPUs of one trial; 0.5 lets two trials share one, each with half of its memory."""
     concurrent: Annotated[int, Field(ge=1)] | Literal["all"] = 2
     """Trials at once. `all`: as many as the machine, or the cluster as it is at the time, has room for."""
     retries: Annotated[int, Field(ge=0)] = 2

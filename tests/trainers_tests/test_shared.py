@@ -38,6 +38,13 @@ print(int(images.now().sum(dtype=np.int64)), images.is_owned, flush=True)
 sys.stdin.readline()
 """
 
+READER = """
+import sys, numpy as np
+pixels = np.memmap(sys.argv[1], np.uint8, "r")
+print(pixels.sum(), flush=True)
+sys.stdin.readline()
+"""
+
 
 @pytest.fixture(scope="module")
 def cache() -> Iterator[Path]:
@@ -69,19 +76,32 @@ def owners(path: Path) -> list[psutil.Process]:
     ]
 
 
-def shared_pages(pid: int) -> tuple[int, int]:
-    """Bytes of the owner's copy that a process has mapped and touched, and its proportional part of them."""
+def shared_pages(pid: int, mapped: str = "memfd:images") -> tuple[int, int]:
+    """Bytes of a file (the owner's copy) that a process has mapped and touched, and its proportional part of them."""
     resident = proportional = 0
     of_copy = False
     for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
         name, *rest = line.split()
         if "-" in name and not name.endswith(":"):
-            of_copy = "memfd:images" in line
+            of_copy = mapped in line
         elif of_copy and name == "Rss:":
             resident += int(rest[0]) * 1024
         elif of_copy and name == "Pss:":
             proportional += int(rest[0]) * 1024
     return resident, proportional
+
+
+def test_without_an_owner_the_machines_file_cache_holds_one_copy_for_all(cache: Path) -> None:
+    pixels = opened(cache)
+    pixels.sum()
+    with subprocess.Popen(
+        [sys.executable, "-c", READER, str(cache)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as reader:
+        assert reader.stdout is not None
+        reader.stdout.readline()
+        pages = [shared_pages(pid, str(cache)) for pid in (os.getpid(), reader.pid)]
+        assert all(resident == pixels.nbytes for resident, _ in pages)
+        assert sum(part for _, part in pages) == pytest.approx(pixels.nbytes, rel=0.01)
 
 
 def test_two_processes_look_at_one_copy_which_outlives_its_owner(cache: Path, folder: Path) -> None:

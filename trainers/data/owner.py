@@ -5,6 +5,7 @@
 It puts itself into the background once it listens; what it says before is why it cannot hold them.
 """
 
+import contextlib
 import fcntl
 import os
 import selectors
@@ -58,6 +59,7 @@ def _hold(pixels: Pixels, device: torch.device) -> tuple[Pixels | Tensor, int | 
         if not isinstance(images, Tensor):
             raise MemoryError(f"the GPU has no room for {pixels.nbytes / 2**30:.1f} GiB")
         torch.cuda.synchronize(device)
+        message_of(images, None)  # raises where CUDA cannot share it
         return images, None
     if pixels.nbytes > os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2:
         raise MemoryError(f"the machine has no room for {pixels.nbytes / 2**30:.1f} GiB")
@@ -85,7 +87,8 @@ def serve(server: socket.socket, address: Path, images: Pixels | Tensor, fd: int
                         user.close()
                         continue
                     line, fds = message_of(images, fd)
-                    socket.send_fds(user, [line], fds)
+                    with contextlib.suppress(OSError):  # it may be gone again, which the selector tells us
+                        socket.send_fds(user, [line], fds)
                     selector.register(user, selectors.EVENT_READ)
                     users, came = users + 1, True
                 else:

@@ -72,7 +72,7 @@ class SharedImages:
         return False
 
 
-_last: tuple[str, SharedImages] | None = None  # of this process: the next trial in it needs the same, mostly
+_last: tuple[str, SharedImages | None] | None = None  # of this process: the next trial in it needs the same, mostly
 
 
 def share(pixels: Pixels, device: torch.device) -> SharedImages | None:
@@ -83,9 +83,9 @@ def share(pixels: Pixels, device: torch.device) -> SharedImages | None:
         if path.stat().st_size != pixels.nbytes:
             raise ValueError("they are not a whole file")
         name = _name(path, pixels, device)
-        if _last is not None and _last[0] == name and _last[1].is_owned:
-            return _last[1]
-        _last = None  # closes its connection, so that an owner whom nobody else needs ends and makes room
+        if _last is not None and _last[0] == name and (_last[1] is None or _last[1].is_owned):
+            return _last[1]  # None: that it cannot be had takes seconds to find out
+        _last = name, None  # closes a connection, so that an owner whom nobody else needs ends and makes room
         images = _ask(_folder() / f"{name}.sock", path, pixels, device)
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, subprocess.SubprocessError) as error:
         print(f"images are not shared between trials: {error}", file=sys.stderr)

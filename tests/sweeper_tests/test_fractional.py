@@ -1,0 +1,54 @@
+"""Two trials that share a GPU, simulated: its tool is a script, and Ray is told that it is there."""
+
+import json
+import os
+
+import pytest
+from checker import check
+from faulty import FreshHome, sweep
+from forked import Driver
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+SPEC = """
+name: scripted
+trainer: scripted_trainer:train
+base: {epochs: 4, sleep_s: 0.5}
+variants:
+  modest: {scale: 1.5}
+  greedy: {out_of_memory_at: 2}
+objective: {metric: val/pa_mpjpe_mm, mode: min}
+controls: []
+scheduler: {name: none}
+resources: {gpus: 0.5, concurrent: 2}
+"""
+BEGUN, REPORTED = 4, 7
+"""Codes of the ledger."""
+TOOL = """#!/bin/sh
+case "$1" in
+  *name*) echo "Simulated GPU, 1.0" ;;
+esac
+"""
+
+
+def test_out_of_memory_of_one_trial_leaves_its_neighbour_on_the_gpu_alone(fresh_home: FreshHome) -> None:
+    alone = fresh_home(SPEC.replace("  greedy: {out_of_memory_at: 2}\n", "").replace("gpus: 0.5, ", ""))
+    assert Driver(alone, "run").end()[0] == 0
+    [expected] = check(alone).values()
+
+    home = fresh_home(SPEC)
+    tool = home.parent / "nvidia-smi"
+    tool.write_text(TOOL)
+    tool.chmod(0o755)
+    path = f"{home.parent}{os.pathsep}{os.environ['PATH']}"
+    result = sweep(home, "run", ray=True, PATH=path, RAY_OVERRIDE_RESOURCES=json.dumps({"GPU": 1}))
+    assert result.returncode == 1, result.stderr
+    modest, greedy = check(home).values()
+    assert greedy["state"] == "FAILED"
+    assert "out of memory: MemoryError" in greedy["reason"]
+    assert len(greedy["curve"]) == 1
+    assert modest["state"] == "COMPLETE"
+    assert modest["curve"] == expected["curve"]
+    events = [json.loads(line) for line in (home / "studies" / "scripted" / "ledger.journal").read_text().splitlines()]
+    kinds = [event["op_code"] for event in events if event["op_code"] in (BEGUN, REPORTED)]
+    assert kinds[:2] == [BEGUN, BEGUN], "both had their half of the GPU before one reported"
