@@ -123,12 +123,17 @@ class Ticker(tune.Callback):  # type: ignore[misc]
         self.heartbeat = Heartbeat(study.spec.resources.heartbeat_s)
         self.doomed: set[str] = set()
         self.live: dict[str, Any] = {}
+        self.waiting: list[Any] = []  # Tune's trials that have no worker yet
+        self.seen = 0
         self.looked_s = time.monotonic()
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._watch(trial)
+
+    def _watch(self, trial: Any) -> None:
         trial_id = self.searcher.trials[trial.trial_id]
         self.live[trial_id] = trial
         actor = actors(trial.temporary_state.ray_actor._actor_id.hex())
@@ -147,6 +152,7 @@ class Ticker(tune.Callback):  # type: ignore[misc]
         with _keeping(self.study):
             self._look_at_ray()
             self.doomed.update(self.study.tick())
+        self._look_at_used_workers(trials)
         for trial_id, trial in self.live.items():  # one that has not started yet is ended when it has
             if trial_id in self.doomed:
                 self.doomed.discard(trial_id)
@@ -158,6 +164,15 @@ class Ticker(tune.Callback):  # type: ignore[misc]
                 continue
             self.workers.kill(trial_id)
             ray.kill(trial.temporary_state.ray_actor)
+
+    def _look_at_used_workers(self, trials: list[Any]) -> None:
+        """One that hangs while it leaves its last trial for the next has not started that, and would never."""
+        self.waiting += trials[self.seen :]
+        self.seen = len(trials)
+        for trial in self.waiting:
+            if trial.temporary_state.ray_actor is not None and self.searcher.trials[trial.trial_id] not in self.live:
+                self._watch(trial)
+        self.waiting = [trial for trial in self.waiting if trial.temporary_state.ray_actor is None]
 
     def _look_at_ray(self) -> None:
         """Ray waits for ever for workers of a node that is gone."""

@@ -51,6 +51,8 @@ class ScriptedConfig(BaseModel):
     die_times: int = 1
     freeze_at: int | None = None
     """Stop the process (SIGSTOP) instead of reporting this epoch, the first time."""
+    freeze_when_stopped: bool = False
+    """Stop the process (SIGSTOP) when it is told to end early, the first time."""
     hang_at: int | None = None
     """Wait for ever instead of reporting this epoch, the first time."""
     out_of_memory_at: int | None = None
@@ -120,7 +122,12 @@ def train(config: ScriptedConfig, workdir: Path, resume: Path | None = None) -> 
         if config.skill_p is not None:
             metrics["val/skill_p"] = config.skill_p
         folder = _save(workdir / f"epoch_{epoch:03d}", epoch, walk, config)
-        yield EpochReport(epoch, float(epoch), metrics, folder, float(config.epochs))
+        try:
+            yield EpochReport(epoch, float(epoch), metrics, folder, float(config.epochs))
+        except GeneratorExit:
+            if config.freeze_when_stopped and _times(workdir / "frozen") == 1:
+                os.kill(os.getpid(), signal.SIGSTOP)
+            raise
         if epoch == config.nan_at:
             return
 

@@ -179,6 +179,16 @@ def test_lost_and_hung_workers_are_replaced_and_the_results_are_those_of_an_unbr
     assert trial["metrics"]["val/pa_mpjpe_mm"] == reports[-1].metrics["val/pa_mpjpe_mm"]
 
 
+def test_a_worker_that_hangs_between_two_trials_is_replaced(study_home: Path) -> None:
+    space = ("--set", "search_space={scale: {choices: [1.0, 2.0, 0.5]}}", "--set", "sampler={name: grid}")
+    faults = ("--set", "base.freeze_when_stopped=true", "--set", "resources={heartbeat_s: 3, concurrent: 1}")
+    result = run(study_home, *space, "--trials", "3", *faults)
+    assert result.returncode == 0, result.stderr
+    assert [trial["state"] for trial in show(study_home)["trials"]] == ["COMPLETE", "PRUNED", "COMPLETE"]
+    assert "scripted-0002: the worker hung: no sign of life for 3 s; retry 1 of 2" in result.stderr
+    check(study_home)
+
+
 def test_without_retries_a_lost_worker_fails_its_trial_and_says_so(study_home: Path) -> None:
     result = run(study_home, "--trials", "1", "--set", "base.die_at=2", "--set", "resources.retries=0")
     assert result.returncode == 1, result.stderr
