@@ -118,7 +118,7 @@ def _check_budget(ledger: Ledger) -> None:
 
 def _check_mlflow(home: Path, study: str, trials: list[TrialRecord]) -> None:
     """One run a trial, every evaluation in it once, and no run that seems to go on."""
-    client = mlflow.MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
+    client = mlflow.MlflowClient(os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow.db'}")
     experiment = client.get_experiment_by_name(study)
     assert experiment is not None
     page = client.search_runs([experiment.experiment_id])

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from checker import Results, check
-from faulty import FreshHome, wait_until
+from faulty import FreshHome, begin, wait_until
 from forked import Driver
 from mlflow_helpers import points_in_ledger, points_in_mlflow
 from postgres_server import PostgresServer
@@ -217,6 +217,27 @@ def test_a_home_that_was_given_up_may_take_its_study_back(
     monkeypatch.delenv("SWEEPER_LEDGER")
     assert main(["resume", "other", "--adopt", "--home", str(new)]) == 2
     assert "which database holds the ledger?" in capsys.readouterr().err
+
+
+def test_ray_goes_on_after_a_crash_of_the_server_of_ledger_and_mlflow(
+    postgres_server: PostgresServer, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = postgres_server.new_database("mlflow").replace("postgresql", "postgresql+psycopg")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+    home = tmp_path / "home"
+    (tmp_path / "spec.yaml").write_text(SHORT.replace("epochs: 2", "epochs: 4, sleep_s: 0.5"))
+    process = begin(home, ray=True)
+    outbox = home / "studies" / "scripted" / "outbox.jsonl"
+    wait_until(lambda: outbox.exists() and '"trial":"scripted-0001"' in outbox.read_text(), 200)
+    postgres_server.stop()
+    time.sleep(3)
+    assert process.poll() is None
+    postgres_server.start()
+    _, errors = process.communicate(timeout=250)
+    assert process.returncode == 0, errors
+    assert "the ledger answers again after" in errors
+    check(home)
+    assert points_in_mlflow(store, "scripted") == points_in_ledger(home, "scripted")
 
 
 def stop_here() -> None:
