@@ -73,7 +73,7 @@ def resume(
     this home reaches, the others anew.
 
     \b
-    Examples:
+    Example:
       sweeper resume loss_balance
       sweeper resume loss_balance --adopt --ledger postgresql://user@host/database
     """
