@@ -52,10 +52,6 @@ check: lint imports types  ## all that needs no test run
 lock: setup  ## resolve requirements.lock anew
 	echo 'torch==2.14.1' | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev \
 		--generate-hashes --no-emit-index-url --no-header --constraint - -o requirements.lock pyproject.toml
-	sed -n 's/^\(ray==[^ ]*\).*/\1/; s/^ray==/ray[default]==/p' requirements.lock \
-		| $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-		--no-header --constraint requirements.lock -o docker/jobs.lock - \
-		$$(sed -n 's/^\([a-z0-9._-]*\)==.*/--no-emit-package \1/p' requirements.lock)
 
 audit: setup  ## known vulnerabilities of what is locked; fails where that cannot be told
 	$(BIN)/python -m tools.audit

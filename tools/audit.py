@@ -1,5 +1,4 @@
-"""`make audit`: asks for known vulnerabilities of every package of requirements.lock and docker/jobs.lock, those of
-other platforms too.
+"""`make audit`: asks for known vulnerabilities of every package of requirements.lock, those of other platforms too.
 
 pip-audit passes a package that its service does not know, and takes an answer without the key `vulnerabilities` (of a
 mirror, say) for a clean bill. So here a package that was not answered for is an error, and before the lock is asked
@@ -18,7 +17,7 @@ from typing import Any, Final
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from tools.lock import JOBS_LOCK, LOCK, UV, Locked, locked
+from tools.lock import LOCK, UV, Locked, locked
 
 PIP_AUDIT: Final = "pip-audit==2.10.0"
 TOOL: Final = (UV, "tool", "run", "--quiet", "--from", PIP_AUDIT, "pip-audit")
@@ -78,7 +77,7 @@ def main(arguments: Sequence[str]) -> int:
     """Audit the lock; the exit code is 0 only if every package was answered for and none has a known hole."""
     parser = argparse.ArgumentParser(prog="python -m tools.audit")
     parser.add_argument("tool", nargs="*", default=TOOL, help="the command that is pip-audit")
-    packages = locked("\n".join(lock.read_text() for lock in (LOCK, JOBS_LOCK)))
+    packages = locked(LOCK.read_text())
     try:
         found = audit(packages, parser.parse_args(arguments).tool)
     except (NotAudited, OSError) as error:

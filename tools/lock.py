@@ -9,8 +9,6 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 LOCK: Final = Path(__file__).parents[1] / "requirements.lock"
-JOBS_LOCK: Final = Path(__file__).parents[1] / "docker/jobs.lock"
-"""What an image with Ray's Jobs API has besides."""
 UV: Final = str(Path(sys.executable).with_name("uv"))
 """As `make setup` has installed it."""
 

