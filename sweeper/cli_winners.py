@@ -5,7 +5,15 @@ from typing import Literal
 
 import click
 
-from sweeper.cli_options import complete_trial, home_option, json_option, reason_given, study_argument, trial_argument
+from sweeper.cli_options import (
+    address_option,
+    complete_trial,
+    home_option,
+    json_option,
+    reason_given,
+    study_argument,
+    trial_argument,
+)
 from sweeper.errors import EXIT_OK
 
 
@@ -19,6 +27,7 @@ from sweeper.errors import EXIT_OK
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key of these runs' spec.")
 @click.option("--skip-preflight", metavar="REASON", callback=reason_given, help="As of `run`.")
 @click.option("--accept-drift", is_flag=True, help="As of `run`.")
+@address_option
 @json_option
 def winners(
     study: str,
@@ -30,6 +39,7 @@ def winners(
     overrides: tuple[str, ...],
     skip_preflight: str,
     accept_drift: bool,
+    address: str | None,
     as_json: bool,
 ) -> int:
     """Train the best configurations of STUDY again with fresh seeds, and say which one is better by more than chance.
@@ -48,12 +58,13 @@ def winners(
         study,
         top,
         seeds,
-        new=new,
         promote=promote,
+        as_json=as_json,
+        new=new,
         overrides=overrides,
         skip_preflight=skip_preflight,
         accept_drift=accept_drift,
-        as_json=as_json,
+        address=address,
     )
 
 

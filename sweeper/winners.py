@@ -92,6 +92,7 @@ def run_winners(
     overrides: Sequence[str] = (),
     skip_preflight: str = "",
     accept_drift: bool = False,
+    address: str | None = None,
 ) -> tuple[int, str]:
     """Train the best `top` configurations of a study with `seeds` fresh seeds each; continue where that stopped.
 
@@ -104,6 +105,7 @@ def run_winners(
         overrides: `key=value` of the second round's spec, as for `run`.
         skip_preflight: as of `run_study`.
         accept_drift: as of `run_study`.
+        address: as of `run_study`.
 
     Returns:
         The exit code of `run_study`, and the name of the second round.
@@ -122,7 +124,8 @@ def run_winners(
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
         path.write_text(text)
-    return run_study(spec, home, skip_preflight=skip_preflight, accept_drift=accept_drift), name
+    code = run_study(spec, home, skip_preflight=skip_preflight, accept_drift=accept_drift, address=address)
+    return code, name
 
 
 def winners_spec(

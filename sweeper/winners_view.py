@@ -22,29 +22,22 @@ def train_and_compare(
     top: int,
     seeds: int,
     *,
-    new: bool,
     promote: bool,
-    overrides: tuple[str, ...],
-    skip_preflight: str,
-    accept_drift: bool,
     as_json: bool,
+    **options: Any,
 ) -> int:
     """Run the second round of a study to its end, print what it says, and promote its winner if asked to.
+
+    Args:
+        home, study, top, seeds: as of `run_winners`, and so are all `options`.
+        promote: register the winner in MLflow.
+        as_json: print JSON.
 
     Returns:
         The exit code of the run; 3 where there is nothing to promote.
     """
     with redirect_stdout(sys.stderr) if as_json else nullcontext():
-        code, name = run_winners(
-            home,
-            study,
-            top,
-            seeds,
-            new=new,
-            overrides=overrides,
-            skip_preflight=skip_preflight,
-            accept_drift=accept_drift,
-        )
+        code, name = run_winners(home, study, top, seeds, **options)
     if code > EXIT_SIGNAL:
         return code
     result = winners_result(home, study, name)

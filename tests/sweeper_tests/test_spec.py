@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
+from spec_pages import FILE, GOOD
 
 from sweeper.errors import SpecError
 from sweeper.search_space import FloatDimension
@@ -27,17 +28,6 @@ from trainers.config import TrainConfig
 from trainers.report import EpochReport
 
 SHIPPED = Path("search_spaces")
-FILE = Path("s.yaml")
-GOOD = """\
-name: tiny
-base:
-  optim: {epochs: 2}
-search_space:
-  loss.lambda_joint: {low: 0.1, high: 10.0, log: true}
-  optim.lr: {low: 1e-4, high: 1e-2, log: true}
-objective: {metric: val/pa_mpjpe_mm, mode: min}
-trials: 4
-"""
 
 
 class ToyConfig(BaseModel):
