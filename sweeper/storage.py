@@ -184,6 +184,13 @@ def _with_password(recorded: str) -> str:
     return fitting if fitting and without_password(parse_url(fitting)) == recorded else recorded
 
 
+def url_beside(study_dir: Path, other: Path) -> str | None:
+    """The URL for the ledger of a new study that belongs to another one: the same database, if its is in one. None too
+    if the study is there already."""
+    recorded = recorded_url(other)
+    return None if recorded is None or is_study(study_dir) else _with_password(recorded)
+
+
 def _not_adopted(study: str, shown: str) -> UserError:
     return UserError(
         f"the ledger {shown} holds a study `{study}` of another folder",

@@ -26,6 +26,7 @@ from sweeper.spec import parse_spec
 from sweeper.spec_model import SEED, VARIANT, SpecFile
 from sweeper.spec_parts import Objective
 from sweeper.statistics import detectable_effect
+from sweeper.storage import url_beside
 from sweeper.trial import TrialRecord, TrialState
 from sweeper.views import open_study
 
@@ -124,7 +125,10 @@ def run_winners(
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
         path.write_text(text)
-    code = run_study(spec, home, skip_preflight=skip_preflight, accept_drift=accept_drift, address=address)
+    url = url_beside(path.parent, ledger.study_dir)
+    code = run_study(
+        spec, home, ledger_url=url, skip_preflight=skip_preflight, accept_drift=accept_drift, address=address
+    )
     return code, name
 
 

@@ -12,7 +12,7 @@ from sweeper.cli import main
 from sweeper.errors import UserError
 from sweeper.ledger import Ledger, TrialState, study_dirs
 from sweeper.spec import SpecError, parse_spec
-from sweeper.storage import POINTER
+from sweeper.storage import POINTER, url_beside
 
 
 @pytest.fixture(scope="session")
@@ -162,3 +162,13 @@ def test_a_run_on_a_ledger_that_is_none_ends_with_2_and_shows_no_password(
     said = capsys.readouterr()
     assert "error: a ledger cannot be kept in `mysql`\n" in said.err
     assert SECRET not in said.out + said.err
+
+
+def test_a_second_round_keeps_its_ledger_where_its_study_does(tmp_path: Path) -> None:
+    url, studies = f"sqlite:///{tmp_path}/one.db", tmp_path / "studies"
+    open_in(tmp_path, url, "kept")
+    open_in(tmp_path, None, "filed")
+    assert url_beside(studies / "kept-winners", studies / "kept") == url
+    assert url_beside(studies / "filed-winners", studies / "filed") is None
+    open_in(tmp_path, None, "kept-winners")
+    assert url_beside(studies / "kept-winners", studies / "kept") is None, "it was begun in a file"
