@@ -160,15 +160,16 @@ class Cluster:
     def samples(self, workers: Sequence[Worker]) -> Mapping[Worker, Sample]:
         import ray
 
-        by_node: dict[str, list[int]] = {}
+        by_node: dict[str, dict[int, Worker]] = {}
         for worker in workers:
-            by_node.setdefault(worker.node, []).append(worker.pid)
-        asked = {self._agent(node).samples.remote(pids): node for node, pids in by_node.items()}
+            by_node.setdefault(worker.node, {})[worker.pid] = worker
+        asked = {self._agent(node).samples.remote(list(pids)): node for node, pids in by_node.items()}
         answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=AGENT_S)
         found: dict[Worker, Sample] = {}
         for answer in answered:
             try:
-                found |= {Worker(asked[answer], pid): sample for pid, sample in ray.get(answer).items()}
+                there = by_node[asked[answer]]
+                found |= {there[pid]: sample for pid, sample in ray.get(answer).items()}
             except ray.exceptions.RayError:
                 self._agents.pop(asked[answer], None)  # lost; another is started next time
         return found

@@ -87,9 +87,19 @@ class LedgerScheduler(FIFOScheduler):  # type: ignore[misc]
         super().__init__()
         self.study = study
         self.searcher = searcher
+        self.added: list[Any] = []
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        self.added.append(trial)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        """Each trial once, as it comes: so a used worker goes to one that has none. By itself Tune gives it to the one
+        that has waited longest and ends the worker that is on its way to that; where trials are shorter than a worker's
+        start, machines that join would never get one."""
+        return self.added.pop(0) if self.added else None
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         trial_id = self.searcher.trials[trial.trial_id]
@@ -137,7 +147,7 @@ class Ticker(tune.Callback):  # type: ignore[misc]
         trial_id = self.searcher.trials[trial.trial_id]
         self.live[trial_id] = trial
         actor = actors(trial.temporary_state.ray_actor._actor_id.hex())
-        self.workers.started(trial_id, Worker(actor["Address"]["NodeID"], actor["Pid"]))
+        self.workers.started(trial_id, Worker(actor["Address"]["NodeID"], actor["Pid"], actor["Address"]["IPAddress"]))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._forget(trial)

@@ -73,6 +73,8 @@ class Recorder(Watcher):
     def trial_reported(self, record: TrialRecord) -> None:
         rungs = rung_steps(self._spec, record)
         usage = self._workers.take(record.id)
+        if address := self._workers.address(record.id):
+            self._tracker.tag_trial(record.id, {"sweeper.machine": address})
         hand_over(self._tracker, self._spec, self._ledger, record, record.reports[-1], rungs, usage)
 
     def notice(self, text: str) -> None:

@@ -18,10 +18,11 @@ EVERY_S: Final = 1.0
 
 @dataclass(frozen=True)
 class Worker:
-    """A process on a machine; `node`: Ray's ID of that machine."""
+    """A process on a machine; `node`: Ray's ID of that machine, `address`: where it is in the network."""
 
     node: str
     pid: int
+    address: str
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,12 @@ class Workers:
         with self._lock:
             watched = self._watched.get(trial_id)
             return watched.last[1].cpu_s if watched and watched.last else 0.0
+
+    def address(self, trial_id: str) -> str | None:
+        """Where the trial's worker is in the network; None without one."""
+        with self._lock:
+            watched = self._watched.get(trial_id)
+            return watched.worker.address if watched else None
 
     def take(self, trial_id: str) -> dict[str, float]:
         """Usage since the last call: cores in per cent of one, the largest memory, mean utilisation and the largest

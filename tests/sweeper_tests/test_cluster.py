@@ -1,0 +1,175 @@
+"""A sweep on a real Ray cluster whose machines are network namespaces: some are lost, cut off, or come later."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import mlflow
+import network
+import pytest
+from checker import check
+from faulty import FreshHome
+from network import Machine
+
+from sweeper.ledger import Ledger
+from sweeper.trial import TrialRecord
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(bool(network.cannot()), reason=f"{network.cannot()}"),
+]
+SPEC = """
+name: scripted
+trainer: scripted_trainer:train
+base: {epochs: 8, sleep_s: 0.4}
+search_space:
+  scale: {low: 0.5, high: 10.0, log: true}
+objective: {metric: val/pa_mpjpe_mm, mode: min}
+controls: []
+trials: 12
+scheduler: {name: none}
+resources: {concurrent: all}
+"""
+SWEEPER = str(Path(sys.executable).parent / "sweeper")
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float = 150) -> None:
+    """Looks twice a second: a look reads the ledger or MLflow, and the cluster is on the same processors."""
+    deadline_s = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline_s, "it never came to that"
+        time.sleep(0.5)
+
+
+class Site:
+    """A cluster: `head` has no room for trials, `one` and `two` have room for two each."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self.make = stack.enter_context(network.network())
+        self.head, self.one, self.two = (self.make(name) for name in ("head", "one", "two"))
+        self.address = network.start_head(self.head)
+        network.join(self.one, self.address)
+
+    def run(self, home: Path, *arguments: str, **environ: str) -> "subprocess.Popen[str]":
+        spec = str(home.parent / "spec.yaml")
+        return self.head.start(
+            SWEEPER, "run", spec, "--home", str(home), "--address", self.address, *arguments, **environ
+        )
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    with ExitStack() as stack:
+        yield Site(stack)
+
+
+def reports(home: Path) -> int:
+    folder = home / "studies" / "scripted"
+    return (folder / "ledger.journal").read_text().count('"report:') if (folder / "ledger.journal").exists() else 0
+
+
+def trials(home: Path) -> list[TrialRecord]:
+    return list(Ledger(home / "studies" / "scripted", "scripted").trials())
+
+
+def running(home: Path) -> int:
+    return sum(not trial.state.is_finished for trial in trials(home)) if reports(home) else 0
+
+
+def machines(home: Path) -> dict[str, str]:
+    """Where each trial was at its last report, as MLflow says."""
+    client = mlflow.MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("scripted")
+    assert experiment is not None
+    tags = [run.data.tags for run in client.search_runs([experiment.experiment_id])]
+    return {tag["sweeper.trial_id"]: tag["sweeper.machine"] for tag in tags if "sweeper.machine" in tag}
+
+
+def test_what_keeps_a_run_from_a_cluster_is_told_in_a_line(site: Site, fresh_home: FreshHome) -> None:
+    home = fresh_home(SPEC)
+    spec = str(home.parent / "spec.yaml")
+
+    def refused(machine: Machine, address: str, *more: str, **environ: str) -> str:
+        done = machine.run(SWEEPER, "run", spec, "--home", str(home), "--address", address, *more, **environ)
+        assert done.returncode == 2, done.stderr
+        assert "Traceback" not in done.stderr
+        return done.stderr
+
+    assert "no Ray cluster answers at" in refused(site.head, f"{site.head.address}:1")
+    assert "is no address of a Ray cluster" in refused(site.head, "ray://somewhere")
+    assert "refuses the token" in refused(site.head, site.address, RAY_AUTH_TOKEN="another-token-0123456789abcdefghi")
+    stranger = site.make("stranger")
+    assert "this machine is no node of the Ray cluster" in refused(stranger, site.address)
+    said = refused(site.head, site.address, "--set", "resources.cpus=3")
+    assert "no machine of the cluster has 3 cores" in said
+    assert not trials(home)
+
+
+def test_machines_join_and_are_lost_in_mid_sweep(site: Site, fresh_home: FreshHome) -> None:
+    home = fresh_home(SPEC)
+    driver = site.run(home, "--trials", "24", "--set", "base.sleep_s=1.0")
+    wait_until(lambda: running(home) == 2)
+    network.join(site.two, site.address)
+    third = site.make("three")
+    network.join(third, site.address)
+    wait_until(lambda: running(home) == 6)
+    wait_until(lambda: third.address in machines(home).values())
+    third.kill()
+    assert driver.wait(200) == 0
+    found = check(home)
+    assert len(found) == 24
+    assert all(len(trial["curve"]) == 8 for trial in found.values())
+    assert {site.one.address, site.two.address} <= set(machines(home).values())
+    lost = [trial.id for trial in trials(home) if trial.losses]
+    assert lost, "some ran on the third"
+    assert all(machines(home)[trial_id] != third.address for trial_id in lost), "they went on on the others"
+
+
+def test_a_machine_is_cut_off_and_healed(site: Site, fresh_home: FreshHome) -> None:
+    home = fresh_home(SPEC)
+    away = site.make("away")
+    network.join(away, site.address)
+    driver = site.run(home, "--set", "base.sleep_s=1.0")
+    wait_until(lambda: reports(home) >= 8)
+    away.cut_off()
+    wait_until(lambda: any(t.losses for t in trials(home)), 120)
+    away.heal()
+    assert driver.wait(250) == 0
+    assert len(check(home)) == 12
+
+
+def test_the_head_is_lost_and_the_study_goes_on_elsewhere(fresh_home: FreshHome) -> None:
+    home = fresh_home(SPEC)
+    with ExitStack() as stack:
+        site = Site(stack)
+        site.run(home)
+        wait_until(lambda: reports(home) >= 10)
+        site.head.kill()
+        site.one.kill()
+    before = {trial.id for trial in trials(home)}
+    with ExitStack() as stack:
+        assert Site(stack).run(home).wait(200) == 0
+    assert before <= check(home).keys()
+
+
+def test_a_machine_with_other_code_trains_nothing(site: Site, fresh_home: FreshHome, tmp_path: Path) -> None:
+    home = fresh_home(SPEC)
+    here = Path(__file__).parent
+    (tmp_path / "scripted_trainer.py").write_text((here / "scripted_trainer.py").read_text() + "\n# other\n")
+    odd = site.make("odd")
+    network.join(odd, site.address, PYTHONPATH=os.pathsep.join([str(tmp_path), str(here), str(here.parents[1])]))
+    driver = site.run(home)
+    assert driver.wait(120) == 2
+    said = site.head.output(driver)
+    assert "odd has other code: scripted_trainer.py" in said
+    assert "Traceback" not in said
+    odd.kill()
+    assert {str(trial.state) for trial in trials(home)} <= {
+        "RUNNING",
+        "COMPLETE",
+    }
