@@ -24,6 +24,7 @@ from sweeper.cli_options import (
 )
 from sweeper.cli_report import report
 from sweeper.cli_study import extend, pause, plan, resume, retry, status, stop
+from sweeper.cli_submit import submit
 from sweeper.cli_tracking import gc, sync
 from sweeper.cli_watch import watch
 from sweeper.cli_winners import compare, explain, importance, winners
@@ -278,6 +279,7 @@ for verb in (
     retry,
     status,
     stop,
+    submit,
     sync,
     watch,
     ablate,

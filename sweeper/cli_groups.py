@@ -6,7 +6,7 @@ import click
 
 SECTIONS: Final = {
     "Before": ("check", "plan", "preflight", "data"),
-    "Run": ("run", "resume", "pause", "stop", "extend", "retry"),
+    "Run": ("run", "submit", "resume", "pause", "stop", "extend", "retry"),
     "Look": ("list", "status", "show", "watch", "report", "ui"),
     "Conclude": ("winners", "ablate", "compare", "explain", "importance", "reproduce"),
     "Keep house": ("doctor", "sync", "gc"),

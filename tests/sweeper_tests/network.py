@@ -39,7 +39,7 @@ class Machine:
     def __init__(self, name: str, address: str, link: str, init_pid: int, folder: Path) -> None:
         self.name, self.address, self.folder = name, address, folder
         self._link, self._init_pid = link, init_pid
-        self._outputs: dict[int, Path] = {}
+        self.outputs: dict[int, Path] = {}
 
     def start(self, *command: str, **environ: str) -> "subprocess.Popen[str]":
         """Start a command there; what it says goes to a file in `folder`."""
@@ -52,12 +52,12 @@ class Machine:
                 env=self.environment(**environ),
                 text=True,
             )
-        self._outputs[process.pid] = path
+        self.outputs[process.pid] = path
         return process
 
     def output(self, process: "subprocess.Popen[str]") -> str:
         """What a command that was started has said."""
-        return self._outputs[process.pid].read_text()
+        return self.outputs[process.pid].read_text()
 
     def run(self, *command: str, timeout_s: float = 200, **environ: str) -> "subprocess.CompletedProcess[str]":
         """Run a command there to its end."""
@@ -132,11 +132,15 @@ def network() -> Iterator[Callable[[str], Machine]]:
             return made[-1]
 
         yield make
+        for machine in made:
+            for path in machine.outputs.values():  # pytest shows it where a test has failed
+                print(f"--- {machine.name}\n{path.read_text()}")
 
 
 def start_head(machine: Machine, *arguments: str, cpus: int = 0) -> str:
-    """Start the head of a Ray cluster; returns its address."""
-    _start_ray(machine, "--head", f"--port={PORT}", "--include-dashboard=false", f"--num-cpus={cpus}", *arguments)
+    """Start the head of a Ray cluster, with the Jobs API at port 8265; returns its address."""
+    jobs = ("--include-dashboard=true", f"--dashboard-host={machine.address}")
+    _start_ray(machine, "--head", f"--port={PORT}", f"--num-cpus={cpus}", *jobs, *arguments)
     return f"{machine.address}:{PORT}"
 
 

@@ -110,6 +110,27 @@ def test_what_keeps_a_run_from_a_cluster_is_told_in_a_line(site: Site, fresh_hom
     assert not trials(home)
 
 
+def test_a_machine_that_is_no_node_submits_a_job(site: Site, fresh_home: FreshHome) -> None:
+    home = fresh_home(SPEC)
+    outside = site.make("outside")
+    spec, address = str(home.parent / "spec.yaml"), f"http://{site.head.address}:8265"
+
+    def submit(address: str, *more: str, **environ: str) -> "subprocess.CompletedProcess[str]":
+        line = [SWEEPER, "submit", spec, "--home", str(home), "--address", address, "--trials", "3", *more]
+        return outside.run(*line, **environ)
+
+    refused = submit(address, RAY_AUTH_TOKEN="another-token-0123456789abcdefghi")
+    assert (refused.returncode, "refuses the token" in refused.stderr) == (2, True), refused.stderr
+    refused = submit(f"http://{site.head.address}:1")
+    assert (refused.returncode, "no Jobs API answers" in refused.stderr) == (2, True), refused.stderr
+    done = submit(address, "--set", "base.sleep_s=0.0")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "best trial: scripted-000" in done.stdout
+    assert len(check(home)) == 3
+    failed = submit(address, "--set", "base.crash_at=2", "--set", "name=crashing")
+    assert failed.returncode == 1, "the exit code of the run"
+
+
 def test_machines_join_and_are_lost_in_mid_sweep(site: Site, fresh_home: FreshHome) -> None:
     home = fresh_home(SPEC)
     driver = site.run(home, "--trials", "24", "--set", "base.sleep_s=1.0")
