@@ -2,6 +2,7 @@
 reports, and keeps nothing that matters."""
 
 import json
+import logging
 import signal
 import sys
 import time
@@ -24,6 +25,7 @@ from sweeper.worker import Job, TrialWorker
 from sweeper.workers import Machines, Worker, Workers, room
 
 LOOK_AT_RAY_S: Final = 5.0
+logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the traceback of a lost worker: we say it in a line
 UNFIT_HELP: Final = "mend it, or take that machine out of the cluster; then run the study again, nothing is lost"
 
 

@@ -3,6 +3,7 @@
 They share the file system, as machines with a shared disk do. Needs root and iproute2.
 """
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ from typing import Final
 from faulty import environment
 
 RAY: Final = str(Path(sys.executable).parent / "ray")
+_numbers = itertools.count()
 TOKEN: Final = "a-token-of-the-tests-0123456789abcdef"
 PORT: Final = 6379
 
@@ -93,7 +95,8 @@ class Machine:
 @contextmanager
 def network() -> Iterator[Callable[[str], Machine]]:
     """Yields what makes a machine, all of them in one network; they end with the block."""
-    tag, subnet = f"{os.getpid() % 100000:x}", f"10.{80 + os.getpid() % 100}.{os.getpid() // 100 % 250}"
+    number = os.getpid() * 4 + next(_numbers)  # a device's name has 15 letters at most
+    tag, subnet = f"{number % 2**20:x}", f"10.{80 + number // 250 % 100}.{number % 250}"
     bridge = f"swb{tag}"
     made: list[Machine] = []
     with ExitStack() as stack:
