@@ -9,6 +9,7 @@ import os
 import time
 import uuid
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from sweeper.errors import StudyTaken
@@ -50,7 +51,8 @@ def this_driver() -> Driver:
 def take(connection: Any, study: str, driver: Driver) -> None:
     """Take the study's lock for as long as the connection (of psycopg) lasts.
 
-    An own earlier connection that the server does not know to be broken is ended.
+    An own earlier connection that the server does not know to be broken is ended; one of a process of this machine that
+    was killed just now is waited for.
 
     Raises:
         StudyTaken: another driver has it.
@@ -66,10 +68,11 @@ def take(connection: Any, study: str, driver: Driver) -> None:
         connection.commit()
         if taken:
             return
-        if held:
-            raise StudyTaken(study, _place(held[1]))
+        place = _place(held[1]) if held else "unknown"
+        if held and not _was_killed_here(place):
+            break
         time.sleep(TRY_S)  # it was given up just now, or is about to be
-    raise StudyTaken(study, "unknown")
+    raise StudyTaken(study, place)
 
 
 def holder(connection: Any, study: str) -> str | None:
@@ -88,6 +91,11 @@ def _held(cursor: Any, study: str) -> tuple[int, str] | None:
 def _place(name: str) -> str:
     program, _, rest = name.partition(" ")
     return rest.partition(" ")[2] if program == "sweeper" and rest else name or "unknown"
+
+
+def _was_killed_here(place: str) -> bool:
+    pid, _, host = place.removeprefix("pid ").partition(" on ")
+    return host == os.uname().nodename and not Path(f"/proc/{pid}").exists()
 
 
 def _key(study: str) -> int:

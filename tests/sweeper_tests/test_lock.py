@@ -1,10 +1,12 @@
+import errno
+import fcntl
 import multiprocessing
 from pathlib import Path
 
 import pytest
 
 from sweeper.errors import UserError
-from sweeper.lock import study_lock
+from sweeper.lock import holder, study_lock
 
 
 def _hold(folder: str, ready: object, leave: object) -> None:
@@ -27,3 +29,20 @@ def test_a_second_driver_is_refused_with_the_holders_pid(tmp_path: Path) -> None
         holder.join()
     with study_lock(tmp_path / "toy"):
         pass  # the lock died with its process
+
+
+def test_a_home_on_a_file_system_without_locks_needs_a_ledger_that_has_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flock(*_args: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    for url in (None, "sqlite:///ledger.db"):
+        with (
+            pytest.raises(UserError, match="the file system of the study home has no locks: No locks available"),
+            study_lock(tmp_path / "toy", url),
+        ):
+            pass
+    with study_lock(tmp_path / "toy", "postgresql://user@host/database"):
+        assert holder(tmp_path / "toy") is None

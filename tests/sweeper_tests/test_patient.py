@@ -3,8 +3,10 @@
 import os
 import re
 import socket
+import subprocess
 from contextlib import closing
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import optuna
@@ -202,6 +204,17 @@ def test_a_connection_that_only_the_server_believes_in_gives_the_study_back(post
         assert advisory.holder(connection, "haunted") == driver.place
     with pytest.raises(psycopg.OperationalError):
         zombie.execute("SELECT 1")
+
+
+def test_a_driver_that_was_killed_just_now_is_waited_for(postgres_server: PostgresServer) -> None:
+    process = subprocess.Popen(["true"])
+    process.wait()
+    killed = advisory.Driver("0", f"pid {process.pid} on {os.uname().nodename}")
+    left = psycopg.connect(postgres_server.url(), application_name=killed.name)
+    advisory.take(left, "quick", killed)
+    Timer(0.5, left.close).start()
+    with psycopg.connect(postgres_server.url()) as connection:
+        advisory.take(connection, "quick", advisory.this_driver())
 
 
 READERS = [
