@@ -5,6 +5,7 @@ it needs of secrets (the ledger's password, MLflow's, the token) is there too, a
 """
 
 import asyncio
+import logging
 import shlex
 import shutil
 import sys
@@ -60,6 +61,7 @@ def _client(address: str) -> Any:
     if urlsplit(address).scheme not in ("http", "https"):
         raise UserError(f"`{address}` is no address of Ray's Jobs API", "--address", SERVER_HELP)
     set_environment(address)
+    logging.getLogger("ray.dashboard").setLevel(logging.WARNING)  # that the log has ended is no news
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
 
