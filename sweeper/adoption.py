@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from sweeper.checkpoints import last_good
+from sweeper.checkpoints import STORE, last_good
 from sweeper.errors import UserError
 from sweeper.ledger import Ledger
 from sweeper.lock import study_lock
@@ -73,7 +73,8 @@ def adopt(home: Path, study: str, url: str | None) -> Adopted:
         if stream:
             _seed_outbox(study_dir, stream)
         going_on = [trial for trial in (*ledger.controls(), *ledger.trials()) if not trial.state.is_finished]
-        resumed = [trial.id for trial in going_on if last_good(study_dir, trial)[0]]
+        stored = STORE in ledger.attributes
+        resumed = [trial.id for trial in going_on if last_good(study_dir, trial, stored=stored)[0]]
         return Adopted(
             study=study,
             place=ledger.adopted_from,

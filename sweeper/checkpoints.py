@@ -1,37 +1,57 @@
-"""Whether a checkpoint on disk is still what its trainer wrote. Needs no torch: a manifest names the sums of files."""
+"""Where a study's checkpoints lie: in its folder, or in a store; and which one a trial goes on from."""
 
-import hashlib
-import json
+import os
+import re
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
+from sweeper.depot import CHECK_PATIENCE_S, Depot
+from sweeper.errors import UserError
+from sweeper.ledger import Ledger
+from sweeper.manifest import MANIFEST, damage
+from sweeper.spec_model import STORE_PATTERN, SpecFile
 from sweeper.trial import TrialRecord
 
+STORE: Final = "checkpoints"
+"""The study's attribute: `s3://BUCKET/PREFIX/NAME-ID`; none: they lie in its folder."""
+VARIABLE: Final = "SWEEPER_CHECKPOINTS"
 
-def damage(folder: Path) -> str | None:
-    """What is wrong with a checkpoint, or None if it is whole.
 
-    A folder with a `manifest.json` is whole if every file it lists has the sha256 it lists. One without is another
-    trainer's own layout, and is taken to be whole unless it is empty or gone.
+def store_of(ledger: Ledger) -> Depot | None:
+    """The store that holds the study's checkpoints; None: its folder does."""
+    url = ledger.attributes.get(STORE)
+    return Depot(url) if url else None
+
+
+def open_store(ledger: Ledger, spec: SpecFile) -> None:
+    """Write to the study's store and read from it, if it has one. A study that has not begun gets a folder of its own
+    in the store that SWEEPER_CHECKPOINTS or the spec names; one that has keeps its checkpoints where they are.
+
+    Raises:
+        UserError: the variable holds no such URL; or the store does not answer, or refuses.
     """
-    try:
-        if not any(folder.iterdir()):
-            return "empty"
-        manifest = folder / "manifest.json"
-        if not manifest.exists():
-            return None
-        for name, entry in json.loads(manifest.read_bytes())["files"].items():
-            if hashlib.sha256((folder / name).read_bytes()).hexdigest() != entry["sha256"]:
-                return f"{name} does not match the manifest"
-    except OSError as error:
-        return error.strerror or str(error)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return "its manifest cannot be read"
-    return None
+    url = ledger.attributes.get(STORE)
+    has_begun = bool(ledger.controls() or ledger.trials())
+    if not url and not has_begun and (given := os.environ.get(VARIABLE) or spec.checkpoints):
+        if not re.fullmatch(STORE_PATTERN, given):
+            raise UserError("this is no URL of a store", VARIABLE, "it is s3://BUCKET/PREFIX, without credentials")
+        url = f"{given.rstrip('/')}/{ledger.study}-{uuid.uuid4().hex[:8]}"
+    if not url:
+        return
+    Depot(url, CHECK_PATIENCE_S).check()
+    if ledger.attributes.get(STORE) != url:
+        ledger.set_attribute(STORE, url)
 
 
-def last_good(study_dir: Path, record: TrialRecord) -> tuple[Path | None, int, Sequence[str]]:
+def last_good(study_dir: Path, record: TrialRecord, *, stored: bool = False) -> tuple[Path | None, int, Sequence[str]]:
     """The newest whole checkpoint of a trial.
+
+    Args:
+        study_dir: the study's folder.
+        record: the trial.
+        stored: it lies in a store: the newest one is taken, and the worker that fetches it looks whether it is whole.
 
     Returns:
         The folder, or None to start anew; the evaluation it was written at, else 0; and what is wrong with each newer
@@ -42,8 +62,16 @@ def last_good(study_dir: Path, record: TrialRecord) -> tuple[Path | None, int, S
         if report.checkpoint is None:
             continue
         folder = study_dir / report.checkpoint
-        problem = damage(folder)
+        problem = None if stored else damage(folder)
         if problem is None:
             return folder, report.step, passed_over
         passed_over.append(f"the checkpoint {report.checkpoint} is damaged: {problem}")
     return None, 0, passed_over
+
+
+def keep_manifest(folder: Path, text: str) -> None:
+    """Keep the manifest of a checkpoint that lies in a store; whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f".{MANIFEST}.tmp"
+    partial.write_text(text)
+    partial.replace(folder / MANIFEST)

@@ -54,11 +54,11 @@ def gc(studies: tuple[str, ...], delete: bool, home: Path, as_json: bool) -> int
         removed = delete and remove(home, garbage)
         said = "removed" if removed else "kept: MLflow's copy differs" if delete else "would go"
         rows.append(
-            {"study": garbage.study, "path": str(garbage.folder), "bytes": garbage.bytes, "why": garbage.why}
+            {"study": garbage.study, "path": garbage.place, "bytes": garbage.bytes, "why": garbage.why}
             | {"removed": removed}
         )
         if not as_json:
-            click.echo(f"{said}  {garbage.bytes / 2**20:8.1f} MiB  {garbage.folder}  ({garbage.why})")
+            click.echo(f"{said}  {garbage.bytes / 2**20:8.1f} MiB  {garbage.place}  ({garbage.why})")
     for line in left:
         click.echo(line, err=True)
     total = sum(each.bytes for each, row in zip(found, rows, strict=True) if row["removed"] or not delete)

@@ -7,11 +7,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from sweeper import checkpoints
+from sweeper.checkpoints import STORE
 from sweeper.errors import LedgerLost, UserError
 from sweeper.finding import Finding
 from sweeper.ledger import Ledger, study_dirs
 from sweeper.lock import holder, study_lock
+from sweeper.manifest import damage
 from sweeper.storage import JOURNAL
 from sweeper.sync import sync_study
 from sweeper.tracking import runs_of, tracking_uri
@@ -51,9 +52,10 @@ def _study(folder: Path, home: Path) -> Iterator[Finding]:
     if waiting:
         what = f"{len(waiting)} trials have not ended, and no driver runs: {', '.join(waiting[:3])}"
         yield Finding(f"{name}.unfinished", CheckStatus.WARN, what, f"sweeper resume {folder.name}, or sweeper stop")
+    stored = STORE in ledger.attributes  # checkpoints: their manifests alone lie here
     kept = {report.checkpoint for trial in trials for report in trial.reports if report.checkpoint}
     for path in sorted(kept):
-        problem = checkpoints.damage(folder / path) if (folder / path).exists() else None
+        problem = damage(folder / path) if (folder / path).exists() and not stored else None
         if problem:
             help = "MLflow has a copy; a trial that goes on passes it over"
             yield Finding(f"{name}.checkpoint", CheckStatus.FAIL, f"{path} is damaged: {problem}", help)

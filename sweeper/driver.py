@@ -17,6 +17,7 @@ from ray._private.state import actors
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from sweeper.depot import NOTHING_LOST, StoreLost
 from sweeper.errors import UserError
 from sweeper.heartbeat import Heartbeat
 from sweeper.scratch import scratch_folder
@@ -69,6 +70,7 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]
             resume=str(upcoming.resume) if upcoming.resume else None,
             gpus=resources.gpus,
             expected=self.expected,
+            parcel=self.study.parcel(upcoming),
         )
         return {"job": job.to_json()}
 
@@ -117,6 +119,8 @@ class LedgerScheduler(FIFOScheduler):  # type: ignore[misc]
                     self.study.on_error(trial_id, message["error"], message["traceback"])
                 case "unfit":
                     raise UserError(message["problem"], help=UNFIT_HELP)
+                case "lost":
+                    raise StoreLost(message["problem"], help=NOTHING_LOST)
         return str(TrialScheduler.STOP)
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:

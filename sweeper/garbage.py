@@ -6,21 +6,23 @@ rerun reads its record and its sums there.
 
 import re
 import shutil
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from sweeper.checkpoints import store_of
+from sweeper.depot import Depot, NotStored
 from sweeper.ledger import Ledger, study_dirs
 from sweeper.lock import holder, study_lock
-from sweeper.recording import PICTURES
+from sweeper.manifest import MANIFEST, PICTURES
 from sweeper.retention import kept_steps
 from sweeper.spec_model import SpecFile
 from sweeper.tracking import Inventory, artifact_root, tracking_uri
 from sweeper.trial import TrialRecord
 from sweeper.views import open_study
 
-MANIFEST: Final = "manifest.json"
 RUN_ID: Final = re.compile(r"[0-9a-f]{32}")
 
 
@@ -35,6 +37,8 @@ class Garbage:
         bytes: how much that is.
         why: a reason in words.
         run_id: the MLflow run that holds the same files, which is compared before they go; None: nothing to compare.
+        store: URL of the store they lie in, instead of `folder`; None: they lie there.
+        key: of the checkpoint in the store.
     """
 
     study: str
@@ -43,13 +47,20 @@ class Garbage:
     bytes: int
     why: str
     run_id: str | None = None
+    store: str | None = None
+    key: str = ""
+
+    @property
+    def place(self) -> str:
+        """Where the files lie, for people."""
+        return f"{self.store}/{self.key}" if self.store else str(self.folder)
 
 
 def find_garbage(home: Path, studies: tuple[str, ...] = ()) -> tuple[list[Garbage], list[str]]:
     """What can go from the given studies, by default all, and a line for each study that was left alone.
 
     Raises:
-        UserError: no such study, or no MLflow store.
+        UserError: no such study, no MLflow store, or a store of checkpoints that does not answer.
     """
     home = home.resolve()
     names = studies or tuple(path.name for path in study_dirs(home))
@@ -64,6 +75,7 @@ def find_garbage(home: Path, studies: tuple[str, ...] = ()) -> tuple[list[Garbag
             left.append(f"{name}: left alone, a driver runs it ({driver})")
             continue
         found += _of_checkpoints(ledger, spec, inventory)
+        found += _of_store(ledger, spec, inventory)
         found += _of_killed_workers(ledger)
         found += _of_lost_runs(home, ledger, inventory)
     return found, left
@@ -77,6 +89,8 @@ def remove(home: Path, garbage: Garbage) -> bool:
     """
     home = home.resolve()
     with study_lock(home / "studies" / garbage.study):
+        if garbage.store:
+            return _remove_stored(home, garbage)
         if garbage.run_id is not None:
             inventory = Inventory(tracking_uri(home))
             if not inventory.has_equal_bytes(garbage.run_id, garbage.folder.name, garbage.folder):
@@ -86,6 +100,40 @@ def remove(home: Path, garbage: Garbage) -> bool:
         for file in garbage.files:
             (garbage.folder / file).unlink()
     return True
+
+
+def _remove_stored(home: Path, garbage: Garbage) -> bool:
+    """Fetch the checkpoint to compare it with MLflow's, then remove it from the store."""
+    assert garbage.store is not None
+    assert garbage.run_id is not None
+    depot, inventory = Depot(garbage.store), Inventory(tracking_uri(home))
+    with tempfile.TemporaryDirectory(prefix="sweeper-gc-") as scratch:
+        folder = Path(scratch) / garbage.folder.name
+        try:
+            depot.fetch(garbage.key, folder)
+        except NotStored:  # damaged there
+            return False
+        if not inventory.has_equal_bytes(garbage.run_id, folder.name, folder):
+            return False
+    depot.delete(garbage.key)
+    return True
+
+
+def _of_store(ledger: Ledger, spec: SpecFile, inventory: Inventory) -> Iterator[Garbage]:
+    """Checkpoints in a store, as `_of_checkpoints`; a manifest and pictures lie in the study's folder."""
+    depot = store_of(ledger)
+    sizes = depot.sizes() if depot else {}
+    for trial in (*ledger.controls(), *ledger.trials()):
+        if depot is None or not trial.state.is_finished or trial.mlflow_run_id is None:
+            continue
+        kept = kept_steps(spec, trial)
+        for report in trial.reports:
+            if (key := report.checkpoint) and (there := sizes.get(key)):
+                why = _why(trial, there, Path(key).name, report.step in kept, spec.retention, inventory)
+                if why:
+                    total, run_id = sum(there.values()), trial.mlflow_run_id
+                    folder = ledger.study_dir / key
+                    yield Garbage(ledger.study, folder, tuple(there), total, why, run_id, depot.url, key)
 
 
 def _of_checkpoints(ledger: Ledger, spec: SpecFile, inventory: Inventory) -> Iterator[Garbage]:
@@ -106,17 +154,23 @@ def _of_checkpoint(
     """What is large in a checkpoint's folder goes; its manifest and pictures stay."""
     local = {str(path.relative_to(folder)): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
     large = {name: size for name, size in local.items() if name != MANIFEST and Path(name).suffix not in PICTURES}
+    why = _why(trial, local, folder.name, is_kept, retention, inventory) if large else None
+    return Garbage(study, folder, tuple(large), sum(large.values()), why, trial.mlflow_run_id) if why else None
+
+
+def _why(
+    trial: TrialRecord, files: Mapping[str, int], name: str, is_kept: bool, retention: str, inventory: Inventory
+) -> str | None:
+    """Why a checkpoint of an ended trial is needed no more; None: it is."""
     assert trial.mlflow_run_id is not None
-    stored = inventory.checkpoint(trial.mlflow_run_id, folder.name) if large else {}
-    if not large or stored.get(MANIFEST) != local.get(MANIFEST):
+    stored = inventory.checkpoint(trial.mlflow_run_id, name)
+    if stored.get(MANIFEST) != files.get(MANIFEST):
         return None
-    if all(stored.get(name) == size for name, size in large.items()):
-        why = f"{trial.id} has ended, and MLflow holds this checkpoint"
-    elif not is_kept and MANIFEST in local:
-        why = f"{trial.id} has ended, and retention is `{retention}`"
-    else:
-        return None
-    return Garbage(study, folder, tuple(large), sum(large.values()), why, trial.mlflow_run_id)
+    if all(stored.get(file) == size for file, size in files.items() if Path(file).suffix not in PICTURES):
+        return f"{trial.id} has ended, and MLflow holds this checkpoint"
+    if not is_kept and MANIFEST in files:
+        return f"{trial.id} has ended, and retention is `{retention}`"
+    return None
 
 
 def _of_killed_workers(ledger: Ledger) -> Iterator[Garbage]:

@@ -7,12 +7,17 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from sweeper.depot import CHECK_PATIENCE_S, Depot, StoreLost
 from sweeper.seam import prepare
 from sweeper.sources import code_sums
 
 
 def expectation(
-    study_dir: Path | None, base: Mapping[str, Any], code: Mapping[str, str], data: Mapping[str, str]
+    study_dir: Path | None,
+    base: Mapping[str, Any],
+    code: Mapping[str, str],
+    data: Mapping[str, str],
+    store: str | None = None,
 ) -> dict[str, Any]:
     """What every machine is asked for.
 
@@ -21,9 +26,10 @@ def expectation(
         base: the config whose data were prepared.
         code: sums of the sources, by file.
         data: fingerprints of the prepared data, by name.
+        store: URL of the store that trials write their checkpoints to, instead.
     """
-    home = str(study_dir) if study_dir else None
-    return {"study_dir": home, "base": dict(base), "code": dict(code), "data": dict(data)}
+    home = str(study_dir) if study_dir and not store else None
+    return {"study_dir": home, "store": store, "base": dict(base), "code": dict(code), "data": dict(data)}
 
 
 def unfit(trainer: str, expected: Mapping[str, Any]) -> str | None:
@@ -36,6 +42,11 @@ def _unfit(trainer: str, expected_json: str) -> str | None:
     expected, here = json.loads(expected_json), os.uname().nodename
     if expected["study_dir"] and not (Path(expected["study_dir"]) / "lock").exists():
         return f"{here} does not see the study home: {expected['study_dir']} is not there"
+    if expected["store"]:
+        try:
+            Depot(expected["store"], CHECK_PATIENCE_S).check()
+        except StoreLost as lost:
+            return f"{here} cannot use the checkpoint store: {lost}"
     if differing := _differing(code_sums(trainer), expected["code"]):
         return f"{here} has other code: {', '.join(differing[:3])}{' and more' if len(differing) > 3 else ''}"
     if differing := _differing(prepare(trainer, expected["base"]), expected["data"]):

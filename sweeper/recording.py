@@ -7,13 +7,17 @@ beneath it, named by its ID: what varies as parameters, how it stands as tags, i
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 from sweeper import provenance
+from sweeper.checkpoints import STORE, store_of
 from sweeper.controls import final_word, value_of
+from sweeper.depot import NotStored, StoreLost
 from sweeper.figures import study_figures
 from sweeper.ledger import Ledger
+from sweeper.manifest import is_picture
 from sweeper.pareto import winner_of
 from sweeper.redaction import redact
 from sweeper.report import preflight_line, study_csv, study_markdown, write_page
@@ -33,8 +37,6 @@ MLFLOW_STATUS: Final = {
     TrialState.STOPPED: "KILLED",
     TrialState.FAILED: "FAILED",
 }
-PICTURES: Final = (".jpg", ".jpeg", ".png", ".svg", ".gif")
-"""Files beside a checkpoint that people look at: any trainer may write some."""
 
 
 class Recorder(Watcher):
@@ -171,7 +173,7 @@ def hand_over(
     else:
         _copy_manifest(tracker, record.id, folder)
     if at_rung:
-        _copy_pictures(tracker, record.id, folder)
+        _copy_pictures(tracker, ledger, record.id, folder)
 
 
 def settle(tracker: Tracker, spec: SweepSpec, ledger: Ledger, record: TrialRecord, ended_ms: int | None = None) -> None:
@@ -180,7 +182,7 @@ def settle(tracker: Tracker, spec: SweepSpec, ledger: Ledger, record: TrialRecor
     `ended_ms`: when it was, if not now.
     """
     if record.last and record.last.checkpoint:
-        _copy_pictures(tracker, record.id, ledger.study_dir / record.last.checkpoint)
+        _copy_pictures(tracker, ledger, record.id, ledger.study_dir / record.last.checkpoint)
     kept = kept_steps(spec, record)
     for report in record.reports:
         if report.step in kept and report.checkpoint:
@@ -205,6 +207,7 @@ def finish_study(tracker: Tracker, spec: SweepSpec, ledger: Ledger, *, is_done: 
     winner = winner_of(trials, spec.objective)
     word = final_word(trials, controls, spec.objective)
     status, state = ("FINISHED", "COMPLETE") if is_done else ("KILLED", "INTERRUPTED")
+    _bring_pictures(ledger, winner)
     report = study_markdown(ledger.study, spec, trials, controls, preflight_line(ledger))
     tracker.finish_study(
         status,
@@ -233,6 +236,15 @@ def _close_open_runs(tracker: Tracker, ledger: Ledger) -> None:
             tracker.finish_trial(trial.id, "KILLED", {"sweeper.state": trial.state, "sweeper.reason": INTERRUPTED})
 
 
+def _bring_pictures(ledger: Ledger, winner: TrialRecord | None) -> None:
+    """Those of the winner, which the report shows, from a store of checkpoints; it does without if they cannot come."""
+    written = [report.checkpoint for report in (winner.reports if winner else ()) if report.checkpoint]
+    store = store_of(ledger)
+    if store and written:
+        with suppress(StoreLost, NotStored):
+            store.fetch(written[-1], ledger.study_dir / written[-1], is_picture)
+
+
 def _copy_whole(tracker: Tracker, trial_id: str, folder: Path) -> None:
     tracker.checkpoint(trial_id, folder, f"checkpoints/{folder.name}")
 
@@ -242,9 +254,12 @@ def _copy_manifest(tracker: Tracker, trial_id: str, folder: Path) -> None:
         tracker.file(trial_id, folder / "manifest.json", f"checkpoints/{folder.name}/manifest.json")
 
 
-def _copy_pictures(tracker: Tracker, trial_id: str, folder: Path) -> None:
+def _copy_pictures(tracker: Tracker, ledger: Ledger, trial_id: str, folder: Path) -> None:
+    if STORE in ledger.attributes:
+        tracker.pictures(trial_id, folder, f"pictures/{folder.name}")
+        return
     if not folder.is_dir():
         return
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in PICTURES:
+        if is_picture(path.name):
             tracker.file(trial_id, path, f"pictures/{folder.name}/{path.name}")

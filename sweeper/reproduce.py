@@ -12,10 +12,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sweeper.checkpoints import damage
 from sweeper.comparison import RELATIVE_TOLERANCE, Deviation, deviation_table, deviations, is_timing
 from sweeper.errors import EXIT_DIFFERS, EXIT_OK, EXIT_SIGNAL, UserError
 from sweeper.git import recorded_tree, top_of
+from sweeper.manifest import damage
 from sweeper.provenance import code_folder
 from sweeper.redaction import redact
 from sweeper.second_run import Rerun, run_again

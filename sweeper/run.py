@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeper import drift, notify, preflight, provenance, recording
+from sweeper.checkpoints import STORE, open_store, store_of
 from sweeper.cluster import machines
 from sweeper.controls import final_word
 from sweeper.drift import spec_drift
@@ -139,6 +140,7 @@ def _execute(
     differences = drift.changed(ledger.attributes.get("code"), code)
     drift.refuse_or_record(ledger, "other code", differences, None, accept_drift)
     record = provenance.collect() | {"sources": code, "spec": redact(spec.text)}
+    open_store(ledger, spec)
     run_ids: dict[str, str] = {}  # filled by the delivering thread; written to the ledger by this one
     with machines(spec.resources, address, home / "data") as there:
         preparing = preflight.start(spec, there)
@@ -172,7 +174,8 @@ def _execute(
 def _tracker(home: Path, ledger: Ledger, run_ids: dict[str, str]) -> Tracker:
     """The ledger knows the outbox before MLflow does: a home that adopts the study then makes no second experiment."""
     uri, root, study = tracking_uri(home), artifact_root(home), ledger.study
-    tracker = Tracker(ledger.study_dir, uri, root, study, on_run=run_ids.__setitem__, paused=True)
+    told, store = run_ids.__setitem__, store_of(ledger)
+    tracker = Tracker(ledger.study_dir, uri, root, study, on_run=told, paused=True, store=store)
     if ledger.attributes.get(STREAM) != tracker.stream:
         ledger.set_attribute(STREAM, tracker.stream)
     tracker.deliver()
@@ -186,7 +189,8 @@ def _train(study: Study, there: Machines, workers: Workers, record: Mapping[str,
     expected = None
     if not there.shared:
         base = preflight.base_config(study.spec)
-        expected = expectation(study.ledger.study_dir, base, record["sources"], record["data"])
+        store = study.ledger.attributes.get(STORE)
+        expected = expectation(study.ledger.study_dir, base, record["sources"], record["data"], store)
     try:
         driver.execute(study, there, workers, expected)
     except KeyboardInterrupt:  # the second Ctrl-C
@@ -227,7 +231,8 @@ def end_study(spec: SweepSpec, home: Path, ledger: Ledger, reason: str) -> None:
     study = Study(spec, ledger, [])
     has_open = not all(trial.state.is_finished for trial in (*ledger.controls(), *ledger.trials()))
     study.end(reason)
-    tracker = Tracker(ledger.study_dir, tracking_uri(home), artifact_root(home), ledger.study)
+    store = store_of(ledger)
+    tracker = Tracker(ledger.study_dir, tracking_uri(home), artifact_root(home), ledger.study, store=store)
     with closing(tracker), Progress(spec) as progress:
         recording.hand_over_all(tracker, spec, ledger)
         if has_open or not tracker.is_settled:  # else the report and its figures are there

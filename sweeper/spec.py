@@ -70,7 +70,7 @@ class SweepSpec(SpecFile):
 
         This is what a study stores and compares, so a changed default of the trainer shows as a difference.
         """
-        spec = self.model_dump(mode="json", exclude={"text", "path", "overrides", "ledger"})
+        spec = self.model_dump(mode="json", exclude={"text", "path", "overrides", "ledger", "checkpoints"})
         spec["controls"] = list(self.control_names)
         if self.variants:
             # Each variant holds all its fields; base is for the controls.

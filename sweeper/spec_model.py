@@ -24,6 +24,7 @@ from sweeper.spec_parts import (
 from sweeper.trainer_ref import DEFAULT_TRAINER
 
 VARIANT_PATTERN: Final = r"^[a-z0-9][a-z0-9._-]{0,63}$"
+STORE_PATTERN: Final = r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9_.=-]+)*/?$"
 VARIANT: Final = "variant"
 """The parameter whose value is the name of a variant."""
 SEED: Final = "seed"
@@ -121,6 +122,10 @@ class SpecFile(Strict):
     ledger: Annotated[str, Field(min_length=1), AfterValidator(_refuse_password)] | None = None
     """Database of the ledger, `sqlite:////srv/ledger.db` or `postgresql://user@host/database`, instead of a file in the
     study's folder. `--ledger` and SWEEPER_LEDGER come first."""
+    checkpoints: Annotated[str, Field(pattern=STORE_PATTERN)] | None = None
+    """`s3://bucket/prefix`: an S3-compatible store that trials write their checkpoints to, for machines that do not
+    share the study home. Its address and credentials are AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and so on of each
+    machine. SWEEPER_CHECKPOINTS comes first. Default: the study's folder."""
     audit: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of the trials stopped by guard or rank that run on to their end, off the books: neither ranks nor sampler
     hear of it, and `sweeper show` tells how many were stopped wrongly."""

@@ -9,7 +9,9 @@ from typing import Any
 
 from sweeper import audit, requests
 from sweeper.budget import may_start, used_up
-from sweeper.checkpoints import last_good
+from sweeper.checkpoints import STORE, keep_manifest, last_good
+from sweeper.courier import Parcel
+from sweeper.depot import PATIENCE_S
 from sweeper.ledger import Ledger
 from sweeper.meter import Meter
 from sweeper.pareto import objective_values
@@ -44,6 +46,7 @@ class Study:
         self.over: str | None = None  # why no further trial may run: the budget
         self.failure: Exception | None = None  # why this run cannot go on: a full disk, Ray itself is lost
         self.interrupted = 0  # the number of the signal that asked for the end
+        self._stored = STORE in ledger.attributes  # checkpoints lie in a store, not in the study's folder
         self._handed_out: set[str] = set()
         self._audited: set[str] = set()  # stopped, and running on
         self._left_over = ledger.unfinished(spec)
@@ -67,7 +70,7 @@ class Study:
         self.meter.start(record.id)
         config = config_of(self.spec, record)
         workdir = self.workdir_of(record.id)
-        resume, step, damaged = last_good(self.ledger.study_dir, record)
+        resume, step, damaged = last_good(self.ledger.study_dir, record, stored=self._stored)
         for problem in damaged:
             self._notice(f"{record.id}: {problem}; the one before it is used")
         for watcher in self.watchers:
@@ -85,8 +88,19 @@ class Study:
             return None
         record = self.ledger.trial(self._audits_left.pop(0))
         self._begin_audit(record)
-        resume, _, _ = last_good(self.ledger.study_dir, audit.with_audit(self.ledger, record))
+        record = audit.with_audit(self.ledger, record)
+        resume, _, _ = last_good(self.ledger.study_dir, record, stored=self._stored)
         return NextTrial(record, config_of(self.spec, record), self.workdir_of(record.id), resume)
+
+    def parcel(self, upcoming: NextTrial) -> dict[str, Any] | None:
+        """What the trial's worker is told of the store of checkpoints; None: there is none."""
+        url = self.ledger.attributes.get(STORE)
+        if not url:
+            return None
+        trial = str(upcoming.workdir.relative_to(self.ledger.study_dir))
+        written = tuple(report.checkpoint for report in reversed(upcoming.record.reports) if report.checkpoint)
+        patience_s = min(PATIENCE_S, self.spec.resources.heartbeat_s / 2)  # a worker that waits seems to hang
+        return vars(Parcel(url, trial, written, patience_s))
 
     @property
     def running(self) -> int:
@@ -121,6 +135,7 @@ class Study:
     def on_report(self, trial_id: str, message: Mapping[str, Any]) -> bool:
         """Store a report and judge the trial; False: it must stop here."""
         audited = trial_id in self._audited
+        self._unpack(message)
         if self.ledger.trial(trial_id).state.is_finished and not audited:  # stopped while this was on its way
             return False
         seconds = self.meter.lap(trial_id)
@@ -329,6 +344,13 @@ class Study:
         self._handed_out.discard(trial_id)
         for attempt, seconds in self.meter.end(trial_id).items():
             self.ledger.charge(trial_id, attempt, seconds)
+
+    def _unpack(self, message: Mapping[str, Any]) -> None:
+        """What a worker says that keeps its checkpoints in a store."""
+        if manifest := message.get("manifest"):
+            keep_manifest(Path(message["checkpoint"]), manifest)
+        for problem in message.get("passed_over", ()):
+            self._notice(f"{problem}; an earlier checkpoint is used")
 
     def _notice(self, text: str) -> None:
         for watcher in self.watchers:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sweeper import recording
+from sweeper.checkpoints import store_of
 from sweeper.life import find_study, open_ledger
 from sweeper.lock import study_lock
 from sweeper.redaction import redact
@@ -57,7 +58,9 @@ def sync_study(home: Path, study: str) -> Synced:
     uri = tracking_uri(home)
     with study_lock(study_dir), closing(open_ledger(study_dir, spec)) as ledger:
         run_ids: dict[str, str] = {}
-        tracker = Tracker(study_dir, uri, artifact_root(home), study, on_run=run_ids.__setitem__, paused=True)
+        tracker = Tracker(
+            study_dir, uri, artifact_root(home), study, on_run=run_ids.__setitem__, paused=True, store=store_of(ledger)
+        )
         with closing(tracker):
             recording.hand_over_all(tracker, spec, ledger)
             waiting = tracker.left

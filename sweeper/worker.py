@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from ray import tune
 
+from sweeper.courier import Courier, Parcel
+from sweeper.depot import StoreLost
 from sweeper.node import unfit
 from sweeper.seam import described, start_training
 from trainers.report import EpochReport
@@ -30,6 +32,8 @@ class Job:
     gpus: float
     expected: dict[str, Any] | None = None
     """What this machine must have, if it is not the driver's (see `node.py`)."""
+    parcel: dict[str, Any] | None = None
+    """The store of checkpoints, instead of `workdir` and `resume` (see `courier.py`)."""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -51,6 +55,7 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
         elif self._job.gpus < 1:
             os.environ["TRAINERS_GPU_SHARE"] = str(self._job.gpus)  # torch takes no more of its memory than that
         self._reports: Iterator[EpochReport] | None = None
+        self._courier: Courier | None = None
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self.cleanup()
@@ -62,10 +67,11 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
             if self._reports is None:
                 if self._job.expected and (problem := unfit(self._job.trainer, self._job.expected)):
                     return _message(kind="unfit", problem=problem)
-                resume, workdir = Path(self._job.resume) if self._job.resume else None, Path(self._job.workdir)
-                workdir.mkdir(parents=True, exist_ok=True)
-                self._reports = start_training(self._job.trainer, self._job.config, workdir, resume)
+                self._reports = start_training(self._job.trainer, self._job.config, *self._folders())
             report = next(self._reports, None)
+            manifest = self._courier.send(report.checkpoint) if self._courier and report and report.checkpoint else None
+        except StoreLost as lost:
+            return _message(kind="lost", problem=str(lost))
         except (Exception, SystemExit) as error:
             return _message(kind="error", error=described(error), traceback=traceback.format_exc())
         if report is None:
@@ -76,8 +82,25 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
             epoch=report.epoch,
             total_epochs=report.total_epochs,
             metrics={name: float(value) for name, value in report.metrics.items()},
-            checkpoint=str(report.checkpoint) if report.checkpoint else None,
+            checkpoint=self._named(report.checkpoint),
+            manifest=manifest,
+            passed_over=self._courier.passed_over if self._courier else [],
         )
+
+    def _folders(self) -> tuple[Path, Path | None]:
+        """Where the trial works, and the checkpoint that it goes on from."""
+        if self._job.parcel:
+            self._courier = Courier(Parcel(**self._job.parcel))
+            return self._courier.workdir, self._courier.resume()
+        workdir = Path(self._job.workdir)
+        workdir.mkdir(parents=True, exist_ok=True)
+        return workdir, Path(self._job.resume) if self._job.resume else None
+
+    def _named(self, checkpoint: Path | None) -> str | None:
+        """A checkpoint by its place in the study's folder, where it need not lie."""
+        if checkpoint is None:
+            return None
+        return str(Path(self._job.workdir) / checkpoint.name) if self._courier else str(checkpoint)
 
     def cleanup(self) -> None:
         """Leave the process as the trial found it."""
@@ -85,6 +108,9 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
             with contextlib.suppress(Exception):
                 self._reports.close()  # the trainer puts back what it set for the process, threads for one
         self._reports = None
+        if self._courier:
+            self._courier.close()
+            self._courier = None
         gc.collect()
         if not gc.get_freeze_count():
             gc.freeze()  # the modules of Ray and the trainer: to look through them after every trial costs 0.1 s

@@ -6,11 +6,16 @@ runs of its own. All of this runs in the delivering thread.
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from sweeper.depot import Depot, NotStored
+from sweeper.manifest import is_picture
 from sweeper.outbox import Operation
+from sweeper.scratch import own_folder
 from sweeper.tracking.locate import open_client
 from sweeper.tracking.record import (
     TAG_OUTBOX,
@@ -25,6 +30,7 @@ from sweeper.tracking.record import (
 
 EXPERIMENT_KIND = "mlflow.experimentKind"  # the UI opens on its training view, not the one for agents
 METRICS_A_CALL = 1000
+FETCHED = "sweeper-fetched-"
 LONGEST_TAG, LONGEST_PARAM, LONGEST_DIGEST = 8000, 6000, 36
 
 
@@ -42,6 +48,7 @@ class StudyStore:
         study_name: name of the parent run and the experiment; if another study has that, a part of `stream` follows.
         stream: ID of the outbox.
         on_run: told each trial's MLflow run ID once.
+        depot: holds the checkpoints, instead of `study_dir`.
     """
 
     def __init__(
@@ -52,6 +59,7 @@ class StudyStore:
         study_name: str,
         stream: str,
         on_run: Callable[[str, str], None] | None,
+        depot: Depot | None,
     ) -> None:
         self._study_dir = study_dir
         self._uri = uri
@@ -59,6 +67,7 @@ class StudyStore:
         self._study = study_name
         self._stream = stream
         self._on_run = on_run
+        self._depot = depot
         self._client: Any = None
         self._experiment_id = ""
         self.run_ids: dict[str, str] = {}
@@ -123,6 +132,8 @@ class StudyStore:
                 self._start(operation)
             case "checkpoint":
                 self._checkpoint(operation)
+            case "pictures":
+                self._pictures(operation)
             case "file":
                 self._file(operation)
             case "tags":
@@ -149,14 +160,36 @@ class StudyStore:
         return {**operation, "tags": tags, "artifacts": artifacts}
 
     def _checkpoint(self, operation: Operation) -> None:
+        run_id = self._run(operation["trial"], operation["ms"])
+        with self._at_hand(operation["folder"]) as folder:
+            if not folder.is_dir():  # MLflow would take it for an empty one
+                if self._client.list_artifacts(run_id, operation["path"]):
+                    return  # delivered before, and tidied away since
+                raise RejectedError(f"the checkpoint folder {operation['folder']} is gone")
+            self._client.log_artifacts(run_id, str(folder), operation["path"])
+            self._note_sum(run_id, folder / "manifest.json")
+
+    @contextmanager
+    def _at_hand(self, key: str) -> Iterator[Path]:
+        """The folder of a whole checkpoint on this machine; one that is nowhere is not there."""
+        if self._depot is None:
+            yield self._study_dir / key
+            return
+        with own_folder(Path(tempfile.gettempdir()), FETCHED) as scratch:
+            folder = scratch / Path(key).name
+            with suppress(NotStored):
+                self._depot.fetch(key, folder)
+            yield folder
+
+    def _pictures(self, operation: Operation) -> None:
         folder = self._study_dir / operation["folder"]
         run_id = self._run(operation["trial"], operation["ms"])
-        if not folder.is_dir():  # MLflow would take it for an empty one
-            if self._client.list_artifacts(run_id, operation["path"]):
-                return  # delivered before, and tidied away since
-            raise RejectedError(f"the checkpoint folder {folder} is gone")
-        self._client.log_artifacts(run_id, str(folder), operation["path"])
-        self._note_sum(run_id, folder / "manifest.json")
+        if self._depot is not None:
+            with suppress(NotStored):  # tidied away since: what is here is all there is
+                self._depot.fetch(operation["folder"], folder, is_picture)
+        for path in sorted(folder.glob("*")):
+            if is_picture(path.name):
+                self._client.log_artifact(run_id, str(path), operation["path"])
 
     def _file(self, operation: Operation) -> None:
         file, (folder, _, name) = self._study_dir / operation["file"], operation["path"].rpartition("/")

@@ -16,12 +16,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from sweeper.depot import Depot
 from sweeper.outbox import Operation, Outbox
 from sweeper.redaction import redact
 from sweeper.tracking.store import RejectedError, StudyStore
 
 READ_OPERATIONS = 1000
-IN_ANY_ORDER = ("report", "checkpoint", "file")
+IN_ANY_ORDER = ("report", "checkpoint", "file", "pictures")
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 JOIN_S = 2.0
 STREAM: Final = "outbox"
@@ -41,6 +42,7 @@ class Tracker:
         study_name: name of the MLflow experiment and of its parent run.
         on_run: called as ``on_run(trial_id, mlflow_run_id)`` from the delivering thread, once a trial.
         paused: deliver nothing before :meth:`deliver`.
+        store: holds the checkpoints, instead of the study's folder.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Tracker:
         on_run: Callable[[str, str], None] | None = None,
         *,
         paused: bool = False,
+        store: Depot | None = None,
     ) -> None:
         self._outbox = Outbox(study_dir)
         self._backlog: deque[Operation] = deque()
@@ -64,7 +67,7 @@ class Tracker:
         known = self._recall()
         self.stream = stream = known or uuid.uuid4().hex
         self._study_dir = study_dir.resolve()
-        self._store = StudyStore(self._study_dir, tracking_uri, artifact_root, study_name, stream, on_run)
+        self._store = StudyStore(self._study_dir, tracking_uri, artifact_root, study_name, stream, on_run, store)
         self._problem: str | None = None
         self._closed = False
         self._more, self._retry = threading.Event(), threading.Event()
@@ -167,6 +170,12 @@ class Tracker:
             operation = {"op": "file", "trial": trial_id, "ms": _now_ms(), "path": artifact_path}
             self._append({**operation, "file": self._relative(file)})
 
+    def pictures(self, trial_id: str, folder: Path, artifact_path: str) -> None:
+        """Copy the pictures of a checkpoint that lies in a store into the run's artifacts, and into its folder here."""
+        if self._first(trial_id, artifact_path):
+            operation = {"op": "pictures", "trial": trial_id, "ms": _now_ms(), "path": artifact_path}
+            self._append({**operation, "folder": self._relative(folder)})
+
     def study_file(self, file: Path) -> None:
         """Copy one file into the parent run's artifacts, in the place of an earlier one of its name. Must stay, as a
         checkpoint must; if it has changed by then, what it holds then is copied."""
@@ -242,7 +251,7 @@ class Tracker:
                     stream = operation["stream"]
                 case "report":
                     self._seen.add((operation["trial"], operation["step"]))
-                case "checkpoint" | "file":
+                case "checkpoint" | "file" | "pictures":
                     self._seen.add((operation["trial"], operation["path"]))
                 case "tags":
                     self._seen.add((operation["trial"], f"tags {json.dumps(operation['tags'], sort_keys=True)}"))

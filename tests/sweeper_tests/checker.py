@@ -3,14 +3,16 @@
 import fcntl
 import json
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import psutil
 
-from sweeper.checkpoints import damage
+from sweeper.depot import Depot
 from sweeper.ledger import Ledger
+from sweeper.manifest import damage
 from sweeper.meter import recorded
 from sweeper.spec_model import SpecFile
 from sweeper.storage import JOURNAL
@@ -34,6 +36,7 @@ def check(
     unbroken: Results | None = None,
     study: str = "scripted",
     damaged: tuple[str, ...] = (),
+    store: Depot | None = None,
 ) -> Results:
     """Check everything about a study whose driver has ended and been run again to its end.
 
@@ -43,6 +46,7 @@ def check(
         unbroken: results of the same study without the fault, which must be equal.
         study: its name.
         damaged: checkpoints, by their path in the study's folder, that the test has damaged.
+        store: holds the checkpoints, instead of the study's folder.
     """
     folder = home / "studies" / study
     ledger = Ledger(folder, study)
@@ -63,11 +67,19 @@ def check(
         assert steps == list(range(1, len(steps) + 1)), f"{trial.id} has evaluations {steps}"
         for report in trial.reports:
             if report.checkpoint and report.checkpoint not in damaged:
-                assert damage(folder / report.checkpoint) is None, report.checkpoint
+                assert _damage(folder, report.checkpoint, store) is None, report.checkpoint
     _check_budget(ledger)
     _check_mlflow(home, study, trials)
     check_nothing_left(home, study)
     return now
+
+
+def _damage(folder: Path, key: str, store: Depot | None) -> str | None:
+    if store is None:
+        return damage(folder / key)
+    with tempfile.TemporaryDirectory() as scratch:
+        store.fetch(key, Path(scratch) / "fetched")
+        return damage(Path(scratch) / "fetched")
 
 
 def check_nothing_left(home: Path, study: str = "scripted") -> None:

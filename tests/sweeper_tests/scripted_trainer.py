@@ -49,6 +49,10 @@ class ScriptedConfig(BaseModel):
     die_at: int | None = None
     """End the process without a word (kill -9) instead of reporting this epoch, the first `die_times` times."""
     die_times: int = 1
+    marks: str | None = None
+    """A folder for what outlives a machine: how often it has died, how often each epoch was trained."""
+    picture: bool = False
+    """Put one beside the last checkpoint."""
     freeze_at: int | None = None
     """Stop the process (SIGSTOP) instead of reporting this epoch, the first time."""
     freeze_when_stopped: bool = False
@@ -96,7 +100,10 @@ def train(config: ScriptedConfig, workdir: Path, resume: Path | None = None) -> 
             raise RuntimeError("the script says crash until it is mended")
         if epoch == config.out_of_memory_at:
             _run_out_of_memory()
-        if epoch == config.die_at and _times(workdir / "died") <= config.die_times:
+        marks = Path(config.marks) if config.marks else workdir
+        if config.marks:
+            _times(marks / f"epoch {epoch}")
+        if epoch == config.die_at and _times(marks / "died") <= config.die_times:
             os.kill(os.getpid(), signal.SIGKILL)
         if epoch == config.freeze_at and _times(workdir / "frozen") == 1:
             os.kill(os.getpid(), signal.SIGSTOP)
@@ -157,6 +164,8 @@ def _save(folder: Path, step: int, walk: float, config: ScriptedConfig) -> Path:
     scratch.mkdir(parents=True, exist_ok=True)
     weights = save({"walk": np.array([walk])})
     (scratch / "weights.safetensors").write_bytes(weights)
+    if config.picture and step == config.epochs:
+        (scratch / "predictions.jpg").write_bytes(b"a picture")
     manifest = {
         "format": 1,
         "step": step,

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from scripted_trainer import ScriptedConfig, train
 
-from sweeper.checkpoints import damage, last_good
+from sweeper.checkpoints import last_good
+from sweeper.manifest import damage
 from sweeper.trial import Report, TrialRecord
 
 

@@ -1,0 +1,37 @@
+"""The files of a checkpoint, and whether they are still what the trainer wrote. Needs no torch."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Final
+
+MANIFEST: Final = "manifest.json"
+PICTURES: Final = (".jpg", ".jpeg", ".png", ".svg", ".gif")
+"""Files beside a checkpoint that people look at: any trainer may write some."""
+
+
+def is_picture(name: str) -> bool:
+    """Whether a file of a checkpoint is for people."""
+    return Path(name).suffix.lower() in PICTURES
+
+
+def damage(folder: Path) -> str | None:
+    """What is wrong with a checkpoint, or None if it is whole.
+
+    A folder with a `manifest.json` is whole if every file it lists has the sha256 it lists. One without is another
+    trainer's own layout, and is taken to be whole unless it is empty or gone.
+    """
+    try:
+        if not any(folder.iterdir()):
+            return "empty"
+        manifest = folder / MANIFEST
+        if not manifest.exists():
+            return None
+        for name, entry in json.loads(manifest.read_bytes())["files"].items():
+            if hashlib.sha256((folder / name).read_bytes()).hexdigest() != entry["sha256"]:
+                return f"{name} does not match the manifest"
+    except OSError as error:
+        return error.strerror or str(error)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return "its manifest cannot be read"
+    return None

@@ -1,0 +1,66 @@
+"""An S3-compatible server for tests, of moto, in a thread."""
+
+import secrets
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import boto3
+from moto.server import ThreadedMotoServer
+
+KEY_ID, SECRET = f"AKIA{secrets.token_hex(8).upper()}", secrets.token_hex(20)  # in no source, which a study records
+BUCKET = "checkpoints"
+
+
+@dataclass
+class S3Server:
+    """A server that can go away and come back. Its objects live in this process."""
+
+    port: int = 0
+
+    def start(self) -> None:
+        self._server = ThreadedMotoServer("127.0.0.1", self.port, verbose=False)
+        self._server.start()
+        self.port = self._server.get_host_and_port()[1]
+
+    def stop(self) -> None:
+        self._server.stop()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a process needs to use it."""
+        return {
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_ACCESS_KEY_ID": KEY_ID,
+            "AWS_SECRET_ACCESS_KEY": SECRET,
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }
+
+    @property
+    def client(self) -> Any:
+        """Another library's view of it."""
+        return boto3.client("s3", "us-east-1", None, True, None, self.url, KEY_ID, SECRET)
+
+    def demand_credentials(self, demanded: bool) -> None:
+        """From now on refuse keys that no user has."""
+        body, plain = b"0" if demanded else b"inf", {"Content-Type": "text/plain"}
+        request = urllib.request.Request(f"{self.url}/moto-api/reset-auth", body, plain)
+        urllib.request.urlopen(request, timeout=10).close()
+
+
+@contextmanager
+def s3_server() -> Iterator[S3Server]:
+    """A running server with an empty bucket."""
+    server = S3Server()
+    server.start()
+    try:
+        server.client.create_bucket(Bucket=BUCKET)
+        yield server
+    finally:
+        server.stop()
