@@ -203,6 +203,8 @@ class Ticker(tune.Callback):  # type: ignore[misc]
         if self.live.get(trial_id) is trial:  # else it runs again already
             del self.live[trial_id]
             self.workers.ended(trial_id)
+        trial.run_metadata.metric_analysis.clear()  # Tune keeps every trial, with 15 KB about its last ten reports
+        trial.run_metadata.metric_n_steps.clear()
 
 
 def execute(study: Study, machines: Machines, workers: Workers, expected: Mapping[str, Any] | None = None) -> None:

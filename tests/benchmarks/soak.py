@@ -30,8 +30,6 @@ from soak_short import ShortSeries, Soak
 from sweeper.requests import ask
 
 SAMPLE_S: Final = 30.0
-KILL_EVERY_S: Final = 75.0
-"""Mean of the time between two faults of the long study."""
 LONG = """
 name: soak
 trainer: scripted_trainer:train
@@ -76,7 +74,7 @@ def hurt(soak: Soak, driver: psutil.Process, study: Path) -> None:
     soak.faults[kind] += 1
 
 
-def endure(soak: Soak, home: Path, series: ShortSeries) -> int:
+def endure(soak: Soak, home: Path, series: ShortSeries, fault_every_s: float) -> int:
     """Run the long study to its end, with everything beside it; returns its exit code."""
     study = home / "studies" / "soak"
     tally = Tally(study / "ledger.journal")
@@ -94,7 +92,7 @@ def endure(soak: Soak, home: Path, series: ShortSeries) -> int:
                     end_s = math.inf
                     ask(study, "stop")
                 elif end_s < math.inf and now_s >= hurt_s:
-                    hurt_s = now_s + soak.draw.expovariate(1 / KILL_EVERY_S)
+                    hurt_s = now_s + soak.draw.expovariate(1 / fault_every_s)
                     hurt(soak, driver, study)
                 if end_s < math.inf and now_s >= sample_s:
                     sample_s += SAMPLE_S
@@ -157,7 +155,12 @@ def conclude(soak: Soak, home: Path, series: ShortSeries, code: int) -> bool:
         "hours": soak.samples[-1].hours,
         "trials": states,
         "faults": soak.faults,
-        "short": {"studies": series.number, "complete and equal": series.complete, "drivers killed": series.kills},
+        "short": {
+            "studies": series.number,
+            "complete and equal": series.complete,
+            "drivers killed": series.kills,
+            "machine too busy for Ray": series.refused,
+        },
         "first": asdict(soak.samples[0]),
         "middle": asdict(second_half(soak.samples)[0]),
         "last": asdict(soak.samples[-1]),
@@ -183,6 +186,13 @@ def main() -> int:
     parser.add_argument("--hours", type=float, default=2.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--sleep-s", type=float, default=1.5, help="of an epoch of the long study")
+    parser.add_argument("--fault-every-s", type=float, default=75.0, help="mean, of the long study")
+    parser.add_argument(
+        "--pause-s",
+        type=float,
+        default=60.0,
+        help="mean, before a driver of the short ones, which takes as much processor time to start as 100 trials",
+    )
     parser.add_argument("--out", type=Path, required=True, help="a new folder: homes, samples.csv, record.json")
     args = parser.parse_args()
     args.out.mkdir(parents=True)
@@ -191,10 +201,9 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM):  # started in the background, a shell lets it ignore the first
         signal.signal(number, signal.default_int_handler)
     try:
-        series = ShortSeries(soak)
-        series.baseline()
+        series = ShortSeries(soak, args.pause_s)
         home = soak.home("long", LONG.format(sleep_s=args.sleep_s))
-        code = endure(soak, home, series)
+        code = endure(soak, home, series, args.fault_every_s)
         series.finish()
         return 0 if conclude(soak, home, series, code) else 1
     except KeyboardInterrupt:

@@ -17,8 +17,8 @@ from soak_series import Sample
 
 from sweeper.tracking.locate import open_client
 
-SHORT_PAUSE_S: Final = 60.0
-"""Mean of the pause between two drivers of the short ones: to start one takes as much processor time as 100 trials."""
+NO_ROOM: Final = "Ray did not start"
+"""What a driver says on a machine that is so busy that Ray's processes do not come up in minutes: to be run again."""
 KILLS_A_STUDY: Final = 4
 """Most kills of one short study: then it is left to end."""
 SHORT = """
@@ -99,23 +99,15 @@ class Soak:
 
 
 class ShortSeries:
-    """Small studies, killed and run again, one after the other."""
+    """Small studies, one after the other; the first of each mode in peace, the others killed and run again."""
 
-    def __init__(self, soak: Soak) -> None:
-        self.soak = soak
+    def __init__(self, soak: Soak, pause_s: float) -> None:
+        self.soak, self.pause_s = soak, pause_s
         self.unbroken: dict[str, Results] = {}
-        self.number = self.complete = self.kills = 0
+        self.number = self.complete = self.kills = self.refused = 0
         self.child: subprocess.Popen[bytes] | None = None
         self.next_s, self.left = 0.0, 0
         self.mode, self.home = "", Path()
-
-    def baseline(self) -> None:
-        """What the studies find when nothing goes wrong."""
-        for mode in ("promote", "stop"):
-            home = self.soak.home(f"unbroken-{mode}", SHORT.format(mode=mode))
-            code = self.soak.start(home).wait()
-            assert code == 0, (home.parent / "said.txt").read_text()
-            self.unbroken[mode] = check(home, study="short")
 
     def step(self, now_s: float) -> None:
         """Start, kill, or look, whatever is due."""
@@ -135,15 +127,22 @@ class ShortSeries:
             self.number += 1
             self.mode = ("promote", "stop")[self.number % 2]
             self.home = self.soak.home(f"short-{self.number:03d}", SHORT.format(mode=self.mode))
-            self.left = self.soak.draw.randint(1, KILLS_A_STUDY)
+            known = self.mode in self.unbroken
+            self.left = self.soak.draw.randint(1, KILLS_A_STUDY) if known else 0
         self.child = self.soak.start(self.home)
         self.next_s = now_s + self.soak.draw.uniform(2.0, 35.0)
 
     def _ended(self, code: int, now_s: float) -> None:
         name = self.home.parent.name
+        if code == 2 and NO_ROOM in (self.home.parent / "said.txt").read_text():
+            (self.home.parent / "said.txt").unlink()
+            self.refused += 1
+            self.child, self.next_s = None, now_s + self._pause_s()
+            return
         try:
             assert code == 0, f"exit code {code}"
-            check(self.home, study="short", unbroken=self.unbroken[self.mode])
+            found = check(self.home, study="short", unbroken=self.unbroken.get(self.mode))
+            self.unbroken.setdefault(self.mode, found)
             self.complete += 1
             shutil.rmtree(self.home.parent)
         except Exception as error:
@@ -153,10 +152,9 @@ class ShortSeries:
     def finish(self) -> None:
         """Kill no more; run the study at hand to its end."""
         self.left = 0
-        if self.home != Path():
+        while self.home != Path():
             self.child = self.child or self.soak.start(self.home)
-            self.child.wait()
-            self._ended(self.child.returncode, 0.0)
+            self._ended(self.child.wait(), 0.0)
 
     def _pause_s(self) -> float:
-        return self.soak.draw.expovariate(1 / SHORT_PAUSE_S)
+        return self.soak.draw.expovariate(1 / self.pause_s)
