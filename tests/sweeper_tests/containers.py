@@ -1,0 +1,298 @@
+"""Runs services of docker/compose.yaml without an engine: each in namespaces of its own, as an engine would.
+
+A service gets its network namespace with an address on each of its networks, its own mounts, processes and host name, a
+root file system that is read-only but for its volumes and tmpfs, its user, no capabilities and no new privileges; and
+the very command, environment and health check of the compose file, beneath the `ENV` of the Dockerfile. What differs
+from the image: packages come from the virtual environment of the tests, `sweeper` and `trainers` from this checkout,
+the rest of `/usr` from this machine, and `docker-entrypoint.sh` of PostgreSQL's image is `postgres_entrypoint.sh`.
+"""
+
+import contextlib
+import json
+import os
+import pwd
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from compose_file import DOCKER, ROOT
+from postgres_server import postgres_binaries
+
+SOURCE = "/opt/source"
+COMMIT = "c0ffee" * 6 + "c0ff"  # the build argument
+MOST_RESTARTS = 10
+BASE_PATH = "/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
+TOOLS = ("ip", "unshare", "nsenter", "setpriv", "chroot", "mount")
+INIT = """trap 'kill -TERM "$child"' TERM INT; "$@" & child=$!; wait "$child"; code=$?
+while kill -0 "$child" 2>/dev/null; do wait "$child"; code=$?; done; exit "$code" """
+
+
+def cannot_run() -> str | None:
+    """Why containers cannot be imitated here, or None."""
+    if os.geteuid() != 0:
+        return "only root makes network namespaces"
+    if missing := [tool for tool in TOOLS if shutil.which(tool) is None]:
+        return f"not installed: {', '.join(missing)}"
+    if postgres_binaries() is None:
+        return "PostgreSQL is not installed: apt-get install -y postgresql"
+    probe = f"sweeper-probe-{os.getpid()}"
+    made = subprocess.run(["ip", "netns", "add", probe], capture_output=True, text=True)
+    if made.returncode != 0:
+        return f"no network namespaces here: {made.stderr.strip()}"
+    subprocess.run(["ip", "netns", "delete", probe], check=True)
+    return None
+
+
+@dataclass
+class Stack:
+    """The services of a compose file on this machine.
+
+    Attributes:
+        compose: the file, variables filled in.
+        folder: for volumes, logs and roots.
+        names: of the services that will be started; each has its addresses from the start.
+        label: tells a second stack of this process from the first.
+    """
+
+    compose: dict[str, Any]
+    folder: Path
+    names: list[str]
+    label: str = ""
+    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    restarts: int = 0
+
+    def namespace(self, name: str) -> str:
+        return f"swd{os.getpid()}{self.label}-{name}"
+
+    def address(self, name: str, network: str) -> str:
+        """IPv4 address of a service in a network; that of "host", as which a published port is reached."""
+        number = 1 if name == "host" else self.names.index(name) + 2
+        return f"10.77.{sorted(self.compose['networks']).index(network)}.{number}"
+
+    def log(self, name: str) -> str:
+        path = self.folder / f"{name}.log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def start(self, name: str) -> subprocess.Popen[bytes]:
+        """Start a service once those it depends on are healthy."""
+        for other in self.compose["services"][name].get("depends_on", {}):
+            self.wait_until_healthy(other)
+        return self._launch(name)
+
+    def _launch(self, name: str) -> subprocess.Popen[bytes]:
+        script = self.folder / f"{name}.sh"
+        script.write_text(_root_script(self, name))
+        with (self.folder / f"{name}.log").open("wb") as output:
+            self.processes[name] = subprocess.Popen(
+                ["ip", "netns", "exec", self.namespace(name), *_UNSHARE, "bash", script],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                env=_environment(self.compose["services"][name]),
+                start_new_session=True,
+            )
+        return self.processes[name]
+
+    def execute(
+        self, name: str, *command: str, timeout_s: float = 60, given: str = "", **variables: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command in a running service, as `docker compose exec` does; it reads what is given."""
+        service = self.compose["services"][name]
+        inside = ["nsenter", "--target", str(self.first_process(name)), "--all", "--root", "--wd", "--"]
+        return subprocess.run(
+            [*inside, *_as_user(service), *command],
+            env=_environment(service) | variables,
+            input=given,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+        )
+
+    def first_process(self, name: str) -> int:
+        """The process that is number 1 in the service."""
+        pid = self.processes[name].pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return int(children[0])
+
+    def keep_up(self) -> None:
+        """Start anew what ended, where the compose file says so: on a busy machine Ray gives up after 30 s."""
+        for name, process in list(self.processes.items()):
+            policy = self.compose["services"][name]["restart"]
+            if policy == "unless-stopped" and process.poll() is not None and self.restarts < MOST_RESTARTS:
+                self.restarts += 1
+                self._launch(name)
+
+    def wait_until_healthy(self, name: str, timeout_s: float = 400) -> None:
+        """Wait for the health check of the compose file.
+
+        Raises:
+            AssertionError: the service ended, or it was not healthy in time; with the end of its log.
+        """
+        kind, *test = self.compose["services"][name]["healthcheck"]["test"]
+        assert kind == "CMD"
+        end, said = time.monotonic() + timeout_s, ""
+        while time.monotonic() < end:
+            self.keep_up()
+            assert self.processes[name].poll() is None, f"{name} ended:\n{self.log(name)[-4000:]}"
+            with contextlib.suppress(IndexError, subprocess.TimeoutExpired):  # its first process may not be there yet
+                checked = self.execute(name, *test, timeout_s=30)
+                if checked.returncode == 0:
+                    return
+                said = checked.stderr[-500:]
+            time.sleep(0.5)
+        raise AssertionError(f"{name} is not healthy ({said}):\n{self.log(name)[-4000:]}")
+
+    def stop(self, name: str, grace_s: float = 20) -> int:
+        """As `docker stop`: ask, wait, kill all processes of the service. Returns the exit code."""
+        process = self.processes[name]
+        with contextlib.suppress(IndexError, ProcessLookupError, FileNotFoundError):
+            os.kill(self.first_process(name), signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(grace_s)
+        process.kill()  # `unshare --kill-child`: with it go all that are left
+        return process.wait()
+
+
+_UNSHARE = ("unshare", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child")
+
+
+@contextlib.contextmanager
+def stack_of(compose: dict[str, Any], folder: Path, names: list[str], label: str = "") -> Iterator[Stack]:
+    """Networks and addresses for some services of a compose file; all that was started ends with the block."""
+    stack = Stack(compose, folder, names, label)
+    switch = stack.namespace("host")
+    try:
+        _ip("netns", "add", switch)
+        for network in sorted(compose["networks"]):
+            _ip("-n", switch, "link", "add", f"br-{network}", "type", "bridge")
+            _ip("-n", switch, "address", "add", f"{stack.address('host', network)}/24", "dev", f"br-{network}")
+            _ip("-n", switch, "link", "set", f"br-{network}", "up")
+        for number, name in enumerate(names):
+            namespace = stack.namespace(name)
+            _ip("netns", "add", namespace)
+            _ip("-n", namespace, "link", "set", "lo", "up")
+            for network in compose["services"][name]["networks"]:
+                inner, outer = f"e-{network}", f"v{number}-{network}"
+                _ip("-n", switch, "link", "add", outer, "type", "veth", "peer", "name", inner, "netns", namespace)
+                _ip("-n", switch, "link", "set", outer, "master", f"br-{network}", "up")
+                _ip("-n", namespace, "address", "add", f"{stack.address(name, network)}/24", "dev", inner)
+                _ip("-n", namespace, "link", "set", inner, "up")
+        yield stack
+    finally:
+        for name in reversed(stack.processes):
+            stack.stop(name, grace_s=5)
+        for name in [*names, "host"]:
+            subprocess.run(["ip", "netns", "delete", stack.namespace(name)], capture_output=True)
+
+
+def _ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True)
+
+
+def _is_ours(service: dict[str, Any]) -> bool:
+    return "build" in service
+
+
+def _environment(service: dict[str, Any]) -> dict[str, str]:
+    """Of the Dockerfile (of the final stage) or of PostgreSQL's image, then of the service."""
+    own = {name: str(value) for name, value in service.get("environment", {}).items()}
+    if not _is_ours(service):
+        return {"PATH": f"{postgres_binaries()}:{BASE_PATH}", "PGDATA": "/var/lib/postgresql/data", **own}
+    final = (DOCKER / "Dockerfile").read_text().rpartition("\nFROM ")[2].replace("\\\n", " ")
+    lines = re.findall(r"^ENV (.*)$", final, flags=re.MULTILINE)
+    words = [Template(word).substitute(PATH=BASE_PATH, COMMIT=COMMIT) for line in lines for word in shlex.split(line)]
+    image = dict(word.split("=", 1) for word in words)
+    source = ":".join(filter(None, (own.get("PYTHONPATH"), SOURCE)))
+    return {**image, **own, "PYTHONPATH": source}
+
+
+def _user(service: dict[str, Any]) -> tuple[int, int]:
+    name, _, group = service["user"].partition(":")
+    if name.isdigit():
+        return int(name), int(group)
+    entry = pwd.getpwnam(name)
+    return entry.pw_uid, entry.pw_gid
+
+
+def _as_user(service: dict[str, Any]) -> list[str]:
+    assert (service["cap_drop"], service["security_opt"]) == (["ALL"], ["no-new-privileges:true"])
+    user, group = _user(service)
+    nothing = ["--clear-groups", "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all"]
+    return ["setpriv", f"--reuid={user}", f"--regid={group}", *nothing, "--"]
+
+
+def _hosts(stack: Stack, name: str) -> str:
+    """Names of the services that share a network with this one, and its own."""
+    mine = stack.compose["services"][name]["networks"]
+    lines = ["127.0.0.1 localhost"]
+    for other in stack.names:
+        theirs = stack.compose["services"][other]["networks"]
+        lines += [f"{stack.address(other, network)} {other}" for network in mine if network in theirs]
+    return "\n".join(lines)
+
+
+def _command(service: dict[str, Any]) -> list[str]:
+    command = service.get("command", [])
+    if _is_ours(service):
+        final = (DOCKER / "Dockerfile").read_text().rpartition("\nFROM ")[2]
+        image = json.loads(re.findall(r"^ENTRYPOINT (.*)$", final, flags=re.MULTILINE)[-1])
+        return [*service.get("entrypoint", image), *command]
+    return ["bash", f"{SOURCE}/tests/sweeper_tests/postgres_entrypoint.sh", *command]
+
+
+def _root_script(stack: Stack, name: str) -> str:
+    """Shell that mounts the root of a service and becomes its first process."""
+    service = stack.compose["services"][name]
+    user, group = _user(service)
+    root = stack.folder / f"{name}.root"
+    root.mkdir(exist_ok=True)
+    (stack.folder / f"{name}.hosts").write_text(_hosts(stack, name))
+    read_only = {each: each for each in ("/usr", sys.base_prefix, sys.prefix) if Path(each).is_dir()}
+    read_only |= {SOURCE: str(ROOT), "/opt/venv": sys.prefix, "/etc/hosts": str(stack.folder / f"{name}.hosts")}
+    read_only |= {"/etc/ld.so.cache": "/etc/ld.so.cache"}
+    read_only |= {"/etc/sweeper/mlflow_auth.ini": str(DOCKER / "mlflow_auth.ini")}
+    writable: dict[str, str] = {}
+    for volume in service.get("volumes", []):
+        source, target, *mode = volume.split(":")
+        if source.startswith((".", "/")):
+            path = (DOCKER / source).resolve()
+        else:
+            path = stack.folder / "volumes" / source
+            path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            os.chown(path, user, group)
+        (read_only if mode == ["ro"] else writable)[target] = str(path)
+    lines = ["set -eu", f"R={shlex.quote(str(root))}", "mount --make-rprivate /", "mount -t tmpfs -o mode=755 tmpfs $R"]
+    lines += [f"hostname {name}", "mkdir -p $R/proc $R/sys $R/etc $R/dev/shm"]
+    lines += [f"[ -L /{each} ] && ln -s usr/{each} $R/{each}" for each in ("bin", "sbin", "lib", "lib64")]
+    for each in service.get("tmpfs", []):
+        target, _, options = each.partition(":")
+        lines.append(f"mkdir -p $R{target}; mount -t tmpfs -o noexec,nosuid,nodev,{options} tmpfs $R{target}")
+    for target, source in {**read_only, **writable}.items():  # after /tmp: this checkout may lie in there
+        folder = target if Path(source).is_dir() else str(Path(target).parent)
+        lines.append(f"mkdir -p $R{folder}; [ -e $R{target} ] || touch $R{target}")
+        lines.append(f"mount --bind {shlex.quote(source)} $R{target}")
+        if target in read_only:
+            lines.append(f"mount -o remount,bind,ro $R{target}")
+    # Of this machine's /usr/local the image has nothing; it has its entry script there.
+    lines += ["mount -t tmpfs -o mode=755 tmpfs $R/usr/local", "mkdir -p $R/usr/local/bin"]
+    lines += [f"cp {DOCKER}/entry.sh $R/usr/local/bin/entry", "mount -o remount,ro $R/usr/local"]
+    for each in ("null", "zero", "full", "random", "urandom", "tty"):
+        lines.append(f"touch $R/dev/{each}; mount --bind /dev/{each} $R/dev/{each}")
+    memory = service.get("shm_size", "64m")
+    lines += ["ln -s /proc/self/fd $R/dev/fd", f"mount -t tmpfs -o size={memory} tmpfs $R/dev/shm"]
+    passwd = f"root:x:0:0::/root:/bin/sh\nowner:x:{user}:{group}::/home/sweeper:/bin/sh"
+    lines += [f"echo {shlex.quote(passwd)} > $R/etc/passwd", f"echo owner:x:{group}: > $R/etc/group"]
+    lines += ["echo hosts: files > $R/etc/nsswitch.conf"]
+    lines += ["mount -t proc proc $R/proc", "mount -t sysfs -o ro sysfs $R/sys"]
+    lines += ["mount -o remount,ro $R" if service["read_only"] else ":", 'cd "$R"']
+    become = ["chroot", str(root), *_as_user(service), "bash", "-c", INIT, "init", *_command(service)]
+    return "\n".join([*lines, f"exec {shlex.join(become)}"])
