@@ -2,8 +2,10 @@
 
 import errno
 import json
+import os
 import sys
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -29,13 +31,22 @@ from sweeper.cli_tracking import gc, sync
 from sweeper.cli_watch import watch
 from sweeper.cli_winners import compare, explain, importance, winners
 from sweeper.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_NO_SKILL, EXIT_OK, LedgerLost, Problem, UserError
+from sweeper.redaction import redact_tracebacks
 from trainers.errors import TrainerError
 
 DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG)
 
+PRIVATE: Final = 0o077
+"""The umask: a home holds what belongs to its team. `chmod -R g+rX` shares it."""
+
 
 def main(args: list[str] | None = None) -> int:
-    """Run the command line and return its exit code; errors of the user are printed without a traceback."""
+    """Run the command line and return its exit code; errors of the user are printed without a traceback.
+
+    What is written meanwhile, a study home above all, is for this user alone.
+    """
+    redact_tracebacks()
+    umask = os.umask(PRIVATE)
     try:
         code = sweeper.main(args, prog_name="sweeper", standalone_mode=False)
     except UserError as error:
@@ -55,6 +66,8 @@ def main(args: list[str] | None = None) -> int:
         return EXIT_INTERRUPTED
     else:
         return code if isinstance(code, int) else EXIT_OK
+    finally:
+        os.umask(umask)
     return EXIT_BAD_INPUT
 
 

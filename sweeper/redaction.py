@@ -1,22 +1,65 @@
 """Takes secrets out of texts that are stored or shown."""
 
+import os
 import re
+import sys
+import threading
+import traceback
+from types import TracebackType
+from typing import Final
 
-_USERINFO = re.compile(r"(?<=://)[^/\s@'\"]+@")
+_USERINFO = re.compile(r"(?<=://)[^/\s@'\"]+@|(?<=s3://)[^\s@:'\"]+:[^\s@'\"]+@")
 _TOKEN = re.compile(r"\b(?:gh[pousr]_|github_pat_|glpat-|hf_|sk-|xox[abpr]-|AKIA|ASIA)[A-Za-z0-9_-]{12,}")
+_KEY_BLOCK = re.compile(r"(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)")
+_SIGNED = re.compile(r"(?i)([?&](?:x-amz-(?:signature|credential|security-token)|sig|signature)=)[^&\s'\"]+")
+_AUTHORIZATION = re.compile(r"(?i)(authorization[\"']?\s*[:=]\s*[\"']?(?:bearer|basic)\s+)[^\s\"']+")
 _NAME = r"(?:password|passwd|secret|token|api_?key|access_?key)(?:_(?:key|value))?s?"  # not tokenizer, token_dim
 _ASSIGNED = re.compile(rf"(?i)({_NAME}[\"']?\s*[:=]\s*[\"']?)[^\s\"']{{6,}}")
 _NAMED = re.compile(rf"(?i)(?:.*_)?{_NAME}")
 _PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]*@|password=")
+_VARIABLE = re.compile(rf"(?i)(?:{_NAME}|webhook)$")
+_IN_URL = re.compile(r"://[^/@\s:]*:([^/@\s]+)@")
+_SHORTEST: Final = 8
+"""Letters: a shorter value of a variable would be taken out of words that have nothing to do with it."""
 
 
 def redact(text: str) -> str:
-    """`text` with ``***`` in place of user and password of URLs, well-known tokens, and values assigned to secrets."""
+    """`text` with ``***`` in place of user and password of URLs, signatures of URLs, private keys, well-known tokens,
+    values assigned to secrets, and whatever an environment variable named like a secret holds."""
+    for value in _held_by_the_environment():
+        text = text.replace(value, "***")
+    text = _KEY_BLOCK.sub("***", text)
     text = _USERINFO.sub("***@", text)
+    text = _SIGNED.sub(r"\1***", text)
+    text = _AUTHORIZATION.sub(r"\1***", text)
     text = _TOKEN.sub("***", text)
     return _ASSIGNED.sub(r"\1***", text)
 
 
 def is_secret(key: str, value: str) -> bool:
-    """Whether a value must not be stored: a token, a URL with a password, or what a key named `password` holds."""
-    return bool(_PASSWORD.search(value) or _TOKEN.search(value) or (value and _NAMED.fullmatch(key)))
+    """Whether a value must not be stored: a token, a URL with a password or a signature, a private key, or what a key
+    named `password` or a variable named so holds."""
+    if any(held in value for held in _held_by_the_environment()):
+        return True
+    found = any(pattern.search(value) for pattern in (_PASSWORD, _TOKEN, _SIGNED, _KEY_BLOCK, _AUTHORIZATION))
+    return bool(found or (value and _NAMED.fullmatch(key)))
+
+
+def redact_tracebacks() -> None:
+    """Let this process, and its threads, show no secret when an exception ends them."""
+
+    def show(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
+        print(redact("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)
+
+    if sys.excepthook is sys.__excepthook__:  # else somebody else shows them
+        sys.excepthook = show
+    if threading.excepthook is threading.__excepthook__:
+        threading.excepthook = lambda ended: show(ended.exc_type, ended.exc_value, ended.exc_traceback)
+
+
+def _held_by_the_environment() -> list[str]:
+    """Secrets in the environment, the longest first, since one may be a part of another."""
+    named = (value for name, value in os.environ.items() if _VARIABLE.search(name))
+    in_urls = (match[1] for value in os.environ.values() for match in _IN_URL.finditer(value))
+    found = {value for value in (*named, *in_urls) if len(value) >= _SHORTEST and not os.path.exists(value)}
+    return sorted(found, key=len, reverse=True)

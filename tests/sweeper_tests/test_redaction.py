@@ -1,5 +1,8 @@
 """What is taken out of texts, and what no spec may hold."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,6 +25,20 @@ SPEC = Path(__file__).parents[2] / "search_spaces" / "loss_balance.yaml"
         ("tokenizer: bert-base", "tokenizer: bert-base"),
         ("AWS_SECRET_ACCESS_KEY=abcdefgh", "AWS_SECRET_ACCESS_KEY=***"),
         ("token hf_ABCDEFGHIJKLMNOP", "token ***"),
+        (
+            "postgresql+psycopg://me:hunter2@host:5432/db?sslmode=require",
+            "postgresql+psycopg://***@host:5432/db?sslmode=require",
+        ),
+        ("host=db password=hunter22", "host=db password=***"),
+        ("s3://AKIAABCDEFGHIJKLMNOP:abc/def@bucket", "s3://***@bucket"),
+        (
+            "https://b/x?X-Amz-Credential=AK%2F1&X-Amz-Signature=ab12&y=1",
+            "https://b/x?X-Amz-Credential=***&X-Amz-Signature=***&y=1",
+        ),
+        ("https://b/x?sv=1&sig=ab%2F12", "https://b/x?sv=1&sig=***"),
+        ("Authorization: Bearer abc.def", "Authorization: Bearer ***"),
+        ("-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----\nafter", "***\nafter"),
+        ("-----BEGIN PRIVATE KEY-----\nMIIE", "***"),
     ],
 )
 def test_redact(text: str, redacted: str) -> None:
@@ -32,6 +49,8 @@ def test_redact(text: str, redacted: str) -> None:
     ("key", "value", "secret"),
     [
         ("root", "s3://me:hunter2@host/x", True),
+        ("root", "https://b/x?X-Amz-Signature=ab12", True),
+        ("root", "-----BEGIN PRIVATE KEY-----", True),
         ("dsn", "host=db password=x", True),
         ("name", "ghp_0123456789abcdefghij", True),
         ("api_key", "x", True),
@@ -52,3 +71,31 @@ def test_a_spec_with_a_secret_is_refused_and_the_secret_not_shown() -> None:
     text = caught.value.render()
     assert text.startswith("error: this looks like a secret\n  --> --set 'base.data.root=s3://me:***@host/x'\nhelp: ")
     assert "hunter2" not in text
+
+
+def test_what_the_environment_holds_is_taken_out_wherever_it_stands(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("PGPASSWORD", "AWS_SECRET_ACCESS_KEY", "RAY_AUTH_TOKEN", "SWEEPER_WEBHOOK"):
+        monkeypatch.setenv(name, f"opaque/{name.lower()}+x")
+        assert redact(f"cannot log in with ('opaque/{name.lower()}+x',)") == "cannot log in with ('***',)"
+        assert is_secret("note", f"opaque/{name.lower()}+x")
+    monkeypatch.setenv("SWEEPER_LEDGER", "postgresql://me:in-the-url@db/x")
+    assert redact("tried in-the-url") == "tried ***"
+    monkeypatch.setenv("SHORT_TOKEN", "run")  # would be taken out of `running`
+    monkeypatch.setenv("SECRET", str(tmp_path))  # the place of one
+    assert redact(f"running in {tmp_path}") == f"running in {tmp_path}"
+
+
+@pytest.mark.parametrize("where", ["raise RuntimeError", "threading.Thread(target=int, args=('not-a-number',)).start"])
+def test_a_traceback_that_ends_the_process_shows_no_secret(where: str) -> None:
+    program = "import threading; from sweeper.redaction import redact_tracebacks; redact_tracebacks()"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{program}; {where}({'' if 'int' in where else repr('not-a-number')})"],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"A_TOKEN": "not-a-number"},
+    )
+    assert "Error: " in done.stderr
+    assert "***" in done.stderr
+    assert "not-a-number" not in done.stderr

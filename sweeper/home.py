@@ -1,0 +1,70 @@
+"""A study home is data, whoever made it: what is read from one leads nowhere out of it, and brings no code along."""
+
+import os
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+from sweeper.errors import UserError
+
+HELP = "did somebody else make this home? Read SECURITY.md before you go on with it"
+
+
+def inside(folder: Path, path: Path) -> bool:
+    """Whether a path, links followed, lies beneath a folder."""
+    return path.resolve().is_relative_to(folder.resolve())
+
+
+def refuse_foreign_links(study_dir: Path) -> None:
+    """Refuse a study with a symbolic link that leads out of it: what is written here would be written there.
+
+    `artifacts`, `data` and `studies` themselves may be links to a larger disk.
+
+    Raises:
+        UserError: names the link.
+    """
+    artifacts = study_dir.parents[1] / "artifacts" / study_dir.name
+    for folder in (study_dir, artifacts):
+        if (link := next(_foreign_links(folder), None)) is not None:
+            raise UserError(f"a link leads out of the study `{study_dir.name}`", str(link), HELP)
+
+
+def _foreign_links(folder: Path) -> Iterator[Path]:
+    if folder.is_symlink():
+        yield folder
+    for parent, names, files in os.walk(folder):
+        for name in (*names, *files):
+            path = os.path.join(parent, name)
+            if os.path.islink(path) and not inside(folder, Path(path)):
+                yield Path(path)
+
+
+def refuse_code_of(home: Path, trainer: str) -> None:
+    """Refuse a recorded trainer that would be imported from the home that records it. Nothing of the home is imported.
+
+    Raises:
+        UserError: its module lies in the home, or the working folder does, which is importable.
+    """
+    home = home.resolve()
+    if Path.cwd().resolve().is_relative_to(home):
+        raise UserError("the working folder lies in the study home", str(Path.cwd()), "go elsewhere: Python imports from it")
+    module = trainer.partition(":")[0].split(".")
+    for length in range(1, len(module) + 1):
+        name = ".".join(module[:length])
+        if any(place.is_relative_to(home) for place in _places(name)):
+            what = f"the recorded trainer `{trainer}` would be code of the study home itself"
+            raise UserError(what, str(home), f"{HELP}; code that you trust belongs elsewhere, in PYTHONPATH")
+
+
+def _places(module: str) -> list[Path]:
+    """Where a module would be imported from; its parents are imported for it, which lie outside of the home."""
+    before, sys.path = sys.path, [*sys.path, str(Path.cwd())]
+    try:
+        spec = find_spec(module)
+    except (ImportError, ValueError):
+        return []
+    finally:
+        sys.path = before
+    found = [spec.origin, *(spec.submodule_search_locations or ())] if spec else []
+    return [Path(place).resolve() for place in found if place and os.path.exists(place)]
