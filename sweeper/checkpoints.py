@@ -9,6 +9,7 @@ from typing import Final
 
 from sweeper.depot import CHECK_PATIENCE_S, Depot
 from sweeper.errors import UserError
+from sweeper.home import inside
 from sweeper.ledger import Ledger
 from sweeper.manifest import MANIFEST, damage
 from sweeper.spec_model import STORE_PATTERN, SpecFile
@@ -62,7 +63,8 @@ def last_good(study_dir: Path, record: TrialRecord, *, stored: bool = False) -> 
         if report.checkpoint is None:
             continue
         folder = study_dir / report.checkpoint
-        problem = None if stored else damage(folder)
+        is_here = stored or inside(study_dir, folder)
+        problem = (None if stored else damage(folder)) if is_here else "it lies outside of the study's folder"
         if problem is None:
             return folder, report.step, passed_over
         passed_over.append(f"the checkpoint {report.checkpoint} is damaged: {problem}")

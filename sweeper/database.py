@@ -1,5 +1,6 @@
 """A ledger in a database: the URL that names it, and how it is opened."""
 
+import os
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ from sweeper import advisory
 from sweeper.errors import LedgerLost, UserError
 from sweeper.patient import Patience, PatientStorage, said
 
+LOCAL_HOSTS: Final = ("localhost", "127.0.0.1", "::1")
 FORMS: Final = "for example sqlite:////srv/ledger.db or postgresql://user@host/database"
 PASSWORD_HELP: Final = "the password is not stored: give it with PGPASSWORD, ~/.pgpass, or in SWEEPER_LEDGER"
 NETWORK: Final = {"connect_timeout": 10, "keepalives_idle": 15, "keepalives_interval": 5, "tcp_user_timeout": 30_000}
@@ -49,13 +51,38 @@ def without_password(url: URL) -> str:
     return shown.render_as_string()
 
 
-def open_database(url: URL, study: str | None = None) -> PatientStorage:
+def require_named(url: URL) -> None:
+    """Refuse a database that only a study home names: whoever made the home would be sent the password.
+
+    One on this machine is taken; one elsewhere if PGHOST or the file of passwords names its host too. A study's own
+    URL in SWEEPER_LEDGER needs no such leave.
+
+    Raises:
+        UserError: it is on another machine, or the URL says more than where it is.
+    """
+    here = not url.host or url.host in LOCAL_HOSTS or url.host.startswith("/")
+    known = url.host == os.environ.get("PGHOST") or url.host in _hosts_with_passwords()
+    if url.query or not (here or known):
+        what = f"the study home names a ledger elsewhere, {without_password(url)}"
+        raise UserError(what, help="if it is yours, name it in SWEEPER_LEDGER, or its host in PGHOST or ~/.pgpass")
+
+
+def _hosts_with_passwords() -> set[str]:
+    try:
+        lines = Path(os.environ.get("PGPASSFILE", "~/.pgpass")).expanduser().read_text().splitlines()
+    except (OSError, ValueError):
+        return set()
+    return {line.partition(":")[0] for line in lines if not line.startswith(("#", "*"))}
+
+
+def open_database(url: URL, study: str | None = None, *, is_made: bool = False) -> PatientStorage:
     """The storage in a database.
 
     Args:
         url: from `parse_url`.
         study: write the ledger of this one, hold it as its one driver while the storage is open, and wait for the
             server when it is away later; None: only read.
+        is_made: its tables are there: a file that has none is no ledger, and is left as it is.
 
     Raises:
         LedgerLost: the database does not answer.
@@ -63,7 +90,9 @@ def open_database(url: URL, study: str | None = None) -> PatientStorage:
         UserError: PostgreSQL's driver is missing.
     """
     if url.drivername == "sqlite":
-        return _connect(url, {"connect_args": {"timeout": 60}})
+        if is_made and not Path(str(url.database)).is_file():
+            raise LedgerLost(f"the ledger {without_password(url)} is gone: no such file")
+        return _connect(url, {"connect_args": {"timeout": 60}}, skip_table_creation=is_made)
     arguments = _arguments(url)
     storage = _connect(url, {"pool_pre_ping": True, "connect_args": arguments})
     if study is None:

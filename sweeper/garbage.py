@@ -14,6 +14,7 @@ from typing import Final
 
 from sweeper.checkpoints import store_of
 from sweeper.depot import Depot, NotStored
+from sweeper.home import inside
 from sweeper.ledger import Ledger, study_dirs
 from sweeper.lock import holder, study_lock
 from sweeper.manifest import MANIFEST, PICTURES
@@ -142,7 +143,8 @@ def _of_checkpoints(ledger: Ledger, spec: SpecFile, inventory: Inventory) -> Ite
             continue
         kept = kept_steps(spec, trial)
         for report in trial.reports:
-            if report.checkpoint and (folder := ledger.study_dir / report.checkpoint).is_dir():
+            folder = ledger.study_dir / (report.checkpoint or "")
+            if report.checkpoint and folder.is_dir() and inside(ledger.study_dir / "trials", folder):
                 found = _of_checkpoint(ledger.study, trial, folder, report.step in kept, spec.retention, inventory)
                 if found:
                     yield found

@@ -48,7 +48,9 @@ def refuse_code_of(home: Path, trainer: str) -> None:
     """
     home = home.resolve()
     if Path.cwd().resolve().is_relative_to(home):
-        raise UserError("the working folder lies in the study home", str(Path.cwd()), "go elsewhere: Python imports from it")
+        raise UserError(
+            "the working folder lies in the study home", str(Path.cwd()), "go elsewhere: Python imports from it"
+        )
     module = trainer.partition(":")[0].split(".")
     for length in range(1, len(module) + 1):
         name = ".".join(module[:length])

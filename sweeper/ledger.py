@@ -18,7 +18,7 @@ from sweeper.conditions import existing
 from sweeper.errors import UserError
 from sweeper.samplers import finite_values, propose, running_trial
 from sweeper.spec import SweepSpec
-from sweeper.storage import close_storage, is_study, one_sync, open_storage, recorded_url, wait_with
+from sweeper.storage import close_storage, is_study, one_sync, open_storage, readable, recorded_url, wait_with
 from sweeper.trial import Report, TrialRecord, TrialState, decode_report, encode_report, id_of
 
 __all__ = ["Ledger", "Report", "TrialRecord", "TrialState"]
@@ -50,10 +50,14 @@ class Ledger:
         url: str | None = None,
         adopt: bool = False,
     ) -> None:
-        storage = open_storage(study_dir, url, create=create, adopt=adopt)
         self.study_dir = study_dir
         self.study = study
-        if create:
+        with readable(study_dir):
+            self._read(open_storage(study_dir, url, create=create, adopt=adopt), modes if create else None, adopt)
+
+    def _read(self, storage: optuna.storages.BaseStorage, modes: Sequence[str] | None, adopt: bool) -> None:
+        study = self.study
+        if modes is not None:
             self._optuna = optuna.create_study(
                 study_name=study,
                 storage=storage,
@@ -79,7 +83,7 @@ class Ledger:
             self._put(replace(record, mlflow_run_id=late) if late else record)
             self.retries += record.retry_of is not None and record.control is None
         self.adopted_from = owner.place_of(attributes)
-        if create:
+        if modes is not None:
             self._settle_half_finished()
             self._claim(adopt)
 

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from sweeper import requests
 from sweeper.budget import used_text
 from sweeper.errors import UserError
+from sweeper.home import refuse_code_of
 from sweeper.ledger import Ledger
 from sweeper.lock import holder, study_lock
 from sweeper.meter import recorded
@@ -151,11 +152,19 @@ def status_text(standing: dict[str, Any]) -> str:
 
 
 def find_study(home: Path, study: str) -> tuple[Path, SweepSpec]:
-    """The folder of a study, and the spec it was started with."""
-    ledger, _ = open_study(home, study)
+    """The folder of a study, and the spec it was started with.
+
+    Raises:
+        UserError: no such study, its spec is none, or its trainer would be code of the home.
+    """
+    ledger, known = open_study(home, study)
+    refuse_code_of(home, known.trainer)
     kept = ledger.attributes
     path = Path(kept["spec_path"]) if "spec_path" in kept else None
-    spec = SweepSpec.model_validate(kept["spec"] | {"text": kept.get("spec_text", ""), "path": path}, strict=False)
+    try:
+        spec = SweepSpec.model_validate(kept["spec"] | {"text": kept.get("spec_text", ""), "path": path}, strict=False)
+    except ValidationError as error:
+        raise UserError(f"the recorded spec of `{study}` cannot be used: {error.errors()[0]['msg']}") from None
     return ledger.study_dir, spec
 
 

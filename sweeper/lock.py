@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sweeper.errors import StudyTaken, UserError
+from sweeper.home import refuse_foreign_links
 from sweeper.storage import database_holder, is_on_a_server
 
 
@@ -33,8 +34,9 @@ def study_lock(study_dir: Path, url: str | None = None) -> Iterator[None]:
         url: of its ledger, if it may be a new study's; that one's lock is taken when the ledger is opened.
 
     Raises:
-        UserError: another driver holds it (says its pid and host), or the home cannot be written.
+        UserError: another driver holds it (says its pid and host), the home cannot be written, or a link leads out.
     """
+    refuse_foreign_links(study_dir)
     try:
         study_dir.mkdir(parents=True, exist_ok=True)
         opened = open(study_dir / "lock", "a+")  # noqa: SIM115 - closed by the with below

@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 from typing import Final
 
+from sweeper.home import inside
+
 MANIFEST: Final = "manifest.json"
 PICTURES: Final = (".jpg", ".jpeg", ".png", ".svg", ".gif")
 """Files beside a checkpoint that people look at: any trainer may write some."""
@@ -18,8 +20,8 @@ def is_picture(name: str) -> bool:
 def damage(folder: Path) -> str | None:
     """What is wrong with a checkpoint, or None if it is whole.
 
-    A folder with a `manifest.json` is whole if every file it lists has the sha256 it lists. One without is another
-    trainer's own layout, and is taken to be whole unless it is empty or gone.
+    A folder with a `manifest.json` is whole if every file it lists lies in it and has the sha256 it lists. One
+    without is another trainer's own layout, and is taken to be whole unless it is empty or gone.
     """
     try:
         if not any(folder.iterdir()):
@@ -28,6 +30,8 @@ def damage(folder: Path) -> str | None:
         if not manifest.exists():
             return None
         for name, entry in json.loads(manifest.read_bytes())["files"].items():
+            if not inside(folder, folder / name):
+                return f"its manifest names {name}, which lies elsewhere"
             if hashlib.sha256((folder / name).read_bytes()).hexdigest() != entry["sha256"]:
                 return f"{name} does not match the manifest"
     except OSError as error:

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from pydantic import BaseModel, NonNegativeFloat
+
 from sweeper.audit import audit_seconds
 from sweeper.budget import Spent, spent
 from sweeper.ledger import Ledger
@@ -31,6 +33,23 @@ class _Attempt:
     id: str
     lap_s: float
     lost_s: float = 0.0
+
+
+class _Open(BaseModel, allow_inf_nan=False):
+    """An attempt as the file keeps it."""
+
+    attempt: str
+    lost_s: NonNegativeFloat
+    open_s: NonNegativeFloat
+    reports: int
+
+
+class _Left(BaseModel, allow_inf_nan=False):
+    """The file."""
+
+    run: str
+    seconds: NonNegativeFloat
+    trials: dict[str, _Open]
 
 
 class Meter:
@@ -109,17 +128,18 @@ class Meter:
 
     def _book_what_a_killed_driver_left(self) -> None:
         try:
-            left = json.loads(self._path.read_text())
-        except (FileNotFoundError, ValueError):
+            left = _Left.model_validate_json(self._path.read_bytes())
+        except (OSError, ValueError):  # there is none, or it is damaged: what it held is lost
             return
-        for trial_id, entry in left["trials"].items():
-            record = self._ledger.trial(trial_id)
-            if record.state.is_finished:
-                continue  # its end was stored with the rest of its attempt
-            # A report stored after the last tick covers the seconds that were open then.
-            open_s = entry["open_s"] if len(record.reports) == entry["reports"] else 0.0
-            self._ledger.charge(record.id, entry["attempt"], entry["lost_s"] + open_s)
-        self._ledger.set_attribute(RUN + left["run"], left["seconds"])
+        for trial_id, entry in left.trials.items():
+            with contextlib.suppress(KeyError):
+                record = self._ledger.trial(trial_id)
+                if record.state.is_finished:
+                    continue  # its end was stored with the rest of its attempt
+                # A report stored after the last tick covers the seconds that were open then.
+                open_s = entry.open_s if len(record.reports) == entry.reports else 0.0
+                self._ledger.charge(record.id, entry.attempt, entry.lost_s + open_s)
+        self._ledger.set_attribute(RUN + left.run, left.seconds)
         self._path.unlink()
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from sweeper.comparison import RELATIVE_TOLERANCE, Deviation, deviation_table, deviations, is_timing
 from sweeper.errors import EXIT_DIFFERS, EXIT_OK, EXIT_SIGNAL, UserError
 from sweeper.git import recorded_tree, top_of
+from sweeper.home import refuse_code_of
 from sweeper.manifest import damage
 from sweeper.provenance import code_folder
 from sweeper.redaction import redact
@@ -78,6 +79,7 @@ def reproduce(
     """
     uri = tracking_uri(home)
     trial = find_trial(uri, selector)
+    refuse_code_of(home, trial.trainer)
     start = 0 if from_checkpoint is None else _step_of(trial, from_checkpoint)
     if not any(step > start for step in trial.metrics):
         after = f" after epoch {from_checkpoint:g}" if from_checkpoint is not None else ""

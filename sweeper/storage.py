@@ -92,6 +92,16 @@ def one_sync(storage: optuna.storages.BaseStorage) -> Iterator[None]:
         journal.sync()
 
 
+@contextmanager
+def readable(study_dir: Path) -> Iterator[None]:
+    """What Optuna and we raise at a ledger that makes no sense, as an error a person can act on."""
+    try:
+        yield
+    except (ValueError, TypeError, LookupError, AttributeError, AssertionError, RecursionError, OverflowError) as error:
+        what = f"the ledger of `{study_dir.name}` is damaged: {type(error).__name__}: {str(error)[:200]}"
+        raise UserError(what, str(study_dir), "put back a copy; `sweeper doctor` says what else is wrong") from error
+
+
 def is_study(folder: Path) -> bool:
     """Whether a ledger was ever opened for the folder of a study."""
     return (folder / JOURNAL).exists() or (folder / POINTER).exists()
@@ -123,7 +133,7 @@ def open_storage(study_dir: Path, url: str | None, *, create: bool, adopt: bool 
     if (place := recorded or (study_dir / JOURNAL if (study_dir / JOURNAL).exists() else shown)) != shown:
         what = f"the study `{study_dir.name}` keeps its ledger in {place}, not in {shown}"
         raise UserError(what, help="leave the URL out to continue it, or start another study with --new")
-    storage = open_database(parsed, study_dir.name if create else None)
+    storage = open_database(parsed, study_dir.name if create else None, is_made=recorded is not None)
     _opened[shown] = url
     if recorded is None:
         is_there = study_dir.name in optuna.get_all_study_names(storage)
@@ -175,13 +185,20 @@ def _patient(storage: optuna.storages.BaseStorage) -> PatientStorage | None:
 
 def _with_password(recorded: str) -> str:
     """The URL as recorded, or one of the same database that may hold the password: the one this process was given
-    before, or that of the environment."""
-    from sweeper.database import parse_url, without_password
+    before, or that of the environment.
+
+    Raises:
+        UserError: it names another machine, which nothing but the home names.
+    """
+    from sweeper.database import parse_url, require_named, without_password
 
     if recorded in _opened:
         return _opened[recorded]
     fitting = os.environ.get(VARIABLE)
-    return fitting if fitting and without_password(parse_url(fitting)) == recorded else recorded
+    if fitting and without_password(parse_url(fitting)) == recorded:
+        return fitting
+    require_named(parse_url(recorded))
+    return recorded
 
 
 def url_beside(study_dir: Path, other: Path) -> str | None:

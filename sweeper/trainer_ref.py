@@ -63,6 +63,8 @@ def load_trainer(trainer: str) -> Callable[..., Any]:
         UserError: the module cannot be imported, or holds no such function.
     """
     module_name, function_name = trainer.split(":")
+    if module_name.partition(".")[0] in sys.stdlib_module_names:
+        raise UserError(f"`{trainer}` is of Python's own library, which trains nothing", help="name your own")
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))
     try:

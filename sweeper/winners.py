@@ -17,6 +17,7 @@ import yaml
 
 from sweeper.controls import amount, value_of
 from sweeper.errors import UserError
+from sweeper.home import refuse_code_of
 from sweeper.ledger import Ledger, study_dirs
 from sweeper.pareto import winner_of
 from sweeper.replicates import Comparison, VariantRuns, better, compare, runs_of_variants, verdict_of
@@ -115,6 +116,7 @@ def run_winners(
         UserError: no such study, or fewer trials than `top` ran to their end; else as `run_study`.
     """
     ledger, recorded = open_study(home, study)
+    refuse_code_of(home, recorded.trainer)
     earlier = rounds_of(home, study)
     next_name = f"{study}{ENDING}" + (f"-{len(earlier) + 1}" if earlier else "")
     name = earlier.pop() if earlier and not new else next_name

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -32,6 +33,9 @@ from sweeper.tracking.record import (
 )
 
 MOST_NAMED = 8
+OWN_SCHEMES = ("", "file", "s3")
+"""Of places of artifacts that a database may name: a web server would be sent the password of MLflow."""
+ELSEWHERE = "if that is right, name the tracking server of these runs in MLFLOW_TRACKING_URI"
 
 
 @dataclass(frozen=True)
@@ -215,6 +219,8 @@ def _best(client: Any, study: str, runs: dict[str, Any]) -> str:
 
 
 def _read(client: Any, run: Any) -> RecordedTrial:
+    if urlsplit(str(run.info.artifact_uri)).scheme not in OWN_SCHEMES and not client.tracking_uri.startswith("http"):
+        raise UserError(f"the artifacts of `{run.info.run_name}` are elsewhere, at {_place(run)}", help=ELSEWHERE)
     tags = dict(run.data.tags)
     trial_id = tags[TAG_TRIAL]
     with tempfile.TemporaryDirectory() as scratch:

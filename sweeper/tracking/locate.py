@@ -56,6 +56,20 @@ def require_store(uri: str) -> None:
         )
 
 
+def keeps_in_its_place(uri: str, artifact_root: str | Path | None, run_id: str, artifact_uri: str) -> bool:
+    """Whether a run's artifacts lie where the sweeper puts them: `ROOT/artifacts/EXPERIMENT/RUN/artifacts`.
+
+    Only the database in a home is doubted: whoever made the home may have written any folder of this machine, or any
+    server, into it. Another database is one that the user named. The home may have moved, so ROOT is any.
+    """
+    if artifact_root is None or uri != f"sqlite:///{Path(artifact_root).parent / 'mlflow.db'}":
+        return True
+    place = Path(artifact_uri.removeprefix("file://"))
+    tail = place.parts[-4:]
+    fits = place.is_absolute() and len(tail) == 4 and (tail[0], *tail[2:]) == ("artifacts", run_id, "artifacts")
+    return fits and ".." not in place.parts and place.resolve().parts[-4:] == tail
+
+
 def open_client(uri: str) -> Any:
     """An ``MlflowClient`` on `uri`. Slow: importing MLflow takes 2 to 6 s, the tables of a new database 4 to 8 s."""
     for name, value in MLFLOW_ENVIRONMENT.items():

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from sweeper.depot import Depot, NotStored
+from sweeper.home import inside
 from sweeper.manifest import is_picture
 from sweeper.outbox import Operation
+from sweeper.redaction import redact
 from sweeper.scratch import own_folder
-from sweeper.tracking.locate import open_client
+from sweeper.tracking.locate import keeps_in_its_place, open_client
 from sweeper.tracking.record import (
     TAG_OUTBOX,
     TAG_PARENT,
@@ -173,7 +175,7 @@ class StudyStore:
     def _at_hand(self, key: str) -> Iterator[Path]:
         """The folder of a whole checkpoint on this machine; one that is nowhere is not there."""
         if self._depot is None:
-            yield self._study_dir / key
+            yield self._of_study(key)
             return
         with own_folder(Path(tempfile.gettempdir()), FETCHED) as scratch:
             folder = scratch / Path(key).name
@@ -182,7 +184,7 @@ class StudyStore:
             yield folder
 
     def _pictures(self, operation: Operation) -> None:
-        folder = self._study_dir / operation["folder"]
+        folder = self._of_study(operation["folder"])
         run_id = self._run(operation["trial"], operation["ms"])
         if self._depot is not None:
             with suppress(NotStored):  # tidied away since: what is here is all there is
@@ -192,7 +194,7 @@ class StudyStore:
                 self._client.log_artifact(run_id, str(path), operation["path"])
 
     def _file(self, operation: Operation) -> None:
-        file, (folder, _, name) = self._study_dir / operation["file"], operation["path"].rpartition("/")
+        file, (folder, _, name) = self._of_study(operation["file"]), operation["path"].rpartition("/")
         run_id = self._run(operation["trial"], operation["ms"])
         if not file.is_file():
             if any(each.path == operation["path"] for each in self._client.list_artifacts(run_id, folder)):
@@ -201,6 +203,13 @@ class StudyStore:
         assert file.name == name, "MLflow keeps the name of a file"
         self._client.log_artifact(run_id, str(file), folder or None)
         self._note_sum(run_id, file)
+
+    def _of_study(self, name: str) -> Path:
+        """A path of the outbox, which is a file that anybody may have written: nothing else of the disk is sent."""
+        path = self._study_dir / name
+        if not inside(self._study_dir, path):
+            raise RejectedError(f"{path} lies outside of the study's folder")
+        return path
 
     def _note_sum(self, run_id: str, manifest: Path) -> None:
         """Tell the sum of a checkpoint's manifest apart from it, so that damage to an artifact shows."""
@@ -260,6 +269,8 @@ class StudyStore:
         if not found:
             found = [self._client.create_run(self._experiment_id, start_ms, dict(tags), name)]
         run_id: str = found[0].info.run_id
+        if not keeps_in_its_place(self._uri, self._artifact_root, run_id, str(found[0].info.artifact_uri)):
+            raise RejectedError(f"the artifacts of `{name}` would go to {redact(found[0].info.artifact_uri)}")
         return run_id
 
     def _call(self, function: Callable[..., None], *args: Any, **kwargs: Any) -> None:

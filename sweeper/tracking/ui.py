@@ -68,7 +68,7 @@ def _require_free(port: int) -> None:
 def _server(uri: str, home: Path, port: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """The running server; it is ended with the block, its helper processes too."""
     hosts = ",".join(f"{name},{name}:*" for name in LOOPBACK_NAMES)
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
+    command = [sys.executable, "-P", "-m", "mlflow", "server", "--backend-store-uri", uri]
     command += ["--default-artifact-root", str(home.resolve() / "artifacts"), "--no-serve-artifacts"]
     command += ["--host", HOST, "--port", str(port), "--workers", "1", "--allowed-hosts", hosts]
     environment = {**MLFLOW_ENVIRONMENT, **os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
