@@ -116,7 +116,7 @@ def _seam(arguments: Sequence[str], resources: Resources, environment: dict[str,
     if resources.gpus == 0:
         environment["CUDA_VISIBLE_DEVICES"] = ""  # as the trials
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", "sweeper.seam", *arguments],
+        [sys.executable, "-m", "sweeper.seam", *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=stderr,

@@ -63,7 +63,7 @@ def measured_pace(spec: SweepSpec, home: Path) -> Pace:
     params: Mapping[str, Any] = {VARIANT: next(iter(spec.variants))} if spec.variants else example(spec.search_space)
     with tempfile.TemporaryDirectory(prefix="sweeper-plan-") as scratch:
         done = subprocess.run(
-            [sys.executable, "-P", "-m", "sweeper.seam", spec.trainer, "--time", scratch],
+            [sys.executable, "-m", "sweeper.seam", spec.trainer, "--time", scratch],
             input=json.dumps(resolve(spec, params)),
             stdout=subprocess.PIPE,
             text=True,

@@ -119,8 +119,9 @@ def _child(
     environment["OMP_NUM_THREADS"] = str(trial.config.get("threads", 1))
     if trial.tags.get("sweeper.gpus") in {"0", "0.0"}:
         environment["CUDA_VISIBLE_DEVICES"] = ""  # it ran without, though `device: auto` would take one
-    command = [sys.executable, "-P", "-m", "sweeper.rerun", str(job_file)]
+    command = [sys.executable, "-m", "sweeper.rerun", str(job_file)]
     if tree is not None:
+        command.insert(1, "-P")  # else the working folder comes first, with the code of now
         environment["PYTHONPATH"] = os.pathsep.join(_paths_in(tree))
     with log.open("w") as errors:
         child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment)
