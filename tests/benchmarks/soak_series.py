@@ -154,6 +154,8 @@ def second_half(samples: list[Sample]) -> list[Sample]:
 def slope(samples: list[Sample], of: str, per: str) -> Slope:
     """Least squares; the interval takes the residuals as independent, which makes it a little too narrow."""
     x, y = (np.array([asdict(sample)[name] for sample in samples], float) for name in (per, of))
+    if np.ptp(y) == 0:
+        return Slope(0.0, 0.0, 0.0)
     line = stats.linregress(x, y)
     margin = float(stats.t.ppf(0.975, len(samples) - 2) * line.stderr)
     return Slope(float(line.slope), float(line.slope) - margin, float(line.slope) + margin)
