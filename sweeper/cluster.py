@@ -34,6 +34,7 @@ def set_environment(address: str | None) -> None:
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"
     os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "1e9"  # Tune's own state: 20 KB a trial, again and again, read by none
+    os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"  # what is asked after Ray has ended must not start another
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # stdout is ours
     # Tune starts one worker after the other unless told; how many trials there are at once, the study decides.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = "1000"

@@ -14,6 +14,7 @@ from sweeper.spec_parts import Resources
 from sweeper.usage import Sample
 
 EVERY_S: Final = 1.0
+LONGEST_LOOK_S: Final = 15.0
 
 
 @dataclass(frozen=True)
@@ -154,9 +155,9 @@ class Workers:
             self._machines.kill(watched.worker)
 
     def close(self) -> None:
-        """Stop looking."""
+        """Stop looking. Waits for a look that is under way: it may ask Ray, which ends next."""
         self._end.set()
-        self._thread.join(EVERY_S)
+        self._thread.join(LONGEST_LOOK_S)
 
     def _sample(self) -> None:
         while not self._end.wait(EVERY_S):
