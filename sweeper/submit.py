@@ -21,6 +21,9 @@ from sweeper.spec import SweepSpec
 
 SERVER_HELP: Final = "it is http://HOST:8265 of a head node that has mano-sweeper[jobs] and --include-dashboard=true"
 
+NOT_FOUND: Final = 127
+"""What a shell says of a command that it does not find."""
+
 
 def submit(spec: SweepSpec, arguments: Sequence[str], home: str, address: str, *, follow: bool) -> int:
     """Start `sweeper run` of the spec on the cluster's head node.
@@ -86,4 +89,9 @@ def _exit_code(client: Any, job: str) -> int:
     if details.driver_exit_code is None:
         print(f"{job}: {details.message}", file=sys.stderr)
         return EXIT_TRIAL_FAILED
+    if details.driver_exit_code == NOT_FOUND:
+        print(
+            "the head node finds no `sweeper`: its folder must be on the PATH that `ray start` is given",
+            file=sys.stderr,
+        )
     return int(details.driver_exit_code)

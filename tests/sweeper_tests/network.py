@@ -72,6 +72,7 @@ class Machine:
 
     def environment(self, **environ: str) -> dict[str, str]:
         cluster = {
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),  # a job says `sweeper`
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": TOKEN,
             "RAY_USAGE_STATS_ENABLED": "0",
