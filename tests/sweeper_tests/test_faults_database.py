@@ -133,7 +133,7 @@ def test_a_driver_with_another_home_is_refused(
     postgres_server: PostgresServer, database: str, fresh_home: FreshHome, unbroken: Results
 ) -> None:
     home, other = fresh_home(SHORT), fresh_home(SHORT)
-    first = Driver(home, "run", SWEEPER_LEDGER=database, before=partial(at_call, 50, stop_here))
+    first = Driver(home, "run", SWEEPER_LEDGER=database, before=partial(at_call, 78, stop_here))
     wait_until(lambda: is_stopped(first.pid))
     code, said = Driver(other, "run", SWEEPER_LEDGER=database).end()
     assert code == 2
@@ -160,7 +160,7 @@ def test_a_study_goes_on_in_another_home(
     monkeypatch.setenv("SWEEPER_LEDGER", url)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
     options = {"SWEEPER_LEDGER": url, "MLFLOW_TRACKING_URI": store} | ({} if mlflow_is_up else {"MLFLOW_DOWN": "1"})
-    first = Driver(lost, "run", before=partial(at_call, 75, stop_here), **options)
+    first = Driver(lost, "run", before=partial(at_call, 78, stop_here), **options)
     wait_until(lambda: is_stopped(first.pid))
     assert main(["resume", "scripted", "--home", str(new), "--adopt"]) == 2, "its driver is there"
     first.kill()
@@ -175,7 +175,7 @@ def test_a_study_goes_on_in_another_home(
     assert code == 0, said
     assert f"scripted: taken over from {lost} on " in said
     how = f"from their checkpoints go on: {going_on}" if mlflow_is_up else f"anew start: {going_on}"
-    assert how in said
+    assert how in said, said
     lost_files = () if mlflow_is_up else lost_checkpoints(new)
     check(new, unbroken=unbroken, damaged=lost_files)
     assert points_in_mlflow(store, "scripted") == points_in_ledger(new, "scripted")
