@@ -18,7 +18,6 @@ Tamper = Callable[[int, dict[str, float]], None]
 
 def record_trial(
     home: Path,
-    workdir: Path,
     trainer: str,
     config: dict[str, Any],
     steps: int | None = None,
@@ -26,7 +25,8 @@ def record_trial(
 ) -> None:
     """Train up to `steps`, and record that as trial ``toy-0001``, metrics tampered with on request."""
     study_dir = home / "studies" / "toy"
-    study_dir.mkdir(parents=True)
+    workdir = study_dir / "trials" / "0001"  # from elsewhere no checkpoint goes to MLflow
+    workdir.mkdir(parents=True)
     tracker = Tracker(study_dir, tracking_uri(home), home / "artifacts", "toy")
     tracker.start_study({}, {})
     stands_on = {"data": prepare(trainer, config), "numerics": numerics(trainer, config), "sources": code_sums(trainer)}

@@ -47,16 +47,16 @@ def study(tmp_path_factory: pytest.TempPathFactory, template_db: Path) -> Path:
     home = tmp_path_factory.mktemp("reproduce") / "home"
     home.mkdir()
     shutil.copy(template_db, home / "mlflow.db")
-    record_trial(home, home / "work", TRAINER, {"seed": 3, "scale": SCALE})
-    for gone in ("studies", "work", "data"):
+    record_trial(home, TRAINER, {"seed": 3, "scale": SCALE})
+    for gone in ("studies", "data"):
         shutil.rmtree(home / gone, ignore_errors=True)
     return home
 
 
 @pytest.fixture
-def record(home: Path, tmp_path: Path) -> RecordTrial:
+def record(home: Path) -> RecordTrial:
     def run(config: dict[str, Any], steps: int | None = None, tamper: Any = None) -> None:
-        record_trial(home, tmp_path / "work", TRAINER, config, steps, tamper)
+        record_trial(home, TRAINER, config, steps, tamper)
 
     return run
 

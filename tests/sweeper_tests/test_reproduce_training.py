@@ -45,7 +45,7 @@ def study(tmp_path_factory: pytest.TempPathFactory, template_db: Path, data: Pat
     config = TrainConfig.model_validate(config).model_dump(mode="json")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRAINERS_CACHE_DIR", str(home / "data"))
-        record_trial(home, home / "work", "trainers.loop:train", config)
+        record_trial(home, "trainers.loop:train", config)
         yield home
 
 
