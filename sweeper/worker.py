@@ -44,7 +44,7 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
     only a lost process is worth a retry."""
 
     def setup(self, config: dict[str, Any]) -> None:
-        os.umask(0o077)  # a cluster's node has its own
+        self._umask = os.umask(0o077)  # a cluster's node has its own
         self._job = Job(**json.loads(config["job"]))
         self._environment = dict(os.environ)
         self._folder = Path.cwd()
@@ -117,6 +117,7 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
         os.environ.clear()
         os.environ.update(self._environment)
         os.chdir(self._folder)
+        os.umask(self._umask)
 
 
 def _message(**content: Any) -> dict[str, Any]:

@@ -161,8 +161,8 @@ BAD = {
     ),
     "unknown trainer function": (
         "trials: 4",
-        "trials: 4\ntrainer: json:dmps",
-        page("module `json` has no function `dmps`", "s.yaml:9:10 trainer", "did you mean `json:dumps`?"),
+        "trials: 4\ntrainer: yaml:dmp",
+        page("module `yaml` has no function `dmp`", "s.yaml:9:10 trainer", "did you mean `yaml:dump`?"),
     ),
     "trainer by its path": (
         "trials: 4",
