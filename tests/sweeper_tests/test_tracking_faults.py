@@ -23,7 +23,6 @@ from pathlib import Path
 import pytest
 from faulty import begin, sweep
 from mlflow_helpers import answers, free_port, mlflow_command, points_in_ledger, points_in_mlflow, server_environment
-from test_storage import postgres  # noqa: F401 - a fixture
 
 from sweeper.ledger import Ledger
 from sweeper.tracking.locate import open_client
@@ -99,7 +98,7 @@ def server(
         shutil.copy(template_db, folder / "mlflow.db")
         store = f"sqlite:///{folder}/mlflow.db"
     else:
-        url: str = request.getfixturevalue("postgres")
+        url: str = request.getfixturevalue("postgres_server").new_database("mlflow")  # a ledger cannot share it
         store = url.replace("postgresql://", "postgresql+psycopg://")
     running = Server(folder, store)
     running.start()
