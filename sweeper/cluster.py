@@ -3,8 +3,6 @@
 import logging
 import os
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -12,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sweeper.errors import UserError
+from sweeper.seam_process import RemoteChild, start_seam
 from sweeper.spec_parts import Resources
 from sweeper.usage import Sample, kill, samples
 from sweeper.workers import Child, Node, Worker, room, this_machine
@@ -86,7 +85,7 @@ class Local:
     def seam(self, *arguments: str) -> Child:
         """`python -m sweeper.seam` with the environment of a trial."""
         environment = os.environ | {"TRAINERS_CACHE_DIR": str(self._cache)}
-        return _seam(arguments, self._resources, environment, stderr=None)
+        return start_seam(arguments, self._resources, environment)
 
 
 def _start_ray(resources: Resources, at_once: int) -> None:
@@ -111,19 +110,6 @@ def _start_ray(resources: Resources, at_once: int) -> None:
                 raise UserError(
                     f"Ray did not start: {error}", help="is the machine overloaded, or its disk full?"
                 ) from error
-
-
-def _seam(arguments: Sequence[str], resources: Resources, environment: dict[str, str], stderr: int | None) -> Child:
-    if resources.gpus == 0:
-        environment["CUDA_VISIBLE_DEVICES"] = ""  # as the trials
-    return subprocess.Popen(
-        [sys.executable, "-m", "sweeper.seam", *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=stderr,
-        text=True,
-        env=environment,
-    )
 
 
 class Cluster:
@@ -204,73 +190,6 @@ class _Agent:
 
     def kill(self, pid: int) -> None:
         kill(pid)
-
-
-class _SeamHost:
-    """A process that runs `sweeper.seam` beside this actor."""
-
-    def __init__(self, arguments: Sequence[str], resources: Resources) -> None:
-        self._child = _seam(arguments, resources, dict(os.environ), subprocess.STDOUT)
-
-    def write(self, text: str) -> None:
-        self._child.stdin.write(text)
-        self._child.stdin.flush()
-
-    def readline(self) -> str:
-        return str(self._child.stdout.readline())
-
-    def wait(self) -> int:
-        self._child.stdin.close()
-        return self._child.wait()
-
-
-class RemoteChild:
-    """What `subprocess.Popen` is, of a process on another machine, as far as it is needed."""
-
-    def __init__(self, arguments: Sequence[str], resources: Resources) -> None:
-        import ray
-
-        host = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus)(_SeamHost)
-        self._host = host.remote(arguments, resources)
-        self.stdin = self.stdout = self
-        self.returncode: int | None = None
-
-    def write(self, text: str) -> None:
-        import ray
-
-        try:
-            ray.get(self._host.write.remote(text))
-        except (ray.exceptions.RayError, BrokenPipeError) as error:
-            raise BrokenPipeError(str(error)) from error
-
-    def flush(self) -> None:
-        """Each write is."""
-
-    def __iter__(self) -> Iterator[str]:
-        import ray
-
-        while line := ray.get(self._host.readline.remote()):
-            yield line
-
-    def close(self) -> None:
-        """`wait` does."""
-
-    def wait(self, timeout: float | None = None) -> int:
-        import ray
-
-        try:
-            self.returncode = int(ray.get(self._host.wait.remote(), timeout=timeout))
-        except ray.exceptions.GetTimeoutError:
-            raise subprocess.TimeoutExpired("sweeper.seam", timeout or 0.0) from None
-        except ray.exceptions.RayError:
-            self.returncode = self.returncode or 1
-        ray.kill(self._host)
-        return self.returncode
-
-    def terminate(self) -> None:
-        import ray
-
-        ray.kill(self._host)
 
 
 @contextmanager

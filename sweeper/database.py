@@ -87,7 +87,7 @@ def open_database(url: URL, study: str | None = None, *, is_made: bool = False) 
     Raises:
         LedgerLost: the database does not answer.
         StudyTaken: another driver holds the study.
-        UserError: PostgreSQL's driver is missing.
+        UserError: PostgreSQL's driver is missing, or the database belongs to something else.
     """
     if url.drivername == "sqlite":
         if is_made and not Path(str(url.database)).is_file():
@@ -141,6 +141,11 @@ def _connect(url: URL, engine: dict[str, Any], *, skip_table_creation: bool = Fa
     except ImportError as error:
         help = "install it: python -m pip install 'mano-sweeper[postgres]'"
         raise UserError(f"the driver of PostgreSQL is missing: {error}", help=help) from None
+    except RuntimeError as error:  # Optuna, of tables that it did not make, or that another release of it made
+        what = f"the database {shown} is no ledger of this version: {error}"
+        raise UserError(
+            what, help="does MLflow keep its records in it? give the ledger a database of its own"
+        ) from None
     except (SQLAlchemyError, StorageInternalError) as error:
         text = said(error.__cause__ if isinstance(error, StorageInternalError) else error)
         if url.password:

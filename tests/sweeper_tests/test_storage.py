@@ -126,6 +126,13 @@ def test_a_url_that_leads_nowhere(url: str, message: str, tmp_path: Path) -> Non
         open_in(tmp_path, url)
 
 
+def test_a_database_of_mlflow_is_no_ledger(home: Path) -> None:
+    with pytest.raises(UserError) as error:
+        open_in(home, f"sqlite:///{home}/mlflow.db")
+    assert "is no ledger of this version" in error.value.render()
+    assert "a database of its own" in error.value.render()
+
+
 def test_a_password_in_a_spec_is_refused_and_not_shown() -> None:
     text = Path("search_spaces/loss_balance.yaml").read_text()
     spec = parse_spec(text, Path("s.yaml"), ["ledger=postgresql://me@host/db"])
