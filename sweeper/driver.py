@@ -14,6 +14,7 @@ from typing import Any, Final
 import ray  # `cluster.set_environment` comes before this
 from ray import tune
 from ray._private.state import actors
+from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
@@ -123,14 +124,24 @@ class LedgerScheduler(FIFOScheduler):  # type: ignore[misc]
                     raise StoreLost(message["problem"], help=NOTHING_LOST)
         return str(TrialScheduler.STOP)
 
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        """Tune keeps every trial for ever, 25 KB each, and looks through all of them at each step: forget those whose
+        worker is gone, or has another one."""
+        stopped, trials = tune_controller._stopped_trials, tune_controller._trials
+        gone = {trial for trial in stopped if trial not in tune_controller._trial_to_actor}
+        stopped -= gone
+        tune_controller._trials_to_cache -= gone
+        trials[:] = [trial for trial in trials if trial not in gone]
+
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         trial_id = self.searcher.trials[trial.trial_id]
         with _keeping(self.study):
             self.study.on_lost(trial_id, self.searcher.reasons.pop(trial_id, "the worker process was lost"))
 
 
-class Ticker(tune.Callback):  # type: ignore[misc]
-    """Looks after running trials several times a second: ends those the study stops, and workers that hang."""
+class Ticker(TrialProgressCallback):  # type: ignore[misc]
+    """Looks after running trials several times a second: ends those the study stops, and workers that hang. Takes the
+    place of Tune's own printer of progress, which would keep every trial."""
 
     def __init__(self, study: Study, searcher: LedgerSearcher, workers: Workers) -> None:
         self.study = study
@@ -139,8 +150,6 @@ class Ticker(tune.Callback):  # type: ignore[misc]
         self.heartbeat = Heartbeat(study.spec.resources.heartbeat_s)
         self.doomed: set[str] = set()
         self.live: dict[str, Any] = {}
-        self.waiting: list[Any] = []  # Tune's trials that have no worker yet
-        self.seen = 0
         self.looked_s = time.monotonic()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -183,12 +192,10 @@ class Ticker(tune.Callback):  # type: ignore[misc]
 
     def _look_at_used_workers(self, trials: list[Any]) -> None:
         """One that hangs while it leaves its last trial for the next has not started that, and would never."""
-        self.waiting += trials[self.seen :]
-        self.seen = len(trials)
-        for trial in self.waiting:
-            if trial.temporary_state.ray_actor is not None and self.searcher.trials[trial.trial_id] not in self.live:
+        for trial in trials:
+            has_worker = trial.temporary_state.ray_actor is not None and not trial.is_finished()
+            if has_worker and self.searcher.trials[trial.trial_id] not in self.live:
                 self._watch(trial)
-        self.waiting = [trial for trial in self.waiting if trial.temporary_state.ray_actor is None]
 
     def _look_at_ray(self) -> None:
         """Ray waits for ever for workers of a node that is gone."""
@@ -203,8 +210,6 @@ class Ticker(tune.Callback):  # type: ignore[misc]
         if self.live.get(trial_id) is trial:  # else it runs again already
             del self.live[trial_id]
             self.workers.ended(trial_id)
-        trial.run_metadata.metric_analysis.clear()  # Tune keeps every trial, with 15 KB about its last ten reports
-        trial.run_metadata.metric_n_steps.clear()
 
 
 def execute(study: Study, machines: Machines, workers: Workers, expected: Mapping[str, Any] | None = None) -> None:
