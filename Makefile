@@ -4,10 +4,10 @@ BIN := .venv/bin
 SPEC ?= search_spaces/loss_balance.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run ui test test-fast lint types imports reference check lock audit sbom clean
+.PHONY: help setup run ui test test-sweeper test-trainers test-fast lint types imports reference check lock audit sbom clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 setup: .venv/.installed  ## make .venv and install the pinned packages
 
@@ -26,8 +26,14 @@ run: setup  ## run the default sweep (SPEC=... for another) and show its table
 ui: setup  ## open the MLflow UI on the studies here
 	$(BIN)/sweeper ui
 
-test: setup  ## all tests
-	$(BIN)/python -m pytest
+test: setup  ## all tests: the trainer's compute beside the others, which mostly wait
+	@$(MAKE) --no-print-directory -j2 --output-sync=line test-sweeper test-trainers
+
+test-sweeper: setup  ## all tests but the trainer's
+	$(BIN)/python -m pytest tests --ignore=tests/trainers_tests
+
+test-trainers: setup  ## the trainer's tests
+	$(BIN)/python -m pytest tests/trainers_tests
 
 test-fast: setup  ## the tests that take under 5 s each
 	$(BIN)/python -m pytest -m "not slow"

@@ -153,13 +153,19 @@ class Stack:
 
     def stop(self, name: str, grace_s: float = 20) -> int:
         """As `docker stop`: ask, wait, kill all processes of the service. Returns the exit code."""
-        process = self.processes[name]
+        process, first = self.processes[name], 0
         with contextlib.suppress(IndexError, ProcessLookupError, FileNotFoundError):
-            os.kill(self.first_process(name), signal.SIGTERM)
+            first = self.first_process(name)
+            os.kill(first, signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(grace_s)
-        process.kill()  # `unshare --kill-child`: with it go all that are left
-        return process.wait()
+            os.kill(first, signal.SIGKILL)  # all that are left go with it
+        process.kill()
+        code = process.wait()
+        del self.processes[name]  # nobody starts it anew
+        while first and Path(f"/proc/{first}").exists():  # the last of them keeps its port until then
+            time.sleep(0.05)
+        return code
 
 
 _UNSHARE = ("unshare", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child")
@@ -188,7 +194,7 @@ def stack_of(compose: dict[str, Any], folder: Path, names: list[str], label: str
                 _ip("-n", namespace, "link", "set", inner, "up")
         yield stack
     finally:
-        for name in reversed(stack.processes):
+        for name in reversed(list(stack.processes)):
             stack.stop(name, grace_s=5)
         for name in [*names, "host"]:
             subprocess.run(["ip", "netns", "delete", stack.namespace(name)], capture_output=True)

@@ -43,6 +43,11 @@ class Machine:
         self._link, self._init_pid = link, init_pid
         self.outputs: dict[int, Path] = {}
 
+    @property
+    def outside(self) -> str:
+        """The address at which the machines reach the process that made them."""
+        return f"{self.address.rpartition('.')[0]}.254"
+
     def start(self, *command: str, **environ: str) -> "subprocess.Popen[str]":
         """Start a command there; what it says goes to a file in `folder`."""
         path = self.folder / f"{time.monotonic_ns()}.txt"

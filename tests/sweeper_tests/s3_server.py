@@ -18,10 +18,11 @@ BUCKET = "checkpoints"
 class S3Server:
     """A server that can go away and come back. Its objects live in this process."""
 
+    host: str = "127.0.0.1"
     port: int = 0
 
     def start(self) -> None:
-        self._server = ThreadedMotoServer("127.0.0.1", self.port, verbose=False)
+        self._server = ThreadedMotoServer(self.host, self.port, verbose=False)
         self._server.start()
         self.port = self._server.get_host_and_port()[1]
 
@@ -30,7 +31,7 @@ class S3Server:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     @property
     def environment(self) -> dict[str, str]:
@@ -55,9 +56,9 @@ class S3Server:
 
 
 @contextmanager
-def s3_server() -> Iterator[S3Server]:
+def s3_server(host: str = "127.0.0.1") -> Iterator[S3Server]:
     """A running server with an empty bucket."""
-    server = S3Server()
+    server = S3Server(host)
     server.start()
     try:
         server.client.create_bucket(Bucket=BUCKET)

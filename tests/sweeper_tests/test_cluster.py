@@ -49,11 +49,12 @@ def wait_until(condition: Callable[[], bool], timeout_s: float = 150) -> None:
 class Site:
     """A cluster: `head` has no room for trials, `one` and `two` have room for two each."""
 
-    def __init__(self, stack: ExitStack) -> None:
+    def __init__(self, stack: ExitStack, *, with_one: bool = True) -> None:
         self.make = stack.enter_context(network.network())
         self.head, self.one, self.two = (self.make(name) for name in ("head", "one", "two"))
         self.address = network.start_head(self.head)
-        network.join(self.one, self.address)
+        if with_one:
+            network.join(self.one, self.address)
 
     def run(self, home: Path, *arguments: str, **environ: str) -> "subprocess.Popen[str]":
         spec = str(home.parent / "spec.yaml")

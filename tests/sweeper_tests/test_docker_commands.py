@@ -18,10 +18,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500), pytest.mark.skipif(RE
 
 SERVICES = ["postgres", "mlflow", "ray-head", "worker-cpu", "driver"]
 TRIALS = 3
+EPOCHS = 8
 SPEC = f"""
 name: contained
 trainer: scripted_trainer:train
-base: {{epochs: 3, sleep_s: 0.5}}
+base: {{epochs: {EPOCHS}, sleep_s: 0.5}}
 search_space:
   scale: {{low: 0.5, high: 2.0}}
 objective: {{metric: val/pa_mpjpe_mm, mode: min}}
@@ -70,18 +71,34 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture(scope="module")
 def sweep(stack: Stack) -> tuple[str, str]:
-    """What two drivers wrote: the first was stopped as `docker stop` does it, the second went on to the end."""
+    """What two drivers wrote: the first was stopped as `docker stop` does it, the second went on to the end, though
+    PostgreSQL and MLflow were killed on its way. A third one gave MLflow what had waited."""
     drive_until(stack, "epoch 1:")
     assert stack.stop("driver", grace_s=120) == 128 + signal.SIGTERM
     first = stack.log("driver")
+    drive_until(stack, "epoch ")
+    for name in ("mlflow", "postgres"):
+        stack.stop(name, grace_s=0)
+    wait_for(stack, "the ledger does not answer")
+    for name in ("postgres", "mlflow"):
+        stack.start(name)
+    wait_for(stack, "sweeper report contained")
+    assert stack.processes["driver"].wait(60) == 0, stack.log("driver")[-4000:]
+    second = stack.log("driver")
+    stack.wait_until_healthy("mlflow")
     drive_until(stack, "sweeper report contained")
     assert stack.processes["driver"].wait(60) == 0, stack.log("driver")[-4000:]
-    return first, stack.log("driver")
+    return first, second
 
 
 def drive_until(stack: Stack, text: str) -> None:
-    """Start a driver, and wait until it has written this. Where Ray gave up on a busy machine, it is started again."""
+    """Start a driver, and wait until it has written this."""
     stack.start("driver")
+    wait_for(stack, text)
+
+
+def wait_for(stack: Stack, text: str) -> None:
+    """Wait until the driver has written this. Where Ray gave up on a busy machine, it is started again."""
     end = time.monotonic() + 600
     while True:
         has_ended, said = stack.processes["driver"].poll() is not None, stack.log("driver")
@@ -118,7 +135,8 @@ def test_the_sweep_is_complete_and_in_mlflow(stack: Stack, sweep: tuple[str, str
     runs = tracked(stack, experiment["experiment_id"])
     trials = {tags["sweeper.trial_id"]: metrics for tags, metrics in runs if "sweeper.trial_id" in tags}
     assert trials.keys() == {f"contained-{number:04d}" for number in range(TRIALS)}
-    assert all(metrics["val/theta_r2"] == pytest.approx(0.15) for metrics in trials.values()), "the last epoch's"
+    last = pytest.approx(0.05 * EPOCHS)
+    assert all(metrics["val/theta_r2"] == last for metrics in trials.values()), "the last epoch's"
     weights = list((stack.folder / "volumes/artifacts").rglob("weights.safetensors"))
     assert weights, "checkpoints went through the server into its volume"
     records = list((stack.folder / "volumes/artifacts").rglob("provenance.json"))
@@ -144,7 +162,7 @@ def test_the_ledger_is_in_postgres_and_its_role_sees_nothing_else(stack: Stack, 
         return stack.execute("postgres", *command, PGPASSWORD=password)
 
     assert ask("ledger", "ledger", "select count(*) from trials where state = 'COMPLETE'").stdout.strip() == f"{TRIALS}"
-    assert int(ask("mlflow", "mlflow", "select count(*) from metrics").stdout) >= TRIALS * 3
+    assert int(ask("mlflow", "mlflow", "select count(*) from metrics").stdout) >= TRIALS * EPOCHS
     for role, database in (
         ("ledger", "mlflow"),
         ("ledger", "mlflow_auth"),

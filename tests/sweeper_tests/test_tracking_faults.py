@@ -98,7 +98,7 @@ def server(
         shutil.copy(template_db, folder / "mlflow.db")
         store = f"sqlite:///{folder}/mlflow.db"
     else:
-        url: str = request.getfixturevalue("postgres_server").new_database("mlflow")  # a ledger cannot share it
+        url: str = request.getfixturevalue("postgres_server").new_database("tracking")  # a ledger cannot share it
         store = url.replace("postgresql://", "postgresql+psycopg://")
     running = Server(folder, store)
     running.start()
