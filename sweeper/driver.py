@@ -27,6 +27,7 @@ from sweeper.worker import Job, TrialWorker
 from sweeper.workers import Machines, Worker, Workers, room
 
 LOOK_AT_RAY_S: Final = 5.0
+IDLE_S: Final = 120.0
 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the traceback of a lost worker: we say it in a line
 UNFIT_HELP: Final = "mend it, or take that machine out of the cluster; then run the study again, nothing is lost"
 
@@ -150,7 +151,7 @@ class Ticker(TrialProgressCallback):  # type: ignore[misc]
         self.heartbeat = Heartbeat(study.spec.resources.heartbeat_s)
         self.doomed: set[str] = set()
         self.live: dict[str, Any] = {}
-        self.looked_s = time.monotonic()
+        self.looked_s = self.idle_since_s = time.monotonic()
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
@@ -178,6 +179,7 @@ class Ticker(TrialProgressCallback):  # type: ignore[misc]
             self._look_at_ray()
             self.doomed.update(self.study.tick())
         self._look_at_used_workers(trials)
+        self._look_at_waiting_trials(trials)
         for trial_id, trial in self.live.items():  # one that has not started yet is ended when it has
             if trial_id in self.doomed:
                 self.doomed.discard(trial_id)
@@ -196,6 +198,15 @@ class Ticker(TrialProgressCallback):  # type: ignore[misc]
             has_worker = trial.temporary_state.ray_actor is not None and not trial.is_finished()
             if has_worker and self.searcher.trials[trial.trial_id] not in self.live:
                 self._watch(trial)
+
+    def _look_at_waiting_trials(self, trials: list[Any]) -> None:
+        """Say so where trials wait and none runs: a worker does not come up, or others have the machines."""
+        now_s = time.monotonic()
+        if self.live or all(trial.is_finished() for trial in trials):
+            self.idle_since_s = now_s
+        elif now_s - self.idle_since_s > IDLE_S:
+            self.idle_since_s = now_s
+            self.study.notice(f"no worker has come up for {IDLE_S:g} s: are the machines busy with other work?")
 
     def _look_at_ray(self) -> None:
         """Ray waits for ever for workers of a node that is gone."""

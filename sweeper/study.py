@@ -72,7 +72,7 @@ class Study:
         workdir = self.workdir_of(record.id)
         resume, step, damaged = last_good(self.ledger.study_dir, record, stored=self._stored)
         for problem in damaged:
-            self._notice(f"{record.id}: {problem}; the one before it is used")
+            self.notice(f"{record.id}: {problem}; the one before it is used")
         for watcher in self.watchers:
             watcher.trial_started(record, config, step)
         return NextTrial(record, config, workdir, resume)
@@ -202,7 +202,7 @@ class Study:
             self._release(trial_id)
             record = self.ledger.note_loss(trial_id, reason)
             self._left_over.insert(0, record)
-            self._notice(f"{trial_id}: {reason}; retry {len(record.losses)} of {self.spec.resources.retries}")
+            self.notice(f"{trial_id}: {reason}; retry {len(record.losses)} of {self.spec.resources.retries}")
 
     def tick(self) -> list[str]:
         """Called several times a second. Returns the trials whose workers must be ended now: those that are stopped
@@ -250,6 +250,11 @@ class Study:
 
     def objective_of(self, report: Report) -> float | None:
         return report.metrics.get(self.spec.objective.metric)
+
+    def notice(self, text: str) -> None:
+        """Tell the user."""
+        for watcher in self.watchers:
+            watcher.notice(text)
 
     # -- inside
 
@@ -350,11 +355,7 @@ class Study:
         if manifest := message.get("manifest"):
             keep_manifest(Path(message["checkpoint"]), manifest)
         for problem in message.get("passed_over", ()):
-            self._notice(f"{problem}; an earlier checkpoint is used")
-
-    def _notice(self, text: str) -> None:
-        for watcher in self.watchers:
-            watcher.notice(text)
+            self.notice(f"{problem}; an earlier checkpoint is used")
 
     def _relative(self, path: str | None) -> str | None:
         if path is None:

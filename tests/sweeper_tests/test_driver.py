@@ -1,0 +1,40 @@
+"""What the driver says and does of Ray's trials, without Ray: the rest is tested with real sweeps in `test_run.py`."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from sweeper import driver
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    clock = SimpleNamespace(now_s=1000.0)
+    monkeypatch.setattr(driver, "time", SimpleNamespace(monotonic=lambda: clock.now_s))
+    return clock
+
+
+def test_it_is_said_that_trials_wait_while_none_runs(clock: SimpleNamespace) -> None:
+    notices: list[str] = []
+    resources = SimpleNamespace(heartbeat_s=600.0)
+    study: Any = SimpleNamespace(spec=SimpleNamespace(resources=resources), notice=notices.append)
+    searcher: Any = SimpleNamespace(trials={"t": "toy-0000"})
+    ticker = driver.Ticker(study, searcher, workers=SimpleNamespace())  # type: ignore[arg-type]
+    waiting = SimpleNamespace(is_finished=lambda: False)
+    ended = SimpleNamespace(is_finished=lambda: True)
+
+    def look(seconds: float, *trials: Any, live: bool = False) -> int:
+        clock.now_s += seconds
+        ticker.live = {"toy-0001": object()} if live else {}
+        ticker._look_at_waiting_trials(list(trials))
+        return len(notices)
+
+    assert look(100, waiting) == 0
+    assert look(30, waiting) == 1
+    assert "no worker has come up for 120 s" in notices[0]
+    assert look(100, waiting) == 1, "not again at once"
+    assert look(100, waiting, live=True) == 1, "another one runs"
+    assert look(100, waiting) == 1, "the time counts anew"
+    assert look(500, ended) == 1, "nothing waits"
+    assert look(119, waiting) == 1
