@@ -2,6 +2,7 @@
 
 import contextlib
 import copyreg
+import encodings.raw_unicode_escape  # noqa: F401  a codec is imported at its first use, which is no doing of the file
 import pickle
 import pickletools
 import sys
