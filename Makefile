@@ -4,7 +4,7 @@ BIN := .venv/bin
 SPEC ?= search_spaces/loss_balance.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run ui test test-sweeper test-trainers test-fast lint types imports reference check lock audit sbom clean
+.PHONY: help setup run ui test test-sweeper test-trainers test-machines test-fast lint types imports reference check lock audit sbom clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -26,11 +26,15 @@ run: setup  ## run the default sweep (SPEC=... for another) and show its table
 ui: setup  ## open the MLflow UI on the studies here
 	$(BIN)/sweeper ui
 
-test: setup  ## all tests: the trainer's compute beside the others, which mostly wait
-	@$(MAKE) --no-print-directory -j2 --output-sync=line test-sweeper test-trainers
+test: setup  ## all tests, two of the three parts at a time: most tests of sweeper wait
+	@echo "each part is shown when it ends; all take half an hour on 2 cores"
+	@$(MAKE) --no-print-directory -j2 --keep-going --output-sync=line test-sweeper test-trainers test-machines
 
-test-sweeper: setup  ## all tests but the trainer's
-	$(BIN)/python -m pytest tests --ignore=tests/trainers_tests
+test-sweeper: setup  ## all tests but the trainer's, on one machine
+	$(BIN)/python -m pytest tests --ignore=tests/trainers_tests -m "not machines"
+
+test-machines: setup  ## the tests on several machines, which are network namespaces
+	$(BIN)/python -m pytest tests/sweeper_tests -m machines
 
 test-trainers: setup  ## the trainer's tests
 	$(BIN)/python -m pytest tests/trainers_tests

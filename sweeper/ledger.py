@@ -218,7 +218,9 @@ class Ledger:
 
     def pause(self, trial_id: str, reason: str, evidence: Mapping[str, Any]) -> TrialRecord:
         """Let a trial wait at a rung. To the sampler it is a running one."""
-        return self._set_paused(trial_id, {"reason": reason, "evidence": dict(evidence)})
+        record = self._set_paused(trial_id, {"reason": reason, "evidence": dict(evidence)})
+        self._handles.pop(trial_id, None)  # a copy of all it reported, and most trials of a study may wait
+        return record
 
     def wake(self, trial_id: str) -> TrialRecord:
         """Let a paused trial run again."""
@@ -264,11 +266,14 @@ class Ledger:
         return study
 
     def _handle(self, record: TrialRecord) -> optuna.trial.Trial:
-        if record.id not in self._handles:
-            study = self._study_of(record)
-            optuna_id = study._storage.get_trial_id_from_study_id_trial_number(study._study_id, record.number)
-            self._handles[record.id] = optuna.trial.Trial(study, optuna_id)
-        return self._handles[record.id]
+        if record.id in self._handles:
+            return self._handles[record.id]
+        study = self._study_of(record)
+        optuna_id = study._storage.get_trial_id_from_study_id_trial_number(study._study_id, record.number)
+        handle = optuna.trial.Trial(study, optuna_id)
+        if record.state is TrialState.RUNNING:
+            self._handles[record.id] = handle
+        return handle
 
     def _tell(self, record: TrialRecord, state: TrialState, objective: ObjectiveValues) -> None:
         told = optuna.trial.TrialState

@@ -20,6 +20,7 @@ from sweeper.trial import TrialRecord
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.machines,
     pytest.mark.timeout(600),
     pytest.mark.skipif(bool(network.cannot()), reason=f"{network.cannot()}"),
 ]

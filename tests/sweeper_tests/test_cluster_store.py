@@ -14,6 +14,7 @@ from sweeper.ledger import Ledger
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.machines,
     pytest.mark.timeout(600),
     pytest.mark.skipif(bool(network.cannot()), reason=f"{network.cannot()}"),
 ]

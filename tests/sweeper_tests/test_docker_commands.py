@@ -14,7 +14,12 @@ from compose_file import ROOT, compose, secrets
 from containers import COMMIT, Stack, cannot_run, stack_of
 
 REASON = cannot_run()
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500), pytest.mark.skipif(REASON is not None, reason=str(REASON))]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.machines,
+    pytest.mark.timeout(1500),
+    pytest.mark.skipif(REASON is not None, reason=str(REASON)),
+]
 
 SERVICES = ["postgres", "mlflow", "ray-head", "worker-cpu", "driver"]
 TRIALS = 3
