@@ -32,11 +32,11 @@ def seeded(seed: int, purpose: str, index: int) -> torch.Generator:
 def image_table(pose_index: Integers) -> Integers:
     """Images (N, V) of each pose, in the order of their versions, from the pose index (M,) of each image.
 
-    V is the most versions that a pose has. Poses of another set may have fewer; theirs come again, equally often.
+    V is the least number that all poses' numbers of versions divide. Poses of another set may have fewer; theirs come
+    again, equally often.
     """
     versions = np.bincount(pose_index)
-    most = int(versions.max())
-    assert (most % versions == 0).all(), "every pose's number of images divides the largest"
+    most = int(np.lcm.reduce(np.unique(versions)))
     first = np.cumsum(versions) - versions
     table: Integers = np.argsort(pose_index, kind="stable")[first[:, None] + np.arange(most) % versions[:, None]]
     return table

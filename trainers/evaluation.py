@@ -41,7 +41,7 @@ class Reference:
         theta: (N, 45) labels.
         joints_m: (N, 21, 3) labels in the wrist's frame, wrist at the origin.
         orient: (N, 3, 3) rotation of the wrist in the camera's frame.
-        verts_m: (M, 778, 3) vertices of the first M labels, any frame: they are only compared after alignment.
+        verts_m: (M, 778, 3) vertices of M of the labels, any frame: they are only compared after alignment.
         codebook: (32, 45) representative training poses.
         entropy_bits: entropy of the validation labels over the codebook.
         gestures: (N,) gesture of each label.
@@ -87,7 +87,7 @@ def make_reference(data: LoadedData, mesh_images: int, faults: Sequence[FaultNam
     if "broken_procrustes" in faults:  # theirs met the hand as the camera sees it
         aligned_to_m, alignment = labels.joints_m[val], broken_align
     with torch.no_grad():
-        some = val[:mesh_images]
+        some = val[_spread(len(val), mesh_images)]
         verts_m = hand.vertices(torch.from_numpy(labels.theta[some]), torch.from_numpy(labels.betas[some])).numpy()
     codebook = metrics.fit_codebook(labels.theta[train])
     constant = best_constant_theta(hand, labels.theta[train], joints_m[train])
@@ -107,6 +107,11 @@ def make_reference(data: LoadedData, mesh_images: int, faults: Sequence[FaultNam
         aligned_to_m=aligned_to_m,
         align=alignment,
     )
+
+
+def _spread(count: int, most: int) -> Integers:
+    """Up to `most` rows of `count` from all over: neighbours are of one video, or of one set of a mixture."""
+    return np.unique(np.linspace(0, count - 1, min(most, count)).astype(np.int64))
 
 
 def evaluate(reference: Reference, outputs: Outputs) -> dict[str, float]:
@@ -136,8 +141,8 @@ def evaluate(reference: Reference, outputs: Outputs) -> dict[str, float]:
     betas = np.zeros((len(theta), 10)) if outputs.betas is None else outputs.betas
     joints_m = joints_of(reference.hand, theta, betas)
     distances_m = aligned_distances(joints_m, reference.aligned_to_m, reference.align)
-    meshes = len(reference.verts_m)
-    verts_m = reference.align(_verts(reference.hand, theta[:meshes], betas[:meshes]), reference.verts_m)
+    some = _spread(len(theta), len(reference.verts_m))
+    verts_m = reference.align(_verts(reference.hand, theta[some], betas[some]), reference.verts_m)
     f5, f15 = metrics.f_scores(verts_m, reference.verts_m)
     codes = metrics.nearest_code(theta, reference.codebook)
     entropy_bits = metrics.entropy_bits(codes, len(reference.codebook))

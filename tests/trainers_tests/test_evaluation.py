@@ -66,6 +66,16 @@ def test_a_perfect_prediction_of_hands_of_mean_shape(reference: Reference) -> No
     assert metrics["val/auc"] > 0.994  # rounding is more than the first threshold, which is zero
 
 
+def test_meshes_are_compared_of_images_from_all_over() -> None:
+    theta = poses(60, 1)
+    few = make_reference(loaded(theta, poses(300, 2), np.zeros((60, 10))), mesh_images=4)
+    wrong = theta.copy()
+    wrong[1:19] = 0.0  # neither the first, nor those at each third, nor the last
+    assert evaluate(few, Outputs(wrong))["val/pa_mpvpe_mm"] < 1e-4
+    wrong[-1] = 0.0
+    assert evaluate(few, Outputs(wrong))["val/pa_mpvpe_mm"] > 1.0
+
+
 def test_the_best_constant_pose_has_no_skill_spread_or_entropy(reference: Reference) -> None:
     train_theta = poses(300, 2)
     constant = best_constant_theta(LAYER, train_theta, joints(train_theta, np.zeros((300, 10))))

@@ -41,11 +41,15 @@ def test_vertices_joints_and_gradients_equal_smplx(hand: HandModel, dtype: torch
     torch.testing.assert_close(vertices, expected_vertices, atol=1e-6, rtol=0)
     torch.testing.assert_close(joints, expected_joints, atol=1e-6, rtol=0)
 
-    direction = torch.randn(21, 3, generator=torch.Generator().manual_seed(1), dtype=dtype)
-    ours = torch.autograd.grad((joints * direction).mean(), pose)
-    theirs = torch.autograd.grad((expected_joints * direction).mean(), pose)
-    for mine, reference in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(mine, reference, atol=1e-6, rtol=0)
+    for points, expected in ((joints, expected_joints), (vertices, expected_vertices)):
+        direction = torch.randn(expected.shape[1:], generator=torch.Generator().manual_seed(1), dtype=dtype)
+        ours = torch.autograd.grad((points * direction).sum(), pose, retain_graph=True)
+        theirs = torch.autograd.grad((expected * direction).sum(), pose, retain_graph=True)
+        for mine, reference in zip(ours, theirs, strict=True):
+            largest = float(reference.abs().max())
+            assert largest > 0.01
+            tolerance = 1e-6 if dtype == torch.float64 else 1e-5  # float32: the rounding of 778 summands
+            torch.testing.assert_close(mine, reference, atol=tolerance * largest, rtol=0)
 
 
 def test_without_rotation_is_rotation_zero() -> None:

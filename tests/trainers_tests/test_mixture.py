@@ -68,6 +68,12 @@ def test_images_of_poses_are_those_of_their_set(loaded: LoadedData) -> None:
         assert set(loaded.labels.pose_index[table[pose]]) == {pose}
 
 
+def test_sets_of_three_and_of_four_images_a_pose_show_each_equally_often() -> None:
+    table = image_table(np.array([0, 1, 0, 1, 0, 1, 2, 2, 2, 2]))
+    assert table.shape == (3, 12)
+    assert np.bincount(table.ravel()).tolist() == [4, 4, 4, 4, 4, 4, 3, 3, 3, 3]
+
+
 def test_labels_that_were_read_are_kept(
     data: dict[str, Any], loaded: LoadedData, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -39,6 +39,11 @@ def test_faults_in_ho3d_name_the_file(tmp_path: Path) -> None:
         ({"handJoints3D": joints * 1000}, "these are not metres"),
         ({"handPose": np.full(48, np.nan)}, "handPose is not finite"),
         ({"handJoints3D": joints[0]}, "handJoints3D is no array of numbers of shape"),
+        ({"handBeta": None}, "handBeta is no array of numbers of shape"),
+        ({"camMat": np.zeros((3, 3))}, "holds no camera of a picture of 64 x 48 pixels"),
+        ({"camMat": meta["camMat"].T}, "holds no camera"),
+        ({"camMat": meta["camMat"] * [[1, 1, 9], [1, 1, 9], [1, 1, 1]]}, "holds no camera"),
+        ({"handJoints3D": joints + np.array([0, 0, 9])}, "behind the camera"),
     ):
         path.write_bytes(pickle.dumps({**meta, **changes}, protocol=2))
         with pytest.raises(DataError, match=words) as caught:
@@ -75,6 +80,8 @@ def test_faults_in_dexycb_name_the_file(tmp_path: Path) -> None:
     ):
         np.savez(path, pose_m=pose_m, joint_3d=joint_3d)
         told(words, path)
+    np.savez(path, pose_m=pose, joint_3d=joints * np.float32([1, 1, -1]))
+    told("behind the camera", path)
     path.write_bytes(good[:100])
     told("cannot be read", path)
     path.write_bytes(good)
@@ -85,6 +92,11 @@ def test_faults_in_dexycb_name_the_file(tmp_path: Path) -> None:
     path.unlink()
     told("holds 3 labels where meta.yml says 4", path.parent)
     path.write_bytes(good)
+    camera_file = sorted(root.glob("calibration/intrinsics/*.yml"))[0]
+    sound = camera_file.read_text()
+    camera_file.write_text(sound.replace("ppx: ", "ppx: -5"))
+    told("holds no camera", camera_file)
+    camera_file.write_text(sound)
     shape_file = sorted(root.glob("calibration/mano_*/mano.yml"))[0]
     shape_file.write_text("betas: [1, 2]")
     told("betas are not 10 finite numbers", shape_file)

@@ -24,11 +24,21 @@ from trainers.data.crop import (
     project,
     square_boxes,
 )
-from trainers.data.labels import Array, Integers, Labels, Picture, Strings, check_metres, viewpoints
+from trainers.data.labels import (
+    Array,
+    Integers,
+    Labels,
+    Picture,
+    Strings,
+    check_cameras,
+    check_in_front,
+    check_metres,
+    viewpoints,
+)
 from trainers.errors import DataError
 from trainers.hand.definitions import DEXYCB_TIPS, DEXYCB_TIPS_LEFT, redefine_joints
 from trainers.hand.layer import HandLayer
-from trainers.hand.mirror import POSITION, mirror_pose
+from trainers.hand.mirror import POSITION, mirror_pose, with_left_fault
 from trainers.hand.model import HandModel
 
 SHAPES: Final = {"pose_m": (1, 51), "joint_3d": (1, 21, 3)}
@@ -68,8 +78,9 @@ def read_dexycb(root: Path, hand: HandModel, left_hand: HandModel, name: str = "
     """Read all frames of all cameras and recordings that are there.
 
     Frames without a hand (pose of zeros), with missing joints (-1), and those in which the hand lies mostly outside the
-    picture are left out. The joints are moved to FreiHAND's definition. Poses are grouped by recording: its cameras see
-    the same hand at the same time.
+    picture are left out. The joints are moved to FreiHAND's definition, on a hand of the right shape: those of left
+    hands were stored of one whose shape is wrong by millimetres (see `with_left_fault`). Poses are grouped by
+    recording: its cameras see the same hand at the same time.
 
     Args:
         root: the folder that holds `calibration/` and the subjects.
@@ -94,9 +105,11 @@ def read_dexycb(root: Path, hand: HandModel, left_hand: HandModel, name: str = "
     mirror = np.where(left[:, None, None], POSITION, 1.0)
     joints_m = stored.joints_m[kept] * mirror
     layer = HandLayer(hand, torch.float64)
-    for rows, tips in ((~left, DEXYCB_TIPS), (left, DEXYCB_TIPS_LEFT)):
+    annotated = HandLayer(with_left_fault(hand), torch.float64)
+    for rows, tips, labelled in ((~left, DEXYCB_TIPS, layer), (left, DEXYCB_TIPS_LEFT, annotated)):
         if rows.any():
-            joints_m[rows] = redefine_joints(layer, joints_m[rows], theta[rows], betas[rows], orient[rows], tips)
+            pose_of_rows = theta[rows], betas[rows], orient[rows]
+            joints_m[rows] = redefine_joints(layer, joints_m[rows], *pose_of_rows, tips, labelled)
     boxes = square_boxes(project(stored.intrinsics[kept], joints_m * mirror))
     intrinsics = cut_intrinsics(stored.intrinsics[kept], boxes)
     sides = (boxes[:, 2] - boxes[:, 0]).astype(np.float64)
@@ -180,6 +193,8 @@ def _read_camera(root: Path, folder: Path, count: int, betas: Array, left: bool)
     width, height = picture_size(pictures[0])
     camera_file = root / "calibration" / "intrinsics" / f"{folder.name}_{width}x{height}.yml"
     fx, fy, px, py = _numbers(_yaml(camera_file).get("color"), ["fx", "fy", "ppx", "ppy"], (4,), camera_file)
+    matrix = np.array([[fx, 0.0, px], [0.0, fy, py], [0.0, 0.0, 1.0]])
+    check_cameras(matrix[None], np.array([[width, height]]), [camera_file])
     frames = [(picture, *_read_labels(path)) for picture, path in zip(pictures, files, strict=True)]
     seen = [item for item in frames if item[1].any() and not (item[2] == MISSING).all(axis=-1).any()]
     return _Frames(
@@ -187,7 +202,7 @@ def _read_camera(root: Path, folder: Path, count: int, betas: Array, left: bool)
         pose=np.array([pose for _, pose, _ in seen]).reshape(-1, 51),
         joints_m=np.array([joints for _, _, joints in seen]).reshape(-1, 21, 3),
         betas=betas,
-        intrinsics=np.array([[fx, 0.0, px], [0.0, fy, py], [0.0, 0.0, 1.0]]),
+        intrinsics=matrix,
         size=(width, height),
         left=left,
         recording=str(folder.parent),
@@ -211,6 +226,7 @@ def _read_labels(path: Path) -> tuple[Array, Array]:
     pose, joints_m = arrays["pose_m"][0].astype(np.float64), arrays["joint_3d"][0].astype(np.float64)
     if (joints_m != MISSING).all():
         check_metres(joints_m[None], path)
+        check_in_front(joints_m[None], [path])
     return pose, joints_m
 
 

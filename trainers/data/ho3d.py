@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from trainers.data.crop import cut_intrinsics, mostly_inside, picture_size, project, square_boxes
-from trainers.data.labels import Array, Labels, Picture, check_metres, viewpoints
+from trainers.data.labels import Array, Labels, Picture, check_cameras, check_in_front, check_metres, viewpoints
 from trainers.errors import DataError
 from trainers.hand.definitions import HO3D_TIPS, redefine_joints
 from trainers.hand.layer import HandLayer
@@ -41,7 +41,8 @@ def read_ho3d(root: Path, hand: HandModel, name: str = "") -> tuple[Labels, list
         name: of the set, for the labels.
 
     Raises:
-        DataError: a file is missing, damaged, of another shape, not finite, or in millimetres.
+        DataError: a file is missing, damaged, of another shape, not finite, in millimetres, or of no camera that could
+            have taken the picture.
     """
     metas = label_files(root)
     frames = [(path, fields) for path in metas if (fields := _read_meta(path)) is not None]
@@ -52,6 +53,9 @@ def read_ho3d(root: Path, hand: HandModel, name: str = "") -> tuple[Labels, list
     joints_m = values["handJoints3D"][:, list(FREIHAND_ORDER)] * FLIP
     sizes = {folder: picture_size(path) for folder, path in {path.parent: path for path in pictures}.items()}
     of_each = np.array([sizes[path.parent] for path in pictures])
+    paths = [path for path, _ in frames]
+    check_cameras(values["camMat"], of_each, paths)
+    check_in_front(joints_m, paths)
     inside = np.flatnonzero(mostly_inside(project(values["camMat"], joints_m), of_each))
     if not len(inside):
         raise DataError("no hand lies inside its picture", str(root / "train"), HELP)
@@ -89,7 +93,7 @@ def _read_meta(path: Path) -> dict[str, Array] | None:
     content = read_pickle(path, HELP)
     if not isinstance(content, dict) or not SHAPES.keys() <= content.keys():
         raise DataError(f"holds no {', '.join(SHAPES)}", str(path), HELP)
-    if any(content[key] is None for key in SHAPES):
+    if content["handPose"] is None:
         return None
     fields = {key: _array(content[key], key, path) for key in SHAPES}
     check_metres(fields["handJoints3D"][None], path)

@@ -120,3 +120,31 @@ def check_metres(joints_m: Array, path: Path) -> None:
         raise DataError(
             f"the median hand is {extent:.0f} m long: these are not metres", str(path), "divide millimetres by 1000"
         )
+
+
+def check_in_front(joints_m: Array, paths: Sequence[Path]) -> None:
+    """Hands (N, 21, 3) of these files are before their camera.
+
+    Raises:
+        DataError: one is not.
+    """
+    for row in np.flatnonzero((joints_m[..., 2] <= 0).any(axis=1))[:1]:
+        raise DataError("the hand is behind the camera", str(paths[row]), "unpack the data set again")
+
+
+def check_cameras(intrinsics: Array, sizes: Integers, paths: Sequence[Path]) -> None:
+    """Matrices (N, 3, 3) of these files are those of cameras that took pictures of these sizes (N, 2), in pixels.
+
+    Raises:
+        DataError: a focal length is not positive, the last row is not (0, 0, 1), or the principal point lies outside.
+    """
+    focal, centre = np.diagonal(intrinsics, axis1=1, axis2=2)[:, :2], intrinsics[:, :2, 2]
+    sound = (focal > 0).all(axis=1) & (intrinsics[:, 2] == [0, 0, 1]).all(axis=1)
+    sound &= ((centre > 0) & (centre < sizes)).all(axis=1)
+    for row in np.flatnonzero(~sound)[:1]:
+        width, height = sizes[row]
+        raise DataError(
+            f"holds no camera of a picture of {width} x {height} pixels: {intrinsics[row].round(1).tolist()}",
+            str(paths[row]),
+            "[[fx, 0, cx], [0, fy, cy], [0, 0, 1]] in pixels, the centre inside the picture; unpack the data set again",
+        )

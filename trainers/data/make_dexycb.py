@@ -14,7 +14,7 @@ from trainers.data.make import Progress
 from trainers.data.make_shots import Shots, draw_nothing, draw_shot, picture_width, take_shots, written_whole
 from trainers.hand.definitions import DEXYCB_TIPS, DEXYCB_TIPS_LEFT, chain_joints
 from trainers.hand.layer import HandLayer
-from trainers.hand.mirror import POSITION, mirror_hand, mirror_pose
+from trainers.hand.mirror import POSITION, mirror_hand, mirror_pose, with_left_fault
 from trainers.hand.model import load_embedded_hand
 
 CAMERAS: Final = ("836212060125", "839512060362")
@@ -108,8 +108,8 @@ def _write_camera(root: Path, folder: Path, shots: Shots, left: bool, size: int,
 def _labels(shots: Shots, left: bool) -> tuple[Array, Array]:
     """pose_m (N, 51) and joint_3d (N, 21, 3) as DexYCB stores them, float32; of left hands with `left`."""
     hand = load_embedded_hand()
-    tips = DEXYCB_TIPS_LEFT if left else DEXYCB_TIPS
-    chain = chain_joints(HandLayer(hand, torch.float64), shots.theta, shots.betas, shots.orient, tips)
+    tips, labelled = (DEXYCB_TIPS_LEFT, with_left_fault(hand)) if left else (DEXYCB_TIPS, hand)
+    chain = chain_joints(HandLayer(labelled, torch.float64), shots.theta, shots.betas, shots.orient, tips)
     joints_m, full, orient, shift_m = (
         chain + shots.shift_m[:, None],
         shots.theta + hand.hands_mean,

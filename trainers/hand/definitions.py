@@ -53,9 +53,18 @@ def freihand_joints(layer: HandLayer, theta: Array, betas: Array, global_orient:
 
 
 def redefine_joints(
-    layer: HandLayer, joints_m: Array, theta: Array, betas: Array, global_orient: Array, tips: tuple[int, ...]
+    layer: HandLayer,
+    joints_m: Array,
+    theta: Array,
+    betas: Array,
+    global_orient: Array,
+    tips: tuple[int, ...],
+    annotated: HandLayer | None = None,
 ) -> Array:
-    """Joints (N, 21, 3) of a data set that uses chain and `tips`, moved to where FreiHAND's are on the same hand."""
-    chain = chain_joints(layer, theta, betas, global_orient, tips)
+    """Joints (N, 21, 3) of a data set that uses chain and `tips`, moved to where FreiHAND's are on the same hand.
+
+    `annotated` is the hand that the data set was labelled with, where it is not `layer`'s.
+    """
+    chain = chain_joints(annotated or layer, theta, betas, global_orient, tips)
     moved: Array = joints_m + freihand_joints(layer, theta, betas, global_orient) - chain
     return moved

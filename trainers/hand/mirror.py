@@ -1,5 +1,6 @@
 """Left hands as right ones: everything mirrored in the plane x = 0."""
 
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -17,6 +18,14 @@ def mirror_pose(rotations: Array) -> Array:
     """Axis-angles (..., 3 K) in rad, mirrored."""
     mirrored: Array = rotations * np.tile(ROTATION, rotations.shape[-1] // 3)
     return mirrored
+
+
+def with_left_fault(hand: HandModel) -> HandModel:
+    """The mirror image of the published left hand of MANO, whose `shapedirs` are not mirrored (smplx issue 48).
+
+    DexYCB's left hands were labelled with it, and with the shape of the right one (dex-ycb-toolkit issue 28).
+    """
+    return replace(hand, shapedirs=hand.shapedirs * POSITION[:, None])
 
 
 def mirror_hand(hand: HandModel) -> HandModel:
