@@ -17,9 +17,9 @@ import torch
 from trainers import checkpoint, process
 from trainers.config import TrainConfig
 from trainers.data.cache import cached_images
-from trainers.data.freihand import Split
+from trainers.data.freihand import Split, label_files, list_images
 from trainers.data.load import cache_folder, embedded_root
-from trainers.data.read import read_set, right_hand
+from trainers.data.read import right_hand
 from trainers.errors import TrainerError
 from trainers.evaluation import Outputs
 from trainers.hand.layer import HandLayer
@@ -70,7 +70,8 @@ def export(folder: Path, out: Path, split: Split = "evaluation", root: str | Non
     root = config.data.root if root is None else root
     with process.settings(config) as device:
         place = embedded_root(config.data, cache_folder()) if root == "embedded" else Path(root).expanduser()
-        _, pictures, files = read_set(place, "freihand", config.data.hand, split)
+        pictures = list_images(place, split)  # FreiHAND's evaluation comes without labels
+        files = [path for path in label_files(place, split) if path.exists()]
         pixels = cached_images(pictures, files, config.data.image_size, cache_folder()).pixels
         hand = right_hand(config.data.hand)
         model = build_model(config.model, config.data.image_size, hand)

@@ -1,6 +1,7 @@
 """pred.json: the benchmark's layout, and the same hands that validation judged."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,15 @@ def test_exported_joints_have_the_errors_of_the_last_validation(
     centred_mm = 1000 * np.linalg.norm(joints_m - (true - true[:, :1]), axis=-1).mean()
     assert centred_mm == pytest.approx(trained.metrics["val/mpjpe_camera_mm"], abs=1e-2)
     assert [path.name for path in tmp_path.iterdir()] == ["pred.json"]
+
+
+def test_pictures_without_labels_are_enough(trained: EpochReport, folder: Path, tmp_path: Path) -> None:
+    (root,) = (path for path in folder.glob("embedded-*") if path.is_dir())
+    shutil.copytree(root / "evaluation", tmp_path / "set" / "evaluation")
+    outs = tmp_path / "with.json", tmp_path / "without.json"
+    assert main([str(trained.checkpoint), "--out", str(outs[0])]) == 0
+    assert main([str(trained.checkpoint), "--out", str(outs[1]), "--data", str(tmp_path / "set")]) == 0
+    assert outs[0].read_text() == outs[1].read_text()
 
 
 def test_bad_input_is_told(trained: EpochReport, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -155,7 +155,7 @@ def thumb_last(values: Any) -> Any:
 
 
 def three_times_the_focal_length(values: Any) -> Any:
-    return values * [[3.0], [3.0], [1.0]]
+    return values * [[3.0, 1.0, 1.0], [1.0, 3.0, 1.0], [1.0, 1.0, 1.0]]
 
 
 DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
@@ -167,6 +167,10 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "joints permuted": (lambda root: rewrite(root, "xyz", thumb_last), "labels.joint_order"),
     "left hands' joints": (lambda root: rewrite(root, "xyz", mirror_joints), "labels.handedness"),
     "other cameras": (lambda root: rewrite(root, "K", three_times_the_focal_length), "labels.projection"),
+    "cameras of larger pictures": (
+        lambda root: rewrite(root, "K", lambda values: values * [[3.0], [3.0], [1.0]]),
+        "data.readable",
+    ),
     "mirrored pictures": (lambda root: replace_images(root, ImageOps.mirror), "images.mirrored"),
     "black pictures": (lambda root: replace_images(root, lambda image: Image.new("RGB", image.size)), "images.content"),
     "training image in validation": (copy_a_training_image_into_validation, "split.images"),

@@ -40,9 +40,9 @@ def test_faults_in_ho3d_name_the_file(tmp_path: Path) -> None:
         ({"handPose": np.full(48, np.nan)}, "handPose is not finite"),
         ({"handJoints3D": joints[0]}, "handJoints3D is no array of numbers of shape"),
         ({"handBeta": None}, "handBeta is no array of numbers of shape"),
-        ({"camMat": np.zeros((3, 3))}, "holds no camera of a picture of 64 x 48 pixels"),
-        ({"camMat": meta["camMat"].T}, "holds no camera"),
-        ({"camMat": meta["camMat"] * [[1, 1, 9], [1, 1, 9], [1, 1, 1]]}, "holds no camera"),
+        ({"camMat": np.zeros((3, 3))}, "is of no camera that took a picture of 64 x 48 pixels"),
+        ({"camMat": meta["camMat"].T}, "is of no camera"),
+        ({"camMat": meta["camMat"] * [[1, 1, 9], [1, 1, 9], [1, 1, 1]]}, "is of no camera"),
         ({"handJoints3D": joints + np.array([0, 0, 9])}, "behind the camera"),
     ):
         path.write_bytes(pickle.dumps({**meta, **changes}, protocol=2))
@@ -95,7 +95,7 @@ def test_faults_in_dexycb_name_the_file(tmp_path: Path) -> None:
     camera_file = sorted(root.glob("calibration/intrinsics/*.yml"))[0]
     sound = camera_file.read_text()
     camera_file.write_text(sound.replace("ppx: ", "ppx: -5"))
-    told("holds no camera", camera_file)
+    told("is of no camera", camera_file)
     camera_file.write_text(sound)
     shape_file = sorted(root.glob("calibration/mano_*/mano.yml"))[0]
     shape_file.write_text("betas: [1, 2]")

@@ -61,6 +61,29 @@ def set_at(index: tuple[int, ...], value: float) -> Callable[[Any], Any]:
     return how
 
 
+def add_at(label: int, move: list[float]) -> Callable[[Any], Any]:
+    def how(values: Any) -> Any:
+        values[label] += np.array(move)
+        return values
+
+    return how
+
+
+def enlarge(path: Path) -> None:
+    with Image.open(path) as image:
+        image.resize((64, 64)).save(path)
+
+
+def zero(root: Path, name: str) -> None:
+    content = (root / name).read_bytes()
+    (root / name).write_bytes(content[: len(content) // 2] + bytes(len(content) - len(content) // 2))
+
+
+def instead(path: Path) -> Path:
+    path.unlink()
+    return path
+
+
 def cut(root: Path, name: str) -> None:
     path = root / name
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
@@ -92,8 +115,47 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], str, str]] = {
         lambda root: change(root, "xyz", lambda values: values[:, ::-1]), "training_xyz.json",
         "from those of its parameters"),
     "cameras of other pictures": (
-        lambda root: change(root, "K", lambda values: values * np.array([[7.0], [7.0], [1.0]])), "training_xyz.json",
-        "of the joints lie in their pictures"),
+        lambda root: change(root, "K", lambda values: values * np.array([[9.0, 1, 1], [1, 9.0, 1], [1, 1, 1]])),
+        "training_xyz.json", "of the joints lie in their pictures"),
+    "cameras of larger pictures": (
+        lambda root: change(root, "K", lambda values: values * np.array([[7.0], [7.0], [1.0]])), "training_K.json",
+        "the camera matrix of label 0 is of no camera that took a picture of 32 x 32"),
+    "no camera": (
+        lambda root: change(root, "K", set_at((5,), 0.0)), "training_K.json", "the camera matrix of label 5"),
+    "a hand moved to the side": (
+        lambda root: change(root, "xyz", add_at(2, [1.0, 0, 0])), "training_xyz.json", "0% of the joints of label 2"),
+    "a hand behind the camera": (
+        lambda root: change(root, "xyz", add_at(2, [0, 0, -2.0])), "training_xyz.json", "label 2 is behind the camera"),
+    "a mask of another picture": (
+        lambda root: Image.new("L", (32, 32)).save(root / "training/mask/00000005.jpg"), "00000005.jpg",
+        "no joint of label 5"),
+    "labels of the first half": (
+        lambda root: [change(root, name, lambda values: values[:4]) for name in ("K", "mano", "xyz")], "training/rgb",
+        "32 images for 4 labels, 8 of each"),
+    "labels and images of the first few": (
+        lambda root: [change(root, name, lambda values: values[:2]) for name in ("K", "mano", "xyz")]
+        + [(root / f"training/rgb/{index:08d}.jpg").unlink() for index in range(8, 32)], "training/mask",
+        "8 masks for 2 labels"),
+    "pictures of another size": (
+        lambda root: [enlarge(root / f"training/rgb/{index:08d}.jpg") for index in range(9, 32)], "00000009.jpg",
+        "64 x 64 pixels where 00000000.jpg has 32 x 32"),
+    "all pictures of another size": (
+        lambda root: [enlarge(path) for path in (root / "training/rgb").iterdir()], "training_K.json",
+        "the camera of label 0 has its centre at"),
+    "JPEG with zeros for an end": (lambda root: zero(root, "training/rgb/00000013.jpg"), "00000013.jpg", "the end of"),
+    "a folder named like an image": (
+        lambda root: instead(root / "training/rgb/00000013.jpg").mkdir(), "00000013.jpg", "cannot be"),
+    "a folder named like labels": (lambda root: instead(root / "training_K.json").mkdir(), "_K.json", "cannot be read"),
+    "nested without end": (
+        lambda root: (root / "training_K.json").write_text("[" * 200_000), "training_K.json", "not valid JSON"),
+    "a number without end": (
+        lambda root: (root / "training_K.json").write_text("9" * 5000), "training_K.json", "not valid JSON"),
+    "a number too large": (
+        lambda root: (root / "training_K.json").write_text(f"[[{'9' * 400}]]"), "training_K.json", "not a list of"),
+    "evaluation labels of other pictures": (
+        lambda root: (root / "evaluation_xyz.json").write_text(
+            json.dumps(json.loads((root / "evaluation_xyz.json").read_text())[::-1])), "evaluation_xyz.json",
+        "from those of its parameters"),
     "masks of other pictures": (
         lambda root: [Image.new("L", (32, 32)).save(path) for path in (root / "training/mask").iterdir()], "mask",
         "of the joints lie on the hand"),
@@ -108,6 +170,17 @@ def test_damage_is_told_with_its_file(hands: Path, kind: str) -> None:
         verify_set(hands, "freihand", "embedded")
     assert caught.value.where is not None
     assert caught.value.where.endswith(where)
+
+
+def test_what_is_left_out_and_the_evaluation_are_told(hands: Path, tmp_path: Path) -> None:
+    assert verify_set(hands, "freihand", "embedded").evaluation == "8 images"
+    for name in ("mano", "xyz", "verts"):  # a download of their own
+        (hands / f"evaluation_{name}.json").unlink()
+    assert verify_set(hands, "freihand", "embedded").evaluation == "8 images without labels"
+    make_ho3d(tmp_path / "ho3d", COUNT, 32, seed=0)
+    found = verify_set(tmp_path / "ho3d", "ho3d", "embedded")
+    assert found.left_out == len(list((tmp_path / "ho3d").glob("train/*/meta/*.pkl"))) - COUNT > 0
+    assert f"{found.left_out} frames left out" in str(found)
 
 
 def test_another_hand_is_told(hands: Path) -> None:

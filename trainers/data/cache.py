@@ -30,6 +30,7 @@ Pixels = npt.NDArray[np.uint8]
 Progress = Callable[[int, int], None]
 CHUNK: Final = 512
 LARGEST_SIDE: Final = 4096
+JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 PARALLEL_FROM: Final = 20_000
 """Images from which a pool of processes is worth its start."""
 
@@ -82,8 +83,11 @@ def decode(picture: Picture, size: int) -> tuple[Pixels, bytes]:
         DataError: it is damaged, too large, not square, or neither JPEG nor PNG.
     """
     path = picture.path
-    digest = hashlib.sha256(path.read_bytes() + _cut(picture).encode())
     try:
+        content = path.read_bytes()
+        digest = hashlib.sha256(content + _cut(picture).encode())
+        if content[:2] == JPEG_START and JPEG_END not in content[-64:]:  # its decoder makes grey of what is not there
+            raise OSError("the end of the image is missing")
         with Image.open(path, formats=["JPEG", "PNG"]) as image:
             width, height = image.size  # of the header: nothing is decoded yet
             if max(width, height) > LARGEST_SIDE or (width != height and picture.box is None):
@@ -101,15 +105,22 @@ def decode(picture: Picture, size: int) -> tuple[Pixels, bytes]:
         if width != size:
             rgb = rgb.resize((size, size), Image.Resampling.BOX if width > size else Image.Resampling.BICUBIC)
         return np.asarray(rgb), digest.digest()
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"cannot be decoded: {error}", str(path), "the file is damaged: unpack it again") from None
 
 
 def files_key(pictures: Sequence[Picture], labels: Sequence[Path]) -> str:
-    """Short name for files as they are now, by name, size and time of change; nothing is read."""
+    """Short name for files as they are now, by name, size and time of change; nothing is read.
+
+    Raises:
+        DataError: one is not there.
+    """
     digest = hashlib.sha256()
     for path, cut in (*((path, "") for path in labels), *((item.path, _cut(item)) for item in pictures)):
-        status = path.stat()
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise DataError(f"cannot be read: {error.strerror}", str(path), "unpack the data set again") from None
         digest.update(f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}{cut}\n".encode())
     return digest.hexdigest()[:20]
 

@@ -28,7 +28,7 @@ def picture_size(path: Path) -> tuple[int, int]:
     try:
         with Image.open(path, formats=["JPEG", "PNG"]) as image:
             return image.size
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"cannot be decoded: {error}", str(path), "the file is damaged: unpack it again") from None
 
 

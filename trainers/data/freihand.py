@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from trainers.data.labels import Array, Labels, Picture, check_metres, viewpoints
+from trainers.data.crop import picture_size
+from trainers.data.labels import Array, Labels, Picture, check_cameras, check_in_front, check_metres, viewpoints
 from trainers.errors import DataError
 
 Split = Literal["training", "evaluation"]
@@ -29,7 +30,8 @@ def read_freihand(root: Path, split: Split = "training", name: str = "") -> tupl
         The labels, and the M pictures in the order of `pose_index`.
 
     Raises:
-        DataError: something is missing, of another shape, not finite, in millimetres, or counts differ.
+        DataError: something is missing, of another shape, not finite, in millimetres, or counts differ; or a camera is
+            impossible, or a hand behind it.
     """
     if not root.is_dir():
         raise DataError(
@@ -46,7 +48,16 @@ def read_freihand(root: Path, split: Split = "training", name: str = "") -> tupl
                 "unpack the data set again",
             )
     check_metres(joints_m, root / f"{split}_xyz.json")
-    images = _images(root / split / "rgb", len(mano))
+    images = list_images(root, split)
+    if len(images) % len(mano):
+        raise DataError(
+            f"holds {len(images)} images for {len(mano)} labels; a whole number of versions of each is expected",
+            str(root / split / "rgb"),
+            "unpack the data set again",
+        )
+    sizes = np.tile(picture_size(images[0].path), (len(mano), 1))
+    check_cameras(intrinsics, sizes, root / f"{split}_K.json")
+    check_in_front(joints_m, root / f"{split}_xyz.json")
     return Labels(
         theta=mano[:, 3:48],
         global_orient=mano[:, :3],
@@ -60,6 +71,11 @@ def read_freihand(root: Path, split: Split = "training", name: str = "") -> tupl
     ), images
 
 
+def has_labels(root: Path, split: Split) -> bool:
+    """Whether hands come with the pictures: those of FreiHAND's evaluation are a download of their own."""
+    return any((root / f"{split}_{name}.json").exists() for name in ("mano", "xyz"))
+
+
 def label_files(root: Path, split: Split = "training") -> list[Path]:
     """The files `read_freihand` takes labels from."""
     return [root / f"{split}_{name}.json" for name in ("K", "mano", "xyz")]
@@ -70,13 +86,15 @@ def _read(path: Path, shape: tuple[int, ...]) -> Array:
         content: Any = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise DataError("no such file", str(path), "FreiHAND's labels lie beside its training/ folder") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror}", str(path), "unpack the data set again") from None
+    except (ValueError, RecursionError) as error:  # of damage, numbers of thousands of digits, or deep nesting
         raise DataError(
             f"not valid JSON: {error}", str(path), "the file is cut off or damaged: unpack it again"
         ) from None
     try:
         array = np.asarray(content, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise DataError("not a list of equally shaped lists of numbers", str(path), f"each label is {shape}") from None
     if array.ndim == 0 or array.shape[1:] != shape or len(array) < 2:
         raise DataError(f"of shape {array.shape} where (N, {', '.join(map(str, shape))}) is expected", str(path))
@@ -86,16 +104,18 @@ def _read(path: Path, shape: tuple[int, ...]) -> Array:
     return array
 
 
-def _images(folder: Path, poses: int) -> list[Picture]:
+def list_images(root: Path, split: Split) -> list[Picture]:
+    """The images of a split, by number.
+
+    Raises:
+        DataError: there is none, or a number is missing.
+    """
+    folder = root / split / "rgb"
     if not folder.is_dir():
         raise DataError("no such folder", str(folder), "data.root is the folder that holds training/rgb")
     count = sum(1 for entry in folder.iterdir() if entry.suffix == ".jpg")
-    if count == 0 or count % poses:
-        raise DataError(
-            f"holds {count} images for {poses} labels; a whole number of versions of each is expected",
-            str(folder),
-            "unpack the data set again",
-        )
+    if count == 0:
+        raise DataError("holds no image NNNNNNNN.jpg", str(folder), "unpack the data set again")
     paths = [folder / f"{index:08d}.jpg" for index in range(count)]
     for path in paths:
         if not path.exists():

@@ -122,18 +122,19 @@ def check_metres(joints_m: Array, path: Path) -> None:
         )
 
 
-def check_in_front(joints_m: Array, paths: Sequence[Path]) -> None:
-    """Hands (N, 21, 3) of these files are before their camera.
+def check_in_front(joints_m: Array, files: Sequence[Path] | Path) -> None:
+    """Hands (N, 21, 3) are before their camera; `files` are those of each, or the one that holds all.
 
     Raises:
         DataError: one is not.
     """
     for row in np.flatnonzero((joints_m[..., 2] <= 0).any(axis=1))[:1]:
-        raise DataError("the hand is behind the camera", str(paths[row]), "unpack the data set again")
+        of_label, where = _place(files, int(row))
+        raise DataError(f"the hand{of_label} is behind the camera", where, "unpack the data set again")
 
 
-def check_cameras(intrinsics: Array, sizes: Integers, paths: Sequence[Path]) -> None:
-    """Matrices (N, 3, 3) of these files are those of cameras that took pictures of these sizes (N, 2), in pixels.
+def check_cameras(intrinsics: Array, sizes: Integers, files: Sequence[Path] | Path) -> None:
+    """Matrices (N, 3, 3) are those of cameras that took pictures of these sizes (N, 2), in pixels.
 
     Raises:
         DataError: a focal length is not positive, the last row is not (0, 0, 1), or the principal point lies outside.
@@ -142,9 +143,15 @@ def check_cameras(intrinsics: Array, sizes: Integers, paths: Sequence[Path]) -> 
     sound = (focal > 0).all(axis=1) & (intrinsics[:, 2] == [0, 0, 1]).all(axis=1)
     sound &= ((centre > 0) & (centre < sizes)).all(axis=1)
     for row in np.flatnonzero(~sound)[:1]:
-        width, height = sizes[row]
+        of_label, where = _place(files, int(row))
         raise DataError(
-            f"holds no camera of a picture of {width} x {height} pixels: {intrinsics[row].round(1).tolist()}",
-            str(paths[row]),
+            f"the camera matrix{of_label} is of no camera that took a picture of {sizes[row][0]} x {sizes[row][1]} "
+            f"pixels: {intrinsics[row].round(1).tolist()}",
+            where,
             "[[fx, 0, cx], [0, fy, cy], [0, 0, 1]] in pixels, the centre inside the picture; unpack the data set again",
         )
+
+
+def _place(files: Sequence[Path] | Path, row: int) -> tuple[str, str]:
+    """How to name a label in a text, and its file."""
+    return (f" of label {row}", str(files)) if isinstance(files, Path) else ("", str(files[row]))

@@ -18,7 +18,7 @@ from trainers.hand.mirror import mirror_hand
 from trainers.hand.model import HandModel
 
 Read = tuple[Labels, list[Picture]]
-READERS_VERSION: Final = 1
+READERS_VERSION: Final = 2
 """Goes up when a reader's result changes, so that labels kept by an older one are not used."""
 
 

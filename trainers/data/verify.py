@@ -27,6 +27,11 @@ LARGEST_ERROR_MM: Final = 5.0
 LEAST_INSIDE: Final = 0.8
 LEAST_ON_MASK: Final = 0.5
 """Shares of all joints. FreiHAND's mask leaves out what an object hides."""
+LEAST_INSIDE_OF_LABEL: Final = 0.5
+LARGEST_OFF_CENTRE: Final = 0.15
+"""Of the camera's centre from the middle of FreiHAND's pictures, by their side."""
+VERSIONS: Final = (1, 4)
+"""Images of a pose: FreiHAND shows each before four backgrounds."""
 DECODED_SIZE: Final = 32
 
 
@@ -43,6 +48,8 @@ class Verified:
         inside: share of the joints that lie in their picture.
         on_mask: share of the joints that lie on their mask; None where there are no masks.
         egocentric: share of the poses with that viewpoint tag.
+        left_out: frames that show no hand, or one that is mostly outside the picture.
+        evaluation: what FreiHAND's evaluation split is: empty if there is none.
     """
 
     images: int
@@ -53,6 +60,8 @@ class Verified:
     inside: float
     on_mask: float | None
     egocentric: float
+    left_out: int
+    evaluation: str
 
     def __str__(self) -> str:
         masks = "" if self.on_mask is None else f", {self.on_mask:.1%} on the mask"
@@ -60,6 +69,8 @@ class Verified:
             f"{self.images} images of {self.poses} poses in {self.groups} groups; joints are those of the parameters "
             f"to {self.error_mean_mm:.2g} mm (at most {self.error_max_mm:.2g}), {self.inside:.1%} of them in the "
             f"picture{masks}; {self.egocentric:.0%} egocentric views"
+            + (f"; {self.left_out} frames left out: no hand in the picture" if self.left_out else "")
+            + (f"; evaluation: {self.evaluation}" if self.evaluation else "")
         )
 
 
@@ -78,6 +89,47 @@ def verify_set(root: Path, format: Format, hand_name: str, progress: Progress | 
     labels, pictures, files = read_set(root, format, hand_name)
     where = files[2] if format == "freihand" else None  # xyz; elsewhere each pose has a picture of its own
     check_metres(labels.joints_m, where or root)
+    errors_mm = _checked_errors_mm(labels, pictures, hand_name, where)
+    shown = _pixels(labels, pictures)
+    inside = _share_inside(shown, pictures, where)
+    on_mask = None
+    if format == "freihand":
+        _check_layout(labels, pictures, files[0])
+        on_mask = _share_on_mask(root, shown)
+    _decode_all(pictures, progress)
+    frames = sum(path.suffix in (".pkl", ".npz") for path in files)
+    return Verified(
+        images=len(pictures),
+        poses=len(labels.theta),
+        groups=len(np.unique(labels.group)),
+        error_mean_mm=float(errors_mm.mean()),
+        error_max_mm=float(errors_mm.max()),
+        inside=inside,
+        on_mask=on_mask,
+        egocentric=float((labels.viewpoint == "egocentric").mean()),
+        left_out=max(0, frames - len(labels.theta)),
+        evaluation=_verify_evaluation(root, hand_name) if format == "freihand" else "",
+    )
+
+
+def _verify_evaluation(root: Path, hand_name: str) -> str:
+    """Check FreiHAND's other split, if it is there, with its labels, if they are; says what it is."""
+    if not (root / "evaluation").is_dir():
+        return ""
+    if not freihand.has_labels(root, "evaluation"):
+        pictures = freihand.list_images(root, "evaluation")
+        _decode_all(pictures, None)
+        return f"{len(pictures)} images without labels"
+    labels, pictures = freihand.read_freihand(root, "evaluation")
+    where = freihand.label_files(root, "evaluation")[2]
+    _checked_errors_mm(labels, pictures, hand_name, where)
+    _share_inside(_pixels(labels, pictures), pictures, where)
+    _decode_all(pictures, None)
+    return f"{len(pictures)} images"
+
+
+def _checked_errors_mm(labels: Labels, pictures: list[Picture], hand_name: str, where: Path | None) -> Array:
+    """`_kinematic_errors_mm`, none of which is large."""
     errors_mm = _kinematic_errors_mm(labels, hand_name)
     worst = int(errors_mm.max(axis=1).argmax())
     if errors_mm.max() > LARGEST_ERROR_MM:
@@ -88,22 +140,7 @@ def verify_set(root: Path, format: Format, hand_name: str, progress: Progress | 
             str(where or pictures[first].path),
             "is --hand the MANO file that the labels were made with? else the labels are damaged",
         )
-    shown = _pixels(labels, pictures)
-    inside = _share_inside(shown, pictures, where)
-    on_mask = _shareon_mask(root, shown) if format == "freihand" else None
-    _decode_all(pictures, progress)
-    if format == "freihand" and (root / "evaluation").is_dir():
-        _decode_all(freihand.read_freihand(root, "evaluation")[1], None)
-    return Verified(
-        images=len(pictures),
-        poses=len(labels.theta),
-        groups=len(np.unique(labels.group)),
-        error_mean_mm=float(errors_mm.mean()),
-        error_max_mm=float(errors_mm.max()),
-        inside=inside,
-        on_mask=on_mask,
-        egocentric=float((labels.viewpoint == "egocentric").mean()),
-    )
+    return errors_mm
 
 
 def _kinematic_errors_mm(labels: Labels, hand_name: str) -> Array:
@@ -137,14 +174,59 @@ def _share_inside(pixels: Array, pictures: list[Picture], where: Path | None) ->
             str(where or pictures[worst].path),
             "camera matrices and joints do not belong together, or not to these pictures",
         )
+    for row in np.flatnonzero(inside < LEAST_INSIDE_OF_LABEL)[:1] if where else ():
+        raise DataError(
+            f"only {inside[row]:.0%} of the joints of label {row} lie in its picture",
+            str(where),
+            "the label, or its camera matrix, is damaged: unpack the data set again",
+        )
     return float(inside.mean())
 
 
-def _shareon_mask(root: Path, pixels: Array) -> float | None:
+def _check_layout(labels: Labels, pictures: list[Picture], cameras: Path) -> None:
+    """Labels and pictures of FreiHAND's layout are of one set, uncut and not resized.
+
+    The number of images of a subset made by hand may be a multiple by chance, and all but the first have the labels of
+    another pose.
+    """
+    first, poses = pictures[0].path, len(labels.theta)
+    versions = len(pictures) // poses
+    if versions not in VERSIONS:
+        raise DataError(
+            f"holds {len(pictures)} images for {poses} labels, {versions} of each; FreiHAND has 4, or 1",
+            str(first.parent),
+            "image i shows label i modulo the number of labels: labels and images are not of one set",
+        )
+    size = picture_size(first)
+    for picture in pictures:
+        if (other := picture_size(picture.path)) != size:
+            raise DataError(
+                f"{other[0]} x {other[1]} pixels where {first.name} has {size[0]} x {size[1]}",
+                str(picture.path),
+                "the camera matrices belong to pictures of one size",
+            )
+    off = np.abs(labels.intrinsics[:, :2, 2] / size - 0.5).max(axis=1)
+    for row in np.flatnonzero(off > LARGEST_OFF_CENTRE)[:1]:
+        centre = labels.intrinsics[row, :2, 2].round(1).tolist()
+        raise DataError(
+            f"the camera of label {row} has its centre at {centre} of a picture of {size[0]} x {size[1]} pixels",
+            str(cameras),
+            "the camera matrices belong to pictures of another size: unpack the data set again",
+        )
+
+
+def _share_on_mask(root: Path, pixels: Array) -> float | None:
     """Share of joints on the hand in `training/mask`, where there are masks."""
     masks = [root / "training" / "mask" / f"{index:08d}.jpg" for index in range(len(pixels))]
     if not masks[0].parent.is_dir():
         return None
+    count = sum(1 for entry in masks[0].parent.iterdir() if entry.suffix == ".jpg")
+    if count > len(masks):
+        raise DataError(
+            f"holds {count} masks for {len(masks)} labels",
+            str(masks[0].parent),
+            "there is one for each label: labels and images are not of one set",
+        )
     hits: list[Array] = []
     for path, points in zip(masks, pixels, strict=True):
         if not path.exists():
@@ -154,6 +236,10 @@ def _shareon_mask(root: Path, pixels: Array) -> float | None:
     if share < LEAST_ON_MASK:
         raise DataError(
             f"only {share:.0%} of the joints lie on the hand", str(masks[0].parent), "masks and labels do not fit"
+        )
+    for row in np.flatnonzero(~np.any(hits, axis=1))[:1]:
+        raise DataError(
+            f"no joint of label {row} lies on the hand", str(masks[row]), "the mask or its camera matrix is another's"
         )
     return share
 
@@ -171,7 +257,7 @@ def _read_mask(path: Path) -> Integers:
     try:
         with Image.open(path, formats=["JPEG", "PNG"]) as image:
             return np.asarray(image.convert("L")).astype(np.int64)
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"cannot be decoded: {error}", str(path), "the file is damaged: unpack it again") from None
 
 
