@@ -5,10 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mano_pickles import mano_content, mirrored, python2_pickle
+from PIL import Image
 
 from trainers.config import DataConfig
+from trainers.data.labels import Array
 from trainers.data.load import load_data
 from trainers.data.make_dexycb import make_dexycb
+from trainers.data.make_ho3d import make_ho3d
 from trainers.data.read import read_set
 from trainers.errors import DataError
 from trainers.hand.model import load_embedded_hand
@@ -52,3 +55,27 @@ def test_the_hand_of_the_config_reaches_the_training(files: Path, monkeypatch: p
     embedded = load_data(DataConfig.model_validate(config))
     np.testing.assert_array_equal(with_file.hand.hands_mean, other)
     assert not np.allclose(with_file.labels.joints_m, embedded.labels.joints_m)  # labels kept for one hand are its own
+
+
+def test_kept_labels_are_read_anew_when_a_picture_is_gone_or_stored_otherwise(tmp_path: Path) -> None:
+    make_ho3d(tmp_path / "set", 8, 32, seed=0)
+    _, pictures, _ = read_set(tmp_path / "set", "ho3d", "embedded", keep=tmp_path / "kept")
+    path = pictures[3].path
+    with Image.open(path) as image:
+        image.save(path.with_suffix(".png"))
+    path.unlink()
+    _, again, _ = read_set(tmp_path / "set", "ho3d", "embedded", keep=tmp_path / "kept")
+    assert again[3].path == path.with_suffix(".png")
+    again[3].path.unlink()
+    with pytest.raises(DataError, match="no such image, as"):
+        read_set(tmp_path / "set", "ho3d", "embedded", keep=tmp_path / "kept")
+
+
+def test_labels_kept_for_one_left_hand_are_not_those_of_another(files: Path) -> None:
+    def theta() -> Array:
+        return read_set(files / "dexycb", "dexycb", str(files / "MANO_RIGHT.pkl"), keep=files / "kept")[0].theta
+
+    before = theta()
+    left = mano_content(mirrored(load_embedded_hand()))
+    (files / "MANO_LEFT.pkl").write_bytes(python2_pickle({**left, "hands_mean": left["hands_mean"] + 0.1}))
+    assert not np.allclose(theta(), before)

@@ -1,5 +1,6 @@
 """One data set of any layout, as labels, pictures, and the files the labels come from."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -57,20 +58,22 @@ def read_set(
         case "freihand":
             return *freihand.read_freihand(root, split, name), freihand.label_files(root, split)
         case "ho3d":
-            files = ho3d.label_files(root)
+            files, hands = ho3d.label_files(root), [hand]
 
             def read() -> Read:
                 return ho3d.read_ho3d(root, hand, name)
         case "dexycb":
-            files = dexycb.label_files(root)
+            left = _left_hand(root, hand_name, hand)
+            files, hands = dexycb.label_files(root), [hand, left]
 
             def read() -> Read:
-                return dexycb.read_dexycb(root, hand, _left_hand(root, hand_name, hand), name)
+                return dexycb.read_dexycb(root, hand, left, name)
 
     if keep is None:
         return *read(), files
     key = files_key([], files)
-    path = keep / f"labels-{key}-{name}-{hand.fingerprint[:8]}-v{READERS_VERSION}.npz"
+    of_hands = "-".join(each.fingerprint[:8] for each in hands)
+    path = keep / f"labels-{key}-{name}-{of_hands}-v{READERS_VERSION}.npz"
     return *_kept(path, read), files
 
 
@@ -81,9 +84,9 @@ def _left_hand(root: Path, hand_name: str, hand: HandModel) -> HandModel:
 
 
 def _kept(path: Path, read: Callable[[], Read]) -> Read:
-    """What `read` returns, from the file of an earlier call if there is one."""
+    """What `read` returns, from the file of an earlier call if there is one and its pictures are still those."""
     with file_lock(path.with_suffix(".lock")):
-        if not path.exists():
+        if not path.exists() or not _pictures_are_those_of(path):
             labels, pictures = read()
             partial = path.with_suffix(".partial.npz")
             np.savez(
@@ -91,11 +94,22 @@ def _kept(path: Path, read: Callable[[], Read]) -> Read:
                 paths=np.array([str(picture.path) for picture in pictures]),
                 boxes=np.array([picture.box for picture in pictures]),
                 mirrored=np.array([picture.mirrored for picture in pictures]),
+                bytes_each=np.array([os.stat(picture.path).st_size for picture in pictures]),
                 **vars(labels),
             )
             partial.rename(path)
     with np.load(path, allow_pickle=False) as stored:
-        kept = {key: stored[key] for key in stored.files}
+        kept = {key: stored[key] for key in stored.files if key != "bytes_each"}
     cuts = zip(kept.pop("paths"), kept.pop("boxes").tolist(), kept.pop("mirrored").tolist(), strict=True)
     pictures = [Picture(Path(str(path)), (*box,), mirrored) for path, box, mirrored in cuts]
     return Labels(**kept), pictures
+
+
+def _pictures_are_those_of(path: Path) -> bool:
+    """Whether every picture is there with its size in bytes; the labels' key knows nothing of them."""
+    with np.load(path, allow_pickle=False) as stored:
+        paths, bytes_each = stored["paths"].tolist(), stored["bytes_each"].tolist()
+    try:
+        return bool([os.stat(each).st_size for each in paths] == bytes_each)
+    except OSError:
+        return False  # the reader names the one that is gone, or finds it under another suffix
