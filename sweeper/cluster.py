@@ -141,7 +141,7 @@ class Cluster:
             self._nodes = time.monotonic(), found
             gone = self._agents.keys() - {node["NodeID"] for node in alive}
             for node_id in gone:
-                del self._agents[node_id]
+                self._agents.pop(node_id, None)
         return found
 
     def samples(self, workers: Sequence[Worker]) -> Mapping[Worker, Sample]:
@@ -231,7 +231,10 @@ def _reached(address: str) -> str:
     from ray.exceptions import AuthenticationError, RayError
 
     if address == "auto":
-        address = canonicalize_bootstrap_address("auto") or ""
+        try:
+            address = canonicalize_bootstrap_address("auto") or ""
+        except ConnectionError:
+            raise UserError("no Ray cluster runs on this machine", "--address auto", ADDRESS_HELP) from None
     host, separator, port = address.rpartition(":")
     if not (separator and host and port.isdigit() and "/" not in host):
         raise UserError(f"`{address}` is no address of a Ray cluster", "--address", ADDRESS_HELP)

@@ -5,6 +5,7 @@ sha256 of each: an upload that was cut off is no checkpoint, whatever trainer wr
 come from the usual AWS_* variables of each machine, and are neither stored nor sent.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -26,6 +27,8 @@ PATIENCE_S: Final = 300.0
 CHECK_PATIENCE_S: Final = 5.0
 FIRST_PAUSE_S: Final = 0.5
 LONGEST_PAUSE_S: Final = 15.0
+FULL_HERE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""Of this machine's disk, and no word about the store."""
 CHUNK_BYTES: Final = 8 * 2**20
 CONNECT_S, REQUEST_S = 5.0, 60.0
 LISTING: Final = ".files.json"
@@ -227,6 +230,8 @@ class Depot:
             except FileNotFoundError:
                 raise
             except OSError as error:
+                if error.errno in FULL_HERE:
+                    raise
                 code = _code(error)
                 waited_s = time.monotonic() - since_s
                 if code.startswith(REFUSED) or waited_s + pause_s > self._patience_s:

@@ -104,8 +104,13 @@ class LedgerScheduler(FIFOScheduler):  # type: ignore[misc]
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
         """Each trial once, as it comes: so a used worker goes to one that has none. By itself Tune gives it to the one
         that has waited longest and ends the worker that is on its way to that; where trials are shorter than a worker's
-        start, machines that join would never get one."""
-        return self.added.pop(0) if self.added else None
+        start, machines that join would never get one. Those that Tune has started by itself meanwhile, or that have
+        even ended, are passed over."""
+        while self.added:
+            trial = self.added.pop(0)
+            if trial.status == trial.PENDING:
+                return trial
+        return None
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         trial_id = self.searcher.trials[trial.trial_id]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from sweeper.audit import cut_off
 from sweeper.checkpoints import store_of
 from sweeper.depot import Depot, NotStored
 from sweeper.home import inside
@@ -120,12 +121,17 @@ def _remove_stored(home: Path, garbage: Garbage) -> bool:
     return True
 
 
+def _is_over(trial: TrialRecord, going_on: list[str]) -> bool:
+    """A stopped trial whose audit was cut off goes on from its last checkpoint."""
+    return trial.state.is_finished and trial.id not in going_on
+
+
 def _of_store(ledger: Ledger, spec: SpecFile, inventory: Inventory) -> Iterator[Garbage]:
     """Checkpoints in a store, as `_of_checkpoints`; a manifest and pictures lie in the study's folder."""
     depot = store_of(ledger)
-    sizes = depot.sizes() if depot else {}
+    sizes, going_on = depot.sizes() if depot else {}, cut_off(ledger)
     for trial in (*ledger.controls(), *ledger.trials()):
-        if depot is None or not trial.state.is_finished or trial.mlflow_run_id is None:
+        if depot is None or not _is_over(trial, going_on) or trial.mlflow_run_id is None:
             continue
         kept = kept_steps(spec, trial)
         for report in trial.reports:
@@ -138,8 +144,9 @@ def _of_store(ledger: Ledger, spec: SpecFile, inventory: Inventory) -> Iterator[
 
 
 def _of_checkpoints(ledger: Ledger, spec: SpecFile, inventory: Inventory) -> Iterator[Garbage]:
+    going_on = cut_off(ledger)
     for trial in (*ledger.controls(), *ledger.trials()):
-        if not trial.state.is_finished or trial.mlflow_run_id is None:
+        if not _is_over(trial, going_on) or trial.mlflow_run_id is None:
             continue
         kept = kept_steps(spec, trial)
         for report in trial.reports:

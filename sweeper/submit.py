@@ -19,7 +19,10 @@ from sweeper.cluster import TOKEN_HELP, set_environment
 from sweeper.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_TRIAL_FAILED, UserError
 from sweeper.spec import SweepSpec
 
-SERVER_HELP: Final = "it is http://HOST:8265 of a head node that has mano-sweeper[jobs] and --include-dashboard=true"
+SERVER_HELP: Final = (
+    "it is http://HOST:8265 of a head node that has mano-sweeper[jobs] and was started with --include-dashboard=true "
+    "--dashboard-host=HOST"
+)
 
 NOT_FOUND: Final = 127
 """What a shell says of a command that it does not find."""

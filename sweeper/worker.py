@@ -17,6 +17,7 @@ from ray import tune
 from sweeper.courier import Courier, Parcel
 from sweeper.depot import StoreLost
 from sweeper.node import unfit
+from sweeper.redaction import redact
 from sweeper.seam import described, start_training
 from trainers.report import EpochReport
 
@@ -73,7 +74,8 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
         except StoreLost as lost:
             return _message(kind="lost", problem=str(lost))
         except (Exception, SystemExit) as error:
-            return _message(kind="error", error=described(error), traceback=traceback.format_exc())
+            # Here, where the environment is whose secrets may stand in it: the driver's may be another.
+            return _message(kind="error", error=redact(described(error)), traceback=redact(traceback.format_exc()))
         if report is None:
             return _message(kind="end")
         return _message(

@@ -75,11 +75,14 @@ def this_machine() -> Node:
 
 
 def room(resources: Resources, nodes: Sequence[Node]) -> int:
-    """How many trials find room at once; a trial takes what it takes of one machine."""
-    return sum(
-        int(min(node.cpus / resources.cpus, node.gpus / resources.gpus if resources.gpus else node.cpus))
-        for node in nodes
-    )
+    """How many trials find room at once; a trial takes what it takes of one machine, a share of a GPU of one GPU."""
+    return sum(min(int(node.cpus / resources.cpus), _room_on_gpus(resources.gpus, node)) for node in nodes)
+
+
+def _room_on_gpus(gpus: float, node: Node) -> int:
+    if gpus == 0:
+        return int(node.cpus)
+    return int(node.gpus) * int(1 / gpus) if gpus < 1 else int(node.gpus / gpus)
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """Checkpoints in a store, against a real S3-compatible server: whole or not there, whatever breaks."""
 
+import errno
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -124,6 +125,19 @@ def test_a_store_that_is_away_for_a_while_is_waited_for(server: S3Server, folder
     back.join()
     store.fetch(KEY, tmp_path / "fetched")
     assert content(tmp_path / "fetched") == content(folder)
+
+
+def test_a_full_disk_here_is_no_word_about_the_store(folder: Path, tmp_path: Path) -> None:
+    store = Depot(URL, patience_s=60.0)
+    store.put(folder, KEY)
+
+    def full(source: str, target: Path) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device", str(target))
+
+    store._download = full  # type: ignore[method-assign]
+    with pytest.raises(OSError, match="No space left") as raised:
+        store.fetch(KEY, tmp_path / "fetched")
+    assert not isinstance(raised.value, StoreLost)
 
 
 def test_a_store_that_stays_away_is_told_in_a_bounded_time(

@@ -38,3 +38,13 @@ def test_it_is_said_that_trials_wait_while_none_runs(clock: SimpleNamespace) -> 
     assert look(100, waiting) == 1, "the time counts anew"
     assert look(500, ended) == 1, "nothing waits"
     assert look(119, waiting) == 1
+
+
+def test_only_trials_that_wait_are_started() -> None:
+    """Tune starts some by itself before the scheduler is asked for them, and these may have ended by then."""
+    scheduler = driver.LedgerScheduler(SimpleNamespace(), SimpleNamespace())  # type: ignore[arg-type]
+    ended, runs, waits = (SimpleNamespace(status=each, PENDING="PENDING") for each in ("ERROR", "RUNNING", "PENDING"))
+    for trial in (ended, runs, waits):
+        scheduler.on_trial_add(None, trial)
+    assert scheduler.choose_trial_to_run(None) is waits
+    assert scheduler.choose_trial_to_run(None) is None

@@ -33,6 +33,11 @@ def failing(config: dict[str, Any], workdir: Path, resume: Path | None) -> Itera
     raise {"gpu": OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "ram": MemoryError()}[config["what"]]
 
 
+def talkative(config: dict[str, Any], workdir: Path, resume: Path | None) -> Iterator[EpochReport]:
+    raise PermissionError(f"no access with {os.environ['WANDB_API_KEY']}")
+    yield
+
+
 LEFT: list[Path] = []
 
 
@@ -84,4 +89,16 @@ def test_running_out_of_memory_is_told_apart_with_a_hint(what: str, reason: str,
     assert message["kind"] == "error"
     assert message["error"].startswith(reason)
     assert "take smaller batches" in message["error"]
+    worker.cleanup()
+
+
+def test_a_secret_that_only_the_worker_holds_is_taken_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "planted-7f3a9c1e")
+    worker = TrialWorker(job(tmp_path, "talkative"))
+    message = step(worker)
+    assert message["kind"] == "error"
+    assert "planted-7f3a9c1e" not in message["error"] + message["traceback"]
+    assert "no access with ***" in message["error"]
     worker.cleanup()
