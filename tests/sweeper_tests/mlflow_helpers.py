@@ -4,7 +4,6 @@ import contextlib
 import http.client
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -77,13 +76,6 @@ def points_in_mlflow(uri: str, study: str) -> Points:
                 for point in client.get_metric_history(run.info.run_id, name):
                     found.setdefault((trial_id, name, point.step), []).append(repr(point.value))
     return found
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def answers(port: int) -> bool:

@@ -2,13 +2,13 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 import threading
 from pathlib import Path
 
 import pytest
+from ports import free_port
 
 SECRET = "tops3cret"
 
@@ -39,9 +39,7 @@ class PostgresServer:
             shutil.chown(self._folder, "postgres")
             shutil.chown(password, "postgres")
             self._as_user = ["runuser", "-u", "postgres", "--"]
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self._call("initdb", "-U", "sweeper", "--auth=scram-sha-256", f"--pwfile={password}", "--no-sync")
         self.start()
 

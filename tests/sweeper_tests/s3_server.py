@@ -4,11 +4,12 @@ import secrets
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import boto3
 from moto.server import ThreadedMotoServer
+from ports import free_port
 
 KEY_ID, SECRET = f"AKIA{secrets.token_hex(8).upper()}", secrets.token_hex(20)  # in no source, which a study records
 BUCKET = "checkpoints"
@@ -19,12 +20,11 @@ class S3Server:
     """A server that can go away and come back. Its objects live in this process."""
 
     host: str = "127.0.0.1"
-    port: int = 0
+    port: int = field(default_factory=free_port)
 
     def start(self) -> None:
         self._server = ThreadedMotoServer(self.host, self.port, verbose=False)
         self._server.start()
-        self.port = self._server.get_host_and_port()[1]
 
     def stop(self) -> None:
         self._server.stop()

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mlflow_helpers import free_port, runs_of, uri_of
+from mlflow_helpers import runs_of, uri_of
 from PIL import Image
+from ports import free_port
 
 from sweeper.tracking import Tracker
 

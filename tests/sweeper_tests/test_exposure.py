@@ -19,7 +19,8 @@ import psutil
 import pytest
 from finished import finish_study
 from leaky_trainer import VARIABLES
-from mlflow_helpers import answers, free_port
+from mlflow_helpers import answers
+from ports import free_port
 
 from sweeper.cli import main
 from sweeper.spec import parse_spec

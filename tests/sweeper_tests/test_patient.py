@@ -275,10 +275,15 @@ def test_a_driver_needs_no_more_than_the_docs_grant_and_a_reader_less(
     folder = tmp_path / "studies" / "first"
     folder.mkdir(parents=True)
     Ledger(folder, "first", create=True, url=url).close()  # its owner makes the tables
-    [grants] = re.findall(r"```sql\n(GRANT.*?)```", Path("docs/cluster.md").read_text(), re.DOTALL)
+    text = Path("docs/cluster.md").read_text()
+    [grants] = re.findall(r"```sql\n(GRANT.*?)```", text, re.DOTALL)
+    [closed] = re.findall(r"REVOKE ALL ON DATABASE ledger, mlflow FROM PUBLIC;", text)
+    [opened] = re.findall(r"GRANT CONNECT ON DATABASE ledger TO [^;]*;", text)
     with psycopg.connect(url, autocommit=True) as connection:
         for role in ("driver", "reader"):
             connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{SECRET}'")
+        connection.execute(closed.replace("ledger, mlflow", "granted"))
+        connection.execute(opened.replace("ledger", "granted"))
         connection.execute(grants)
     as_driver, as_reader = (url.replace("sweeper:", f"{role}:") for role in ("driver", "reader"))
     folder = tmp_path / "studies" / "second"

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 from faulty import SPEC, sweep
-from mlflow_helpers import free_port, points_in_ledger, points_in_mlflow, uri_of
+from mlflow_helpers import points_in_ledger, points_in_mlflow, uri_of
+from ports import free_port
 
 from sweeper.cli import main
 from sweeper.tracking.locate import open_client

@@ -22,7 +22,8 @@ from pathlib import Path
 
 import pytest
 from faulty import begin, sweep
-from mlflow_helpers import answers, free_port, mlflow_command, points_in_ledger, points_in_mlflow, server_environment
+from mlflow_helpers import answers, mlflow_command, points_in_ledger, points_in_mlflow, server_environment
+from ports import free_port
 
 from sweeper.ledger import Ledger
 from sweeper.tracking.locate import open_client

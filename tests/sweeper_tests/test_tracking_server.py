@@ -9,7 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
-from mlflow_helpers import answers, free_port, mlflow_server, points_of, runs_of, start, uri_of
+from mlflow_helpers import answers, mlflow_server, points_of, runs_of, start, uri_of
+from ports import free_port
 
 from sweeper.errors import UserError
 from sweeper.tracking import Tracker, find_trial

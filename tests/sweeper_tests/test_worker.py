@@ -92,9 +92,7 @@ def test_running_out_of_memory_is_told_apart_with_a_hint(what: str, reason: str,
     worker.cleanup()
 
 
-def test_a_secret_that_only_the_worker_holds_is_taken_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_secret_that_only_the_worker_holds_is_taken_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "planted-7f3a9c1e")
     worker = TrialWorker(job(tmp_path, "talkative"))
     message = step(worker)
