@@ -65,6 +65,7 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]
         if upcoming is None:
             return None if self.study.may_come_again else str(Searcher.FINISHED)
         self.trials[trial_id] = upcoming.record.id
+        self.study.meter.wait(upcoming.record.id)
         job = Job(
             trainer=self.study.spec.trainer,
             config=upcoming.config,
@@ -124,6 +125,8 @@ class LedgerScheduler(FIFOScheduler):  # type: ignore[misc]
                     self.study.on_end(trial_id)
                 case "error":
                     self.study.on_error(trial_id, message["error"], message["traceback"])
+                case "ready":
+                    return str(TrialScheduler.CONTINUE)
                 case "unfit":
                     raise UserError(message["problem"], help=UNFIT_HELP)
                 case "lost":
@@ -155,6 +158,7 @@ class Ticker(TrialProgressCallback):  # type: ignore[misc]
         self.workers = workers
         self.heartbeat = Heartbeat(study.spec.resources.heartbeat_s)
         self.doomed: set[str] = set()
+        self.unready: set[str] = set()  # whose workers prepare the data of their machines, or wait until one has
         self.live: dict[str, Any] = {}
         self.looked_s = self.idle_since_s = time.monotonic()
 
@@ -166,6 +170,10 @@ class Ticker(TrialProgressCallback):  # type: ignore[misc]
 
     def _watch(self, trial: Any) -> None:
         trial_id = self.searcher.trials[trial.trial_id]
+        if trial_id not in self.live:
+            self.study.meter.go(trial_id)
+            if self.searcher.expected:
+                self.unready.add(trial_id)
         self.live[trial_id] = trial
         actor = actors(trial.temporary_state.ray_actor._actor_id.hex())
         self.workers.started(trial_id, Worker(actor["Address"]["NodeID"], actor["Pid"], actor["Address"]["IPAddress"]))
@@ -177,7 +185,9 @@ class Ticker(TrialProgressCallback):  # type: ignore[misc]
         self._forget(trial)
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Any, **info: Any) -> None:
-        self.heartbeat.beat(self.searcher.trials[trial.trial_id])
+        trial_id = self.searcher.trials[trial.trial_id]
+        self.heartbeat.beat(trial_id)
+        self.unready.discard(trial_id)
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         with _keeping(self.study):
@@ -188,7 +198,7 @@ class Ticker(TrialProgressCallback):  # type: ignore[misc]
         for trial_id, trial in self.live.items():  # one that has not started yet is ended when it has
             if trial_id in self.doomed:
                 self.doomed.discard(trial_id)
-            elif self.heartbeat.is_lost(trial_id, self.workers.cpu_s(trial_id)):
+            elif self.heartbeat.is_lost(trial_id, self._cpu_s(trial_id)):
                 self.heartbeat.beat(trial_id)
                 seconds = self.study.spec.resources.heartbeat_s
                 self.searcher.reasons[trial_id] = f"the worker hung: no sign of life for {seconds:g} s"
@@ -196,6 +206,10 @@ class Ticker(TrialProgressCallback):  # type: ignore[misc]
                 continue
             self.workers.kill(trial_id)
             ray.kill(trial.temporary_state.ray_actor)
+
+    def _cpu_s(self, trial_id: str) -> float:
+        """A worker that waits for the data is as busy as the one that prepares them."""
+        return self.workers.cpu_s(trial_id, self.unready if trial_id in self.unready else ())
 
     def _look_at_used_workers(self, trials: list[Any]) -> None:
         """One that hangs while it leaves its last trial for the next has not started that, and would never."""
@@ -223,6 +237,7 @@ class Ticker(TrialProgressCallback):  # type: ignore[misc]
     def _forget(self, trial: Any) -> None:
         trial_id = self.searcher.trials[trial.trial_id]
         self.heartbeat.beat(trial_id)
+        self.unready.discard(trial_id)
         if self.live.get(trial_id) is trial:  # else it runs again already
             del self.live[trial_id]
             self.workers.ended(trial_id)

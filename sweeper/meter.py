@@ -28,11 +28,16 @@ RUN: Final = "run_seconds:"
 
 @dataclass
 class _Attempt:
-    """One trial in one worker. `lost_s`: seconds of evaluations that the ledger had already."""
+    """One trial in one worker, or on its way there (`lap_s` is None). `lost_s`: seconds of evaluations that the ledger
+    had already."""
 
     id: str
-    lap_s: float
+    lap_s: float | None
     lost_s: float = 0.0
+
+    def open_s(self, now_s: float) -> float:
+        """Seconds since the last lap."""
+        return 0.0 if self.lap_s is None else now_s - self.lap_s
 
 
 class _Open(BaseModel, allow_inf_nan=False):
@@ -72,10 +77,20 @@ class Meter:
         attempt = f"{self._run}-{sum(key.startswith(self._run) for key in self._charges(trial_id))}"
         self._attempts[trial_id] = _Attempt(attempt, self._clock())
 
+    def wait(self, trial_id: str) -> None:
+        """The trial, just started, has yet to find a worker, which on a cluster that others use may take hours."""
+        self._attempts[trial_id].lap_s = None
+
+    def go(self, trial_id: str) -> None:
+        """It has found one."""
+        attempt = self._attempts.get(trial_id)
+        if attempt and attempt.lap_s is None:
+            attempt.lap_s = self._clock()
+
     def lap(self, trial_id: str) -> float:
         """Seconds since the trial's start or last lap."""
         attempt, now_s = self._attempts[trial_id], self._clock()
-        seconds, attempt.lap_s = now_s - attempt.lap_s, now_s
+        seconds, attempt.lap_s = attempt.open_s(now_s), now_s
         self._booked_s += seconds
         return seconds
 
@@ -94,7 +109,7 @@ class Meter:
     def spent(self) -> Spent:
         """What the study has used up to now, running trials included."""
         now_s = self._clock()
-        trial_s = self._booked_s + sum(now_s - attempt.lap_s for attempt in self._attempts.values())
+        trial_s = self._booked_s + sum(attempt.open_s(now_s) for attempt in self._attempts.values())
         wall_clock_s = self._earlier_wall_s + now_s - self._started_s
         return spent(self._budget, self._resources, self._ledger.count, trial_s, wall_clock_s)
 
@@ -108,7 +123,7 @@ class Meter:
             trial_id: {
                 "attempt": attempt.id,
                 "lost_s": attempt.lost_s,
-                "open_s": now_s - attempt.lap_s,
+                "open_s": attempt.open_s(now_s),
                 "reports": len(self._ledger.trial(trial_id).reports),
             }
             for trial_id, attempt in self._attempts.items()

@@ -4,9 +4,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from sweeper.spec_parts import Resources
 from sweeper.workers import Child
+
+ROOM_S: Final = 10.0
 
 
 def start_seam(
@@ -51,6 +54,9 @@ class RemoteChild:
 
         host = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus)(_SeamHost)
         self._host = host.remote(arguments, resources)
+        if not ray.wait([self._host.__ray_ready__.remote()], timeout=ROOM_S)[0]:
+            what = f"{resources.cpus} cores and {resources.gpus:g} GPUs"
+            print(f"no machine of the cluster has {what} free for the checks: waiting for one", file=sys.stderr)
         self.stdin = self.stdout = self
         self.returncode: int | None = None
 
@@ -68,8 +74,11 @@ class RemoteChild:
     def __iter__(self) -> Iterator[str]:
         import ray
 
-        while line := ray.get(self._host.readline.remote()):
-            yield line
+        try:
+            while line := ray.get(self._host.readline.remote()):
+                yield line
+        except ray.exceptions.RayError as error:
+            print(f"the machine of the cluster that checks was lost: {str(error).splitlines()[0]}", file=sys.stderr)
 
     def close(self) -> None:
         """`wait` does."""

@@ -6,6 +6,7 @@ it needs of secrets (the ledger's password, MLflow's, the token) is there too, a
 
 import asyncio
 import logging
+import secrets
 import shlex
 import shutil
 import sys
@@ -23,6 +24,8 @@ SERVER_HELP: Final = (
     "it is http://HOST:8265 of a head node that has mano-sweeper[jobs] and was started with --include-dashboard=true "
     "--dashboard-host=HOST"
 )
+
+LOG_HELP: Final = "on its head node, /tmp/ray/session_latest/logs/dashboard.log says why"
 
 NOT_FOUND: Final = 127
 """What a shell says of a command that it does not find."""
@@ -42,25 +45,43 @@ def submit(spec: SweepSpec, arguments: Sequence[str], home: str, address: str, *
         The exit code of the run; 0 without `follow`.
 
     Raises:
-        UserError: the Jobs API cannot be reached, or refuses the token.
+        UserError: the Jobs API cannot be reached, refuses the token or the job, or is lost while the job runs.
     """
+    import aiohttp  # of mano-sweeper[jobs], which `_client` looks for
+
     assert spec.path is not None  # it was read from there
     client = _client(address)
-    job = f"{spec.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    job = f"{spec.name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
     line = ["sweeper", "run", spec.path.name, "--home", home, "--address", "auto", *arguments]
     with tempfile.TemporaryDirectory(prefix="sweeper-submit-") as folder:
         shutil.copy(spec.path, folder)
         env = {"working_dir": folder}
-        client.submit_job(entrypoint=shlex.join(line), submission_id=job, runtime_env=env, metadata={"spec": spec.name})
-    print(f"submitted as {job}; `ray job logs --follow {job}` shows it, `ray job stop {job}` ends it", file=sys.stderr)
+        try:
+            client.submit_job(
+                entrypoint=shlex.join(line), submission_id=job, runtime_env=env, metadata={"spec": spec.name}
+            )
+        except (RuntimeError, OSError) as error:
+            raise UserError(
+                f"the cluster at {address} takes no job: {_last_line(error)}", "--address", LOG_HELP
+            ) from None
+    shows, ends = (f"`ray job {verb} {job} --address {address}`" for verb in ("logs --follow", "stop"))
+    print(f"submitted as {job}; {shows} shows it, {ends} ends it", file=sys.stderr)
     if not follow:
         return EXIT_OK
     try:
         asyncio.run(_follow(client, job))
+        return _exit_code(client, job)
     except KeyboardInterrupt:
-        print(f"{job} goes on; `ray job stop {job}` ends it", file=sys.stderr)
+        print(f"{job} goes on; {ends} ends it", file=sys.stderr)
         return EXIT_INTERRUPTED
-    return _exit_code(client, job)
+    except (RuntimeError, OSError, aiohttp.ClientError) as error:
+        what = f"{address} does not tell of {job} any more: {_last_line(error)}"
+        raise UserError(what, help=f"where the cluster is still there, the job goes on, and {shows} shows it") from None
+
+
+def _last_line(error: Exception) -> str:
+    """Ray puts whole tracebacks of its server into messages."""
+    return next((line for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
 
 
 def _client(address: str) -> Any:

@@ -15,8 +15,8 @@ NVIDIA_SMI_TIMEOUT_S: Final = 10
 
 @dataclass(frozen=True)
 class Sample:
-    """A process now. `cpu_s`: processor time since its start; `gpus`: utilisation (per cent) and its own memory (MiB),
-    by metric name."""
+    """A process now. `cpu_s`: processor time since its start, of the processes it has started too; `gpus`: utilisation
+    (per cent) and its own memory (MiB), by metric name."""
 
     cpu_s: float
     memory_mib: float
@@ -26,11 +26,8 @@ class Sample:
 def samples(pids: Sequence[int], *, with_gpus: bool) -> dict[int, Sample]:
     """Those of the processes that are there; `with_gpus` asks `nvidia-smi` too."""
     gpus = gpu_samples() if with_gpus and pids else {}
-    return {
-        pid: Sample(cpu_seconds(pid), memory_mib(pid), gpus.get(pid, {}))
-        for pid in pids
-        if Path(f"/proc/{pid}").exists()
-    }
+    cpu_s = cpu_seconds(pids)
+    return {pid: Sample(cpu_s[pid], memory_mib(pid), gpus.get(pid, {})) for pid in pids if pid in cpu_s}
 
 
 def kill(pid: int) -> None:
@@ -40,13 +37,22 @@ def kill(pid: int) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-def cpu_seconds(pid: int) -> float:
-    """Processor time a process has used so far, 0 if there is none."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0.0
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def cpu_seconds(pids: Sequence[int]) -> dict[int, float]:
+    """Processor time that each of the processes has used so far, with all that it has started: data are decoded by
+    processes of their own, while the worker waits. Those that do not exist are left out."""
+    used: dict[int, int] = {}
+    children: dict[int, list[int]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):  # not every kernel has lists of children
+        with contextlib.suppress(OSError):
+            fields = path.read_text().rpartition(")")[2].split()
+            pid = int(path.parent.name)
+            children.setdefault(int(fields[1]), []).append(pid)
+            used[pid] = sum(map(int, fields[11:15]))  # its own, and that of children which have ended
+
+    def family(pid: int) -> int:
+        return used[pid] + sum(map(family, children.get(pid, ())))
+
+    return {pid: family(pid) / os.sysconf("SC_CLK_TCK") for pid in pids if pid in used}
 
 
 def memory_mib(pid: int) -> float:

@@ -57,6 +57,7 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
             os.environ["TRAINERS_GPU_SHARE"] = str(self._job.gpus)  # torch takes no more of its memory than that
         self._reports: Iterator[EpochReport] | None = None
         self._courier: Courier | None = None
+        self._fit = False
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self.cleanup()
@@ -66,8 +67,9 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
     def step(self) -> dict[str, Any]:
         try:
             if self._reports is None:
-                if self._job.expected and (problem := unfit(self._job.trainer, self._job.expected)):
-                    return _message(kind="unfit", problem=problem)
+                if self._job.expected and not self._fit:
+                    self._fit = not (problem := unfit(self._job.trainer, self._job.expected))
+                    return _message(kind="ready") if self._fit else _message(kind="unfit", problem=problem)
                 self._reports = start_training(self._job.trainer, self._job.config, *self._folders())
             report = next(self._reports, None)
             manifest = self._courier.send(report.checkpoint) if self._courier and report and report.checkpoint else None

@@ -4,7 +4,7 @@ life."""
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
@@ -119,11 +119,15 @@ class Workers:
         with self._lock:
             self._watched.pop(trial_id, None)
 
-    def cpu_s(self, trial_id: str) -> float:
-        """Processor time the trial's worker had used when it was last seen; 0 before that."""
+    def cpu_s(self, trial_id: str, beside: Collection[str] = ()) -> float:
+        """Processor time the trial's worker had used when it was last seen, and the workers on the same machine of the
+        trials `beside` it; 0 before that."""
         with self._lock:
             watched = self._watched.get(trial_id)
-            return watched.last[1].cpu_s if watched and watched.last else 0.0
+            if watched is None:
+                return 0.0
+            asked = (one for other, one in self._watched.items() if other == trial_id or other in beside)
+            return sum(one.last[1].cpu_s for one in asked if one.last and one.worker.node == watched.worker.node)
 
     def address(self, trial_id: str) -> str | None:
         """Where the trial's worker is in the network; None without one."""

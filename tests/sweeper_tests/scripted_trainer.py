@@ -3,6 +3,7 @@
 Named in a spec as ``trainer: scripted_trainer:train`` with this folder on PYTHONPATH.
 """
 
+import fcntl
 import hashlib
 import json
 import math
@@ -10,6 +11,8 @@ import os
 import random
 import resource
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -71,12 +74,25 @@ class ScriptedConfig(BaseModel):
     """What candidates report as `val/skill_p`."""
     data_file: str | None = None
     """A file whose length in bytes is added to the error (mm): the data."""
+    prepare_s: float = 0.0
+    """How long a process of its own makes the data of a machine; whoever comes meanwhile waits. Needs `marks`."""
 
 
 def prepare(config: ScriptedConfig) -> dict[str, str]:
     """Fingerprints of the data."""
+    if config.prepare_s and config.marks:
+        _make_data(Path(config.marks) / f"data of {os.uname().nodename}", config.prepare_s)
     data = Path(config.data_file).read_bytes() if config.data_file else b""
     return {"data": hashlib.sha256(data).hexdigest()}
+
+
+def _make_data(mark: Path, seconds: float) -> None:
+    with mark.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if mark.stat().st_size == 0:
+            busy = f"import time; end_s = time.monotonic() + {seconds}\nwhile time.monotonic() < end_s: pass"
+            subprocess.run([sys.executable, "-c", busy], check=True)
+            file.write("made")
 
 
 def train(config: ScriptedConfig, workdir: Path, resume: Path | None = None) -> Iterator[EpochReport]:

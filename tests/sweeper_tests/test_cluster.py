@@ -170,14 +170,46 @@ def test_the_head_is_lost_and_the_study_goes_on_elsewhere(fresh_home: FreshHome)
     home = fresh_home(SPEC)
     with ExitStack() as stack:
         site = Site(stack)
-        site.run(home)
+        outside = site.make("outside")
+        spec, address = str(home.parent / "spec.yaml"), f"http://{site.head.address}:8265"
+        job = outside.start(SWEEPER, "submit", spec, "--home", str(home), "--address", address)
         wait_until(lambda: reports(home) >= 10)
         site.head.kill()
         site.one.kill()
+        assert job.wait(60) == 2
+        said = outside.output(job)
+        assert f"{address} does not tell of scripted-" in said
+        assert "Traceback" not in said
     before = {trial.id for trial in trials(home)}
     with ExitStack() as stack:
         assert Site(stack).run(home).wait(200) == 0
     assert before <= check(home).keys()
+
+
+def test_a_machine_takes_its_time_to_make_the_data(site: Site, fresh_home: FreshHome, tmp_path: Path) -> None:
+    """Longer than a worker may be silent: one makes them, by processes of its own, and the others wait."""
+    home = fresh_home(SPEC)
+    joined = site.make("joined")
+    network.join(joined, site.address)
+    slow = ("--set", f"base.marks={tmp_path}", "--set", "base.prepare_s=25", "--set", "resources.heartbeat_s=8")
+    assert site.run(home, "--trials", "6", *slow).wait(300) == 0
+    assert len(check(home)) == 6
+    assert {site.one.address, joined.address} <= set(machines(home).values())
+    assert {path.name for path in tmp_path.glob("data of *")} >= {"data of one", "data of joined"}
+    assert not any(trial.losses for trial in trials(home))
+    joined.kill()
+
+
+def test_a_run_says_that_it_waits_for_room(site: Site, fresh_home: FreshHome) -> None:
+    first, second = fresh_home(SPEC), fresh_home(SPEC)
+    whole = ("--trials", "1", "--set", "resources.cpus=2", "--set", "base.sleep_s=4.0")
+    other = site.run(first, *whole)
+    wait_until(lambda: reports(first) >= 1)
+    driver = site.run(second, *whole[:4])
+    assert driver.wait(150) == 0
+    assert "no machine of the cluster has 2 cores and 0 GPUs free for the checks: waiting" in site.head.output(driver)
+    assert other.wait(60) == 0
+    assert len(check(second)) == 1
 
 
 def test_a_machine_with_other_code_trains_nothing(site: Site, fresh_home: FreshHome, tmp_path: Path) -> None:

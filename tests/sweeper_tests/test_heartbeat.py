@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Iterator
 
+import psutil
 import pytest
 from test_meter import Clock
 
@@ -12,6 +13,7 @@ from sweeper.heartbeat import Heartbeat
 from sweeper.usage import cpu_seconds, kill
 
 BUSY = "import time\nwhile True: pass"
+BUSY_CHILD = "import subprocess, sys\nsubprocess.run([sys.executable, '-c', 'while True: pass'])"
 IDLE = "import time\ntime.sleep(600)"
 
 
@@ -28,7 +30,7 @@ def watch(heartbeat: Heartbeat, clock: Clock, pid: int, looks: int) -> bool:
     """Look three times a real second, which the clock takes for six."""
     lost = False
     for _ in range(looks):
-        lost = heartbeat.is_lost("toy-0000", cpu_seconds(pid))
+        lost = heartbeat.is_lost("toy-0000", cpu_seconds([pid])[pid])
         time.sleep(0.3)
         clock.now_s += 2.1
     return lost
@@ -44,6 +46,17 @@ def test_a_worker_that_computes_is_alive_without_a_report(worker: "subprocess.Po
     assert worker.wait(10) == -signal.SIGKILL
 
 
+@pytest.mark.parametrize("worker", [BUSY_CHILD], indirect=True)
+def test_a_worker_whose_children_compute_is_alive(worker: "subprocess.Popen[bytes]") -> None:
+    clock = Clock()
+    [child] = wait_for_children(worker.pid)
+    assert not watch(Heartbeat(4.0, clock), clock, worker.pid, looks=6)
+    used_s = cpu_seconds([worker.pid])[worker.pid]
+    os.kill(child, signal.SIGKILL)
+    worker.wait(10)
+    assert 0.3 < used_s < 60
+
+
 @pytest.mark.parametrize("worker", [IDLE], indirect=True)
 def test_a_worker_that_waits_for_ever_is_lost_unless_it_reports(worker: "subprocess.Popen[bytes]") -> None:
     clock = Clock()
@@ -52,6 +65,12 @@ def test_a_worker_that_waits_for_ever_is_lost_unless_it_reports(worker: "subproc
     heartbeat.beat("toy-0000")
     assert not watch(heartbeat, clock, worker.pid, looks=3)
     assert watch(heartbeat, clock, worker.pid, looks=3)
+
+
+def wait_for_children(pid: int) -> list[int]:
+    while not (children := psutil.Process(pid).children()):
+        time.sleep(0.05)
+    return [child.pid for child in children]
 
 
 def test_a_driver_that_was_held_up_does_not_blame_a_worker_that_waits_for_it() -> None:
@@ -66,5 +85,4 @@ def test_a_driver_that_was_held_up_does_not_blame_a_worker_that_waits_for_it() -
 
 def test_a_process_that_got_the_number_of_a_worker_since_is_left_alone() -> None:
     kill(os.getpid())  # this is pytest
-    assert cpu_seconds(os.getpid()) > 0
-    assert cpu_seconds(2**22 + 1) == 0, "no process has this number"
+    assert cpu_seconds([os.getpid(), 2**22 + 1]).keys() == {os.getpid()}, "no process has the other number"

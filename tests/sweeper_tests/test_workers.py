@@ -1,9 +1,14 @@
-"""How many trials find room on machines."""
+"""How many trials find room on machines, and what their workers take there."""
+
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from sweeper import workers
 from sweeper.spec_model import Resources
-from sweeper.workers import Node, room
+from sweeper.usage import Sample
+from sweeper.workers import Node, Worker, Workers, room
 
 
 @pytest.mark.parametrize(
@@ -21,3 +26,21 @@ def test_a_share_of_a_gpu_is_of_one_gpu(cpus: int, gpus: float, of_node: tuple[i
     node = Node("one", *of_node)
     assert room(Resources(cpus=cpus, gpus=gpus), [node]) == expected
     assert room(Resources(cpus=cpus, gpus=gpus), [node, node]) == 2 * expected
+
+
+def test_workers_of_one_machine_are_busy_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While one prepares the data of a machine, the others there wait for it."""
+    monkeypatch.setattr(workers, "EVERY_S", 0.01)
+    used_s = {1: 30.0, 2: 0.5, 3: 7.0}
+    there: Any = SimpleNamespace(samples=lambda asked: {one: Sample(used_s[one.pid], 0.0, {}) for one in asked})
+    watched = Workers(there)
+    for trial_id, node, pid in (("t-0", "one", 1), ("t-1", "one", 2), ("t-2", "two", 3)):
+        watched.started(trial_id, Worker(node, pid, "10.0.0.1"))
+    while not all(watched.cpu_s(trial_id) for trial_id in ("t-0", "t-1", "t-2")):
+        pass
+    assert watched.cpu_s("t-1") == 0.5
+    assert watched.cpu_s("t-1", {"t-0", "t-1", "t-2"}) == 30.5
+    assert watched.cpu_s("t-2", {"t-0", "t-1", "t-2"}) == 7.0
+    watched.ended("t-0")
+    assert watched.cpu_s("t-1", {"t-0", "t-1", "t-2"}) == 0.5
+    watched.close()
