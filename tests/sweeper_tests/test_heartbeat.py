@@ -13,7 +13,7 @@ from sweeper.heartbeat import Heartbeat
 from sweeper.usage import cpu_seconds, kill
 
 BUSY = "import time\nwhile True: pass"
-BUSY_CHILD = "import subprocess, sys\nsubprocess.run([sys.executable, '-c', 'while True: pass'])"
+BUSY_CHILD = f"import subprocess\nsubprocess.run([{sys.executable!r}, '-c', 'while True: pass'])"
 IDLE = "import time\ntime.sleep(600)"
 
 
@@ -50,11 +50,9 @@ def test_a_worker_that_computes_is_alive_without_a_report(worker: "subprocess.Po
 def test_a_worker_whose_children_compute_is_alive(worker: "subprocess.Popen[bytes]") -> None:
     clock = Clock()
     [child] = wait_for_children(worker.pid)
-    assert not watch(Heartbeat(4.0, clock), clock, worker.pid, looks=6)
-    used_s = cpu_seconds([worker.pid])[worker.pid]
+    lost = watch(Heartbeat(4.0, clock), clock, worker.pid, looks=6)
     os.kill(child, signal.SIGKILL)
-    worker.wait(10)
-    assert 0.3 < used_s < 60
+    assert not lost
 
 
 @pytest.mark.parametrize("worker", [IDLE], indirect=True)
