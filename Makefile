@@ -31,16 +31,16 @@ test: setup  ## all tests, two of the three parts at a time: most tests of sweep
 	@$(MAKE) --no-print-directory -j2 --keep-going --output-sync=line test-sweeper test-trainers test-machines
 
 test-sweeper: setup  ## all tests but the trainer's, on one machine
-	$(BIN)/python -m pytest tests --ignore=tests/trainers_tests -m "not machines"
+	$(BIN)/python -m pytest tests --ignore=tests/trainers_tests -m "not machines $(AND)"
 
 test-machines: setup  ## the tests on several machines, which are network namespaces
 	$(BIN)/python -m pytest tests/sweeper_tests -m machines
 
 test-trainers: setup  ## the trainer's tests
-	$(BIN)/python -m pytest tests/trainers_tests
+	$(BIN)/python -m pytest tests/trainers_tests -m "not machines $(AND)"
 
-test-fast: setup  ## the tests that take under 5 s each
-	$(BIN)/python -m pytest -m "not slow"
+test-fast: setup  ## the tests that take under 5 s each, in two parts at a time
+	@$(MAKE) --no-print-directory -j2 --keep-going --output-sync=line AND="and not slow" test-sweeper test-trainers
 
 lint: setup  ## ruff: lint and format
 	$(BIN)/ruff check .

@@ -198,6 +198,7 @@ def test_a_checkpoint_of_which_only_the_sums_were_kept(study: Path, capfd: Captu
     assert "of the checkpoint epoch_002 of `toy-0001` MLflow keeps the sums alone\nhelp: " in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_sigterm_leaves_nothing_behind(study: Path) -> None:
     with changed(artifact(study, "trial.yaml"), with_config("sleep_s", 60.0)):
         command = [sys.executable, "-m", "sweeper.cli", "reproduce", "toy-0001", "--home", str(study)]

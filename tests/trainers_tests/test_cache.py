@@ -105,6 +105,7 @@ def _open_cache(paths: list[Picture], label: Path, cache_dir: Path, results: "mu
     results.put(int(cached_images(paths, [label], 40, cache_dir).pixels.sum(dtype=np.int64)))
 
 
+@pytest.mark.slow
 def test_processes_that_come_at_once_share_one_cache(images: list[Picture], label: Path, tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
@@ -118,6 +119,7 @@ def test_processes_that_come_at_once_share_one_cache(images: list[Picture], labe
     assert len([path for path in (tmp_path / "c").iterdir() if path.is_dir()]) == 1
 
 
+@pytest.mark.slow
 def test_many_images_are_decoded_by_several_processes_with_the_same_result(
     images: list[Picture], label: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,6 +131,7 @@ def test_many_images_are_decoded_by_several_processes_with_the_same_result(
     assert alone.fingerprint == together.fingerprint
 
 
+@pytest.mark.slow
 def test_decoding_processes_end_with_a_killed_parent(images: list[Picture], label: Path, tmp_path: Path) -> None:
     program = f"""
 from pathlib import Path
