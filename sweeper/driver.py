@@ -170,7 +170,7 @@ class Ticker(TrialProgressCallback):  # type: ignore[misc]
 
     def _watch(self, trial: Any) -> None:
         trial_id = self.searcher.trials[trial.trial_id]
-        if trial_id not in self.live:
+        if self.live.get(trial_id) is not trial:
             self.study.meter.go(trial_id)
             if self.searcher.expected:
                 self.unready.add(trial_id)
@@ -237,9 +237,9 @@ class Ticker(TrialProgressCallback):  # type: ignore[misc]
     def _forget(self, trial: Any) -> None:
         trial_id = self.searcher.trials[trial.trial_id]
         self.heartbeat.beat(trial_id)
-        self.unready.discard(trial_id)
         if self.live.get(trial_id) is trial:  # else it runs again already
             del self.live[trial_id]
+            self.unready.discard(trial_id)
             self.workers.ended(trial_id)
 
 

@@ -47,10 +47,10 @@ def submit(spec: SweepSpec, arguments: Sequence[str], home: str, address: str, *
     Raises:
         UserError: the Jobs API cannot be reached, refuses the token or the job, or is lost while the job runs.
     """
-    import aiohttp  # of mano-sweeper[jobs], which `_client` looks for
-
     assert spec.path is not None  # it was read from there
     client = _client(address)
+    import aiohttp  # Ray's Jobs API brings it
+
     job = f"{spec.name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
     line = ["sweeper", "run", spec.path.name, "--home", home, "--address", "auto", *arguments]
     with tempfile.TemporaryDirectory(prefix="sweeper-submit-") as folder:
