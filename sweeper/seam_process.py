@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from sweeper.errors import UserError
 from sweeper.spec_parts import Resources
 from sweeper.workers import Child
 
@@ -77,8 +78,9 @@ class RemoteChild:
         try:
             while line := ray.get(self._host.readline.remote()):
                 yield line
-        except ray.exceptions.RayError as error:
-            print(f"the machine of the cluster that checks was lost: {str(error).splitlines()[0]}", file=sys.stderr)
+        except ray.exceptions.RayError as error:  # no verdict about the data, nor about the pipeline
+            what = f"the machine of the cluster that checks was lost: {str(error).splitlines()[0]}"
+            raise UserError(what, help="nothing was started: run it again") from None
 
     def close(self) -> None:
         """`wait` does."""

@@ -42,10 +42,9 @@ def cpu_seconds(pids: Sequence[int]) -> dict[int, float]:
     processes of their own, while the worker waits. Those that do not exist are left out."""
     used: dict[int, int] = {}
     children: dict[int, list[int]] = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):  # not every kernel has lists of children
-        with contextlib.suppress(OSError):
-            fields = path.read_text().rpartition(")")[2].split()
-            pid = int(path.parent.name)
+    for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):  # not every kernel has lists of children
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/stat", "rb", 0) as file:  # thousands, on a big machine
+            fields = file.read().rpartition(b")")[2].split()
             children.setdefault(int(fields[1]), []).append(pid)
             used[pid] = sum(map(int, fields[11:15]))  # its own, and that of children which have ended
 

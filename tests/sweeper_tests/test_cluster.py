@@ -200,6 +200,21 @@ def test_a_machine_takes_its_time_to_make_the_data(fresh_home: FreshHome, tmp_pa
     assert [trial.losses for trial in trials(home)] == [()] * 6
 
 
+def test_a_machine_that_is_lost_in_preflight_is_told_in_a_line(fresh_home: FreshHome, tmp_path: Path) -> None:
+    home = fresh_home(SPEC)
+    with ExitStack() as stack:
+        site = Site(stack)
+        driver = site.run(home, "--set", f"base.marks={tmp_path}", "--set", "base.prepare_s=300")
+        wait_until(lambda: (tmp_path / "data of one").exists())
+        site.one.kill()
+        assert driver.wait(150) == 2
+        said = site.head.output(driver)
+    assert "error: the machine of the cluster that checks was lost" in said
+    assert "Traceback" not in said
+    assert "could not prepare" not in said
+    assert not trials(home)
+
+
 def test_a_run_says_that_it_waits_for_room(fresh_home: FreshHome) -> None:
     first, second = fresh_home(SPEC), fresh_home(SPEC)
     whole = ("--trials", "1", "--set", "resources.cpus=2")

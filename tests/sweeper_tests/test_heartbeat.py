@@ -50,9 +50,10 @@ def test_a_worker_that_computes_is_alive_without_a_report(worker: "subprocess.Po
 def test_a_worker_whose_children_compute_is_alive(worker: "subprocess.Popen[bytes]") -> None:
     clock = Clock()
     [child] = wait_for_children(worker.pid)
-    lost = watch(Heartbeat(4.0, clock), clock, worker.pid, looks=6)
-    os.kill(child, signal.SIGKILL)
-    assert not lost
+    try:
+        assert not watch(Heartbeat(4.0, clock), clock, worker.pid, looks=6)
+    finally:
+        os.kill(child, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("worker", [IDLE], indirect=True)
