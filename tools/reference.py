@@ -12,15 +12,15 @@ from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 import annotated_types
 import click
+from mano_trainers.config import TrainConfig
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from sweeper.cli import sweeper
-from sweeper.cli_groups import SECTIONS
-from sweeper.spec_model import SpecFile
-from sweeper.trainer_ref import DEFAULT_TRAINER
-from trainers.config import TrainConfig
+from sweeper.cli.group import SECTIONS
+from sweeper.cli.main import sweeper
+from sweeper.entrypoint.resolve import DEFAULT_TRAINER
+from sweeper.spec.model import SpecFile
 
 WRITTEN: Final = "<!-- Written by `python -m tools.reference {page}`; change the code, not this file. -->"
 EXIT_CODES: Final = """\
@@ -82,7 +82,7 @@ def spec_page() -> str:
     lines += [
         "# Keys of `base`",
         "",
-        f"The config of the default trainer, `{DEFAULT_TRAINER}`, and of `python -m trainers`. A dotted path such",
+        f"The config of the default trainer, `{DEFAULT_TRAINER}`, and of `python -m mano_trainers`. A dotted path such",
         "as `optim.lr` names one of them in `search_space`, `variants` and `ablation`;",
         "`--set base.optim.lr=1e-3` sets it.",
         "",

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Literal
 
 from sweeper.errors import UserError
-from sweeper.ledger import Ledger
+from sweeper.ledger.ledger import Ledger
 from sweeper.report.data import study_data
 from sweeper.report.markdown import preflight_line, study_csv, study_markdown
-from sweeper.spec_model import SpecFile
-from sweeper.views import open_study
+from sweeper.spec.model import SpecFile
+from sweeper.views.study import open_study
 
 __all__ = ["REPORT_FILE", "preflight_line", "study_csv", "study_markdown", "write_page", "write_report"]
 

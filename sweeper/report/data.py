@@ -8,17 +8,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
-from sweeper.audit import audit_of, audit_seconds
-from sweeper.budget import saved_s
-from sweeper.controls import final_word, value_of
-from sweeper.ledger import Ledger
-from sweeper.pareto import winner_of
+from sweeper.ledger.ledger import Ledger
+from sweeper.ledger.trial import TrialRecord, TrialState
 from sweeper.redaction import redact
 from sweeper.report.markdown import preflight_line
-from sweeper.search_space import CategoricalDimension, FloatDimension, ParamValue, short_names
-from sweeper.spec_model import SpecFile
-from sweeper.trial import TrialRecord, TrialState
-from sweeper.views import outcome, usage
+from sweeper.search_space.dimensions import CategoricalDimension, FloatDimension, ParamValue, short_names
+from sweeper.spec.model import SpecFile
+from sweeper.study.budget import saved_s
+from sweeper.study.controls import final_word, value_of
+from sweeper.study.pareto import winner_of
+from sweeper.study.pruning_audit import audit_of, audit_seconds
+from sweeper.views.study import outcome, usage
 
 GRAD_SHARE: Final = "train/grad_share_"
 """What the metrics start with that say how much of the gradient each loss term makes."""

@@ -3,8 +3,8 @@
 import math
 from typing import Any, Final
 
-from sweeper.budget import duration_text
-from sweeper.pareto import objective_values, pareto_front
+from sweeper.ledger.trial import TrialRecord
+from sweeper.pruning.asha import bracket_of, rung_epochs
 from sweeper.report.data import GRAD_SHARE, StudyData, costs, device_of, metrics_of, share_terms, title_of
 from sweeper.report.style import (
     DRAWN,
@@ -23,11 +23,11 @@ from sweeper.report.style import (
     with_controls,
     wrapped,
 )
-from sweeper.scheduling import bracket_of, rung_epochs
-from sweeper.spec_model import VARIANT
-from sweeper.spec_parts import CollapseGuard
-from sweeper.trial import TrialRecord
-from sweeper.trial_table import VARIANCE
+from sweeper.spec.model import VARIANT
+from sweeper.spec.sections import CollapseGuard
+from sweeper.study.budget import duration_text
+from sweeper.study.pareto import objective_values, pareto_front
+from sweeper.views.trial_table import VARIANCE
 
 LEAST_RATIO: Final = 1e-4
 """What a smaller variance ratio is drawn at: a logarithmic axis has no zero."""

@@ -7,8 +7,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sweeper.evaluators import NOISE
-from sweeper.importance import importances_of
+from sweeper.analysis.importance import importances_of
+from sweeper.ledger.trial import TrialRecord
 from sweeper.report.collapse import GRID, collapse_share, collapsed_regions
 from sweeper.report.data import Axis, StudyData, text_of, title_of
 from sweeper.report.style import (
@@ -25,7 +25,7 @@ from sweeper.report.style import (
     short,
     value_axis,
 )
-from sweeper.trial import TrialRecord
+from sweeper.samplers.importance import NOISE
 
 LAMBDA: Final = "lambda_"
 MOST_MAPPED: Final = 8

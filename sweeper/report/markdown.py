@@ -4,16 +4,16 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 
-from sweeper.controls import final_word
-from sweeper.ledger import Ledger
-from sweeper.pareto import winner_of
-from sweeper.search_space import short_names
-from sweeper.spec_model import SpecFile
-from sweeper.spec_parts import Objective
-from sweeper.spec_text import dimension_text
-from sweeper.trial import TrialRecord
-from sweeper.trial_table import shown_metrics, table_columns, table_row
-from sweeper.views import front_lines, outcome
+from sweeper.ledger.ledger import Ledger
+from sweeper.ledger.trial import TrialRecord
+from sweeper.search_space.dimensions import short_names
+from sweeper.spec.model import SpecFile
+from sweeper.spec.sections import Objective
+from sweeper.study.controls import final_word
+from sweeper.study.pareto import winner_of
+from sweeper.views.spec import dimension_text
+from sweeper.views.study import front_lines, outcome
+from sweeper.views.trial_table import shown_metrics, table_columns, table_row
 
 
 def study_markdown(

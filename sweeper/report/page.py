@@ -12,13 +12,13 @@ from typing import Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from sweeper import ablation_view
-from sweeper.ablation import ablation_result
+from sweeper.analysis.ablation import ablation_result
+from sweeper.ledger.trial import TrialState
 from sweeper.report import figures, maps
 from sweeper.report.data import StudyData, pictures
 from sweeper.report.style import GLYPHS, Figure
 from sweeper.report.tables import Table, control_table, cost_table, trial_table, variant_tables
-from sweeper.trial import TrialState
+from sweeper.views import ablation as ablation_view
 
 FILES: Final = {"css": "page.css", "script": "page.js", "plotly": "vendor/plotly-cartesian.min.js"}
 

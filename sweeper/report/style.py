@@ -11,9 +11,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sweeper.controls import control_values, spoken
+from sweeper.ledger.trial import TrialRecord, TrialState
 from sweeper.report.data import Axis, StudyData, text_of, title_of
-from sweeper.trial import TrialRecord, TrialState
+from sweeper.study.controls import control_values, spoken
 
 SYMBOLS: Final = {
     TrialState.COMPLETE: "circle",

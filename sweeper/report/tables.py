@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sweeper.ablation import AblationResult
-from sweeper.ablation_view import tables
-from sweeper.budget import duration_text
+from sweeper.analysis.ablation import AblationResult
+from sweeper.ledger.trial import TrialRecord
 from sweeper.report.data import Axis, Cost, StudyData, costs, device_of, metrics_of, text_of, title_of
-from sweeper.trial import TrialRecord
-from sweeper.trial_table import VARIANCE, shown_metrics
+from sweeper.study.budget import duration_text
+from sweeper.views.ablation import tables
+from sweeper.views.trial_table import VARIANCE, shown_metrics
 
 COST_HEADERS: Final = ("where", "trials", "used (s)", "used", "saved by stopping early")
 

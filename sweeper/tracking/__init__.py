@@ -3,11 +3,11 @@
 The driver writes to a :class:`Tracker`; readers use :func:`find_trial`; people look through :func:`serve_ui`.
 """
 
+from sweeper.tracking.artifacts import Inventory
+from sweeper.tracking.client import artifact_root, tracking_uri
 from sweeper.tracking.find import RecordedTrial, fetch_checkpoint, find_trial, runs_of
-from sweeper.tracking.inventory import Inventory
-from sweeper.tracking.locate import artifact_root, tracking_uri
-from sweeper.tracking.record import trial_yaml
-from sweeper.tracking.register import register_winner
+from sweeper.tracking.registry import register_winner
+from sweeper.tracking.schema import trial_yaml
 from sweeper.tracking.tracker import STREAM, Tracker
 from sweeper.tracking.ui import serve_ui
 

@@ -15,8 +15,8 @@ import yaml
 
 from sweeper.errors import UserError
 from sweeper.redaction import redact
-from sweeper.tracking.locate import open_client, require_store
-from sweeper.tracking.record import (
+from sweeper.tracking.client import open_client, require_store
+from sweeper.tracking.schema import (
     CHECKPOINTS,
     PROVENANCE_FILE,
     SYSTEM,

@@ -16,10 +16,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from sweeper.depot import Depot
-from sweeper.outbox import Operation, Outbox
+from sweeper.checkpoints.object_store import Depot
 from sweeper.redaction import redact
-from sweeper.tracking.store import RejectedError, StudyStore
+from sweeper.tracking.delivery import RejectedError, StudyStore
+from sweeper.tracking.outbox import Operation, Outbox
 
 READ_OPERATIONS = 1000
 IN_ANY_ORDER = ("report", "checkpoint", "file", "pictures")

@@ -15,7 +15,7 @@ from typing import Final
 
 from sweeper.errors import EXIT_OK, UserError
 from sweeper.redaction import redact
-from sweeper.tracking.locate import MLFLOW_ENVIRONMENT, require_store, tracking_uri
+from sweeper.tracking.client import MLFLOW_ENVIRONMENT, require_store, tracking_uri
 
 HOST: Final = "127.0.0.1"
 LOOPBACK_NAMES: Final = ("localhost", "127.0.0.1")

@@ -92,7 +92,7 @@ def main() -> None:
     path = [str(HERE), str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")]
     os.environ["PYTHONPATH"] = os.pathsep.join(path)  # the nodes and the driver inherit it
     os.environ["TRAINERS_CACHE_DIR"] = tempfile.mkdtemp()
-    from sweeper.cluster import set_environment
+    from sweeper.executor.cluster import set_environment
 
     os.environ["RAY_AUTH_MODE"] = "disabled"
     set_environment("a cluster")

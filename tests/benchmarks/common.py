@@ -9,8 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-
-from trainers.data.make import make_freihand
+from mano_trainers.data.rendering.freihand import make_freihand
 
 
 def take_turns(ours: Callable[[], float], peer: Callable[[], float], repeats: int) -> tuple[list[float], list[float]]:

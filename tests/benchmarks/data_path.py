@@ -18,18 +18,17 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from common import images_per_s, report, scratch_set, take_turns
+from mano_trainers.batches import batch_memory, epoch_order, image_table, make_batch, on_device, seeded
+from mano_trainers.config import DataConfig
+from mano_trainers.data.augment import BRIGHTNESS, CONTRAST, MAX_ANGLE, NOISE, draw
+from mano_trainers.data.cache import Pixels
+from mano_trainers.data.load import LoadedData, load_data
+from mano_trainers.device.memory_share import free_bytes
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision import datasets  # type: ignore[import-untyped]
 from torchvision.transforms import v2  # type: ignore[import-untyped]
-
-from trainers.augment import BRIGHTNESS, CONTRAST, MAX_ANGLE, NOISE, draw
-from trainers.batches import batch_memory, epoch_order, image_table, make_batch, on_device, seeded
-from trainers.config import DataConfig
-from trainers.data.cache import Pixels
-from trainers.data.load import LoadedData, load_data
-from trainers.gpu_share import free_bytes
 
 
 class AddNoise:
@@ -65,7 +64,7 @@ def run_torchvision(loader: DataLoader[tuple[Tensor, Tensor]], device: torch.dev
 
 
 def run_ours(data: LoadedData, images: Pixels | Tensor, batch: int, epoch: int, device: torch.device) -> int:
-    """The calls of `trainers.loop`, in its order; `images` are those of `data`, or their copy on the device."""
+    """The calls of `mano_trainers.loop`, in its order; `images` are those of `data`, or their copy on the device."""
     table = image_table(data.labels.pose_index)
     order = epoch_order(table, np.arange(len(table)), "all", batch, seeded(0, "order", epoch))
     memory = batch_memory(images, batch, device)

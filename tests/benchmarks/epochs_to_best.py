@@ -29,11 +29,11 @@ import optuna
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 from recorded_curves import OBJECTIVE, TABLE, Table, load_table
 
-from sweeper.guard import check_guards
-from sweeper.samplers import propose
-from sweeper.scheduling import Runner, judge, table_of
-from sweeper.spec import SweepSpec
-from sweeper.spec_parts import SchedulerConfig
+from sweeper.pruning.asha import Runner, judge, table_of
+from sweeper.pruning.guards import check_guards
+from sweeper.samplers.proposal import propose
+from sweeper.spec.load import SweepSpec
+from sweeper.spec.sections import SchedulerConfig
 
 SHIPPED = (SchedulerConfig().grace_epochs, SchedulerConfig().eta)
 """Grace period in epochs and reduction factor that a spec has if it says nothing."""

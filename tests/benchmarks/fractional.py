@@ -19,10 +19,9 @@ from typing import Any
 
 import torch
 from common import scratch_set
-
-from trainers.config import TrainConfig
-from trainers.data.load import load_data
-from trainers.loop import train
+from mano_trainers.config import TrainConfig
+from mano_trainers.data.load import load_data
+from mano_trainers.loop import train
 
 
 def config_of(args: argparse.Namespace, root: Path) -> TrainConfig:

@@ -18,17 +18,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from mano_trainers.batches import batch_memory, epoch_order, image_table, make_batch, on_device, seeded
+from mano_trainers.config import DataConfig, LossConfig, ModelConfig, OptimConfig, TrainConfig
+from mano_trainers.data.augment import draw
+from mano_trainers.data.load import load_data
+from mano_trainers.data.rendering.freihand import make_freihand
+from mano_trainers.device.memory_share import free_bytes
+from mano_trainers.hand.model import load_embedded_hand
+from mano_trainers.loop import train
+from mano_trainers.models import build_model
 from torch.utils.flop_counter import FlopCounterMode
-
-from trainers.augment import draw
-from trainers.batches import batch_memory, epoch_order, image_table, make_batch, on_device, seeded
-from trainers.config import DataConfig, LossConfig, ModelConfig, OptimConfig, TrainConfig
-from trainers.data.load import load_data
-from trainers.data.make import make_freihand
-from trainers.gpu_share import free_bytes
-from trainers.hand.model import load_embedded_hand
-from trainers.loop import train
-from trainers.models import build_model
 
 PARTS = ("resnet18", "vit_b16", "long")
 SIZE = 224

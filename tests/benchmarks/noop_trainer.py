@@ -5,9 +5,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from mano_trainers.report import EpochReport
 from pydantic import BaseModel, ConfigDict
-
-from trainers.report import EpochReport
 
 OBJECTIVE = "val/pa_mpjpe_mm"
 

@@ -17,11 +17,11 @@ from pathlib import Path
 
 from noop_trainer import NoopConfig, train
 
-from sweeper.ledger import Ledger
-from sweeper.recording import Recorder
-from sweeper.spec import parse_spec
-from sweeper.study import Study
+from sweeper.ledger.ledger import Ledger
+from sweeper.spec.load import parse_spec
+from sweeper.study.controller import Study
 from sweeper.tracking import Tracker, artifact_root, tracking_uri
+from sweeper.tracking.callback import Recorder
 
 EPOCHS = 4
 SPEC = """

@@ -19,11 +19,10 @@ from unittest import mock
 
 import numpy as np
 import torch
-
-from trainers import process
-from trainers.config import TrainConfig
-from trainers.data.load import load_data
-from trainers.loop import train_on
+from mano_trainers.config import TrainConfig
+from mano_trainers.data.load import load_data
+from mano_trainers.device import process
+from mano_trainers.loop import train_on
 
 SPACE = {
     "loss.lambda_param": (0.01, 10.0),
@@ -74,7 +73,7 @@ def record(path: Path, count: int) -> None:
         started = time.perf_counter()
         params = params_of(number)
         config = config_of(params)
-        with process.settings(config) as device, mock.patch("trainers.checkpoint.save"):  # a fifth of the time
+        with process.settings(config) as device, mock.patch("mano_trainers.checkpoint.save"):  # a fifth of the time
             reports = [report.metrics for report in train_on(data, config, device, Path("nowhere"))]
         curve = {name: [round_to(report[name], 5) for report in reports] for name in METRICS}
         with open(path, "a") as file:

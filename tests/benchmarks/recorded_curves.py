@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sweeper.guard import Evaluation
+from sweeper.pruning.guards import Evaluation
 
 TABLE = Path(__file__).parent / "curves.json.xz"
 OBJECTIVE = "val/pa_mpjpe_mm"

@@ -14,10 +14,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from sweeper.ledger import Ledger
+from sweeper.ledger.ledger import Ledger
+from sweeper.ledger.trial import Report, TrialState
 from sweeper.report import write_report
-from sweeper.spec import load_spec
-from sweeper.trial import Report, TrialState
+from sweeper.spec.load import load_spec
 
 TERMS = ("param", "joint", "angular", "pca", "reg")
 ENDINGS = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAILED)

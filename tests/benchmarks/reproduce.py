@@ -2,7 +2,7 @@
 
     PYTHONPATH=. python tests/benchmarks/reproduce.py --epochs 20
 
-One trial is trained by `python -m trainers`, which neither records nor compares anything, and recorded; then it is
+One trial is trained by `python -m mano_trainers`, which neither records nor compares anything, and recorded; then it is
 reproduced by the command line. They take turns, and the ratio of each pair counts. Both start a Python and find their
 data rendered and decoded.
 """
@@ -19,14 +19,14 @@ import time
 from pathlib import Path
 
 import yaml
+from mano_trainers.config import TrainConfig
+from mano_trainers.loop import prepare, train
 
-from sweeper import provenance
+from sweeper.reproducibility import provenance
 from sweeper.tracking import Tracker, tracking_uri, trial_yaml
-from trainers.config import TrainConfig
-from trainers.loop import prepare, train
 
 TARGET = 1.15
-TRAINER = "trainers.loop:train"
+TRAINER = "mano_trainers.loop:train"
 
 
 def main() -> None:
@@ -45,8 +45,10 @@ def main() -> None:
         (home / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))
         ratios = []
         for turn in range(arguments.repeats):
-            original_s, original_cpu_s = _time("trainers", str(home / "config.yaml"), "--out", str(home / f"out{turn}"))
-            rerun_s, rerun_cpu_s = _time("sweeper.cli", "reproduce", "bench-0000", "--home", folder)
+            original_s, original_cpu_s = _time(
+                "mano_trainers", str(home / "config.yaml"), "--out", str(home / f"out{turn}")
+            )
+            rerun_s, rerun_cpu_s = _time("sweeper", "reproduce", "bench-0000", "--home", folder)
             ratios.append(rerun_s / original_s)
             print(
                 f"trial {original_s:.1f} s, reproduce {rerun_s:.1f} s, ratio {ratios[-1]:.3f}; of processor time "

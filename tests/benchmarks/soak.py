@@ -27,7 +27,7 @@ from checker import check
 from soak_series import Sample, Tally, disk_mb, is_worker, second_half, slope, take_sample
 from soak_short import ShortSeries, Soak
 
-from sweeper.requests import ask
+from sweeper.study.requests import ask
 
 SAMPLE_S: Final = 30.0
 LONG = """

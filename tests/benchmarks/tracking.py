@@ -19,17 +19,17 @@ import time
 from pathlib import Path
 from typing import Any
 
-from sweeper.ledger import Ledger, Report, TrialState
-from sweeper.spec import parse_spec
-from sweeper.storage import open_storage
+from sweeper.ledger.ledger import Ledger, Report, TrialState
+from sweeper.ledger.storage import open_storage
+from sweeper.spec.load import parse_spec
 from sweeper.tracking import Tracker
-from sweeper.tracking.locate import open_client
+from sweeper.tracking.client import open_client
 
 METRICS = 20
 TARGET_RAY, TARGET_RAW, TARGET_STEP, TARGET_READ_S = 50.0, 0.8, 0.01, 2.0
 SPEC = """
 name: store
-trainer: trainers.loop:train
+trainer: mano_trainers.loop:train
 search_space:
   optim.lr: {low: 1.0e-5, high: 1.0e-2, log: true}
 objective: {metric: val/pa_mpjpe_mm, mode: min}
@@ -134,7 +134,7 @@ def make_store(home: Path, trials: int, steps: int) -> Path:
     """
     import optuna
 
-    from sweeper.trial import encode_report
+    from sweeper.ledger.trial import encode_report
 
     study_dir = home / "studies" / "store"
     study_dir.mkdir(parents=True)
@@ -164,9 +164,7 @@ def make_store(home: Path, trials: int, steps: int) -> Path:
 def read_s(home: Path, *verb: str) -> float:
     """Seconds of a verb in a process of its own, start included."""
     began = time.perf_counter()
-    subprocess.run(
-        [sys.executable, "-m", "sweeper.cli", *verb, "--home", str(home)], check=True, stdout=subprocess.DEVNULL
-    )
+    subprocess.run([sys.executable, "-m", "sweeper", *verb, "--home", str(home)], check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - began
 
 

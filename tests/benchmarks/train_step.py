@@ -1,4 +1,4 @@
-"""Training steps in images/s: `trainers.loop.train` with its data path, losses and metrics, against a bare timm loop.
+"""Training steps in images/s: `mano_trainers.loop.train`, with data path, losses and metrics, against a bare timm loop.
 
 The bare loop has channels_last, the same optimizer and precision, and batches that lie in memory, ready and the same;
 it has no augmentation, no hand, one loss term and no clipping. The rate of ours is its own `train/images_per_s`:
@@ -16,9 +16,8 @@ from pathlib import Path
 import timm
 import torch
 from common import report, scratch_set, take_turns
-
-from trainers.config import DataConfig, EvalConfig, LossConfig, ModelConfig, OptimConfig, TrainConfig
-from trainers.loop import train
+from mano_trainers.config import DataConfig, EvalConfig, LossConfig, ModelConfig, OptimConfig, TrainConfig
+from mano_trainers.loop import train
 
 TIMM_NAMES = {
     "resnet18": "resnet18",

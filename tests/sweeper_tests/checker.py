@@ -10,13 +10,13 @@ from typing import Any
 import mlflow
 import psutil
 
-from sweeper.depot import Depot
-from sweeper.ledger import Ledger
-from sweeper.manifest import damage
-from sweeper.meter import recorded
-from sweeper.spec_model import SpecFile
-from sweeper.storage import JOURNAL
-from sweeper.trial import TrialRecord, TrialState
+from sweeper.checkpoints.manifest import damage
+from sweeper.checkpoints.object_store import Depot
+from sweeper.ledger.ledger import Ledger
+from sweeper.ledger.storage import JOURNAL
+from sweeper.ledger.trial import TrialRecord, TrialState
+from sweeper.spec.model import SpecFile
+from sweeper.study.accounting import recorded
 
 Results = dict[str, Any]
 SECONDS = ("train/seconds",)

@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sweeper.ledger import Ledger
-from sweeper.spec import SweepSpec
-from sweeper.trial import Report, TrialState
+from sweeper.ledger.ledger import Ledger
+from sweeper.ledger.trial import Report, TrialState
+from sweeper.spec.load import SweepSpec
 
 OBJECTIVE = "val/pa_mpjpe_mm"
 Outcome = float | TrialState

@@ -20,11 +20,13 @@ import serial_driver
 import sqlalchemy.orm
 from faulty import environment
 
-from sweeper import cli, preflight, provenance, run  # noqa: F401
-from sweeper.cli import main
-from sweeper.preflight import Outcome
-from sweeper.seam import prepare
-from sweeper.spec import SweepSpec
+from sweeper.cli import main as cli  # noqa: F401
+from sweeper.cli.main import main
+from sweeper.entrypoint.call import prepare
+from sweeper.preflight import run as preflight
+from sweeper.preflight.run import Outcome
+from sweeper.reproducibility import provenance
+from sweeper.spec.load import SweepSpec
 
 sqlalchemy.orm.configure_mappers()
 _context = multiprocessing.get_context("forkserver")

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sweeper.ledger import Ledger
+from sweeper.ledger.ledger import Ledger
 from sweeper.tracking import Tracker, trial_yaml
-from sweeper.tracking.locate import MLFLOW_ENVIRONMENT, open_client
-from sweeper.tracking.record import metric_key, metric_value
+from sweeper.tracking.client import MLFLOW_ENVIRONMENT, open_client
+from sweeper.tracking.schema import metric_key, metric_value
 
 
 def uri_of(home: Path) -> str:

@@ -8,9 +8,9 @@ from typing import Any
 
 import yaml
 
-from sweeper import provenance
-from sweeper.seam import numerics, prepare, start_training
-from sweeper.sources import code_sums
+from sweeper.entrypoint.call import numerics, prepare, start_training
+from sweeper.entrypoint.source_hashes import code_sums
+from sweeper.reproducibility import provenance
 from sweeper.tracking import Tracker, tracking_uri, trial_yaml
 
 Tamper = Callable[[int, dict[str, float]], None]

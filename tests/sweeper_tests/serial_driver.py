@@ -16,13 +16,13 @@ import time
 import types
 from typing import Any
 
-import sweeper
-from sweeper import patient
-from sweeper.seam import described, start_training
-from sweeper.storage import Journal
-from sweeper.study import Study
-from sweeper.tracking.store import StudyStore
-from sweeper.workers import Machines, Workers
+import sweeper.executor
+from sweeper.entrypoint.call import described, start_training
+from sweeper.executor.monitor import Machines, Workers
+from sweeper.ledger import retrying_storage as patient
+from sweeper.ledger.storage import Journal
+from sweeper.study.controller import Study
+from sweeper.tracking.delivery import StudyStore
 
 _append = Journal.append_logs
 _writes = 0
@@ -87,14 +87,14 @@ def install() -> None:
         StudyStore.connect = _refuse  # type: ignore[method-assign]
     if "LEDGER_PATIENCE_S" in os.environ:
         patient.PATIENCE_S = float(os.environ["LEDGER_PATIENCE_S"])  # type: ignore[misc]
-    driver = types.ModuleType("sweeper.driver")
+    driver = types.ModuleType("sweeper.executor.tune")
     driver.__dict__.update(execute=execute)
-    sys.modules["sweeper.driver"] = driver
-    sweeper.driver = driver  # type: ignore[attr-defined]
+    sys.modules["sweeper.executor.tune"] = driver
+    sweeper.executor.tune = driver  # type: ignore[attr-defined]
 
 
 if __name__ == "__main__":
     install()
-    from sweeper.cli import main
+    from sweeper.cli.main import main
 
     sys.exit(main(sys.argv[1:]))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sweeper.errors import SpecError
-from sweeper.spec import parse_spec
+from sweeper.spec.load import parse_spec
 
 FILE = Path("s.yaml")
 GOOD = """\

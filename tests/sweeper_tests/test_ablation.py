@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 from finished import finish_study
 
-from sweeper import cli
-from sweeper.ablation import AblationResult, ablation_result
-from sweeper.ablation_view import TOO_SMALL, render
+from sweeper.analysis.ablation import AblationResult, ablation_result
+from sweeper.analysis.power import sight_of, sight_text
+from sweeper.analysis.statistics import detectable_effect
+from sweeper.cli import main as cli
 from sweeper.errors import UserError
-from sweeper.sight import sight_of, sight_text
-from sweeper.spec import SweepSpec, parse_spec
-from sweeper.spec_ablation import runs_of
-from sweeper.spec_model import SpecFile
-from sweeper.statistics import detectable_effect
-from sweeper.trial import TrialState
-from sweeper.views import open_study
+from sweeper.ledger.trial import TrialState
+from sweeper.spec.design import runs_of
+from sweeper.spec.load import SweepSpec, parse_spec
+from sweeper.spec.model import SpecFile
+from sweeper.views.ablation import TOO_SMALL, render
+from sweeper.views.study import open_study
 
 Score = Callable[[Mapping[str, str], int], float | TrialState]
 """(levels of a run, seed) -> value at the end."""

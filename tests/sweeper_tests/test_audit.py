@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from test_study import Log, make_study, message, report_to_rung, start
 
-from sweeper.audit import audit_of, audit_seconds
-from sweeper.pareto import winner_of
-from sweeper.study import Study
-from sweeper.trial import TrialState
+from sweeper.ledger.trial import TrialState
+from sweeper.study.controller import Study
+from sweeper.study.pareto import winner_of
+from sweeper.study.pruning_audit import audit_of, audit_seconds
 
 
 @pytest.fixture(autouse=True)

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from finished import finish_study
 from mano_pickles import mano_content, mirrored, python2_pickle
+from mano_trainers.hand.model import load_embedded_hand
 
-from sweeper import cli
-from sweeper.spec import parse_spec
-from trainers.hand.model import load_embedded_hand
+from sweeper.cli import main as cli
+from sweeper.spec.load import parse_spec
 
 TOY = """\
 name: toy

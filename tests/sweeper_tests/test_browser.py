@@ -63,7 +63,7 @@ def page() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def url(shown: Path) -> Iterator[str]:
     """Where `sweeper ui` shows the home."""
-    command = [sys.executable, "-m", "sweeper.cli", "ui", "--home", str(shown), "--port", str(free_port())]
+    command = [sys.executable, "-m", "sweeper", "ui", "--home", str(shown), "--port", str(free_port())]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as ui:
         assert ui.stdout is not None
         yield ui.stdout.readline().strip()

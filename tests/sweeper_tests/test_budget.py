@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweeper.budget import duration_text, left, may_start, saved_s, spent, used_text, used_up
-from sweeper.spec_parts import Budget, Resources
+from sweeper.spec.sections import Budget, Resources
+from sweeper.study.budget import duration_text, left, may_start, saved_s, spent, used_text, used_up
 
 AMOUNTS = st.floats(0, 1e6, allow_nan=False)
 

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from scripted_trainer import ScriptedConfig, train
 
-from sweeper.checkpoints import last_good
-from sweeper.manifest import damage
-from sweeper.trial import Report, TrialRecord
+from sweeper.checkpoints.locate import last_good
+from sweeper.checkpoints.manifest import damage
+from sweeper.ledger.trial import Report, TrialRecord
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ from typing import Any
 import click
 import pytest
 from finished import finish_study
+from mano_trainers.errors import DataError
 
-from sweeper import cli
+from sweeper.cli import main as cli
 from sweeper.errors import UserError
-from sweeper.spec import SweepSpec, load_spec
-from trainers.errors import DataError
+from sweeper.spec.load import SweepSpec, load_spec
 
 SPEC = "search_spaces/loss_balance.yaml"
 
@@ -63,7 +63,7 @@ def test_check_says_what_will_happen(capsys: pytest.CaptureFixture[str]) -> None
     assert capsys.readouterr() == (
         f"""\
 {SPEC}: valid
-  study       loss_balance: 3 trials of trainers.loop:train, 2 at once
+  study       loss_balance: 3 trials of mano_trainers.loop:train, 2 at once
   objective   lowest val/pa_mpjpe_mm
   sampler     tpe, the first 6 at random, seed 2
   scheduler   none: every trial runs to its end
@@ -166,7 +166,7 @@ def test_errors_while_running(
     def run_study(*_: Any, **__: Any) -> int:
         raise raised
 
-    monkeypatch.setattr("sweeper.run.run_study", run_study)
+    monkeypatch.setattr("sweeper.lifecycle.run.run_study", run_study)
     assert cli.main(["run", SPEC]) == code
     assert capsys.readouterr().err.strip("\n") == message.strip("\n")
 
@@ -178,7 +178,7 @@ def test_run_hands_on_the_spec_the_home_and_the_exit_code(monkeypatch: pytest.Mo
         seen.append((spec, home, new))
         return 1
 
-    monkeypatch.setattr("sweeper.run.run_study", run_study)
+    monkeypatch.setattr("sweeper.lifecycle.run.run_study", run_study)
     monkeypatch.setenv("SWEEPER_HOME", str(tmp_path))
     assert cli.main(["run", SPEC, "--trials", "2", "--set", "seed=3"]) == 1
     assert cli.main(["run", SPEC, "--home", "elsewhere", "--new"]) == 1

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from click.shell_completion import BashComplete
 
-from sweeper import cli
-from sweeper.cli_groups import SECTIONS
+from sweeper.cli import main as cli
+from sweeper.cli.group import SECTIONS
 
 
 def completed(*typed: str) -> list[str]:

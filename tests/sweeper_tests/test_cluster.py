@@ -15,8 +15,8 @@ from checker import check
 from faulty import FreshHome
 from network import Machine
 
-from sweeper.ledger import Ledger
-from sweeper.trial import TrialRecord
+from sweeper.ledger.ledger import Ledger
+from sweeper.ledger.trial import TrialRecord
 
 pytestmark = [
     pytest.mark.slow,

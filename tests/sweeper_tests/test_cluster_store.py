@@ -9,8 +9,8 @@ from faulty import FreshHome
 from s3_server import BUCKET, s3_server
 from test_cluster import SPEC, Site, machines, reports, trials, wait_until
 
-from sweeper.checkpoints import store_of
-from sweeper.ledger import Ledger
+from sweeper.checkpoints.locate import store_of
+from sweeper.ledger.ledger import Ledger
 
 pytestmark = [
     pytest.mark.slow,

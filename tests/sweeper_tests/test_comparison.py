@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from sweeper.comparison import Deviation, deviation_table, deviations, tensor_deviation
+from sweeper.reproducibility.metric_diff import Deviation, deviation_table, deviations, tensor_deviation
 
 steps = st.dictionaries(st.integers(1, 5), st.dictionaries(st.sampled_from("abc"), st.floats()), min_size=1)
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweeper.conditions import (
+from sweeper.search_space.conditions import (
     can_be_met,
     contains,
     existing,
@@ -18,7 +18,7 @@ from sweeper.conditions import (
     point,
     value_at,
 )
-from sweeper.search_space import AnyDimension, dimensions_of
+from sweeper.search_space.dimensions import AnyDimension, dimensions_of
 
 CHAIN = dimensions_of(
     {

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweeper.constraints import all_hold, parse_constraint
+from sweeper.search_space.constraints import all_hold, parse_constraint
 
 VALUES = {"loss.a": 0.04, "loss.b": 0.07, "n": 3, "flag": True}
 

@@ -12,9 +12,9 @@ import mlflow
 import pytest
 from test_run import command, environment, mlflow_runs, run, show
 
-from sweeper.controls import final_word
-from sweeper.spec import Objective
-from sweeper.trial import Report, TrialRecord, TrialState
+from sweeper.ledger.trial import Report, TrialRecord, TrialState
+from sweeper.spec.load import Objective
+from sweeper.study.controls import final_word
 
 LOW = Objective(metric="val/pa_mpjpe_mm", mode="min")
 HIGH = Objective(metric="val/auc", mode="max")

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from s3_server import BUCKET, S3Server, s3_server
 
-from sweeper.courier import PREFIX, Parcel
-from sweeper.depot import Depot
-from sweeper.worker import Job, TrialWorker
+from sweeper.checkpoints.object_store import Depot
+from sweeper.checkpoints.upload import PREFIX, Parcel
+from sweeper.executor.trainable import Job, TrialWorker
 
 URL = f"s3://{BUCKET}/toy-1a2b3c4d"
 TRIAL = "trials/0001"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from s3_server import BUCKET, KEY_ID, SECRET, S3Server, s3_server
 
-from sweeper.depot import Depot, NotStored, StoreLost
+from sweeper.checkpoints.object_store import Depot, NotStored, StoreLost
 
 URL = f"s3://{BUCKET}/team/toy-1a2b3c4d"
 KEY = "trials/0001/epoch_001"

@@ -14,10 +14,10 @@ import click
 import pytest
 import yaml
 from finished import finish_study
+from mano_trainers.__main__ import main as train_main
 
-from sweeper import cli
-from sweeper.spec import load_spec, parse_spec
-from trainers.__main__ import main as train_main
+from sweeper.cli import main as cli
+from sweeper.spec.load import load_spec, parse_spec
 
 PAGES = [Path("README.md"), *(Path("docs") / name for name in ("start.md", "guide.md"))]
 TESTS = Path(__file__).parent
@@ -69,7 +69,7 @@ def test_every_command_line_is_understood(arguments: list[str]) -> None:
     assert path.startswith(f"sweeper {arguments[0]}")
 
 
-@pytest.mark.parametrize("arguments", of("python", "-m", "trainers"), ids=" ".join)
+@pytest.mark.parametrize("arguments", of("python", "-m", "mano_trainers"), ids=" ".join)
 def test_every_training_is_understood(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert train_main(arguments) == 2, "the config is not there; a wrong option would exit"
     assert "CONFIG.yaml" in capsys.readouterr().err

@@ -12,17 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mano_trainers import checkpoint
+from mano_trainers.checkpoint import Checkpoint
 from test_study import make_spec
 
-from sweeper import doctor_machine, scratch
-from sweeper.cli import main
-from sweeper.ledger import Ledger
-from sweeper.lock import study_lock
-from sweeper.storage import JOURNAL
+from sweeper.cli.main import main
+from sweeper.executor import scratch
+from sweeper.ledger.ledger import Ledger
+from sweeper.ledger.storage import JOURNAL
+from sweeper.ledger.study_lock import study_lock
+from sweeper.ledger.trial import Report, TrialState
+from sweeper.maintenance import machine as doctor_machine
 from sweeper.tracking import runs_of, tracking_uri
-from sweeper.trial import Report, TrialState
-from trainers import checkpoint
-from trainers.checkpoint import Checkpoint
 
 OBJECTIVE = "val/pa_mpjpe_mm"
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.drift import changed, refuse_other_choices
+from sweeper.entrypoint.source_hashes import code_sums, trainer_sums
 from sweeper.errors import UserError
-from sweeper.ledger import Ledger
-from sweeper.sources import code_sums, trainer_sums
-from sweeper.spec import load_spec
+from sweeper.ledger.ledger import Ledger
+from sweeper.reproducibility.drift import changed, refuse_other_choices
+from sweeper.spec.load import load_spec
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_the_sums_of_the_code_hold_the_sweeper_the_trainers_and_an_own_trainer(
     trainer_in("x = 1")
     sums = code_sums("drifting:train")
     assert {"sweeper/drift.py", "trainers/loop.py", "drifting.py"} <= set(sums)
-    assert "drifting.py" not in code_sums("trainers.loop:train")
+    assert "drifting.py" not in code_sums("mano_trainers.loop:train")
 
 
 SPEC = """\

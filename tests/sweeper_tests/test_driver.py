@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sweeper import driver
+from sweeper.executor import tune as driver
 
 
 @pytest.fixture

@@ -22,8 +22,8 @@ from leaky_trainer import VARIABLES
 from mlflow_helpers import answers
 from ports import free_port
 
-from sweeper.cli import main
-from sweeper.spec import parse_spec
+from sweeper.cli.main import main
+from sweeper.spec.load import parse_spec
 
 pytestmark = pytest.mark.slow
 

@@ -18,10 +18,10 @@ from mlflow_helpers import points_in_ledger, points_in_mlflow
 from postgres_server import PostgresServer
 from test_faults import SHORT
 
-from sweeper.cli import main
-from sweeper.ledger import Ledger
-from sweeper.patient import PatientStorage
-from sweeper.tracking.locate import open_client
+from sweeper.cli.main import main
+from sweeper.ledger.ledger import Ledger
+from sweeper.ledger.retrying_storage import PatientStorage
+from sweeper.tracking.client import open_client
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

@@ -13,7 +13,7 @@ from faulty import SPEC, FreshHome, journal_bytes, wait_until
 from forked import Driver
 
 from sweeper.errors import UserError
-from sweeper.ledger import Ledger
+from sweeper.ledger.ledger import Ledger
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

@@ -10,11 +10,11 @@ from checker import results
 from faulty import SPEC, sweep
 from mlflow_helpers import uri_of
 
-from sweeper.cli import main
+from sweeper.cli.main import main
 from sweeper.errors import UserError
-from sweeper.garbage import find_garbage, remove
+from sweeper.maintenance.gc import find_garbage, remove
 from sweeper.tracking import find_trial, register_winner
-from sweeper.tracking.locate import open_client
+from sweeper.tracking.client import open_client
 
 pytestmark = pytest.mark.slow
 

@@ -7,8 +7,8 @@ import pytest
 from git_helpers import git, make_repo
 
 from sweeper.errors import UserError
-from sweeper.git import recorded_tree
-from sweeper.provenance import collect
+from sweeper.reproducibility.git import recorded_tree
+from sweeper.reproducibility.provenance import collect
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweeper.guard import Evaluation, check_guards
-from sweeper.spec_parts import CollapseGuard, ThresholdGuard
+from sweeper.pruning.guards import Evaluation, check_guards
+from sweeper.spec.sections import CollapseGuard, ThresholdGuard
 
 GUARD = CollapseGuard(after_epochs=2.0, for_evaluations=2, var_ratio_below=0.02, r2_below=0.02)
 

@@ -9,8 +9,8 @@ import psutil
 import pytest
 from test_meter import Clock
 
-from sweeper.heartbeat import Heartbeat
-from sweeper.usage import cpu_seconds, kill
+from sweeper.executor.heartbeat import Heartbeat
+from sweeper.executor.processes import cpu_seconds, kill
 
 BUSY = "import time\nwhile True: pass"
 BUSY_CHILD = f"import subprocess\nsubprocess.run([{sys.executable!r}, '-c', 'while True: pass'])"

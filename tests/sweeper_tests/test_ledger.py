@@ -4,9 +4,9 @@ from pathlib import Path
 import optuna
 import pytest
 
-from sweeper.ledger import Ledger
-from sweeper.spec import SweepSpec
-from sweeper.trial import Report, TrialState
+from sweeper.ledger.ledger import Ledger
+from sweeper.ledger.trial import Report, TrialState
+from sweeper.spec.load import SweepSpec
 
 SPEC = SweepSpec.model_validate(
     {

@@ -11,7 +11,7 @@ import pytest
 from checker import Results, check, results
 from faulty import HERE, SPEC, begin, command, environment, sweep, wait_until
 
-from sweeper.ledger import Ledger
+from sweeper.ledger.ledger import Ledger
 
 pytestmark = pytest.mark.slow
 

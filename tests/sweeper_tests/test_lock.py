@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sweeper.errors import UserError
-from sweeper.lock import holder, study_lock
+from sweeper.ledger.study_lock import holder, study_lock
 
 
 def _hold(folder: str, ready: object, leave: object) -> None:

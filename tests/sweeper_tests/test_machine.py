@@ -6,12 +6,12 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+from mano_trainers.report import CheckResult, CheckStatus
 
-from sweeper import workers
-from sweeper.machine import check_machine
-from sweeper.spec import parse_spec
-from sweeper.workers import this_machine
-from trainers.report import CheckResult, CheckStatus
+from sweeper.executor import monitor as workers
+from sweeper.executor.monitor import this_machine
+from sweeper.preflight.machine import check_machine
+from sweeper.spec.load import parse_spec
 
 SPEC = """
 name: toy

@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 from test_study import Log, make_spec, message, start
 
-from sweeper.ledger import Ledger
-from sweeper.meter import OPEN_FILE, recorded
-from sweeper.study import Study
-from sweeper.trial import TrialState
+from sweeper.ledger.ledger import Ledger
+from sweeper.ledger.trial import TrialState
+from sweeper.study.accounting import OPEN_FILE, recorded
+from sweeper.study.controller import Study
 
 
 class Clock:

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from test_study import make_spec
 
-from sweeper import notify
 from sweeper.errors import UserError
-from sweeper.ledger import Ledger
-from sweeper.study import Study
+from sweeper.ledger.ledger import Ledger
+from sweeper.lifecycle import notifications as notify
+from sweeper.study.controller import Study
 
 OBJECTIVE = "val/pa_mpjpe_mm"
 

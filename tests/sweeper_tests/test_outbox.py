@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweeper.outbox import Outbox
+from sweeper.tracking.outbox import Outbox
 
 
 def drain(outbox: Outbox, at_once: int = 3) -> list[dict[str, object]]:

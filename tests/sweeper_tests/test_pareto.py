@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_study import make_spec, message, start
 
-from sweeper.ledger import Ledger
-from sweeper.pareto import objective_values, pareto_front
+from sweeper.ledger.ledger import Ledger
+from sweeper.ledger.trial import Report, TrialRecord, TrialState
 from sweeper.report import study_markdown
-from sweeper.spec import Objective
-from sweeper.study import Study
-from sweeper.trial import Report, TrialRecord, TrialState
-from sweeper.views import print_study, show_study
+from sweeper.spec.load import Objective
+from sweeper.study.controller import Study
+from sweeper.study.pareto import objective_values, pareto_front
+from sweeper.views.study import print_study, show_study
 
 TWO = [Objective(metric="val/a", mode="min"), Objective(metric="val/b", mode="max")]
 

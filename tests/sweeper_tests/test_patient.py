@@ -16,13 +16,15 @@ import sqlalchemy
 from postgres_server import SECRET, PostgresServer
 from test_ledger import SPEC, run_one
 
-from sweeper import advisory, patient, storage
-from sweeper.cli import main
+from sweeper.cli.main import main
 from sweeper.errors import LedgerLost, StudyTaken, UserError
-from sweeper.ledger import Ledger, Report, TrialState
-from sweeper.lock import holder
-from sweeper.patient import PatientStorage
-from sweeper.storage import POINTER
+from sweeper.ledger import advisory_lock as advisory
+from sweeper.ledger import retrying_storage as patient
+from sweeper.ledger import storage
+from sweeper.ledger.ledger import Ledger, Report, TrialState
+from sweeper.ledger.retrying_storage import PatientStorage
+from sweeper.ledger.storage import POINTER
+from sweeper.ledger.study_lock import holder
 
 pytestmark = pytest.mark.slow
 

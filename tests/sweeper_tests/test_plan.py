@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 from test_meter import Clock
 from test_study import Log, make_spec, message, start
 
-from sweeper.cli import main
+from sweeper.analysis.cost import full_epochs_of, make_plan
+from sweeper.analysis.throughput import Pace, recorded_pace
+from sweeper.cli.main import main
 from sweeper.errors import UserError
-from sweeper.ledger import Ledger
-from sweeper.pace import Pace, recorded_pace
-from sweeper.plan import full_epochs_of, make_plan
-from sweeper.scheduling import bracket_of
-from sweeper.spec_parts import SchedulerConfig
-from sweeper.study import Study
+from sweeper.ledger.ledger import Ledger
+from sweeper.pruning.asha import bracket_of
+from sweeper.spec.sections import SchedulerConfig
+from sweeper.study.controller import Study
 
 SPEC = """
 name: scripted
@@ -105,7 +105,7 @@ def test_the_length_of_a_run_is_the_largest_that_a_trial_may_get() -> None:
 
 
 def test_a_trainer_without_epochs_cannot_be_planned(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sweeper.plan.resolve", lambda spec, params: {"steps": 100})
+    monkeypatch.setattr("sweeper.analysis.cost.resolve", lambda spec, params: {"steps": 100})
     with pytest.raises(UserError, match="no field `epochs`"):
         full_epochs_of(make_spec())
 

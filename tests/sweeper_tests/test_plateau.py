@@ -9,9 +9,9 @@ import pytest
 from scipy import stats
 
 from sweeper.errors import UserError
-from sweeper.ledger import Ledger, TrialState
-from sweeper.spec import load_spec
-from sweeper.trial import Report
+from sweeper.ledger.ledger import Ledger, TrialState
+from sweeper.ledger.trial import Report
+from sweeper.spec.load import load_spec
 from tools.plateau import main
 from tools.plateau_text import document
 from tools.plateau_variants import BALANCE, FAULTS, Variant, paired_difference, read_variants, require_same_training

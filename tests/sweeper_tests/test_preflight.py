@@ -9,14 +9,14 @@ from typing import Any
 
 import mlflow
 import pytest
+from mano_trainers.report import CheckResult, CheckStatus
 
-from sweeper import preflight
-from sweeper.cli import main
-from sweeper.cluster import Local
-from sweeper.ledger import Ledger
-from sweeper.preflight import Outcome
-from sweeper.spec import SweepSpec, parse_spec
-from trainers.report import CheckResult, CheckStatus
+from sweeper.cli.main import main
+from sweeper.executor.cluster import Local
+from sweeper.ledger.ledger import Ledger
+from sweeper.preflight import run as preflight
+from sweeper.preflight.run import Outcome
+from sweeper.spec.load import SweepSpec, parse_spec
 
 HERE = Path(__file__).parent
 SPEC = """

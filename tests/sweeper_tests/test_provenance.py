@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from git_helpers import git, make_repo
 
-from sweeper.provenance import collect
+from sweeper.reproducibility.provenance import collect
 
 SECRET = "hunter2-and-more"
 

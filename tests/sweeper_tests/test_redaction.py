@@ -9,7 +9,7 @@ import pytest
 
 from sweeper.errors import SpecError
 from sweeper.redaction import is_secret, redact
-from sweeper.spec import load_spec
+from sweeper.spec.load import load_spec
 
 SPEC = Path(__file__).parents[2] / "search_spaces" / "loss_balance.yaml"
 

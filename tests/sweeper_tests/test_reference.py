@@ -5,11 +5,12 @@ import re
 from pathlib import Path
 
 import pytest
+from mano_trainers.config import TrainConfig
 
-from sweeper import cli, errors
-from sweeper.spec_model import SpecFile
+from sweeper import errors
+from sweeper.cli import main as cli
+from sweeper.spec.model import SpecFile
 from tools.reference import PAGES, cli_page, spec_page
-from trainers.config import TrainConfig
 
 
 @pytest.mark.parametrize("page", PAGES)

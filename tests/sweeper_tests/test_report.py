@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from test_study import make_spec
 
-from sweeper.cli import main
-from sweeper.ledger import Ledger
+from sweeper.cli.main import main
+from sweeper.ledger.ledger import Ledger
+from sweeper.ledger.trial import Report, TrialState
 from sweeper.report import write_report
-from sweeper.trial import Report, TrialState
 
 OBJECTIVE, RATIO = "val/pa_mpjpe_mm", "val/theta_var_ratio"
 SPACE = {

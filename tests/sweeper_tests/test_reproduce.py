@@ -19,11 +19,11 @@ import pytest
 from recording import artifact, changed, record_trial, with_config
 from safetensors.numpy import save
 
-from sweeper.cli import main
+from sweeper.cli.main import main
 from sweeper.errors import EXIT_BAD_INPUT, EXIT_DIFFERS, EXIT_OK, UserError
-from sweeper.reproduce import reproduce
+from sweeper.reproducibility.reproduce import reproduce
 from sweeper.tracking import Tracker, tracking_uri, trial_yaml
-from sweeper.tracking.locate import open_client
+from sweeper.tracking.client import open_client
 
 TRAINER = "scripted_trainer:train"
 SCALE = 0.1 + 0.2
@@ -201,7 +201,7 @@ def test_a_checkpoint_of_which_only_the_sums_were_kept(study: Path, capfd: Captu
 @pytest.mark.slow
 def test_sigterm_leaves_nothing_behind(study: Path) -> None:
     with changed(artifact(study, "trial.yaml"), with_config("sleep_s", 60.0)):
-        command = [sys.executable, "-m", "sweeper.cli", "reproduce", "toy-0001", "--home", str(study)]
+        command = [sys.executable, "-m", "sweeper", "reproduce", "toy-0001", "--home", str(study)]
         paths = os.pathsep.join([str(Path(__file__).parents[2]), str(Path(__file__).parent)])
         run = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": paths}, stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + 120

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mano_trainers.config import TrainConfig
+from mano_trainers.data.load import load_data
+from mano_trainers.data.rendering.freihand import make_freihand
 from PIL import Image
 from recording import artifact, changed, record_trial, with_config
 
 from sweeper.errors import EXIT_OK
-from sweeper.reproduce import reproduce
-from trainers.config import TrainConfig
-from trainers.data.load import load_data
-from trainers.data.make import make_freihand
+from sweeper.reproducibility.reproduce import reproduce
 
 LAMBDA = 0.1 + 0.2
 CONFIG: dict[str, Any] = {
@@ -45,7 +45,7 @@ def study(tmp_path_factory: pytest.TempPathFactory, template_db: Path, data: Pat
     config = TrainConfig.model_validate(config).model_dump(mode="json")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRAINERS_CACHE_DIR", str(home / "data"))
-        record_trial(home, "trainers.loop:train", config)
+        record_trial(home, "mano_trainers.loop:train", config)
         yield home
 
 

@@ -7,10 +7,10 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweeper.rungs import Rungs
-from sweeper.scheduling import Runner, judge, table_of
-from sweeper.spec import SweepSpec
-from sweeper.trial import Report, TrialRecord, TrialState
+from sweeper.ledger.trial import Report, TrialRecord, TrialState
+from sweeper.pruning.asha import Runner, judge, table_of
+from sweeper.pruning.rungs import Rungs
+from sweeper.spec.load import SweepSpec
 
 METRIC = "val/pa_mpjpe_mm"
 EPOCHS = 8.0

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sweeper.conditions import existing
-from sweeper.constraints import all_hold
 from sweeper.errors import UserError
-from sweeper.ledger import Ledger, Report, TrialState
-from sweeper.spec import SweepSpec
+from sweeper.ledger.ledger import Ledger, Report, TrialState
+from sweeper.search_space.conditions import existing
+from sweeper.search_space.constraints import all_hold
+from sweeper.spec.load import SweepSpec
 
 METRIC = "val/pa_mpjpe_mm"
 SPACE = {

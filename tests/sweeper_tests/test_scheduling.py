@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweeper.scheduling import (
+from sweeper.pruning.asha import (
     Mode,
     Rung,
     RungResult,
@@ -21,7 +21,7 @@ from sweeper.scheduling import (
     standing,
     table_of,
 )
-from sweeper.spec_parts import SchedulerConfig
+from sweeper.spec.sections import SchedulerConfig
 
 values = st.floats(0, 100, allow_nan=False)
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.scratch import of_killed_drivers, scratch_folder
+from sweeper.executor.scratch import of_killed_drivers, scratch_folder
 
 HOLD = """
 import os, sys
-from sweeper.scratch import scratch_folder
+from sweeper.executor.scratch import scratch_folder
 with scratch_folder() as folder:
     (folder / "ray").mkdir()
     print(folder, flush=True)

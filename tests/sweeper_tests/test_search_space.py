@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from sweeper.search_space import (
+from sweeper.search_space.dimensions import (
     AnyDimension,
     CategoricalDimension,
     Dimension,

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from sweeper.errors import SpecError
-from sweeper.spec import SweepSpec, parse_spec, resolve
-from sweeper.spec_text import describe
+from sweeper.spec.load import SweepSpec, parse_spec, resolve
+from sweeper.views.spec import describe
 
 FILE = Path("s.yaml")
 GOOD = """\

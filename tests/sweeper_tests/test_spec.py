@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mano_trainers.config import TrainConfig
+from mano_trainers.report import EpochReport
 from pydantic import BaseModel
 from spec_pages import FILE, GOOD
 
 from sweeper.errors import SpecError
-from sweeper.search_space import FloatDimension
-from sweeper.spec import (
+from sweeper.search_space.dimensions import FloatDimension
+from sweeper.spec.load import (
     CollapseGuard,
     SweepSpec,
     ThresholdGuard,
@@ -23,9 +25,7 @@ from sweeper.spec import (
     spec_differences,
     spec_fingerprint,
 )
-from sweeper.spec_schema import spec_schema
-from trainers.config import TrainConfig
-from trainers.report import EpochReport
+from sweeper.spec.schema import spec_schema
 
 SHIPPED = Path("search_spaces")
 
@@ -48,7 +48,7 @@ def train_plain(config: dict[str, Any], workdir: Path, resume: Path | None = Non
 def test_a_good_spec_and_its_defaults() -> None:
     spec = parse_spec(GOOD, FILE)
     assert spec.text == GOOD
-    assert spec.trainer == "trainers.loop:train"
+    assert spec.trainer == "mano_trainers.loop:train"
     assert spec.search_space["optim.lr"] == FloatDimension(low=1e-4, high=1e-2, log=True)
     assert spec.guards == (CollapseGuard(),)
     assert parse_spec(GOOD + "guards: []\n", FILE).guards == ()
@@ -181,7 +181,7 @@ def test_shipped_specs_are_valid(path: Path) -> None:
 
 
 def test_the_shipped_schema_is_the_code_s() -> None:
-    command = "python -m sweeper.spec_schema > search_spaces/schema.json"
+    command = "python -m sweeper.spec.schema > search_spaces/schema.json"
     assert json.loads((SHIPPED / "schema.json").read_text()) == spec_schema(), f"run `{command}`"
 
 

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweeper.errors import SpecError
-from sweeper.spec import SweepSpec, load_spec, parse_spec, resolve
-from sweeper.spec_ablation import defining_words, design_runs, factors_of, resolution_of
-from sweeper.spec_text import describe
+from sweeper.spec.design import defining_words, design_runs, factors_of, resolution_of
+from sweeper.spec.load import SweepSpec, load_spec, parse_spec, resolve
+from sweeper.views.spec import describe
 
 FILE = Path("s.yaml")
 GOOD = """\

@@ -6,11 +6,11 @@ from typing import Any, get_args
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mano_trainers.config import ModelConfig
 from spec_pages import FILE, GOOD, errors_of, page
 
 from sweeper.errors import Problem, SpecError
-from sweeper.spec import parse_spec
-from trainers.config import ModelConfig
+from sweeper.spec.load import parse_spec
 
 BACKBONES = ", ".join(f"`{name}`" for name in get_args(ModelConfig.model_fields["backbone"].annotation))
 

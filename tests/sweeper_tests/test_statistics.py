@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from sweeper.statistics import (
+from sweeper.analysis.statistics import (
     ALPHA,
     POWER,
     detectable_effect,

@@ -8,11 +8,11 @@ import pytest
 from postgres_server import SECRET, PostgresServer
 from test_ledger import SPEC, run_one
 
-from sweeper.cli import main
+from sweeper.cli.main import main
 from sweeper.errors import UserError
-from sweeper.ledger import Ledger, TrialState, study_dirs
-from sweeper.spec import SpecError, parse_spec
-from sweeper.storage import POINTER, url_beside
+from sweeper.ledger.ledger import Ledger, TrialState, study_dirs
+from sweeper.ledger.storage import POINTER, url_beside
+from sweeper.spec.load import SpecError, parse_spec
 
 
 @pytest.fixture(scope="session")
@@ -64,7 +64,7 @@ def test_a_proposal_cut_off_in_a_database_is_completed(
 ) -> None:
     name = f"cut-{abs(hash(request.node.name)) % 10**6}"
     expected = open_in(tmp_path / "whole", None, name).ask(SPEC).params
-    from sweeper import samplers
+    from sweeper.samplers import proposal as samplers
 
     whole, written = samplers._suggest, []
 

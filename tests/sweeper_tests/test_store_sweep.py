@@ -11,10 +11,10 @@ from faulty import FreshHome, sweep
 from mlflow_helpers import uri_of
 from s3_server import BUCKET, SECRET, S3Server, s3_server
 
-from sweeper.checkpoints import store_of
-from sweeper.depot import Depot
-from sweeper.ledger import Ledger
-from sweeper.manifest import damage
+from sweeper.checkpoints.locate import store_of
+from sweeper.checkpoints.manifest import damage
+from sweeper.checkpoints.object_store import Depot
+from sweeper.ledger.ledger import Ledger
 from sweeper.tracking import fetch_checkpoint, find_trial
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

@@ -15,18 +15,18 @@ from conftest import OpenTracker
 from finished import OBJECTIVE, finish_study
 from mlflow_helpers import runs_of, start, uri_of
 
-from sweeper import garbage
-from sweeper.checkpoints import last_good
-from sweeper.cli import main
+from sweeper.checkpoints.locate import last_good
+from sweeper.checkpoints.manifest import damage
+from sweeper.cli.main import main
+from sweeper.entrypoint.resolve import load_trainer
 from sweeper.errors import UserError
 from sweeper.home import refuse_foreign_links
-from sweeper.ledger import Ledger
-from sweeper.manifest import damage
-from sweeper.spec import parse_spec
-from sweeper.storage import POINTER
+from sweeper.ledger.ledger import Ledger
+from sweeper.ledger.storage import POINTER
+from sweeper.ledger.trial import Report, TrialRecord, TrialState
+from sweeper.maintenance import gc as garbage
+from sweeper.spec.load import parse_spec
 from sweeper.tracking import find_trial
-from sweeper.trainer_ref import load_trainer
-from sweeper.trial import Report, TrialRecord, TrialState
 
 SPEC = f"""
 name: toy
@@ -318,7 +318,7 @@ def test_a_database_that_only_the_home_names_is_not_called(
     toy: Path, url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PGPASSWORD", "not-for-them")
-    monkeypatch.setattr("sweeper.database._connect", lambda *_, **__: pytest.fail("it was called"))
+    monkeypatch.setattr("sweeper.ledger.ledger.database._connect", lambda *_, **__: pytest.fail("it was called"))
     (toy / "studies" / "toy" / POINTER).write_text(url)
     for verb in ("show", "resume", "status"):
         code, error = said(capsys, verb, "toy", "--home", str(toy))
@@ -335,7 +335,7 @@ def test_a_database_whose_host_the_user_names_is_called(
         called.append(url.host)
         raise UserError("called")
 
-    monkeypatch.setattr("sweeper.database._connect", connect)
+    monkeypatch.setattr("sweeper.ledger.ledger.database._connect", connect)
     (toy / "studies" / "toy" / POINTER).write_text("postgresql+psycopg://me@db.example/x")
     monkeypatch.setenv("PGPASSFILE", str(tmp_path / "pgpass"))
     (tmp_path / "pgpass").write_text("*:*:*:*:x\n")
@@ -418,7 +418,7 @@ def test_hostile_files_beside_the_ledger_are_passed_over(toy: Path, text: str) -
     (study_dir / "trials").mkdir()
     (study_dir / "trials" / "worker.pid").write_text("1")
     assert main(["show", "toy", "--home", str(toy)]) == 0
-    from sweeper.meter import Meter, run_seconds
+    from sweeper.study.accounting import Meter, run_seconds
 
     ledger = Ledger(study_dir, "toy", create=True)
     spec = parse_spec(SPEC, toy / "spec.yaml")

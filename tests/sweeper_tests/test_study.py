@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from sweeper.ledger import Ledger
-from sweeper.pareto import winner_of
-from sweeper.spec import SweepSpec
-from sweeper.study import Study
-from sweeper.trial import TrialRecord, TrialState
+from sweeper.ledger.ledger import Ledger
+from sweeper.ledger.trial import TrialRecord, TrialState
+from sweeper.spec.load import SweepSpec
+from sweeper.study.controller import Study
+from sweeper.study.pareto import winner_of
 
 OBJECTIVE = "val/pa_mpjpe_mm"
 

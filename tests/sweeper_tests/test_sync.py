@@ -14,8 +14,8 @@ from faulty import SPEC, sweep
 from mlflow_helpers import points_in_ledger, points_in_mlflow, uri_of
 from ports import free_port
 
-from sweeper.cli import main
-from sweeper.tracking.locate import open_client
+from sweeper.cli.main import main
+from sweeper.tracking.client import open_client
 
 pytestmark = pytest.mark.slow
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sweeper.then_and_now import NO_CAUSE, drift, drift_table, likely_cause
+from sweeper.reproducibility.environment_diff import NO_CAUSE, drift, drift_table, likely_cause
 
 THEN = {
     "code": {"commit": "a" * 40, "dirty": False},

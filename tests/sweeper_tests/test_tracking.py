@@ -15,7 +15,7 @@ from mlflow import MlflowClient
 from mlflow_helpers import points_of, runs_of, start, uri_of
 
 from sweeper.tracking import Tracker, find_trial, trial_yaml
-from sweeper.tracking.record import read_trial_yaml
+from sweeper.tracking.schema import read_trial_yaml
 
 OpenTracker = Callable[..., Tracker]
 

@@ -25,8 +25,8 @@ from faulty import begin, sweep
 from mlflow_helpers import answers, mlflow_command, points_in_ledger, points_in_mlflow, server_environment
 from ports import free_port
 
-from sweeper.ledger import Ledger
-from sweeper.tracking.locate import open_client
+from sweeper.ledger.ledger import Ledger
+from sweeper.tracking.client import open_client
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

@@ -8,7 +8,7 @@ from mlflow_helpers import uri_of
 
 from sweeper.errors import UserError
 from sweeper.tracking import Tracker, find_trial
-from sweeper.tracking.locate import artifact_root, tracking_uri
+from sweeper.tracking.client import artifact_root, tracking_uri
 from sweeper.tracking.ui import serve_ui
 
 OpenTracker = Callable[..., Tracker]

@@ -2,10 +2,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from mano_trainers.config import TrainConfig
 
+from sweeper.entrypoint.resolve import config_class, load_trainer
 from sweeper.errors import UserError
-from sweeper.trainer_ref import config_class, load_trainer
-from trainers.config import TrainConfig
 
 MODULE = """
 from __future__ import annotations
@@ -35,7 +35,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixt
 
 
 def test_the_default_trainer_takes_a_train_config() -> None:
-    assert config_class("trainers.loop:train") is TrainConfig
+    assert config_class("mano_trainers.loop:train") is TrainConfig
 
 
 def test_the_first_parameter_says_which_config(module: str) -> None:

@@ -4,13 +4,13 @@ import math
 from pathlib import Path
 
 import pytest
+from mano_trainers.config import TrainConfig
+from mano_trainers.loop import train
 
 from sweeper.errors import SpecError
-from sweeper.ledger import Ledger, TrialState
-from sweeper.spec import SweepSpec, control_config, load_spec, parse_spec, resolve, spec_differences
-from sweeper.spec_text import describe
-from trainers.config import TrainConfig
-from trainers.loop import train
+from sweeper.ledger.ledger import Ledger, TrialState
+from sweeper.spec.load import SweepSpec, control_config, load_spec, parse_spec, resolve, spec_differences
+from sweeper.views.spec import describe
 
 FILE = Path("s.yaml")
 SEED_VARIANTS = Path("search_spaces/seed_variants.yaml")

@@ -5,11 +5,11 @@ import pytest
 from test_study import make_spec
 
 from sweeper.errors import UserError
-from sweeper.ledger import Ledger
-from sweeper.spec_parts import Objective
-from sweeper.trial import Report, TrialState
-from sweeper.trial_table import table_columns, table_row
-from sweeper.views import list_studies, print_list, print_study, show_study, to_json
+from sweeper.ledger.ledger import Ledger
+from sweeper.ledger.trial import Report, TrialState
+from sweeper.spec.sections import Objective
+from sweeper.views.study import list_studies, print_list, print_study, show_study, to_json
+from sweeper.views.trial_table import table_columns, table_row
 
 OBJECTIVE = "val/pa_mpjpe_mm"
 

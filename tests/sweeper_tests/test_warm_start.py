@@ -8,9 +8,9 @@ import pytest
 from test_samplers import METRIC, make_spec
 
 from sweeper.errors import UserError
-from sweeper.ledger import Ledger, Report, TrialState
-from sweeper.spec import SweepSpec
-from sweeper.warm_start import record_warm_start
+from sweeper.ledger.ledger import Ledger, Report, TrialState
+from sweeper.lifecycle.warm_start import record_warm_start
+from sweeper.spec.load import SweepSpec
 
 SPACE = {"x": {"low": 0.0, "high": 1.0}, "y": {"low": 0.0, "high": 1.0}}
 

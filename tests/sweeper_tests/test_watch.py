@@ -11,10 +11,10 @@ import pytest
 from rich.console import Console
 from test_study import make_spec
 
-from sweeper.ledger import Ledger
-from sweeper.lock import study_lock
-from sweeper.trial import Report, TrialRecord, TrialState
-from sweeper.watch import Standing, eta_s, events, line, rungs_reached, screen, standing
+from sweeper.ledger.ledger import Ledger
+from sweeper.ledger.study_lock import study_lock
+from sweeper.ledger.trial import Report, TrialRecord, TrialState
+from sweeper.views.watch import Standing, eta_s, events, line, rungs_reached, screen, standing
 
 OBJECTIVE = "val/pa_mpjpe_mm"
 START_S = 1_700_000_000.0
@@ -94,7 +94,7 @@ def test_the_screen_has_best_controls_pace_rungs_and_events(tmp_path: Path) -> N
 def test_it_follows_a_driver_in_another_process_until_that_ends(tmp_path: Path, as_json: bool) -> None:
     study_dir = tmp_path / "studies" / "toy"
     spec = make_spec(trials=1)
-    command = [sys.executable, "-m", "sweeper.cli", "watch", "toy", "--home", str(tmp_path), "--interval", "0.1"]
+    command = [sys.executable, "-m", "sweeper", "watch", "toy", "--home", str(tmp_path), "--interval", "0.1"]
     with study_lock(study_dir):
         ledger = Ledger(study_dir, "toy", create=True)
         ledger.set_attribute("spec", spec.effective)

@@ -13,14 +13,10 @@ from faulty import sweep
 from finished import finish_study
 from mlflow_helpers import uri_of
 
+from sweeper.analysis.replicates import VariantRuns, compare
 from sweeper.errors import UserError
-from sweeper.replicates import VariantRuns, compare
-from sweeper.spec import SweepSpec, parse_spec, resolve
-from sweeper.spec_parts import Budget, Objective
-from sweeper.tracking.locate import open_client
-from sweeper.trial import TrialState
-from sweeper.views import open_study
-from sweeper.winners import (
+from sweeper.ledger.trial import TrialState
+from sweeper.lifecycle.winners import (
     ENDING,
     WinnersResult,
     rounds_of,
@@ -28,6 +24,10 @@ from sweeper.winners import (
     winners_result,
     winners_spec,
 )
+from sweeper.spec.load import SweepSpec, parse_spec, resolve
+from sweeper.spec.sections import Budget, Objective
+from sweeper.tracking.client import open_client
+from sweeper.views.study import open_study
 
 SOURCE = {
     "name": "toy",

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mano_trainers.report import EpochReport
 
-from sweeper.worker import Job, TrialWorker
-from trainers.report import EpochReport
+from sweeper.executor.trainable import Job, TrialWorker
 
 
 class OutOfMemoryError(RuntimeError):

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from sweeper import workers
-from sweeper.spec_model import Resources
-from sweeper.usage import Sample
-from sweeper.workers import Node, Worker, Workers, room
+from sweeper.executor import monitor as workers
+from sweeper.executor.monitor import Node, Worker, Workers, room
+from sweeper.executor.processes import Sample
+from sweeper.spec.model import Resources
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweeper.errors import SpecError
-from sweeper.yaml_strict import MAX_BYTES, Finding, Place, parse_yaml, read_text
+from sweeper.spec.yaml_reader import MAX_BYTES, Finding, Place, parse_yaml, read_text
 
 NOT_UTF8 = "error: the file is not UTF-8 text\n  --> {{path}}:1:{col}\nhelp: save it with the encoding UTF-8"
 

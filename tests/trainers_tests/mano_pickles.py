@@ -9,9 +9,8 @@ import pickle
 from typing import Any
 
 import numpy as np
+from mano_trainers.hand.model import HandModel
 from scipy import sparse
-
-from trainers.hand.model import HandModel
 
 PYTHON2_MODULES = {
     "numpy._core.multiarray": "numpy.core.multiarray",

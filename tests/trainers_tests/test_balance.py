@@ -5,11 +5,10 @@ from functools import partial
 
 import pytest
 import torch
+from mano_trainers.config import LossConfig
+from mano_trainers.losses.balance import Balance
 from pydantic import ValidationError
 from torch import Tensor, nn
-
-from trainers.balance import Balance
-from trainers.config import LossConfig
 
 CPU = torch.device("cpu")
 Terms = dict[str, Tensor]

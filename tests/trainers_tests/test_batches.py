@@ -7,9 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-
-from trainers.augment import draw, turn_labels
-from trainers.batches import (
+from mano_trainers.batches import (
     batch_memory,
     epoch_order,
     gather,
@@ -19,9 +17,10 @@ from trainers.batches import (
     on_device,
     seeded,
 )
-from trainers.data.labels import Labels
-from trainers.hand.layer import HandLayer
-from trainers.hand.model import load_embedded_hand
+from mano_trainers.data.augment import draw, turn_labels
+from mano_trainers.data.readers.labels import Labels
+from mano_trainers.hand.layer import HandLayer
+from mano_trainers.hand.model import load_embedded_hand
 
 TABLE = image_table(np.arange(40) % 10)  # 10 poses in 4 versions, numbered as FreiHAND's
 CPU = torch.device("cpu")

@@ -6,12 +6,11 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from mano_trainers.data import cache
+from mano_trainers.data.cache import cached_images
+from mano_trainers.data.readers.labels import Picture
+from mano_trainers.errors import DataError
 from PIL import Image
-
-from trainers.data import cache
-from trainers.data.cache import cached_images
-from trainers.data.labels import Picture
-from trainers.errors import DataError
 
 
 @pytest.fixture
@@ -135,8 +134,8 @@ def test_many_images_are_decoded_by_several_processes_with_the_same_result(
 def test_decoding_processes_end_with_a_killed_parent(images: list[Picture], label: Path, tmp_path: Path) -> None:
     program = f"""
 from pathlib import Path
-from trainers.data import cache
-from trainers.data.labels import Picture
+from mano_trainers.data import cache
+from mano_trainers.data.readers.labels import Picture
 
 cache.PARALLEL_FROM, cache.CHUNK = 1, 2
 images = [Picture(Path(name)) for name in {[str(item.path) for item in images] * 2000!r}]

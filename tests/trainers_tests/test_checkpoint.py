@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-
-from trainers import checkpoint
-from trainers.checkpoint import Checkpoint
-from trainers.errors import CheckpointError
+from mano_trainers import checkpoint
+from mano_trainers.checkpoint import Checkpoint
+from mano_trainers.errors import CheckpointError
 
 
 def a_checkpoint(step: int = 1) -> Checkpoint:
@@ -98,7 +97,7 @@ def test_a_failed_write_leaves_the_older_checkpoint_and_nothing_else(
     def full_disk(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("trainers.checkpoint.os.fsync", full_disk)
+    monkeypatch.setattr("mano_trainers.checkpoint.os.fsync", full_disk)
     with pytest.raises(OSError, match="No space left"):
         checkpoint.save(tmp_path / "epoch_001", a_checkpoint())
     assert [path.name for path in tmp_path.iterdir()] == ["epoch_001"]

@@ -6,14 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mano_trainers.config import TrainConfig
+from mano_trainers.controls import shuffle_labels
+from mano_trainers.data.load import LoadedData, load_data
+from mano_trainers.evaluation.metrics import p_of_smaller
+from mano_trainers.loop import train
+from mano_trainers.report import EpochReport
 from scipy.stats import wilcoxon
-
-from trainers.config import TrainConfig
-from trainers.controls import shuffle_labels
-from trainers.data.load import LoadedData, load_data
-from trainers.loop import train
-from trainers.metrics import p_of_smaller
-from trainers.report import EpochReport
 
 MODEL_METRICS = {"val/mpjpe_camera_mm", "val/joints_mpjpe_mm", "val/joints_pa_mpjpe_mm"}
 

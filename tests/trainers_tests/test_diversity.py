@@ -7,9 +7,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from trainers.diversity import PoseCodes, entropy_loss, pose_codes, variance_loss
-from trainers.metrics import fit_codebook
+from mano_trainers.evaluation.metrics import fit_codebook
+from mano_trainers.losses.diversity import PoseCodes, entropy_loss, pose_codes, variance_loss
 
 CPU = torch.device("cpu")
 

@@ -5,15 +5,14 @@ import math
 import numpy as np
 import pytest
 import torch
+from mano_trainers.data.load import LoadedData
+from mano_trainers.data.readers.labels import Labels
+from mano_trainers.evaluation.evaluate import Array, Outputs, Reference, best_constant_theta, evaluate, make_reference
+from mano_trainers.evaluation.procrustes import aligned_distances
+from mano_trainers.hand.layer import HandLayer
+from mano_trainers.hand.model import load_embedded_hand, load_gestures
+from mano_trainers.losses.terms import wrist_joints
 from scipy.spatial.transform import Rotation
-
-from trainers.data.labels import Labels
-from trainers.data.load import LoadedData
-from trainers.evaluation import Array, Outputs, Reference, best_constant_theta, evaluate, make_reference
-from trainers.hand.layer import HandLayer
-from trainers.hand.model import load_embedded_hand, load_gestures
-from trainers.losses import wrist_joints
-from trainers.procrustes import aligned_distances
 
 NAMES = {
     f"val/{name}"

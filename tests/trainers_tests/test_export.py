@@ -6,12 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from trainers.config import TrainConfig
-from trainers.export import main
-from trainers.loop import train
-from trainers.procrustes import aligned_distances
-from trainers.report import EpochReport
+from mano_trainers.config import TrainConfig
+from mano_trainers.evaluation.procrustes import aligned_distances
+from mano_trainers.export import main
+from mano_trainers.loop import train
+from mano_trainers.report import EpochReport
 
 MAPPING = {
     "data": {"embedded_count": 32, "image_size": 32, "validate_on": "evaluation"},

@@ -8,19 +8,18 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import torch
+from mano_trainers.batches import seeded
+from mano_trainers.config import DataConfig, FaultName, TrainConfig
+from mano_trainers.data.load import LoadedData, load_data
+from mano_trainers.evaluation.evaluate import Outputs, evaluate, make_reference
+from mano_trainers.evaluation.procrustes import align, aligned_distances
+from mano_trainers.faults import broken_align, read_faultily, split_images, turn_pixels_only
+from mano_trainers.hand.model import FREIHAND_ORDER
+from mano_trainers.loop import train_on
+from mano_trainers.losses.terms import Target, loss_terms
+from mano_trainers.models import Prediction
+from mano_trainers.pipeline import Pipeline, make_pipeline, training_batch
 from pydantic import ValidationError
-
-from trainers.batches import seeded
-from trainers.config import DataConfig, FaultName, TrainConfig
-from trainers.data.load import LoadedData, load_data
-from trainers.evaluation import Outputs, evaluate, make_reference
-from trainers.faults import broken_align, read_faultily, split_images, turn_pixels_only
-from trainers.hand.model import FREIHAND_ORDER
-from trainers.loop import train_on
-from trainers.losses import Target, loss_terms
-from trainers.models import Prediction
-from trainers.pipeline import Pipeline, make_pipeline, training_batch
-from trainers.procrustes import align, aligned_distances
 
 NAMES: tuple[FaultName, ...] = get_args(FaultName)
 CPU = torch.device("cpu")

@@ -4,10 +4,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mano_trainers.data.readers.freihand import read_freihand
+from mano_trainers.errors import DataError
 from PIL import Image
-
-from trainers.data.freihand import read_freihand
-from trainers.errors import DataError
 
 POSES = 4
 

@@ -6,11 +6,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-
-from trainers import gpu_share
-from trainers.data.shared import SharedImages
-from trainers.errors import ConfigError
-from trainers.gpu_share import CONTEXT_BYTES, cap_bytes, free_bytes, memory_capped, resident
+from mano_trainers.device import memory_share as gpu_share
+from mano_trainers.device.memory_share import CONTEXT_BYTES, cap_bytes, free_bytes, memory_capped, resident
+from mano_trainers.device.shared_images import SharedImages
+from mano_trainers.errors import ConfigError
 
 GIB = 2**30
 CUDA = torch.device("cuda")

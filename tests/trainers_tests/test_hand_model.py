@@ -2,8 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-
-from trainers.hand.model import ASSETS, GESTURE_NAMES, TIP_VERTICES, load_embedded_hand, load_gestures
+from mano_trainers.hand.model import ASSETS, GESTURE_NAMES, TIP_VERTICES, load_embedded_hand, load_gestures
 
 HAND = load_embedded_hand()
 JOINTS_M = HAND.J_regressor @ HAND.v_template

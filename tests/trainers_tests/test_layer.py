@@ -5,10 +5,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mano_trainers.hand.layer import HandLayer, rotation_matrices
+from mano_trainers.hand.model import (
+    FREIHAND_ORDER,
+    TIP_VERTICES,
+    HandModel,
+    load_embedded_hand,
+    load_gestures,
+    smplx_layer,
+)
 from scipy.spatial.transform import Rotation
-
-from trainers.hand.layer import HandLayer, rotation_matrices
-from trainers.hand.model import FREIHAND_ORDER, TIP_VERTICES, HandModel, load_embedded_hand, load_gestures, smplx_layer
 
 EMBEDDED = load_embedded_hand()
 # MANO has pose blend shapes where the embedded hand has none: these tables must be right too.

@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-
-from trainers import checkpoint
-from trainers.config import OptimConfig, TrainConfig
-from trainers.errors import ConfigError, DataError
-from trainers.loop import learning_rate, train
-from trainers.report import EpochReport
+from mano_trainers import checkpoint
+from mano_trainers.config import OptimConfig, TrainConfig
+from mano_trainers.errors import ConfigError, DataError
+from mano_trainers.loop import learning_rate, train
+from mano_trainers.report import EpochReport
 
 TIMINGS = {"train/seconds", "train/images_per_s"}
 

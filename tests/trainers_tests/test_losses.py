@@ -3,17 +3,16 @@
 import numpy as np
 import pytest
 import torch
+from mano_trainers.config import LossConfig, TrainConfig
+from mano_trainers.hand.layer import HandLayer
+from mano_trainers.hand.model import load_embedded_hand
+from mano_trainers.losses import terms as losses
+from mano_trainers.losses.diversity import PoseCodes
+from mano_trainers.losses.terms import Criterion, PosePrior, Target
+from mano_trainers.models import Prediction
+from mano_trainers.rotations import matrix_from_axis_angle
 from pydantic import ValidationError
 from scipy.spatial.transform import Rotation
-
-from trainers import losses
-from trainers.config import LossConfig, TrainConfig
-from trainers.diversity import PoseCodes
-from trainers.hand.layer import HandLayer
-from trainers.hand.model import load_embedded_hand
-from trainers.losses import Criterion, PosePrior, Target
-from trainers.models import Prediction
-from trainers.rotations import matrix_from_axis_angle
 
 HAND = load_embedded_hand()
 PRIOR = [torch.from_numpy(x) for x in (HAND.hands_mean, HAND.hands_components, HAND.hands_std)]

@@ -1,14 +1,13 @@
-"""`python -m trainers`: reading configs, and errors a person can mend."""
+"""`python -m mano_trainers`: reading configs, and errors a person can mend."""
 
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-
-from trainers.__main__ import main, read_config
-from trainers.config import TrainConfig
-from trainers.errors import ConfigError
+from mano_trainers.__main__ import main, read_config
+from mano_trainers.config import TrainConfig
+from mano_trainers.errors import ConfigError
 
 
 def written(tmp_path: Path, text: str) -> Path:

@@ -5,16 +5,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from mano_trainers.data.readers.freihand import read_freihand
+from mano_trainers.data.rendering.freihand import make_freihand
+from mano_trainers.data.rendering.poses import sample_orientations, sample_poses, sample_shapes
+from mano_trainers.data.rendering.render import Look, close_wrist, render_hand, vertex_normals
+from mano_trainers.errors import DataError
+from mano_trainers.hand.layer import HandLayer
+from mano_trainers.hand.model import load_embedded_hand, load_gestures
+from mano_trainers.rotations import matrix_from_axis_angle
 from PIL import Image
-
-from trainers.data.freihand import read_freihand
-from trainers.data.make import make_freihand
-from trainers.data.poses import sample_orientations, sample_poses, sample_shapes
-from trainers.data.render import Look, close_wrist, render_hand, vertex_normals
-from trainers.errors import DataError
-from trainers.hand.layer import HandLayer
-from trainers.hand.model import load_embedded_hand, load_gestures
-from trainers.rotations import matrix_from_axis_angle
 
 COUNT, SIZE, EVALUATION_COUNT = 30, 64, 8
 

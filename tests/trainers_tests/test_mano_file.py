@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 import torch
 from mano_pickles import Ch, CscMatrix, Select, mano_content, mirrored, python2_pickle, select_of
-
-from trainers.errors import DataError
-from trainers.hand.layer import HandLayer
-from trainers.hand.load import load_hand
-from trainers.hand.mano_file import load_mano
-from trainers.hand.model import HandModel, load_embedded_hand, smplx_layer
+from mano_trainers.errors import DataError
+from mano_trainers.hand.layer import HandLayer
+from mano_trainers.hand.load import load_hand
+from mano_trainers.hand.mano_file import load_mano
+from mano_trainers.hand.model import HandModel, load_embedded_hand, smplx_layer
 
 
 def posed_hand() -> HandModel:

@@ -5,19 +5,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mano_trainers.batches import image_table, seeded
+from mano_trainers.config import DataConfig, Stage, TrainConfig
+from mano_trainers.data.curriculum import epoch_poses, weights_at
+from mano_trainers.data.load import LoadedData, load_data
+from mano_trainers.data.readers import dexycb
+from mano_trainers.data.readers.labels import Labels
+from mano_trainers.data.rendering.dexycb import make_dexycb
+from mano_trainers.data.rendering.ho3d import make_ho3d
+from mano_trainers.data.split import split_by_group
+from mano_trainers.errors import ConfigError, DataError
+from mano_trainers.loop import train
 from pydantic import ValidationError
-
-from trainers.batches import image_table, seeded
-from trainers.config import DataConfig, Stage, TrainConfig
-from trainers.data import dexycb
-from trainers.data.curriculum import epoch_poses, weights_at
-from trainers.data.labels import Labels
-from trainers.data.load import LoadedData, load_data
-from trainers.data.make_dexycb import make_dexycb
-from trainers.data.make_ho3d import make_ho3d
-from trainers.data.split import split_by_group
-from trainers.errors import ConfigError, DataError
-from trainers.loop import train
 
 
 @pytest.fixture(scope="module")

@@ -5,16 +5,15 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from mano_trainers.config import ModelConfig, TrainConfig
+from mano_trainers.errors import ConfigError
+from mano_trainers.hand.layer import HandLayer
+from mano_trainers.hand.model import load_embedded_hand
+from mano_trainers.losses.terms import wrist_joints
+from mano_trainers.models import HandNet, build_model
+from mano_trainers.models.heads import Head
 from pydantic import ValidationError
 from scipy.spatial.transform import Rotation
-
-from trainers.config import ModelConfig, TrainConfig
-from trainers.errors import ConfigError
-from trainers.hand.layer import HandLayer
-from trainers.hand.model import load_embedded_hand
-from trainers.losses import wrist_joints
-from trainers.models import HandNet, build_model
-from trainers.models.heads import Head
 
 HAND = load_embedded_hand()
 BACKBONES = ("resnet_tiny", "resnet18", "vit_tiny", "handformer_small", "handformer_full")

@@ -5,12 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from trainers import overfit
-from trainers.__main__ import main
-from trainers.config import DataConfig, TrainConfig
-from trainers.data.load import LoadedData, load_data
-from trainers.errors import ConfigError
+from mano_trainers import overfit
+from mano_trainers.__main__ import main
+from mano_trainers.config import DataConfig, TrainConfig
+from mano_trainers.data.load import LoadedData, load_data
+from mano_trainers.errors import ConfigError
 
 CONFIG = TrainConfig.model_validate({"data": {"embedded_count": 24, "image_size": 32}, "device": "cpu"})
 

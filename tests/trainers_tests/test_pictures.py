@@ -5,14 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mano_trainers.batches import image_table
+from mano_trainers.config import DataConfig
+from mano_trainers.data.load import LoadedData, load_data
+from mano_trainers.evaluation.evaluate import Outputs, Reference, make_reference
+from mano_trainers.evaluation.metrics import Array
+from mano_trainers.evaluation.pictures import HEADER_PX, PREDICTED, TILE_PX, TRUE, draw_samples
 from PIL import Image
-
-from trainers.batches import image_table
-from trainers.config import DataConfig
-from trainers.data.load import LoadedData, load_data
-from trainers.evaluation import Outputs, Reference, make_reference
-from trainers.metrics import Array
-from trainers.pictures import HEADER_PX, PREDICTED, TILE_PX, TRUE, draw_samples
 
 
 @pytest.fixture(scope="module")
@@ -64,9 +63,9 @@ def test_what_is_not_finite_is_not_drawn(data: LoadedData, reference: Reference)
 
 
 def test_the_loop_puts_it_beside_the_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from trainers import checkpoint
-    from trainers.config import TrainConfig
-    from trainers.loop import train
+    from mano_trainers import checkpoint
+    from mano_trainers.config import TrainConfig
+    from mano_trainers.loop import train
 
     monkeypatch.setenv("TRAINERS_CACHE_DIR", str(tmp_path / "cache"))
     small = {"data": {"embedded_count": 16, "image_size": 32, "val_fraction": 0.25}, "optim": {"epochs": 1}}

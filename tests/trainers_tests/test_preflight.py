@@ -10,16 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from mano_trainers.config import TrainConfig
+from mano_trainers.data import load
+from mano_trainers.data.rendering.freihand import make_freihand
+from mano_trainers.hand.layer import HandLayer
+from mano_trainers.losses import terms as losses
+from mano_trainers.preflight import preflight
+from mano_trainers.report import CheckResult, CheckStatus
 from PIL import Image, ImageOps
 from torch import Tensor
-
-from trainers import losses
-from trainers.config import TrainConfig
-from trainers.data import load
-from trainers.data.make import make_freihand
-from trainers.hand.layer import HandLayer
-from trainers.preflight import preflight
-from trainers.report import CheckResult, CheckStatus
 
 pytestmark = pytest.mark.slow
 

@@ -5,16 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mano_pickles import mano_content, mirrored, python2_pickle
+from mano_trainers.config import DataConfig
+from mano_trainers.data.load import load_data
+from mano_trainers.data.readers.labels import Array
+from mano_trainers.data.readers.read import read_set
+from mano_trainers.data.rendering.dexycb import make_dexycb
+from mano_trainers.data.rendering.ho3d import make_ho3d
+from mano_trainers.errors import DataError
+from mano_trainers.hand.model import load_embedded_hand
 from PIL import Image
-
-from trainers.config import DataConfig
-from trainers.data.labels import Array
-from trainers.data.load import load_data
-from trainers.data.make_dexycb import make_dexycb
-from trainers.data.make_ho3d import make_ho3d
-from trainers.data.read import read_set
-from trainers.errors import DataError
-from trainers.hand.model import load_embedded_hand
 
 
 @pytest.fixture

@@ -16,11 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mano_pickles import Ch, CscMatrix, python2_pickle, select_of
-
-from trainers import restricted_pickle
-from trainers.errors import DataError
-from trainers.hand.mano_file import load_mano
-from trainers.restricted_pickle import read_pickle
+from mano_trainers.errors import DataError
+from mano_trainers.hand import restricted_pickle
+from mano_trainers.hand.mano_file import load_mano
+from mano_trainers.hand.restricted_pickle import read_pickle
 
 EXTENSION_CODE = 241
 RUNS: set[str] = {"exec", "compile", "import", "os.system", "os.posix_spawn", "subprocess.Popen", "pickle.find_class"}

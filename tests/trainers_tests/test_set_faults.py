@@ -6,14 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-from trainers.data import dexycb, ho3d
-from trainers.data.labels import Labels, Picture
-from trainers.data.make_dexycb import make_dexycb
-from trainers.data.make_ho3d import make_ho3d
-from trainers.errors import DataError
-from trainers.hand.mirror import mirror_hand
-from trainers.hand.model import load_embedded_hand
+from mano_trainers.data.readers import dexycb, ho3d
+from mano_trainers.data.readers.labels import Labels, Picture
+from mano_trainers.data.rendering.dexycb import make_dexycb
+from mano_trainers.data.rendering.ho3d import make_ho3d
+from mano_trainers.errors import DataError
+from mano_trainers.hand.mirror import mirror_hand
+from mano_trainers.hand.model import load_embedded_hand
 
 COUNT, SIZE = 10, 48
 

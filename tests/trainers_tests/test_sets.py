@@ -10,19 +10,19 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from mano_trainers.data.cache import decode
+from mano_trainers.data.readers import dexycb, ho3d
+from mano_trainers.data.readers.crop import picture_size, project
+from mano_trainers.data.readers.labels import Labels, Picture
+from mano_trainers.data.rendering import shots as make_shots
+from mano_trainers.data.rendering.dexycb import make_dexycb
+from mano_trainers.data.rendering.ho3d import make_ho3d
+from mano_trainers.hand import mirror
+from mano_trainers.hand.definitions import DEXYCB_TIPS, DEXYCB_TIPS_LEFT, HO3D_TIPS, freihand_joints
+from mano_trainers.hand.layer import HandLayer
+from mano_trainers.hand.mirror import mirror_hand
+from mano_trainers.hand.model import FREIHAND_ORDER, HandModel, load_embedded_hand, smplx_layer
 from PIL import Image
-
-from trainers.data import dexycb, ho3d, make_shots
-from trainers.data.cache import decode
-from trainers.data.crop import picture_size, project
-from trainers.data.labels import Labels, Picture
-from trainers.data.make_dexycb import make_dexycb
-from trainers.data.make_ho3d import make_ho3d
-from trainers.hand import mirror
-from trainers.hand.definitions import DEXYCB_TIPS, DEXYCB_TIPS_LEFT, HO3D_TIPS, freihand_joints
-from trainers.hand.layer import HandLayer
-from trainers.hand.mirror import mirror_hand
-from trainers.hand.model import FREIHAND_ORDER, HandModel, load_embedded_hand, smplx_layer
 
 HAND = load_embedded_hand()
 LEFT = mirror_hand(HAND)

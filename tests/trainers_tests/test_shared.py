@@ -14,14 +14,13 @@ import numpy as np
 import psutil
 import pytest
 import torch
-
-from trainers import pipeline
-from trainers.config import TrainConfig
-from trainers.data import shared
-from trainers.data.cache import Pixels
-from trainers.data.load import load_data
-from trainers.data.shared import SharedImages, share
-from trainers.loop import train_on
+from mano_trainers import pipeline
+from mano_trainers.config import TrainConfig
+from mano_trainers.data.cache import Pixels
+from mano_trainers.data.load import load_data
+from mano_trainers.device import shared_images as shared
+from mano_trainers.device.shared_images import SharedImages, share
+from mano_trainers.loop import train_on
 
 pytestmark = pytest.mark.slow
 
@@ -29,7 +28,7 @@ CPU = torch.device("cpu")
 SHAPE = (512, 64, 64, 3)
 USER = """
 import sys, numpy as np, torch
-from trainers.data.shared import share
+from mano_trainers.device.shared_images import share
 pixels = np.memmap(sys.argv[1], np.uint8, "r", shape=(512, 64, 64, 3))
 images = share(pixels, torch.device("cpu"))
 print(int(images.now().sum(dtype=np.int64)), flush=True)
@@ -72,7 +71,7 @@ def owners(path: Path) -> list[psutil.Process]:
     return [
         process
         for process in psutil.process_iter(["cmdline"])
-        if "trainers.data.owner" in (process.info["cmdline"] or []) and str(path) in process.info["cmdline"]
+        if "mano_trainers.data.owner" in (process.info["cmdline"] or []) and str(path) in process.info["cmdline"]
     ]
 
 

@@ -1,8 +1,7 @@
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-
-from trainers.data.split import split_by_pose
+from mano_trainers.data.split import split_by_pose
 
 
 @given(st.integers(2, 500), st.floats(0.01, 0.99), st.integers(0, 5))

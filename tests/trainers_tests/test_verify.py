@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mano_trainers.data.rendering.dexycb import make_dexycb
+from mano_trainers.data.rendering.freihand import make_freihand
+from mano_trainers.data.rendering.ho3d import make_ho3d
+from mano_trainers.data.verify import verify_set
+from mano_trainers.errors import DataError
 from PIL import Image
 
-from sweeper.cli import main
-from trainers.data.make import make_freihand
-from trainers.data.make_dexycb import make_dexycb
-from trainers.data.make_ho3d import make_ho3d
-from trainers.data.verify import verify_set
-from trainers.errors import DataError
+from sweeper.cli.main import main
 
 COUNT = 8
 

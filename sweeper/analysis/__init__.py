@@ -1,0 +1,1 @@
+"""What a study's numbers say: statistics, costs, comparisons. Nothing here prints."""

@@ -1,0 +1,204 @@
+"""`sweeper plan`: what a study will cost before it is started, and whether that fits its budget and the disk."""
+
+import shutil
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from sweeper.analysis.throughput import Pace, measured_pace, recorded_pace
+from sweeper.errors import UserError
+from sweeper.executor.monitor import room, this_machine
+from sweeper.pruning.asha import bracket_of, rung_epochs
+from sweeper.search_space.conditions import example
+from sweeper.search_space.dimensions import extremes, leaves
+from sweeper.spec.load import SweepSpec, resolve
+from sweeper.spec.model import VARIANT, SpecFile
+from sweeper.spec.sections import SchedulerConfig
+from sweeper.study.budget import amount_text, duration_text, left, spent
+from sweeper.study.controls import TRAINED, control_epochs
+
+COPIES: Final = 2
+"""A checkpoint lies in the study's folder and among MLflow's artifacts."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a study takes, all trials together. None: unknown without a pace."""
+
+    epochs: float
+    trial_s: float | None
+    wall_clock_s: float | None
+    gpu_seconds: float | None
+    cpu_seconds: float | None
+    euros: float | None
+    disk_bytes: float | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`rungs`: epoch -> candidates expected to train up to there; the last one is the full length. `control_epochs`:
+    what the controls that train take, part of both costs."""
+
+    trials: int
+    full_epochs: float
+    rungs: Mapping[float, float]
+    control_epochs: float
+    expected: Cost
+    worst: Cost
+    pace: Pace | None
+    free_bytes: int
+    problems: tuple[str, ...]
+
+
+def make_plan(
+    spec: SpecFile, full_epochs: float, pace: Pace | None, free_bytes: int, trained_controls: int = 0
+) -> Plan:
+    """The plan of a study. Pure.
+
+    Expected is successive halving on trials of which none collapses: of those that reach a rung, one of `eta` goes on.
+    Worst is every trial to its end. Either way each control that trains does so until the candidates are ranked.
+
+    Args:
+        spec: the study.
+        full_epochs: length of a full run.
+        pace: how fast a trial goes, where it is known.
+        free_bytes: space on the disk of the study home.
+        trained_controls: how many controls train.
+    """
+    trials = spec.trials if spec.budget.trials is None else min(spec.trials, spec.budget.trials)
+    rungs = _expected_rungs(spec.scheduler, trials, full_epochs)
+    of_controls = trained_controls * min(control_epochs(spec.scheduler), full_epochs)
+    expected_epochs, before = of_controls, 0.0
+    for end, count in rungs.items():
+        expected_epochs += count * (end - before)
+        before = end
+    worst_epochs = trials * full_epochs + of_controls
+    expected, worst = (_cost(spec, epochs, trials, pace) for epochs in (expected_epochs, worst_epochs))
+    problems = _problems(spec, expected, free_bytes)
+    return Plan(trials, full_epochs, rungs, of_controls, expected, worst, pace, free_bytes, problems)
+
+
+def _expected_rungs(scheduler: SchedulerConfig, trials: int, full_epochs: float) -> dict[float, float]:
+    """Epoch -> trials that train up to there, all brackets together; of each at least one goes on."""
+    if scheduler.name == "none":
+        return {full_epochs: float(trials)}
+    in_bracket = Counter(bracket_of(scheduler, number) for number in range(trials))
+    ends = {
+        bracket: rung_epochs(scheduler.grace_epochs * scheduler.eta**bracket, scheduler.eta, full_epochs)
+        for bracket in in_bracket
+    }
+    return {
+        epoch: sum(
+            max(1.0, count / scheduler.eta ** sum(end < epoch for end in ends[bracket]))
+            for bracket, count in in_bracket.items()
+        )
+        for epoch in sorted({end for of_bracket in ends.values() for end in of_bracket} | {full_epochs})
+    }
+
+
+def _cost(spec: SpecFile, epochs: float, trials: int, pace: Pace | None) -> Cost:
+    if pace is None:
+        return Cost(epochs, None, None, None, None, None, None)
+    trial_s = epochs * pace.seconds_per_epoch
+    at_once = spec.resources.at_once(room(spec.resources, [this_machine()]))
+    wall_clock_s = trial_s / min(at_once, trials)
+    used = spent(spec.budget, spec.resources, trials, trial_s, wall_clock_s)
+    disk = epochs * pace.checkpoints_per_epoch * pace.checkpoint_bytes * COPIES
+    return Cost(epochs, trial_s, wall_clock_s, used.gpu_seconds, used.cpu_seconds, used.euros, disk)
+
+
+def _problems(spec: SpecFile, expected: Cost, free_bytes: int) -> tuple[str, ...]:
+    """What does not fit even if trials are stopped early as expected."""
+    problems = []
+    limits = left(spec.budget, spent(spec.budget, spec.resources, 0, 0.0, 0.0))
+    for name, limit in limits.items():
+        cost = getattr(expected, name, None)
+        if cost is not None and cost > limit:
+            fit = int(spec.trials * limit / cost)
+            problems.append(
+                f"expected {amount_text(name, cost)}, but the budget is {amount_text(name, limit)}: "
+                f"about {fit} trials fit"
+            )
+    if expected.disk_bytes is not None and expected.disk_bytes > free_bytes:
+        problems.append(f"expected {_bytes(expected.disk_bytes)} of checkpoints, but {_bytes(free_bytes)} are free")
+    return tuple(problems)
+
+
+def full_epochs_of(spec: SweepSpec) -> float:
+    """The length of a full run: the config's field `epochs`, wherever it is; the largest it may take.
+
+    Raises:
+        UserError: the trainer's config has no such field, or several.
+    """
+    points: Sequence[Mapping[str, Any]] = [{VARIANT: name} for name in spec.variants] or [example(spec.search_space)]
+    longest = 0.0
+    for params in points:
+        found = {
+            path: value for path, value in leaves(resolve(spec, params)).items() if path.rpartition(".")[2] == "epochs"
+        }
+        if len(found) != 1:
+            fields = ", ".join(found) or "no field `epochs`"
+            raise UserError(f"cannot tell how long a full run is: the trainer's config has {fields}")
+        [(path, value)] = found.items()
+        dimension = spec.search_space.get(path)
+        candidates = [value] if dimension is None else [choice for _, choice in extremes(dimension)]
+        longest = max(longest, *map(float, candidates))
+    return longest
+
+
+def plan_study(spec: SweepSpec, home: Path, *, measure: bool = False) -> Plan:
+    """The plan of a spec in a home; `measure`: train a little if no earlier trial shows the pace.
+
+    Raises:
+        UserError: the length of a run is unknown, or the trainer fails.
+    """
+    pace = recorded_pace(spec, home)
+    if pace is None and measure:
+        pace = measured_pace(spec, home)
+    existing = next(folder for folder in (home.resolve(), *home.resolve().parents) if folder.exists())
+    trained = sum(name in TRAINED for name in spec.control_names)
+    return make_plan(spec, full_epochs_of(spec), pace, shutil.disk_usage(existing).free, trained)
+
+
+def plan_text(spec: SpecFile, plan: Plan) -> str:
+    """The plan as people read it."""
+    rungs = ", ".join(f"{count:.3g} to epoch {epoch:g}" for epoch, count in plan.rungs.items())
+    lines = [f"{spec.name}: {plan.trials} trials, {spec.resources.at_once_text}", f"  trains      {rungs}"]
+    if plan.control_epochs:
+        lines.append(f"  controls    {plan.control_epochs:g} epochs, part of what follows")
+    for name, cost in (("expected", plan.expected), ("worst case", plan.worst)):
+        lines.append(f"  {name:<11} {cost.epochs:.4g} epochs{_device_text(cost)}")
+    if plan.pace is None:
+        lines.append("  pace        unknown: no earlier trial of this shape in this home; --measure times one epoch")
+    else:
+        lines.append(f"  pace        {duration_text(plan.pace.seconds_per_epoch)} an epoch ({plan.pace.source})")
+        disk = [_bytes(cost.disk_bytes or 0) for cost in (plan.expected, plan.worst)]
+        lines.append(
+            f"  checkpoints {disk[0]}, at most {disk[1]}, with MLflow's copies; {_bytes(plan.free_bytes)} free"
+        )
+    limits = left(spec.budget, spent(spec.budget, spec.resources, 0, 0.0, 0.0))
+    lines.append("  budget      " + (", ".join(amount_text(*limit) for limit in limits.items()) or "none"))
+    return "\n".join(lines)
+
+
+def plan_json(plan: Plan) -> dict[str, Any]:
+    """The plan as a script reads it."""
+    return asdict(plan) | {"rungs": [{"epoch": epoch, "trials": count} for epoch, count in plan.rungs.items()]}
+
+
+def _device_text(cost: Cost) -> str:
+    if cost.wall_clock_s is None:
+        return ""
+    device = "gpu_seconds" if cost.gpu_seconds else "cpu_seconds"
+    text = f", {amount_text(device, getattr(cost, device))}, {duration_text(cost.wall_clock_s)}"
+    return text + (f", {cost.euros:.2f} euros" if cost.euros is not None else "")
+
+
+def _bytes(amount: float) -> str:
+    for unit in ("B", "KB", "MB", "GB"):
+        if amount < 1000:
+            return f"{amount:.3g} {unit}"
+        amount /= 1000
+    return f"{amount:.3g} TB"

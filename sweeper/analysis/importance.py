@@ -1,0 +1,107 @@
+"""`sweeper importance`: which parameters the objective depends on, by Optuna's evaluators."""
+
+import math
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from rich.table import Table
+
+from sweeper.ledger.trial import TrialRecord, TrialState
+from sweeper.pruning.asha import value_at
+from sweeper.samplers.importance import NOISE, Evaluator, importances
+from sweeper.spec.model import SpecFile
+from sweeper.study.controls import value_of
+from sweeper.views.study import output_console
+
+TRIALS_A_PARAMETER: Final = 10
+
+
+@dataclass(frozen=True)
+class Importances:
+    """How much of the objective each parameter decides.
+
+    Attributes:
+        study: name of the study.
+        evaluator: `ped-anova`, `mdi` or `fanova`.
+        metric: the objective.
+        epoch: where it was read, None: at the end.
+        trials: that count.
+        shares: parameter -> share, the largest first; they and `noise` sum to 1.
+        noise: share of a parameter that means nothing.
+        left_out: parameters that only some trials have.
+        warning: why not to trust this; empty if there is no reason.
+    """
+
+    study: str
+    evaluator: Evaluator
+    metric: str
+    epoch: float | None
+    trials: int
+    shares: dict[str, float]
+    noise: float
+    left_out: tuple[str, ...]
+    warning: str
+
+
+def importances_of(study: str, spec: SpecFile, trials: Sequence[TrialRecord], evaluator: Evaluator) -> Importances:
+    """The importance of each parameter that all trials have.
+
+    Where trials are stopped early, those that ran to their end are a choice of the best; so all are compared by their
+    best value up to the first rung, the grace period. Else those that ran to their end are, by their last value.
+    """
+    early = spec.scheduler.name != "none" and not spec.variants
+    epoch = float(spec.scheduler.grace_epochs) if early else None
+    scored = [(trial, value) for trial in trials if (value := _value(trial, spec, epoch)) is not None]
+    space = {path: dimension for path, dimension in spec.search_space.items() if not dimension.when}
+    draw = random.Random(0)
+    rows = [
+        ({path: trial.params[path] for path in space if path in trial.params}, draw.random(), value)
+        for trial, value in scored
+    ]
+    rows = [row for row in rows if len(row[0]) == len(space)]
+    shares = importances(space, rows, evaluator, spec.objective.mode) if len(rows) > 1 else {}
+    noise = shares.pop(NOISE, math.nan)
+    left_out = tuple(path for path in spec.search_space if path not in space)
+    warning = _warning(len(rows), space, shares, noise)
+    return Importances(study, evaluator, spec.objective.metric, epoch, len(rows), shares, noise, left_out, warning)
+
+
+def _value(trial: TrialRecord, spec: SpecFile, epoch: float | None) -> float | None:
+    metric = spec.objective.metric
+    if epoch is None:
+        return value_of(trial, spec.objective) if trial.state is TrialState.COMPLETE else None
+    curve = [(report.epoch, report.metrics.get(metric, math.nan)) for report in trial.reports]
+    return value_at(curve, epoch, spec.objective.mode)
+
+
+def _warning(trials: int, space: Mapping[str, object], shares: Mapping[str, float], noise: float) -> str:
+    wanted = TRIALS_A_PARAMETER * len(space)
+    if not shares:
+        return f"{trials} trials say nothing of importance; about {wanted} are wanted for {len(space)} parameters"
+    if trials < wanted:
+        what = f"{trials} trials are few for {len(space)} parameters, about {wanted} are wanted"
+        return f"{what}: trust only what is far above {NOISE}"
+    if max(shares.values()) <= noise:
+        return f"no parameter scores more than {NOISE}: none was found to matter"
+    return ""
+
+
+def print_importances(found: Importances) -> None:
+    """Print the shares as bars on stdout, and the warning."""
+    console = output_console()
+    at = "at the end" if found.epoch is None else f"up to epoch {found.epoch:g}"
+    console.print(f"what {found.metric} {at} depends on: {found.evaluator} over {found.trials} trials of {found.study}")
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for justify in ("left", "right", "left"):
+        table.add_column(justify=justify)
+    for path, share in found.shares.items():
+        table.add_row(path, f"{share:.0%}", "█" * round(40 * share), style="" if share > found.noise else "dim")
+    if found.shares:
+        table.add_row(NOISE, f"{found.noise:.0%}", "█" * round(40 * found.noise), style="dim")
+    console.print(table)
+    if found.left_out:
+        console.print(f"left out, because only some trials have them: {', '.join(found.left_out)}")
+    if found.warning:
+        console.print(f"warning: {found.warning}", style="yellow", markup=False)

@@ -1,0 +1,1 @@
+"""Where checkpoints lie, and whether they are whole."""

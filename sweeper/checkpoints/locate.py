@@ -1,0 +1,79 @@
+"""Where a study's checkpoints lie: in its folder, or in a store; and which one a trial goes on from."""
+
+import os
+import re
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from sweeper.checkpoints.manifest import MANIFEST, damage
+from sweeper.checkpoints.object_store import CHECK_PATIENCE_S, Depot
+from sweeper.errors import UserError
+from sweeper.home import inside
+from sweeper.ledger.ledger import Ledger
+from sweeper.ledger.trial import TrialRecord
+from sweeper.spec.model import STORE_PATTERN, SpecFile
+
+STORE: Final = "checkpoints"
+"""The study's attribute: `s3://BUCKET/PREFIX/NAME-ID`; none: they lie in its folder."""
+VARIABLE: Final = "SWEEPER_CHECKPOINTS"
+
+
+def store_of(ledger: Ledger) -> Depot | None:
+    """The store that holds the study's checkpoints; None: its folder does."""
+    url = ledger.attributes.get(STORE)
+    return Depot(url) if url else None
+
+
+def open_store(ledger: Ledger, spec: SpecFile) -> None:
+    """Write to the study's store and read from it, if it has one. A study that has not begun gets a folder of its own
+    in the store that SWEEPER_CHECKPOINTS or the spec names; one that has keeps its checkpoints where they are.
+
+    Raises:
+        UserError: the variable holds no such URL; or the store does not answer, or refuses.
+    """
+    url = ledger.attributes.get(STORE)
+    has_begun = bool(ledger.controls() or ledger.trials())
+    if not url and not has_begun and (given := os.environ.get(VARIABLE) or spec.checkpoints):
+        if not re.fullmatch(STORE_PATTERN, given):
+            raise UserError("this is no URL of a store", VARIABLE, "it is s3://BUCKET/PREFIX, without credentials")
+        url = f"{given.rstrip('/')}/{ledger.study}-{uuid.uuid4().hex[:8]}"
+    if not url:
+        return
+    Depot(url, CHECK_PATIENCE_S).check()
+    if ledger.attributes.get(STORE) != url:
+        ledger.set_attribute(STORE, url)
+
+
+def last_good(study_dir: Path, record: TrialRecord, *, stored: bool = False) -> tuple[Path | None, int, Sequence[str]]:
+    """The newest whole checkpoint of a trial.
+
+    Args:
+        study_dir: the study's folder.
+        record: the trial.
+        stored: it lies in a store: the newest one is taken, and the worker that fetches it looks whether it is whole.
+
+    Returns:
+        The folder, or None to start anew; the evaluation it was written at, else 0; and what is wrong with each newer
+        one, a line each.
+    """
+    passed_over: list[str] = []
+    for report in reversed(record.reports):
+        if report.checkpoint is None:
+            continue
+        folder = study_dir / report.checkpoint
+        is_here = stored or inside(study_dir, folder)
+        problem = (None if stored else damage(folder)) if is_here else "it lies outside of the study's folder"
+        if problem is None:
+            return folder, report.step, passed_over
+        passed_over.append(f"the checkpoint {report.checkpoint} is damaged: {problem}")
+    return None, 0, passed_over
+
+
+def keep_manifest(folder: Path, text: str) -> None:
+    """Keep the manifest of a checkpoint that lies in a store; whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f".{MANIFEST}.tmp"
+    partial.write_text(text)
+    partial.replace(folder / MANIFEST)

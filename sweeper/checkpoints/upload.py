@@ -1,0 +1,81 @@
+"""The worker's side of a store of checkpoints: it trains in a folder of its machine, and sends each checkpoint away."""
+
+import shutil
+import tempfile
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from sweeper.checkpoints.manifest import MANIFEST
+from sweeper.checkpoints.object_store import Depot, NotStored
+from sweeper.executor.scratch import own_folder
+
+PREFIX: Final = "sweeper-trial-"
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """What a worker needs to know of the store.
+
+    Attributes:
+        url: of the study's folder in the store.
+        trial: the trial's own folder in that, `trials/0007`.
+        written: keys of the trial's checkpoints, the newest first: it goes on from the first one that is whole.
+        patience_s: how long to wait for a store that is away.
+    """
+
+    url: str
+    trial: str
+    written: tuple[str, ...]
+    patience_s: float
+
+
+class Courier:
+    """Brings checkpoints to a trial's scratch folder and away from it.
+
+    Attributes:
+        workdir: the scratch folder. It goes with `close`; after a kill, with the next courier on this machine.
+        passed_over: what was wrong with checkpoints that were not whole, a line each.
+    """
+
+    def __init__(self, parcel: Parcel) -> None:
+        self._parcel = parcel
+        self._depot = Depot(parcel.url, parcel.patience_s)
+        self._stack = ExitStack()
+        self._sent: Path | None = None
+        self.workdir = self._stack.enter_context(own_folder(Path(tempfile.gettempdir()), PREFIX))
+        self.passed_over: list[str] = []
+
+    def resume(self) -> Path | None:
+        """Bring the newest whole checkpoint here; None: there is none, the trial starts anew.
+
+        Raises:
+            StoreLost: the store does not answer, or refuses.
+        """
+        for key in self._parcel.written:
+            folder = self.workdir / Path(key).name
+            try:
+                self._depot.fetch(key, folder)
+                self._sent = folder
+                return folder
+            except NotStored as problem:
+                self.passed_over.append(str(problem))
+        return None
+
+    def send(self, folder: Path) -> str | None:
+        """Store a checkpoint; the one before it leaves this machine. Returns the text of its manifest, if it has one.
+
+        Raises:
+            StoreLost: as `resume`.
+        """
+        self._depot.put(folder, f"{self._parcel.trial}/{folder.name}")
+        if self._sent is not None and self._sent != folder:
+            shutil.rmtree(self._sent, ignore_errors=True)
+        self._sent = folder
+        manifest = folder / MANIFEST
+        return manifest.read_text() if manifest.is_file() else None
+
+    def close(self) -> None:
+        """Remove the scratch folder."""
+        self._stack.close()

@@ -1,0 +1,71 @@
+"""The verbs around what MLflow holds of a study."""
+
+from pathlib import Path
+
+import click
+
+from sweeper.cli.options import complete_study, home_option, json_option, study_argument
+from sweeper.errors import EXIT_OK, EXIT_TRIAL_FAILED
+
+
+@click.command()
+@study_argument
+@home_option
+@json_option
+def sync(study: str, home: Path, as_json: bool) -> int:
+    """Ship what MLflow has not got of STUDY: after the server was down, or MLFLOW_TRACKING_URI was wrong.
+
+    Exit code: 0 MLflow is up to date, 1 records still wait, 2 bad input.
+
+    \b
+    Example:
+      sweeper sync loss_balance
+    """
+    from sweeper.maintenance.sync import sync_study
+    from sweeper.views.study import to_json
+
+    synced = sync_study(home, study)
+    click.echo(to_json(vars(synced)) if as_json else synced.sentence())
+    return EXIT_TRIAL_FAILED if synced.left else EXIT_OK
+
+
+@click.command()
+@click.argument("studies", nargs=-1, shell_complete=complete_study)
+@click.option("--delete", is_flag=True, help="Remove the files. Without it they are only named.")
+@home_option
+@json_option
+def gc(studies: tuple[str, ...], delete: bool, home: Path, as_json: bool) -> int:
+    """Say which files of STUDIES (default: all) are needed no more, and with --delete remove them.
+
+    These are checkpoints of ended trials that MLflow holds too or that the spec's `retention` does not keep, halves of
+    checkpoints, and artifacts of runs that are no longer in MLflow. What a study may go on from stays, and so does all
+    that `sweeper reproduce` reads.
+
+    \b
+    Example:
+      sweeper gc loss_balance --delete
+    """
+    from sweeper.maintenance.gc import find_garbage, remove
+    from sweeper.views.study import to_json
+
+    found, left = find_garbage(home, studies)
+    rows = []
+    for garbage in found:
+        removed = delete and remove(home, garbage)
+        said = "removed" if removed else "kept: MLflow's copy differs" if delete else "would go"
+        rows.append(
+            {"study": garbage.study, "path": garbage.place, "bytes": garbage.bytes, "why": garbage.why}
+            | {"removed": removed}
+        )
+        if not as_json:
+            click.echo(f"{said}  {garbage.bytes / 2**20:8.1f} MiB  {garbage.place}  ({garbage.why})")
+    for line in left:
+        click.echo(line, err=True)
+    total = sum(each.bytes for each, row in zip(found, rows, strict=True) if row["removed"] or not delete)
+    if as_json:
+        click.echo(to_json({"deleted": delete, "bytes": total, "found": rows, "left_alone": left}))
+    elif not rows:
+        click.echo("nothing to do")
+    else:
+        click.echo(f"{total / 2**20:.1f} MiB " + ("removed" if delete else "would go; --delete removes them"))
+    return EXIT_OK

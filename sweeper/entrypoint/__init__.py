@@ -1,0 +1,1 @@
+"""The trainer that a spec names, and how it is called."""

@@ -1,0 +1,143 @@
+"""The one seam between sweeper and a trainer: a callable named `package.module:function`.
+
+`train(config, workdir, resume) -> Iterator[EpochReport]`. If the first parameter is annotated with a pydantic model
+the plain config is validated into it. A function `prepare(config) -> dict[str, str]` beside it, if there is one, is
+called once before any trial (to make data or caches) and returns fingerprints for the record; `numerics(config)`, if
+there is one, says what else decides about the bits of a result: device, builds, flags.
+
+Run as `python -m sweeper.entrypoint.call TRAINER` it prepares: the config on stdin, the fingerprints on stdout as
+JSON. With `--time DIR` it trains to the second evaluation instead, in that folder, and says how long it took. With
+`--preflight`
+it prepares, and if it is told to, runs the checks that the constant `PREFLIGHT = "package.module:function"` beside the
+trainer names: `preflight(config, corners) -> Iterator[CheckResult]`.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from mano_trainers.errors import TrainerError
+from mano_trainers.report import CheckResult, EpochReport
+
+from sweeper.entrypoint.resolve import first_parameter_model, load_trainer
+from sweeper.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, Problem, UserError
+
+
+def start_training(name: str, config: Mapping[str, Any], workdir: Path, resume: Path | None) -> Iterator[EpochReport]:
+    """Start the named trainer; the config is validated into its model if it has one."""
+    function = load_trainer(name)
+    model = first_parameter_model(function)
+    reports: Iterator[EpochReport] = function(
+        model.model_validate(dict(config)) if model else dict(config), workdir, resume
+    )
+    return reports
+
+
+def described(error: BaseException) -> str:
+    """What a trainer raised, in a line; want of memory is told apart, with what helps."""
+    first_line = str(error).strip().split("\n")[0]
+    text = f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__
+    if type(error).__name__ == "OutOfMemoryError" or "CUDA out of memory" in first_line:
+        return f"out of GPU memory: {text}; take smaller batches, or more of a GPU (resources.gpus)"
+    if isinstance(error, MemoryError):
+        return f"out of memory: {text}; take smaller batches, or fewer trials at once (resources.concurrent)"
+    return text
+
+
+def prepare(name: str, config: Mapping[str, Any]) -> dict[str, str]:
+    """Call the `prepare` beside the trainer, if there is one; returns its fingerprints."""
+    function = _beside(name, "prepare")
+    if function is None:
+        return {}
+    model = first_parameter_model(function)
+    return dict(function(model.model_validate(dict(config)) if model else dict(config)))
+
+
+def numerics(name: str, config: Mapping[str, Any]) -> dict[str, str]:
+    """What the function `numerics(config)` beside the trainer says of device and settings; nothing without it."""
+    function = _beside(name, "numerics")
+    if function is None:
+        return {}
+    model = first_parameter_model(function)
+    return dict(function(model.model_validate(dict(config)) if model else dict(config)))
+
+
+def run_bytes(name: str, config: Mapping[str, Any]) -> int | None:
+    """What all checkpoints of one run take, by the function `run_bytes(config)` beside the trainer; None without it."""
+    function = _beside(name, "run_bytes")
+    if function is None:
+        return None
+    model = first_parameter_model(function)
+    return int(function(model.model_validate(dict(config)) if model else dict(config)))
+
+
+def preflight(name: str, base: Mapping[str, Any], corners: Sequence[Mapping[str, Any]]) -> Iterator[CheckResult]:
+    """The checks of the trainer, one by one; none if it names none."""
+    check = _beside(name, "PREFLIGHT")
+    if check is None:
+        return
+    model = first_parameter_model(load_trainer(name))
+    configs = [model.model_validate(dict(each)) if model else dict(each) for each in (base, *corners)]
+    yield from load_trainer(check)(configs[0], configs[1:])
+
+
+def _beside(trainer: str, attribute: str) -> Any:
+    """What the trainer's module has under this name, or None."""
+    load_trainer(trainer)
+    return getattr(sys.modules[trainer.partition(":")[0]], attribute, None)
+
+
+def serve_preflight(name: str) -> None:
+    """Answer on stdout, a line of JSON each: fingerprints first; results after the word `check` on stdin.
+
+    So whoever asks can decide by the fingerprints, in one process, whether the checks need to be run again.
+    """
+    asked = json.loads(sys.stdin.readline())
+    prepared = {
+        "fingerprints": prepare(name, asked["base"]),
+        "numerics": numerics(name, asked["base"]),
+        "run_bytes": run_bytes(name, asked["base"]),
+    }
+    print(json.dumps({"prepared": prepared}), flush=True)
+    if sys.stdin.readline().strip() == "check":
+        for result in preflight(name, asked["base"], asked["corners"]):
+            print(json.dumps({"check": asdict(result)}), flush=True)
+
+
+def timed(name: str, config: Mapping[str, Any], workdir: Path) -> dict[str, Any]:
+    """Train to the second evaluation (the first one warms up) and time it; a training with one is timed from its
+    start. Returns its seconds, its share of epochs, and the folder of its checkpoint or None."""
+    began_s, before = time.monotonic(), 0.0
+    timing: dict[str, Any] = {}
+    for report in islice(start_training(name, config, workdir, None), 2):
+        now_s = time.monotonic()
+        checkpoint = str(report.checkpoint) if report.checkpoint else None
+        timing = {"seconds": now_s - began_s, "epochs": report.epoch - before, "checkpoint": checkpoint}
+        began_s, before = now_s, report.epoch
+    if not timing or timing["epochs"] <= 0:
+        raise UserError(f"trainer `{name}` reported no epoch")
+    return timing
+
+
+if __name__ == "__main__":
+    try:
+        match sys.argv[2:]:
+            case ["--preflight"]:
+                serve_preflight(sys.argv[1])
+            case ["--time", folder]:
+                print(json.dumps(timed(sys.argv[1], json.load(sys.stdin), Path(folder))))
+            case _:
+                print(json.dumps(prepare(sys.argv[1], json.load(sys.stdin))))
+    except UserError as user_error:
+        print(user_error.render(), file=sys.stderr)
+        sys.exit(EXIT_BAD_INPUT)
+    except TrainerError as error:
+        print(Problem(error.what, error.where, error.help).render(), file=sys.stderr)
+        sys.exit(EXIT_BAD_INPUT)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)

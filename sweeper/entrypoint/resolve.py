@@ -1,0 +1,83 @@
+"""The training function a spec names, `package.module:function`, and the config model it takes."""
+
+import inspect
+import sys
+from collections.abc import Callable
+from difflib import get_close_matches
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final, get_args, get_type_hints
+
+from mano_trainers.config import TrainConfig
+from pydantic import BaseModel
+
+from sweeper.errors import UserError
+
+DEFAULT_TRAINER: Final = "mano_trainers.loop:train"
+
+
+@cache
+def config_class(trainer: str) -> type[BaseModel] | None:
+    """The pydantic model of a trainer's config: the annotation of its first parameter. None: it takes a plain dict.
+
+    The default trainer is answered without importing it, because it imports torch.
+
+    Raises:
+        UserError: as `load_trainer`.
+    """
+    if trainer == DEFAULT_TRAINER:
+        return TrainConfig
+    function = load_trainer(trainer)
+    if not inspect.signature(function).parameters:
+        raise UserError(f"trainer `{trainer}` takes no parameter", help="its first parameter is the config")
+    return first_parameter_model(function)
+
+
+def offered_controls(model: type[BaseModel] | None) -> tuple[str, ...]:
+    """The controls a trainer offers: the texts in the annotation of its config's field `control`, a `Literal`."""
+    if model is None or "control" not in model.model_fields:
+        return ()
+    union = get_args(model.model_fields["control"].annotation)
+    return tuple(name for part in union for name in (part, *get_args(part)) if isinstance(name, str))
+
+
+def first_parameter_model(function: Callable[..., Any]) -> type[BaseModel] | None:
+    """The pydantic model that annotates the first parameter, or None.
+
+    Raises:
+        UserError: the annotations cannot be read: one names something that does not exist, or it is no function.
+    """
+    try:
+        hints = get_type_hints(function)
+    except (NameError, TypeError) as error:
+        raise UserError(f"cannot read the annotations of {function!r}: {error}") from error
+    annotation = hints.get(next(iter(inspect.signature(function).parameters), ""))
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+
+
+def load_trainer(trainer: str) -> Callable[..., Any]:
+    """Import the training function. The working directory is importable, after everything that is installed.
+
+    Raises:
+        UserError: the module cannot be imported, or holds no such function.
+    """
+    module_name, function_name = trainer.split(":")
+    if module_name.partition(".")[0] in sys.stdlib_module_names:
+        raise UserError(f"`{trainer}` is of Python's own library, which trains nothing", help="name your own")
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
+    try:
+        module = import_module(module_name)
+    except Exception as error:  # a module of the user may raise anything
+        what = f"cannot import trainer module `{module_name}`: {type(error).__name__}: {error}"
+        raise UserError(what, help="is it installed, or its folder in PYTHONPATH?") from error
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        functions = [name for name, value in vars(module).items() if inspect.isfunction(value)]
+        close = get_close_matches(function_name, functions, n=1)
+        raise UserError(
+            f"module `{module_name}` has no function `{function_name}`",
+            help=f"did you mean `{module_name}:{close[0]}`?" if close else None,
+        )
+    return function  # type: ignore[no-any-return]  # a function of the user

@@ -1,0 +1,1 @@
+"""Trials on machines, by Ray: the only package that imports it."""

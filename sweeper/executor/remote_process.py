@@ -1,0 +1,103 @@
+"""`python -m sweeper.entrypoint.call`, the process that preflight talks to, here or on a machine of a cluster."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from sweeper.errors import UserError
+from sweeper.executor.monitor import Child
+from sweeper.spec.sections import Resources
+
+ROOM_S: Final = 10.0
+
+
+def start_seam(
+    arguments: Sequence[str], resources: Resources, environment: dict[str, str], stderr: int | None = None
+) -> Child:
+    """Start it on this machine, with this environment and the GPUs that a trial gets."""
+    if resources.gpus == 0:
+        environment["CUDA_VISIBLE_DEVICES"] = ""  # as the trials
+    return subprocess.Popen(
+        [sys.executable, "-m", "sweeper.entrypoint.call", *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        text=True,
+        env=environment,
+    )
+
+
+class _SeamHost:
+    """A process that runs `sweeper.seam` beside this actor."""
+
+    def __init__(self, arguments: Sequence[str], resources: Resources) -> None:
+        self._child = start_seam(arguments, resources, dict(os.environ), subprocess.STDOUT)
+
+    def write(self, text: str) -> None:
+        self._child.stdin.write(text)
+        self._child.stdin.flush()
+
+    def readline(self) -> str:
+        return str(self._child.stdout.readline())
+
+    def wait(self) -> int:
+        self._child.stdin.close()
+        return self._child.wait()
+
+
+class RemoteChild:
+    """What `subprocess.Popen` is, of a process on another machine, as far as it is needed."""
+
+    def __init__(self, arguments: Sequence[str], resources: Resources) -> None:
+        import ray
+
+        host = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus)(_SeamHost)
+        self._host = host.remote(arguments, resources)
+        if not ray.wait([self._host.__ray_ready__.remote()], timeout=ROOM_S)[0]:
+            what = f"{resources.cpus} cores and {resources.gpus:g} GPUs"
+            print(f"no machine of the cluster has {what} free for the checks: waiting for one", file=sys.stderr)
+        self.stdin = self.stdout = self
+        self.returncode: int | None = None
+
+    def write(self, text: str) -> None:
+        import ray
+
+        try:
+            ray.get(self._host.write.remote(text))
+        except (ray.exceptions.RayError, BrokenPipeError) as error:
+            raise BrokenPipeError(str(error)) from error
+
+    def flush(self) -> None:
+        """Each write is."""
+
+    def __iter__(self) -> Iterator[str]:
+        import ray
+
+        try:
+            while line := ray.get(self._host.readline.remote()):
+                yield line
+        except ray.exceptions.RayError as error:  # no verdict about the data, nor about the pipeline
+            what = f"the machine of the cluster that checks was lost: {str(error).splitlines()[0]}"
+            raise UserError(what, help="nothing was started: run it again") from None
+
+    def close(self) -> None:
+        """`wait` does."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        import ray
+
+        try:
+            self.returncode = int(ray.get(self._host.wait.remote(), timeout=timeout))
+        except ray.exceptions.GetTimeoutError:
+            raise subprocess.TimeoutExpired("sweeper.seam", timeout or 0.0) from None
+        except ray.exceptions.RayError:
+            self.returncode = self.returncode or 1
+        ray.kill(self._host)
+        return self.returncode
+
+    def terminate(self) -> None:
+        import ray
+
+        ray.kill(self._host)

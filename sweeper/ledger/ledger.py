@@ -1,0 +1,340 @@
+"""The durable truth about a study: which trials exist, what they reported, how each ended and why.
+
+A ledger is an Optuna study in an append-only, fsynced journal file or in a database, so `optuna-dashboard` opens it and
+a killed driver loses nothing. Everything is written here before it is acted on.
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import optuna
+
+from sweeper.errors import UserError
+from sweeper.ledger import ownership as owner
+from sweeper.ledger.storage import close_storage, is_study, one_sync, open_storage, readable, recorded_url, wait_with
+from sweeper.ledger.trial import Report, TrialRecord, TrialState, decode_report, encode_report, id_of
+from sweeper.samplers.proposal import finite_values, propose, running_trial
+from sweeper.search_space.conditions import existing
+from sweeper.spec.load import SweepSpec
+
+__all__ = ["Ledger", "Report", "TrialRecord", "TrialState"]
+
+CONTROLS: Final = ".controls"
+"""What the name of the controls' Optuna study ends with; no name of a spec holds a dot."""
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+ObjectiveValues = float | Sequence[float | None] | None
+
+
+class Ledger:
+    """The trials of one study: its candidates, and its controls.
+
+    Controls are kept in an Optuna study of their own (`NAME.controls`), so they change neither the numbers nor the
+    proposals of candidates. Opened for writing by the one driver that holds the study's lock (see `study_lock`), for
+    reading by anyone. Every method that changes something has written it when it returns.
+    """
+
+    def __init__(
+        self,
+        study_dir: Path,
+        study: str,
+        *,
+        modes: Sequence[str] = ("min",),
+        create: bool = False,
+        url: str | None = None,
+        adopt: bool = False,
+    ) -> None:
+        self.study_dir = study_dir
+        self.study = study
+        with readable(study_dir):
+            self._read(open_storage(study_dir, url, create=create, adopt=adopt), modes if create else None, adopt)
+
+    def _read(self, storage: optuna.storages.BaseStorage, modes: Sequence[str] | None, adopt: bool) -> None:
+        study = self.study
+        if modes is not None:
+            self._optuna = optuna.create_study(
+                study_name=study,
+                storage=storage,
+                directions=["minimize" if mode == "min" else "maximize" for mode in modes],
+                load_if_exists=True,
+            )
+        else:
+            try:
+                self._optuna = optuna.load_study(study_name=study, storage=storage)
+            except KeyError:
+                raise UserError(f"the study `{study}` was never started", help="`sweeper run` starts it") from None
+        self._optuna_controls: optuna.Study | None = None
+        if f"{study}{CONTROLS}" in optuna.get_all_study_names(storage):
+            self._optuna_controls = optuna.load_study(study_name=f"{study}{CONTROLS}", storage=storage)
+        self._handles: dict[str, optuna.trial.Trial] = {}
+        self._candidates: dict[str, TrialRecord] = {}
+        self._controls: dict[str, TrialRecord] = {}
+        self.retries = 0
+        attributes = self.attributes  # a copy each time, and there may be thousands of trials
+        for frozen in self._all_frozen():
+            record = self._record(frozen)
+            late = attributes.get(_run_key(record))
+            self._put(replace(record, mlflow_run_id=late) if late else record)
+            self.retries += record.retry_of is not None and record.control is None
+        self.adopted_from = owner.place_of(attributes)
+        if modes is not None:
+            self._settle_half_finished()
+            self._claim(adopt)
+
+    # -- reading
+
+    def trials(self) -> list[TrialRecord]:
+        """All candidates, by number. Controls are not among them."""
+        return list(self._candidates.values())
+
+    def controls(self) -> list[TrialRecord]:
+        """All controls, in the order in which they were started."""
+        return list(self._controls.values())
+
+    @property
+    def count(self) -> int:
+        """How many candidates there are."""
+        return len(self._candidates)
+
+    def trial(self, trial_id: str) -> TrialRecord:
+        """A candidate or a control."""
+        return self._candidates.get(trial_id) or self._controls[trial_id]
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """What the study stored about itself with `set_attribute`."""
+        return dict(self._optuna.user_attrs)
+
+    # -- writing
+
+    def wait_with(self, note: Callable[[str], None], is_over: Callable[[], bool]) -> None:
+        """When a database does not answer for a while, say so with `note`, and wait until `is_over` at most; then what
+        was to be done raises LedgerLost."""
+        wait_with(self._storage, note, is_over)
+
+    def close(self) -> None:
+        """Let another driver write."""
+        close_storage(self._storage)
+
+    def set_attribute(self, key: str, value: Any) -> None:
+        """Store a JSON value about the study."""
+        self._optuna.set_user_attr(key, value)
+
+    def ask(self, spec: SweepSpec) -> TrialRecord:
+        """Sample a new candidate. The sampler is built afresh from (seed, trial number) and what the ledger holds, so
+        a resumed study proposes what the unbroken one would have."""
+        with one_sync(self._storage):
+            handle = self._optuna.ask()
+            assert handle.number == self.count, "a second writer is in this ledger"
+            return self._propose(handle, spec)
+
+    def add_retry(self, failed: TrialRecord, spec: SweepSpec) -> TrialRecord:
+        """A new candidate with the parameters of one that failed, which stays as it is."""
+        self._optuna.add_trial(running_trial(spec, dict(failed.params), {"retry_of": failed.id}))
+        number = self.count
+        self.retries += 1
+        return self._put(TrialRecord(id_of(self.study, number), number, dict(failed.params), retry_of=failed.id))
+
+    def add_control(self, control: str, failed: TrialRecord | None = None) -> TrialRecord:
+        """Start the control of this name; a study has each once, and another time for each that `failed`."""
+        if self._optuna_controls is None:
+            name, directions = f"{self.study}{CONTROLS}", self._optuna.directions
+            self._optuna_controls = optuna.create_study(study_name=name, storage=self._storage, directions=directions)
+        again = 0 if failed is None else failed.again + 1
+        attrs: dict[str, Any] = {"control": control}
+        if failed is not None:
+            attrs |= {"retry_of": failed.id, "again": again}
+        trial_id, retry_of = id_of(self.study, 0, control, again), attrs.get("retry_of")
+        record = TrialRecord(trial_id, len(self._controls), {}, control=control, retry_of=retry_of, again=again)
+        assert record.id not in self._controls, f"{record.id} is there already"
+        running = optuna.trial.create_trial(state=optuna.trial.TrialState.RUNNING, user_attrs=attrs)
+        self._optuna_controls.add_trial(running)  # one line of the journal: there is no control without its name
+        return self._put(record)
+
+    def unfinished(self, spec: SweepSpec) -> list[TrialRecord]:
+        """Trials a driver left running, to be handed out again, controls first. One that was cut off while it was
+        being sampled is sampled to the end first: same seed and history, so the same values."""
+        for record in self.trials():
+            if not record.state.is_finished and set(record.params) != existing(spec.search_space, record.params):
+                self._propose(self._handle(record), spec)
+        return [record for record in (*self.controls(), *self.trials()) if record.state is TrialState.RUNNING]
+
+    def report(self, trial_id: str, report: Report, objective: float | None) -> bool:
+        """Store one evaluation; False when this step was stored before (redone after a restart)."""
+        record = self.trial(trial_id)
+        if any(known.step == report.step for known in record.reports):
+            return False
+        handle = self._handle(record)
+        several = len(self._optuna.directions) > 1  # then Optuna knows no intermediate values
+        with one_sync(self._storage):
+            if objective is not None and math.isfinite(objective) and not several:
+                handle.report(objective, report.step)  # first: what is stored below is not looked at again after a kill
+            handle.set_user_attr(f"report:{report.step:05d}", encode_report(report))
+        self._put(replace(record, reports=(*record.reports, report)))
+        return True
+
+    def charge(self, trial_id: str, attempt: str, seconds: float) -> None:
+        """Store the seconds of one attempt that no report covers. Said again of the same attempt it replaces."""
+        record = self.trial(trial_id)
+        self._handle(record).set_user_attr(f"charge:{attempt}", seconds)
+        self._put(replace(record, charges={**record.charges, attempt: seconds}))
+
+    def note_loss(self, trial_id: str, reason: str) -> TrialRecord:
+        """Store that the trial's worker was lost, and why; the trial goes on in another."""
+        record = self.trial(trial_id)
+        losses = (*record.losses, reason)
+        self._handle(record).set_user_attr("losses", losses)
+        return self._put(replace(record, losses=losses))
+
+    def finish(
+        self,
+        trial_id: str,
+        state: TrialState,
+        reason: str,
+        evidence: Mapping[str, Any],
+        objective: ObjectiveValues,
+        charge: Mapping[str, float] | None = None,
+    ) -> TrialRecord:
+        """Give a trial its one terminal state. COMPLETE counts for the sampler with its objective (a list of values
+        if the study has several), PRUNED with what it reached, COLLAPSED as infeasible, STOPPED and FAILED not at
+        all. `charge`: as `charge` does, attempt -> seconds, in the same write."""
+        assert state.is_finished, state
+        record = self.trial(trial_id)
+        assert not record.state.is_finished, f"{record.id} is {record.state} already"
+        ending = {"state": state.value, "reason": reason, "evidence": dict(evidence), "objective": objective}
+        ending["charge"] = dict(charge or {})
+        with one_sync(self._storage):
+            self._handle(record).set_user_attr("ending", ending | {"time_s": time.time()})
+            self._tell(record, state, objective)
+        self._handles.pop(trial_id, None)
+        charges = {**record.charges, **(charge or {})}
+        return self._put(replace(record, state=state, reason=reason, evidence=evidence, charges=charges))
+
+    def pause(self, trial_id: str, reason: str, evidence: Mapping[str, Any]) -> TrialRecord:
+        """Let a trial wait at a rung. To the sampler it is a running one."""
+        record = self._set_paused(trial_id, {"reason": reason, "evidence": dict(evidence)})
+        self._handles.pop(trial_id, None)  # a copy of all it reported, and most trials of a study may wait
+        return record
+
+    def wake(self, trial_id: str) -> TrialRecord:
+        """Let a paused trial run again."""
+        return self._set_paused(trial_id, None)
+
+    def set_mlflow_run_id(self, trial_id: str, run_id: str) -> None:
+        record = self.trial(trial_id)
+        if record.mlflow_run_id == run_id:
+            return
+        # A finished trial's attributes are frozen in Optuna, and the run ID may become known only after the end.
+        if record.state.is_finished:
+            self._optuna.set_user_attr(_run_key(record), run_id)
+        else:
+            self._handle(record).set_user_attr("mlflow_run_id", run_id)
+        self._put(replace(record, mlflow_run_id=run_id))
+
+    # -- inside
+
+    def _set_paused(self, trial_id: str, paused: dict[str, Any] | None) -> TrialRecord:
+        record = self.trial(trial_id)
+        assert record.state is (TrialState.RUNNING if paused else TrialState.PAUSED), record.state
+        self._handle(record).set_user_attr("paused", paused)
+        state = TrialState.PAUSED if paused else TrialState.RUNNING
+        why = paused or {"reason": "", "evidence": {}}
+        return self._put(replace(record, state=state, **why))
+
+    def _propose(self, handle: optuna.trial.Trial, spec: SweepSpec) -> TrialRecord:
+        record = TrialRecord(id_of(self.study, handle.number), number=handle.number, params=propose(handle, spec))
+        self._handles[record.id] = handle
+        return self._put(record)
+
+    def _put(self, record: TrialRecord) -> TrialRecord:
+        (self._candidates if record.control is None else self._controls)[record.id] = record
+        return record
+
+    @property
+    def _storage(self) -> optuna.storages.BaseStorage:
+        return self._optuna._storage
+
+    def _study_of(self, record: TrialRecord) -> optuna.Study:
+        study = self._optuna if record.control is None else self._optuna_controls
+        assert study is not None
+        return study
+
+    def _handle(self, record: TrialRecord) -> optuna.trial.Trial:
+        if record.id in self._handles:
+            return self._handles[record.id]
+        study = self._study_of(record)
+        optuna_id = study._storage.get_trial_id_from_study_id_trial_number(study._study_id, record.number)
+        handle = optuna.trial.Trial(study, optuna_id)
+        if record.state is TrialState.RUNNING:
+            self._handles[record.id] = handle
+        return handle
+
+    def _tell(self, record: TrialRecord, state: TrialState, objective: ObjectiveValues) -> None:
+        told = optuna.trial.TrialState
+        study = self._study_of(record)
+        match state:
+            case TrialState.COMPLETE if (values := finite_values(objective)) is not None:
+                study.tell(record.number, values)
+            case TrialState.PRUNED:
+                study.tell(record.number, state=told.PRUNED)
+            case TrialState.COLLAPSED:
+                self._handle(record).set_constraint("collapsed", 1.0)
+                study.tell(record.number, state=told.PRUNED)
+            case _:
+                study.tell(record.number, state=told.FAIL)
+
+    def _all_frozen(self) -> list[optuna.trial.FrozenTrial]:
+        studies = [study for study in (self._optuna, self._optuna_controls) if study is not None]
+        return [frozen for study in studies for frozen in study.get_trials(deepcopy=False)]
+
+    def _claim(self, adopt: bool) -> None:
+        """A journal moves with its home; a database may be reached from many."""
+        if recorded_url(self.study_dir):
+            try:
+                owner.claim(self.study_dir, self.attributes, self.set_attribute, adopt=adopt)
+            except UserError:
+                self.close()
+                raise
+
+    def _settle_half_finished(self) -> None:
+        """A kill between the ending's two writes leaves a trial that knows its end but was not told to Optuna."""
+        for frozen in self._all_frozen():
+            if not frozen.state.is_finished() and (ending := frozen.user_attrs.get("ending")):
+                self._tell(self._record(frozen), TrialState(ending["state"]), ending["objective"])
+
+    def _record(self, frozen: optuna.trial.FrozenTrial) -> TrialRecord:
+        attrs = frozen.user_attrs
+        state = TrialState.PAUSED if attrs.get("paused") else TrialState.RUNNING
+        ending = attrs.get("ending") or attrs.get("paused") or {}
+        charges = {key.removeprefix("charge:"): attrs[key] for key in attrs if key.startswith("charge:")}
+        return TrialRecord(
+            id=id_of(self.study, frozen.number, attrs.get("control"), attrs.get("again", 0)),
+            number=frozen.number,
+            params=dict(frozen.params),
+            state=TrialState(ending.get("state", state)),
+            reason=ending.get("reason", ""),
+            evidence=ending.get("evidence", {}),
+            reports=tuple(decode_report(attrs[key]) for key in sorted(attrs) if key.startswith("report:")),
+            retry_of=attrs.get("retry_of"),
+            losses=tuple(attrs.get("losses", ())),
+            charges=charges | ending.get("charge", {}),
+            mlflow_run_id=attrs.get("mlflow_run_id"),
+            control=attrs.get("control"),
+            again=attrs.get("again", 0),
+        )
+
+
+def _run_key(record: TrialRecord) -> str:
+    """The study's attribute that holds the ID of a run that was not known before the trial ended."""
+    return f"trial:{record.number if record.control is None else record.folder}:mlflow_run_id"
+
+
+def study_dirs(home: Path) -> list[Path]:
+    """The folders of all studies of a home, by name."""
+    return sorted(folder for folder in (home / "studies").glob("*") if is_study(folder))

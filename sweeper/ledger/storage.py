@@ -1,0 +1,244 @@
+"""Where a ledger is kept: a journal file in the study's folder, or a database that is named by its URL."""
+
+import fcntl
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Any, Final
+
+import optuna
+from optuna.storages.journal import JournalFileBackend, JournalStorage
+from optuna.storages.journal._file import BaseJournalFileLock
+
+from sweeper.errors import UserError
+from sweeper.ledger.retrying_storage import PatientStorage
+
+JOURNAL: Final = "ledger.journal"
+POINTER: Final = "ledger.url"
+"""File in the folder of a study whose ledger is in a database: its URL, without a password."""
+VARIABLE: Final = "SWEEPER_LEDGER"
+
+
+_opened: dict[str, str] = {}
+"""URL without a password -> the one that was given to this process."""
+
+
+class _FlockLock(BaseJournalFileLock):
+    """Lock of the journal that dies with its process; Optuna's own outlives a kill -9 by 30 s."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: IO[bytes] | None = None
+
+    def acquire(self) -> bool:
+        self._file = open(self._path, "ab")  # noqa: SIM115 - held until release
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        return True
+
+    def release(self) -> None:
+        assert self._file is not None
+        self._file.close()
+
+
+class Journal(JournalFileBackend):
+    """Optuna's journal file, where a write that fails half way, on a full disk say, leaves nothing behind, and writes
+    that belong together reach the disk together (`one_sync`)."""
+
+    def __init__(self, path: Path) -> None:
+        self._flock = _FlockLock(path.with_suffix(".lock"))
+        self.syncs_later = False
+        super().__init__(str(path), lock_obj=self._flock)
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        data = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs).encode()
+        self._flock.acquire()
+        try:
+            with open(self._file_path, "ab", buffering=0) as file:
+                size = file.tell()
+                try:
+                    written = 0
+                    while written < len(data):
+                        written += file.write(data[written:])
+                    if not self.syncs_later:
+                        os.fsync(file.fileno())
+                except BaseException:  # Ctrl-C too: the next line would be written after half of this one
+                    os.truncate(self._file_path, size)
+                    raise
+        finally:
+            self._flock.release()
+
+    def sync(self) -> None:
+        """Force what was written onto the disk."""
+        with open(self._file_path, "ab") as file:
+            os.fsync(file.fileno())
+
+
+@contextmanager
+def one_sync(storage: optuna.storages.BaseStorage) -> Iterator[None]:
+    """Writes within are on the disk when this ends, by one fsync: each costs milliseconds, more on a busy disk. What a
+    kill leaves of them is a beginning."""
+    journal = getattr(storage, "_backend", None)
+    if not isinstance(journal, Journal) or journal.syncs_later:
+        yield
+        return
+    journal.syncs_later = True
+    try:
+        yield
+    finally:
+        journal.syncs_later = False
+        journal.sync()
+
+
+@contextmanager
+def readable(study_dir: Path) -> Iterator[None]:
+    """What Optuna and we raise at a ledger that makes no sense, as an error a person can act on."""
+    try:
+        yield
+    except (ValueError, TypeError, LookupError, AttributeError, AssertionError, RecursionError, OverflowError) as error:
+        what = f"the ledger of `{study_dir.name}` is damaged: {type(error).__name__}: {str(error)[:200]}"
+        raise UserError(what, str(study_dir), "put back a copy; `sweeper doctor` says what else is wrong") from error
+
+
+def is_study(folder: Path) -> bool:
+    """Whether a ledger was ever opened for the folder of a study."""
+    return (folder / JOURNAL).exists() or (folder / POINTER).exists()
+
+
+def open_storage(study_dir: Path, url: str | None, *, create: bool, adopt: bool = False) -> optuna.storages.BaseStorage:
+    """The storage of a study's ledger: the one it was started with, else the database at the URL, else a journal.
+
+    Args:
+        study_dir: the folder of the study.
+        url: `sqlite:///...` or `postgresql://...`, or None.
+        create: make what is not there.
+        adopt: the database holds the study already, of another folder.
+
+    Raises:
+        UserError: the URL is none, the database does not answer, another driver writes the ledger that is there, or the
+            study keeps its ledger elsewhere.
+    """
+    recorded = recorded_url(study_dir)
+    if recorded is None and (url is None or not create):
+        return _journal(study_dir, create=create)
+    from sweeper.ledger.database import (  # slow to import, and no journal needs it
+        open_database,
+        parse_url,
+        without_password,
+    )
+
+    if recorded is not None:
+        url = url or _with_password(recorded)
+    assert url is not None
+    parsed = parse_url(url)
+    shown = without_password(parsed)
+    if (place := recorded or (study_dir / JOURNAL if (study_dir / JOURNAL).exists() else shown)) != shown:
+        what = f"the study `{study_dir.name}` keeps its ledger in {place}, not in {shown}"
+        raise UserError(what, help="leave the URL out to continue it, or start another study with --new")
+    storage = open_database(parsed, study_dir.name if create else None, is_made=recorded is not None)
+    _opened[shown] = url
+    if recorded is None:
+        is_there = study_dir.name in optuna.get_all_study_names(storage)
+        if is_there != adopt:
+            close_storage(storage)
+            raise _not_adopted(study_dir.name, shown) if is_there else _not_there(study_dir.name, shown)
+        (study_dir / POINTER).write_text(f"{shown}\n")
+    return storage
+
+
+def recorded_url(study_dir: Path) -> str | None:
+    """The URL of a study's ledger, without a password, if it is in a database."""
+    pointer = study_dir / POINTER
+    return pointer.read_text().strip() if pointer.exists() else None
+
+
+def close_storage(storage: optuna.storages.BaseStorage) -> None:
+    """Leave the database, which another driver may then write; a journal needs no closing."""
+    if database := _patient(storage):
+        database.engine.dispose()
+
+
+def wait_with(storage: optuna.storages.BaseStorage, note: Callable[[str], None], is_over: Callable[[], bool]) -> None:
+    """Wait for a server that is away by saying so with `note`, and until `is_over`."""
+    database = _patient(storage)
+    if database and database.patience:
+        database.patience = replace(database.patience, note=note, is_over=is_over)
+
+
+def database_holder(study_dir: Path) -> str | None:
+    """Who writes the study's ledger, as `pid N on HOST`, if that is on a server of databases; None if nobody does."""
+    if not is_on_a_server(study_dir):
+        return None
+    from sweeper.ledger.database import holder_in_database, parse_url
+
+    return holder_in_database(parse_url(_with_password(recorded_url(study_dir) or "")), study_dir.name)
+
+
+def is_on_a_server(study_dir: Path, url: str | None = None) -> bool:
+    """Whether the study's ledger is on a server of databases, or a new study's would be by its URL."""
+    place = url if (recorded := recorded_url(study_dir)) is None else recorded
+    return place is not None and place.startswith("postgres")
+
+
+def _patient(storage: optuna.storages.BaseStorage) -> PatientStorage | None:
+    database = getattr(storage, "_backend", storage)  # Optuna puts a cache around it
+    return database if isinstance(database, PatientStorage) else None
+
+
+def _with_password(recorded: str) -> str:
+    """The URL as recorded, or one of the same database that may hold the password: the one this process was given
+    before, or that of the environment.
+
+    Raises:
+        UserError: it names another machine, which nothing but the home names.
+    """
+    from sweeper.ledger.database import parse_url, require_named, without_password
+
+    if recorded in _opened:
+        return _opened[recorded]
+    fitting = os.environ.get(VARIABLE)
+    if fitting and without_password(parse_url(fitting)) == recorded:
+        return fitting
+    require_named(parse_url(recorded))
+    return recorded
+
+
+def url_beside(study_dir: Path, other: Path) -> str | None:
+    """The URL for the ledger of a new study that belongs to another one: the same database, if its is in one. None too
+    if the study is there already."""
+    recorded = recorded_url(other)
+    return None if recorded is None or is_study(study_dir) else _with_password(recorded)
+
+
+def _not_adopted(study: str, shown: str) -> UserError:
+    return UserError(
+        f"the ledger {shown} holds a study `{study}` of another folder",
+        help="run it with the --home it was started with; or, if that is lost, take it over:\n"
+        f"`sweeper resume {study} --adopt --ledger URL`; or give the spec another name",
+    )
+
+
+def _not_there(study: str, shown: str) -> UserError:
+    return UserError(f"the ledger {shown} holds no study `{study}`", help="is it the right database, and name?")
+
+
+def _journal(study_dir: Path, *, create: bool) -> optuna.storages.BaseStorage:
+    path = study_dir / JOURNAL
+    if create:
+        _drop_half_written_line(path)
+    elif not path.exists():
+        raise UserError(f"no study `{study_dir.name}` in {study_dir.parent}", help="`sweeper list` shows them")
+    return JournalStorage(Journal(path))
+
+
+def _drop_half_written_line(path: Path) -> None:
+    """A crash can leave the last line half written; appending after it would corrupt both lines."""
+    if not path.exists():
+        return
+    with open(path, "rb+") as file:
+        content = file.read()
+        whole = content.rfind(b"\n") + 1
+        if whole != len(content):
+            file.truncate(whole)

@@ -1,0 +1,64 @@
+"""One driver a study: by an flock in its folder and, if its ledger is in PostgreSQL, by a lock there (`advisory`), that
+holds where two drivers do not see the same folder. A ledger in SQLite is a file of this machine: the flock suffices."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sweeper.errors import StudyTaken, UserError
+from sweeper.home import refuse_foreign_links
+from sweeper.ledger.storage import database_holder, is_on_a_server
+
+
+def holder(study_dir: Path) -> str | None:
+    """Who holds the study, as `pid N on HOST`; None if nobody does."""
+    try:
+        with open(study_dir / "lock") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return file.read().strip() or "unknown"
+    except OSError:  # there is none, or the file system knows no locks
+        pass
+    return database_holder(study_dir)
+
+
+@contextmanager
+def study_lock(study_dir: Path, url: str | None = None) -> Iterator[None]:
+    """Hold the study for one driver; the lock dies with the process.
+
+    Args:
+        study_dir: the folder of the study.
+        url: of its ledger, if it may be a new study's; that one's lock is taken when the ledger is opened.
+
+    Raises:
+        UserError: another driver holds it (says its pid and host), the home cannot be written, or a link leads out.
+    """
+    refuse_foreign_links(study_dir)
+    try:
+        study_dir.mkdir(parents=True, exist_ok=True)
+        opened = open(study_dir / "lock", "a+")  # noqa: SIM115 - closed by the with below
+    except OSError as error:
+        raise UserError(
+            f"cannot write in the study home: {error.strerror}", where=str(study_dir), help="name another with --home"
+        ) from error
+    with opened as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "unknown"
+            raise StudyTaken(study_dir.name, holder) from None
+        except OSError as error:
+            if not is_on_a_server(study_dir, url):
+                raise UserError(
+                    f"the file system of the study home has no locks: {error.strerror}",
+                    where=str(study_dir),
+                    help="name a home on another disk with --home, or keep the ledger in PostgreSQL",
+                ) from None
+        file.truncate(0)
+        file.write(f"pid {os.getpid()} on {os.uname().nodename}")
+        file.flush()
+        yield

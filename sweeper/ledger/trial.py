@@ -1,0 +1,113 @@
+"""One trial of a study: what was tried, what it reported, how it stands. Imports nothing heavy."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from sweeper.search_space.dimensions import ParamValue
+
+
+class TrialState(StrEnum):
+    """How a trial stands. PAUSED waits at a rung; COLLAPSED (guard) is not PRUNED (rank) is not FAILED (error)."""
+
+    RUNNING = "RUNNING"
+    PAUSED = "PAUSED"
+    COMPLETE = "COMPLETE"
+    PRUNED = "PRUNED"
+    COLLAPSED = "COLLAPSED"
+    STOPPED = "STOPPED"
+    FAILED = "FAILED"
+
+    @property
+    def is_finished(self) -> bool:
+        return self not in (TrialState.RUNNING, TrialState.PAUSED)
+
+
+@dataclass(frozen=True)
+class Report:
+    """One evaluation of a trial, as the ledger keeps it. `checkpoint` is relative to the study's folder; `seconds` is
+    how long the trial held its worker since the report before, `total_epochs` the length of a full run if known."""
+
+    step: int
+    epoch: float
+    metrics: Mapping[str, float]
+    checkpoint: str | None
+    timestamp_ms: int
+    seconds: float = 0.0
+    total_epochs: float | None = None
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One trial: what was tried, what it reported, how it ended.
+
+    Attributes:
+        id: `STUDY-0007` of a candidate, `STUDY-oracle` of a control.
+        number: from 0, among the candidates or among the controls.
+        control: name of the control, None of a candidate.
+        retry_of: ID of the failed trial whose parameters it tries again, or None.
+        losses: why each worker that ran it before was lost.
+        charges: seconds in which it held a worker without a report to show for them, by attempt.
+        again: of a control that failed and is tried again, how many were before it.
+    """
+
+    id: str
+    number: int
+    params: Mapping[str, ParamValue]
+    state: TrialState = TrialState.RUNNING
+    reason: str = ""
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    reports: tuple[Report, ...] = ()
+    mlflow_run_id: str | None = None
+    control: str | None = None
+    retry_of: str | None = None
+    losses: tuple[str, ...] = ()
+    charges: Mapping[str, float] = field(default_factory=dict)
+    again: int = 0
+
+    @property
+    def role(self) -> str:
+        """`candidate`, or `control`: a ruler that never wins."""
+        return "candidate" if self.control is None else "control"
+
+    @property
+    def folder(self) -> str:
+        """Name of its folder beneath `trials/`."""
+        return _name(self.number, self.control, self.again)
+
+    @property
+    def seconds(self) -> float:
+        """How long it held a worker, over all attempts."""
+        return sum(report.seconds for report in self.reports) + sum(self.charges.values())
+
+    @property
+    def last(self) -> Report | None:
+        return self.reports[-1] if self.reports else None
+
+
+def id_of(study: str, number: int, control: str | None = None, again: int = 0) -> str:
+    """The one ID of a trial, in the ledger, in MLflow and on the screen."""
+    return f"{study}-{_name(number, control, again)}"
+
+
+def _name(number: int, control: str | None, again: int) -> str:
+    if control is None:
+        return f"{number:04d}"
+    return f"{control}-{again + 1}" if again else control
+
+
+def encode_report(report: Report) -> dict[str, Any]:
+    """A report as JSON; `decode_report` reads it."""
+    # JSON has no NaN; a dashboard that reads the journal would choke on Python's spelling of it.
+    metrics = {k: v if math.isfinite(v) else str(v) for k, v in report.metrics.items()}
+    return vars(report) | {"metrics": metrics}
+
+
+def decode_report(data: Mapping[str, Any]) -> Report:
+    """The report that `encode_report` made JSON of."""
+    metrics = data["metrics"]
+    if any(value.__class__ is not float for value in metrics.values()):  # NaN is text, and 20.0 may be written as 20
+        metrics = {name: float(value) for name, value in metrics.items()}
+    return Report(**{**data, "metrics": metrics})

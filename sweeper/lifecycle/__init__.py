@@ -1,0 +1,1 @@
+"""What the verbs of a study's life do: run, resume, stop, winners."""

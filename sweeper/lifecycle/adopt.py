@@ -1,0 +1,92 @@
+"""Takes over a study whose home is lost: its ledger, on a server, is all that the study needs to go on.
+
+The new home gets the outbox's ID from the ledger, so MLflow knows the study for the same. What its outbox never had,
+the whole study, is handed over when the study is run or synced, and stored once (see `tracking.store`).
+"""
+
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from sweeper.checkpoints.locate import STORE, last_good
+from sweeper.errors import UserError
+from sweeper.ledger.ledger import Ledger
+from sweeper.ledger.storage import JOURNAL, recorded_url
+from sweeper.ledger.study_lock import study_lock
+from sweeper.tracking import STREAM
+from sweeper.tracking.outbox import Outbox
+
+
+@dataclass(frozen=True)
+class Adopted:
+    """What was taken over.
+
+    Attributes:
+        study: its name.
+        place: of its former home, as `HOME on HOST`.
+        ended: trials and controls that have ended.
+        resumed: IDs of those that go on from a checkpoint that this home reaches.
+        anew: IDs of those that start anew, having none.
+        same_runs: whether MLflow will know the study for the same.
+    """
+
+    study: str
+    place: str
+    ended: int
+    resumed: Sequence[str]
+    anew: Sequence[str]
+    same_runs: bool
+
+    def sentence(self) -> str:
+        """For people."""
+        lines = [f"{self.study}: taken over from {self.place}; {self.ended} trials and controls have ended"]
+        if self.resumed:
+            lines.append(f"from their checkpoints go on: {', '.join(self.resumed)}")
+        if self.anew:
+            lines.append(f"without a checkpoint that can be reached here, anew start: {', '.join(self.anew)}")
+        if not self.same_runs:
+            lines.append("its ledger does not name its runs in MLflow, which gets a second experiment of it")
+        return "\n".join(lines)
+
+
+def adopt(home: Path, study: str, url: str | None) -> Adopted:
+    """Make a study this home's.
+
+    Args:
+        home: the study home; checkpoints that were saved may lie in `studies/STUDY/trials` already.
+        study: its name.
+        url: of the ledger; None: the one this home had it in.
+
+    Raises:
+        UserError: the ledger is a file, or holds no such study; another driver runs it.
+    """
+    study_dir = home.resolve() / "studies" / study
+    if (study_dir / JOURNAL).exists():
+        raise UserError(f"the ledger of the study `{study}` is a file in this home: there is nothing to adopt")
+    url = url or recorded_url(study_dir)
+    if url is None:
+        help = "name it: --ledger postgresql://user@host/database"
+        raise UserError("which database holds the ledger?", "--adopt", help)
+    with study_lock(study_dir, url), closing(Ledger(study_dir, study, create=True, url=url, adopt=True)) as ledger:
+        stream = ledger.attributes.get(STREAM)
+        if stream:
+            _seed_outbox(study_dir, stream)
+        going_on = [trial for trial in (*ledger.controls(), *ledger.trials()) if not trial.state.is_finished]
+        stored = STORE in ledger.attributes
+        resumed = [trial.id for trial in going_on if last_good(study_dir, trial, stored=stored)[0]]
+        return Adopted(
+            study=study,
+            place=ledger.adopted_from,
+            ended=len(ledger.controls()) + ledger.count - len(going_on),
+            resumed=resumed,
+            anew=[trial.id for trial in going_on if trial.reports and trial.id not in resumed],
+            same_runs=bool(stream),
+        )
+
+
+def _seed_outbox(study_dir: Path, stream: str) -> None:
+    """A new outbox of the same ID; one that is there, of a home that takes its study back, has it."""
+    with closing(Outbox(study_dir)) as outbox:
+        if next(outbox.operations(), None) is None:
+            outbox.append({"op": "open", "stream": stream})

@@ -1,0 +1,182 @@
+"""The verbs that stop a study, and continue or lengthen it without its file."""
+
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from sweeper.errors import UserError
+from sweeper.home import refuse_code_of
+from sweeper.ledger.ledger import Ledger
+from sweeper.ledger.study_lock import holder, study_lock
+from sweeper.ledger.trial import TrialState
+from sweeper.lifecycle.run import EXTENDED, continue_study, end_study, unmended
+from sweeper.spec.load import SweepSpec
+from sweeper.spec.model import SpecFile
+from sweeper.study import requests
+from sweeper.study.accounting import recorded
+from sweeper.study.budget import used_text
+from sweeper.study.controller import STOPPED, STOPPED_BY_USER, Study
+from sweeper.views.study import open_study, study_folder
+
+
+def resume(
+    home: Path, study: str, *, accept_drift: bool = False, skip_preflight: str = "", address: str | None = None
+) -> int:
+    """Continue a study that was interrupted, paused or stopped; returns the exit code of `run`.
+
+    Raises:
+        UserError: no such study, another driver runs it, or code or data have changed since.
+    """
+    study_dir, spec = find_study(home, study)
+    with study_lock(study_dir), closing(open_ledger(study_dir, spec)) as ledger:
+        if ledger.attributes.get(STOPPED):
+            ledger.set_attribute(STOPPED, False)
+        return continue_study(
+            spec, home.resolve(), ledger, skip_preflight=skip_preflight, accept_drift=accept_drift, address=address
+        )
+
+
+def extend(
+    home: Path,
+    study: str,
+    trials: int,
+    *,
+    accept_drift: bool = False,
+    skip_preflight: str = "",
+    address: str | None = None,
+) -> int:
+    """Add trials to a study, and run them.
+
+    Raises:
+        UserError: as `resume`; or the study's grid has no more points.
+    """
+    study_dir, spec = find_study(home, study)
+    with study_lock(study_dir), closing(open_ledger(study_dir, spec)) as ledger:
+        more = int(ledger.attributes.get(EXTENDED, 0)) + trials
+        try:
+            SweepSpec.model_validate(spec.effective | {"trials": spec.trials + more})
+        except ValidationError as error:
+            raise UserError(f"the study `{study}` cannot be extended: {error.errors()[0]['msg']}") from error
+        ledger.set_attribute(EXTENDED, more)
+        ledger.set_attribute(STOPPED, False)
+        return continue_study(
+            spec, home.resolve(), ledger, skip_preflight=skip_preflight, accept_drift=accept_drift, address=address
+        )
+
+
+def retry_failed(
+    home: Path, study: str, *, accept_drift: bool = False, skip_preflight: str = "", address: str | None = None
+) -> int:
+    """Try every failed trial and control again, each as a new trial; what failed stays in the record.
+
+    Raises:
+        UserError: as `resume`; or the study has trials to come, or none that failed.
+    """
+    study_dir, spec = find_study(home, study)
+    with study_lock(study_dir), closing(open_ledger(study_dir, spec)) as ledger:
+        if not Study(spec, ledger, []).has_all_candidates:
+            raise UserError(f"the study `{study}` has trials to come", help=f"first `sweeper resume {study}`")
+        failed, controls = unmended(ledger.trials()), unmended(ledger.controls())
+        if not failed and not controls:
+            raise UserError(f"no trial of the study `{study}` has failed")
+        for control in controls:
+            ledger.add_control(control.control or "", control)
+        for trial in failed:
+            ledger.add_retry(trial, spec)
+        return continue_study(
+            spec, home.resolve(), ledger, skip_preflight=skip_preflight, accept_drift=accept_drift, address=address
+        )
+
+
+def pause(home: Path, study: str) -> str:
+    """Ask the study's driver to let running trials reach their next checkpoint, and to end. Returns what happened.
+
+    Raises:
+        UserError: no driver runs the study, or it does not answer.
+    """
+    study_dir = study_folder(home, study)  # not its ledger, which may be what the driver waits for
+    if holder(study_dir) is None:
+        raise UserError(f"the study `{study}` is not running", help=f"`sweeper resume {study}` continues it")
+    _request(study_dir, "pause")
+    return f"{study}: running trials go on to their next checkpoint; `sweeper resume {study}` continues there"
+
+
+def stop(home: Path, study: str) -> str:
+    """End the study for good: running trials are STOPPED now, and none is started. Returns what happened.
+
+    Raises:
+        UserError: a driver runs the study, and does not answer.
+    """
+    study_dir = study_folder(home, study)
+    if holder(study_dir) is not None:
+        _request(study_dir, "stop")
+        return f"{study}: stopped"
+    study_dir, spec = find_study(home, study)
+    with study_lock(study_dir), closing(open_ledger(study_dir, spec)) as ledger:
+        ledger.set_attribute(STOPPED, True)
+        end_study(spec, home.resolve(), ledger, STOPPED_BY_USER)
+    return f"{study}: stopped; it was not running"
+
+
+def status(home: Path, study: str) -> dict[str, Any]:
+    """Where a study stands: `{"study", "driver", "trials", "planned", "states", "used"}`."""
+    ledger, spec = open_study(home, study)
+    trials = ledger.trials()
+    counts = {state.value: sum(trial.state is state for trial in trials) for state in TrialState}
+    return {
+        "study": study,
+        "driver": holder(ledger.study_dir),
+        "stopped": bool(ledger.attributes.get(STOPPED)),
+        "trials": len(trials),
+        "planned": planned_trials(ledger, spec),
+        "states": {state: count for state, count in counts.items() if count},
+        "used": used_text(spec.budget, recorded(ledger, spec.budget, spec.resources)),
+    }
+
+
+def planned_trials(ledger: Ledger, spec: SpecFile) -> int:
+    """Candidates that the study will have, those of `sweeper extend` included."""
+    return spec.trials + int(ledger.attributes.get(EXTENDED, 0))
+
+
+def status_text(standing: dict[str, Any]) -> str:
+    """The status as people read it."""
+    driver = f"run by {standing['driver']}" if standing["driver"] else "not running"
+    states = ", ".join(f"{count} {state}" for state, count in standing["states"].items()) or "none started"
+    return (
+        f"{standing['study']}: {driver}{', stopped' if standing['stopped'] else ''}\n"
+        f"{standing['trials']} of {standing['planned']} trials: {states}\n{standing['used']}"
+    )
+
+
+def find_study(home: Path, study: str) -> tuple[Path, SweepSpec]:
+    """The folder of a study, and the spec it was started with.
+
+    Raises:
+        UserError: no such study, its spec is none, or its trainer would be code of the home.
+    """
+    ledger, known = open_study(home, study)
+    refuse_code_of(home, known.trainer)
+    kept = ledger.attributes
+    path = Path(kept["spec_path"]) if "spec_path" in kept else None
+    try:
+        spec = SweepSpec.model_validate(kept["spec"] | {"text": kept.get("spec_text", ""), "path": path}, strict=False)
+    except ValidationError as error:
+        raise UserError(f"the recorded spec of `{study}` cannot be used: {error.errors()[0]['msg']}") from None
+    return ledger.study_dir, spec
+
+
+def _request(study_dir: Path, request: requests.Request) -> None:
+    if not requests.ask(study_dir, request):
+        raise UserError(
+            f"the driver of `{study_dir.name}` ({holder(study_dir) or 'gone'}) does not answer",
+            help="it may be preparing data or be stopped itself; try again, or press Ctrl-C where it runs",
+        )
+
+
+def open_ledger(study_dir: Path, spec: SweepSpec) -> Ledger:
+    """The ledger of a study whose lock is held, for writing."""
+    modes = [one.mode for one in spec.objectives]
+    return Ledger(study_dir, study_dir.name, modes=modes, create=True)  # wherever it was started

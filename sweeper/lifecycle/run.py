@@ -1,0 +1,270 @@
+"""`sweeper run`: open or continue a study, prepare its data, execute it, say how it ended."""
+
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from sweeper.checkpoints.locate import STORE, open_store, store_of
+from sweeper.entrypoint.source_hashes import code_sums
+from sweeper.errors import EXIT_NO_SKILL, EXIT_OK, EXIT_SIGNAL, EXIT_TRIAL_FAILED, LedgerLost
+from sweeper.executor.cluster import machines
+from sweeper.executor.monitor import Machines, Workers
+from sweeper.executor.node_check import expectation
+from sweeper.ledger.ledger import Ledger
+from sweeper.ledger.study_lock import study_lock
+from sweeper.ledger.trial import TrialRecord, TrialState
+from sweeper.lifecycle import notifications as notify
+from sweeper.lifecycle.warm_start import record_warm_start
+from sweeper.preflight import run as preflight
+from sweeper.preflight.run import PreflightFailed
+from sweeper.redaction import redact
+from sweeper.reproducibility import drift, provenance
+from sweeper.reproducibility.drift import spec_drift
+from sweeper.spec.load import SweepSpec
+from sweeper.study.controller import STOPPED, STOPPED_BY_USER, Study
+from sweeper.study.controls import final_word
+from sweeper.tracking import STREAM, Tracker, artifact_root, tracking_uri
+from sweeper.tracking import callback as recording
+from sweeper.views.preflight import print_outcome
+from sweeper.views.progress import Progress
+from sweeper.views.study import print_study
+
+EXTENDED = "extended"
+FLUSH_S = 120.0
+FLUSH_INTERRUPTED_S = 10.0
+STALLED_S = 10.0
+
+
+def run_study(
+    spec: SweepSpec,
+    home: Path,
+    *,
+    new: bool = False,
+    ledger_url: str | None = None,
+    skip_preflight: str = "",
+    accept_drift: bool = False,
+    address: str | None = None,
+) -> int:
+    """Run the spec's study to its end; continue it where an earlier run stopped.
+
+    Args:
+        spec: the validated spec.
+        home: the study home.
+        new: if the study exists, start another one beside it (`name-2`).
+        ledger_url: the database of the ledger, before that of the spec; without both it is a file.
+        skip_preflight: a reason not to check the pipeline first; it is recorded.
+        accept_drift: continue although spec, code or data are not what the study was started with; the ledger notes it.
+        address: of a Ray cluster to run the trials on; None: this machine.
+
+    Returns:
+        The exit code: 0 done, 3 the preflight failed or the final word is that the trials have learned nothing, or
+        else 1 some trial or control failed, 130 interrupted, 143 terminated.
+
+    Raises:
+        UserError: another driver runs it, the spec, code or data have changed since, or the data cannot be prepared.
+    """
+    home = home.resolve()
+    study = _free_name(home, spec.name) if new else spec.name
+    study_dir = home / "studies" / study
+    url, modes = ledger_url or spec.ledger, [one.mode for one in spec.objectives]
+    with (
+        study_lock(study_dir, url),
+        closing(Ledger(study_dir, study, modes=modes, create=True, url=url)) as ledger,
+    ):
+        if accept_drift:
+            drift.refuse_other_choices(ledger, spec)
+        drift.refuse_or_record(ledger, "another spec", spec_drift(ledger, spec), str(spec.path), accept_drift)
+        return continue_study(
+            spec, home, ledger, skip_preflight=skip_preflight, accept_drift=accept_drift, address=address
+        )
+
+
+def continue_study(
+    spec: SweepSpec,
+    home: Path,
+    ledger: Ledger,
+    *,
+    skip_preflight: str = "",
+    accept_drift: bool = False,
+    address: str | None = None,
+) -> int:
+    """Run what is left of a study whose lock is held and whose spec is settled. Else as `run_study`."""
+    study, spec = ledger.study, extended(spec, ledger)
+    if ledger.attributes.get(STOPPED):
+        end_study(spec, home, ledger, STOPPED_BY_USER)
+        print(f"the study `{study}` was stopped; `sweeper resume {study}` continues it", file=sys.stderr)
+        interrupted = 0
+    elif (opened := Study(spec, ledger, [])).is_done:
+        ending = "is complete" if opened.has_all_trials else "has used up its budget"
+        end_study(spec, home, ledger, f"the study {ending}")
+        print(f"the study `{study}` {ending}; --new starts another one beside it", file=sys.stderr)
+        interrupted = 0
+    else:
+        try:
+            interrupted = _execute(spec, home, ledger, skip_preflight, accept_drift, address)
+        except PreflightFailed as refused:
+            print_outcome(refused.outcome)
+            return EXIT_NO_SKILL
+    try:
+        print_study(home, study)
+    except LedgerLost as lost:  # just now: what the trials came to is known all the same
+        print(lost.render(), file=sys.stderr)
+    if interrupted:
+        print(f"interrupted: `sweeper resume {study}` continues it", file=sys.stderr)
+        return EXIT_SIGNAL + interrupted
+    trials, controls = ledger.trials(), ledger.controls()
+    if final_word(trials, controls, spec.objective).no_skill:
+        return EXIT_NO_SKILL  # before a failed trial: it makes every other trial worthless too
+    failed = unmended(trials) or unmended(controls)
+    return EXIT_TRIAL_FAILED if failed else EXIT_OK
+
+
+def unmended(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """The trials that failed and were not tried again."""
+    again = {trial.retry_of for trial in trials}
+    return [trial for trial in trials if trial.state is TrialState.FAILED and trial.id not in again]
+
+
+def extended(spec: SweepSpec, ledger: Ledger) -> SweepSpec:
+    """The spec with the trials that `sweeper extend` has added."""
+    more = int(ledger.attributes.get(EXTENDED, 0))
+    return spec.model_copy(update={"trials": spec.trials + more}) if more else spec
+
+
+def _execute(
+    spec: SweepSpec, home: Path, ledger: Ledger, skip_preflight: str, accept_drift: bool, address: str | None
+) -> int:
+    """Run what is left of the study; returns the number of the signal that ended it early, or 0."""
+    to = notify.channels()
+    code = code_sums(spec.trainer)
+    differences = drift.changed(ledger.attributes.get("code"), code)
+    drift.refuse_or_record(ledger, "other code", differences, None, accept_drift)
+    record = provenance.collect() | {"sources": code, "spec": redact(spec.text)}
+    open_store(ledger, spec)
+    run_ids: dict[str, str] = {}  # filled by the delivering thread; written to the ledger by this one
+    with machines(spec.resources, address, home / "data") as there:
+        preparing = preflight.start(spec, there)
+        tracker = _tracker(home, ledger, run_ids)
+        with closing(tracker), Progress(spec) as progress, closing(Workers(there)) as workers:
+            progress.note("preparing the data")
+            checked = preflight.finish(preparing, spec, home, progress.checked, there, skip=skip_preflight)
+            if checked.failed:
+                raise PreflightFailed(checked)
+            record |= {"data": dict(checked.fingerprints), "numerics": dict(checked.numerics)}
+            ledger.set_attribute("preflight", checked.to_json() | {"summary": checked.summary})
+            record_warm_start(ledger, spec)
+            differences = drift.changed(ledger.attributes.get("data"), record["data"])
+            drift.refuse_or_record(ledger, "other data", differences, None, accept_drift)
+            _bind(ledger, spec, code, record["data"])  # only now: a spec whose data are not there binds nobody
+            recording.start_study(tracker, spec, ledger, record, checked.summary)
+            recorder = recording.Recorder(tracker, spec, ledger, record, workers)
+            study = Study(spec, ledger, [recorder, progress])
+            ledger.wait_with(progress.note, study.is_waited_enough)
+            notifier = notify.attach(study, to, progress.note)
+            progress.note("starting Ray" if address is None else f"on the Ray cluster at {address}")
+            try:
+                _train(study, there, workers, record)
+            finally:
+                _wind_down(study, tracker, progress, run_ids)
+                if notifier:
+                    notifier.close(study)
+    return study.interrupted
+
+
+def _tracker(home: Path, ledger: Ledger, run_ids: dict[str, str]) -> Tracker:
+    """The ledger knows the outbox before MLflow does: a home that adopts the study then makes no second experiment."""
+    uri, root, study = tracking_uri(home), artifact_root(home), ledger.study
+    told, store = run_ids.__setitem__, store_of(ledger)
+    tracker = Tracker(ledger.study_dir, uri, root, study, on_run=told, paused=True, store=store)
+    if ledger.attributes.get(STREAM) != tracker.stream:
+        ledger.set_attribute(STREAM, tracker.stream)
+    tracker.deliver()
+    return tracker
+
+
+def _train(study: Study, there: Machines, workers: Workers, record: Mapping[str, Any]) -> None:
+    """Run the trials; what ended it early is told to the study."""
+    from sweeper.executor import tune as driver  # imports ray: late, so that every refusal before is quick
+
+    expected = None
+    if not there.shared:
+        base = preflight.base_config(study.spec)
+        store = study.ledger.attributes.get(STORE)
+        expected = expectation(study.ledger.study_dir, base, record["sources"], record["data"], store)
+    try:
+        driver.execute(study, there, workers, expected)
+    except KeyboardInterrupt:  # the second Ctrl-C
+        study.interrupted = study.interrupted or signal.SIGINT
+    except LedgerLost as lost:
+        study.failure = lost
+        if not study.interrupted:
+            raise
+    except Exception as error:
+        study.failure = error
+        raise
+
+
+def _wind_down(study: Study, tracker: Tracker, progress: Progress, run_ids: Mapping[str, str]) -> None:
+    """Write what a run leaves; what a ledger that is lost does not take, the next run makes up from `meter.json`."""
+    ledger, spec = study.ledger, study.spec
+    try:
+        if not isinstance(study.failure, LedgerLost):
+            study.close()
+            recording.finish_study(tracker, spec, ledger, is_done=study.is_done)
+    except LedgerLost as lost:
+        study.failure = lost
+        if not study.interrupted:
+            raise
+    finally:
+        if isinstance(study.failure, LedgerLost):
+            progress.note(str(study.failure))
+            recording.interrupt_study(tracker, ledger)
+        _flush(tracker, progress, FLUSH_INTERRUPTED_S if study.interrupted or study.failure else FLUSH_S)
+    if study.failure is None or not isinstance(study.failure, LedgerLost):
+        for trial in (*ledger.controls(), *ledger.trials()):
+            if trial.id in run_ids:
+                ledger.set_mlflow_run_id(trial.id, run_ids[trial.id])
+
+
+def end_study(spec: SweepSpec, home: Path, ledger: Ledger, reason: str) -> None:
+    """End what has not ended of a study that no driver runs, and hand over what its last driver, killed, had not."""
+    study = Study(spec, ledger, [])
+    has_open = not all(trial.state.is_finished for trial in (*ledger.controls(), *ledger.trials()))
+    study.end(reason)
+    store = store_of(ledger)
+    tracker = Tracker(ledger.study_dir, tracking_uri(home), artifact_root(home), ledger.study, store=store)
+    with closing(tracker), Progress(spec) as progress:
+        recording.hand_over_all(tracker, spec, ledger)
+        if has_open or not tracker.is_settled:  # else the report and its figures are there
+            recording.finish_study(tracker, spec, ledger, is_done=study.is_done)
+        _flush(tracker, progress, FLUSH_S)
+
+
+def _bind(ledger: Ledger, spec: SweepSpec, code: Mapping[str, str], data: Mapping[str, str]) -> None:
+    """Write what the study stands on, so that it can be continued without its file, and drift be told."""
+    more = int(ledger.attributes.get(EXTENDED, 0))
+    effective = spec.model_copy(update={"trials": spec.trials - more}).effective
+    now = {"spec": effective, "spec_text": redact(spec.text), "spec_path": str(spec.path), "code": code, "data": data}
+    for key, value in now.items():
+        if ledger.attributes.get(key) != value:
+            ledger.set_attribute(key, value)
+
+
+def _flush(tracker: Tracker, progress: Progress, timeout_s: float) -> None:
+    if tracker.flush(0):
+        progress.note("handing the last metrics and checkpoints to MLflow")
+    if left := tracker.flush(timeout_s, STALLED_S):
+        progress.note(f"{left} records wait for MLflow ({tracker.problem}); `sweeper sync` or the next run sends them")
+
+
+def _free_name(home: Path, name: str) -> str:
+    studies = home / "studies"
+    if not (studies / name).exists():
+        return name
+    number = 2
+    while (studies / f"{name}-{number}").exists():
+        number += 1
+    return f"{name}-{number}"

@@ -1,0 +1,39 @@
+"""What a study learns from an earlier one, copied into its own ledger once."""
+
+from typing import Any
+
+from sweeper.errors import UserError
+from sweeper.ledger.ledger import Ledger
+from sweeper.ledger.trial import TrialState
+from sweeper.samplers.proposal import WARM_START
+from sweeper.spec.load import SweepSpec
+from sweeper.study.pareto import objective_values
+
+LEARNED_FROM = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.COLLAPSED)
+
+
+def record_warm_start(ledger: Ledger, spec: SweepSpec) -> None:
+    """Copy the earlier study's trials that `warm_start` names into an attribute of the ledger, unless that was done
+    before: a resumed study proposes the same even if the earlier one has changed since, or is gone.
+
+    Raises:
+        UserError: there is no such study, or it has no trial to learn from.
+    """
+    if spec.warm_start is None or WARM_START in ledger.attributes:
+        return
+    name = spec.warm_start.study
+    found: list[dict[str, Any]] = []
+    for trial in Ledger(ledger.study_dir.parent / name, name).trials():
+        values = [value for value in objective_values(trial.last, spec.objectives) if value is not None]
+        if trial.state in LEARNED_FROM and trial.last and len(values) == len(spec.objectives):
+            entry = {"params": dict(trial.params), "state": trial.state, "values": values, "step": trial.last.step}
+            found.append(entry)
+    if spec.warm_start.trials != "all":
+        sign = 1 if spec.objective.mode == "min" else -1
+        complete = [entry for entry in found if entry["state"] is TrialState.COMPLETE]
+        best = sorted(complete, key=lambda entry: sign * entry["values"][0])
+        found = best[: int(spec.warm_start.trials.removeprefix("best "))]
+    if not found:
+        metrics = " and ".join(objective.metric for objective in spec.objectives)
+        raise UserError(f"no finished trial of the study `{name}` reports {metrics}: nothing to start from")
+    ledger.set_attribute(WARM_START, found)

@@ -1,0 +1,1 @@
+"""What the doctor, `gc` and `sync` find and fix."""

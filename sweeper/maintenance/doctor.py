@@ -1,0 +1,77 @@
+"""`sweeper doctor`: what is wrong with an installation and a study home, and what of it can be mended."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mano_trainers.report import CheckStatus
+from rich.console import Console
+
+from sweeper.errors import EXIT_OK, EXIT_TRIAL_FAILED
+from sweeper.maintenance import machine as doctor_machine
+from sweeper.maintenance import studies as doctor_home
+from sweeper.maintenance.finding import Finding
+from sweeper.views.study import to_json
+
+STYLES = {CheckStatus.PASS: "green", CheckStatus.WARN: "yellow", CheckStatus.FAIL: "bold red"}
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """A finding, and what `--fix` did about it; empty where nothing was done."""
+
+    finding: Finding
+    mended: str
+
+
+def examine(home: Path, *, fix: bool) -> Iterator[Diagnosis]:
+    """Look at the installation, the processes and the studies; mend what can be mended if `fix`.
+
+    What a driver is working on is never touched.
+    """
+    for look in (doctor_machine.findings, doctor_home.findings):
+        for finding in look(home.resolve()):
+            yield Diagnosis(finding, finding.mend() if fix and finding.mend is not None else "")
+
+
+def doctor(home: Path, *, fix: bool, as_json: bool) -> int:
+    """Print every finding. Returns 0 if nothing is left to be mended, else 1."""
+    console = Console(highlight=False)
+    done = list(examine(home, fix=fix))
+    left = [each for each in done if each.finding.status is not CheckStatus.PASS and not each.mended]
+    if as_json:
+        print(to_json([_as_json(each) for each in done]))
+    else:
+        for each in done:
+            _print(console, each)
+        console.print(_summary(done, left), style="bold")
+    return EXIT_TRIAL_FAILED if left else EXIT_OK
+
+
+def _print(console: Console, diagnosis: Diagnosis) -> None:
+    finding = diagnosis.finding
+    console.print(f"{finding.status:4} {finding.check}: {finding.what}", style=STYLES[finding.status], markup=False)
+    if diagnosis.mended:
+        console.print(f"     mended: {diagnosis.mended}", markup=False)
+    elif finding.status is not CheckStatus.PASS:
+        console.print(f"     help: {finding.help}", markup=False)
+
+
+def _summary(done: list[Diagnosis], left: list[Diagnosis]) -> str:
+    mended = sum(bool(each.mended) for each in done)
+    mendable = sum(each.finding.mend is not None for each in left)
+    text = f"{len(left)} to be mended" if left else "nothing is left to be mended"
+    text += f", {mended} mended" if mended else ""
+    return text + (f"; --fix would mend {mendable}" if mendable else "")
+
+
+def _as_json(diagnosis: Diagnosis) -> dict[str, object]:
+    finding = diagnosis.finding
+    return {
+        "check": finding.check,
+        "status": finding.status.value,
+        "what": finding.what,
+        "help": finding.help,
+        "mendable": finding.mend is not None,
+        "mended": diagnosis.mended,
+    }

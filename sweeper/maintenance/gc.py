@@ -1,0 +1,207 @@
+"""`sweeper gc`: files of studies that nobody needs any more.
+
+Never what a study may go on from (checkpoints of trials that have not ended), and never what MLflow does not hold: a
+rerun reads its record and its sums there.
+"""
+
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from sweeper.checkpoints.locate import store_of
+from sweeper.checkpoints.manifest import MANIFEST, PICTURES
+from sweeper.checkpoints.object_store import Depot, NotStored
+from sweeper.checkpoints.retention import kept_steps
+from sweeper.home import inside
+from sweeper.ledger.ledger import Ledger, study_dirs
+from sweeper.ledger.study_lock import holder, study_lock
+from sweeper.ledger.trial import TrialRecord
+from sweeper.spec.model import SpecFile
+from sweeper.study.pruning_audit import cut_off
+from sweeper.tracking import Inventory, artifact_root, tracking_uri
+from sweeper.views.study import open_study
+
+RUN_ID: Final = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """Files that can go.
+
+    Attributes:
+        study: whose they are.
+        folder: where they lie.
+        files: what goes, relative to `folder`; all of it, the folder too, where it is empty.
+        bytes: how much that is.
+        why: a reason in words.
+        run_id: the MLflow run that holds the same files, which is compared before they go; None: nothing to compare.
+        store: URL of the store they lie in, instead of `folder`; None: they lie there.
+        key: of the checkpoint in the store.
+    """
+
+    study: str
+    folder: Path
+    files: tuple[str, ...]
+    bytes: int
+    why: str
+    run_id: str | None = None
+    store: str | None = None
+    key: str = ""
+
+    @property
+    def place(self) -> str:
+        """Where the files lie, for people."""
+        return f"{self.store}/{self.key}" if self.store else str(self.folder)
+
+
+def find_garbage(home: Path, studies: tuple[str, ...] = ()) -> tuple[list[Garbage], list[str]]:
+    """What can go from the given studies, by default all, and a line for each study that was left alone.
+
+    Raises:
+        UserError: no such study, no MLflow store, or a store of checkpoints that does not answer.
+    """
+    home = home.resolve()
+    names = studies or tuple(path.name for path in study_dirs(home))
+    found: list[Garbage] = []
+    left: list[str] = []
+    if not names:
+        return found, left
+    inventory = Inventory(tracking_uri(home))
+    for name in names:
+        ledger, spec = open_study(home, name)
+        if driver := holder(ledger.study_dir):
+            left.append(f"{name}: left alone, a driver runs it ({driver})")
+            continue
+        found += _of_checkpoints(ledger, spec, inventory)
+        found += _of_store(ledger, spec, inventory)
+        found += _of_killed_workers(ledger)
+        found += _of_lost_runs(home, ledger, inventory)
+    return found, left
+
+
+def remove(home: Path, garbage: Garbage) -> bool:
+    """Remove it; False where MLflow's copy turns out to be another one, and nothing is removed.
+
+    Raises:
+        UserError: a driver runs the study now.
+    """
+    home = home.resolve()
+    with study_lock(home / "studies" / garbage.study):
+        if garbage.store:
+            return _remove_stored(home, garbage)
+        if garbage.run_id is not None:
+            inventory = Inventory(tracking_uri(home))
+            if not inventory.has_equal_bytes(garbage.run_id, garbage.folder.name, garbage.folder):
+                return False
+        if not garbage.files:
+            shutil.rmtree(garbage.folder)
+        for file in garbage.files:
+            (garbage.folder / file).unlink()
+    return True
+
+
+def _remove_stored(home: Path, garbage: Garbage) -> bool:
+    """Fetch the checkpoint to compare it with MLflow's, then remove it from the store."""
+    assert garbage.store is not None
+    assert garbage.run_id is not None
+    depot, inventory = Depot(garbage.store), Inventory(tracking_uri(home))
+    with tempfile.TemporaryDirectory(prefix="sweeper-gc-") as scratch:
+        folder = Path(scratch) / garbage.folder.name
+        try:
+            depot.fetch(garbage.key, folder)
+        except NotStored:  # damaged there
+            return False
+        if not inventory.has_equal_bytes(garbage.run_id, folder.name, folder):
+            return False
+    depot.delete(garbage.key)
+    return True
+
+
+def _is_over(trial: TrialRecord, going_on: list[str]) -> bool:
+    """A stopped trial whose audit was cut off goes on from its last checkpoint."""
+    return trial.state.is_finished and trial.id not in going_on
+
+
+def _of_store(ledger: Ledger, spec: SpecFile, inventory: Inventory) -> Iterator[Garbage]:
+    """Checkpoints in a store, as `_of_checkpoints`; a manifest and pictures lie in the study's folder."""
+    depot = store_of(ledger)
+    sizes, going_on = depot.sizes() if depot else {}, cut_off(ledger)
+    for trial in (*ledger.controls(), *ledger.trials()):
+        if depot is None or not _is_over(trial, going_on) or trial.mlflow_run_id is None:
+            continue
+        kept = kept_steps(spec, trial)
+        for report in trial.reports:
+            if (key := report.checkpoint) and (there := sizes.get(key)):
+                why = _why(trial, there, Path(key).name, report.step in kept, spec.retention, inventory)
+                if why:
+                    total, run_id = sum(there.values()), trial.mlflow_run_id
+                    folder = ledger.study_dir / key
+                    yield Garbage(ledger.study, folder, tuple(there), total, why, run_id, depot.url, key)
+
+
+def _of_checkpoints(ledger: Ledger, spec: SpecFile, inventory: Inventory) -> Iterator[Garbage]:
+    going_on = cut_off(ledger)
+    for trial in (*ledger.controls(), *ledger.trials()):
+        if not _is_over(trial, going_on) or trial.mlflow_run_id is None:
+            continue
+        kept = kept_steps(spec, trial)
+        for report in trial.reports:
+            folder = ledger.study_dir / (report.checkpoint or "")
+            if report.checkpoint and folder.is_dir() and inside(ledger.study_dir / "trials", folder):
+                found = _of_checkpoint(ledger.study, trial, folder, report.step in kept, spec.retention, inventory)
+                if found:
+                    yield found
+
+
+def _of_checkpoint(
+    study: str, trial: TrialRecord, folder: Path, is_kept: bool, retention: str, inventory: Inventory
+) -> Garbage | None:
+    """What is large in a checkpoint's folder goes; its manifest and pictures stay."""
+    local = {str(path.relative_to(folder)): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+    large = {name: size for name, size in local.items() if name != MANIFEST and Path(name).suffix not in PICTURES}
+    why = _why(trial, local, folder.name, is_kept, retention, inventory) if large else None
+    return Garbage(study, folder, tuple(large), sum(large.values()), why, trial.mlflow_run_id) if why else None
+
+
+def _why(
+    trial: TrialRecord, files: Mapping[str, int], name: str, is_kept: bool, retention: str, inventory: Inventory
+) -> str | None:
+    """Why a checkpoint of an ended trial is needed no more; None: it is."""
+    assert trial.mlflow_run_id is not None
+    stored = inventory.checkpoint(trial.mlflow_run_id, name)
+    if stored.get(MANIFEST) != files.get(MANIFEST):
+        return None
+    if all(stored.get(file) == size for file, size in files.items() if Path(file).suffix not in PICTURES):
+        return f"{trial.id} has ended, and MLflow holds this checkpoint"
+    if not is_kept and MANIFEST in files:
+        return f"{trial.id} has ended, and retention is `{retention}`"
+    return None
+
+
+def _of_killed_workers(ledger: Ledger) -> Iterator[Garbage]:
+    for folder in sorted((ledger.study_dir / "trials").glob("*/.*.partial")):
+        yield Garbage(ledger.study, folder, (), _size(folder), "half a checkpoint, left by a worker that was killed")
+
+
+def _of_lost_runs(home: Path, ledger: Ledger, inventory: Inventory) -> Iterator[Garbage]:
+    """Artifacts of runs that are in MLflow no more, where they are in this home and were delivered to its own store."""
+    note, root = ledger.study_dir / "outbox.store", artifact_root(home)
+    if root is None or not note.exists() or not note.read_text().endswith("/mlflow.db"):
+        return
+    for folder in sorted(Path(root).glob(f"{ledger.study}*")):
+        if folder.name != ledger.study and not folder.name.startswith(f"{ledger.study}@"):
+            continue
+        runs = inventory.runs_of(folder)
+        if runs is None:
+            continue
+        for run in sorted(folder.iterdir()):
+            if RUN_ID.fullmatch(run.name) and run.name not in runs:
+                yield Garbage(ledger.study, run, (), _size(run), "artifacts of a run that is not in MLflow")
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

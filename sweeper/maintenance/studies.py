@@ -1,0 +1,164 @@
+"""What `sweeper doctor` looks at in the studies of a home: ledgers, checkpoints, what waits for MLflow, and files left
+over. What a driver works on is left alone."""
+
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from mano_trainers.report import CheckStatus
+
+from sweeper.checkpoints.locate import STORE
+from sweeper.checkpoints.manifest import damage
+from sweeper.errors import LedgerLost, UserError
+from sweeper.ledger.ledger import Ledger, study_dirs
+from sweeper.ledger.storage import JOURNAL
+from sweeper.ledger.study_lock import holder, study_lock
+from sweeper.ledger.trial import TrialRecord
+from sweeper.maintenance.finding import Finding
+from sweeper.maintenance.sync import sync_study
+from sweeper.tracking import runs_of, tracking_uri
+
+LEFTOVERS: Final = ("*.tmp", "*.partial", "request", "request.*")
+
+
+def findings(home: Path) -> Iterator[Finding]:
+    """Everything about the studies of a home."""
+    folders = study_dirs(home)
+    if not folders:
+        yield Finding("studies", CheckStatus.PASS, f"no studies in {home}")
+    for folder in folders:
+        found = list(_study(folder, home))
+        yield from found or [Finding(f"studies.{folder.name}", CheckStatus.PASS, "ledger and checkpoints are whole")]
+
+
+def _study(folder: Path, home: Path) -> Iterator[Finding]:
+    name = f"studies.{folder.name}"
+    if driver := holder(folder):
+        yield Finding(name, CheckStatus.PASS, f"is being run by {driver}, and not looked at")
+        return
+    yield from _ledger_file(name, folder)
+    try:
+        ledger = Ledger(folder, folder.name)
+        trials = [*ledger.controls(), *ledger.trials()]
+    except LedgerLost as lost:
+        yield Finding(f"{name}.ledger", CheckStatus.FAIL, lost.problems[0].what, "is its server up, and the network?")
+        return
+    except (UserError, OSError, ValueError, KeyError) as error:
+        what = error.problems[0].what if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        yield Finding(f"{name}.ledger", CheckStatus.FAIL, f"cannot be read: {what}", "restore it from a copy")
+        return
+    waiting = [trial.id for trial in trials if not trial.state.is_finished]
+    if waiting:
+        what = f"{len(waiting)} trials have not ended, and no driver runs: {', '.join(waiting[:3])}"
+        yield Finding(f"{name}.unfinished", CheckStatus.WARN, what, f"sweeper resume {folder.name}, or sweeper stop")
+    stored = STORE in ledger.attributes  # checkpoints: their manifests alone lie here
+    kept = {report.checkpoint for trial in trials for report in trial.reports if report.checkpoint}
+    for path in sorted(kept):
+        problem = damage(folder / path) if (folder / path).exists() and not stored else None
+        if problem:
+            help = "MLflow has a copy; a trial that goes on passes it over"
+            yield Finding(f"{name}.checkpoint", CheckStatus.FAIL, f"{path} is damaged: {problem}", help)
+    text = json.dumps(ledger.attributes)  # an audited trial's reports lie there
+    yield from _orphans(name, folder, {*kept, *(path for path in _checkpoint_folders(folder) if path in text)})
+    yield from _left_files(name, folder)
+    yield from _tracking(name, folder, home, trials)
+
+
+def _ledger_file(name: str, folder: Path) -> Iterator[Finding]:
+    journal = folder / JOURNAL
+    if not journal.exists():  # it is in a database
+        return
+    content = journal.read_bytes()
+    half = len(content) - (content.rfind(b"\n") + 1)
+    if not half:
+        return
+
+    def cut() -> str:
+        with study_lock(folder):
+            Ledger(folder, folder.name, create=True)  # opened to be written, it drops a line that is not whole
+        return f"cut {half} bytes"
+
+    what = f"the last line was cut off by a crash ({half} bytes of it are there); what it said was never acted on"
+    yield Finding(f"{name}.ledger", CheckStatus.WARN, what, "the next run, or --fix, drops it", cut)
+
+
+def _checkpoint_folders(folder: Path) -> list[str]:
+    return [str(path.parent.relative_to(folder)) for path in sorted((folder / "trials").glob("*/*/manifest.json"))]
+
+
+def _orphans(name: str, folder: Path, known: set[str]) -> Iterator[Finding]:
+    """Checkpoints that no evaluation of the ledger names: a kill came before the report was stored."""
+    orphans = [folder / path for path in _checkpoint_folders(folder) if path not in known]
+    if not orphans:
+        return
+
+    def remove() -> str:
+        with study_lock(folder):
+            for orphan in orphans:
+                shutil.rmtree(orphan)
+        return f"removed {len(orphans)} checkpoints"
+
+    size_mb = sum(file.stat().st_size for orphan in orphans for file in orphan.rglob("*")) / 1e6
+    what = f"{len(orphans)} checkpoints ({size_mb:.0f} MB) that the ledger does not know: {orphans[0].parent.name} ..."
+    yield Finding(f"{name}.orphans", CheckStatus.WARN, what, "--fix removes them", remove)
+
+
+def _left_files(name: str, folder: Path) -> Iterator[Finding]:
+    files = [path for pattern in LEFTOVERS for path in sorted(folder.glob(pattern))]
+    files += sorted((folder / "trials").glob("*/.*")) + sorted((folder / "trials").glob("*/*.tmp"))
+    if not files:
+        return
+
+    def remove() -> str:
+        with study_lock(folder):
+            for path in files:
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        return f"removed {len(files)} files"
+
+    what = f"{len(files)} files that a killed process left half written: {files[0].relative_to(folder)} ..."
+    yield Finding(f"{name}.left_over", CheckStatus.WARN, what, "--fix removes them", remove)
+
+
+def _tracking(name: str, folder: Path, home: Path, trials: Sequence[TrialRecord]) -> Iterator[Finding]:
+    """Whether MLflow has what the ledger has."""
+
+    def ship() -> str:
+        return sync_study(home, folder.name).sentence()
+
+    help = f"sweeper sync {folder.name}, or --fix"
+    if left := _waiting_records(folder):
+        yield Finding(f"{name}.outbox", CheckStatus.WARN, f"{left} records wait for MLflow", help, ship)
+        return
+    if not (folder / "outbox.jsonl").exists():  # nothing was ever sent
+        return
+    try:
+        runs = runs_of(tracking_uri(home), folder.name)
+    except UserError as error:
+        yield Finding(f"{name}.mlflow", CheckStatus.WARN, error.problems[0].what, error.problems[0].help or help)
+        return
+    missing = [trial.id for trial in trials if trial.reports and trial.id not in runs]
+    open_runs = [trial_id for trial_id, status in runs.items() if status == "RUNNING"]
+    unknown = sorted(set(runs) - {trial.id for trial in trials})
+    for ids, what in ((missing, "trials have no run in MLflow"), (open_runs, "runs seem to go on in MLflow")):
+        if ids:
+            text = f"{len(ids)} {what}: {', '.join(ids[:3])}"
+            yield Finding(f"{name}.mlflow", CheckStatus.WARN, text, help, ship)
+    if unknown:
+        text = f"{len(unknown)} runs in MLflow are of no trial of the ledger: {', '.join(unknown[:3])}"
+        yield Finding(
+            f"{name}.mlflow", CheckStatus.WARN, text, "of an earlier study of this name? `sweeper ui` shows them"
+        )
+
+
+def _waiting_records(folder: Path) -> int:
+    """Counted without opening the outbox, which would mend it."""
+    try:
+        delivered = int((folder / "outbox.ack").read_text())
+    except (OSError, ValueError):
+        delivered = 0
+    try:
+        return (folder / "outbox.jsonl").read_bytes()[delivered:].count(b"\n")
+    except OSError:
+        return 0

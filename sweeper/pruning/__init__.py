@@ -1,0 +1,1 @@
+"""Pure rules that stop a trial: ranks and guards."""

@@ -1,0 +1,215 @@
+"""Rank-based stopping: asynchronous successive halving (ASHA) and Hyperband as pure functions over the history.
+
+Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020: `stop` is its stopping variant, which
+never waits, `promote` the original, which pauses a trial at a rung until it is among the best there. Hyperband (Li et
+al., JMLR 2018) deals the trials to brackets with a longer and longer grace period, in case the early ranks mislead.
+
+A trial's value at a rung is the best it has reached until then, not the one it happens to have there.
+
+The history holds healthy trials only: a collapsed trial can have a good early error, and must not hold a place.
+"""
+
+import math
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from sweeper.spec.load import SchedulerConfig
+
+Mode = Literal["min", "max"]
+Curve = Sequence[tuple[float, float]]
+"""(epoch, objective) of each evaluation of a trial, in their order."""
+Rung = tuple[int, float]
+"""A bracket, and the epoch at which its trials are compared."""
+Table = Mapping[Rung, Mapping[int, float]]
+"""The history as ranking needs it: for each rung, the healthy trials that have reached it, number -> value."""
+
+
+@dataclass(frozen=True)
+class Runner:
+    """What ranking needs to know of a trial.
+
+    Attributes:
+        number: its number among the candidates, which decides its bracket.
+        curve: its evaluations.
+        total_epochs: length of a full run, infinite where the trainer does not tell.
+    """
+
+    number: int
+    curve: Curve
+    total_epochs: float = math.inf
+
+
+@dataclass(frozen=True)
+class RungResult:
+    """How a trial stands at a rung.
+
+    `cutoff` is the worst value that is kept; `rank` counts from 1 among the `of` healthy trials seen at this rung.
+    """
+
+    rung_epoch: float
+    value: float
+    cutoff: float
+    rank: int
+    of: int
+    keep: bool
+
+    @property
+    def reason(self) -> str:
+        """The result as a sentence."""
+        return (
+            f"rank {self.rank} of {self.of} at epoch {self.rung_epoch:g}: "
+            f"{self.value:.5g} is worse than the cutoff {self.cutoff:.5g}"
+        )
+
+
+def bracket_of(config: SchedulerConfig, number: int) -> int:
+    """Which bracket a trial runs in: 0 ranks first after `grace_epochs`, bracket k after `eta` ** k times that.
+
+    Hyperband gives every bracket about the same number of epochs, so the early-stopping ones get more trials. The
+    trials of one round are dealt in turn, so that the brackets fill evenly.
+    """
+    if config.name != "hyperband":
+        return 0
+    count = config.brackets
+    shares = [math.ceil(count / (count - k) * config.eta ** (count - 1 - k)) for k in range(count)]
+    dealt = [k for turn in range(max(shares)) for k in range(count) if turn < shares[k]]
+    return dealt[number % len(dealt)]
+
+
+def rung_epochs(grace_epochs: float, eta: float, max_epochs: float) -> list[float]:
+    """Epochs at which trials are compared: grace, grace * eta, ... below the length of a full run."""
+    rungs = []
+    epoch = grace_epochs
+    while epoch < max_epochs:
+        rungs.append(epoch)
+        epoch *= eta
+    return rungs
+
+
+def rung_of(config: SchedulerConfig, runner: Runner) -> float | None:
+    """The last rung that the trial has reached, None before its first."""
+    if config.name == "none" or not runner.curve:
+        return None
+    grace = config.grace_epochs * config.eta ** bracket_of(config, runner.number)
+    reached = runner.curve[-1][0]
+    below = min(runner.total_epochs, math.nextafter(reached, math.inf))
+    return max(rung_epochs(grace, config.eta, below), default=None)
+
+
+def judge_at_rung(
+    rung_epoch: float, value: float, earlier: Sequence[float], eta: float, mode: Mode, at_least: int = 1
+) -> RungResult:
+    """Keep the trial if it is in the best 1/eta of the healthy trials that reached this rung so far, itself included.
+
+    Args:
+        rung_epoch: the rung.
+        value: the trial's objective at the rung, finite.
+        earlier: objectives of the other healthy trials that reached the rung.
+        eta: reduction factor, > 1.
+        mode: whether small or large is good.
+        at_least: how many are kept where there are fewer than eta of them.
+    """
+    ordered = sorted([*earlier, value], reverse=mode == "max")
+    places = max(at_least, int(len(ordered) / eta))
+    cutoff = ordered[places - 1] if places else (-math.inf if mode == "min" else math.inf)
+    better = [other for other in earlier if (other < value if mode == "min" else other > value)]
+    keep = value <= cutoff if mode == "min" else value >= cutoff
+    return RungResult(rung_epoch, value, cutoff, rank=len(better) + 1, of=len(ordered), keep=keep)
+
+
+def values_at_rungs(config: SchedulerConfig, mode: Mode, runner: Runner) -> dict[Rung, float]:
+    """The value of a trial at each rung it has reached, where it has had a finite one by then."""
+    if config.name == "none" or not runner.curve:
+        return {}
+    bracket = bracket_of(config, runner.number)
+    below = math.nextafter(runner.curve[-1][0], math.inf)
+    values = {}
+    for epoch in rung_epochs(config.grace_epochs * config.eta**bracket, config.eta, below):
+        if (value := value_at(runner.curve, epoch, mode)) is not None:
+            values[(bracket, epoch)] = value
+    return values
+
+
+def table_of(config: SchedulerConfig, mode: Mode, runners: Iterable[Runner]) -> Table:
+    """The history of these trials."""
+    table: dict[Rung, dict[int, float]] = {}
+    for runner in runners:
+        for rung, value in values_at_rungs(config, mode, runner).items():
+            table.setdefault(rung, {})[runner.number] = value
+    return table
+
+
+def standing(config: SchedulerConfig, mode: Mode, runner: Runner, table: Table, at_least: int = 1) -> RungResult | None:
+    """How a trial stands at the last rung it has reached, among the others of its bracket.
+
+    None where it has reached none, or has had no finite value by then. The trial itself may be in the table.
+    """
+    epoch = rung_of(config, runner)
+    value = None if epoch is None else value_at(runner.curve, epoch, mode)
+    if epoch is None or value is None:
+        return None
+    seen = table.get((bracket_of(config, runner.number), epoch), {})
+    others = [at for number, at in seen.items() if number != runner.number]
+    return judge_at_rung(epoch, value, others, config.eta, mode, at_least)
+
+
+def judge(config: SchedulerConfig, mode: Mode, runner: Runner, table: Table) -> RungResult | None:
+    """How the trial stands, if its latest evaluation reached a rung; None: nothing to decide at this evaluation."""
+    before = Runner(runner.number, runner.curve[:-1], runner.total_epochs)
+    at_its_end = runner.curve[-1][0] >= runner.total_epochs
+    if at_its_end or rung_of(config, runner) == rung_of(config, before):
+        return None
+    return standing(config, mode, runner, table, _at_least(config))
+
+
+def next_promoted(
+    config: SchedulerConfig, mode: Mode, waiting: Table, table: Table, *, idle: bool
+) -> tuple[int, RungResult] | None:
+    """The paused trial that goes on, and how it stands: of those that are in the best 1/eta of their rung by now, one
+    at the highest rung, and of these the best.
+
+    Args:
+        config: the scheduler's.
+        mode: whether small or large is good.
+        waiting: the paused trials, each at the rung where it waits.
+        table: all healthy trials, these too.
+        idle: nothing else is left to run: then the best of a rung goes on, however few have reached it, unless one
+            has gone on from there.
+    """
+    sign = 1 if mode == "min" else -1
+    found = []
+    for (bracket, epoch), values in waiting.items():
+        if not values:
+            continue
+        number, value = min(values.items(), key=lambda pair: (sign * pair[1], pair[0]))  # the others rank lower
+        others = [at for other, at in table[bracket, epoch].items() if other != number]
+        result = judge_at_rung(epoch, value, others, config.eta, mode, 1 if idle else _at_least(config))
+        if result.keep:
+            found.append((number, result))
+    return min(found, key=lambda pair: (-pair[1].rung_epoch, sign * pair[1].value, pair[0]), default=None)
+
+
+def is_audited(share: float, seed: int, number: int) -> bool:
+    """Whether a stopped trial is one of the random share that run on, to find out what stopping does wrong."""
+    return random.Random(f"audit/{seed}/{number}").random() < share
+
+
+def _at_least(config: SchedulerConfig) -> int:
+    """`stop` cannot take its word back, so the first at a rung goes on; `promote` lets it wait for rivals."""
+    return 1 if config.mode == "stop" else 0
+
+
+def value_at(curve: Curve, epoch: float, mode: Mode) -> float | None:
+    """The best finite objective up to the first evaluation at or after a rung; None before it.
+
+    Early in training one evaluation says little: a large learning rate makes the error jump by half from one to the
+    next. See `tests/benchmarks/epochs_to_best.py` for what ranking by the latest value does.
+    """
+    values = []
+    for at, value in curve:
+        values += [value] if math.isfinite(value) else []
+        if at >= epoch:
+            return (min if mode == "min" else max)(values, default=None)
+    return None

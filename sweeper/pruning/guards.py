@@ -1,0 +1,93 @@
+"""Guards: rules on a trial's own reported metrics that say when it is not worth another epoch.
+
+Pure decisions, no Ray and no I/O. A guard that trips ends a trial as COLLAPSED, which is a statement about the trial
+alone; whether it is worse than others is `scheduling`'s question.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sweeper.spec.load import CollapseGuard, ThresholdGuard
+
+RECOVERY_FACTOR = 1.5  # a variance ratio that grew by this much over the window is on its way back up
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One point of a trial's curve."""
+
+    epoch: float
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Tripped:
+    """Why a guard ended a trial: a sentence for people, and the numbers behind it."""
+
+    reason: str
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+
+
+def check_guards(guards: Sequence[CollapseGuard | ThresholdGuard], curve: Sequence[Evaluation]) -> Tripped | None:
+    """The first guard that trips on the curve so far, or None.
+
+    A loss or objective that is not a number always trips, whatever guards the spec names.
+    """
+    latest = curve[-1]
+    for name, value in latest.metrics.items():
+        if name == "train/loss" and not math.isfinite(value):
+            return Tripped(f"{name} is {value} at epoch {latest.epoch:g}", {"metric": name, "epoch": latest.epoch})
+    for guard in guards:
+        window = [point for point in curve if point.epoch >= guard.after_epochs][-guard.for_evaluations :]
+        if len(window) < guard.for_evaluations:
+            continue
+        tripped = _collapsed(guard, window) if isinstance(guard, CollapseGuard) else _beyond(guard, window)
+        if tripped:
+            return tripped
+    return None
+
+
+def _collapsed(guard: CollapseGuard, window: Sequence[Evaluation]) -> Tripped | None:
+    """Low variance alone, early, kills later winners: every run dips. So three things must hold together over the
+    window: theta_var_ratio is low, theta_r2 says the images are not being read, and the ratio is not rising."""
+    ratios = [point.metrics.get("val/theta_var_ratio", math.inf) for point in window]
+    r2s = [point.metrics.get("val/theta_r2", math.inf) for point in window]
+    low = all(ratio < guard.var_ratio_below for ratio in ratios)
+    blind = all(r2 < guard.r2_below for r2 in r2s)
+    rising = len(ratios) > 1 and ratios[-1] > RECOVERY_FACTOR * ratios[0]
+    if not (low and blind) or rising:
+        return None
+    epochs = ", ".join(f"{point.epoch:g}" for point in window)
+    return Tripped(
+        f"{guard.name}: theta_var_ratio {ratios[-1]:.4f} < {guard.var_ratio_below:g} and theta_r2 {r2s[-1]:.3f} < "
+        f"{guard.r2_below:g} at epochs {epochs}, not rising",
+        {
+            "guard": guard.name,
+            "epochs": [point.epoch for point in window],
+            "val/theta_var_ratio": ratios,
+            "val/theta_r2": r2s,
+        },
+    )
+
+
+def _beyond(guard: ThresholdGuard, window: Sequence[Evaluation]) -> Tripped | None:
+    """A metric that was not reported breaks nothing: NaN is neither above nor below, and absence is not NaN."""
+    values = [point.metrics[guard.metric] for point in window if guard.metric in point.metrics]
+    if len(values) < len(window):
+        return None
+    limit = None
+    if guard.below is not None and all(value < guard.below for value in values):
+        limit = f"< {guard.below:g}"
+    elif guard.above is not None and all(value > guard.above for value in values):
+        limit = f"> {guard.above:g}"
+    elif guard.nonfinite and not any(math.isfinite(value) for value in values):
+        limit = "is not finite"
+    if limit is None:
+        return None
+    epochs = ", ".join(f"{point.epoch:g}" for point in window)
+    return Tripped(
+        f"{guard.name}: {guard.metric} {values[-1]:.4g} {limit} at epoch{'s' if len(window) > 1 else ''} {epochs}",
+        {"guard": guard.name, "epochs": [point.epoch for point in window], guard.metric: values},
+    )

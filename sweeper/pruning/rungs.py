@@ -1,0 +1,67 @@
+"""A study's rungs: the trials of its ledger as the pure decisions of `scheduling` see them, kept up to date report by
+report, so that a study of ten thousand trials need not read its history anew for each."""
+
+import math
+from collections.abc import Mapping
+
+from sweeper.ledger.trial import TrialRecord, TrialState
+from sweeper.pruning.asha import Rung, RungResult, Runner, judge, next_promoted, rung_of, standing, values_at_rungs
+from sweeper.spec.load import SweepSpec
+
+TotalEpochs = Mapping[str, float | None]
+"""Trial -> length of a full run, None where the trainer does not tell."""
+
+
+class Rungs:
+    """The values of all healthy candidates at the rungs; told of every change by `update`."""
+
+    def __init__(self, spec: SweepSpec, total_epochs: TotalEpochs) -> None:
+        self._config, self._objective, self._total_epochs = spec.scheduler, spec.objective, total_epochs
+        self._table: dict[Rung, dict[int, float]] = {}
+        self._waiting: dict[Rung, dict[int, float]] = {}
+        self._paused: dict[int, TrialRecord] = {}
+
+    def update(self, record: TrialRecord) -> None:
+        """The candidate has reported, or its state has changed. A collapsed one holds no place."""
+        number, runner = record.number, self._runner(record)
+        values = values_at_rungs(self._config, self._objective.mode, runner)
+        for rung, value in values.items():
+            places = self._table.setdefault(rung, {})
+            if record.state is TrialState.COLLAPSED:
+                places.pop(number, None)
+            else:
+                places[number] = value
+        if record.state is TrialState.PAUSED:
+            self._paused[number] = record
+            last = rung_of(self._config, runner)
+            for rung, value in values.items():
+                if rung[1] == last:
+                    self._waiting.setdefault(rung, {})[number] = value
+        elif self._paused.pop(number, None):
+            for waiting in self._waiting.values():
+                waiting.pop(number, None)
+
+    @property
+    def paused(self) -> list[TrialRecord]:
+        """The trials that wait at a rung."""
+        return list(self._paused.values())
+
+    def judge_latest(self, record: TrialRecord) -> RungResult | None:
+        """How the trial stands, if its latest report reached a rung."""
+        return judge(self._config, self._objective.mode, self._runner(record), self._table)
+
+    def to_promote(self, *, idle: bool) -> TrialRecord | None:
+        """The waiting trial that goes on; see `next_promoted`."""
+        promoted = next_promoted(self._config, self._objective.mode, self._waiting, self._table, idle=idle)
+        return None if promoted is None else self._paused[promoted[0]]
+
+    def last_standing(self, record: TrialRecord) -> RungResult:
+        """How a trial that waits at a rung stands there."""
+        result = standing(self._config, self._objective.mode, self._runner(record), self._table)
+        assert result is not None, f"{record.id} waits at no rung"
+        return result
+
+    def _runner(self, record: TrialRecord) -> Runner:
+        metric, total = self._objective.metric, self._total_epochs.get(record.id)
+        curve = [(report.epoch, report.metrics.get(metric, math.nan)) for report in record.reports]
+        return Runner(record.number, curve, math.inf if total is None else total)

@@ -1,0 +1,1 @@
+"""Where a result came from, and the same trial once more."""

@@ -1,0 +1,69 @@
+"""Whether a study that is continued is still the same: its spec, the code that trains, and the data."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sweeper.errors import UserError
+from sweeper.ledger.ledger import Ledger
+from sweeper.spec.load import SweepSpec, spec_differences
+
+DRIFT = "drift"
+"""The study's attribute that lists the differences that were accepted, and when."""
+
+
+def spec_drift(ledger: Ledger, spec: SweepSpec) -> list[str]:
+    """What differs between the spec the study was started with and this one."""
+    recorded = ledger.attributes.get("spec")
+    return [] if recorded is None else spec_differences(recorded, spec.effective)
+
+
+def refuse_other_choices(ledger: Ledger, spec: SweepSpec) -> None:
+    """Refuse another kind of dimension, or other choices, even if drift is accepted: no ledger can hold both.
+
+    Raises:
+        UserError: a parameter of the study has them now.
+    """
+    recorded: Mapping[str, Mapping[str, Any]] = (ledger.attributes.get("spec") or {}).get("search_space", {})
+    now = spec.effective["search_space"]
+    for path, old in recorded.items():
+        new = now.get(path, old)
+        if (old.get("type"), old.get("choices")) != (new.get("type"), new.get("choices")):
+            raise UserError(
+                f"`{path}` of the study `{ledger.study}` has other choices now, and one study cannot hold both",
+                where=str(spec.path),
+                help="start another study beside it with --new, or undo the change",
+            )
+
+
+def changed(recorded: Mapping[str, str] | None, now: Mapping[str, str]) -> list[str]:
+    """A line for each of the named sums that is not what it was; none if nothing was recorded."""
+    if recorded is None:
+        return []
+    names = [name for name in {**recorded, **now} if recorded.get(name) != now.get(name)]
+    return [f"{name} {_how(name, recorded, now)}" for name in names]
+
+
+def refuse_or_record(ledger: Ledger, what: str, differences: Sequence[str], where: str | None, accept: bool) -> None:
+    """Refuse to continue a study that has drifted; or, if the user accepts it, write into the ledger what differs.
+
+    Raises:
+        UserError: there are differences, and they are not accepted.
+    """
+    if not differences:
+        return
+    if not accept:
+        raise UserError(
+            f"the study `{ledger.study}` was started with {what}:\n  " + "\n  ".join(differences),
+            where=where,
+            help="undo the change to continue the study, start another one beside it with --new, or mix the two with "
+            "--accept-drift, which the study remembers",
+        )
+    known: list[Any] = ledger.attributes.get(DRIFT, [])
+    ledger.set_attribute(DRIFT, [*known, {"time_s": time.time(), "differences": list(differences)}])
+
+
+def _how(name: str, recorded: Mapping[str, str], now: Mapping[str, str]) -> str:
+    if name not in recorded:
+        return "is new"
+    return "has changed" if name in now else "is gone"

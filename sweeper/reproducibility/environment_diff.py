@@ -1,0 +1,140 @@
+"""What a recorded run stood on and what a rerun stands on, row by row, and which row explains a difference."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from sweeper.reproducibility.provenance import flat
+
+MOST_NAMED: Final = 6
+
+Kind = Literal["config", "data", "code", "numerics", "packages", "machine", "label"]
+CAUSES: Final[tuple[Kind, ...]] = ("config", "data", "code", "numerics", "packages", "machine")
+"""From what changes a result most surely to what mostly does not. A `label` (a commit whose sources are the same, a
+lock file) changes nothing by itself."""
+NO_CAUSE: Final = (
+    "nothing that is recorded differs; a seed that the config does not hold, the time, the network, or the machine "
+    "itself. Reproduce it once more: does it differ in the same place?"
+)
+
+
+@dataclass(frozen=True)
+class Drift:
+    """One thing a run stands on, then and now. `detail` says the difference, or the common value."""
+
+    what: str
+    same: bool
+    detail: str
+    kind: Kind = "label"
+
+
+def drift(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[Drift]:
+    """Two provenances of :func:`sweeper.provenance.collect`, row by row; what one of them lacks is left out."""
+    sources = _changed_names("sources", then.get("sources"), now.get("sources"), "code")
+    # An own trainer may import more than its package; of the shared one all that it imports is summed.
+    complete = bool(sources) and all(
+        name.startswith(("sweeper/", "mano_trainers/", "trainers/")) for name in then["sources"]
+    )
+    environment = _changed_names(
+        "environment", then.get("environment"), now.get("environment"), "label", with_values=True
+    )
+    return [
+        *_config_drift(then.get("config"), now.get("config")),
+        *sources,
+        *_code_drift(then.get("code") or {}, now.get("code") or {}, "label" if complete else "code"),
+        *_row("lock", then.get("lock_sha256"), now.get("lock_sha256"), "label", shorten=12),
+        *_row("python", then.get("python"), now.get("python"), "packages"),
+        *_changed_names("packages", then.get("packages"), now.get("packages"), "packages", with_values=True),
+        *_row("platform", then.get("platform"), now.get("platform"), "machine"),
+        *_mapping_drift("", then.get("hardware") or {}, now.get("hardware") or {}, "machine"),
+        *_mapping_drift("", then.get("numerics") or {}, now.get("numerics") or {}, "numerics"),
+        *(row for row in environment if not row.same),
+        *_mapping_drift("data: ", then.get("data") or {}, now.get("data") or {}, "data", shorten=12),
+    ]
+
+
+def _row(what: str, then: Any, now: Any, kind: Kind, shorten: int | None = None) -> Iterator[Drift]:
+    if then is None or now is None:
+        return
+    before, after = str(then)[:shorten], str(now)[:shorten]
+    yield Drift(what, then == now, before if then == now else f"{before} -> {after}", kind)
+
+
+def _mapping_drift(
+    prefix: str, then: Mapping[str, Any], now: Mapping[str, Any], kind: Kind, shorten: int | None = None
+) -> Iterator[Drift]:
+    for key in then:
+        yield from _row(prefix + key, then[key], now.get(key), kind, shorten)
+
+
+def _config_drift(then: Mapping[str, Any] | None, now: Mapping[str, Any] | None) -> list[Drift]:
+    """Floats by their shortest text that reads back to the last bit."""
+    if then is None or now is None:
+        return []
+    before, after = ({key: repr(value) for key, value in flat(side).items()} for side in (then, now))
+    return _changed_names("config", before, after, "config", with_values=True)
+
+
+def _code_drift(then: Mapping[str, Any], now: Mapping[str, Any], kind: Kind) -> Iterator[Drift]:
+    yield from _row("commit", then.get("commit"), now.get("commit"), kind, shorten=12)
+    if then.get("dirty") is None or now.get("dirty") is None:
+        return
+    keys = ("diff_sha256", "untracked")
+    if all(then.get(key) == now.get(key) for key in keys):
+        yield Drift("uncommitted changes", True, "the same ones" if then["dirty"] else "none", kind)
+    else:
+        was, is_now = ("some" if side["dirty"] else "none" for side in (then, now))
+        files, other_files = (_changed_files(side) for side in (then, now))
+        named = sorted(name for name in {*files, *other_files} if files.get(name) != other_files.get(name))
+        detail = f"{was} -> {'others' if was == is_now else is_now}: {', '.join(named[:MOST_NAMED])}"
+        yield Drift("uncommitted changes", False, detail.removesuffix(": "), kind)
+
+
+def _changed_files(code: Mapping[str, Any]) -> dict[str, str]:
+    """Name -> what it was changed to: the part of the diff, or the sum of a new file."""
+    parts = re.split(r"^diff --git a/.* b/(.*)$", code.get("diff", ""), flags=re.MULTILINE)[1:]
+    return {**dict(zip(parts[::2], parts[1::2], strict=True)), **code.get("untracked", {})}
+
+
+def _changed_names(
+    what: str,
+    then: Mapping[str, str] | None,
+    now: Mapping[str, str] | None,
+    kind: Kind,
+    *,
+    with_values: bool = False,
+) -> list[Drift]:
+    """One row for many things, which names those that have changed."""
+    if then is None or now is None:
+        return []
+    changed = [
+        f"{name} {then.get(name, 'absent')} -> {now.get(name, 'absent')}" if with_values else name
+        for name in sorted({*then, *now}, key=lambda name: (name.startswith("sweeper/"), name))  # what trains first
+        if then.get(name) != now.get(name)
+    ]
+    more = f" and {len(changed) - MOST_NAMED} more" if len(changed) > MOST_NAMED else ""
+    detail = ", ".join(changed[:MOST_NAMED]) + more if changed else f"all {len(now)}"
+    return [Drift(what, not changed, detail, kind)]
+
+
+def drift_table(rows: Sequence[Drift]) -> str:
+    """The rows as text: what, same or differs, the detail."""
+    if not rows:
+        return "  nothing was recorded to compare"
+    width = max(len(row.what) for row in rows)
+    return "\n".join(f"  {row.what:<{width}}  {'same   ' if row.same else 'DIFFERS'}  {row.detail}" for row in rows)
+
+
+def likely_cause(rows: Sequence[Drift]) -> str:
+    """The row that most likely explains a difference, then the others that may."""
+    changed = sorted((row for row in rows if not row.same and row.kind in CAUSES), key=_rank)
+    if not changed:
+        return NO_CAUSE
+    first, *others = changed
+    also = f"; less likely: {', '.join(row.what for row in others)}" if others else ""
+    return f"{first.what} ({first.detail}){also}"
+
+
+def _rank(row: Drift) -> int:
+    return CAUSES.index(row.kind)

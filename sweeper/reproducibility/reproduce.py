@@ -1,0 +1,234 @@
+"""`sweeper reproduce`: run a trial again from its record in MLflow, and say how close the rerun comes."""
+
+import contextlib
+import hashlib
+import json
+import math
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from sweeper.checkpoints.manifest import damage
+from sweeper.errors import EXIT_DIFFERS, EXIT_OK, EXIT_SIGNAL, UserError
+from sweeper.home import refuse_code_of
+from sweeper.redaction import redact
+from sweeper.reproducibility.environment_diff import Drift, drift, drift_table, likely_cause
+from sweeper.reproducibility.git import recorded_tree, top_of
+from sweeper.reproducibility.metric_diff import RELATIVE_TOLERANCE, Deviation, deviation_table, deviations, is_timing
+from sweeper.reproducibility.provenance import code_folder
+from sweeper.reproducibility.rerun import Rerun, run_again
+from sweeper.tracking import RecordedTrial, fetch_checkpoint, find_trial, tracking_uri
+
+BIT_EXACT, WITHIN_TOLERANCE, DIFFERS = "BIT-EXACT", "WITHIN TOLERANCE", "DIFFERS"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a rerun compares with the record.
+
+    Attributes:
+        verdict: BIT-EXACT, WITHIN TOLERANCE or DIFFERS, and where.
+        cause: what most likely explains a difference; empty where there is none.
+        rows: what the two stand on.
+        found: the values that are not bit for bit equal.
+        values: how many were compared.
+        evaluations: in how many evaluations.
+        equal_until: the last epoch before the first value that is not equal; None if that is in the first evaluation.
+    """
+
+    verdict: str
+    cause: str
+    rows: Sequence[Drift]
+    found: Sequence[Deviation]
+    values: int
+    evaluations: int
+    equal_until: str | None
+
+
+def reproduce(
+    selector: str,
+    home: Path,
+    until: float | None = None,
+    *,
+    from_checkpoint: float | None = None,
+    at_commit: bool = False,
+    as_json: bool = False,
+) -> int:
+    """Run a recorded trial again in a fresh process, compare it with the record, print and store the verdict.
+
+    The rerun has the recorded config, seeds and number of threads, and stops at the step the trial had reached.
+
+    Args:
+        selector: the trial's ID, a prefix of it that fits no other, or ``STUDY:best``.
+        home: the study home.
+        until: stop at this epoch, for a cheap check.
+        from_checkpoint: go on from the recorded checkpoint of this epoch, and compare what follows.
+        at_commit: run the code of the recorded commit, with the changes that were not committed.
+        as_json: print one JSON object instead of text.
+
+    Returns:
+        0 if the verdict is BIT-EXACT or WITHIN TOLERANCE, 4 if it is DIFFERS.
+
+    Raises:
+        UserError: no such trial, nothing recorded to compare with, no such checkpoint or commit, or the training does
+            not start.
+    """
+    uri = tracking_uri(home)
+    trial = find_trial(uri, selector)
+    refuse_code_of(home, trial.trainer)
+    start = 0 if from_checkpoint is None else _step_of(trial, from_checkpoint)
+    if not any(step > start for step in trial.metrics):
+        after = f" after epoch {from_checkpoint:g}" if from_checkpoint is not None else ""
+        raise UserError(f"`{trial.trial_id}` reported nothing{after}, so there is nothing to compare a rerun with")
+    first = f"{trial.trial_id}: {len(trial.metrics)} recorded evaluations, trainer {trial.trainer}"
+    print(first, file=sys.stderr if as_json else sys.stdout, flush=True)
+    home.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        # SIGTERM must end the training and remove what lies about, and it does so only as an exception.
+        before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_SIGNAL + signal.SIGTERM))
+        stack.callback(signal.signal, signal.SIGTERM, before)
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="reproduce-", dir=home)))
+        code = trial.provenance.get("code") or {}
+        tree = stack.enter_context(recorded_tree(top_of(code_folder()), code)) if at_commit else None
+        resume = _checkpoint(uri, trial, _name_of(trial, start), scratch) if start else None
+
+        def fetch(name: str) -> Path:
+            return _checkpoint(uri, trial, name, scratch)
+
+        rerun = run_again(trial, home, scratch, fetch, until=until, resume=resume, tree=tree)
+    if not rerun.metrics:
+        raise UserError(f"the training of `{trial.trial_id}` does not start", help=rerun.failure)
+    outcome = _compare(trial, rerun, start, until)
+    text = "\n".join(_summary(outcome, rerun))
+    print(json.dumps(_as_json(trial, outcome, rerun), indent=2) if as_json else text, flush=True)
+    _store(uri, trial, outcome, rerun, text)
+    return EXIT_DIFFERS if outcome.verdict.startswith(DIFFERS) else EXIT_OK
+
+
+def _compare(trial: RecordedTrial, rerun: Rerun, start: int, until: float | None) -> Outcome:
+    # Cut short on request, the later steps are no concern; cut short by a failure, they are missing.
+    stop = max(trial.metrics) if until is None or rerun.failure else max(rerun.metrics)
+    recorded = {step: values for step, values in trial.metrics.items() if start < step <= stop}
+    found = deviations(recorded, rerun.metrics)
+    rows = drift(trial.provenance, rerun.stands_on)
+    verdict = judge(found, rerun, trial)
+    values = sum(not is_timing(metric) for metrics in recorded.values() for metric in metrics)
+    equal = [step for step in recorded if found and step < found[0].step]
+    return Outcome(
+        verdict,
+        cause="" if verdict == BIT_EXACT else likely_cause(rows),
+        rows=rows,
+        found=found,
+        values=values,
+        evaluations=len(recorded),
+        equal_until=_place(trial, equal[-1]) if equal else None,
+    )
+
+
+def judge(found: Sequence[Deviation], rerun: Rerun, trial: RecordedTrial) -> str:
+    """The verdict: BIT-EXACT, WITHIN TOLERANCE or DIFFERS, with the place of the largest or the first deviation."""
+    beyond = next((deviation for deviation in found if not deviation.is_tolerable), None)
+    if beyond is not None:
+        what = beyond.metric if beyond.step in rerun.metrics else "the rerun did not get there"
+        return f"{DIFFERS} from {_place(trial, beyond.step)} ({what})"
+    if found:
+        worst = max(found, key=lambda deviation: deviation.relative)
+        place = f"{worst.metric} at step {worst.step}"
+        return f"{WITHIN_TOLERANCE} (largest relative deviation {worst.relative:.2g}, {place})"
+    if rerun.weights is not None:
+        step = rerun.weights.step
+        if rerun.weights.relative > RELATIVE_TOLERANCE:
+            return f"{DIFFERS} from {_place(trial, step)} (every metric is equal, the weights {rerun.weights.tensor})"
+        return f"{WITHIN_TOLERANCE} (every metric is equal, the weights differ from step {step})"
+    return BIT_EXACT
+
+
+def _place(trial: RecordedTrial, step: int) -> str:
+    epoch = trial.metrics[step].get("epoch")
+    return f"step {step}" if epoch is None else f"epoch {epoch:g}"
+
+
+def _step_of(trial: RecordedTrial, epoch: float) -> int:
+    """The step of the checkpoint of an epoch."""
+    epochs = {float(manifest.get("epoch", math.nan)): manifest["step"] for manifest in trial.manifests.values()}
+    if epoch not in epochs:
+        there = ", ".join(f"{each:g}" for each in sorted(epochs)) or "none"
+        what = f"MLflow has no checkpoint of epoch {epoch:g} of `{trial.trial_id}`"
+        raise UserError(what, "--from-checkpoint", f"there are {there}")
+    return int(epochs[epoch])
+
+
+def _name_of(trial: RecordedTrial, step: int) -> str:
+    return next(name for name, manifest in trial.manifests.items() if manifest["step"] == step)
+
+
+def _checkpoint(uri: str, trial: RecordedTrial, name: str, scratch: Path) -> Path:
+    """Download a recorded checkpoint and verify its sums; a UserError if it is gone or damaged."""
+    folder = fetch_checkpoint(uri, trial, name, scratch / "recorded")
+    manifest = folder / "manifest.json"
+    if [path.name for path in folder.iterdir()] == [manifest.name]:  # the spec's `retention:`
+        what = f"of the checkpoint {name} of `{trial.trial_id}` MLflow keeps the sums alone"
+        raise UserError(what, help="reproduce it from the start, or from the last checkpoint or the best")
+    problem = damage(folder) or (None if manifest.is_file() else "no manifest")
+    known = trial.sums.get(name)
+    if problem is None and known is not None and hashlib.sha256(manifest.read_bytes()).hexdigest() != known:
+        problem = "its manifest is not the one that was recorded"
+    if problem is not None:
+        help = "reproduce it from the start, or from another checkpoint"
+        raise UserError(f"the checkpoint {name} of `{trial.trial_id}` is damaged in MLflow: {problem}", help=help)
+    return folder
+
+
+def _summary(outcome: Outcome, rerun: Rerun) -> Iterator[str]:
+    """Everything from the drift table to the verdict, which is the last line."""
+    yield f"Then and now:\n{drift_table(outcome.rows)}"
+    if outcome.found:
+        yield deviation_table(outcome.found)
+    if outcome.equal_until:
+        yield f"bit for bit equal up to {outcome.equal_until}"
+    if rerun.weights_equal:
+        equal = sum(rerun.weights_equal.values())
+        yield f"weights: {equal} of {len(rerun.weights_equal)} checkpoints bit for bit equal"
+    if rerun.weights is not None and rerun.weights.problem:
+        yield f"weights: from step {rerun.weights.step} other sums; {rerun.weights.problem}"
+    elif rerun.weights is not None:
+        yield (
+            f"weights: from step {rerun.weights.step}; there {rerun.weights.tensor} differs by up to "
+            f"{rerun.weights.absolute:.3g} ({rerun.weights.relative:.2g} of its largest value)"
+        )
+    if rerun.failure:
+        yield f"the rerun stopped early; {rerun.failure}"
+    yield f"{outcome.values} values of {outcome.evaluations} evaluations compared"
+    if outcome.cause:
+        yield f"likely cause: {outcome.cause}"
+    elif changed := [row.what for row in outcome.rows if not row.same]:
+        yield f"it made no difference that these differ: {', '.join(changed)}"
+    yield f"verdict: {outcome.verdict}"
+
+
+def _as_json(trial: RecordedTrial, outcome: Outcome, rerun: Rerun) -> dict[str, Any]:
+    return {
+        "trial": trial.trial_id,
+        "mlflow_run_id": trial.run_id,
+        "verdict": outcome.verdict,
+        "likely_cause": outcome.cause,
+        "drift": [asdict(row) for row in outcome.rows],
+        "deviations": [asdict(deviation) for deviation in outcome.found],
+        "weights_equal": rerun.weights_equal,
+        "compared": {"values": outcome.values, "evaluations": outcome.evaluations},
+        "failure": rerun.failure,
+    }
+
+
+def _store(uri: str, trial: RecordedTrial, outcome: Outcome, rerun: Rerun, summary: str) -> None:
+    """Store the verdict in MLflow; a store that takes nothing more must not cost the verdict itself."""
+    from sweeper.tracking.reproduction import record_reproduction
+
+    try:
+        record_reproduction(uri, trial, outcome.verdict, outcome.cause, rerun.metrics, redact(summary))
+    except Exception as error:
+        print(f"warning: the verdict is not in MLflow: {redact(str(error))[:300]}", file=sys.stderr)

@@ -1,0 +1,1 @@
+"""Proposals, by Optuna."""

@@ -1,0 +1,1 @@
+"""Dimensions, conditions and constraints."""

@@ -1,0 +1,192 @@
+"""The models of a sweep file: every key it may hold, with its default and its meaning."""
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
+
+from sweeper.entrypoint.resolve import DEFAULT_TRAINER
+from sweeper.search_space.conditions import grid_size, listed
+from sweeper.search_space.dimensions import CategoricalDimension, Choice, Dimension, Strict, dimensions_of
+from sweeper.spec.design import Ablation
+from sweeper.spec.sections import (
+    NAME_PATTERN,
+    Budget,
+    CollapseGuard,
+    Guards,
+    Objective,
+    Objectives,
+    Resources,
+    SamplerConfig,
+    SchedulerConfig,
+    WarmStart,
+)
+
+VARIANT_PATTERN: Final = r"^[a-z0-9][a-z0-9._-]{0,63}$"
+STORE_PATTERN: Final = r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9_.=-]+)*/?$"
+VARIANT: Final = "variant"
+"""The parameter whose value is the name of a variant."""
+SEED: Final = "seed"
+"""The config's field that `seeds` sets, and the parameter that holds it."""
+TRAINER_PATTERN: Final = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"
+
+
+def _refuse_password(url: str) -> str:
+    if re.search(r"://[^/@]*:[^/@]*@|password=", url):
+        raise ValueError("a password has no place in a spec, which every record of the study copies")
+    return url
+
+
+def _require_distinct_seeds(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    if len(set(seeds)) < len(seeds):
+        raise ValueError("a seed is named twice")
+    return seeds
+
+
+def _require_distinct(controls: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(controls)) < len(controls):
+        raise ValueError("a control is named twice")
+    return controls
+
+
+def _usable_seeds(seeds: object) -> list[int]:
+    """The seeds, if they are what they should be; else none, and the check of the field says what is wrong."""
+    listed = list(seeds) if isinstance(seeds, list | tuple) else []
+    usable = all(type(seed) is int and seed >= 0 for seed in listed) and len(set(listed)) == len(listed)
+    return listed if usable else []
+
+
+def _names_grid(sampler: object) -> bool:
+    return isinstance(sampler, dict) and sampler.get("name") == "grid"
+
+
+def _count_grid(data: Mapping[str, Any]) -> int:
+    """The size of the grid; 1 for one that the checks of the spec refuse."""
+    raw, constraints = data.get("search_space"), data.get("constraints", [])
+    space = dimensions_of(raw) if isinstance(raw, dict) else {}
+    if any(listed(dimension) is None for dimension in space.values()):
+        return 1
+    try:
+        return max(1, grid_size(space, constraints))
+    except (ValueError, TypeError):  # of a constraint
+        return 1
+
+
+class SpecFile(Strict):
+    """A sweep, as its YAML file says it."""
+
+    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
+
+    name: Annotated[str, Field(pattern=NAME_PATTERN)]
+    """Name of the study: its folder, its MLflow experiment, the first part of its trials' IDs."""
+    kind: Literal["sweep", "ablation"] = "sweep"
+    """`sweep`: a search for the best; `ablation`: what each part contributes, as `ablation` says."""
+    trainer: Annotated[str, Field(pattern=TRAINER_PATTERN)] = DEFAULT_TRAINER
+    """The training function, `package.module:function`."""
+    base: dict[str, Any] = Field(default_factory=dict)
+    """What all trials share: fields of the trainer's config that differ from its defaults."""
+    search_space: Annotated[dict[str, Dimension], Field(min_length=1)]
+    """What varies: dotted path of a config field -> its dimension. Not together with `variants`."""
+    variants: dict[Annotated[str, Field(pattern=VARIANT_PATTERN)], dict[str, Any]] = Field(default_factory=dict)
+    """What is compared, instead of a search space: name -> dotted path of a config field -> value. Each is one trial,
+    in this order; `trials` may be left out, or be less to try the first ones only."""
+    seeds: Annotated[
+        tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False), AfterValidator(_require_distinct_seeds)
+    ] = ()
+    """Each variant is trained once with each of these values of the config's `seed`, one after the other. Default:
+    once, with the seed of its config."""
+    ablation: Ablation | None = None
+    """Factors and a design, which stand for `variants`."""
+    constraints: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    """Comparisons that the parameters of every trial meet: `loss.lambda_param + loss.lambda_joint >= 0.1`. One that
+    names a parameter a trial does not have does not apply to it."""
+    enqueue: Annotated[tuple[dict[str, Choice], ...], Field(strict=False)] = ()
+    """Known configurations, the first trials of the study: parameter -> value. What an entry leaves out is sampled."""
+    warm_start: WarmStart | None = None
+    """An earlier study to learn from."""
+    objectives: Objectives = Field(alias="objective")
+    """What a trial is judged by. Of a list of objectives, the first ranks trials and names the winner; the sampler
+    learns from all of them, and the trials that no other beats in every one are shown."""
+    trials: Annotated[int, Field(ge=1)]
+    """Trials of the study. May be left out where a grid says how many there are."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of the sampler."""
+    sampler: SamplerConfig = SamplerConfig()
+    scheduler: SchedulerConfig = SchedulerConfig()
+    controls: Annotated[tuple[str, ...], Field(strict=False), AfterValidator(_require_distinct)] | None = None
+    """Rulers that run before the candidates and never win. Default: all that the trainer's config offers in its field
+    `control`; `[]`: none."""
+    guards: Guards = (CollapseGuard(),)
+    """Rules that stop a trial whatever its rank. Default: the collapse guard. `[]`: none."""
+    ledger: Annotated[str, Field(min_length=1), AfterValidator(_refuse_password)] | None = None
+    """Database of the ledger, `sqlite:////srv/ledger.db` or `postgresql://user@host/database`, instead of a file in the
+    study's folder. `--ledger` and SWEEPER_LEDGER come first."""
+    checkpoints: Annotated[str, Field(pattern=STORE_PATTERN)] | None = None
+    """`s3://bucket/prefix`: an S3-compatible store that trials write their checkpoints to, for machines that do not
+    share the study home. Its address and credentials are AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and so on of each
+    machine. SWEEPER_CHECKPOINTS comes first. Default: the study's folder."""
+    audit: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the trials stopped by guard or rank that run on to their end, off the books: neither ranks nor sampler
+    hear of it, and `sweeper show` tells how many were stopped wrongly."""
+    retention: Literal["all", "best", "rungs", "last"] = "all"
+    """Checkpoints of each trial that are kept whole: `all`; the one with the `best` objective; those at which the trial
+    was ranked (`rungs`) and the last; or the `last`. Of others MLflow keeps the manifest, with the sums that a rerun is
+    compared with, and `sweeper gc` removes them from the study's folder when the trial has ended."""
+    resources: Resources = Resources()
+    budget: Budget = Budget()
+    replicate_seed: Literal["fixed", "per_trial"] = "fixed"
+    """`fixed`: every trial trains with base.seed; `per_trial`: each with its own."""
+
+    @property
+    def objective(self) -> Objective:
+        """The first objective: it ranks trials and names the winner."""
+        return self.objectives[0]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _count_trials(cls, data: Any) -> Any:
+        """All the rest knows variants as a grid of one parameter, whose choices are their names, and seeds as a second
+        one; and a grid says how many trials there are."""
+        if isinstance(data, dict) and isinstance(names := data.get("variants"), dict) and names:
+            space = {VARIANT: {"choices": list(names)}}
+            if seeds := _usable_seeds(data.get("seeds")):
+                space[SEED] = {"choices": seeds}
+            trials = len(names) * max(1, len(seeds))
+            data = {"search_space": space, "trials": trials, "sampler": {"name": "grid"}} | data
+        elif isinstance(data, dict) and "trials" not in data and _names_grid(data.get("sampler")):
+            data = data | {"trials": _count_grid(data)}
+        return data
+
+    @model_validator(mode="after")
+    def _gpus_for_their_budget(self) -> Self:
+        if self.resources.gpus == 0 and (self.budget.gpu_seconds is not None or self.budget.euros is not None):
+            raise ValueError("the budget limits GPUs, but resources.gpus is 0, so none would ever be used")
+        return self
+
+    @model_validator(mode="after")
+    def _check_variants(self) -> Self:
+        if self.variants:
+            space = {VARIANT: CategoricalDimension(choices=tuple(self.variants))}
+            if self.seeds:
+                space[SEED] = CategoricalDimension(choices=self.seeds)
+            if self.search_space != space:
+                raise ValueError("`search_space` and `variants` cannot be used together")
+            if self.sampler.name != "grid" or self.constraints or self.enqueue or self.warm_start:
+                raise ValueError(
+                    "variants come once each, in order: no `sampler`, `constraints`, `enqueue`, `warm_start` with them"
+                )
+            if self.trials > len(self.variants) * max(1, len(self.seeds)):
+                each = f"once with each of {len(self.seeds)} seeds" if self.seeds else "one trial"
+                raise ValueError(
+                    f"there are {len(self.variants)} variants, and each is {each}; got {self.trials} trials"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _check_seeds(self) -> Self:
+        if self.seeds and not self.variants:
+            raise ValueError("`seeds` repeats `variants`; in a search space, make `seed` a parameter")
+        if self.seeds and self.replicate_seed == "per_trial":
+            raise ValueError("`seeds` says which seeds there are; leave out `replicate_seed: per_trial`")
+        return self

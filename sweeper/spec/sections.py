@@ -1,0 +1,200 @@
+"""The parts of a sweep file: objectives, sampler, scheduler, guards, resources and budget."""
+
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, model_validator
+
+from sweeper.search_space.dimensions import Strict
+
+NAME_PATTERN: Final = r"^[a-z0-9][a-z0-9_-]{0,63}$"
+WARM_TRIALS_PATTERN: Final = r"^(all|best [1-9][0-9]{0,5})$"
+
+
+def _require_validation(metric: str) -> str:
+    if metric.startswith("train/"):
+        raise ValueError(f"the objective must be a validation metric, but got {metric}")
+    return metric
+
+
+class Objective(Strict):
+    """What a trial is judged by."""
+
+    metric: Annotated[str, Field(min_length=1), AfterValidator(_require_validation)]
+    """Name of a reported validation metric. Not a weighted loss: its weights differ between trials."""
+    mode: Literal["min", "max"]
+    """Whether small or large values are good."""
+
+
+def _listed(value: object) -> object:
+    return value if isinstance(value, list | tuple) else [value]
+
+
+def _require_distinct_metrics(objectives: tuple[Objective, ...]) -> tuple[Objective, ...]:
+    if not objectives:
+        raise ValueError("expected at least 1 objective")
+    metrics = [objective.metric for objective in objectives]
+    repeated = next((metric for metric in metrics if metrics.count(metric) > 1), None)
+    if repeated is not None:
+        raise ValueError(f"two objectives have the metric `{repeated}`")
+    return objectives
+
+
+def _as_written(objectives: tuple[Objective, ...]) -> object:
+    """As the file says it: one objective stands alone."""
+    dumped = [objective.model_dump(mode="json") for objective in objectives]
+    return dumped[0] if len(dumped) == 1 else dumped
+
+
+Objectives = Annotated[
+    tuple[Objective, ...],
+    Field(strict=False),
+    BeforeValidator(_listed, json_schema_input_type=Objective | list[Objective]),
+    AfterValidator(_require_distinct_metrics),
+    PlainSerializer(_as_written),
+]
+
+
+class SamplerConfig(Strict):
+    """How the parameters of the next trial are chosen."""
+
+    name: Literal["tpe", "random", "qmc", "gp", "nsga2", "grid"] = "tpe"
+    """`tpe`: learns from the finished trials; `random`: does not; `qmc`: a scrambled Sobol sequence, which fills the
+    space more evenly; `gp`: a Gaussian process, for few and costly trials; `nsga2`: evolves a population, for several
+    objectives; `grid`: every combination of the listed values once, in written order, the last parameter changing
+    fastest."""
+    startup_trials: Annotated[int, Field(ge=0)] = 6
+    """Random trials before `tpe` or `gp` starts to learn."""
+    population: Annotated[int, Field(ge=2)] = 16
+    """Trials of one generation of `nsga2`."""
+
+
+class WarmStart(Strict):
+    """An earlier study whose finished trials inform the sampler. They do not count as trials of this one."""
+
+    study: Annotated[str, Field(pattern=NAME_PATTERN)]
+    """Name of the earlier study, in the same study home. Only the first start of this study reads it."""
+    trials: Annotated[str, Field(pattern=WARM_TRIALS_PATTERN)] = "all"
+    """`all`, or `best N`: the N best that ran to their end, by this study's objective."""
+
+
+class SchedulerConfig(Strict):
+    """Which trials are stopped early because others rank higher."""
+
+    name: Literal["asha", "hyperband", "none"] = "asha"
+    """`asha`: successive halving without waiting; `hyperband`: the same in several brackets, of which each is `eta`
+    times more patient than the one before; `none`: every trial runs to its end."""
+    mode: Literal["stop", "promote"] = "stop"
+    """What happens to a trial that is not among the best at a rung. `stop`: it ends; `promote`: it waits, and goes on
+    from its checkpoint when it is, because others turned out worse."""
+    grace_epochs: Annotated[float, Field(gt=0)] = 2
+    """Epochs, or a fraction of one, every trial may train before it is first ranked: the first rung."""
+    eta: Annotated[int, Field(ge=2)] = 2
+    """At each rung one of `eta` trials continues; the next rung is `eta` times later."""
+    brackets: Annotated[int, Field(ge=1)] = 3
+    """Brackets of `hyperband`: bracket k ranks first after `grace_epochs` times `eta` to the power k."""
+
+
+class CollapseGuard(Strict):
+    """Stops a trial whose predictions have shrunk to one pose."""
+
+    name: str = "collapse"
+    """Shown in the reason of every trial this guard stops."""
+    kind: Literal["collapse"] = "collapse"
+    after_epochs: Annotated[float, Field(ge=0)] = 1.0
+    """Evaluations before this epoch do not count: healthy trials dip early and recover."""
+    for_evaluations: Annotated[int, Field(ge=1)] = 2
+    """Evaluations in a row that must break both thresholds, without theta_var_ratio rising by half over them."""
+    var_ratio_below: Annotated[float, Field(ge=0, le=1)] = 0.02
+    """Threshold of val/theta_var_ratio."""
+    r2_below: Annotated[float, Field(le=1)] = 0.02
+    """Threshold of val/theta_r2."""
+
+
+class ThresholdGuard(Strict):
+    """Stops a trial whose metric leaves a range, or is no number any more."""
+
+    name: Annotated[str, Field(min_length=1)]
+    """Shown in the reason of every trial this guard stops."""
+    kind: Literal["threshold"]
+    metric: Annotated[str, Field(min_length=1)]
+    """The metric that is watched."""
+    below: float | None = None
+    """Stop when the metric is less than this."""
+    above: float | None = None
+    """Stop when the metric is more than this."""
+    nonfinite: bool = False
+    """Stop when the metric is NaN or infinite."""
+    after_epochs: Annotated[float, Field(ge=0)] = 0.0
+    """Evaluations before this epoch do not count."""
+    for_evaluations: Annotated[int, Field(ge=1)] = 1
+    """Evaluations in a row that must break the threshold."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.below is None and self.above is None and not self.nonfinite:
+            raise ValueError("a threshold guard needs `below`, `above` or `nonfinite: true`")
+        if self.below is not None and self.above is not None and self.below >= self.above:
+            raise ValueError(f"`below` must be less than `above`, but got {self.below:g} and {self.above:g}")
+        return self
+
+
+Guard = Annotated[CollapseGuard | ThresholdGuard, Field(discriminator="kind")]
+
+
+def _distinct_names(guards: tuple[Guard, ...]) -> tuple[Guard, ...]:
+    names = [guard.name for guard in guards]
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated is not None:
+        raise ValueError(f"two guards have the name `{repeated}`")
+    return guards
+
+
+class Resources(Strict):
+    """What one trial takes, and how many trials run at once."""
+
+    cpus: Annotated[int, Field(ge=1)] = 1
+    """CPU cores of one trial."""
+    gpus: Annotated[float, Field(ge=0)] = 0.0
+    """GPUs of one trial; 0.5 lets two trials share one, each with half of its memory."""
+    concurrent: Annotated[int, Field(ge=1)] | Literal["all"] = 2
+    """Trials at once. `all`: as many as the machine, or the cluster as it is at the time, has room for."""
+    retries: Annotated[int, Field(ge=0)] = 2
+    """Times a trial whose worker process was lost goes on from its last good checkpoint. An exception of the trainer
+    is no such loss: it would come again."""
+    heartbeat_s: Annotated[float, Field(gt=0)] = 600.0
+    """A worker that neither reports nor uses the processor for this long hangs; it is killed, and counts as lost."""
+
+    @property
+    def at_once_text(self) -> str:
+        """`concurrent` as a person reads it."""
+        return "as many at once as there is room for" if self.concurrent == "all" else f"{self.concurrent} at once"
+
+    def at_once(self, room: int) -> int:
+        """Trials at once where there is `room` for so many."""
+        return max(room, 1) if self.concurrent == "all" else self.concurrent
+
+
+class Budget(Strict):
+    """What the study may use, over all its runs. When a limit is reached the running trials are stopped at once."""
+
+    trials: Annotated[int, Field(ge=1)] | None = None
+    """Trials that may be started; those that run go on to their end."""
+    wall_clock_s: Annotated[float, Field(gt=0)] | None = None
+    """Seconds a driver of the study may run."""
+    gpu_seconds: Annotated[float, Field(gt=0)] | None = None
+    """Seconds trials may hold a worker, times `resources.gpus`."""
+    cpu_seconds: Annotated[float, Field(gt=0)] | None = None
+    """Seconds trials may hold a worker, times `resources.cpus`."""
+    euros: Annotated[float, Field(gt=0)] | None = None
+    """Money for GPU-hours, at `euros_per_gpu_hour`."""
+    euros_per_gpu_hour: Annotated[float, Field(gt=0)] | None = None
+    """Price of one GPU for an hour."""
+
+    @model_validator(mode="after")
+    def _priced(self) -> Self:
+        if self.euros is not None and self.euros_per_gpu_hour is None:
+            raise ValueError("`euros` needs the price: `euros_per_gpu_hour`")
+        return self
+
+
+Guards = Annotated[tuple[Guard, ...], Field(strict=False), AfterValidator(_distinct_names)]

@@ -1,0 +1,162 @@
+"""What the controls say about the candidates: reference lines, and whether any trial has learned anything. Pure.
+
+Knows controls by their names only: `oracle` is what nothing can beat, `constant_pose` and `shuffled_labels` are what
+every trial must beat. A study that fails this says nothing about its search space.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sweeper.ledger.trial import TrialRecord, TrialState
+from sweeper.spec.sections import Objective, SchedulerConfig
+
+ALPHA: Final = 0.05
+"""Chance of calling it skill where there is none, over all trials of the study together."""
+TRAINED: Final = ("shuffled_labels",)
+"""The controls that train; the others are evaluated once."""
+CONTROL_EPOCHS: Final = 2.0
+"""Epochs of a control that trains, where no scheduler has a grace period."""
+BLAME: Final = "suspect data or metric, not the loss weights"
+
+
+@dataclass(frozen=True)
+class FinalWord:
+    """The last sentences of a study; `no_skill` where they say that its trials have learned nothing."""
+
+    lines: tuple[str, ...]
+    no_skill: bool
+
+
+def control_epochs(scheduler: SchedulerConfig) -> float:
+    """How long a control trains: until the candidates are first ranked."""
+    return CONTROL_EPOCHS if scheduler.name == "none" else scheduler.grace_epochs
+
+
+def value_of(trial: TrialRecord, objective: Objective) -> float | None:
+    """The objective at a trial's last evaluation, where it is finite."""
+    value = trial.last.metrics.get(objective.metric, math.nan) if trial.last else math.nan
+    return value if math.isfinite(value) else None
+
+
+def amount(value: float, objective: Objective) -> str:
+    """A value of the objective with its unit."""
+    return f"{value:.2f} mm" if objective.metric.endswith("_mm") else f"{value:.4g}"
+
+
+def control_values(controls: Sequence[TrialRecord], objective: Objective) -> dict[str, float]:
+    """Name -> objective of each control that has come to its end."""
+    return {
+        control.control: value
+        for control in controls
+        if control.control and control.state is TrialState.COMPLETE
+        if (value := value_of(control, objective)) is not None
+    }
+
+
+def spoken(control: str) -> str:
+    """The name of a control in a sentence."""
+    return control.replace("_", " ")
+
+
+def final_word(trials: Sequence[TrialRecord], controls: Sequence[TrialRecord], objective: Objective) -> FinalWord:
+    """Compare the best candidate with the controls.
+
+    The best is the best of those that ran to their end, or where none did, of all. Against the constant pose decides
+    the trainer's own p-value, the objective's sibling `skill_p` (`val/skill_p`), times the number of trials it is the
+    best of (Bonferroni): only below 0.05 is it skill. Without such a metric, and against shuffled labels, the values
+    decide. While a trial is running nothing is decided.
+
+    Args:
+        trials: the candidates.
+        controls: the controls; without any nothing is said.
+        objective: what they are judged by.
+    """
+    if not controls:
+        return FinalWord((), no_skill=False)
+    again = {control.retry_of for control in controls}
+    failed = tuple(
+        f"control {spoken(control.control or '')} {control.state}: {control.reason}"
+        for control in controls
+        if control.state.is_finished and control.state is not TrialState.COMPLETE and control.id not in again
+    )
+    values = control_values(controls, objective)
+    scored = [trial for trial in trials if value_of(trial, objective) is not None]
+    best = _best([trial for trial in scored if trial.state is TrialState.COMPLETE] or scored, objective)
+    if best is None or not all(trial.state.is_finished for trial in (*trials, *controls)):
+        return FinalWord((*_reference_line(None, values, objective), *failed), no_skill=False)
+    names = {control.control for control in controls}
+    problems = (
+        _against_oracle(best, values, objective),
+        _against_constant(best, len(scored), values, objective) if "constant_pose" in names else None,
+        _against_shuffled(best, values, objective),
+    )
+    found = tuple(problem for problem in problems if problem)
+    return FinalWord((*_reference_line(best, values, objective), *failed, *found), no_skill=bool(found))
+
+
+def _best(trials: Sequence[TrialRecord], objective: Objective) -> TrialRecord | None:
+    sign = 1 if objective.mode == "min" else -1
+    return min(trials, key=lambda trial: sign * (value_of(trial, objective) or 0.0), default=None)
+
+
+def _beats(value: float, other: float, objective: Objective) -> bool:
+    return value < other if objective.mode == "min" else value > other
+
+
+def _reference_line(best: TrialRecord | None, values: dict[str, float], objective: Objective) -> tuple[str, ...]:
+    unit = " mm" if objective.metric.endswith("_mm") else ""
+    value = value_of(best, objective) if best else None
+    parts = [f"best trial {_number(value, objective)}{unit}"] if value is not None else []
+    rulers = [name for name in ("constant_pose", "shuffled_labels") if name in values]
+    parts += [f"{spoken(name)} {_number(values[name], objective)}" for name in rulers]
+    return ("; ".join(parts),) if rulers else ()
+
+
+def _against_oracle(best: TrialRecord, values: dict[str, float], objective: Objective) -> str | None:
+    """Nothing may be as good as the truth; a metric for which something is cannot tell trials apart."""
+    if "oracle" not in values:
+        return None
+    rivals = {spoken(name): value for name, value in values.items() if name != "oracle"}
+    rivals["best trial"] = value_of(best, objective) or 0.0
+    for name, value in rivals.items():
+        if not _beats(values["oracle"], value, objective):
+            numbers = f"{_number(values['oracle'], objective)} against {_number(value, objective)}"
+            return f"THE ORACLE IS NO BETTER THAN {name.upper()} ({numbers}): suspect the metric"
+    return None
+
+
+def _against_constant(best: TrialRecord, tried: int, values: dict[str, float], objective: Objective) -> str | None:
+    p = best.last.metrics.get(skill_p_metric(objective), math.nan) if best.last else math.nan
+    if math.isfinite(p):
+        corrected = min(1.0, tried * p)
+        if corrected < ALPHA:
+            return None
+        among = f", corrected for the best of {tried}" if tried > 1 else ""
+        return f"NO TRIAL BEATS THE CONSTANT POSE (p = {corrected:.2g}{among}; below {ALPHA:g} counts): {BLAME}"
+    value = value_of(best, objective)
+    if value is None or "constant_pose" not in values or _beats(value, values["constant_pose"], objective):
+        return None
+    return f"NO TRIAL BEATS THE CONSTANT POSE ({_pair(value, values['constant_pose'], objective)}): {BLAME}"
+
+
+def _against_shuffled(best: TrialRecord, values: dict[str, float], objective: Objective) -> str | None:
+    value = value_of(best, objective)
+    if value is None or "shuffled_labels" not in values or _beats(value, values["shuffled_labels"], objective):
+        return None
+    return f"NO TRIAL BEATS SHUFFLED LABELS ({_pair(value, values['shuffled_labels'], objective)}): {BLAME}"
+
+
+def skill_p_metric(objective: Objective) -> str:
+    """Name of the p-value of skill: beside the objective, `val/skill_p` for `val/pa_mpjpe_mm`."""
+    prefix, slash, _ = objective.metric.rpartition("/")
+    return f"{prefix}{slash}skill_p"
+
+
+def _pair(value: float, other: float, objective: Objective) -> str:
+    return f"{_number(value, objective)} against {_number(other, objective)}"
+
+
+def _number(value: float, objective: Objective) -> str:
+    return f"{value:.1f}" if objective.metric.endswith("_mm") else f"{value:.4g}"

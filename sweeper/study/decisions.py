@@ -1,0 +1,76 @@
+"""What is to be run of a trial, and what its latest evaluation means for it. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sweeper.ledger.trial import TrialRecord, TrialState
+from sweeper.pruning.guards import Evaluation, check_guards
+from sweeper.pruning.rungs import Rungs
+from sweeper.spec.load import SweepSpec, control_config, resolve
+from sweeper.study.controls import control_epochs
+from sweeper.study.pareto import objective_values
+
+
+@dataclass(frozen=True)
+class NextTrial:
+    """A trial to be run: its record, its resolved config, and the checkpoint to continue from."""
+
+    record: TrialRecord
+    config: dict[str, Any]
+    workdir: Path
+    resume: Path | None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The state that a trial is to have, and why."""
+
+    state: TrialState
+    reason: str
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+
+
+def config_of(spec: SweepSpec, record: TrialRecord) -> dict[str, Any]:
+    """The resolved config of a candidate or control."""
+    if record.control is not None:
+        return control_config(spec, record.control)
+    config = resolve(spec, record.params)
+    if spec.replicate_seed == "per_trial":
+        config["seed"] = config.get("seed", 0) + record.number
+    return config
+
+
+def verdict(spec: SweepSpec, rungs: Rungs, record: TrialRecord) -> Verdict | None:
+    """The end or pause of a trial if a guard trips or its rank at a rung is too low; None: it runs on.
+
+    A control that trains ends when the grace period is over; no guard and no rank has a say.
+    """
+    if record.control is not None:
+        grace_epochs = control_epochs(spec.scheduler)
+        if record.last is None or record.last.epoch < grace_epochs:
+            return None
+        return Verdict(TrialState.COMPLETE, f"trained for the grace period of {grace_epochs:g} epochs")
+    curve = [Evaluation(report.epoch, report.metrics) for report in record.reports]
+    if tripped := check_guards(spec.guards, curve):
+        return Verdict(TrialState.COLLAPSED, tripped.reason, tripped.evidence)
+    rung = rungs.judge_latest(record)
+    if rung is None or rung.keep:
+        return None
+    if spec.scheduler.mode == "stop":
+        return Verdict(TrialState.PRUNED, rung.reason, vars(rung))
+    waits = f"waits at epoch {rung.rung_epoch:g}: rank {rung.rank} of {rung.of}"
+    return Verdict(TrialState.PAUSED, waits, vars(rung))
+
+
+def ending(spec: SweepSpec, record: TrialRecord) -> Verdict:
+    """What a trial comes to whose trainer came to its end."""
+    if record.last is None:
+        return Verdict(TrialState.FAILED, "the trainer ended without a report")
+    values = objective_values(record.last, spec.objectives)
+    if None in values:
+        reason = f"the trainer never reported a finite {spec.objectives[values.index(None)].metric}"
+        return Verdict(TrialState.FAILED, reason)
+    epochs = record.last.epoch
+    return Verdict(TrialState.COMPLETE, f"ran all {epochs:g} epochs" if epochs else "evaluated without training")

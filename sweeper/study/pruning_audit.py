@@ -1,0 +1,110 @@
+"""The pruning audit: what became of stopped trials that were let run on, off the books.
+
+What they report is kept beside the trials, where neither ranks nor the sampler look. An audit that is cut off with its
+driver is taken up by the next one; one whose worker fails is not, and does not count.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sweeper.ledger.ledger import Ledger
+from sweeper.ledger.trial import Report, TrialRecord, TrialState, decode_report, encode_report
+from sweeper.pruning.guards import Evaluation, check_guards
+from sweeper.spec.model import SpecFile
+
+
+@dataclass(frozen=True)
+class Audit:
+    """IDs of the stopped trials that ran on to their end, by how they were stopped, and of those stopped wrongly.
+
+    A collapsed trial was stopped wrongly if at its end no guard would have stopped it; a pruned one if it would have
+    won.
+    """
+
+    collapsed: tuple[str, ...]
+    pruned: tuple[str, ...]
+    false_kills: tuple[str, ...]
+
+    def sentence(self) -> str:
+        """The audit in a line."""
+        total = len(self.collapsed) + len(self.pruned)
+        recovered = len(set(self.collapsed) & set(self.false_kills))
+        won = len(self.false_kills) - recovered
+        return (
+            f"audit: of {total} stopped trials that ran on, {len(self.false_kills)} were stopped wrongly "
+            f"({len(self.false_kills) / total:.0%}): {recovered} of {len(self.collapsed)} collapsed recovered, "
+            f"{won} of {len(self.pruned)} pruned would have won"
+        )
+
+
+def add_report(ledger: Ledger, trial_id: str, report: Report) -> None:
+    """Keep what a stopped trial reports."""
+    ledger.set_attribute(f"audit:{trial_id}:report:{report.step:05d}", encode_report(report))
+
+
+def begin(ledger: Ledger, trial_id: str) -> None:
+    """The trial is to be stopped, and runs on."""
+    ledger.set_attribute(f"audit:{trial_id}:begin", {"seconds": 0.0})
+
+
+def end(ledger: Ledger, trial_id: str, complete: bool, seconds: float, *, again: bool = False) -> None:
+    """The stopped trial came to its end, or was cut off.
+
+    Args:
+        ledger: of the study.
+        trial_id: the trial.
+        complete: whether it ran to its end.
+        seconds: of its worker since its last report.
+        again: whether the next driver takes it up.
+    """
+    key = f"audit:{trial_id}:end"
+    before = ledger.attributes.get(key, {}).get("seconds", 0.0)
+    ledger.set_attribute(key, {"complete": complete, "seconds": before + seconds, "again": again})
+
+
+def cut_off(ledger: Ledger) -> list[str]:
+    """The stopped trials whose audit has begun, and was cut off with its driver."""
+    attributes = ledger.attributes
+    begun = [trial for trial in ledger.trials() if f"audit:{trial.id}:begin" in attributes and trial.state.is_finished]
+    return [trial.id for trial in begun if attributes.get(f"audit:{trial.id}:end", {"again": True}).get("again")]
+
+
+def with_audit(ledger: Ledger, trial: TrialRecord) -> TrialRecord:
+    """The trial with what it has reported after it was stopped."""
+    return replace(trial, reports=tuple(_reports(ledger.attributes, trial)))
+
+
+def audit_seconds(ledger: Ledger) -> float:
+    """Seconds that stopped trials have held a worker to be audited: they cost what others cost."""
+    return sum(float(value["seconds"]) for key, value in ledger.attributes.items() if key.startswith("audit:"))
+
+
+def audit_of(ledger: Ledger, spec: SpecFile, winner: TrialRecord | None) -> Audit | None:
+    """What the audit of a study found; None where no stopped trial has run on to its end."""
+    attributes = ledger.attributes
+    ended = [trial for trial in ledger.trials() if attributes.get(f"audit:{trial.id}:end", {}).get("complete")]
+    false_kills = tuple(trial.id for trial in ended if _was_wrong(trial, _reports(attributes, trial), spec, winner))
+    if not ended:
+        return None
+    by_state = {
+        state: tuple(trial.id for trial in ended if trial.state is state)
+        for state in (TrialState.COLLAPSED, TrialState.PRUNED)
+    }
+    return Audit(by_state[TrialState.COLLAPSED], by_state[TrialState.PRUNED], false_kills)
+
+
+def _reports(attributes: Mapping[str, Any], trial: TrialRecord) -> list[Report]:
+    """All reports of an audited trial, those before its stop first."""
+    start = f"audit:{trial.id}:report:"
+    return [*trial.reports, *(decode_report(attributes[key]) for key in sorted(attributes) if key.startswith(start))]
+
+
+def _was_wrong(trial: TrialRecord, reports: list[Report], spec: SpecFile, winner: TrialRecord | None) -> bool:
+    if trial.state is TrialState.COLLAPSED:
+        return check_guards(spec.guards, [Evaluation(report.epoch, report.metrics) for report in reports]) is None
+    value = reports[-1].metrics.get(spec.objective.metric)
+    best = winner.last.metrics[spec.objective.metric] if winner is not None and winner.last else None
+    if value is None or value != value or best is None:
+        return False
+    return value < best if spec.objective.mode == "min" else value > best

@@ -1,0 +1,68 @@
+"""`sweeper preflight`, and its table."""
+
+import time
+from pathlib import Path
+
+from mano_trainers.report import CheckResult, CheckStatus
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from sweeper.executor.cluster import machines
+from sweeper.preflight import run as preflight
+from sweeper.preflight.run import Outcome
+from sweeper.spec.load import SweepSpec
+
+STYLES = {CheckStatus.PASS: "green", CheckStatus.WARN: "yellow", CheckStatus.FAIL: "bold red"}
+
+
+def preflight_spec(spec: SweepSpec, home: Path, *, quiet: bool = False) -> Outcome:
+    """Check the pipeline of a spec, whether it passed before or not; the table fills on stderr while it runs.
+
+    Args:
+        spec: the sweep.
+        home: the study home; its data are used, and made if need be.
+        quiet: print nothing.
+    """
+    home = home.resolve()
+    console = Console(stderr=True, highlight=False, quiet=quiet)
+    results: list[CheckResult] = []
+    began_s = time.monotonic()
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+
+        def tell(result: CheckResult) -> None:
+            results.append(result)
+            if console.is_terminal:
+                live.update(result_table(results), refresh=True)
+            else:
+                console.print(f"[{time.monotonic() - began_s:5.1f} s] {result.status} {result.name}", markup=False)
+
+        with machines(spec.resources, None, home / "data") as here:
+            child = preflight.start(spec, here)
+            return preflight.finish(child, spec, home, tell, here, again=True)
+
+
+def print_outcome(outcome: Outcome) -> None:
+    """The table and its last line on stdout."""
+    console = Console(highlight=False)
+    if not console.is_terminal:  # a pipe has no width; rich would fold the table at 80 columns
+        console = Console(highlight=False, width=220)
+    console.print(result_table(outcome.results))
+    counts = [(status, sum(result.status is status for result in outcome.results)) for status in CheckStatus]
+    said = ", ".join(f"{count} {status}" for status, count in counts if count)
+    console.print(f"\n{said}; checked in {outcome.seconds:.0f} s" + (" by an earlier run" if outcome.kept else ""))
+    if outcome.failed:
+        console.print("the pipeline is not sound: mend what failed before any weight or rate is tried")
+
+
+def result_table(results: list[CheckResult] | tuple[CheckResult, ...]) -> Table:
+    """Check, measured, expected, result, how to mend."""
+    table = Table(box=None, pad_edge=False)
+    for column in ("CHECK", "MEASURED", "EXPECTED", "RESULT", "HOW TO MEND"):
+        table.add_column(column, overflow="fold")
+    for result in results:
+        style = STYLES[result.status]
+        plain = [Text(each) for each in (result.name, result.measured, result.expected)]
+        table.add_row(*plain, Text(result.status, style=style), Text(result.help))
+    return table

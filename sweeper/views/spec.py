@@ -1,0 +1,120 @@
+"""What a spec says, in words, for `sweeper check`."""
+
+from collections.abc import Mapping, Sequence
+
+from sweeper.search_space.conditions import grid_size
+from sweeper.search_space.dimensions import AnyDimension, CategoricalDimension, FloatDimension, ParamValue, short_names
+from sweeper.spec.design import Ablation, defining_words, factors_of
+from sweeper.spec.load import Budget, CollapseGuard, Guard, Objective, SchedulerConfig, SweepSpec
+from sweeper.spec.messages import show
+from sweeper.study.budget import amount_text
+
+
+def describe(spec: SweepSpec) -> str:
+    """A short summary: what runs, what is varied, how it is judged, and what stops a trial."""
+    names = short_names(spec.search_space)
+    width = max(map(len, names.values()))
+    lines = [
+        f"{spec.path or spec.name}: valid",
+        f"  study       {spec.name}: {spec.trials} trials of {spec.trainer}, {spec.resources.at_once_text}",
+        f"  objective   {', then '.join(_objective(objective) for objective in spec.objectives)}",
+        f"  ablation    {_ablation(spec.ablation)}" if spec.ablation else "",
+        f"  sampler     {_sampler(spec)}",
+        f"  scheduler   {_scheduler(spec.scheduler)}",
+        *(f"  guard       {guard.name}: {_guard(guard)}" for guard in spec.guards),
+        "  guard       none" if not spec.guards else "",
+        f"  audit       {spec.audit:.0%} of the stopped trials run on, off the books" if spec.audit else "",
+        f"  controls    {', '.join(spec.control_names) or 'none'}",
+        f"  resources   {spec.resources.cpus} CPU, {spec.resources.gpus:g} GPU a trial",
+        f"  budget      {', '.join(limits)}" if (limits := _budget_limits(spec.budget)) else "",
+        f"  ledger      {spec.ledger}" if spec.ledger else "",
+        f"  varies      {len(names)} parameters",
+        *(f"    {names[path]:<{width}}  {dimension_text(dimension)}" for path, dimension in spec.search_space.items()),
+        *(f"  constraint  {text}" for text in spec.constraints),
+        *(f"  {'enqueue' if index == 0 else '':<10}  {_entry(entry)}" for index, entry in enumerate(spec.enqueue)),
+    ]
+    return "\n".join(line for line in lines if line)
+
+
+def _sampler(spec: SweepSpec) -> str:
+    if spec.variants:
+        return f"none: each variant once{' with each seed' if spec.seeds else ''}, in the order of the file"
+    if spec.sampler.name == "grid":
+        points = grid_size(spec.search_space, spec.constraints)
+        return f"grid of {points} points, in written order, the last parameter changing fastest"
+    match spec.sampler.name:
+        case "tpe" | "gp":
+            how = f", the first {spec.sampler.startup_trials} at random"
+        case "nsga2":
+            how = f", generations of {spec.sampler.population}"
+        case _:
+            how = ""
+    warm = f", after {spec.warm_start.trials} trials of {spec.warm_start.study}" if spec.warm_start else ""
+    return f"{spec.sampler.name}{how}{warm}, seed {spec.seed}"
+
+
+def _ablation(ablation: Ablation) -> str:
+    factors = [f"{name} ({', '.join(factor.levels)})" for name, factor in factors_of(ablation.factors).items()]
+    said = ablation.design.replace("_", " ") + (f": {'; '.join(factors)}" if factors else "")
+    if not ablation.generators:
+        return said
+    words = ["".join(sorted(word.letters)) for word in defining_words(ablation.generators)]
+    return f"{said}; {', '.join(ablation.generators)}, so I = {' = '.join(words)}: resolution {len(words[0])}"
+
+
+def _objective(objective: Objective) -> str:
+    return f"{'lowest' if objective.mode == 'min' else 'highest'} {objective.metric}"
+
+
+def _scheduler(scheduler: SchedulerConfig) -> str:
+    if scheduler.name == "none":
+        return "none: every trial runs to its end"
+    brackets = f" and later in {scheduler.brackets} brackets" if scheduler.name == "hyperband" else ""
+    others = "the others end" if scheduler.mode == "stop" else "the others wait to be promoted"
+    return (
+        f"{scheduler.name}: ranks after {scheduler.grace_epochs:g} epochs{brackets}, "
+        f"1 of {scheduler.eta} goes on, {others}"
+    )
+
+
+def _budget_limits(budget: Budget) -> list[str]:
+    limits = {name: getattr(budget, name) for name in ("trials", "wall_clock_s", "gpu_seconds", "cpu_seconds", "euros")}
+    return [amount_text(name, limit) for name, limit in limits.items() if limit is not None]
+
+
+def _guard(guard: Guard) -> str:
+    if isinstance(guard, CollapseGuard):
+        rule = f"val/theta_var_ratio < {guard.var_ratio_below:g} and val/theta_r2 < {guard.r2_below:g}"
+    else:
+        limits = [f"{guard.metric} {sign} {limit:g}" for sign, limit in _limits(guard.below, guard.above)]
+        rule = " or ".join([*limits, *([f"{guard.metric} not finite"] if guard.nonfinite else [])])
+    return f"{rule}, {guard.for_evaluations} times in a row from epoch {guard.after_epochs:g} on"
+
+
+def _limits(below: float | None, above: float | None) -> list[tuple[str, float]]:
+    return [(sign, limit) for sign, limit in (("<", below), (">", above)) if limit is not None]
+
+
+def _entry(entry: Mapping[str, ParamValue]) -> str:
+    return ", ".join(f"{path}: {show(value).strip('`')}" for path, value in entry.items()) or "all sampled"
+
+
+def dimension_text(dimension: AnyDimension) -> str:
+    """The values of a dimension, and when a trial has it, in words."""
+    only = [f"{parent} is {_choices(allowed)}" for parent, allowed in dimension.when.items()]
+    return _values(dimension) + (f"; only if {' and '.join(only)}" if only else "")
+
+
+def _values(dimension: AnyDimension) -> str:
+    if isinstance(dimension, CategoricalDimension):
+        return f"one of {_choices(dimension.choices)}"
+    if isinstance(dimension, FloatDimension) and dimension.values:
+        return f"one of {_choices(dimension.values)}"
+    log = ", log scale" if dimension.log else ""
+    step = f", step {dimension.step:g}" if dimension.step not in (None, 1) else ""
+    kind = ", whole" if dimension.type == "int" else ""
+    return f"{dimension.low:g} to {dimension.high:g}{kind}{step}{log}"
+
+
+def _choices(choices: Sequence[ParamValue]) -> str:
+    return ", ".join(show(choice).strip("`") for choice in choices)

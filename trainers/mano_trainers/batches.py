@@ -1,0 +1,206 @@
+"""Which images a step shows, and what belongs to them. All order and chance derive from (seed, epoch) or (seed, step).
+
+Shapes: N poses, V image versions of a pose, B batch, S side of the images in pixels.
+"""
+
+import hashlib
+import mmap
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from mano_trainers.data.augment import Draw, Pixels, augment, camera_roll, fill_augmented, fill_normalised, normalise
+from mano_trainers.data.readers.labels import Labels
+from mano_trainers.hand.layer import HandLayer
+from mano_trainers.losses.terms import Target, wrist_joints
+from mano_trainers.rotations import matrix_from_axis_angle
+
+Integers = npt.NDArray[np.int64]
+
+
+def seeded(seed: int, purpose: str, index: int) -> torch.Generator:
+    """A generator of its own for each purpose and index, so that no draw depends on what was drawn before it."""
+    digest = hashlib.sha256(f"{seed}/{purpose}/{index}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+def image_table(pose_index: Integers) -> Integers:
+    """Images (N, V) of each pose, in the order of their versions, from the pose index (M,) of each image.
+
+    V is the least number that all poses' numbers of versions divide. Poses of another set may have fewer; theirs come
+    again, equally often.
+    """
+    versions = np.bincount(pose_index)
+    most = int(np.lcm.reduce(np.unique(versions)))
+    first = np.cumsum(versions) - versions
+    table: Integers = np.argsort(pose_index, kind="stable")[first[:, None] + np.arange(most) % versions[:, None]]
+    return table
+
+
+def epoch_order(
+    table: Integers, poses: Integers, versions: Literal["all", "one"], batch_size: int, generator: torch.Generator
+) -> Integers:
+    """Images (steps, B) of one epoch. Those of a step are sorted: reading a file forwards is faster.
+
+    What is left of a last batch that is not full is left out; the next epoch leaves out others. Fewer images than a
+    batch are one batch.
+
+    Args:
+        table: (N, V) from `image_table`.
+        poses: training poses.
+        versions: `one` shows each pose in one version, drawn anew; `all` in all of them.
+        batch_size: B.
+        generator: that of the epoch.
+    """
+    if versions == "one":
+        drawn = torch.randint(table.shape[1], (len(poses),), generator=generator).numpy()
+        images = table[poses, drawn]
+    else:
+        images = table[poses].reshape(-1)
+    shuffled = images[torch.randperm(len(images), generator=generator).numpy()]
+    batch_size = min(batch_size, len(images))
+    steps = len(images) // batch_size
+    order: Integers = np.sort(shuffled[: steps * batch_size].reshape(steps, batch_size), axis=1)
+    return order
+
+
+def on_device(images: Pixels, device: torch.device, free_bytes: int) -> Pixels | Tensor:
+    """The images (M, S, S, 3) as a tensor on a GPU, where they take at most half of its free memory; else as given.
+
+    From there a batch costs no copy over the bus. The numbers are the same.
+    """
+    if device.type == "cpu" or images.nbytes > free_bytes // 2:
+        return images
+    copied = torch.empty(images.shape, dtype=torch.uint8, device=device)
+    for rows in np.array_split(np.arange(len(images)), -(-images.nbytes // 2**28)):
+        copied[rows[0] : rows[-1] + 1] = gather(images, rows, device)
+    return copied
+
+
+def gather(images: Pixels | Tensor, indices: Integers, device: torch.device) -> Tensor:
+    """uint8 images (B, S, S, 3) on the device, from the memory-mapped cache (M, S, S, 3) or from `on_device`."""
+    if isinstance(images, Tensor):
+        return images[_to(indices, images.device)]
+    batch = torch.from_numpy(images[indices])
+    _forget(images)
+    return batch.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else batch
+
+
+def batch_memory(images: Pixels | Tensor, count: int, device: torch.device) -> Tensor | None:
+    """Memory for `make_batch` of up to `count` images to use again and again, where that saves time: on a CPU.
+
+    There, fresh memory for large images costs more than their augmentation.
+    """
+    size = images.shape[1]
+    return torch.empty(count, size, size, 3).permute(0, 3, 1, 2) if device.type == "cpu" else None
+
+
+def make_batch(
+    images: Pixels | Tensor,
+    indices: Integers,
+    device: torch.device,
+    drawn: Draw | None = None,
+    memory: Tensor | None = None,
+) -> Tensor:
+    """Normalised images (B, 3, S, S) in channels_last on the device, augmented as drawn.
+
+    Args:
+        images: (M, S, S, 3) uint8, or as `on_device` has put them.
+        indices: (B,) rows of `images`.
+        device: where the batch is wanted.
+        drawn: augmentation of the batch; None for none.
+        memory: from `batch_memory`; the batch lies in it until the next one does.
+    """
+    if device.type == "cpu" and not isinstance(images, Tensor):
+        memory = batch_memory(images, len(indices), device) if memory is None else memory
+        assert memory is not None, "a CPU has some"
+        batch = memory[: len(indices)]
+        _fill(batch, images, indices, drawn)
+        _forget(images)
+        return batch
+    batch = normalise(gather(images, indices, device))
+    return batch if drawn is None else augment(batch, drawn)
+
+
+def _fill(batch: Tensor, images: Pixels, indices: Integers, drawn: Draw | None) -> None:
+    """Images of a batch do not depend on each other, so each of torch's threads takes some."""
+
+    def fill(rows: slice) -> None:
+        if drawn is None:
+            fill_normalised(batch[rows], images, indices[rows])
+        else:
+            fill_augmented(batch[rows], images, indices[rows], drawn.part(rows))
+
+    threads = torch.get_num_threads()
+    if threads == 1:
+        fill(slice(None))
+        return
+    share = -(-len(indices) // threads)
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(fill, [slice(first, first + share) for first in range(0, len(indices), share)]))
+
+
+def _forget(images: Pixels) -> None:
+    """Pages stay in the machine's file cache, for all processes, but count no longer as memory of this one."""
+    if isinstance(images.base, mmap.mmap):
+        images.base.madvise(mmap.MADV_DONTNEED)
+
+
+def _to(indices: Integers, device: torch.device) -> Tensor:
+    """Indices on the device, without waiting for it."""
+    index = torch.from_numpy(indices)
+    return index.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else index
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Labels of all poses on the device.
+
+    Attributes:
+        theta: (N, 45) rad.
+        betas: (N, 10).
+        joints_m: (N, 21, 3) in the wrist's frame.
+        orient: (N, 3, 3) rotation of the wrist in the camera's frame, where a loss term needs it.
+        intrinsics: (N, 3, 3) camera matrices, to turn `orient` with the image.
+        camera_m: (N, 21, 3) joints as seen from the camera, with the fault `camera_frame` only.
+    """
+
+    theta: Tensor
+    betas: Tensor
+    joints_m: Tensor
+    orient: Tensor | None
+    intrinsics: Tensor
+    camera_m: Tensor | None = None
+
+    def of(self, poses: Integers, angle: Tensor | None) -> Target:
+        """Those of a batch of poses (B,), whose images were turned by `angle` (B,) rad, if at all."""
+        index = _to(poses, self.theta.device)
+        orient = camera_m = None
+        if self.orient is not None:
+            orient = self.orient[index]
+            if angle is not None:
+                rolled = camera_roll(angle, self.intrinsics[index]) @ orient[:, :2]
+                orient = torch.cat((rolled, orient[:, 2:]), dim=1)
+        if self.camera_m is not None:
+            camera_m = self.camera_m[index]
+            if angle is not None:
+                rolled = camera_m[..., :2] @ camera_roll(angle, self.intrinsics[index]).mT
+                camera_m = torch.cat((rolled, camera_m[..., 2:]), dim=-1)
+        return Target(self.theta[index], self.betas[index], self.joints_m[index], orient, camera_m)
+
+
+def make_targets(hand: HandLayer, labels: Labels, device: torch.device, with_orient: bool) -> Targets:
+    """Labels as the losses want them, float32. The true joints come from the hand itself, once and not every step."""
+    theta = torch.from_numpy(labels.theta).to(device, torch.float32)
+    betas = torch.from_numpy(labels.betas).to(device, torch.float32)
+    orient = matrix_from_axis_angle(torch.from_numpy(labels.global_orient)).to(device, torch.float32)
+    intrinsics = torch.from_numpy(labels.intrinsics).to(device, torch.float32)
+    with torch.no_grad():
+        pairs = zip(torch.split(theta, 1024), torch.split(betas, 1024), strict=True)
+        joints_m = torch.cat([wrist_joints(hand, *pair) for pair in pairs])
+    return Targets(theta, betas, joints_m, orient if with_orient else None, intrinsics)

@@ -1,0 +1,304 @@
+"""The fully resolved input of one training run. Importing this module imports no torch.
+
+Every field says what it is; ``TrainConfig.model_validate(mapping)`` refuses unknown keys, wrong types, infinities
+and NaN. The default of every field is what the embedded default task uses.
+"""
+
+import math
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+Weight = Annotated[float, Field(ge=0)]
+
+
+class Strict(BaseModel):
+    """Base of all configs: unknown keys, silent casts, NaN and infinity are errors; instances do not change."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+Format = Literal["freihand", "ho3d", "dexycb"]
+VIEWPOINTS = ("egocentric", "third_person")
+
+
+class DataSetConfig(Strict):
+    """One data set of a mixture."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,32}$")]
+    """What the curriculum and `val/<name>/...` metrics call it."""
+    root: str
+    """As `data.root`."""
+    format: Format = "freihand"
+    """As `data.format`."""
+
+
+class Stage(Strict):
+    """A part of training with its own mixture."""
+
+    until_epoch: Annotated[int, Field(ge=1)] | None = None
+    """Last epoch of the stage. The last stage needs none: it lasts to the end, whatever this says."""
+    weights: Annotated[dict[str, Weight], Field(min_length=1)]
+    """Share of each set or viewpoint tag (`egocentric`, `third_person`) named, relative to the others; what is not
+    named beside others of its kind is left out. The number of images an epoch does not change."""
+
+    @model_validator(mode="after")
+    def _some_weight(self) -> Self:
+        if not any(self.weights.values()):
+            raise ValueError("nothing to show: at least one weight must be above 0")
+        return self
+
+
+class DataConfig(Strict):
+    root: str = "embedded"
+    """Folder of a data set, or `embedded`: the licence-free rendered set, made on first use."""
+    format: Format = "freihand"
+    """Layout of the files in `root`."""
+    hand: str = "embedded"
+    """The hand that the labels belong to: `embedded` for rendered sets; for real ones the path of MANO_RIGHT.pkl.
+    Left hands in DexYCB need MANO_LEFT.pkl beside it."""
+    sets: Annotated[tuple[DataSetConfig, ...], Field(strict=False)] = ()
+    """Sets of a mixture, instead of `root` and `format`."""
+    curriculum: Annotated[tuple[Stage, ...], Field(strict=False)] = ()
+    """Stages in the order of training; empty: every pose of every set once an epoch."""
+    validate_on: Literal["held_out", "evaluation"] = "held_out"
+    """`held_out`: a share of the poses, as `val_fraction` says; `evaluation`: FreiHAND's evaluation split, after
+    training on all poses of the training split."""
+    embedded_count: Annotated[int, Field(ge=8)] = 3000
+    """Poses in the embedded set (each has 4 image versions). Ignored for other roots."""
+    embedded_seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of the embedded set. Ignored for other roots."""
+    image_size: Annotated[int, Field(ge=16, le=1024)] = 64
+    """Side of the square input image, in pixels."""
+    val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Share of the poses held out for validation. The split is by pose, never by image version."""
+    versions: Literal["all", "one"] = "one"
+    """`all`: an epoch shows every training pose in all its image versions; `one`: in one, drawn anew each epoch."""
+
+    @property
+    def all_sets(self) -> tuple[DataSetConfig, ...]:
+        """The sets of the mixture, or the one set of `root`, called `data`."""
+        return self.sets or (DataSetConfig(name="data", root=self.root, format=self.format),)
+
+    @model_validator(mode="after")
+    def _sets_fit(self) -> Self:
+        if self.sets and (self.root, self.format) != ("embedded", "freihand"):
+            raise ValueError("`root` and `format` are of a single set; with `sets`, give them there")
+        names = [item.name for item in self.sets]
+        if len(set(names)) < len(names) or set(names) & set(VIEWPOINTS):
+            raise ValueError(f"names of sets must differ from each other and from {', '.join(VIEWPOINTS)}")
+        for item in self.all_sets:
+            if item.root == "embedded" and (item.format, self.hand) != ("freihand", "embedded"):
+                raise ValueError("root `embedded` is in FreiHAND's layout and shows the embedded hand")
+            if self.validate_on == "evaluation" and item.format != "freihand":
+                raise ValueError(f"format {item.format} has no labelled evaluation split; use `held_out`")
+        return self
+
+    @model_validator(mode="after")
+    def _stages_fit(self) -> Self:
+        names = [*(item.name for item in self.sets), *VIEWPOINTS]
+        for stage in self.curriculum:
+            for name in stage.weights:
+                if name not in names:
+                    raise ValueError(f"curriculum names {name}, which is none of {', '.join(names)}")
+        ends = [stage.until_epoch for stage in self.curriculum[:-1]]
+        if None in ends or ends != sorted(set(ends), key=lambda end: end or 0):
+            raise ValueError("until_epoch must be given for every stage but the last, and rise from stage to stage")
+        return self
+
+
+PATCH_PX = {"vit_tiny": 8, "handformer_small": 16, "handformer_full": 16, "vit_s16": 16, "vit_b16": 16}
+"""Side of the patches that a transformer cuts the image into, in pixels."""
+
+
+class ModelConfig(Strict):
+    backbone: Literal[
+        "resnet_tiny",
+        "resnet18",
+        "resnet34",
+        "resnet50",
+        "vit_tiny",
+        "handformer_small",
+        "handformer_full",
+        "vit_s16",
+        "vit_b16",
+    ] = "resnet_tiny"
+    """`resnet_tiny`: BasicBlocks (1,1,1,1), widths 16-128, 0.31 M parameters; `vit_tiny`: a small transformer;
+    `handformer_small`, `handformer_full`: HandFormer-style, 4 layers of 8 heads and 6 of 12; `vit_s16`, `vit_b16`:
+    ViT-S/16 and ViT-B/16."""
+    pretrained: str | None = None
+    """Weights the backbone starts from: the path of a state dict (safetensors or torch's format) of timm's model or of
+    an own checkpoint, or `hub:NAME` for a model on the Hugging Face hub; without it, random ones."""
+    head: Literal["theta", "rot6d", "pca", "joints"] = "theta"
+    """How theta leaves the network. `theta`: as 45 axis-angle values; `rot6d`: as 6 values a joint rotation; `pca`: as
+    coefficients of the hand's pose components; `joints`: as `theta`, with 21 joints predicted directly beside it."""
+    pca_components: Annotated[int, Field(ge=1, le=45)] = 15
+    """Leading pose components of the `pca` head: it cannot show poses outside of them."""
+    predict_shape: bool = False
+    """Predict the hand's shape too (10 values); else joints are judged with the mean shape."""
+    predict_orient: bool = False
+    """Predict the rotation of the wrist in the camera's frame too."""
+
+
+BALANCED_TERMS = ("param", "joint", "angular", "vertex", "procrustes", "direct", "shape", "orient")
+"""Terms that compare with the truth, whose weights `balance` may learn; the others are priors and hinges."""
+
+
+class LossConfig(Strict):
+    lambda_param: Weight = 1.0
+    """Weight of the mean squared error on theta (rad^2)."""
+    lambda_joint: Weight = 0.0
+    """Weight of the joint term. Its form and unit are `joint_form`, its frame is `joint_frame`."""
+    lambda_angular: Weight = 0.0
+    """Weight of the mean geodesic angle between true and predicted joint rotations (rad)."""
+    lambda_pca: Weight = 0.0
+    """Weight of the pose prior: mean over components of z^2 / sigma^2 (dimensionless)."""
+    lambda_reg: Weight = 0.001
+    """Weight of the mean squared theta (rad^2)."""
+    lambda_vertex: Weight = 0.0
+    """Weight of the vertex term, in the wrist frame, in the form and unit of `joint_form`."""
+    lambda_procrustes: Weight = 0.0
+    """Weight of the mean squared coordinate (m^2) of joints after scaling, turning and shifting them onto the true
+    ones. Square metres are large: it pulls like the param term at 250 : 1."""
+    lambda_direct: Weight = 0.0
+    """Weight of the joints of the `joints` head, in the wrist frame, in the form and unit of `joint_form`."""
+    lambda_shape: Weight = 0.0
+    """Weight of the mean squared error of the predicted shape (squared standard deviations)."""
+    lambda_orient: Weight = 0.0
+    """Weight of the mean geodesic angle between true and predicted rotation of the wrist (rad)."""
+    lambda_variance: Weight = 0.0
+    """Weight of the hinge on theta's spread over the batch, zero above `variance_floor` (dimensionless)."""
+    variance_floor: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    """Least share of the labels' variance that the hinge asks for; never 1, an ideal regressor has less."""
+    lambda_entropy: Weight = 0.0
+    """Weight of the entropy of poses over a codebook that a batch lacks against its labels (bits). Pulls like the param
+    term at 0.05 : 1."""
+    joint_form: Literal["l2_norm_m", "mse_m2", "l1_mm"] = "l2_norm_m"
+    """`l2_norm_m`: mean distance in m; `mse_m2`: mean squared coordinate in m^2; `l1_mm`: mean absolute one in mm."""
+    joint_frame: Literal["wrist", "camera"] = "wrist"
+    """Frame of the joint term, root-centred in both. `camera` is meant for `model.predict_orient`: a model that
+    predicts only theta has an error there that it can never remove. It may be asked for, to see that mistake."""
+    pca_components: Annotated[int, Field(ge=1, le=45)] = 15
+    """Leading pose components in the prior; the last ones have no variance and would dominate it."""
+    balance: Literal["fixed", "uncertainty", "gradnorm"] = "fixed"
+    """`fixed`: the weights above are kept; else those of the terms that compare with the truth are where learning them
+    starts: `uncertainty` (Kendall et al., 2018) or `gradnorm` (Chen et al., 2018)."""
+    balance_lr: Annotated[float, Field(gt=0)] = 0.025
+    """Learning rate of learned weights."""
+    gradnorm_alpha: Annotated[float, Field(ge=0)] = 1.5
+    """How much more `gradnorm` pulls terms that have fallen less; 0: all gradients are made equally large."""
+
+    @model_validator(mode="after")
+    def _some_loss(self) -> Self:
+        if not any(value for name, value in self if name.startswith("lambda_")):
+            raise ValueError("nothing to learn: at least one weight must be above 0")
+        balanced = [name for name in BALANCED_TERMS if getattr(self, f"lambda_{name}") > 0]
+        if self.balance != "fixed" and len(balanced) < 2:
+            raise ValueError(f"balance {self.balance} needs two terms above 0 of {', '.join(BALANCED_TERMS)}")
+        return self
+
+
+class OptimConfig(Strict):
+    lr: Annotated[float, Field(gt=0)] = 3e-3
+    """Peak learning rate of AdamW."""
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    """Decoupled weight decay."""
+    batch_size: Annotated[int, Field(ge=1)] = 64
+    """Images a step."""
+    epochs: Annotated[int, Field(ge=1)] = 8
+    """Epochs of a full run; the cosine schedule ends there."""
+    warmup_steps: Annotated[int, Field(ge=0)] = 20
+    """Steps of linear warm-up of the learning rate."""
+    clip_norm: Annotated[float, Field(gt=0)] = 1.0
+    """Largest norm of the gradient."""
+
+
+class EvalConfig(Strict):
+    batch_size: Annotated[int, Field(ge=1)] = 256
+    """Images a validation batch."""
+    mesh_images: Annotated[int, Field(ge=1)] = 128
+    """Validation images used for the vertex metrics (pa_mpvpe, f5, f15): the first ones, always the same."""
+
+
+FaultName = Literal[
+    "mispaired_labels",
+    "misread_theta",
+    "no_mean_pose",
+    "mano_joint_order",
+    "camera_frame",
+    "broken_procrustes",
+    "unturned_labels",
+    "leaky_split",
+]
+"""Mistakes that a real pipeline had, in the order in which data travels. `mano_trainers.faults` says what each does."""
+
+
+def _each_once(faults: tuple[FaultName, ...]) -> tuple[FaultName, ...]:
+    if len(set(faults)) < len(faults):
+        raise ValueError(f"each fault can be there only once, but got {', '.join(faults)}")
+    return faults
+
+
+class TrainConfig(Strict):
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    loss: LossConfig = LossConfig()
+    optim: OptimConfig = OptimConfig()
+    eval: EvalConfig = EvalConfig()
+    evaluate_every: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Epochs from one evaluation and checkpoint to the next: 1, 0.5, 0.1, ...; a whole number of them is an epoch. The
+    weights that a run ends with do not depend on it."""
+    augment: bool = True
+    """Rotate (labels turn with the pixels), scale brightness and contrast."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Seeds the initial weights, the order of the data and the augmentation."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """`auto`: cuda where there is one."""
+    compile: bool = False
+    """Compile the backbone: faster steps on a GPU after a minute at the start. Needs a C++ compiler; has other bits."""
+    faults: Annotated[tuple[FaultName, ...], Field(strict=False), AfterValidator(_each_once)] = ()
+    """Mistakes to make on purpose, for a study of what each of them costs. `val/...` is then what the faulty pipeline
+    says of itself, also of the mean pose of its labels, and `honest/...` what a sound one says of the same model."""
+    control: Literal["oracle", "zero", "constant_pose", "shuffled_labels"] | None = None
+    """A ruler instead of a training, see `mano_trainers.controls`: the labels themselves, theta 0 or the best constant
+    pose are evaluated once; `shuffled_labels` trains on images whose labels belong to others."""
+    threads: Annotated[int, Field(ge=1)] = 1
+    """torch threads. One and two threads give different bits, so the number belongs to the config."""
+
+    @property
+    def evaluations_an_epoch(self) -> int:
+        """How many evaluations the steps of an epoch are divided into."""
+        return round(1 / self.evaluate_every)
+
+    @model_validator(mode="after")
+    def _evaluations_fill_an_epoch(self) -> Self:
+        if not math.isclose(self.evaluate_every * self.evaluations_an_epoch, 1, rel_tol=0.015):  # 0.33 means a third
+            raise ValueError(
+                f"evaluate_every must be 1 / a whole number (1, 0.5, 0.25, 0.1), but got {self.evaluate_every:g}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _patches_fit(self) -> Self:
+        patch = PATCH_PX.get(self.model.backbone, 1)
+        if self.data.image_size % patch:
+            raise ValueError(
+                f"{self.model.backbone} cuts images into patches of {patch} px, which do not divide data.image_size "
+                f"{self.data.image_size}; use {self.data.image_size // patch * patch or patch}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _terms_have_outputs(self) -> Self:
+        for term, setting, is_there in (
+            ("direct", "head: joints", self.model.head == "joints"),
+            ("shape", "predict_shape: true", self.model.predict_shape),
+            ("orient", "predict_orient: true", self.model.predict_orient),
+        ):
+            if getattr(self.loss, f"lambda_{term}") > 0 and not is_there:
+                raise ValueError(f"loss.lambda_{term} needs model.{setting}")
+        if self.model.head == "joints" and self.loss.lambda_direct == 0:
+            raise ValueError("model.head joints learns nothing without loss.lambda_direct")
+        return self

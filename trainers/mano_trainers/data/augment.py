@@ -1,0 +1,186 @@
+"""Augmentation. What turns the pixels turns the labels.
+
+There is no flip: it would make a left hand. `normalise` and `augment` work on a whole batch, on any device; on a CPU
+`fill_normalised` and `fill_augmented` do the same image by image, which then stays in the processor's cache.
+Shapes: B batch, M images of a data set, S side of the square images in pixels.
+"""
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mano_trainers.rotations import axis_angle_from_quaternion, quaternion_from_axis_angle, quaternion_multiply
+
+MAX_ANGLE = math.radians(15)
+BRIGHTNESS, CONTRAST, NOISE = 0.15, 0.25, 0.02
+HALF_WHITE = 127.5
+"""Grey level that is 0 in normalised images, where black is -1 and white 1."""
+GREY = (128, 128, 128, 128)
+Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What is done to each image of a batch.
+
+    Attributes:
+        angle: (B,) rad, from the image's x axis towards its y axis.
+        contrast: (B,) factor.
+        brightness: (B,) added, as a share of white.
+        noise: (B,) standard deviation, as a share of white.
+        pattern: (1, 3, S, S) standard normal noise, one for the whole batch: drawing it anew for each image would
+            cost as much as the turn.
+    """
+
+    angle: Tensor
+    contrast: Tensor
+    brightness: Tensor
+    noise: Tensor
+    pattern: Tensor
+
+    def part(self, rows: slice) -> "Draw":
+        """That of some images of the batch."""
+        return Draw(self.angle[rows], self.contrast[rows], self.brightness[rows], self.noise[rows], self.pattern)
+
+
+def draw(count: int, size: int, generator: torch.Generator, device: torch.device) -> Draw:
+    """Draw the augmentation of `count` images.
+
+    `generator` is one of the CPU, so all devices turn and shade the same; the noise is drawn on the device itself, for
+    so many numbers would take longer to draw and send than an H100 takes for the rest of the data path.
+    """
+    noise_generator = generator
+    if device.type != "cpu":
+        noise_generator = torch.Generator(device).manual_seed(generator.initial_seed())
+    uniform = torch.rand(4, count, generator=generator).mul_(2).sub_(1).to(device)
+    return Draw(
+        angle=uniform[0] * MAX_ANGLE,
+        contrast=1 + uniform[1] * CONTRAST,
+        brightness=uniform[2] * BRIGHTNESS,
+        noise=uniform[3] * NOISE,
+        pattern=torch.randn(1, 3, size, size, generator=noise_generator, device=device),
+    )
+
+
+def normalise(images: Tensor) -> Tensor:
+    """uint8 images (B, S, S, 3) -> float32 (B, 3, S, S) in [-1, 1], channels_last."""
+    return images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.channels_last).div_(HALF_WHITE).sub_(1)
+
+
+def augment(images: Tensor, drawn: Draw) -> Tensor:
+    """Turn normalised images (B, 3, S, S) about their centre, change contrast and brightness, add noise.
+
+    What comes from outside the image is grey. Nothing is cut off at black and white: a network needs no such bound,
+    and on a CPU the cut was a fifth of the whole data path.
+    """
+    cos, sin, zero = drawn.angle.cos(), drawn.angle.sin(), torch.zeros_like(drawn.angle)
+    # affine_grid maps output to input: the inverse turn.
+    inverse = torch.stack((cos, sin, zero, -sin, cos, zero), dim=-1).view(-1, 2, 3)
+    grid = F.affine_grid(inverse, list(images.shape), align_corners=False)
+    turned = F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    # White is 2 above black in normalised images.
+    turned.mul_(drawn.contrast.view(-1, 1, 1, 1)).add_(2 * drawn.brightness.view(-1, 1, 1, 1))
+    turned.addcmul_(drawn.pattern, drawn.noise.view(-1, 1, 1, 1), value=2)
+    return turned.contiguous(memory_format=torch.channels_last)
+
+
+def fill_normalised(out: Tensor, images: Pixels, indices: npt.NDArray[np.int64]) -> None:
+    """Put `normalise(images[indices])` into `out` (B, 3, S, S), the same bits.
+
+    Args:
+        out: float32, channels_last, on the CPU.
+        images: (M, S, S, 3) uint8, memory-mapped or not.
+        indices: (B,) rows of `images`.
+    """
+    levels = torch.arange(256, dtype=torch.float32).div_(HALF_WHITE).sub_(1).numpy()
+    for row, index in zip(out.permute(0, 2, 3, 1), indices, strict=True):
+        cv2.LUT(images[index], levels, dst=row.numpy())
+
+
+def fill_augmented(out: Tensor, images: Pixels, indices: npt.NDArray[np.int64], drawn: Draw) -> None:
+    """Put `augment(normalise(images[indices]), drawn)` into `out`; arguments as for `fill_normalised`.
+
+    The turned image is rounded to whole grey levels, which is all in which both differ. OpenCV interpolates four
+    channels at more than twice the speed of three.
+    """
+    size = out.shape[-1]
+    four, turned = np.empty((2, size, size, 4), np.uint8)
+    three = np.empty((size, size, 3), np.uint8)
+    pattern = np.ascontiguousarray(drawn.pattern[0].permute(1, 2, 0).numpy())
+    columns = (drawn.angle, drawn.contrast, 2 * drawn.brightness, 2 * drawn.noise)  # white is 2 above black
+    values = zip(*(column.tolist() for column in columns), strict=True)
+    rows = out.permute(0, 2, 3, 1).numpy()
+    for row, index, (angle, contrast, brightness, noise) in zip(rows, indices, values, strict=True):
+        cv2.cvtColor(images[index], cv2.COLOR_RGB2RGBA, dst=four)
+        cv2.warpAffine(
+            four,
+            _inverse_turn(angle, size),
+            (size, size),
+            dst=turned,
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_CONSTANT,
+            borderValue=GREY,
+        )
+        cv2.cvtColor(turned, cv2.COLOR_RGBA2RGB, dst=three)
+        # The only pass from bytes to floats: contrast * (byte / 127.5 - 1) + brightness + noise * pattern.
+        cv2.addWeighted(three, contrast / HALF_WHITE, pattern, noise, brightness - contrast, dst=row, dtype=cv2.CV_32F)
+
+
+def _inverse_turn(angle: float, size: int) -> npt.NDArray[np.float64]:
+    """Affine map (2, 3) of pixels of the turned image to pixels of the image, about its centre."""
+    cos, sin, centre = math.cos(angle), math.sin(angle), (size - 1) / 2
+    return np.array([[cos, sin, centre * (1 - cos - sin)], [-sin, cos, centre * (1 + sin - cos)]])
+
+
+def turn_labels(
+    angle: Tensor, global_orient: Tensor, joints_m: Tensor, intrinsics: Tensor, size: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Labels in the camera's frame that belong to images turned about their centre; theta, in the wrist's, stays.
+
+    The turned image H x of a camera K is that of a camera K' turned by R, where K' R = H K. K' and R come from an
+    RQ decomposition of the upper left 2x2 of H K, so projecting the new joints with K' lands exactly on the turned
+    pixels, whatever the focal lengths and the principal point.
+
+    Args:
+        angle: (B,) rad, as in `Draw`.
+        global_orient: (B, 3) axis-angle, rad.
+        joints_m: (B, J, 3) metres.
+        intrinsics: (B, 3, 3) pixels, pixel centres at whole numbers.
+        size: S.
+
+    Returns:
+        global_orient, joints_m and intrinsics anew.
+    """
+    turn = _turn(angle.cos(), angle.sin())
+    centre = (size - 1) / 2
+    focal = turn @ intrinsics[:, :2, :2]
+    roll = camera_roll(angle, intrinsics)
+    turned_intrinsics = intrinsics.clone()
+    turned_intrinsics[:, :2, :2] = focal @ roll.mT
+    turned_intrinsics[:, :2, 2] = (turn @ (intrinsics[:, :2, 2] - centre).unsqueeze(-1)).squeeze(-1) + centre
+    turned_joints = torch.cat((joints_m[..., :2] @ roll.mT, joints_m[..., 2:]), dim=-1)
+    roll_angle = torch.atan2(roll[:, 1, 0], roll[:, 0, 0])
+    about_z = torch.stack((torch.zeros_like(roll_angle), torch.zeros_like(roll_angle), roll_angle), dim=-1)
+    orientation = quaternion_multiply(quaternion_from_axis_angle(about_z), quaternion_from_axis_angle(global_orient))
+    return axis_angle_from_quaternion(orientation), turned_joints, turned_intrinsics
+
+
+def camera_roll(angle: Tensor, intrinsics: Tensor) -> Tensor:
+    """Turn (B, 2, 2) of x and y in the camera's frame that belongs to a turn of the image by `angle` (B,).
+
+    It is the same turn unless the focal lengths differ; only their ratio counts, so the intrinsics (B, 3, 3) may be
+    those of the image at any size.
+    """
+    lower = (_turn(angle.cos(), angle.sin()) @ intrinsics[:, :2, :2])[:, 1]
+    sin, cos = (lower / lower.norm(dim=-1, keepdim=True)).unbind(-1)
+    return _turn(cos, sin)
+
+
+def _turn(cos: Tensor, sin: Tensor) -> Tensor:
+    return torch.stack((cos, -sin, sin, cos), dim=-1).view(-1, 2, 2)

@@ -1,0 +1,189 @@
+"""Decoded images in one memory-mapped file, shared by all processes of a machine.
+
+The cache of a data set is made once, by whoever comes first, while others wait. Its key covers name, size and time of
+change of every file, so a changed image makes a new one; its fingerprint covers the bytes of every file, so two copies
+of a data set on two machines have the same.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from mano_trainers.data.pool import start_worker
+from mano_trainers.data.readers.labels import Picture
+from mano_trainers.errors import DataError
+
+Pixels = npt.NDArray[np.uint8]
+Progress = Callable[[int, int], None]
+CHUNK: Final = 512
+LARGEST_SIDE: Final = 4096
+JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
+PARALLEL_FROM: Final = 20_000
+"""Images from which a pool of processes is worth its start."""
+
+
+@dataclass(frozen=True, eq=False)
+class CachedImages:
+    """`pixels` (M, S, S, 3) memory-mapped and read-only; `fingerprint` of images and labels."""
+
+    pixels: Pixels
+    fingerprint: str
+
+
+def cached_images(
+    images: Sequence[Picture], labels: Sequence[Path], size: int, cache_dir: Path, progress: Progress | None = None
+) -> CachedImages:
+    """Decoded images of a data set, from the cache; made first if need be.
+
+    Args:
+        images: JPEG or PNG files, square, or squares to be cut out of them.
+        labels: label files, for key and fingerprint.
+        size: side of the cached images in pixels; others are resized.
+        cache_dir: folder of all caches.
+        progress: called with images done and images in all.
+
+    Raises:
+        DataError: an image is damaged, not square, or not an image.
+    """
+    folder = cache_dir / f"images-{files_key(images, labels)}-{size}"
+    with file_lock(folder.with_suffix(".lock")):
+        if not folder.is_dir():
+            _build(folder, images, labels, size, progress)
+    meta = json.loads((folder / "meta.json").read_text())
+    pixels = np.memmap(folder / "pixels.u8", dtype=np.uint8, mode="r", shape=(len(images), size, size, 3))
+    return CachedImages(pixels, meta["fingerprint"])
+
+
+@contextmanager
+def file_lock(path: Path) -> Iterator[None]:
+    """Wait for, and hold, a lock that dies with its process."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def decode(picture: Picture, size: int) -> tuple[Pixels, bytes]:
+    """One image as (size, size, 3) uint8 RGB, and the SHA-256 of its file and of how it is cut.
+
+    Raises:
+        DataError: it is damaged, too large, not square, or neither JPEG nor PNG.
+    """
+    path = picture.path
+    try:
+        content = path.read_bytes()
+        digest = hashlib.sha256(content + _cut(picture).encode())
+        if content[:2] == JPEG_START and JPEG_END not in content[-64:]:  # its decoder makes grey of what is not there
+            raise OSError("the end of the image is missing")
+        with Image.open(path, formats=["JPEG", "PNG"]) as image:
+            width, height = image.size  # of the header: nothing is decoded yet
+            if max(width, height) > LARGEST_SIDE or (width != height and picture.box is None):
+                raise DataError(
+                    f"{width} x {height} pixels; a square of at most {LARGEST_SIDE} is expected",
+                    str(path),
+                    "crop it to the hand",
+                )
+            rgb = image.convert("RGB")  # decodes: a file that is cut off raises here
+        if picture.box is not None:
+            rgb = rgb.crop(picture.box)  # black beyond the edge
+            width = rgb.width
+        if picture.mirrored:
+            rgb = rgb.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        if width != size:
+            rgb = rgb.resize((size, size), Image.Resampling.BOX if width > size else Image.Resampling.BICUBIC)
+        return np.asarray(rgb), digest.digest()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"cannot be decoded: {error}", str(path), "the file is damaged: unpack it again") from None
+
+
+def files_key(pictures: Sequence[Picture], labels: Sequence[Path]) -> str:
+    """Short name for files as they are now, by name, size and time of change; nothing is read.
+
+    Raises:
+        DataError: one is not there.
+    """
+    digest = hashlib.sha256()
+    for path, cut in (*((path, "") for path in labels), *((item.path, _cut(item)) for item in pictures)):
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise DataError(f"cannot be read: {error.strerror}", str(path), "unpack the data set again") from None
+        digest.update(f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}{cut}\n".encode())
+    return digest.hexdigest()[:20]
+
+
+def _cut(picture: Picture) -> str:
+    whole = picture.box is None and not picture.mirrored
+    return "" if whole else f"|{picture.box}|{picture.mirrored}"
+
+
+def _build(
+    folder: Path, images: Sequence[Picture], labels: Sequence[Path], size: int, progress: Progress | None
+) -> None:
+    scratch = folder.with_suffix(".partial")
+    shutil.rmtree(scratch, ignore_errors=True)  # of a process that was killed: we hold the lock
+    scratch.mkdir(parents=True)
+    try:
+        with open(scratch / "pixels.u8", "wb") as file:
+            file.truncate(len(images) * size * size * 3)
+        jobs = [
+            (
+                str(scratch / "pixels.u8"),
+                len(images),
+                start,
+                images[start : start + CHUNK],
+                size,
+            )
+            for start in range(0, len(images), CHUNK)
+        ]
+        digest = hashlib.sha256()
+        for path in labels:
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+        done = 0
+        for digests in _run(jobs, parallel=len(images) >= PARALLEL_FROM):
+            digest.update(b"".join(digests))
+            done += len(digests)
+            if progress:
+                progress(done, len(images))
+        (scratch / "meta.json").write_text(json.dumps({"fingerprint": digest.hexdigest(), "images": len(images)}))
+        os.rename(scratch, folder)
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
+
+
+def _run(jobs: list[Any], *, parallel: bool) -> Iterator[list[bytes]]:
+    if not parallel:
+        yield from map(_decode_rows, jobs)
+        return
+    workers = len(os.sched_getaffinity(0))
+    pool = ProcessPoolExecutor(min(workers, len(jobs)), get_context("spawn"), start_worker)
+    try:
+        yield from pool.map(_decode_rows, jobs)
+    finally:
+        pool.shutdown(cancel_futures=True)  # waits for what is being decoded: nothing is written after this
+
+
+def _decode_rows(job: tuple[str, int, int, Sequence[Picture], int]) -> list[bytes]:
+    """Decode a run of images into their rows of the file; returns the checksums of their files."""
+    target, total, start, pictures, size = job
+    pixels = np.memmap(target, dtype=np.uint8, mode="r+", shape=(total, size, size, 3))
+    digests = []
+    for row, picture in enumerate(pictures, start=start):
+        pixels[row], digest = decode(picture, size)
+        digests.append(digest)
+    pixels.flush()
+    return digests

@@ -1,0 +1,140 @@
+"""The one call the training loop makes for data."""
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from mano_trainers.config import DataConfig
+from mano_trainers.data.cache import Pixels, Progress, cached_images, file_lock
+from mano_trainers.data.curriculum import check_curriculum
+from mano_trainers.data.readers.crop import picture_size
+from mano_trainers.data.readers.labels import Array, Integers, Labels, Picture, concatenate
+from mano_trainers.data.readers.read import read_set, right_hand
+from mano_trainers.data.rendering.freihand import make_freihand
+from mano_trainers.data.split import split_by_group
+from mano_trainers.hand.model import HandModel
+
+EMBEDDED_VERSION: Final = 3
+"""Goes up when the renderer's pictures change, so that an old set is not taken for the new one."""
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedData:
+    """A data set ready for training.
+
+    Attributes:
+        images: (M, S, S, 3) uint8 RGB, memory-mapped: read rows, never the whole.
+        labels: of all poses and images.
+        train_poses: pose indices to train on.
+        val_poses: pose indices held out.
+        fingerprint: SHA-256 over images and labels.
+        hand: the hand model the labels belong to.
+        sides_px: (N,) side of the square picture that each pose's camera matrix belongs to; `images` are resized.
+    """
+
+    images: Pixels
+    labels: Labels
+    train_poses: Integers
+    val_poses: Integers
+    fingerprint: str
+    hand: HandModel
+    sides_px: Array
+
+
+def load_data(config: DataConfig) -> LoadedData:
+    """Open the data sets of a config; render the embedded one and decode images on first use.
+
+    Each set is split by itself, so training and validation hold the same shares of every set.
+
+    Where caches lie is the environment variable `TRAINERS_CACHE_DIR`, by default `~/.cache/mano-trainers`: it is a
+    matter of the machine, and changes no result.
+
+    Raises:
+        DataError: a data set is missing or damaged.
+        ConfigError: a stage of the curriculum has nothing to show.
+    """
+    cache_dir = cache_folder()
+    parts: list[Labels] = []
+    train: list[Integers] = []
+    val: list[Integers] = []
+    pictures: list[Picture] = []
+    files: list[Path] = []
+    sides_px: list[Array] = []
+    for item in config.all_sets:
+        root = embedded_root(config, cache_dir) if item.root == "embedded" else Path(item.root).expanduser()
+        first = sum(len(part.theta) for part in parts)
+        if config.validate_on == "evaluation":
+            both = [read_set(root, item.format, config.hand, split, item.name) for split in ("training", "evaluation")]
+            count = len(both[0][0].theta)
+            poses = np.arange(count), np.arange(count, count + len(both[1][0].theta))
+        else:
+            both = [read_set(root, item.format, config.hand, name=item.name, keep=cache_dir)]
+            poses = split_by_group(both[0][0].group, config.val_fraction)
+        train.append(first + poses[0])
+        val.append(first + poses[1])
+        for labels, of_labels, label_files in both:
+            parts.append(labels)
+            pictures += of_labels
+            sides_px.append(_sides_px(labels, of_labels))
+            files += label_files
+    labels = concatenate(parts)
+    train_poses, val_poses = np.concatenate(train), np.concatenate(val)
+    check_curriculum(config.curriculum, labels, train_poses)
+    cached = cached_images(pictures, files, config.image_size, cache_dir, _progress("decoding images"))
+    return LoadedData(
+        cached.pixels,
+        labels,
+        train_poses,
+        val_poses,
+        cached.fingerprint,
+        right_hand(config.hand),
+        np.concatenate(sides_px),
+    )
+
+
+def _sides_px(labels: Labels, pictures: Sequence[Picture]) -> Array:
+    sides = np.empty(len(labels.theta))
+    boxes = [picture.box for picture in pictures if picture.box is not None]
+    if len(boxes) < len(pictures):  # of a layout without boxes all pictures are of one size
+        sides[:] = picture_size(pictures[0].path)[0]
+    else:
+        sides[labels.pose_index] = [right - left for left, _, right, _ in boxes]
+    return sides
+
+
+def cache_folder() -> Path:
+    """Where decoded images and the embedded sets lie on this machine."""
+    return Path(os.environ.get("TRAINERS_CACHE_DIR", "~/.cache/mano-trainers")).expanduser()
+
+
+def embedded_root(config: DataConfig, cache_dir: Path) -> Path:
+    """Folder of the embedded set, rendered on first use."""
+    name = f"embedded-v{EMBEDDED_VERSION}-{config.embedded_count}-{config.image_size}-{config.embedded_seed}"
+    root = cache_dir / name
+    with file_lock(cache_dir / f"{name}.lock"):
+        if not root.is_dir():
+            make_freihand(
+                root, config.embedded_count, config.image_size, config.embedded_seed, _progress("rendering the hands")
+            )
+    return root
+
+
+def _progress(what: str) -> Progress:
+    """A bar that rewrites its line in a terminal, and a line every quarter elsewhere. On stderr."""
+    last = [-1]
+
+    def show(done: int, total: int) -> None:
+        steps = 100 if sys.stderr.isatty() else 4
+        step = steps * done // total
+        if step == last[0]:
+            return
+        last[0] = step
+        end = "\r" if sys.stderr.isatty() and done < total else "\n"
+        print(f"{what}: {done} of {total}", end=end, file=sys.stderr, flush=True)
+
+    return show

@@ -1,0 +1,73 @@
+"""Square cuts around hands, for pictures that show more than a hand, and the camera matrices that belong to them."""
+
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from mano_trainers.data.readers.labels import Array, Integers
+from mano_trainers.errors import DataError
+
+Flags = npt.NDArray[np.bool_]
+
+MARGIN: Final = 1.5
+"""Side of the cut by the longer side of the joints' bounding box: joints lie inside the skin, and a hand turned by
+augmentation must stay in the picture."""
+SMALLEST_SIDE: Final = 16
+SHARE_INSIDE: Final = 0.5
+
+
+def picture_size(path: Path) -> tuple[int, int]:
+    """Width and height in pixels; nothing is decoded.
+
+    Raises:
+        DataError: it is neither JPEG nor PNG, or its header is damaged.
+    """
+    try:
+        with Image.open(path, formats=["JPEG", "PNG"]) as image:
+            return image.size
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"cannot be decoded: {error}", str(path), "the file is damaged: unpack it again") from None
+
+
+def project(intrinsics: Array, points_m: Array) -> Array:
+    """Pixels (N, P, 2) of points (N, P, 3) in the frames of cameras (N, 3, 3)."""
+    pixels = np.einsum("nij,npj->npi", intrinsics, points_m)
+    flat: Array = pixels[..., :2] / pixels[..., 2:]
+    return flat
+
+
+def mostly_inside(pixels: Array, sizes: Integers) -> Flags:
+    """(N,) whether at least half of the points (N, P, 2) lie in their picture; its width and height are (N, 2)."""
+    inside = (pixels >= 0).all(axis=-1) & (pixels < sizes[:, None]).all(axis=-1)
+    enough: Flags = inside.mean(axis=1) >= SHARE_INSIDE
+    return enough
+
+
+def square_boxes(pixels: Array) -> Integers:
+    """Squares (N, 4) around points (N, P, 2), in whole pixels: left, top, right, bottom."""
+    low, high = pixels.min(axis=1), pixels.max(axis=1)
+    side = np.ceil(MARGIN * (high - low).max(axis=1)).clip(SMALLEST_SIDE).astype(np.int64)
+    corner = np.round((low + high) / 2 - side[:, None] / 2).astype(np.int64)
+    return np.concatenate([corner, corner + side[:, None]], axis=1)
+
+
+def cut_intrinsics(intrinsics: Array, boxes: Integers) -> Array:
+    """Camera matrices (N, 3, 3) of the cut-out squares (N, 4)."""
+    cut = intrinsics.copy()
+    cut[:, :2, 2] -= boxes[:, :2]
+    return cut
+
+
+def mirror_intrinsics(intrinsics: Array, widths: Array) -> Array:
+    """Camera matrices (N, 3, 3) of pictures whose left and right are swapped, for points with their x negated.
+
+    Args:
+        intrinsics: (N, 3, 3) of the picture as it was; without skew.
+        widths: (N,) of the picture, in pixels.
+    """
+    mirrored = intrinsics.copy()
+    mirrored[:, 0, 2] = widths - intrinsics[:, 0, 2]
+    return mirrored

@@ -1,0 +1,1 @@
+"""The embedded hand, rendered in the layouts of the published sets."""

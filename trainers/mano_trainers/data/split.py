@@ -1,0 +1,52 @@
+"""Training and validation never share a pose: the versions of one pose differ in their background only."""
+
+import numpy as np
+import numpy.typing as npt
+
+from mano_trainers.errors import DataError
+
+Integers = npt.NDArray[np.int64]
+
+
+def split_by_pose(poses: int, val_fraction: float, seed: int = 0) -> tuple[Integers, Integers]:
+    """Split pose indices; the training seed has no say, so that all trials validate on the same images.
+
+    Args:
+        poses: number of poses.
+        val_fraction: share held out, between 0 and 1; at least one pose is on each side.
+        seed: of the split.
+
+    Returns:
+        Sorted training poses and sorted validation poses.
+    """
+    return split_by_group(np.arange(poses), val_fraction, seed)
+
+
+def split_by_group(group: Integers, val_fraction: float, seed: int = 0) -> tuple[Integers, Integers]:
+    """As `split_by_pose`, where all poses of a group go to one side: the frames of a video are nearly equal.
+
+    Groups are taken in random order as long as they fit into the share; where none fits, the smallest is.
+
+    Args:
+        group: (N,) of each pose.
+        val_fraction: share of the poses held out, as nearly as the groups allow and never more than that.
+        seed: of the split.
+
+    Raises:
+        DataError: there is one group only.
+    """
+    names, sizes = np.unique(group, return_counts=True)
+    if len(names) < 2:
+        raise DataError(
+            "all frames belong to one group, so none can be held out",
+            help="read more than one sequence; validation on frames of a video trained on would tell nothing",
+        )
+    wanted = min(max(1, round(len(group) * val_fraction)), len(group) - 1)
+    held_out: list[int] = []
+    total = 0
+    for index in np.random.default_rng(seed).permutation(len(names)):
+        if total + sizes[index] <= wanted:
+            held_out.append(index)
+            total += sizes[index]
+    in_val = np.isin(group, names[held_out or [int(sizes.argmin())]])
+    return np.flatnonzero(~in_val), np.flatnonzero(in_val)

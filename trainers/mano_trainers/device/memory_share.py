@@ -1,0 +1,89 @@
+"""Several trainings on one GPU: each may take its share of the memory, and no more.
+
+The share is the environment variable `TRAINERS_GPU_SHARE`, above 0 and below 1; without it a training has the GPU to
+itself, and nothing here does anything. torch then refuses what goes beyond the share with its OutOfMemoryError, which
+ends this training and no other.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import torch
+
+from mano_trainers.batches import on_device
+from mano_trainers.data.augment import Pixels
+from mano_trainers.device.shared_images import SharedImages, share
+from mano_trainers.errors import ConfigError
+
+VARIABLE: Final = "TRAINERS_GPU_SHARE"
+CONTEXT_BYTES: Final = 600 * 2**20
+"""What CUDA keeps for each process beside what torch allocates: an estimate, on the large side."""
+
+
+def gpu_share() -> float:
+    """This process's share of a GPU, 1 for all of it.
+
+    Raises:
+        ConfigError: the variable is not a number above 0 and up to 1.
+    """
+    text = os.environ.get(VARIABLE, "1")
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.0 < value <= 1.0:
+        raise ConfigError(f"a share of a GPU is above 0 and up to 1, got {text}", VARIABLE)
+    return value
+
+
+def cap_bytes(share: float, total_bytes: int, shared_bytes: int = 0) -> int:
+    """Memory that torch may take in a process with a share of a GPU.
+
+    Args:
+        share: of the process.
+        total_bytes: memory of the GPU.
+        shared_bytes: of the images that another process holds for all.
+    """
+    processes = int(1 / share) + (1 if shared_bytes else 0)
+    return max(0, int(share * (total_bytes - shared_bytes - processes * CONTEXT_BYTES)))
+
+
+@contextmanager
+def memory_capped(device: torch.device) -> Iterator[None]:
+    """For the time of one training: a process is used for trial after trial, and the next may have more."""
+    part = gpu_share()
+    if device.type != "cuda" or part == 1.0:
+        yield
+        return
+    _cap(device, part)
+    try:
+        yield
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0, device)
+
+
+def _cap(device: torch.device, part: float, shared_bytes: int = 0) -> None:
+    total_bytes = torch.cuda.get_device_properties(device).total_memory
+    torch.cuda.set_per_process_memory_fraction(cap_bytes(part, total_bytes, shared_bytes) / total_bytes, device)
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory of a GPU that this process may still take; none of a CPU."""
+    if device.type != "cuda":
+        return 0
+    free, total = torch.cuda.mem_get_info(device)
+    part = gpu_share()
+    return free if part == 1.0 else min(free, cap_bytes(part, total))
+
+
+def resident(pixels: Pixels, device: torch.device) -> Pixels | torch.Tensor | SharedImages:
+    """The images on the device where they fit: one copy for all trainings that share it, else a copy of their own."""
+    part = gpu_share()
+    if device.type == "cuda" and part < 1.0:
+        shared = share(pixels, device)
+        if shared is not None:
+            _cap(device, part, pixels.nbytes)
+            return shared
+    return on_device(pixels, device, free_bytes(device))

@@ -1,0 +1,1 @@
+"""Metrics of a validation set, by FreiHAND's protocol."""

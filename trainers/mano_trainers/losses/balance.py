@@ -1,0 +1,114 @@
+"""How loss terms are weighed against each other: by fixed weights, or by weights that are learned while training.
+
+The configured weights are where learning starts. Only terms that compare with the truth take part: a prior or a hinge
+has no error to be measured by, and a learned weight would make a regulariser as strong as the data.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mano_trainers.config import BALANCED_TERMS, LossConfig
+from mano_trainers.losses.terms import loss_weights
+
+LEAST_FACTOR = 1e-3
+"""GradNorm's weights stay above this: its steps could turn them negative, and then a term would be maximised."""
+LEAST_LOSS = 1e-12
+
+
+class Balance:
+    """Weighs the terms of one training run, and holds what is learned about it.
+
+    `fixed`: the weighted sum. `uncertainty`: each term is divided by a learned variance, whose logarithm is added:
+    Kendall et al., "Multi-Task Learning Using Uncertainty to Weigh Losses", 2018 (twice its likelihood, so that the
+    start is the weighted sum). `gradnorm`: factors of mean 1 are learned so that the terms' gradients at the last
+    layer become equally large, larger for terms that have fallen less: Chen et al., "GradNorm", 2018.
+
+    Attributes:
+        learned: terms whose weight is learned.
+    """
+
+    def __init__(self, config: LossConfig, device: torch.device) -> None:
+        self.config = config
+        self.fixed = loss_weights(config)
+        self.learned = [name for name in self.fixed if name in BALANCED_TERMS] if config.balance != "fixed" else []
+        # Logarithms of the variances, or the factors.
+        start = 1.0 if config.balance == "gradnorm" else 0.0
+        self.values = torch.full((len(self.learned),), start, device=device, requires_grad=bool(self.learned))
+        self.first_losses = torch.full((len(self.learned),), math.nan, device=device)
+        self.optimizer = torch.optim.Adam([self.values], lr=config.balance_lr) if self.learned else None
+
+    def total(self, terms: Mapping[str, Tensor], last_layer: nn.Linear) -> Tensor:
+        """What training minimises, and for `gradnorm` the slope of its factors.
+
+        Args:
+            terms: unweighted, of a batch.
+            last_layer: the last one that every term reaches.
+        """
+        match self.config.balance:
+            case "uncertainty":
+                factors, extra = (-self.values).exp(), [self.values.sum()]
+            case "gradnorm":
+                factors, extra = self.values.detach(), []
+                self.values.grad = self._gradnorm_slope(terms, last_layer)
+            case "fixed":
+                factors, extra = self.values, []
+        weights: dict[str, Any] = dict(self.fixed)
+        for name, factor in zip(self.learned, factors.unbind(), strict=True):
+            weights[name] = self.fixed[name] * factor
+        return torch.stack([weights[name] * term for name, term in terms.items()] + extra).sum()
+
+    def step(self) -> None:
+        """Learn from the gradients of the last `total`, after its `backward`."""
+        if self.optimizer is None:
+            return
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        if self.config.balance == "gradnorm":
+            with torch.no_grad():
+                self.values.clamp_min_(LEAST_FACTOR)
+                self.values.mul_(len(self.values) / self.values.sum())
+
+    def weights(self) -> dict[str, float]:
+        """The weight of each term as it is now."""
+        factors = (-self.values).exp() if self.config.balance == "uncertainty" else self.values
+        learned = dict(zip(self.learned, factors.tolist(), strict=True))
+        return {name: weight * learned.get(name, 1.0) for name, weight in self.fixed.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint needs; empty for fixed weights."""
+        if self.optimizer is None:
+            return {}
+        values, optimizer = self.values.detach().clone(), self.optimizer.state_dict()
+        return {"values": values, "first_losses": self.first_losses, "optimizer": optimizer}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a `state_dict`."""
+        if self.optimizer is not None:
+            with torch.no_grad():
+                self.values.copy_(state["values"])
+            self.first_losses = state["first_losses"].to(self.values.device)
+            self.optimizer.load_state_dict(state["optimizer"])
+
+    def _gradnorm_slope(self, terms: Mapping[str, Tensor], last_layer: nn.Linear) -> Tensor:
+        """Gradient of GradNorm's own loss, the sum over terms of |factor * norm - wanted|, with respect to the factors.
+
+        The norms are those of the gradients of the weighted terms at the last layer; a factor only scales its norm, so
+        no second derivative of the network is needed.
+        """
+        losses = torch.stack([terms[name].detach() for name in self.learned])
+        self.first_losses = torch.where(self.first_losses.isnan(), losses, self.first_losses)
+        norms = torch.stack(
+            [
+                torch.autograd.grad(self.fixed[name] * terms[name], last_layer.weight, retain_graph=True)[0].norm()
+                for name in self.learned
+            ]
+        )
+        rates = losses / self.first_losses.clamp_min(LEAST_LOSS)
+        rates = rates / rates.mean().clamp_min(LEAST_LOSS)
+        current = self.values.detach() * norms
+        wanted = current.mean() * rates**self.config.gradnorm_alpha
+        return (current - wanted).sign() * norms

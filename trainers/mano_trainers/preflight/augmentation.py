@@ -1,0 +1,95 @@
+"""Do labels move with the pixels? Pictures of three coloured spots go through the batches that training is given, and
+where the spots have gone is compared with how the wrist's rotation was turned."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from mano_trainers.pipeline import training_batch
+from mano_trainers.preflight.subject import Subject, spread, verdict
+from mano_trainers.report import CheckResult
+
+SPOTS: Final = ((0.5, 0.3), (0.35, 0.6), (0.7, 0.55))
+"""Where the red, green and blue spot are, as shares of the picture's side: no two distances are equal."""
+SPOT_RADIUS: Final = 0.08
+IMAGES: Final = 64
+TOLERANCE_DEG: Final = 3.0
+
+
+def check_augmentation(subject: Subject) -> Iterator[CheckResult]:
+    """Mirrored images, and turns of the pixels that the labels do not make."""
+    pipeline = subject.pipeline
+    chosen = np.sort(pipeline.table[spread(subject.poses, IMAGES), 0])
+    picture = _spots(pipeline.data.images.shape[1])
+    # Every image is the one of the spots; a view of it takes no memory.
+    everywhere = np.broadcast_to(picture, pipeline.data.images.shape)
+    images, target = training_batch(replace(pipeline, held=everywhere), chosen, step=0)
+    untouched = pipeline.targets.of(pipeline.data.labels.pose_index[chosen], None)
+    assert target.orient is not None
+    assert untouched.orient is not None
+    before = _places(torch.from_numpy(picture).permute(2, 0, 1)[None].float())
+    moved = _linear_part(before, _places(images.cpu().float()))
+    yield _mirror(moved)
+    yield _turn(moved, (target.orient @ untouched.orient.mT).cpu())
+
+
+def _mirror(moved: Tensor) -> CheckResult:
+    mirrored = float((torch.linalg.det(moved) < 0).double().mean())
+    return verdict(
+        "augmentation.mirror",
+        mirrored == 0,
+        f"{mirrored:.0%} of the pictures of a batch are mirrored",
+        "0%",
+        "take the flip out of the augmentation: a mirrored right hand is a left hand, and no theta of a right one fits",
+    )
+
+
+def _turn(moved: Tensor, labelled: Tensor) -> CheckResult:
+    """The turn of the pixels (B, 2, 2) against that of the labels (B, 3, 3), both from x towards y."""
+    pixels = torch.atan2(moved[:, 1, 0] - moved[:, 0, 1], moved[:, 0, 0] + moved[:, 1, 1])
+    labels = torch.atan2(labelled[:, 1, 0] - labelled[:, 0, 1], labelled[:, 0, 0] + labelled[:, 1, 1])
+    apart = (pixels - labels + torch.pi).remainder(2 * torch.pi) - torch.pi
+    difference_deg, turned_deg = (float(angle.abs().rad2deg().mean()) for angle in (apart, pixels))
+    return verdict(
+        "augmentation.labels",
+        difference_deg < TOLERANCE_DEG,
+        f"pixels turn by {turned_deg:.1f} degrees, labels by {difference_deg:.1f} degrees otherwise",
+        f"below {TOLERANCE_DEG:g} degrees",
+        "turn the wrist's rotation and the joints by the angle of the pixels (augment.turn_labels), in the same sense",
+    )
+
+
+def _spots(size: int) -> npt.NDArray[np.uint8]:
+    """A grey picture (S, S, 3) with a spot in each colour."""
+    row, column = np.mgrid[0:size, 0:size] / (size - 1)
+    distance = [np.hypot(column - x, row - y) for x, y in SPOTS]
+    lit = np.stack([np.exp(-0.5 * np.square(each / SPOT_RADIUS)) for each in distance], axis=-1)
+    picture: npt.NDArray[np.uint8] = (127 + 100 * lit).round().astype(np.uint8)
+    return picture
+
+
+def _places(images: Tensor) -> Tensor:
+    """Where the spot of each colour is, (B, 3, 2) as x and y in pixels, in images (B, 3, S, S) of any brightness.
+
+    The centroid of what is brighter than half way from the median to the brightest: noise stays below.
+    """
+    size = images.shape[-1]
+    flat = images.flatten(2)
+    floor = flat.median(dim=-1, keepdim=True).values
+    weight = (flat - 0.5 * (floor + flat.amax(-1, keepdim=True))).clamp_min(0)
+    weight = weight / weight.sum(-1, keepdim=True).clamp_min(1e-12)
+    row, column = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
+    places = torch.stack((column.flatten(), row.flatten()), dim=-1).float()
+    return weight @ places
+
+
+def _linear_part(before: Tensor, after: Tensor) -> Tensor:
+    """The (B, 2, 2) that takes the sides of one triangle (1, 3, 2) to those of others (B, 3, 2)."""
+    sides, sides_after = ((each[:, 1:] - each[:, :1]).mT for each in (before, after))
+    linear: Tensor = sides_after @ torch.linalg.inv(sides)
+    return linear
