@@ -7,13 +7,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from sweeper.errors import UserError
+from sweeper.files import inside
 
 HELP = "did somebody else make this home? Read SECURITY.md before you go on with it"
-
-
-def inside(folder: Path, path: Path) -> bool:
-    """Whether a path, links followed, lies beneath a folder."""
-    return path.resolve().is_relative_to(folder.resolve())
 
 
 def refuse_foreign_links(study_dir: Path) -> None:

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sweeper.errors import UserError
-from sweeper.views.study import open_study, show_study
+from sweeper.ledger.studies import open_study
+from sweeper.views.study import show_study
 from tools.plateau_variants import read_variants, require_same_training
 
 

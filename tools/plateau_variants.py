@@ -6,9 +6,9 @@ from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
-from mano_trainers.config import FaultName
 from scipy import stats
 
+from mano_trainers.config import FaultName
 from sweeper.errors import UserError
 
 Array = npt.NDArray[np.float64]

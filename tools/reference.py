@@ -12,11 +12,11 @@ from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 import annotated_types
 import click
-from mano_trainers.config import TrainConfig
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from mano_trainers.config import TrainConfig
 from sweeper.cli.group import SECTIONS
 from sweeper.cli.main import sweeper
 from sweeper.entrypoint.resolve import DEFAULT_TRAINER

@@ -3,19 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
-
-from rich.table import Table
+from typing import Any
 
 from sweeper.analysis.trial_lookup import FoundTrial, configuration_of, look_up
 from sweeper.errors import UserError
-from sweeper.search_space.dimensions import short_names
-from sweeper.views.study import output_console, simple_table
-
-ABSENT: Final = "-"
-BARS: Final = "▁▂▃▄▅▆▇█"
-MOST_EPOCHS: Final = 16
-"""Lines of the table of curves; of longer ones evenly spaced evaluations are shown."""
 
 
 @dataclass(frozen=True)
@@ -78,59 +69,3 @@ def _last_metrics(found: Sequence[FoundTrial]) -> dict[str, tuple[float | None, 
     last = [each.trial.last.metrics if each.trial.last else {} for each in found]
     names = dict.fromkeys(name for metrics in last for name in metrics)
     return {name: tuple(metrics.get(name) for metrics in last) for name in names}
-
-
-def print_comparison(comparison: TrialComparison) -> None:
-    """Print three tables on stdout: what varies, the curves of the objective, the last metrics."""
-    console = output_console()
-    names = short_names(comparison.varying)
-    rows = [("state", comparison.states), *((names[path], values) for path, values in comparison.varying.items())]
-    console.print(_table(comparison.trials, [(name, [_text(value) for value in row]) for name, row in rows]))
-    console.print(f"\n{comparison.objective} by epoch")
-    console.print(_curves_table(comparison))
-    console.print("\nlast evaluation")
-    metrics = [(name, [_text(value) for value in row]) for name, row in comparison.metrics.items()]
-    console.print(_table(comparison.trials, metrics))
-    console.print()
-    for trial, reason in zip(comparison.trials, comparison.reasons, strict=True):
-        console.print(f"{trial}: {reason or 'has not ended'}", markup=False)
-
-
-def _curves_table(comparison: TrialComparison) -> Table:
-    epochs = sorted({epoch for curve in comparison.curves for epoch in curve})
-    step = max(1, -(-len(epochs) // MOST_EPOCHS))
-    shown = epochs[::-1][::step][::-1]  # with the last one
-    rows: list[tuple[str, Sequence[str]]] = [
-        (f"{epoch:g}", [_text(curve.get(epoch)) for curve in comparison.curves]) for epoch in shown
-    ]
-    values = [value for curve in comparison.curves for value in curve.values()]
-    if values:
-        low, high = min(values), max(values)
-        rows.append(("curve", [sparkline(list(curve.values()), low, high) for curve in comparison.curves]))
-    return _table(comparison.trials, rows)
-
-
-def sparkline(values: Sequence[float], low: float, high: float) -> str:
-    """A curve as bars of one line, on a scale from `low` to `high`; a value that is not finite is a gap."""
-    height = (high - low) or 1.0
-    steps = [(value - low) / height * (len(BARS) - 1) for value in values]
-    return "".join(BARS[round(step)] if 0 <= step <= len(BARS) - 1 else " " for step in steps)
-
-
-def _table(trials: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> Table:
-    table = simple_table(("", *trials))
-    for name, cells in rows:
-        table.add_row(name, *cells)
-    return table
-
-
-def _text(value: object) -> str:
-    match value:
-        case None:
-            return ABSENT
-        case bool():
-            return str(value).lower()
-        case float():
-            return f"{value:.4g}"
-        case _:
-            return str(value)

@@ -9,11 +9,10 @@ from sweeper.analysis.ablation import baseline_of
 from sweeper.analysis.replicates import compare, runs_of_variants
 from sweeper.analysis.statistics import detectable_effect
 from sweeper.errors import UserError
-from sweeper.ledger.ledger import study_dirs
+from sweeper.ledger.studies import open_study, study_dirs
 from sweeper.spec.design import resolution_of
 from sweeper.spec.model import SpecFile
 from sweeper.study.controls import amount
-from sweeper.views.study import open_study
 
 
 @dataclass(frozen=True)

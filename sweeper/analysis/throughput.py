@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from sweeper.errors import UserError
-from sweeper.ledger.ledger import Ledger, study_dirs
+from sweeper.ledger.ledger import Ledger
+from sweeper.ledger.studies import study_dirs
 from sweeper.search_space.conditions import example
 from sweeper.search_space.dimensions import leaves
 from sweeper.spec.load import SweepSpec, resolve

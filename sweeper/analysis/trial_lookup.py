@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from sweeper.errors import UserError
-from sweeper.ledger.ledger import Ledger, study_dirs
+from sweeper.ledger.ledger import Ledger
+from sweeper.ledger.studies import open_study, study_dirs
 from sweeper.ledger.trial import TrialRecord
 from sweeper.search_space.dimensions import leaves
 from sweeper.spec.model import SEED, VARIANT, SpecFile
 from sweeper.study.pareto import winner_of
-from sweeper.views.study import open_study
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Final
 from sweeper.checkpoints.manifest import MANIFEST, damage
 from sweeper.checkpoints.object_store import CHECK_PATIENCE_S, Depot
 from sweeper.errors import UserError
-from sweeper.home import inside
+from sweeper.files import inside
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.trial import TrialRecord
 from sweeper.spec.model import STORE_PATTERN, SpecFile

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Final
 
-from sweeper.home import inside
+from sweeper.files import inside
 
 MANIFEST: Final = "manifest.json"
 PICTURES: Final = (".jpg", ".jpeg", ".png", ".svg", ".gif")

@@ -9,7 +9,7 @@ from typing import Final
 
 from sweeper.checkpoints.manifest import MANIFEST
 from sweeper.checkpoints.object_store import Depot, NotStored
-from sweeper.executor.scratch import own_folder
+from sweeper.files import own_folder
 
 PREFIX: Final = "sweeper-trial-"
 

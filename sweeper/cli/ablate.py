@@ -41,9 +41,9 @@ def ablate(
     if as_json and form not in ("table", "json"):
         raise UserError(f"--json and --format {form} cannot be used together", help="leave one of the two out")
     from sweeper.analysis.ablation import ablation_result
+    from sweeper.ledger.studies import open_study
     from sweeper.spec.load import load_spec
     from sweeper.views.ablation import render
-    from sweeper.views.study import open_study
 
     name = load_spec(Path(study)).name if study.endswith((".yaml", ".yml")) else study
     ledger, spec = open_study(home, name)

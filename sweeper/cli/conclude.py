@@ -51,7 +51,7 @@ def winners(
     Example:
       sweeper winners loss_balance --top 3 --seeds 5
     """
-    from sweeper.views.winners import train_and_compare
+    from sweeper.lifecycle.winners import train_and_compare
 
     return train_and_compare(
         home,
@@ -81,8 +81,9 @@ def compare(trials: tuple[str, ...], home: Path, as_json: bool) -> int:
     Example:
       sweeper compare loss_balance:best loss_balance-0007
     """
-    from sweeper.analysis.compare import compare_trials, print_comparison
-    from sweeper.views.study import to_json
+    from sweeper.analysis.compare import compare_trials
+    from sweeper.console import to_json
+    from sweeper.views.compare import print_comparison
 
     found = compare_trials(home, trials)
     if as_json:
@@ -107,8 +108,8 @@ def explain(trial: str, home: Path, as_json: bool) -> int:
     from dataclasses import asdict
 
     from sweeper.analysis.explain import explain as explained
-    from sweeper.analysis.explain import print_explanation
-    from sweeper.views.study import to_json
+    from sweeper.console import to_json
+    from sweeper.views.explain import print_explanation
 
     found = explained(home, trial)
     if as_json:
@@ -136,8 +137,10 @@ def importance(study: str, home: Path, evaluator: Literal["ped-anova", "mdi", "f
     Example:
       sweeper importance loss_balance
     """
-    from sweeper.analysis.importance import importances_of, print_importances
-    from sweeper.views.study import open_study, to_json
+    from sweeper.analysis.importance import importances_of
+    from sweeper.console import to_json
+    from sweeper.ledger.studies import open_study
+    from sweeper.views.importance import print_importances
 
     ledger, spec = open_study(home, study)
     found = importances_of(study, spec, ledger.trials(), evaluator)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Final
 
 import click
-from mano_trainers.errors import TrainerError
 
+from mano_trainers.errors import TrainerError
 from sweeper import __version__
 from sweeper.cli.ablate import ablate
 from sweeper.cli.conclude import compare, explain, importance, winners
@@ -178,8 +178,8 @@ def preflight(spec: Path, overrides: tuple[str, ...], trials: int | None, home: 
     from sweeper.spec.load import load_spec
 
     loaded = load_spec(spec, overrides, trials)
+    from sweeper.console import to_json
     from sweeper.views.preflight import preflight_spec, print_outcome
-    from sweeper.views.study import to_json
 
     outcome = preflight_spec(loaded, home, quiet=as_json)
     if as_json:
@@ -199,11 +199,12 @@ def list_(home: Path, as_json: bool) -> int:
     Example:
       sweeper list --json
     """
+    from sweeper.console import to_json
     from sweeper.views import study as views
 
     lost: list[LedgerLost] = []
     if as_json:
-        click.echo(views.to_json(views.list_studies(home, lost)))
+        click.echo(to_json(views.list_studies(home, lost)))
     else:
         views.print_list(home, lost)
     for error in lost:
@@ -222,10 +223,11 @@ def show(study: str, home: Path, as_json: bool) -> int:
     Example:
       sweeper show loss_balance
     """
+    from sweeper.console import to_json
     from sweeper.views import study as views
 
     if as_json:
-        click.echo(views.to_json(views.show_study(home, study)))
+        click.echo(to_json(views.show_study(home, study)))
     else:
         views.print_study(home, study)
     return EXIT_OK

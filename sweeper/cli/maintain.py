@@ -21,8 +21,8 @@ def sync(study: str, home: Path, as_json: bool) -> int:
     Example:
       sweeper sync loss_balance
     """
+    from sweeper.console import to_json
     from sweeper.maintenance.sync import sync_study
-    from sweeper.views.study import to_json
 
     synced = sync_study(home, study)
     click.echo(to_json(vars(synced)) if as_json else synced.sentence())
@@ -45,8 +45,8 @@ def gc(studies: tuple[str, ...], delete: bool, home: Path, as_json: bool) -> int
     Example:
       sweeper gc loss_balance --delete
     """
+    from sweeper.console import to_json
     from sweeper.maintenance.gc import find_garbage, remove
-    from sweeper.views.study import to_json
 
     found, left = find_garbage(home, studies)
     rows = []

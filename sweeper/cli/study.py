@@ -25,8 +25,8 @@ def plan(spec: Path, overrides: tuple[str, ...], trials: int | None, home: Path,
       sweeper plan search_spaces/loss_balance.yaml --measure
     """
     from sweeper.analysis.cost import plan_json, plan_study, plan_text
+    from sweeper.console import to_json
     from sweeper.spec.load import load_spec
-    from sweeper.views.study import to_json
 
     loaded = load_spec(spec, overrides, trials)
     made = plan_study(loaded, home, measure=measure)
@@ -163,9 +163,10 @@ def status(study: str, home: Path, as_json: bool) -> int:
     Example:
       sweeper status loss_balance
     """
-    from sweeper.lifecycle import resume as life
-    from sweeper.views.study import to_json
+    from sweeper.console import to_json
+    from sweeper.views.status import status as standing_of
+    from sweeper.views.status import status_text
 
-    standing = life.status(home, study)
-    click.echo(to_json(standing) if as_json else life.status_text(standing))
+    standing = standing_of(home, study)
+    click.echo(to_json(standing) if as_json else status_text(standing))
     return EXIT_OK

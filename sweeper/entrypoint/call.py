@@ -23,8 +23,7 @@ from typing import Any
 
 from mano_trainers.errors import TrainerError
 from mano_trainers.report import CheckResult, EpochReport
-
-from sweeper.entrypoint.resolve import first_parameter_model, load_trainer
+from sweeper.entrypoint.resolve import current_name, first_parameter_model, load_trainer
 from sweeper.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, Problem, UserError
 
 
@@ -89,7 +88,7 @@ def preflight(name: str, base: Mapping[str, Any], corners: Sequence[Mapping[str,
 def _beside(trainer: str, attribute: str) -> Any:
     """What the trainer's module has under this name, or None."""
     load_trainer(trainer)
-    return getattr(sys.modules[trainer.partition(":")[0]], attribute, None)
+    return getattr(sys.modules[current_name(trainer).partition(":")[0]], attribute, None)
 
 
 def serve_preflight(name: str) -> None:

@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from mano_trainers.errors import TrainerError
 
+from mano_trainers.errors import TrainerError
 from sweeper.entrypoint.call import numerics, prepare, start_training
 from sweeper.entrypoint.source_hashes import code_sums
 from sweeper.errors import EXIT_BAD_INPUT, Problem, UserError

@@ -6,15 +6,18 @@ from collections.abc import Callable
 from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, get_args, get_type_hints
 
-from mano_trainers.config import TrainConfig
 from pydantic import BaseModel
 
+from mano_trainers.config import TrainConfig
 from sweeper.errors import UserError
 
 DEFAULT_TRAINER: Final = "mano_trainers.loop:train"
+EARLIER_DEFAULT: Final = "trainers.loop:train"
+"""What the default trainer was called before its package was renamed; studies recorded it."""
 
 
 @cache
@@ -26,12 +29,27 @@ def config_class(trainer: str) -> type[BaseModel] | None:
     Raises:
         UserError: as `load_trainer`.
     """
-    if trainer == DEFAULT_TRAINER:
+    if current_name(trainer) == DEFAULT_TRAINER:
         return TrainConfig
     function = load_trainer(trainer)
     if not inspect.signature(function).parameters:
         raise UserError(f"trainer `{trainer}` takes no parameter", help="its first parameter is the config")
     return first_parameter_model(function)
+
+
+def current_name(trainer: str) -> str:
+    """The trainer under its name of today: a study may have recorded the default one under its earlier name, which
+    still means it, unless the user has such a module."""
+    if trainer != EARLIER_DEFAULT or _finds("trainers.loop"):
+        return trainer
+    return DEFAULT_TRAINER
+
+
+def _finds(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def offered_controls(model: type[BaseModel] | None) -> tuple[str, ...]:
@@ -62,7 +80,7 @@ def load_trainer(trainer: str) -> Callable[..., Any]:
     Raises:
         UserError: the module cannot be imported, or holds no such function.
     """
-    module_name, function_name = trainer.split(":")
+    module_name, function_name = current_name(trainer).split(":")
     if module_name.partition(".")[0] in sys.stdlib_module_names:
         raise UserError(f"`{trainer}` is of Python's own library, which trains nothing", help="name your own")
     if "" not in sys.path and str(Path.cwd()) not in sys.path:

@@ -5,9 +5,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import mano_trainers
-
 import sweeper
-from sweeper.entrypoint.resolve import load_trainer
+from sweeper.entrypoint.resolve import current_name, load_trainer
 
 
 def code_sums(trainer: str) -> dict[str, str]:
@@ -21,7 +20,7 @@ def code_sums(trainer: str) -> dict[str, str]:
 
 def trainer_sums(trainer: str) -> dict[str, str]:
     """The same of the package, or the single file, that the trainer is in."""
-    package = trainer.partition(":")[0].partition(".")[0]
+    package = current_name(trainer).partition(".")[0]
     if package != "mano_trainers":  # that one would import torch
         load_trainer(trainer)  # makes it importable
     found = find_spec(package)

@@ -9,8 +9,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
+from sweeper.executor.gpus import collect_accelerators
 from sweeper.executor.processes import Sample
-from sweeper.reproducibility.provenance import collect_accelerators
 from sweeper.spec.sections import Resources
 
 EVERY_S: Final = 1.0

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mano_trainers.report import EpochReport
 from ray import tune
 
+from mano_trainers.report import EpochReport
 from sweeper.checkpoints.object_store import StoreLost
 from sweeper.checkpoints.upload import Courier, Parcel
 from sweeper.entrypoint.call import described, start_training

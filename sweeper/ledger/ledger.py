@@ -15,7 +15,7 @@ import optuna
 
 from sweeper.errors import UserError
 from sweeper.ledger import ownership as owner
-from sweeper.ledger.storage import close_storage, is_study, one_sync, open_storage, readable, recorded_url, wait_with
+from sweeper.ledger.storage import close_storage, one_sync, open_storage, readable, recorded_url, wait_with
 from sweeper.ledger.trial import Report, TrialRecord, TrialState, decode_report, encode_report, id_of
 from sweeper.samplers.proposal import finite_values, propose, running_trial
 from sweeper.search_space.conditions import existing
@@ -333,8 +333,3 @@ class Ledger:
 def _run_key(record: TrialRecord) -> str:
     """The study's attribute that holds the ID of a run that was not known before the trial ended."""
     return f"trial:{record.number if record.control is None else record.folder}:mlflow_run_id"
-
-
-def study_dirs(home: Path) -> list[Path]:
-    """The folders of all studies of a home, by name."""
-    return sorted(folder for folder in (home / "studies").glob("*") if is_study(folder))

@@ -2,23 +2,16 @@
 
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
 from sweeper.errors import UserError
-from sweeper.home import refuse_code_of
-from sweeper.ledger.ledger import Ledger
+from sweeper.ledger.studies import EXTENDED, find_study, open_ledger, study_folder
 from sweeper.ledger.study_lock import holder, study_lock
-from sweeper.ledger.trial import TrialState
-from sweeper.lifecycle.run import EXTENDED, continue_study, end_study, unmended
+from sweeper.lifecycle.run import continue_study, end_study, unmended
 from sweeper.spec.load import SweepSpec
-from sweeper.spec.model import SpecFile
 from sweeper.study import requests
-from sweeper.study.accounting import recorded
-from sweeper.study.budget import used_text
 from sweeper.study.controller import STOPPED, STOPPED_BY_USER, Study
-from sweeper.views.study import open_study, study_folder
 
 
 def resume(
@@ -120,63 +113,9 @@ def stop(home: Path, study: str) -> str:
     return f"{study}: stopped; it was not running"
 
 
-def status(home: Path, study: str) -> dict[str, Any]:
-    """Where a study stands: `{"study", "driver", "trials", "planned", "states", "used"}`."""
-    ledger, spec = open_study(home, study)
-    trials = ledger.trials()
-    counts = {state.value: sum(trial.state is state for trial in trials) for state in TrialState}
-    return {
-        "study": study,
-        "driver": holder(ledger.study_dir),
-        "stopped": bool(ledger.attributes.get(STOPPED)),
-        "trials": len(trials),
-        "planned": planned_trials(ledger, spec),
-        "states": {state: count for state, count in counts.items() if count},
-        "used": used_text(spec.budget, recorded(ledger, spec.budget, spec.resources)),
-    }
-
-
-def planned_trials(ledger: Ledger, spec: SpecFile) -> int:
-    """Candidates that the study will have, those of `sweeper extend` included."""
-    return spec.trials + int(ledger.attributes.get(EXTENDED, 0))
-
-
-def status_text(standing: dict[str, Any]) -> str:
-    """The status as people read it."""
-    driver = f"run by {standing['driver']}" if standing["driver"] else "not running"
-    states = ", ".join(f"{count} {state}" for state, count in standing["states"].items()) or "none started"
-    return (
-        f"{standing['study']}: {driver}{', stopped' if standing['stopped'] else ''}\n"
-        f"{standing['trials']} of {standing['planned']} trials: {states}\n{standing['used']}"
-    )
-
-
-def find_study(home: Path, study: str) -> tuple[Path, SweepSpec]:
-    """The folder of a study, and the spec it was started with.
-
-    Raises:
-        UserError: no such study, its spec is none, or its trainer would be code of the home.
-    """
-    ledger, known = open_study(home, study)
-    refuse_code_of(home, known.trainer)
-    kept = ledger.attributes
-    path = Path(kept["spec_path"]) if "spec_path" in kept else None
-    try:
-        spec = SweepSpec.model_validate(kept["spec"] | {"text": kept.get("spec_text", ""), "path": path}, strict=False)
-    except ValidationError as error:
-        raise UserError(f"the recorded spec of `{study}` cannot be used: {error.errors()[0]['msg']}") from None
-    return ledger.study_dir, spec
-
-
 def _request(study_dir: Path, request: requests.Request) -> None:
     if not requests.ask(study_dir, request):
         raise UserError(
             f"the driver of `{study_dir.name}` ({holder(study_dir) or 'gone'}) does not answer",
             help="it may be preparing data or be stopped itself; try again, or press Ctrl-C where it runs",
         )
-
-
-def open_ledger(study_dir: Path, spec: SweepSpec) -> Ledger:
-    """The ledger of a study whose lock is held, for writing."""
-    modes = [one.mode for one in spec.objectives]
-    return Ledger(study_dir, study_dir.name, modes=modes, create=True)  # wherever it was started

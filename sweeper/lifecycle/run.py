@@ -14,6 +14,7 @@ from sweeper.executor.cluster import machines
 from sweeper.executor.monitor import Machines, Workers
 from sweeper.executor.node_check import expectation
 from sweeper.ledger.ledger import Ledger
+from sweeper.ledger.studies import EXTENDED
 from sweeper.ledger.study_lock import study_lock
 from sweeper.ledger.trial import TrialRecord, TrialState
 from sweeper.lifecycle import notifications as notify
@@ -21,6 +22,7 @@ from sweeper.lifecycle.warm_start import record_warm_start
 from sweeper.preflight import run as preflight
 from sweeper.preflight.run import PreflightFailed
 from sweeper.redaction import redact
+from sweeper.report.artifacts import study_artifacts
 from sweeper.reproducibility import drift, provenance
 from sweeper.reproducibility.drift import spec_drift
 from sweeper.spec.load import SweepSpec
@@ -32,7 +34,6 @@ from sweeper.views.preflight import print_outcome
 from sweeper.views.progress import Progress
 from sweeper.views.study import print_study
 
-EXTENDED = "extended"
 FLUSH_S = 120.0
 FLUSH_INTERRUPTED_S = 10.0
 STALLED_S = 10.0
@@ -213,7 +214,7 @@ def _wind_down(study: Study, tracker: Tracker, progress: Progress, run_ids: Mapp
     try:
         if not isinstance(study.failure, LedgerLost):
             study.close()
-            recording.finish_study(tracker, spec, ledger, is_done=study.is_done)
+            recording.finish_study(tracker, spec, ledger, study_artifacts(ledger, spec), is_done=study.is_done)
     except LedgerLost as lost:
         study.failure = lost
         if not study.interrupted:
@@ -239,7 +240,7 @@ def end_study(spec: SweepSpec, home: Path, ledger: Ledger, reason: str) -> None:
     with closing(tracker), Progress(spec) as progress:
         recording.hand_over_all(tracker, spec, ledger)
         if has_open or not tracker.is_settled:  # else the report and its figures are there
-            recording.finish_study(tracker, spec, ledger, is_done=study.is_done)
+            recording.finish_study(tracker, spec, ledger, study_artifacts(ledger, spec), is_done=study.is_done)
         _flush(tracker, progress, FLUSH_S)
 
 

@@ -4,14 +4,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mano_trainers.report import CheckStatus
 from rich.console import Console
 
+from mano_trainers.report import CheckStatus
+from sweeper.console import to_json
 from sweeper.errors import EXIT_OK, EXIT_TRIAL_FAILED
 from sweeper.maintenance import machine as doctor_machine
 from sweeper.maintenance import studies as doctor_home
 from sweeper.maintenance.finding import Finding
-from sweeper.views.study import to_json
 
 STYLES = {CheckStatus.PASS: "green", CheckStatus.WARN: "yellow", CheckStatus.FAIL: "bold red"}
 

@@ -16,14 +16,14 @@ from sweeper.checkpoints.locate import store_of
 from sweeper.checkpoints.manifest import MANIFEST, PICTURES
 from sweeper.checkpoints.object_store import Depot, NotStored
 from sweeper.checkpoints.retention import kept_steps
-from sweeper.home import inside
-from sweeper.ledger.ledger import Ledger, study_dirs
+from sweeper.files import inside
+from sweeper.ledger.ledger import Ledger
+from sweeper.ledger.studies import open_study, study_dirs
 from sweeper.ledger.study_lock import holder, study_lock
 from sweeper.ledger.trial import TrialRecord
 from sweeper.spec.model import SpecFile
 from sweeper.study.pruning_audit import cut_off
 from sweeper.tracking import Inventory, artifact_root, tracking_uri
-from sweeper.views.study import open_study
 
 RUN_ID: Final = re.compile(r"[0-9a-f]{32}")
 

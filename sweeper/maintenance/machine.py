@@ -16,15 +16,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import Final
 
-from mano_trainers.report import CheckStatus
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+from mano_trainers.report import CheckStatus
+from sweeper.executor.gpus import collect_accelerators
 from sweeper.executor.scratch import of_killed_drivers, scratch_parent
-from sweeper.ledger.ledger import study_dirs
+from sweeper.ledger.studies import study_dirs
 from sweeper.ledger.study_lock import holder
 from sweeper.maintenance.finding import Finding
-from sweeper.reproducibility.provenance import collect_accelerators
 
 DISTRIBUTION: Final = "mano-sweeper"
 LISTEN: Final = "0A"

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Final
 
 from mano_trainers.report import CheckStatus
-
 from sweeper.checkpoints.locate import STORE
 from sweeper.checkpoints.manifest import damage
 from sweeper.errors import LedgerLost, UserError
-from sweeper.ledger.ledger import Ledger, study_dirs
+from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.storage import JOURNAL
+from sweeper.ledger.studies import study_dirs
 from sweeper.ledger.study_lock import holder, study_lock
 from sweeper.ledger.trial import TrialRecord
 from sweeper.maintenance.finding import Finding

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sweeper.checkpoints.locate import store_of
+from sweeper.ledger.studies import find_study, open_ledger
 from sweeper.ledger.study_lock import study_lock
-from sweeper.lifecycle.resume import find_study, open_ledger
 from sweeper.redaction import redact
 from sweeper.tracking import Tracker, artifact_root, tracking_uri
 from sweeper.tracking import callback as recording

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Final
 
 from mano_trainers.report import CheckResult, CheckStatus
-
 from sweeper.executor.monitor import Node, room
 from sweeper.redaction import redact
 from sweeper.spec.load import Resources, SweepSpec

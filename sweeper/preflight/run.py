@@ -16,9 +16,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
-from mano_trainers.report import CheckResult, CheckStatus
 from pydantic import ValidationError
 
+from mano_trainers.report import CheckResult, CheckStatus
 from sweeper.entrypoint.source_hashes import trainer_sums
 from sweeper.errors import SpecError, UserError
 from sweeper.executor.monitor import Child, Machines

@@ -7,10 +7,10 @@ from typing import Literal
 
 from sweeper.errors import UserError
 from sweeper.ledger.ledger import Ledger
+from sweeper.ledger.studies import open_study
 from sweeper.report.data import study_data
 from sweeper.report.markdown import preflight_line, study_csv, study_markdown
 from sweeper.spec.model import SpecFile
-from sweeper.views.study import open_study
 
 __all__ = ["REPORT_FILE", "preflight_line", "study_csv", "study_markdown", "write_page", "write_report"]
 

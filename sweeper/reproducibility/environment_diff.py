@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from sweeper.reproducibility.provenance import flat
+from sweeper.search_space.dimensions import leaves
 
 MOST_NAMED: Final = 6
 
@@ -72,7 +72,7 @@ def _config_drift(then: Mapping[str, Any] | None, now: Mapping[str, Any] | None)
     """Floats by their shortest text that reads back to the last bit."""
     if then is None or now is None:
         return []
-    before, after = ({key: repr(value) for key, value in flat(side).items()} for side in (then, now))
+    before, after = ({key: repr(value) for key, value in leaves(side).items()} for side in (then, now))
     return _changed_names("config", before, after, "config", with_values=True)
 
 

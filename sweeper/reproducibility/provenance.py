@@ -4,20 +4,20 @@ import functools
 import hashlib
 import os
 import platform
-import subprocess
 import sys
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
+import sweeper
+from sweeper.executor.gpus import collect_accelerators
 from sweeper.redaction import redact
 from sweeper.reproducibility.git import DIFF, git, top_of
 
 LARGEST_DIFF_BYTES: Final = 1 << 20
 LARGEST_SOURCE_BYTES: Final = 1 << 16
 MOST_UNTRACKED: Final = 200
-NVIDIA_SMI_TIMEOUT_S: Final = 10
 ENVIRONMENT: Final = (
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
@@ -54,26 +54,9 @@ def collect(repo: Path | None = None) -> dict[str, Any]:
     }
 
 
-def of_trial(record: Mapping[str, Any], config: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
-    """The record of one trial: that of its study, and what was sampled, with floats that read back to the last bit.
-
-    The config is in `trial.yaml` too: what a rerun takes from there is compared with this.
-    """
-    seeds = {path: value for path, value in flat(config).items() if path.endswith("seed")}
-    return {**record, "params": dict(params), "seeds": seeds, "config": dict(config)}
-
-
-def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A nested mapping by dotted path."""
-    found: dict[str, Any] = {}
-    for key, value in config.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return found
-
-
 def code_folder() -> Path:
     """Where the training code lies: this package, or the working folder if it is installed among others."""
-    here = Path(__file__).parent
+    here = Path(str(sweeper.__file__)).parent
     return Path.cwd() if "site-packages" in here.parts else here
 
 
@@ -139,13 +122,3 @@ def _cpu_model() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
-
-
-def collect_accelerators() -> list[str] | None:
-    """Names and driver of the GPUs, asked of the driver's tool since importing torch takes 5 s; None without it."""
-    query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
-    try:
-        done = subprocess.run(query, capture_output=True, text=True, timeout=NVIDIA_SMI_TIMEOUT_S, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.splitlines() if done.returncode == 0 else None

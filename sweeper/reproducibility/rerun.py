@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import mano_trainers
 from sweeper.errors import UserError
 from sweeper.reproducibility import provenance
 from sweeper.reproducibility.git import top_of
@@ -139,7 +140,7 @@ def _paths_in(tree: Path) -> list[str]:
     assert top is not None, "the tree is one of its commits"
     known = [Path(entry) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
     paths = []
-    for path in (provenance.code_folder().parent, Path.cwd(), *known):
+    for path in (provenance.code_folder().parent, Path(str(mano_trainers.__file__)).parents[1], Path.cwd(), *known):
         inside = path.resolve().is_relative_to(top.resolve())
         paths.append(str(tree / path.resolve().relative_to(top.resolve()) if inside else path))
     return list(dict.fromkeys(paths))

@@ -7,7 +7,6 @@ import json
 from typing import Any
 
 from mano_trainers.config import TrainConfig
-
 from sweeper.entrypoint.resolve import DEFAULT_TRAINER
 from sweeper.spec.model import SpecFile
 

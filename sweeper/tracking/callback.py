@@ -7,27 +7,22 @@ beneath it, named by its ID: what varies as parameters, how it stands as tags, i
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
-from sweeper.checkpoints.locate import STORE, store_of
+from sweeper.checkpoints.locate import STORE
 from sweeper.checkpoints.manifest import is_picture
-from sweeper.checkpoints.object_store import NotStored, StoreLost
 from sweeper.checkpoints.retention import kept_steps, rung_at, rung_steps
-from sweeper.executor.monitor import Workers
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.trial import Report, TrialRecord, TrialState
 from sweeper.redaction import redact
-from sweeper.report import preflight_line, study_csv, study_markdown, write_page
-from sweeper.report.static_plots import study_figures
-from sweeper.reproducibility import provenance
 from sweeper.spec.load import SweepSpec
 from sweeper.study.callback import Watcher
 from sweeper.study.controls import final_word, value_of
 from sweeper.study.decisions import config_of
 from sweeper.study.pareto import winner_of
 from sweeper.tracking import Tracker, trial_yaml
+from sweeper.tracking.schema import trial_provenance
 
 INTERRUPTED: Final = "interrupted; the next run of the study goes on with it"
 MLFLOW_STATUS: Final = {
@@ -37,6 +32,16 @@ MLFLOW_STATUS: Final = {
     TrialState.STOPPED: "KILLED",
     TrialState.FAILED: "FAILED",
 }
+
+
+class WorkerUsage(Protocol):
+    """What trials take of their machines, see `executor.monitor`."""
+
+    def address(self, trial_id: str) -> str | None:
+        """Where the trial's worker is in the network; None without one."""
+
+    def take(self, trial_id: str) -> dict[str, float]:
+        """System metrics since the last call."""
 
 
 class Recorder(Watcher):
@@ -51,7 +56,7 @@ class Recorder(Watcher):
     """
 
     def __init__(
-        self, tracker: Tracker, spec: SweepSpec, ledger: Ledger, record: Mapping[str, Any], workers: Workers
+        self, tracker: Tracker, spec: SweepSpec, ledger: Ledger, record: Mapping[str, Any], workers: WorkerUsage
     ) -> None:
         self._tracker = tracker
         self._spec = spec
@@ -67,7 +72,7 @@ class Recorder(Watcher):
             _trial_tags(self._spec, record),
             {
                 "trial.yaml": trial_yaml(record.id, self._spec.trainer, config, record.params),
-                "provenance.json": json.dumps(provenance.of_trial(self._provenance, config, record.params), indent=2),
+                "provenance.json": json.dumps(trial_provenance(self._provenance, config, record.params), indent=2),
             },
             self._datasets,
         )
@@ -121,7 +126,7 @@ def _restore(tracker: Tracker, spec: SweepSpec, ledger: Ledger, record: TrialRec
         _trial_tags(spec, record),
         {
             "trial.yaml": trial_yaml(record.id, spec.trainer, config, record.params),
-            "provenance.json": json.dumps(provenance.of_trial(known, config, record.params), indent=2),
+            "provenance.json": json.dumps(trial_provenance(known, config, record.params), indent=2),
         },
         known["data"],
         started_ms=record.reports[0].timestamp_ms - int(record.reports[0].seconds * 1000) if record.reports else None,
@@ -200,15 +205,26 @@ def settle(tracker: Tracker, spec: SweepSpec, ledger: Ledger, record: TrialRecor
         tracker.report(None, record.number, record.last.timestamp_ms, metrics)
 
 
-def finish_study(tracker: Tracker, spec: SweepSpec, ledger: Ledger, *, is_done: bool) -> None:
-    """Settle the study's run: its outcome as tags, and the report, the table of trials and the plots as artifacts."""
+class RenderedStudy(Protocol):
+    """What the study's run shows, see `report.artifacts`."""
+
+    @property
+    def description(self) -> str: ...
+
+    @property
+    def texts(self) -> Mapping[str, str]: ...
+
+    @property
+    def page(self) -> Path: ...
+
+
+def finish_study(tracker: Tracker, spec: SweepSpec, ledger: Ledger, rendered: RenderedStudy, *, is_done: bool) -> None:
+    """Settle the study's run: its outcome as tags, and the report and the table of trials as artifacts."""
     trials, controls = ledger.trials(), ledger.controls()
     _close_open_runs(tracker, ledger)
     winner = winner_of(trials, spec.objective)
     word = final_word(trials, controls, spec.objective)
     status, state = ("FINISHED", "COMPLETE") if is_done else ("KILLED", "INTERRUPTED")
-    _bring_pictures(ledger, winner)
-    report = study_markdown(ledger.study, spec, trials, controls, preflight_line(ledger))
     tracker.finish_study(
         status,
         {
@@ -216,12 +232,11 @@ def finish_study(tracker: Tracker, spec: SweepSpec, ledger: Ledger, *, is_done: 
             "sweeper.state": state,
             "sweeper.final_word": "\n".join(word.lines),
             "sweeper.no_skill": word.no_skill,
-            "mlflow.note.content": report,  # the description on the run's first page
+            "mlflow.note.content": rendered.description,  # the description on the run's first page
         },
-        {"report.md": report, "trials.csv": study_csv(spec, trials, controls)}
-        | {f"plots/{name}.svg": text for name, text in study_figures(spec, trials, controls).items()},
+        rendered.texts,
     )
-    tracker.study_file(write_page(ledger, spec))  # as a file: the outbox is no place for its megabytes
+    tracker.study_file(rendered.page)  # as a file: the outbox is no place for its megabytes
 
 
 def interrupt_study(tracker: Tracker, ledger: Ledger) -> None:
@@ -234,15 +249,6 @@ def _close_open_runs(tracker: Tracker, ledger: Ledger) -> None:
     for trial in (*ledger.controls(), *ledger.trials()):
         if not trial.state.is_finished:  # it is opened again when it goes on
             tracker.finish_trial(trial.id, "KILLED", {"sweeper.state": trial.state, "sweeper.reason": INTERRUPTED})
-
-
-def _bring_pictures(ledger: Ledger, winner: TrialRecord | None) -> None:
-    """Those of the winner, which the report shows, from a store of checkpoints; it does without if they cannot come."""
-    written = [report.checkpoint for report in (winner.reports if winner else ()) if report.checkpoint]
-    store = store_of(ledger)
-    if store and written:
-        with suppress(StoreLost, NotStored):
-            store.fetch(written[-1], ledger.study_dir / written[-1], is_picture)
 
 
 def _copy_whole(tracker: Tracker, trial_id: str, folder: Path) -> None:

@@ -14,8 +14,7 @@ from typing import Any
 
 from sweeper.checkpoints.manifest import is_picture
 from sweeper.checkpoints.object_store import Depot, NotStored
-from sweeper.executor.scratch import own_folder
-from sweeper.home import inside
+from sweeper.files import inside, own_folder
 from sweeper.redaction import redact
 from sweeper.tracking.client import keeps_in_its_place, open_client
 from sweeper.tracking.outbox import Operation

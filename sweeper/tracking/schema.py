@@ -6,6 +6,8 @@ from typing import Any, Final
 
 import yaml
 
+from sweeper.search_space.dimensions import leaves
+
 TRIAL_FILE: Final = "trial.yaml"
 PROVENANCE_FILE: Final = "provenance.json"
 CHECKPOINTS: Final = "checkpoints"
@@ -64,3 +66,12 @@ def read_trial_yaml(text: str) -> dict[str, Any]:
     record = yaml.safe_load(text)
     assert isinstance(record, dict)
     return record
+
+
+def trial_provenance(record: Mapping[str, Any], config: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
+    """The record of one trial: that of its study, and what was sampled, with floats that read back to the last bit.
+
+    The config is in `trial.yaml` too: what a rerun takes from there is compared with this.
+    """
+    seeds = {path: value for path, value in leaves(config).items() if path.endswith("seed")}
+    return {**record, "params": dict(params), "seeds": seeds, "config": dict(config)}

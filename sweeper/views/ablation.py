@@ -12,9 +12,9 @@ from rich.console import Console
 from sweeper.analysis.ablation import AblationResult, Effect, Row
 from sweeper.analysis.replicates import interval_text, p_text
 from sweeper.analysis.statistics import ALPHA, Difference
+from sweeper.console import simple_table, to_json
 from sweeper.spec.sections import Objective
 from sweeper.study.controls import amount
-from sweeper.views.study import simple_table, to_json
 
 Format = Literal["table", "markdown", "latex", "csv", "json"]
 TOO_SMALL: Final = "n is too small to say"

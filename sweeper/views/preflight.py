@@ -3,12 +3,12 @@
 import time
 from pathlib import Path
 
-from mano_trainers.report import CheckResult, CheckStatus
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from mano_trainers.report import CheckResult, CheckStatus
 from sweeper.executor.cluster import machines
 from sweeper.preflight import run as preflight
 from sweeper.preflight.run import Outcome

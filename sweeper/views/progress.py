@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from mano_trainers.report import CheckResult, CheckStatus
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from mano_trainers.report import CheckResult, CheckStatus
 from sweeper.ledger.trial import TrialRecord, TrialState
 from sweeper.search_space.dimensions import short_names
 from sweeper.spec.load import SweepSpec

@@ -1,17 +1,15 @@
 """What people and scripts read of a study: tables and JSON, from the ledger alone."""
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
+from sweeper.console import output_console
 from sweeper.errors import LedgerLost, UserError
-from sweeper.ledger.ledger import Ledger, study_dirs
+from sweeper.ledger.ledger import Ledger
+from sweeper.ledger.studies import open_study, study_dirs
 from sweeper.ledger.trial import TrialRecord, TrialState
 from sweeper.search_space.dimensions import short_names
 from sweeper.spec.load import Objective
@@ -25,7 +23,6 @@ from sweeper.views.trial_table import table_columns, table_row
 
 if TYPE_CHECKING:
     from rich.console import Console  # slow to import, and no JSON needs it
-    from rich.table import Table
 
 STATE_STYLES = {
     TrialState.COMPLETE: "green",
@@ -36,38 +33,6 @@ STATE_STYLES = {
     TrialState.PAUSED: "cyan",
     TrialState.STOPPED: "dim",
 }
-
-
-def open_study(home: Path, study: str) -> tuple[Ledger, SpecFile]:
-    """The ledger of a study, for reading, and the spec it was started with.
-
-    Raises:
-        UserError: there is no such study (names close ones), or another version of the sweeper wrote its spec.
-    """
-    ledger = Ledger(study_folder(home, study), study)
-    spec = ledger.attributes.get("spec")
-    if spec is None:
-        raise UserError(f"the study `{study}` was never started", help="`sweeper run` starts it")
-    try:
-        return ledger, SpecFile.model_validate(spec)
-    except ValidationError as error:
-        first = error.errors()[0]
-        what = f"the study `{study}` was written by another version: {'.'.join(map(str, first['loc']))}: {first['msg']}"
-        raise UserError(what, help="read it with that version; its runs are in MLflow") from None
-
-
-def study_folder(home: Path, study: str) -> Path:
-    """The folder of a study.
-
-    Raises:
-        UserError: there is no such study (names close ones).
-    """
-    names = [path.name for path in study_dirs(home)]
-    if study not in names:
-        known = f"the studies in {home} are: {', '.join(names)}" if names else f"there are no studies in {home} yet"
-        close = get_close_matches(study, names, n=1)
-        raise UserError(f"no study `{study}`", help=f"did you mean `{close[0]}`?" if close else known)
-    return home / "studies" / study
 
 
 def list_studies(home: Path, lost: list[LedgerLost]) -> list[dict[str, Any]]:
@@ -190,23 +155,6 @@ def print_study(home: Path, study: str) -> None:
     _print_next_steps(console, home, study, spec, winner)
 
 
-def to_json(value: Any) -> str:
-    """JSON for scripts, which know no NaN: a number that is not finite is null."""
-
-    def clean(item: Any) -> Any:
-        match item:
-            case dict():
-                return {key: clean(inner) for key, inner in item.items()}
-            case list() | tuple():
-                return [clean(inner) for inner in item]
-            case float() if item != item or item in (float("inf"), float("-inf")):
-                return None
-            case _:
-                return item
-
-    return json.dumps(clean(value), indent=2)
-
-
 def outcome(trials: Sequence[TrialRecord], objective: Objective) -> list[str]:
     """The study in sentences: its best trial, how the others ended, and what stopping them saved."""
     winner = winner_of(trials, objective)
@@ -268,22 +216,3 @@ def _print_next_steps(console: "Console", home: Path, study: str, spec: SpecFile
 def _objective(trial: TrialRecord, objective: Objective) -> float:
     assert trial.last is not None
     return trial.last.metrics[objective.metric]
-
-
-def simple_table(columns: Sequence[str]) -> "Table":
-    """A table without lines; the first column is flush left, the others right."""
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for index, column in enumerate(columns):
-        table.add_column(column, justify="right" if index else "left")
-    return table
-
-
-def output_console() -> "Console":
-    """A console on stdout."""
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    # A pipe has no width; rich would fold the table at 80 columns.
-    return console if console.is_terminal else Console(highlight=False, width=200)

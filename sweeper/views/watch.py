@@ -15,9 +15,9 @@ from rich.text import Text
 
 from sweeper.errors import LedgerLost
 from sweeper.ledger.ledger import Ledger
+from sweeper.ledger.studies import open_study, planned_trials
 from sweeper.ledger.study_lock import holder
 from sweeper.ledger.trial import TrialRecord, TrialState
-from sweeper.lifecycle.resume import planned_trials, status, status_text
 from sweeper.pruning.asha import bracket_of, rung_epochs
 from sweeper.spec.model import SpecFile
 from sweeper.spec.sections import Objective
@@ -25,7 +25,7 @@ from sweeper.study.accounting import recorded
 from sweeper.study.budget import Spent, duration_text, used_text
 from sweeper.study.controls import control_values, spoken, value_of
 from sweeper.study.pareto import winner_of
-from sweeper.views.study import open_study
+from sweeper.views.status import status, status_text
 
 RECENT: Final = 8
 MINUTES: Final = 5

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+
 from mano_trainers.data.rendering.freihand import make_freihand
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from common import scratch_set
+
 from mano_trainers.config import TrainConfig
 from mano_trainers.data.load import load_data
 from mano_trainers.loop import train

@@ -18,6 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
+
 from mano_trainers.batches import batch_memory, epoch_order, image_table, make_batch, on_device, seeded
 from mano_trainers.config import DataConfig, LossConfig, ModelConfig, OptimConfig, TrainConfig
 from mano_trainers.data.augment import draw
@@ -27,7 +29,6 @@ from mano_trainers.device.memory_share import free_bytes
 from mano_trainers.hand.model import load_embedded_hand
 from mano_trainers.loop import train
 from mano_trainers.models import build_model
-from torch.utils.flop_counter import FlopCounterMode
 
 PARTS = ("resnet18", "vit_b16", "long")
 SIZE = 224

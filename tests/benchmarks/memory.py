@@ -13,13 +13,14 @@ import numpy as np
 import psutil
 import torch
 from common import scratch_set
+from PIL import Image
+
 from mano_trainers.batches import batch_memory, epoch_order, make_batch, seeded
 from mano_trainers.config import DataConfig, LossConfig, OptimConfig, TrainConfig
 from mano_trainers.data.augment import draw
 from mano_trainers.data.cache import cached_images, files_key
 from mano_trainers.data.readers.labels import Picture
 from mano_trainers.loop import train
-from PIL import Image
 
 MIB = 2**20
 

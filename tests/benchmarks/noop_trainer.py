@@ -5,8 +5,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from mano_trainers.report import EpochReport
 from pydantic import BaseModel, ConfigDict
+
+from mano_trainers.report import EpochReport
 
 OBJECTIVE = "val/pa_mpjpe_mm"
 

@@ -19,6 +19,7 @@ from unittest import mock
 
 import numpy as np
 import torch
+
 from mano_trainers.config import TrainConfig
 from mano_trainers.data.load import load_data
 from mano_trainers.device import process

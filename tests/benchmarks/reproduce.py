@@ -19,11 +19,12 @@ import time
 from pathlib import Path
 
 import yaml
+
 from mano_trainers.config import TrainConfig
 from mano_trainers.loop import prepare, train
-
 from sweeper.reproducibility import provenance
 from sweeper.tracking import Tracker, tracking_uri, trial_yaml
+from sweeper.tracking.schema import trial_provenance
 
 TARGET = 1.15
 TRAINER = "mano_trainers.loop:train"
@@ -78,7 +79,7 @@ def _record(home: Path, config: TrainConfig) -> None:
     values = config.model_dump(mode="json")
     tracker = Tracker(study_dir, tracking_uri(home), home / "artifacts", "bench")
     tracker.start_study({}, {})
-    record = provenance.of_trial(provenance.collect() | {"data": prepare(config)}, values, {})
+    record = trial_provenance(provenance.collect() | {"data": prepare(config)}, values, {})
     artifacts = {"trial.yaml": trial_yaml("bench-0000", TRAINER, values, {}), "provenance.json": json.dumps(record)}
     tracker.start_trial("bench-0000", {}, {"sweeper.gpus": 0.0}, artifacts)
     for report in train(config, study_dir):

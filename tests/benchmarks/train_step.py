@@ -16,6 +16,7 @@ from pathlib import Path
 import timm
 import torch
 from common import report, scratch_set, take_turns
+
 from mano_trainers.config import DataConfig, EvalConfig, LossConfig, ModelConfig, OptimConfig, TrainConfig
 from mano_trainers.loop import train
 

@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from mano_trainers.report import CheckResult, CheckStatus, EpochReport
 from scripted_trainer import ScriptedConfig, prepare
 from scripted_trainer import train as scripted_train
+
+from mano_trainers.report import CheckResult, CheckStatus, EpochReport
 
 __all__ = ["PREFLIGHT", "preflight", "prepare", "run_bytes", "train"]
 

@@ -4,9 +4,10 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from mano_trainers.report import CheckResult, EpochReport
 from scripted_trainer import ScriptedConfig
 from scripted_trainer import train as scripted_train
+
+from mano_trainers.report import CheckResult, EpochReport
 
 PREFLIGHT = "dying_trainer:preflight"
 

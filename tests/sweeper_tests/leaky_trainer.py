@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import scripted_trainer
-from mano_trainers.report import EpochReport
 from scripted_trainer import ScriptedConfig
+
+from mano_trainers.report import EpochReport
 
 VARIABLES = ("AWS_SECRET_ACCESS_KEY", "PGPASSWORD", "MLFLOW_TRACKING_PASSWORD", "SWEEPER_WEBHOOK")
 

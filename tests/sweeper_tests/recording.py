@@ -12,6 +12,7 @@ from sweeper.entrypoint.call import numerics, prepare, start_training
 from sweeper.entrypoint.source_hashes import code_sums
 from sweeper.reproducibility import provenance
 from sweeper.tracking import Tracker, tracking_uri, trial_yaml
+from sweeper.tracking.schema import trial_provenance
 
 Tamper = Callable[[int, dict[str, float]], None]
 
@@ -30,7 +31,7 @@ def record_trial(
     tracker = Tracker(study_dir, tracking_uri(home), home / "artifacts", "toy")
     tracker.start_study({}, {})
     stands_on = {"data": prepare(trainer, config), "numerics": numerics(trainer, config), "sources": code_sums(trainer)}
-    found = provenance.of_trial(provenance.collect() | stands_on, config, {})
+    found = trial_provenance(provenance.collect() | stands_on, config, {})
     artifacts = {"trial.yaml": trial_yaml("toy-0001", trainer, config, {}), "provenance.json": json.dumps(found)}
     tracker.start_trial("toy-0001", {}, {"sweeper.role": "candidate", "sweeper.gpus": "0.0"}, artifacts)
     for report in start_training(trainer, config, workdir, None):

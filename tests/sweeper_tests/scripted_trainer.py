@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
-from mano_trainers.report import EpochReport
 from pydantic import BaseModel, ConfigDict, Field
 from safetensors.numpy import load_file, save
+
+from mano_trainers.report import EpochReport
 
 
 class ScriptedConfig(BaseModel):

@@ -17,12 +17,12 @@ from sweeper.analysis.power import sight_of, sight_text
 from sweeper.analysis.statistics import detectable_effect
 from sweeper.cli import main as cli
 from sweeper.errors import UserError
+from sweeper.ledger.studies import open_study
 from sweeper.ledger.trial import TrialState
 from sweeper.spec.design import runs_of
 from sweeper.spec.load import SweepSpec, parse_spec
 from sweeper.spec.model import SpecFile
 from sweeper.views.ablation import TOO_SMALL, render
-from sweeper.views.study import open_study
 
 Score = Callable[[Mapping[str, str], int], float | TrialState]
 """(levels of a run, seed) -> value at the end."""

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from finished import finish_study
 from mano_pickles import mano_content, mirrored, python2_pickle
-from mano_trainers.hand.model import load_embedded_hand
 
+from mano_trainers.hand.model import load_embedded_hand
 from sweeper.cli import main as cli
 from sweeper.spec.load import parse_spec
 

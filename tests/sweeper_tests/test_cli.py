@@ -9,8 +9,8 @@ from typing import Any
 import click
 import pytest
 from finished import finish_study
-from mano_trainers.errors import DataError
 
+from mano_trainers.errors import DataError
 from sweeper.cli import main as cli
 from sweeper.errors import UserError
 from sweeper.spec.load import SweepSpec, load_spec

@@ -14,8 +14,8 @@ import click
 import pytest
 import yaml
 from finished import finish_study
-from mano_trainers.__main__ import main as train_main
 
+from mano_trainers.__main__ import main as train_main
 from sweeper.cli import main as cli
 from sweeper.spec.load import load_spec, parse_spec
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mano_trainers import checkpoint
-from mano_trainers.checkpoint import Checkpoint
 from test_study import make_spec
 
+from mano_trainers import checkpoint
+from mano_trainers.checkpoint import Checkpoint
 from sweeper.cli.main import main
 from sweeper.executor import scratch
 from sweeper.ledger.ledger import Ledger

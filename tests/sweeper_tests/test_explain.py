@@ -9,17 +9,18 @@ from typing import Any
 import pytest
 from test_study import OBJECTIVE, make_spec
 
-from sweeper.analysis.compare import compare_trials, sparkline, varying_keys
+from sweeper.analysis.compare import compare_trials, varying_keys
 from sweeper.analysis.explain import explain
 from sweeper.analysis.importance import importances_of
 from sweeper.analysis.trial_lookup import configuration_of, look_up
 from sweeper.cli import main as cli
 from sweeper.errors import UserError
 from sweeper.ledger.ledger import Ledger
+from sweeper.ledger.studies import open_study
 from sweeper.samplers.importance import NOISE
 from sweeper.spec.load import SweepSpec, resolve
 from sweeper.study.controller import Study
-from sweeper.views.study import open_study
+from sweeper.views.compare import sparkline
 
 SPACE = {"scale": {"low": 0.1, "high": 10.0, "log": True}, "noise_mm": {"low": 0.0, "high": 1.0}}
 EPOCHS = 8

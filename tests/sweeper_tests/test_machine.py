@@ -6,8 +6,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
-from mano_trainers.report import CheckResult, CheckStatus
 
+from mano_trainers.report import CheckResult, CheckStatus
 from sweeper.executor import monitor as workers
 from sweeper.executor.monitor import this_machine
 from sweeper.preflight.machine import check_machine

@@ -9,8 +9,8 @@ from typing import Any
 
 import mlflow
 import pytest
-from mano_trainers.report import CheckResult, CheckStatus
 
+from mano_trainers.report import CheckResult, CheckStatus
 from sweeper.cli.main import main
 from sweeper.executor.cluster import Local
 from sweeper.ledger.ledger import Ledger

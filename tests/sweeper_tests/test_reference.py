@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 
 import pytest
-from mano_trainers.config import TrainConfig
 
+from mano_trainers.config import TrainConfig
 from sweeper import errors
 from sweeper.cli import main as cli
 from sweeper.spec.model import SpecFile

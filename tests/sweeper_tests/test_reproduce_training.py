@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mano_trainers.config import TrainConfig
-from mano_trainers.data.load import load_data
-from mano_trainers.data.rendering.freihand import make_freihand
 from PIL import Image
 from recording import artifact, changed, record_trial, with_config
 
+from mano_trainers.config import TrainConfig
+from mano_trainers.data.load import load_data
+from mano_trainers.data.rendering.freihand import make_freihand
 from sweeper.errors import EXIT_OK
 from sweeper.reproducibility.reproduce import reproduce
 

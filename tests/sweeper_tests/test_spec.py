@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mano_trainers.config import TrainConfig
-from mano_trainers.report import EpochReport
 from pydantic import BaseModel
 from spec_pages import FILE, GOOD
 
+from mano_trainers.config import TrainConfig
+from mano_trainers.report import EpochReport
 from sweeper.errors import SpecError
 from sweeper.search_space.dimensions import FloatDimension
 from sweeper.spec.load import (

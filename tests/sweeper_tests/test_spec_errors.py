@@ -6,9 +6,9 @@ from typing import Any, get_args
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mano_trainers.config import ModelConfig
 from spec_pages import FILE, GOOD, errors_of, page
 
+from mano_trainers.config import ModelConfig
 from sweeper.errors import Problem, SpecError
 from sweeper.spec.load import parse_spec
 

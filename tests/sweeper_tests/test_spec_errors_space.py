@@ -1,8 +1,9 @@
 """The exact error page of bad dimensions of a search space."""
 
 import pytest
-from mano_trainers.config import ModelConfig
 from spec_pages import GOOD, errors_of, page
+
+from mano_trainers.config import ModelConfig
 
 JOINT = "{low: 0.1, high: 10.0, log: true}"
 

@@ -10,8 +10,9 @@ from test_ledger import SPEC, run_one
 
 from sweeper.cli.main import main
 from sweeper.errors import UserError
-from sweeper.ledger.ledger import Ledger, TrialState, study_dirs
+from sweeper.ledger.ledger import Ledger, TrialState
 from sweeper.ledger.storage import POINTER, url_beside
+from sweeper.ledger.studies import study_dirs
 from sweeper.spec.load import SpecError, parse_spec
 
 

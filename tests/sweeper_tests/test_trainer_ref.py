@@ -2,9 +2,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from mano_trainers.config import TrainConfig
 
+from mano_trainers.config import TrainConfig
 from sweeper.entrypoint.resolve import config_class, load_trainer
+from sweeper.entrypoint.source_hashes import code_sums
 from sweeper.errors import UserError
 
 MODULE = """
@@ -63,3 +64,22 @@ def test_a_module_that_fails_while_it_is_imported(module: str) -> None:
     Path(f"{module}.py").write_text("raise RuntimeError('no licence')")
     with pytest.raises(UserError, match="RuntimeError: no licence"):
         load_trainer(f"{module}:train")
+
+
+def test_a_recorded_default_trainer_is_known_by_its_earlier_name() -> None:
+    assert config_class("trainers.loop:train") is TrainConfig
+    assert "mano_trainers/loop.py" in code_sums("trainers.loop:train")
+
+
+def test_a_package_of_the_user_may_have_the_earlier_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "trainers").mkdir()
+    (tmp_path / "trainers" / "__init__.py").touch()
+    (tmp_path / "trainers" / "loop.py").write_text("def train(config): yield from ()\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name in [name for name in sys.modules if name.partition(".")[0] == "trainers"]:
+        monkeypatch.delitem(sys.modules, name)
+    config_class.cache_clear()
+    assert config_class("trainers.loop:train") is None
+    config_class.cache_clear()
+    for name in ("trainers", "trainers.loop"):
+        sys.modules.pop(name, None)

@@ -4,9 +4,9 @@ import math
 from pathlib import Path
 
 import pytest
+
 from mano_trainers.config import TrainConfig
 from mano_trainers.loop import train
-
 from sweeper.errors import SpecError
 from sweeper.ledger.ledger import Ledger, TrialState
 from sweeper.spec.load import SweepSpec, control_config, load_spec, parse_spec, resolve, spec_differences

@@ -4,11 +4,12 @@ from pathlib import Path
 import pytest
 from test_study import make_spec
 
+from sweeper.console import to_json
 from sweeper.errors import UserError
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.trial import Report, TrialState
 from sweeper.spec.sections import Objective
-from sweeper.views.study import list_studies, print_list, print_study, show_study, to_json
+from sweeper.views.study import list_studies, print_list, print_study, show_study
 from sweeper.views.trial_table import table_columns, table_row
 
 OBJECTIVE = "val/pa_mpjpe_mm"

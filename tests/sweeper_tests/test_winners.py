@@ -14,20 +14,14 @@ from finished import finish_study
 from mlflow_helpers import uri_of
 
 from sweeper.analysis.replicates import VariantRuns, compare
+from sweeper.analysis.winners import ENDING, WinnersResult, rounds_of, winner_of_comparisons, winners_result
 from sweeper.errors import UserError
+from sweeper.ledger.studies import open_study
 from sweeper.ledger.trial import TrialState
-from sweeper.lifecycle.winners import (
-    ENDING,
-    WinnersResult,
-    rounds_of,
-    winner_of_comparisons,
-    winners_result,
-    winners_spec,
-)
+from sweeper.lifecycle.winners import winners_spec
 from sweeper.spec.load import SweepSpec, parse_spec, resolve
 from sweeper.spec.sections import Budget, Objective
 from sweeper.tracking.client import open_client
-from sweeper.views.study import open_study
 
 SOURCE = {
     "name": "toy",

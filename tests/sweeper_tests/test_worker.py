@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mano_trainers.report import EpochReport
 
+from mano_trainers.report import EpochReport
 from sweeper.executor.trainable import Job, TrialWorker
 
 

@@ -9,8 +9,9 @@ import pickle
 from typing import Any
 
 import numpy as np
-from mano_trainers.hand.model import HandModel
 from scipy import sparse
+
+from mano_trainers.hand.model import HandModel
 
 PYTHON2_MODULES = {
     "numpy._core.multiarray": "numpy.core.multiarray",

@@ -5,13 +5,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+from torch import Tensor
+
 from mano_trainers.evaluation.procrustes import align
 from mano_trainers.hand.layer import HandLayer
 from mano_trainers.hand.model import load_embedded_hand
 from mano_trainers.losses.procrustes import aligned_loss, best_similarity
 from mano_trainers.losses.terms import wrist_joints
-from scipy.spatial.transform import Rotation
-from torch import Tensor
 
 LAYER = HandLayer(load_embedded_hand(), torch.float64)
 seeds = st.integers(0, 10_000)

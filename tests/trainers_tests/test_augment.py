@@ -9,9 +9,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+
 from mano_trainers.data import augment
 from mano_trainers.data.augment import Draw
-from scipy.spatial.transform import Rotation
 
 SIZE = 64
 Path = Callable[[torch.Tensor, Draw], torch.Tensor]

@@ -5,10 +5,11 @@ from functools import partial
 
 import pytest
 import torch
-from mano_trainers.config import LossConfig
-from mano_trainers.losses.balance import Balance
 from pydantic import ValidationError
 from torch import Tensor, nn
+
+from mano_trainers.config import LossConfig
+from mano_trainers.losses.balance import Balance
 
 CPU = torch.device("cpu")
 Terms = dict[str, Tensor]

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+
 from mano_trainers.batches import (
     batch_memory,
     epoch_order,

@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from PIL import Image
+
 from mano_trainers.data import cache
 from mano_trainers.data.cache import cached_images
 from mano_trainers.data.readers.labels import Picture
 from mano_trainers.errors import DataError
-from PIL import Image
 
 
 @pytest.fixture

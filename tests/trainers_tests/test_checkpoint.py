@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from mano_trainers import checkpoint
 from mano_trainers.checkpoint import Checkpoint
 from mano_trainers.errors import CheckpointError

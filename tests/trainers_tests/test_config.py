@@ -1,8 +1,9 @@
 """What the config of a training run refuses by itself."""
 
 import pytest
-from mano_trainers.config import TrainConfig
 from pydantic import ValidationError
+
+from mano_trainers.config import TrainConfig
 
 
 @pytest.mark.parametrize(("every", "an_epoch"), [(1, 1), (0.5, 2), (0.33, 3), (0.1, 10), (0.01, 100)])

@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import wilcoxon
+
 from mano_trainers.config import TrainConfig
 from mano_trainers.controls import shuffle_labels
 from mano_trainers.data.load import LoadedData, load_data
 from mano_trainers.evaluation.metrics import p_of_smaller
 from mano_trainers.loop import train
 from mano_trainers.report import EpochReport
-from scipy.stats import wilcoxon
 
 MODEL_METRICS = {"val/mpjpe_camera_mm", "val/joints_mpjpe_mm", "val/joints_pa_mpjpe_mm"}
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from mano_trainers.evaluation.metrics import fit_codebook
 from mano_trainers.losses.diversity import PoseCodes, entropy_loss, pose_codes, variance_loss
 

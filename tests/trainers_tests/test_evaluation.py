@@ -5,6 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
+
 from mano_trainers.data.load import LoadedData
 from mano_trainers.data.readers.labels import Labels
 from mano_trainers.evaluation.evaluate import Array, Outputs, Reference, best_constant_theta, evaluate, make_reference
@@ -12,7 +14,6 @@ from mano_trainers.evaluation.procrustes import aligned_distances
 from mano_trainers.hand.layer import HandLayer
 from mano_trainers.hand.model import load_embedded_hand, load_gestures
 from mano_trainers.losses.terms import wrist_joints
-from scipy.spatial.transform import Rotation
 
 NAMES = {
     f"val/{name}"

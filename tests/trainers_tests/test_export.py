@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from mano_trainers.config import TrainConfig
 from mano_trainers.evaluation.procrustes import aligned_distances
 from mano_trainers.export import main

@@ -8,6 +8,8 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
+
 from mano_trainers.batches import seeded
 from mano_trainers.config import DataConfig, FaultName, TrainConfig
 from mano_trainers.data.load import LoadedData, load_data
@@ -19,7 +21,6 @@ from mano_trainers.loop import train_on
 from mano_trainers.losses.terms import Target, loss_terms
 from mano_trainers.models import Prediction
 from mano_trainers.pipeline import Pipeline, make_pipeline, training_batch
-from pydantic import ValidationError
 
 NAMES: tuple[FaultName, ...] = get_args(FaultName)
 CPU = torch.device("cpu")

@@ -4,9 +4,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from mano_trainers.data.readers.freihand import read_freihand
 from mano_trainers.errors import DataError
-from PIL import Image
 
 POSES = 4
 

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+
 from mano_trainers.device import memory_share as gpu_share
 from mano_trainers.device.memory_share import CONTEXT_BYTES, cap_bytes, free_bytes, memory_capped, resident
 from mano_trainers.device.shared_images import SharedImages

@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
 from mano_trainers.hand.model import ASSETS, GESTURE_NAMES, TIP_VERTICES, load_embedded_hand, load_gestures
 
 HAND = load_embedded_hand()

@@ -5,6 +5,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+
 from mano_trainers.hand.layer import HandLayer, rotation_matrices
 from mano_trainers.hand.model import (
     FREIHAND_ORDER,
@@ -14,7 +16,6 @@ from mano_trainers.hand.model import (
     load_gestures,
     smplx_layer,
 )
-from scipy.spatial.transform import Rotation
 
 EMBEDDED = load_embedded_hand()
 # MANO has pose blend shapes where the embedded hand has none: these tables must be right too.

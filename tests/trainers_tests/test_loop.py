@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from mano_trainers import checkpoint
 from mano_trainers.config import OptimConfig, TrainConfig
 from mano_trainers.errors import ConfigError, DataError

@@ -3,6 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
+from scipy.spatial.transform import Rotation
+
 from mano_trainers.config import LossConfig, TrainConfig
 from mano_trainers.hand.layer import HandLayer
 from mano_trainers.hand.model import load_embedded_hand
@@ -11,8 +14,6 @@ from mano_trainers.losses.diversity import PoseCodes
 from mano_trainers.losses.terms import Criterion, PosePrior, Target
 from mano_trainers.models import Prediction
 from mano_trainers.rotations import matrix_from_axis_angle
-from pydantic import ValidationError
-from scipy.spatial.transform import Rotation
 
 HAND = load_embedded_hand()
 PRIOR = [torch.from_numpy(x) for x in (HAND.hands_mean, HAND.hands_components, HAND.hands_std)]

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from mano_trainers.__main__ import main, read_config
 from mano_trainers.config import TrainConfig
 from mano_trainers.errors import ConfigError

@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+
 from mano_trainers.data.readers.freihand import read_freihand
 from mano_trainers.data.rendering.freihand import make_freihand
 from mano_trainers.data.rendering.poses import sample_orientations, sample_poses, sample_shapes
@@ -13,7 +15,6 @@ from mano_trainers.errors import DataError
 from mano_trainers.hand.layer import HandLayer
 from mano_trainers.hand.model import load_embedded_hand, load_gestures
 from mano_trainers.rotations import matrix_from_axis_angle
-from PIL import Image
 
 COUNT, SIZE, EVALUATION_COUNT = 30, 64, 8
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from mano_pickles import Ch, CscMatrix, Select, mano_content, mirrored, python2_pickle, select_of
+
 from mano_trainers.errors import DataError
 from mano_trainers.hand.layer import HandLayer
 from mano_trainers.hand.load import load_hand

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mano_trainers.evaluation import metrics
 from scipy.spatial import cKDTree
+
+from mano_trainers.evaluation import metrics
 
 
 def official_auc(distances_m: np.ndarray) -> float:

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
+
 from mano_trainers.batches import image_table, seeded
 from mano_trainers.config import DataConfig, Stage, TrainConfig
 from mano_trainers.data.curriculum import epoch_poses, weights_at
@@ -16,7 +18,6 @@ from mano_trainers.data.rendering.ho3d import make_ho3d
 from mano_trainers.data.split import split_by_group
 from mano_trainers.errors import ConfigError, DataError
 from mano_trainers.loop import train
-from pydantic import ValidationError
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
+from scipy.spatial.transform import Rotation
+
 from mano_trainers.config import ModelConfig, TrainConfig
 from mano_trainers.errors import ConfigError
 from mano_trainers.hand.layer import HandLayer
@@ -12,8 +15,6 @@ from mano_trainers.hand.model import load_embedded_hand
 from mano_trainers.losses.terms import wrist_joints
 from mano_trainers.models import HandNet, build_model
 from mano_trainers.models.heads import Head
-from pydantic import ValidationError
-from scipy.spatial.transform import Rotation
 
 HAND = load_embedded_hand()
 BACKBONES = ("resnet_tiny", "resnet18", "vit_tiny", "handformer_small", "handformer_full")

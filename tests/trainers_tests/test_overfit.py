@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from mano_trainers import overfit
 from mano_trainers.__main__ import main
 from mano_trainers.config import DataConfig, TrainConfig

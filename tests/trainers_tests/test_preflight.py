@@ -10,6 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
 from mano_trainers.config import TrainConfig
 from mano_trainers.data import load
 from mano_trainers.data.rendering.freihand import make_freihand
@@ -17,8 +20,6 @@ from mano_trainers.hand.layer import HandLayer
 from mano_trainers.losses import terms as losses
 from mano_trainers.preflight import preflight
 from mano_trainers.report import CheckResult, CheckStatus
-from PIL import Image, ImageOps
-from torch import Tensor
 
 pytestmark = pytest.mark.slow
 

@@ -6,13 +6,14 @@ import huggingface_hub.constants
 import pytest
 import timm
 import torch
+from safetensors.torch import save_file
+
 from mano_trainers.config import ModelConfig, TrainConfig
 from mano_trainers.errors import ConfigError
 from mano_trainers.hand.model import load_embedded_hand
 from mano_trainers.loop import prepare, train
 from mano_trainers.models import HandNet, build_model
 from mano_trainers.models.pretrained import load_pretrained
-from safetensors.torch import save_file
 
 
 def network(seed: int, image_size: int = 32, backbone: str = "resnet_tiny") -> HandNet:

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mano_trainers.evaluation.procrustes import align, aligned_distances
 from scipy.linalg import orthogonal_procrustes
+
+from mano_trainers.evaluation.procrustes import align, aligned_distances
 
 
 def official_align(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:

@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mano_pickles import mano_content, mirrored, python2_pickle
+from PIL import Image
+
 from mano_trainers.config import DataConfig
 from mano_trainers.data.load import load_data
 from mano_trainers.data.readers.labels import Array
@@ -13,7 +15,6 @@ from mano_trainers.data.rendering.dexycb import make_dexycb
 from mano_trainers.data.rendering.ho3d import make_ho3d
 from mano_trainers.errors import DataError
 from mano_trainers.hand.model import load_embedded_hand
-from PIL import Image
 
 
 @pytest.fixture

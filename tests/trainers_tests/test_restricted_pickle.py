@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mano_pickles import Ch, CscMatrix, python2_pickle, select_of
+
 from mano_trainers.errors import DataError
 from mano_trainers.hand import restricted_pickle
 from mano_trainers.hand.mano_file import load_mano

@@ -6,8 +6,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from mano_trainers import rotations
 from scipy.spatial.transform import Rotation
+
+from mano_trainers import rotations
 
 vectors = arrays(np.float64, (3,), elements=st.floats(-7, 7, allow_subnormal=False))
 

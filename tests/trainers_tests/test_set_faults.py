@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from mano_trainers.data.readers import dexycb, ho3d
 from mano_trainers.data.readers.labels import Labels, Picture
 from mano_trainers.data.rendering.dexycb import make_dexycb

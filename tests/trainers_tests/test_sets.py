@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
+
 from mano_trainers.data.cache import decode
 from mano_trainers.data.readers import dexycb, ho3d
 from mano_trainers.data.readers.crop import picture_size, project
@@ -22,7 +24,6 @@ from mano_trainers.hand.definitions import DEXYCB_TIPS, DEXYCB_TIPS_LEFT, HO3D_T
 from mano_trainers.hand.layer import HandLayer
 from mano_trainers.hand.mirror import mirror_hand
 from mano_trainers.hand.model import FREIHAND_ORDER, HandModel, load_embedded_hand, smplx_layer
-from PIL import Image
 
 HAND = load_embedded_hand()
 LEFT = mirror_hand(HAND)

@@ -14,6 +14,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
+
 from mano_trainers import pipeline
 from mano_trainers.config import TrainConfig
 from mano_trainers.data.cache import Pixels

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from mano_trainers.data.rendering.dexycb import make_dexycb
 from mano_trainers.data.rendering.freihand import make_freihand
 from mano_trainers.data.rendering.ho3d import make_ho3d
 from mano_trainers.data.verify import verify_set
 from mano_trainers.errors import DataError
-from PIL import Image
-
 from sweeper.cli.main import main
 
 COUNT = 8

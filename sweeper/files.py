@@ -1,0 +1,51 @@
+"""Files and folders: what lies in what, and folders that are deleted with their process."""
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def inside(folder: Path, path: Path) -> bool:
+    """Whether a path, links followed, lies beneath a folder."""
+    return path.resolve().is_relative_to(folder.resolve())
+
+
+@contextmanager
+def own_folder(parent: Path, prefix: str) -> Iterator[Path]:
+    """A new folder in `parent`; those with this prefix that killed processes left are removed first."""
+    for left in abandoned_folders(parent, prefix):
+        shutil.rmtree(left, ignore_errors=True)
+    made = Path(tempfile.mkdtemp(prefix=f".{prefix}", dir=parent))
+    lock = os.open(made, os.O_RDONLY)  # of the folder itself; it dies with the process
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    folder = made.rename(made.with_name(made.name.removeprefix(".")))  # locked before others can see it
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def abandoned_folders(parent: Path, prefix: str) -> list[Path]:
+    """Folders that killed processes left behind."""
+    return [path for path in sorted(parent.glob(f"{prefix}*")) if _is_abandoned(path)]
+
+
+def _is_abandoned(folder: Path) -> bool:
+    try:
+        if folder.lstat().st_uid != os.getuid():
+            return False
+        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:  # it has just been removed
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(lock)
+    return True

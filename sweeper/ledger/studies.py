@@ -1,0 +1,81 @@
+"""The studies of a home: find one, and open its ledger."""
+
+from difflib import get_close_matches
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from sweeper.errors import UserError
+from sweeper.home import refuse_code_of
+from sweeper.ledger.ledger import Ledger
+from sweeper.ledger.storage import is_study
+from sweeper.spec.load import SweepSpec
+from sweeper.spec.model import SpecFile
+
+EXTENDED = "extended"
+"""The study's attribute with the number of trials that `sweeper extend` added."""
+
+
+def study_dirs(home: Path) -> list[Path]:
+    """The folders of all studies of a home, by name."""
+    return sorted(folder for folder in (home / "studies").glob("*") if is_study(folder))
+
+
+def open_study(home: Path, study: str) -> tuple[Ledger, SpecFile]:
+    """The ledger of a study, for reading, and the spec it was started with.
+
+    Raises:
+        UserError: there is no such study (names close ones), or another version of the sweeper wrote its spec.
+    """
+    ledger = Ledger(study_folder(home, study), study)
+    spec = ledger.attributes.get("spec")
+    if spec is None:
+        raise UserError(f"the study `{study}` was never started", help="`sweeper run` starts it")
+    try:
+        return ledger, SpecFile.model_validate(spec)
+    except ValidationError as error:
+        first = error.errors()[0]
+        what = f"the study `{study}` was written by another version: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise UserError(what, help="read it with that version; its runs are in MLflow") from None
+
+
+def study_folder(home: Path, study: str) -> Path:
+    """The folder of a study.
+
+    Raises:
+        UserError: there is no such study (names close ones).
+    """
+    names = [path.name for path in study_dirs(home)]
+    if study not in names:
+        known = f"the studies in {home} are: {', '.join(names)}" if names else f"there are no studies in {home} yet"
+        close = get_close_matches(study, names, n=1)
+        raise UserError(f"no study `{study}`", help=f"did you mean `{close[0]}`?" if close else known)
+    return home / "studies" / study
+
+
+def find_study(home: Path, study: str) -> tuple[Path, SweepSpec]:
+    """The folder of a study, and the spec it was started with.
+
+    Raises:
+        UserError: no such study, its spec is none, or its trainer would be code of the home.
+    """
+    ledger, known = open_study(home, study)
+    refuse_code_of(home, known.trainer)
+    kept = ledger.attributes
+    path = Path(kept["spec_path"]) if "spec_path" in kept else None
+    try:
+        spec = SweepSpec.model_validate(kept["spec"] | {"text": kept.get("spec_text", ""), "path": path}, strict=False)
+    except ValidationError as error:
+        raise UserError(f"the recorded spec of `{study}` cannot be used: {error.errors()[0]['msg']}") from None
+    return ledger.study_dir, spec
+
+
+def open_ledger(study_dir: Path, spec: SweepSpec) -> Ledger:
+    """The ledger of a study whose lock is held, for writing."""
+    modes = [one.mode for one in spec.objectives]
+    return Ledger(study_dir, study_dir.name, modes=modes, create=True)  # wherever it was started
+
+
+def planned_trials(ledger: Ledger, spec: SpecFile) -> int:
+    """Candidates that the study will have, those of `sweeper extend` included."""
+    return spec.trials + int(ledger.attributes.get(EXTENDED, 0))
