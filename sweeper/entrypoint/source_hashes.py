@@ -20,7 +20,7 @@ def code_sums(trainer: str) -> dict[str, str]:
 
 def trainer_sums(trainer: str) -> dict[str, str]:
     """The same of the package, or the single file, that the trainer is in."""
-    package = current_name(trainer).partition(".")[0]
+    package = current_name(trainer).partition(":")[0].partition(".")[0]
     if package != "mano_trainers":  # that one would import torch
         load_trainer(trainer)  # makes it importable
     found = find_spec(package)

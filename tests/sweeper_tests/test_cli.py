@@ -38,7 +38,7 @@ def test_every_help_has_an_example(path: tuple[str, ...], capsys: pytest.Capture
 def test_quick_verbs_import_nothing_slow(arguments: list[str]) -> None:
     slow = ("torch", "ray", "mlflow", "optuna", "sqlalchemy", "rich", "numpy", "scipy", "pandas", "matplotlib")
     program = (
-        "import sys; from sweeper.cli import main; code = main(sys.argv[1:]);"
+        "import sys; from sweeper.cli.main import main; code = main(sys.argv[1:]);"
         f"print([name for name in {slow} if name in sys.modules]); sys.exit(code)"
     )
     run = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True)
@@ -49,7 +49,7 @@ def test_json_of_a_study_imports_only_what_reads_the_ledger(tmp_path: Path) -> N
     finish_study(tmp_path, load_spec(Path(SPEC)), lambda params: 20.0, trials=2)
     slow = ("torch", "ray", "mlflow", "sqlalchemy", "rich", "scipy", "pandas", "matplotlib")
     program = (
-        "import sys; from sweeper.cli import main; code = main(sys.argv[1:]);"
+        "import sys; from sweeper.cli.main import main; code = main(sys.argv[1:]);"
         f"print([name for name in {slow} if name in sys.modules], file=sys.stderr); sys.exit(code)"
     )
     arguments = ["list", "--json", "--home", str(tmp_path)]

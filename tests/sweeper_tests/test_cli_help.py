@@ -60,7 +60,7 @@ def test_completion(typed: list[str], offered: list[str]) -> None:
 
 def test_the_shell_is_answered_without_slow_imports(studies: Path) -> None:
     program = (
-        "import atexit, sys; from sweeper.cli import main;"
+        "import atexit, sys; from sweeper.cli.main import main;"
         "atexit.register(lambda: print([n for n in ('optuna', 'rich', 'pydantic_core', 'numpy') if n in sys.modules]));"
         "main()"
     )

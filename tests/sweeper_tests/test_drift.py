@@ -38,7 +38,7 @@ def test_the_sums_of_the_code_hold_the_sweeper_the_trainers_and_an_own_trainer(
 ) -> None:
     trainer_in("x = 1")
     sums = code_sums("drifting:train")
-    assert {"sweeper/drift.py", "trainers/loop.py", "drifting.py"} <= set(sums)
+    assert {"sweeper/reproducibility/drift.py", "mano_trainers/loop.py", "drifting.py"} <= set(sums)
     assert "drifting.py" not in code_sums("mano_trainers.loop:train")
 
 

@@ -108,7 +108,7 @@ def test_what_a_trial_stood_on_is_recorded(study: Path) -> None:
         assert record["spec"].startswith("# from https://***@example.org/specs\nname: toy\n")
         assert record["code"]["remote"] == "https://***@example.org/repo.git"
         assert record["code"]["untracked_text"] == {"extra.py": "EXTRA_MM = 0.125\n"}
-        assert {"scripted_trainer.py", "sweeper/run.py"} <= set(record["sources"])
+        assert {"scripted_trainer.py", "sweeper/lifecycle/run.py"} <= set(record["sources"])
         assert {"lock_sha256", "packages", "hardware", "numerics", "data"} <= set(record)
 
 

@@ -187,7 +187,7 @@ def test_the_shipped_schema_is_the_code_s() -> None:
 
 def test_a_spec_is_read_without_the_slow_libraries() -> None:
     program = (
-        "import sys, pathlib; from sweeper.spec import load_spec; load_spec(pathlib.Path(sys.argv[1]));"
+        "import sys, pathlib; from sweeper.spec.load import load_spec; load_spec(pathlib.Path(sys.argv[1]));"
         "print([name for name in ('torch', 'ray', 'mlflow', 'optuna', 'rich', 'numpy') if name in sys.modules])"
     )
     arguments = [sys.executable, "-c", program, str(SHIPPED / "loss_balance.yaml")]

@@ -318,7 +318,7 @@ def test_a_database_that_only_the_home_names_is_not_called(
     toy: Path, url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PGPASSWORD", "not-for-them")
-    monkeypatch.setattr("sweeper.ledger.ledger.database._connect", lambda *_, **__: pytest.fail("it was called"))
+    monkeypatch.setattr("sweeper.ledger.database._connect", lambda *_, **__: pytest.fail("it was called"))
     (toy / "studies" / "toy" / POINTER).write_text(url)
     for verb in ("show", "resume", "status"):
         code, error = said(capsys, verb, "toy", "--home", str(toy))
@@ -335,7 +335,7 @@ def test_a_database_whose_host_the_user_names_is_called(
         called.append(url.host)
         raise UserError("called")
 
-    monkeypatch.setattr("sweeper.ledger.ledger.database._connect", connect)
+    monkeypatch.setattr("sweeper.ledger.database._connect", connect)
     (toy / "studies" / "toy" / POINTER).write_text("postgresql+psycopg://me@db.example/x")
     monkeypatch.setenv("PGPASSFILE", str(tmp_path / "pgpass"))
     (tmp_path / "pgpass").write_text("*:*:*:*:x\n")
