@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from places import ROOT, TESTS
+
 FreshHome = Callable[[str], Path]
 """Makes a study home with an empty MLflow database, and the spec beside it."""
-HERE = Path(__file__).parent
 SPEC = """
 name: scripted
 trainer: scripted_trainer:train
@@ -26,13 +27,13 @@ scheduler: {name: asha, grace_epochs: 2, eta: 2}
 def command(home: Path, *arguments: str, ray: bool = False) -> list[str]:
     """The command line that runs a verb on a home: trials run one by one, or by Ray."""
     program = (
-        [str(Path(sys.executable).parent / "sweeper")] if ray else [sys.executable, str(HERE / "serial_driver.py")]
+        [str(Path(sys.executable).parent / "sweeper")] if ray else [sys.executable, str(TESTS / "serial_driver.py")]
     )
     return [*program, *arguments, "--home", str(home)]
 
 
 def environment(**extra: str) -> dict[str, str]:
-    path = os.pathsep.join([str(HERE), str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join([str(TESTS), str(ROOT), os.environ.get("PYTHONPATH", "")])
     return os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"} | extra
 
 
@@ -68,3 +69,18 @@ def journal_bytes(home: Path) -> int:
     """Size of the study's ledger, 0 while there is none."""
     journal = home / "studies" / "scripted" / "ledger.journal"
     return journal.stat().st_size if journal.exists() else 0
+
+
+SHORT = """
+name: scripted
+trainer: scripted_trainer:train
+base: {epochs: 2, collapse_above: 6.0}
+search_space:
+  scale: {choices: [7.0, 1.0, 2.0]}
+controls: [oracle]
+objective: {metric: val/pa_mpjpe_mm, mode: min}
+trials: 3
+sampler: {name: grid}
+scheduler: {name: asha, mode: promote, grace_epochs: 1, eta: 2}
+guards: [{name: collapse, kind: collapse, after_epochs: 1, for_evaluations: 1}]
+"""

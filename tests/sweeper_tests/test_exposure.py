@@ -20,6 +20,7 @@ import pytest
 from finished import finish_study
 from leaky_trainer import VARIABLES
 from mlflow_helpers import answers
+from places import TESTS
 from ports import free_port
 
 from sweeper.cli.main import main
@@ -27,7 +28,6 @@ from sweeper.spec.load import parse_spec
 
 pytestmark = pytest.mark.slow
 
-HERE = Path(__file__).parent
 MARK = "SWEEPER_TEST_MARK"
 SWEEPER = str(Path(sys.executable).with_name("sweeper"))
 SECRETS = {name: f"planted-{index}-{name[::-1]}" for index, name in enumerate(VARIABLES)}
@@ -133,7 +133,7 @@ def seen(fresh_home: Callable[[str], Path]) -> Iterator[Seen]:
         environment |= {
             "SWEEPER_WEBHOOK": f"http://127.0.0.1:1/{SECRETS['SWEEPER_WEBHOOK']}",
             "SWEEPER_NOTIFY_COMMAND": f"sh -c 'cat >> {told}; echo >> {told}'",
-            "PYTHONPATH": os.pathsep.join((str(HERE), os.environ.get("PYTHONPATH", ""))),
+            "PYTHONPATH": os.pathsep.join((str(TESTS), os.environ.get("PYTHONPATH", ""))),
         }
         outcome = Seen(home, user)
         driver = subprocess.Popen(

@@ -6,12 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from places import ROOT
 
 from sweeper.errors import SpecError
 from sweeper.redaction import is_secret, redact
 from sweeper.spec.load import load_spec
 
-SPEC = Path(__file__).parents[2] / "search_spaces" / "loss_balance.yaml"
+SPEC = ROOT / "search_spaces" / "loss_balance.yaml"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,80 @@
+"""A cluster of network namespaces, with a study home that all of them see."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import mlflow
+import network
+import pytest
+
+from sweeper.ledger.ledger import Ledger
+from sweeper.ledger.trial import TrialRecord
+
+SPEC = """
+name: scripted
+trainer: scripted_trainer:train
+base: {epochs: 8, sleep_s: 0.4}
+search_space:
+  scale: {low: 0.5, high: 10.0, log: true}
+objective: {metric: val/pa_mpjpe_mm, mode: min}
+controls: []
+trials: 12
+scheduler: {name: none}
+resources: {concurrent: all}
+"""
+
+
+SWEEPER = str(Path(sys.executable).parent / "sweeper")
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float = 150) -> None:
+    """Looks twice a second: a look reads the ledger or MLflow, and the cluster is on the same processors."""
+    deadline_s = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline_s, "it never came to that"
+        time.sleep(0.5)
+
+
+class Site:
+    """A cluster: `head` has no room for trials, `one` and `two` have room for two each."""
+
+    def __init__(self, stack: ExitStack, *, with_one: bool = True) -> None:
+        self.make = stack.enter_context(network.network())
+        self.head, self.one, self.two = (self.make(name) for name in ("head", "one", "two"))
+        self.address = network.start_head(self.head)
+        if with_one:
+            network.join(self.one, self.address)
+
+    def run(self, home: Path, *arguments: str, **environ: str) -> "subprocess.Popen[str]":
+        spec = str(home.parent / "spec.yaml")
+        return self.head.start(
+            SWEEPER, "run", spec, "--home", str(home), "--address", self.address, *arguments, **environ
+        )
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    with ExitStack() as stack:
+        yield Site(stack)
+
+
+def reports(home: Path) -> int:
+    folder = home / "studies" / "scripted"
+    return (folder / "ledger.journal").read_text().count('"report:') if (folder / "ledger.journal").exists() else 0
+
+
+def trials(home: Path) -> list[TrialRecord]:
+    return list(Ledger(home / "studies" / "scripted", "scripted").trials())
+
+
+def machines(home: Path) -> dict[str, str]:
+    """Where each trial was at its last report, as MLflow says."""
+    client = mlflow.MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("scripted")
+    assert experiment is not None
+    tags = [run.data.tags for run in client.search_runs([experiment.experiment_id])]
+    return {tag["sweeper.trial_id"]: tag["sweeper.machine"] for tag in tags if "sweeper.machine" in tag}

@@ -1,0 +1,175 @@
+"""The verbs that stop and continue a study, with real processes and signals; trials run one by one, without Ray."""
+
+import json
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from checker import Results, check, results
+from faulty import SPEC, begin, command, environment, sweep, wait_until
+from places import TESTS
+
+from sweeper.ledger.ledger import Ledger
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory, template_db: Path) -> Results:
+    """What the study finds when nothing interrupts it."""
+    home = make_home(tmp_path_factory.mktemp("unbroken"), template_db)
+    result = sweep(home, "run")
+    assert result.returncode == 0, result.stderr
+    return check(home)
+
+
+def make_home(folder: Path, template_db: Path) -> Path:
+    (folder / "spec.yaml").write_text(SPEC)
+    home = folder / "home"
+    home.mkdir()
+    shutil.copy(template_db, home / "mlflow.db")
+    return home
+
+
+@pytest.fixture
+def study_home(tmp_path: Path, template_db: Path) -> Path:
+    return make_home(tmp_path, template_db)
+
+
+def wait_for(home: Path, text: str) -> None:
+    journal = home / "studies" / "scripted" / "ledger.journal"
+    deadline_s = time.monotonic() + 120
+    while not (journal.exists() and text in journal.read_text()):
+        assert time.monotonic() < deadline_s
+        time.sleep(0.05)
+
+
+def end(process: "subprocess.Popen[str]") -> tuple[int, str]:
+    _, errors = process.communicate(timeout=120)
+    assert "Traceback" not in errors, errors
+    return process.returncode, errors
+
+
+def test_ctrl_c_and_sigterm_leave_a_study_that_resume_brings_to_the_same_end(
+    study_home: Path, unbroken: Results
+) -> None:
+    for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
+        process = begin(study_home, "--set", "base.sleep_s=0.2") if number == signal.SIGTERM else resume(study_home)
+        wait_for(study_home, '"report:00001"' if number == signal.SIGTERM else '"report:00003"')
+        process.send_signal(number)
+        returncode, errors = end(process)
+        assert returncode == code, errors
+        assert "`sweeper resume scripted` continues it" in errors
+    before = results(study_home)
+    assert "RUNNING" in {trial["state"] for trial in before.values()}
+    result = sweep(study_home, "resume", "scripted")
+    assert result.returncode == 0, result.stderr
+    check(study_home, before=before, unbroken=unbroken)
+
+
+def resume(home: Path) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        command(home, "resume", "scripted"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    )
+
+
+def test_twice_is_now(study_home: Path) -> None:
+    process = begin(study_home, "--set", "base.sleep_s=30")
+    wait_for(study_home, '"control"')  # the first trial runs
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    began_s = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    returncode, _ = end(process)
+    assert returncode == 130
+    assert time.monotonic() - began_s < 20, "the trial would have taken 30 s to its next evaluation"
+
+
+def test_pause_and_stop_from_another_terminal(study_home: Path) -> None:
+    process = begin(study_home, "--set", "base.sleep_s=2")
+    wait_for(study_home, '"report:00001"')
+    standing = json.loads(sweep(study_home, "status", "scripted", "--json").stdout)
+    assert standing["driver"].startswith(f"pid {process.pid} on ")
+    paused = sweep(study_home, "pause", "scripted")
+    assert paused.returncode == 0, paused.stderr
+    assert end(process)[0] == 130
+    assert sweep(study_home, "pause", "scripted").returncode == 2, "nobody runs it now"
+
+    journal = study_home / "studies" / "scripted" / "ledger.journal"
+    reports = journal.read_text().count('"report:')
+    process = resume(study_home)
+    wait_until(lambda: journal.read_text().count('"report:') > reports)
+    assert sweep(study_home, "stop", "scripted").returncode == 0
+    assert end(process)[0] == 0
+    stopped = results(study_home)
+    assert {trial["reason"] for trial in stopped.values() if trial["state"] == "STOPPED"} == {"stopped by the user"}
+    check(study_home, before=stopped)
+    again = sweep(study_home, "run", "--set", "base.sleep_s=2")
+    assert "was stopped; `sweeper resume scripted` continues it" in again.stderr
+
+
+def test_stop_settles_a_study_that_nobody_runs(study_home: Path) -> None:
+    process = begin(study_home, "--set", "base.sleep_s=0.3")
+    wait_for(study_home, '"report:00001"')
+    process.kill()
+    process.communicate()
+    assert "it was not running" in sweep(study_home, "stop", "scripted").stdout
+    check(study_home)
+
+
+def test_extend_adds_trials_and_retry_tries_failed_ones_again(study_home: Path, unbroken: Results) -> None:
+    broken = study_home.parent / "broken"
+    broken.touch()
+    spec = ("--set", f"base.crash_if={broken}", "--trials", "2", "--set", "controls=[shuffled_labels]")
+    result = sweep(study_home, "run", *spec)
+    assert result.returncode == 1, result.stderr
+    assert {trial["state"] for trial in results(study_home).values()} == {"FAILED"}
+    broken.unlink()
+    result = sweep(study_home, "retry", "scripted", "--failed")
+    assert result.returncode == 0, result.stderr
+    assert "control shuffled labels FAILED" not in result.stdout
+    mended = check(study_home)
+    assert mended["scripted-shuffled_labels"]["state"] == "FAILED"
+    assert mended["scripted-shuffled_labels-2"] == unbroken["scripted-shuffled_labels"]
+    for failed, again in (("scripted-0000", "scripted-0002"), ("scripted-0001", "scripted-0003")):
+        assert mended[failed]["state"] == "FAILED", "what was finished stays"
+        assert mended[again] == unbroken[failed]
+    assert sweep(study_home, "retry", "scripted", "--failed").returncode == 2, "none is left"
+
+    result = sweep(study_home, "extend", "scripted", "--trials", "1")
+    assert result.returncode == 0, result.stderr
+    assert len(check(study_home, before=mended)) == len(mended) + 1
+    assert sweep(study_home, "run", *spec).returncode == 0, "the same spec is no drift"
+
+
+def test_drift_of_code_and_data_is_refused_with_the_difference_or_recorded(
+    study_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer, data = study_home.parent / "own_trainer.py", study_home.parent / "data"
+    trainer.write_text((TESTS / "scripted_trainer.py").read_text())
+    data.write_bytes(b"1")
+    monkeypatch.setenv("PYTHONPATH", str(study_home.parent))
+    spec = ("--set", "trainer=own_trainer:train", "--set", f"base.data_file={data}", "--trials", "1")
+    process = begin(study_home, *spec, "--set", "base.sleep_s=0.3")
+    wait_for(study_home, '"report:00001"')
+    process.send_signal(signal.SIGINT)
+    assert end(process)[0] == 130
+
+    spec = (*spec, "--set", "base.sleep_s=0.3")
+    trainer.write_text(trainer.read_text() + "\n# another\n")
+    refused = sweep(study_home, "run", *spec)
+    assert refused.returncode == 2
+    assert "was started with other code:\n  own_trainer.py has changed" in refused.stderr
+    data.write_bytes(b"22")
+    accepted = sweep(study_home, "run", *spec, "--accept-drift")
+    assert accepted.returncode == 0, accepted.stderr
+    drifts = Ledger(study_home / "studies" / "scripted", "scripted").attributes["drift"]
+    assert [drift["differences"] for drift in drifts] == [["own_trainer.py has changed"], ["data has changed"]]

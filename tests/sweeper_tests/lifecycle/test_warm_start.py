@@ -1,0 +1,101 @@
+"""A study that learns from an earlier one."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from proposals import METRIC, make_spec
+
+from sweeper.errors import UserError
+from sweeper.ledger.ledger import Ledger, Report, TrialState
+from sweeper.lifecycle.warm_start import record_warm_start
+from sweeper.spec.load import SweepSpec
+
+SPACE = {"x": {"low": 0.0, "high": 1.0}, "y": {"low": 0.0, "high": 1.0}}
+
+
+def open_ledger(home: Path, study: str) -> Ledger:
+    (home / study).mkdir(parents=True, exist_ok=True)
+    return Ledger(home / study, study, create=True)
+
+
+def run_one(ledger: Ledger, spec: SweepSpec) -> dict[str, Any]:
+    record = ledger.ask(spec)
+    x, y = float(record.params.get("x", 0.5)), float(record.params.get("y", 0.5))
+    value = (x - 0.2) ** 2 + (y - 0.8) ** 2
+    ledger.report(record.id, Report(1, 1.0, {METRIC: value}, None, 1), value)
+    state = TrialState.COLLAPSED if x > 0.9 else TrialState.PRUNED if value > 0.5 else TrialState.COMPLETE
+    ledger.finish(record.id, state, "", {}, value)
+    return dict(record.params)
+
+
+def warm_spec(trials: str = "all", sampler: str = "tpe", **changes: Any) -> SweepSpec:
+    data = {"search_space": SPACE, "warm_start": {"study": "early", "trials": trials}}
+    return make_spec(sampler, **(data | changes))
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A home with a finished study of 25 trials."""
+    early = open_ledger(tmp_path, "early")
+    for _ in range(25):
+        run_one(early, make_spec("random", search_space=SPACE))
+    return tmp_path
+
+
+def started(home: Path, name: str, spec: SweepSpec) -> Ledger:
+    ledger = open_ledger(home, name)
+    record_warm_start(ledger, spec)
+    return ledger
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "nsga2"])
+def test_the_first_trials_are_better_informed_than_chance(home: Path, sampler: str) -> None:
+    ledger = started(home, "late", warm_spec(sampler=sampler))
+    assert ledger.trials() == []
+    tried = [run_one(ledger, warm_spec(sampler=sampler)) for _ in range(10)]
+    cold = [run_one(open_ledger(home, "cold"), make_spec("random", search_space=SPACE)) for _ in range(10)]
+
+    def mean_loss(params: list[dict[str, Any]]) -> float:
+        return sum((one["x"] - 0.2) ** 2 + (one["y"] - 0.8) ** 2 for one in params) / len(params)
+
+    assert mean_loss(tried) < 0.8 * mean_loss(cold)
+    assert len(ledger.trials()) == 10
+
+
+def test_it_proposes_the_same_when_the_earlier_study_has_changed_or_is_gone(home: Path) -> None:
+    spec = warm_spec("best 5")
+    whole = started(home, "whole", spec)
+    pieces = started(home, "pieces", spec)
+    assert run_one(whole, spec) == run_one(pieces, spec)
+    shutil.rmtree(home / "early")
+    assert [run_one(whole, spec) for _ in range(3)] == [run_one(started(home, "pieces", spec), spec) for _ in range(3)]
+
+
+def test_best_n_are_the_n_best_that_ran_to_their_end(home: Path) -> None:
+    ledger = started(home, "late", warm_spec("best 3"))
+    entries = ledger.attributes["warm_start"]
+    values = sorted(
+        trial.last.metrics[METRIC]
+        for trial in Ledger(home / "early", "early").trials()
+        if trial.state is TrialState.COMPLETE and trial.last
+    )
+    assert [entry["values"] for entry in entries] == [[value] for value in values[:3]]
+
+
+def test_only_what_both_spaces_hold_is_learned(home: Path) -> None:
+    spec = warm_spec(search_space={"y": {"low": 0.5, "high": 1.0}, "z": {"choices": ["a", "b"]}})
+    ledger = started(home, "late", spec)
+    tried = [run_one(ledger, spec) for _ in range(8)]
+    assert all(0.5 <= params["y"] <= 1.0 for params in tried)
+    assert all(set(params) == {"y", "z"} for params in tried)
+
+
+def test_a_study_that_is_not_there_or_measures_something_else_is_refused(home: Path) -> None:
+    missing = warm_spec().model_copy(update={"warm_start": warm_spec().warm_start.model_copy(update={"study": "none"})})  # type: ignore[union-attr]
+    with pytest.raises(UserError, match="no study `none`"):
+        started(home, "late", missing)
+    other = warm_spec(objective={"metric": "val/auc", "mode": "max"})
+    with pytest.raises(UserError, match="no finished trial of the study `early` reports val/auc"):
+        started(home, "late", other)

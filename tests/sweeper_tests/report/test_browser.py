@@ -1,0 +1,82 @@
+"""The report in a real browser, opened as a file. Runs where playwright and a Chromium of the system are there."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from report_study import USUAL, fill
+
+from sweeper.report import write_report
+
+pytestmark = pytest.mark.slow
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (pip install playwright)")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium is installed (apt-get install chromium)")
+    with playwright.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=CHROMIUM)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of a study with hostile words in it."""
+    home = tmp_path_factory.mktemp("browser")
+    evil = "</script><img src=x onerror=\"document.title='owned'\">"
+    space = {"lambda_joint": {"low": 0.01, "high": 1.0, "log": True}, evil: {"choices": [evil, "b"]}}
+    fill(home, [(state, f"{reason} {evil}", values) for state, reason, values in USUAL * 2], search_space=space)
+    return write_report(home, "toy")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width_px", [1280, 400])
+def test_every_figure_is_drawn_and_nothing_spills_over(browser: Any, file: Path, width_px: int, scheme: str) -> None:
+    page = browser.new_page(viewport={"width": width_px, "height": 900}, color_scheme=scheme)
+    told: list[str] = []
+    requests: list[str] = []
+    page.on("console", lambda message: told.append(message.text))
+    page.on("pageerror", lambda error: told.append(str(error)))
+    page.on("request", lambda request: requests.append(request.url))
+    page.goto(file.as_uri())
+    page.evaluate("figures.forEach((figure) => draw(figure))")
+    assert told == []
+    assert [url for url in requests if not url.startswith(("data:", "blob:"))] == [file.as_uri()]
+    assert page.title() == "toy - sweeper report"
+    assert page.evaluate("document.documentElement.scrollWidth") == width_px
+    assert page.evaluate("figures.length") == page.locator(".plot svg.main-svg:first-of-type").count() > 8
+    assert (
+        page.evaluate("[...document.querySelectorAll('.plot')].filter((plot) => !plot.querySelector('path')).length")
+        == 0
+    )
+    drawn = page.evaluate("getComputedStyle(document.querySelector('#curves .xtick text')).fill")
+    assert drawn == page.evaluate("getComputedStyle(document.body).color"), "the text has the colour of the scheme"
+    page.close()
+
+
+def test_states_are_filtered_in_table_and_figures_and_columns_sort(browser: Any, file: Path) -> None:
+    page = browser.new_page()
+    page.goto(file.as_uri())
+    page.evaluate("draw(byId.get('curves'))")
+    rows = page.locator("#trial-table tbody tr:visible")
+    lines = "document.querySelectorAll('#curves .scatterlayer .trace').length"
+    assert (rows.count(), before := page.evaluate(lines)) == (12, 9)
+    page.uncheck("input[value=PRUNED]")
+    assert (rows.count(), page.evaluate(lines)) == (10, before - 2)
+    page.fill("#search", "complete 0006")
+    assert rows.count() == 1
+    page.fill("#search", "")
+    page.click("#trial-table th button >> text=pa_mpjpe")
+    best_first = page.locator("#trial-table tbody tr:visible td:nth-child(3)").all_inner_texts()
+    assert best_first == ["10.50", "10.50", "22.00", "22.00", *best_first[4:]]
+    assert set(best_first[4:]) == {"nan", "-"}
+    page.click("#trial-table th button >> text=pa_mpjpe")
+    worst_first = page.locator("#trial-table tbody tr:visible td:nth-child(3)").all_inner_texts()
+    assert worst_first[:4] == ["22.00", "22.00", "10.50", "10.50"]
+    page.close()

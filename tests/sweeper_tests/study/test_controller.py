@@ -1,0 +1,283 @@
+from pathlib import Path
+
+import pytest
+from places import TESTS
+from studies import OBJECTIVE, Log, make_study, message, report_to_rung, start
+
+from sweeper.ledger.ledger import Ledger
+from sweeper.ledger.trial import TrialState
+from sweeper.study.pareto import winner_of
+
+
+@pytest.fixture(autouse=True)
+def _trainer_on_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(TESTS))
+
+
+def test_a_trial_that_runs_out_is_complete_and_wins(tmp_path: Path) -> None:
+    log = Log()
+    study = make_study(tmp_path, log)
+    trial_id = start(study)
+    assert all(study.on_report(trial_id, message(epoch, 20.0 - epoch)) for epoch in range(1, 9))
+    study.on_end(trial_id)
+    record = study.ledger.trial(trial_id)
+    assert (record.state, record.reason) == (TrialState.COMPLETE, "ran all 8 epochs")
+    assert winner_of(study.ledger.trials(), study.spec.objective) == record
+    assert log.events[0] == ("started", "toy-0000 from 0")
+    assert log.events[-1] == ("finished", "toy-0000 COMPLETE")
+
+
+def test_the_worse_of_two_is_pruned_at_the_first_rung_with_its_rank(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    good, bad = start(study), start(study)
+    assert study.on_report(good, message(1, 30.0))
+    assert study.on_report(good, message(2, 10.0))
+    assert study.on_report(bad, message(1, 20.0))
+    assert not study.on_report(bad, message(2, 20.0))
+    record = study.ledger.trial(bad)
+    assert (record.state, record.reason) == (
+        TrialState.PRUNED,
+        "rank 2 of 2 at epoch 2: 20 is worse than the cutoff 10",
+    )
+    assert record.evidence["cutoff"] == 10.0
+
+
+def test_a_collapsed_trial_holds_no_place_in_a_rung(tmp_path: Path) -> None:
+    study = make_study(tmp_path, guards=[{"kind": "collapse", "after_epochs": 1.0, "for_evaluations": 2}])
+    collapsed, healthy = start(study), start(study)
+    assert study.on_report(collapsed, message(1, 5.0, ratio=0.001))
+    assert not study.on_report(collapsed, message(2, 5.0, ratio=0.001))
+    assert study.ledger.trial(collapsed).state is TrialState.COLLAPSED
+    assert study.on_report(healthy, message(1, 20.0))
+    assert study.on_report(healthy, message(2, 20.0)), "its rival at the rung had collapsed"
+
+
+def test_a_trial_is_not_ranked_at_its_last_epoch(tmp_path: Path) -> None:
+    study = make_study(tmp_path, scheduler={"name": "asha", "grace_epochs": 4, "eta": 2})
+    good, bad = start(study), start(study)
+    for epoch in range(1, 9):
+        study.on_report(good, message(epoch, 10.0))
+    for epoch in range(1, 8):
+        assert study.on_report(bad, message(epoch, 9.0))
+    assert study.on_report(bad, message(8, 99.0))
+
+
+def test_an_exception_of_the_trainer_fails_the_trial_and_keeps_the_traceback(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    trial_id = start(study)
+    study.on_error(trial_id, "ValueError: boom", "Traceback ...\nValueError: boom")
+    record = study.ledger.trial(trial_id)
+    assert (record.state, record.reason) == (TrialState.FAILED, "ValueError: boom")
+    assert "Traceback" in (tmp_path / record.evidence["traceback"]).read_text()
+    assert winner_of(study.ledger.trials(), study.spec.objective) is None
+
+
+def test_a_trainer_that_reports_nothing_has_failed(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    trial_id = start(study)
+    study.on_end(trial_id)
+    assert study.ledger.trial(trial_id).reason == "the trainer ended without a report"
+
+
+def test_an_interrupted_trial_goes_on_from_its_last_checkpoint(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    trial_id = start(study)
+    checkpoint = tmp_path / "trials" / "0000" / "epoch_001"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "weights").touch()
+    study.interrupted = 2
+    assert not study.on_report(trial_id, message(1, 20.0, checkpoint=checkpoint))
+    assert study.running == 0
+    assert study.next_trial() is None
+
+    again = make_study(tmp_path)
+    upcoming = again.next_trial()
+    assert upcoming is not None
+    assert upcoming.record.id == trial_id
+    assert upcoming.resume == checkpoint
+    assert again.on_report(trial_id, message(1, 99.0)), "a redone evaluation is not stored again"
+    assert [r.metrics[OBJECTIVE] for r in again.ledger.trial(trial_id).reports] == [20.0]
+
+
+def test_no_more_trials_than_the_spec_says(tmp_path: Path) -> None:
+    study = make_study(tmp_path, trials=2)
+    for _ in range(2):
+        study.on_error(start(study), "x")
+    assert study.next_trial() is None
+
+
+def test_per_trial_seeds_differ_and_are_in_the_config(tmp_path: Path) -> None:
+    study = make_study(tmp_path, replicate_seed="per_trial", base={"seed": 5})
+    first, second = study.next_trial(), study.next_trial()
+    assert first is not None
+    assert second is not None
+    assert (first.config["seed"], second.config["seed"]) == (5, 6)
+
+
+CONTROLS = ["oracle", "zero", "constant_pose", "shuffled_labels"]
+
+
+def test_controls_come_first_and_candidates_after_them_are_the_same(tmp_path: Path) -> None:
+    log = Log()
+    study = make_study(tmp_path, log, controls=None)
+    upcoming = [study.next_trial() for _ in range(6)]
+    assert [job.record.id for job in upcoming if job] == [*(f"toy-{name}" for name in CONTROLS), "toy-0000", "toy-0001"]
+    assert [job.config["control"] for job in upcoming if job] == [*CONTROLS, None, None]
+    assert [job.workdir.name for job in upcoming if job] == [*CONTROLS, "0000", "0001"]
+    assert [job.record.role for job in upcoming if job] == ["control"] * 4 + ["candidate"] * 2
+    assert study.running == 6
+    (tmp_path / "alone").mkdir()
+    alone = make_study(tmp_path / "alone")
+    assert [alone.next_trial() for _ in range(2)][1].record.params == study.ledger.trial("toy-0001").params  # type: ignore[union-attr]
+
+
+def test_no_guard_and_no_rank_stops_a_control_and_it_holds_no_place_in_a_rung(tmp_path: Path) -> None:
+    study = make_study(tmp_path, controls=["shuffled_labels"], scheduler={"name": "asha", "grace_epochs": 3, "eta": 2})
+    control, candidate = start(study), start(study)
+    assert all(study.on_report(control, message(epoch, 1.0, ratio=0.0)) for epoch in (1, 2))
+    assert not study.on_report(control, message(3, 1.0, ratio=0.0))
+    record = study.ledger.trial(control)
+    assert (record.state, record.reason) == (TrialState.COMPLETE, "trained for the grace period of 3 epochs")
+    assert all(study.on_report(candidate, message(epoch, 20.0)) for epoch in (1, 2, 3)), "a control ranks nobody"
+    assert winner_of([record], study.spec.objective) is None
+
+
+def test_without_a_scheduler_a_control_trains_two_epochs(tmp_path: Path) -> None:
+    study = make_study(tmp_path, controls=["shuffled_labels"], scheduler={"name": "none"})
+    control = start(study)
+    assert study.on_report(control, message(1, 1.0))
+    assert not study.on_report(control, message(2, 1.0))
+
+
+def test_a_perfect_score_of_zero_is_a_score(tmp_path: Path) -> None:
+    study = make_study(tmp_path, controls=["oracle"])
+    oracle = start(study)
+    assert study.on_report(oracle, message(0, 0.0) | {"step": 1})
+    study.on_end(oracle)
+    record = study.ledger.trial(oracle)
+    assert (record.state, record.reason) == (TrialState.COMPLETE, "evaluated without training")
+
+
+def test_a_study_is_done_when_its_controls_are_too(tmp_path: Path) -> None:
+    study = make_study(tmp_path, controls=["oracle", "zero"], trials=1)
+    oracle, zero, candidate = start(study), start(study), start(study)
+    assert study.next_trial() is None
+    for trial_id in (oracle, candidate):
+        study.on_error(trial_id, "x")
+    assert not study.is_done
+
+    again = make_study(tmp_path, controls=["oracle", "zero"], trials=1)
+    left_over = again.next_trial()
+    assert left_over is not None
+    assert left_over.record.id == zero
+    assert again.next_trial() is None
+    again.on_error(zero, "x")
+    assert again.is_done
+
+
+def test_a_lost_worker_costs_a_retry_from_the_last_checkpoint(tmp_path: Path) -> None:
+    log = Log()
+    study = make_study(tmp_path, log, resources={"retries": 1})
+    trial_id = start(study)
+    checkpoint = tmp_path / "trials" / "0000" / "epoch_001"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "weights").touch()
+    study.on_report(trial_id, message(1, 20.0, checkpoint=checkpoint))
+    study.on_lost(trial_id, "the worker process was lost")
+    assert ("notice", "toy-0000: the worker process was lost; retry 1 of 1") in log.events
+
+    again = study.next_trial()
+    assert again is not None
+    assert (again.record.id, again.resume) == (trial_id, checkpoint)
+    study.on_lost(trial_id, "the worker hung")
+    record = study.ledger.trial(trial_id)
+    assert (record.state, record.reason) == (TrialState.FAILED, "the worker hung, 2 times")
+    assert Ledger(tmp_path, "toy").trial(trial_id).losses == ("the worker process was lost",)
+
+
+def test_an_exception_is_not_retried(tmp_path: Path) -> None:
+    study = make_study(tmp_path, resources={"retries": 5}, trials=1)
+    study.on_error(start(study), "ValueError: boom")
+    assert study.next_trial() is None
+    assert not study.may_come_again
+
+
+def test_a_loss_while_the_study_is_interrupted_is_left_for_the_next_run(tmp_path: Path) -> None:
+    study = make_study(tmp_path, resources={"retries": 0})
+    trial_id = start(study)
+    study.interrupted = 2
+    study.on_lost(trial_id, "the worker process was lost")
+    assert study.ledger.trial(trial_id).state is TrialState.RUNNING
+    assert study.running == 0
+
+
+# -- promote: trials wait at rungs
+
+
+PROMOTE = {"name": "asha", "mode": "promote", "grace_epochs": 2, "eta": 2}
+
+
+def test_a_trial_waits_at_its_rung_and_goes_on_when_others_are_worse(tmp_path: Path) -> None:
+    study = make_study(tmp_path, scheduler=PROMOTE)
+    first = start(study)
+    checkpoint = tmp_path / "trials" / "0000" / "epoch_002"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "weights").touch()
+    study.on_report(first, message(1, 10.0))
+    assert not study.on_report(first, message(2, 10.0, checkpoint=checkpoint))
+    record = study.ledger.trial(first)
+    assert (record.state, record.reason) == (TrialState.PAUSED, "waits at epoch 2: rank 1 of 1")
+    assert study.running == 0
+    second = start(study)
+    assert second != first
+    assert not report_to_rung(study, second, 20.0)
+    promoted = study.next_trial()
+    assert promoted is not None
+    assert (promoted.record.id, promoted.resume) == (first, checkpoint)
+    assert (study.ledger.trial(first).state, study.ledger.trial(first).reason) == (TrialState.RUNNING, "")
+
+
+def test_trials_that_wait_are_neither_lost_nor_handed_out_by_a_restart(tmp_path: Path) -> None:
+    study = make_study(tmp_path, scheduler=PROMOTE)
+    assert not report_to_rung(study, start(study), 10.0)
+
+    again = make_study(tmp_path, scheduler=PROMOTE)
+    assert again.ledger.trial("toy-0000").state is TrialState.PAUSED
+    assert again.ledger.trial("toy-0000").reason == "waits at epoch 2: rank 1 of 1"
+    second = start(again)
+    assert second == "toy-0001"
+    assert not report_to_rung(again, second, 20.0)
+    assert start(again) == "toy-0000"
+
+    woken = make_study(tmp_path, scheduler=PROMOTE)
+    assert start(woken) == "toy-0000", "a driver left it running"
+
+
+def test_at_the_end_one_trial_has_run_through_and_the_others_are_pruned(tmp_path: Path) -> None:
+    study = make_study(tmp_path, scheduler=PROMOTE, trials=3)
+    done: dict[str, int] = {}
+    while (upcoming := study.next_trial()) is not None:
+        trial_id = upcoming.record.id
+        value = 10.0 + upcoming.record.number
+        for epoch in range(done.get(trial_id, 0) + 1, 9):
+            done[trial_id] = epoch
+            if not study.on_report(trial_id, message(epoch, value)):
+                break
+        else:
+            study.on_end(trial_id)
+    assert study.is_done
+    assert done == {"toy-0000": 8, "toy-0001": 2, "toy-0002": 2}
+    records = study.ledger.trials()
+    assert [record.state for record in records] == [TrialState.COMPLETE, TrialState.PRUNED, TrialState.PRUNED]
+    assert records[2].reason == "rank 3 of 3 at epoch 2: 12 is worse than the cutoff 10"
+
+
+def test_while_a_trial_runs_one_that_waits_may_yet_be_promoted(tmp_path: Path) -> None:
+    study = make_study(tmp_path, scheduler=PROMOTE, trials=2)
+    assert not report_to_rung(study, start(study), 10.0)
+    running = start(study)
+    assert study.next_trial() is None
+    assert study.may_come_again
+    study.on_error(running, "x")
+    assert not study.may_come_again
+    assert start(study) == "toy-0000"

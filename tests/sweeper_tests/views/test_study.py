@@ -1,0 +1,111 @@
+import json
+from pathlib import Path
+
+import pytest
+from studies import make_spec
+
+from sweeper.console import to_json
+from sweeper.errors import UserError
+from sweeper.ledger.ledger import Ledger
+from sweeper.ledger.trial import Report, TrialState
+from sweeper.spec.sections import Objective
+from sweeper.views.study import list_studies, print_list, print_study, show_study
+from sweeper.views.trial_table import table_columns, table_row
+
+OBJECTIVE = "val/pa_mpjpe_mm"
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A study with a winner, a pruned, a collapsed and a failed trial, and one that still runs."""
+    folder = tmp_path / "studies" / "toy"
+    folder.mkdir(parents=True)
+    ledger = Ledger(folder, "toy", create=True)
+    spec = make_spec(trials=5)
+    ledger.set_attribute("spec", spec.effective)
+    endings = [
+        (TrialState.COMPLETE, "ran all 4 epochs", [20.0, 15.0, 12.0, 10.5]),
+        (TrialState.PRUNED, "rank 2 of 2 at epoch 2: 18 is worse than the cutoff 15", [19.0, 18.0]),
+        (TrialState.COLLAPSED, "collapse: ratio <b>low</b> | flat", [9.0]),
+        (TrialState.FAILED, "ValueError: boom", []),
+        (None, "", [float("nan")]),
+    ]
+    for state, reason, values in endings:
+        trial_id = ledger.ask(spec).id
+        for epoch, value in enumerate(values, start=1):
+            metrics = {OBJECTIVE: value, "val/theta_var_ratio": 0.25, "val/skill": 0.4}
+            ledger.report(trial_id, Report(epoch, float(epoch), metrics, None, epoch), value)
+        if state:
+            ledger.finish(trial_id, state, reason, {}, values[-1] if values else None)
+    return tmp_path
+
+
+def test_the_table_names_winner_reasons_and_what_was_saved(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    print_study(home, "toy")
+    text = capsys.readouterr().out
+    assert "best trial: toy-0000  val/pa_mpjpe_mm 10.50\n" in text
+    assert "40% better than the best constant pose on the same data\n" in text
+    assert "1 RUNNING, 1 COMPLETE, 1 PRUNED, 1 COLLAPSED, 1 FAILED\n" in text
+    assert "rank 2 of 2 at epoch 2: 18 is worse than the cutoff 15" in text
+    assert f"sweeper reproduce toy:best --home {home}\n" in text
+    header = next(line for line in text.splitlines() if line.startswith("ID"))
+    assert header.split() == ["ID", "scale", "epochs", "pa_mpjpe_mm", "theta_var_ratio", "state", "reason"]
+
+
+def test_a_metric_that_is_an_objective_has_one_column(home: Path) -> None:
+    objectives = [Objective(metric=OBJECTIVE, mode="min"), Objective(metric="val/theta_var_ratio", mode="max")]
+    headers = [header for header, _ in table_columns({}, objectives)]
+    assert headers == ["ID", "epochs", "pa_mpjpe_mm", "theta_var_ratio", "state", "reason"]
+    [trial, *_] = Ledger(home / "studies" / "toy", "toy").trials()
+    assert table_row(trial, {}, objectives)[2:4] == ["10.50", "0.250"]
+
+
+def test_json_has_what_scripts_need_and_no_nan(home: Path) -> None:
+    study = json.loads(to_json(show_study(home, "toy")))
+    assert (study["study"], study["winner"]) == ("toy", "toy-0000")
+    trial = study["trials"][0]
+    names = {"id", "state", "reason", "params", "epochs", "seconds", "metrics", "mlflow_run_id", "role", "control"}
+    assert set(trial) == names
+    assert (trial["epochs"], trial["metrics"][OBJECTIVE], trial["role"]) == (4, 10.5, "candidate")
+    assert study["trials"][4]["metrics"][OBJECTIVE] is None
+
+
+def test_a_study_of_another_version_is_told_and_the_list_goes_on(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = home / "studies" / "old"
+    other.mkdir()
+    old = Ledger(other, "old", create=True)
+    old.set_attribute("spec", make_spec().effective | {"colour": "red"})
+    with pytest.raises(UserError, match="the study `old` was written by another version: colour: Extra inputs"):
+        show_study(home, "old")
+    assert [row["study"] for row in list_studies(home, [])] == ["toy"]
+
+
+def test_the_list_counts_states(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    [row] = list_studies(home, [])
+    assert row["states"] == {"RUNNING": 1, "COMPLETE": 1, "PRUNED": 1, "COLLAPSED": 1, "FAILED": 1}
+    assert (row["winner"], row["best"]) == ("toy-0000", 10.5)
+    print_list(home, [])
+    assert "10.5 val/pa_mpjpe_mm" in capsys.readouterr().out
+
+
+def test_an_unknown_study_is_told_with_those_there_are(home: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no study `toi`") as caught:
+        show_study(home, "toi")
+    assert caught.value.problems[0].help == "did you mean `toy`?"
+    with pytest.raises(UserError, match="no study `heads`") as caught:
+        show_study(home, "heads")
+    assert caught.value.problems[0].help == f"the studies in {home} are: toy"
+    with pytest.raises(UserError) as caught:
+        show_study(tmp_path / "empty", "toy")
+    assert caught.value.problems[0].help == f"there are no studies in {tmp_path / 'empty'} yet"
+
+
+def test_what_stopping_saved_is_told_when_all_have_ended(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    print_study(home, "toy")
+    assert "early saved" not in capsys.readouterr().out
+    ledger = Ledger(home / "studies" / "toy", "toy", create=True)
+    ledger.finish("toy-0004", TrialState.STOPPED, "budget", {}, None)
+    print_study(home, "toy")
+    assert "8 epochs run instead of 20: stopping early saved 60%\n" in capsys.readouterr().out
