@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from places import TESTS
 
 from mano_trainers.report import EpochReport
 from sweeper.executor.trainable import Job, TrialWorker
@@ -44,11 +43,11 @@ LEFT: list[Path] = []
 
 @pytest.fixture(autouse=True)
 def _this_module_is_a_trainer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(TESTS))
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
 
 
 def job(folder: Path, trainer: str, gpus: float = 0, **config: Any) -> dict[str, str]:
-    return {"job": Job(f"test_worker:{trainer}", config, str(folder), None, gpus=gpus).to_json()}
+    return {"job": Job(f"test_trainable:{trainer}", config, str(folder), None, gpus=gpus).to_json()}
 
 
 def step(worker: TrialWorker) -> dict[str, Any]:
@@ -62,9 +61,9 @@ def test_a_used_worker_is_as_a_new_one(tmp_path: Path) -> None:
     first = step(worker)
     step(worker)
     assert worker.reset_config(job(tmp_path / "b", "untidy"))
-    import test_worker  # as the seam imports it, by its name
+    import test_trainable  # as the seam imports it, by its name
 
-    assert test_worker.LEFT == [tmp_path / "a"], "the trainer was let tidy up"
+    assert test_trainable.LEFT == [tmp_path / "a"], "the trainer was let tidy up"
     assert dict(os.environ) == before | {"CUDA_VISIBLE_DEVICES": ""}
     assert Path.cwd() == folder
     assert step(worker)["metrics"]["drawn"] == first["metrics"]["drawn"]

@@ -71,6 +71,7 @@ def sweeper(repo: Path, template_db: Path) -> Sweeper:
             "MLFLOW_TRACKING_PASSWORD": SECRET,
             "MLFLOW_TRACKING_URI": f"sqlite:///{home}/mlflow.db?timeout=60&password={SECRET}",
             "SWEEPER_HOME": str(home),
+            "PYTHONPATH": str(repo / "trainers"),  # the working folder comes first by itself
         }
         command = [sys.executable, str(repo / "serial_driver.py"), *arguments]
         return subprocess.run(command, cwd=repo, env=environment, capture_output=True, text=True, check=False)
