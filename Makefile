@@ -2,9 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SPEC ?= search_spaces/loss_balance.yaml
+WORKERS ?= 6
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run ui test test-sweeper test-trainers test-machines test-fast lint types imports reference check lock audit sbom clean
+.PHONY: help setup run ui test test-sweeper test-trainers test-fast lint types imports reference check lock audit sbom clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -26,21 +27,19 @@ run: setup  ## run the default sweep (SPEC=... for another) and show its table
 ui: setup  ## open the MLflow UI on the studies here
 	$(BIN)/sweeper ui
 
-test: setup  ## all tests, two of the three parts at a time: most tests of sweeper wait
-	@echo "each part is shown when it ends; all take half an hour on 2 cores"
-	@$(MAKE) --no-print-directory -j2 --keep-going --output-sync=line test-sweeper test-trainers test-machines
+PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup
 
-test-sweeper: setup  ## all tests but the trainer's, on one machine
-	$(BIN)/python -m pytest tests --ignore=tests/trainers_tests -m "not machines $(AND)"
+test: setup  ## all tests, in WORKERS=6 processes: most tests of sweeper wait
+	$(PYTEST) tests
 
-test-machines: setup  ## the tests on several machines, which are network namespaces
-	$(BIN)/python -m pytest tests/sweeper_tests -m machines
+test-sweeper: setup  ## all tests but the trainer's
+	$(PYTEST) tests --ignore=tests/trainers_tests
 
 test-trainers: setup  ## the trainer's tests
-	$(BIN)/python -m pytest tests/trainers_tests -m "not machines $(AND)"
+	$(PYTEST) tests/trainers_tests
 
-test-fast: setup  ## the tests that take under 5 s each, in two parts at a time
-	@$(MAKE) --no-print-directory -j2 --keep-going --output-sync=line AND="and not slow" test-sweeper test-trainers
+test-fast: setup  ## the tests that take under 5 s each
+	$(PYTEST) tests -m "not slow and not machines"
 
 lint: setup  ## ruff: lint and format
 	$(BIN)/ruff check .

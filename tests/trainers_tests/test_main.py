@@ -94,7 +94,7 @@ def test_a_run_prints_a_line_an_epoch_and_resumes(
 
 def test_bad_input_ends_without_traceback_and_without_importing_torch(tmp_path: Path) -> None:
     path = written(tmp_path, "sed: 1\n")
-    code = f"import sys; from trainers.__main__ import main; print(main([{str(path)!r}]), 'torch' in sys.modules)"
+    code = f"import sys; from mano_trainers.__main__ import main; print(main([{str(path)!r}]), 'torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["2", "False"]
     assert "did you mean seed?" in done.stderr

@@ -19,6 +19,8 @@ from sweeper.errors import UserError
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
+STRIPES = 4
+"""Parts of the matrix of kills, side by side: each kills at every fourth write."""
 KILLS = 20
 """A collapsed trial, one that waits at a rung for ever, and one that is promoted."""
 
@@ -71,12 +73,15 @@ def test_the_driver_is_killed_when_all_is_in_the_ledger_and_little_in_mlflow(
     assert "is complete" in Driver(home, "run").end()[1]
 
 
-def test_the_driver_is_killed_before_and_after_every_write_to_the_ledger(fresh_home: FreshHome) -> None:
+@pytest.mark.parametrize(
+    "first", [pytest.param(first, marks=pytest.mark.xdist_group(f"kills {first}")) for first in range(1, STRIPES + 1)]
+)
+def test_the_driver_is_killed_before_and_after_every_write_to_the_ledger(fresh_home: FreshHome, first: int) -> None:
     home = fresh_home(SHORT)
     assert Driver(home, "run").end()[0] == 0
     unbroken = check(home)
     assert {trial["state"] for trial in unbroken.values()} == {"COMPLETE", "PRUNED", "COLLAPSED"}
-    number, code = 1, -signal.SIGKILL
+    number, code = first, -signal.SIGKILL
     while code != 0:
         home = fresh_home(SHORT)
         code, said = Driver(home, "run", KILL_WRITE=f"{number}:before").end()
@@ -84,7 +89,7 @@ def test_the_driver_is_killed_before_and_after_every_write_to_the_ledger(fresh_h
         again, said = Driver(home, "run", KILL_WRITE=f"{number}:after").end()
         assert again in (0, -signal.SIGKILL), said
         finish(home, unbroken)
-        number += 1
+        number += STRIPES
     assert number > 20
 
 
