@@ -6,6 +6,8 @@ library is needed, since a pickle holds names only.
 
 import io
 import pickle
+from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -86,8 +88,26 @@ def select_of(array: np.ndarray[Any, Any]) -> Select:
     return Select(a=Ch(x=big), idxs=places.ravel(), preferred_shape=places.shape)
 
 
+@cache
+def standard_coefficients() -> np.ndarray[Any, Any]:
+    """(1554, 45) of mean 0 and standard deviation 1 in every column."""
+    drawn = np.random.default_rng(0).normal(size=(1554, 45))
+    drawn -= drawn.mean(axis=0)
+    coefficients: np.ndarray[Any, Any] = drawn / drawn.std(axis=0)
+    return coefficients
+
+
+def as_official(hand: HandModel) -> HandModel:
+    """The hand in the convention of the published files: orthogonal rows whose norms are the spread of the pose (1.307,
+    ... 0.036 there), and coefficients of standard deviation 1. The spread falls as theirs does."""
+    spread = np.geomspace(1.307, 0.036, 45)
+    unit = np.linalg.qr(hand.hands_components.T)[0].T  # the embedded hand's are rounded to float32
+    return replace(hand, hands_components=spread[:, None] * unit, hands_std=np.ones(45))
+
+
 def mano_content(hand: HandModel) -> dict[str, Any]:
-    """The fields of a MANO file holding this hand; one pose each way along every component gives its `hands_std`."""
+    """The fields of a MANO file that holds this hand, with 1554 poses, as published, whose coefficients spread by its
+    `hands_std` about zero."""
     return {
         "hands_components": hand.hands_components,
         "f": hand.f.astype(np.uint32),
@@ -96,7 +116,7 @@ def mano_content(hand: HandModel) -> dict[str, Any]:
         "J": hand.J_regressor @ hand.v_template,
         "weights": hand.weights,
         "bs_style": "lbs",
-        "hands_coeffs": np.stack([hand.hands_std, -hand.hands_std]),
+        "hands_coeffs": standard_coefficients() * hand.hands_std,
         "posedirs": np.asfortranarray(hand.posedirs),
         "hands_mean": hand.hands_mean,
         "v_template": hand.v_template,

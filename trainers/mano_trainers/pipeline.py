@@ -150,7 +150,7 @@ def validate(pipeline: Pipeline, model: HandNet, last: bool) -> tuple[dict[str, 
 def _criterion(
     config: LossConfig, hand: HandLayer, data: LoadedData, codebook: Array, device: torch.device
 ) -> Criterion:
-    values = (data.hand.hands_mean, data.hand.hands_components, data.hand.hands_std)
+    values = (data.hand.hands_mean, *data.hand.pose_basis)
     prior = PosePrior(*(torch.from_numpy(value).to(device, torch.float32) for value in values))
     codes = pose_codes(codebook, data.labels.theta[data.train_poses], device) if config.lambda_entropy > 0 else None
     return Criterion(config, hand, prior, codes)

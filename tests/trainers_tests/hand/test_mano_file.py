@@ -9,19 +9,30 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from mano_pickles import Ch, CscMatrix, Select, mano_content, mirrored, python2_pickle, select_of
+from mano_pickles import (
+    Ch,
+    CscMatrix,
+    Select,
+    as_official,
+    mano_content,
+    mirrored,
+    python2_pickle,
+    select_of,
+    standard_coefficients,
+)
 
 from mano_trainers.errors import DataError
 from mano_trainers.hand.layer import HandLayer
 from mano_trainers.hand.load import load_hand
-from mano_trainers.hand.mano_file import load_mano
+from mano_trainers.hand.mano_file import Side, load_mano
 from mano_trainers.hand.model import HandModel, load_embedded_hand, smplx_layer
+from mano_trainers.losses.terms import PosePrior, pca_loss
 
 
 def posed_hand() -> HandModel:
-    """The embedded hand with pose blend shapes, which it lacks and MANO has."""
+    """The embedded hand with MANO's convention of pose components, and pose blend shapes, which it lacks."""
     noise = np.random.default_rng(0).normal(scale=1e-4, size=(778, 3, 135))
-    return replace(load_embedded_hand(), posedirs=noise)
+    return replace(as_official(load_embedded_hand()), posedirs=noise)
 
 
 def write(folder: Path, content: Any, name: str = "MANO_RIGHT.pkl") -> Path:
@@ -34,7 +45,7 @@ def assert_equal(read: HandModel, source: HandModel) -> None:
     for item in fields(source):
         have, want = getattr(read, item.name), getattr(source, item.name)
         if item.name == "hands_std":  # a root of a square in the file
-            np.testing.assert_allclose(have, want, rtol=1e-15, atol=1e-300)
+            np.testing.assert_allclose(have, want, rtol=1e-12)
         elif item.name != "side":
             assert have.dtype == want.dtype
             np.testing.assert_array_equal(have, want)
@@ -101,6 +112,36 @@ def test_the_wrong_side_is_told_from_the_content_not_the_name(tmp_path: Path) ->
         load_mano(write(tmp_path, half_mirrored), "left")
 
 
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("components", [1, 15, 45])
+def test_the_prior_is_1_on_a_files_own_poses_in_both_conventions_and_pulls_alike(
+    tmp_path: Path, components: int, side: Side
+) -> None:
+    """The spread is in the rows (the published files) or in the coefficients (the embedded hand)."""
+    official = posed_hand() if side == "right" else mirrored(posed_hand())
+    unit, spread = official.pose_basis
+    hands = (official, replace(official, hands_components=unit, hands_std=spread))
+    own = torch.from_numpy(standard_coefficients() @ official.hands_components)
+    values, slopes = [], []
+    for number, source in enumerate(hands):
+        hand = load_mano(write(tmp_path, mano_content(source), f"{number}.pkl"), side)
+        prior = PosePrior(*(torch.from_numpy(array) for array in (hand.hands_mean, *hand.pose_basis)))
+        theta = own.clone().requires_grad_()
+        loss = pca_loss(theta, prior, components)
+        loss.backward()
+        values.append(loss.item())
+        slopes.append(theta.grad)
+    assert values == pytest.approx([1.0, 1.0], rel=1e-9)
+    torch.testing.assert_close(slopes[0], slopes[1], rtol=1e-9, atol=0)
+
+
+def test_the_pose_basis_of_the_embedded_hand_is_its_components_to_the_last_bit() -> None:
+    hand = load_embedded_hand()
+    components, spread = hand.pose_basis
+    np.testing.assert_array_equal(components, hand.hands_components)
+    np.testing.assert_array_equal(spread, hand.hands_std)
+
+
 def test_load_hand_knows_the_embedded_hand() -> None:
     assert load_hand("embedded") is load_embedded_hand()
 
@@ -119,6 +160,8 @@ NOT_A_HAND: list[tuple[str, Callable[[dict[str, Any]], dict[str, Any]]]] = [
     ("f holds float64", lambda c: c | {"f": c["f"].astype(float)}),
     ("not a hand in metres", lambda c: c | {"v_template": c["v_template"] * 1000}),
     ("fewer than 2 poses", lambda c: c | {"hands_coeffs": np.zeros((1, 45))}),
+    ("component without spread", lambda c: c | {"hands_coeffs": np.ones((3, 45))}),
+    ("a row of zeros", lambda c: c | {"hands_components": np.diag([0.0] + [1.0] * 44)}),
     ("weights is not an array", lambda c: c | {"weights": "many"}),
     ("shapedirs is not an array", lambda c: c | {"shapedirs": broken(select_of(c["weights"]), idxs=np.array([-1]))}),
     ("shapedirs is not an array", lambda c: c | {"shapedirs": broken(select_of(c["weights"]), idxs=np.array([10**9]))}),
@@ -149,7 +192,7 @@ def sparse_with(content: dict[str, Any], name: str, value: int) -> CscMatrix:
 def test_what_is_wrong_with_the_model_is_said(
     tmp_path: Path, message: str, change: Callable[[dict[str, Any]], dict[str, Any]]
 ) -> None:
-    path = write(tmp_path, change(mano_content(load_embedded_hand())))
+    path = write(tmp_path, change(mano_content(posed_hand())))
     with pytest.raises(DataError, match=message) as caught:
         load_mano(path, "right")
     assert caught.value.where == str(path)

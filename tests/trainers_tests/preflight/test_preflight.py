@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from mano_pickles import as_official, mano_content, python2_pickle
 from PIL import Image, ImageOps
 from torch import Tensor
 
@@ -17,6 +18,7 @@ from mano_trainers.config import TrainConfig
 from mano_trainers.data import load
 from mano_trainers.data.rendering.freihand import make_freihand
 from mano_trainers.hand.layer import HandLayer
+from mano_trainers.hand.model import load_embedded_hand
 from mano_trainers.losses import terms as losses
 from mano_trainers.preflight import preflight
 from mano_trainers.report import CheckResult, CheckStatus
@@ -92,6 +94,16 @@ def assert_named(planted: str, name: str, results: list[CheckResult]) -> None:
 @pytest.mark.parametrize("fault", list(FAULTS))
 def test_each_mistake_of_the_47_mm_is_named(sound_set: Path, fault: str) -> None:
     assert_named(fault, FAULTS[fault], check(config_of(sound_set, faults=[fault])))
+
+
+def test_a_file_in_the_convention_of_the_official_one_passes(sound_set: Path, tmp_path: Path) -> None:
+    file = tmp_path / "MANO_RIGHT.pkl"
+    file.write_bytes(python2_pickle(mano_content(as_official(load_embedded_hand()))))
+    data = {"root": str(sound_set), "image_size": SIZE, "hand": str(file)}
+    results = check(config_of(sound_set, data=data))
+    assert not failed(results)
+    (pose_space,) = [result for result in results if result.name == "loss.pose_space"]
+    assert pose_space.status is CheckStatus.PASS
 
 
 def test_a_contradiction_of_labels_and_metric_cannot_be_learned_by_heart(sound_set: Path) -> None:

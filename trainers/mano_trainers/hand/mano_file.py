@@ -46,7 +46,8 @@ def load_mano(path: Path, side: Side) -> HandModel:
         side: which hand it must be.
 
     Returns:
-        The hand, float64, metres and radians. `hands_std` is the standard deviation of `hands_coeffs`. A left hand
+        The hand, float64, metres and radians. `hands_std` is the standard deviation of `hands_coeffs`, which is
+        1 in the published files: there the rows of `hands_components` carry the spread. A left hand
         whose `shapedirs` are the right hand's (as published) comes with them mirrored: see `_mirror_shapedirs`.
 
     Raises:
@@ -130,6 +131,10 @@ def _check(fields: dict[str, Any], path: Path) -> None:
         _fail(path, "weights are negative")
     if len(fields["hands_coeffs"]) < 2:
         _fail(path, "hands_coeffs has fewer than 2 poses, so no spread")
+    if not (fields["hands_coeffs"].std(axis=0) > 0).all():
+        _fail(path, "hands_coeffs has a component without spread")
+    if not fields["hands_components"].any(axis=1).all():
+        _fail(path, "hands_components has a row of zeros")
     joints = fields["J_regressor"] @ fields["v_template"]
     palm = float(np.linalg.norm(joints[4] - joints[0]))
     if not 0.03 < palm < 0.3:

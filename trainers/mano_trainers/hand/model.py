@@ -20,6 +20,8 @@ TIP_VERTICES: Final = (744, 320, 443, 555, 672)
 """Fingertip vertices in FreiHAND's order: thumb, index, middle, ring, pinky."""
 FREIHAND_ORDER: Final = (0, 13, 14, 15, 16, 1, 2, 3, 17, 4, 5, 6, 18, 10, 11, 12, 19, 7, 8, 9, 20)
 """MANO's 16 joints followed by the 5 tips -> FreiHAND's 21 joints: wrist, then each finger from base to tip."""
+UNIT_TOLERANCE: Final = 1e-6
+"""A row whose norm is this near to 1 is a unit row that was rounded to float32."""
 GESTURE_NAMES: Final = ("open", "fist", "point", "pinch", "peace", "thumb_up", "relaxed", "three")
 
 Array = NDArray[np.float64]
@@ -38,9 +40,10 @@ class HandModel:
         J_regressor: (16, 778) vertices -> joints.
         weights: (778, 16) skinning weights.
         kintree_table: (2, 16) parents, and the joints' own indices.
-        hands_components: (45, 45) rows are pose components, the strongest first.
+        hands_components: (45, 45) rows are pose components, orthogonal, the strongest first. In the official MANO files
+            their norms carry the spread of the pose; in the embedded hand they are 1.
         hands_mean: (45,) mean pose; a full pose is hands_mean + theta.
-        hands_std: (45,) standard deviation of the pose along each component.
+        hands_std: (45,) standard deviation of the coefficients of `hands_components`: 1 in the official MANO files.
     """
 
     side: Literal["right", "left"]
@@ -59,6 +62,18 @@ class HandModel:
     def parents(self) -> tuple[int, ...]:
         """Parent of each joint; -1 for the wrist."""
         return (-1, *(int(parent) for parent in self.kintree_table[0, 1:]))
+
+    @property
+    def pose_basis(self) -> tuple[Array, Array]:
+        """Orthonormal pose directions (45, 45) as rows, and the standard deviation (45,) of the pose along each, rad.
+
+        The same whether a file keeps the spread in its coefficients or in the norms of its components, so a pose prior
+        made of them weighs poses alike. `hands_components` stay as stored: DexYCB and smplx mean those.
+        """
+        norms = np.linalg.norm(self.hands_components, axis=1)
+        # Unit rows stay as they are, to the last bit; rows of zeros (a basis that was never loaded) stay zero.
+        norms = np.where((np.abs(norms - 1) < UNIT_TOLERANCE) | (norms == 0), 1.0, norms)
+        return self.hands_components / norms[:, None], self.hands_std * norms
 
     @property
     def fingerprint(self) -> str:

@@ -19,7 +19,13 @@ from mano_trainers.rotations import geodesic_angle, matrix_angle
 
 @dataclass(frozen=True)
 class PosePrior:
-    """The hand's pose space: mean (45,), components (45, 45) as rows, and their standard deviations (45,), all rad."""
+    """The hand's pose space, in rad: mean (45,), and `HandModel.pose_basis`.
+
+    Attributes:
+        mean: (45,) mean pose.
+        components: (45, 45) orthonormal directions as rows, the strongest first.
+        sigma: (45,) standard deviation of the pose along each.
+    """
 
     mean: Tensor
     components: Tensor
