@@ -1,0 +1,60 @@
+"""A study home that version 0.1 wrote, before modules moved into packages, is still read, continued and reproduced.
+
+`home_0.1.tar.xz` was recorded from an interrupted sweep of the scripted trainer, in `/srv/users/home`.
+"""
+
+import json
+import sqlite3
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+from checker import check
+from sweeps import command, environment
+
+pytestmark = pytest.mark.slow
+
+RECORDED = "/srv/users/home"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The recorded home, unpacked; its MLflow is told where its artifacts lie now."""
+    home = tmp_path_factory.mktemp("earlier") / "home"
+    with tarfile.open(Path(__file__).with_name("home_0.1.tar.xz")) as archive:
+        archive.extractall(home, filter="data")
+    with sqlite3.connect(home / "mlflow.db") as database:
+        database.execute("update runs set artifact_uri = replace(artifact_uri, ?, ?)", (RECORDED, str(home)))
+        move = "update experiments set artifact_location = replace(artifact_location, ?, ?)"
+        database.execute(move, (RECORDED, str(home)))
+    return home
+
+
+def sweeper(home: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        command(*arguments, "--home", str(home)), capture_output=True, text=True, env=environment(), timeout=240
+    )
+
+
+def test_it_is_shown(home: Path) -> None:
+    shown = json.loads(sweeper(home, "show", "scripted", "--json").stdout)
+    assert [trial["state"] for trial in shown["trials"]] == ["COMPLETE", "RUNNING", "RUNNING"]
+    assert shown["winner"] == "scripted-0000"
+
+
+def test_it_is_continued(home: Path) -> None:
+    refused = sweeper(home, "resume", "scripted")
+    assert refused.returncode == 2
+    assert "other code" in refused.stderr
+    done = sweeper(home, "resume", "scripted", "--accept-drift")
+    assert done.returncode == 0, done.stdout + done.stderr
+    check(home)
+    shown = json.loads(sweeper(home, "show", "scripted", "--json").stdout)
+    assert len(shown["trials"]) == 8
+
+
+def test_a_trial_of_it_is_reproduced(home: Path) -> None:
+    done = sweeper(home, "reproduce", "scripted-0000")  # trained to its end by that version
+    assert "BIT-EXACT" in done.stdout, done.stdout + done.stderr
+    assert done.returncode == 0
