@@ -29,7 +29,7 @@ from sweeper.spec.load import SweepSpec
 from sweeper.study.controller import STOPPED, STOPPED_BY_USER, Study
 from sweeper.study.controls import final_word
 from sweeper.tracking import STREAM, Tracker, artifact_root, tracking_uri
-from sweeper.tracking import callback as recording
+from sweeper.tracking.callback import MLflowCallback
 from sweeper.views.preflight import print_outcome
 from sweeper.views.progress import Progress
 from sweeper.views.study import print_study
@@ -160,8 +160,8 @@ def _execute(
             differences = drift.changed(ledger.attributes.get("data"), record["data"])
             drift.refuse_or_record(ledger, "other data", differences, None, accept_drift)
             _bind(ledger, spec, code, record["data"])  # only now: a spec whose data are not there binds nobody
-            recording.start_study(tracker, spec, ledger, record, checked.summary)
-            recorder = recording.Recorder(tracker, spec, ledger, record, workers)
+            recorder = MLflowCallback(tracker, spec, ledger, record, workers)
+            recorder.start_study(checked.summary)
             study = Study(spec, ledger, [recorder, progress])
             ledger.wait_with(progress.note, study.is_waited_enough)
             notifier = notify.attach(study, to, progress.note)
@@ -169,7 +169,7 @@ def _execute(
             try:
                 _train(study, there, workers, record)
             finally:
-                _wind_down(study, tracker, progress, run_ids)
+                _wind_down(study, recorder, tracker, progress, run_ids)
                 if notifier:
                     notifier.close(study)
     return study.interrupted
@@ -208,13 +208,15 @@ def _train(study: Study, there: Machines, workers: Workers, record: Mapping[str,
         raise
 
 
-def _wind_down(study: Study, tracker: Tracker, progress: Progress, run_ids: Mapping[str, str]) -> None:
+def _wind_down(
+    study: Study, recorder: MLflowCallback, tracker: Tracker, progress: Progress, run_ids: Mapping[str, str]
+) -> None:
     """Write what a run leaves; what a ledger that is lost does not take, the next run makes up from `meter.json`."""
     ledger, spec = study.ledger, study.spec
     try:
         if not isinstance(study.failure, LedgerLost):
             study.close()
-            recording.finish_study(tracker, spec, ledger, study_artifacts(ledger, spec), is_done=study.is_done)
+            recorder.finish_study(study_artifacts(ledger, spec), is_done=study.is_done)
     except LedgerLost as lost:
         study.failure = lost
         if not study.interrupted:
@@ -222,7 +224,7 @@ def _wind_down(study: Study, tracker: Tracker, progress: Progress, run_ids: Mapp
     finally:
         if isinstance(study.failure, LedgerLost):
             progress.note(str(study.failure))
-            recording.interrupt_study(tracker, ledger)
+            recorder.interrupt_study()
         _flush(tracker, progress, FLUSH_INTERRUPTED_S if study.interrupted or study.failure else FLUSH_S)
     if study.failure is None or not isinstance(study.failure, LedgerLost):
         for trial in (*ledger.controls(), *ledger.trials()):
@@ -238,9 +240,10 @@ def end_study(spec: SweepSpec, home: Path, ledger: Ledger, reason: str) -> None:
     store = store_of(ledger)
     tracker = Tracker(ledger.study_dir, tracking_uri(home), artifact_root(home), ledger.study, store=store)
     with closing(tracker), Progress(spec) as progress:
-        recording.hand_over_all(tracker, spec, ledger)
+        recorder = MLflowCallback(tracker, spec, ledger)
+        recorder.hand_over_all()
         if has_open or not tracker.is_settled:  # else the report and its figures are there
-            recording.finish_study(tracker, spec, ledger, study_artifacts(ledger, spec), is_done=study.is_done)
+            recorder.finish_study(study_artifacts(ledger, spec), is_done=study.is_done)
         _flush(tracker, progress, FLUSH_S)
 
 

@@ -9,7 +9,7 @@ from sweeper.ledger.studies import find_study, open_ledger
 from sweeper.ledger.study_lock import study_lock
 from sweeper.redaction import redact
 from sweeper.tracking import Tracker, artifact_root, tracking_uri
-from sweeper.tracking import callback as recording
+from sweeper.tracking.callback import MLflowCallback
 
 FLUSH_S = 600.0
 STALLED_S = 20.0
@@ -62,7 +62,7 @@ def sync_study(home: Path, study: str) -> Synced:
             study_dir, uri, artifact_root(home), study, on_run=run_ids.__setitem__, paused=True, store=store_of(ledger)
         )
         with closing(tracker):
-            recording.hand_over_all(tracker, spec, ledger)
+            MLflowCallback(tracker, spec, ledger).hand_over_all()
             waiting = tracker.left
             tracker.deliver()
             left = tracker.flush(FLUSH_S, STALLED_S)

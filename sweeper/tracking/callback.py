@@ -21,11 +21,12 @@ from sweeper.study.callback import Watcher
 from sweeper.study.controls import final_word, value_of
 from sweeper.study.decisions import config_of
 from sweeper.study.pareto import winner_of
-from sweeper.tracking import Tracker, trial_yaml
-from sweeper.tracking.schema import trial_provenance
+from sweeper.tracking.delivery.operations import Status
+from sweeper.tracking.schema import trial_provenance, trial_yaml
+from sweeper.tracking.tracker import Tracker
 
 INTERRUPTED: Final = "interrupted; the next run of the study goes on with it"
-MLFLOW_STATUS: Final = {
+MLFLOW_STATUS: Final[Mapping[TrialState, Status]] = {
     TrialState.COMPLETE: "FINISHED",
     TrialState.PRUNED: "KILLED",
     TrialState.COLLAPSED: "KILLED",
@@ -44,93 +45,199 @@ class WorkerUsage(Protocol):
         """System metrics since the last call."""
 
 
-class Recorder(Watcher):
+class RenderedStudy(Protocol):
+    """What the study's run shows, see `report.artifacts`."""
+
+    @property
+    def description(self) -> str: ...
+
+    @property
+    def texts(self) -> Mapping[str, str]: ...
+
+    @property
+    def page(self) -> Path: ...
+
+
+class MLflowCallback(Watcher):
     """Sends what happens in the study to the tracker's outbox.
 
     Args:
         tracker: of the study.
         spec: of the study.
         ledger: of the study.
-        record: its provenance; `data` holds the fingerprints of what it trains on.
+        provenance: of this run of the study; `data` holds the fingerprints of what it trains on. Not needed to hand
+            over what is in the ledger.
         workers: tell what trials take of their machines.
     """
 
     def __init__(
-        self, tracker: Tracker, spec: SweepSpec, ledger: Ledger, record: Mapping[str, Any], workers: WorkerUsage
+        self,
+        tracker: Tracker,
+        spec: SweepSpec,
+        ledger: Ledger,
+        provenance: Mapping[str, Any] | None = None,
+        workers: WorkerUsage | None = None,
     ) -> None:
         self._tracker = tracker
         self._spec = spec
         self._ledger = ledger
-        self._provenance = record
-        self._datasets: Mapping[str, str] = record.get("data", {})
+        self._provenance = provenance or {}
+        self._datasets: Mapping[str, str] = self._provenance.get("data", {})
         self._workers = workers
+
+    def start_study(self, preflight_summary: str) -> None:
+        """Open the study's run, and hand over what a killed driver may not have handed over."""
+        self._tracker.start_study(
+            _study_tags(self._spec) | {"sweeper.preflight": preflight_summary},
+            {"spec.yaml": redact(self._spec.text), "provenance.json": json.dumps(self._provenance, indent=2)},
+            self._datasets,
+        )
+        self.hand_over_all()
+
+    def hand_over_all(self) -> None:
+        """Everything in the ledger; what the outbox has had already is not sent twice."""
+        for trial in (*self._ledger.controls(), *self._ledger.trials()):
+            if not self._tracker.has_started(trial.id):
+                self._restore(trial)
+            rungs = rung_steps(self._spec, trial)
+            for report in trial.reports:
+                self._hand_over(trial, report, rungs)
+            if trial.state.is_finished:
+                self._settle(trial, ended_ms=trial.last.timestamp_ms if trial.last else None)
 
     def trial_started(self, record: TrialRecord, config: Mapping[str, Any], resumed_from: int) -> None:
         self._tracker.start_trial(
             record.id,
             record.params,
             _trial_tags(self._spec, record),
-            {
-                "trial.yaml": trial_yaml(record.id, self._spec.trainer, config, record.params),
-                "provenance.json": json.dumps(trial_provenance(self._provenance, config, record.params), indent=2),
-            },
+            self._trial_artifacts(record, config, self._provenance),
             self._datasets,
         )
 
     def trial_reported(self, record: TrialRecord) -> None:
-        rungs = rung_steps(self._spec, record)
-        usage = self._workers.take(record.id)
-        if address := self._workers.address(record.id):
-            self._tracker.tag_trial(record.id, {"sweeper.machine": address})
-        hand_over(self._tracker, self._spec, self._ledger, record, record.reports[-1], rungs, usage)
+        usage: Mapping[str, float] = {}
+        if self._workers is not None:
+            usage = self._workers.take(record.id)
+            if address := self._workers.address(record.id):
+                self._tracker.tag_trial(record.id, {"sweeper.machine": address})
+        self._hand_over(record, record.reports[-1], rung_steps(self._spec, record), usage)
 
     def notice(self, text: str) -> None:
         pass  # MLflow has no place for it; the ledger keeps losses
 
     def trial_finished(self, record: TrialRecord) -> None:
-        settle(self._tracker, self._spec, self._ledger, record)
+        self._settle(record)
 
+    def finish_study(self, rendered: RenderedStudy, *, is_done: bool) -> None:
+        """Settle the study's run: its outcome as tags, and the report and the table of trials as artifacts."""
+        trials, controls = self._ledger.trials(), self._ledger.controls()
+        self._close_open_runs()
+        winner = winner_of(trials, self._spec.objective)
+        word = final_word(trials, controls, self._spec.objective)
+        self._tracker.finish_study(
+            "FINISHED" if is_done else "KILLED",
+            {
+                "sweeper.winner": winner.id if winner else "",
+                "sweeper.state": "COMPLETE" if is_done else "INTERRUPTED",
+                "sweeper.final_word": "\n".join(word.lines),
+                "sweeper.no_skill": word.no_skill,
+                "mlflow.note.content": rendered.description,  # the description on the run's first page
+            },
+            rendered.texts,
+        )
+        self._tracker.study_file(rendered.page)  # as a file: the outbox is no place for its megabytes
 
-def start_study(
-    tracker: Tracker, spec: SweepSpec, ledger: Ledger, record: Mapping[str, Any], preflight_summary: str
-) -> None:
-    """Open the study's run, and hand over what a killed driver may not have handed over."""
-    tracker.start_study(
-        _study_tags(spec) | {"sweeper.preflight": preflight_summary},
-        {"spec.yaml": redact(spec.text), "provenance.json": json.dumps(record, indent=2)},
-        record.get("data", {}),
-    )
-    hand_over_all(tracker, spec, ledger)
+    def interrupt_study(self) -> None:
+        """Let no run seem to go on, where the ledger does not answer: what is known of its trials is in memory."""
+        self._close_open_runs()
+        self._tracker.finish_study("KILLED", {"sweeper.state": "INTERRUPTED"}, {})
 
+    def _trial_artifacts(
+        self, record: TrialRecord, config: Mapping[str, Any], provenance: Mapping[str, Any]
+    ) -> dict[str, str]:
+        return {
+            "trial.yaml": trial_yaml(record.id, self._spec.trainer, config, record.params),
+            "provenance.json": json.dumps(trial_provenance(provenance, config, record.params), indent=2),
+        }
 
-def hand_over_all(tracker: Tracker, spec: SweepSpec, ledger: Ledger) -> None:
-    """Everything in the ledger; what the outbox has had already is not sent twice."""
-    for trial in (*ledger.controls(), *ledger.trials()):
-        if not tracker.has_started(trial.id):
-            _restore(tracker, spec, ledger, trial)
-        rungs = rung_steps(spec, trial)
-        for report in trial.reports:
-            hand_over(tracker, spec, ledger, trial, report, rungs)
-        if trial.state.is_finished:
-            settle(tracker, spec, ledger, trial, ended_ms=trial.last.timestamp_ms if trial.last else None)
+    def _restore(self, record: TrialRecord) -> None:
+        """The start of a trial of which MLflow may or may not know, from the outbox of a home that is lost."""
+        kept = self._ledger.attributes
+        known = {"restored": "from the ledger", "sources": kept.get("code", {}), "data": kept.get("data", {})}
+        first = record.reports[0] if record.reports else None
+        self._tracker.restore_trial(
+            record.id,
+            record.params,
+            _trial_tags(self._spec, record),
+            self._trial_artifacts(record, config_of(self._spec, record), known),
+            known["data"],
+            started_ms=first.timestamp_ms - int(first.seconds * 1000) if first else None,
+        )
 
+    def _hand_over(
+        self, record: TrialRecord, report: Report, rungs: Sequence[int], usage: Mapping[str, float] | None = None
+    ) -> None:
+        """One evaluation: its metrics and, if it wrote a checkpoint, that or its manifest, and at a rung its pictures.
 
-def _restore(tracker: Tracker, spec: SweepSpec, ledger: Ledger, record: TrialRecord) -> None:
-    """The start of a trial of which MLflow may or may not know, from the outbox of a home that is lost."""
-    kept = ledger.attributes
-    config = config_of(spec, record)
-    known = {"restored": "from the ledger", "sources": kept.get("code", {}), "data": kept.get("data", {})}
-    tracker.restore_trial(
-        record.id,
-        record.params,
-        _trial_tags(spec, record),
-        {
-            "trial.yaml": trial_yaml(record.id, spec.trainer, config, record.params),
-            "provenance.json": json.dumps(trial_provenance(known, config, record.params), indent=2),
-        },
-        known["data"],
-        started_ms=record.reports[0].timestamp_ms - int(record.reports[0].seconds * 1000) if record.reports else None,
-    )
+        `rungs`: the evaluations at which the trial reached one; `usage`: what its worker took.
+        """
+        metrics = {**report.metrics, "epoch": report.epoch, **(usage or {})}
+        self._tracker.report(record.id, report.step, report.timestamp_ms, metrics)
+        at_rung = report.step in rungs
+        if at_rung:
+            self._tracker.tag_trial(record.id, {"sweeper.rung": f"{report.epoch:g}"})
+        if report.checkpoint is None:
+            return
+        folder = self._ledger.study_dir / report.checkpoint
+        if self._spec.retention == "all":
+            self._copy_whole(record.id, folder)
+        elif (folder / "manifest.json").exists():
+            self._tracker.file(record.id, folder / "manifest.json", f"checkpoints/{folder.name}/manifest.json")
+        if at_rung:
+            self._copy_pictures(record.id, folder)
+
+    def _settle(self, record: TrialRecord, ended_ms: int | None = None) -> None:
+        """The end of a trial, with the checkpoints that are kept of it; a control's value goes to the parent run too.
+
+        `ended_ms`: when it was, if not now.
+        """
+        if record.last and record.last.checkpoint:
+            self._copy_pictures(record.id, self._ledger.study_dir / record.last.checkpoint)
+        kept = kept_steps(self._spec, record)
+        for report in record.reports:
+            if report.step in kept and report.checkpoint:
+                self._copy_whole(record.id, self._ledger.study_dir / report.checkpoint)
+        rung = rung_at(self._spec, record)
+        tags = {
+            "sweeper.state": record.state,
+            "sweeper.reason": record.reason,
+            "sweeper.rung": None if rung is None else f"{rung:g}",
+        }
+        self._tracker.finish_trial(record.id, MLFLOW_STATUS[record.state], tags, ended_ms)
+        objective = self._spec.objective
+        value = value_of(record, objective)
+        if record.control and record.last and value is not None:
+            metrics = {f"control/{record.control}/{objective.metric}": value}
+            self._tracker.report(None, record.number, record.last.timestamp_ms, metrics)
+
+    def _close_open_runs(self) -> None:
+        for trial in (*self._ledger.controls(), *self._ledger.trials()):
+            if not trial.state.is_finished:  # it is opened again when it goes on
+                tags = {"sweeper.state": trial.state, "sweeper.reason": INTERRUPTED}
+                self._tracker.finish_trial(trial.id, "KILLED", tags)
+
+    def _copy_whole(self, trial_id: str, folder: Path) -> None:
+        self._tracker.checkpoint(trial_id, folder, f"checkpoints/{folder.name}")
+
+    def _copy_pictures(self, trial_id: str, folder: Path) -> None:
+        if STORE in self._ledger.attributes:
+            self._tracker.pictures(trial_id, folder, f"pictures/{folder.name}")
+            return
+        if not folder.is_dir():
+            return
+        for path in sorted(folder.iterdir()):
+            if is_picture(path.name):
+                self._tracker.file(trial_id, path, f"pictures/{folder.name}/{path.name}")
 
 
 def _study_tags(spec: SweepSpec) -> dict[str, str]:
@@ -150,122 +257,3 @@ def _trial_tags(spec: SweepSpec, record: TrialRecord) -> dict[str, Any]:
         "sweeper.sampler": None if record.control else spec.sampler.name,
         "sweeper.gpus": spec.resources.gpus,  # without one, a rerun must not take one either
     }
-
-
-def hand_over(
-    tracker: Tracker,
-    spec: SweepSpec,
-    ledger: Ledger,
-    record: TrialRecord,
-    report: Report,
-    rungs: Sequence[int],
-    usage: Mapping[str, float] | None = None,
-) -> None:
-    """One evaluation: its metrics and, if it wrote a checkpoint, that or its manifest, and at a rung its pictures.
-
-    `rungs`: the evaluations at which the trial reached one; `usage`: what its worker took.
-    """
-    metrics = {**report.metrics, "epoch": report.epoch, **(usage or {})}
-    tracker.report(record.id, report.step, report.timestamp_ms, metrics)
-    at_rung = report.step in rungs
-    if at_rung:
-        tracker.tag_trial(record.id, {"sweeper.rung": f"{report.epoch:g}"})
-    if report.checkpoint is None:
-        return
-    folder = ledger.study_dir / report.checkpoint
-    if spec.retention == "all":
-        _copy_whole(tracker, record.id, folder)
-    else:
-        _copy_manifest(tracker, record.id, folder)
-    if at_rung:
-        _copy_pictures(tracker, ledger, record.id, folder)
-
-
-def settle(tracker: Tracker, spec: SweepSpec, ledger: Ledger, record: TrialRecord, ended_ms: int | None = None) -> None:
-    """The end of a trial, with the checkpoints that are kept of it; a control's value goes to the parent run too.
-
-    `ended_ms`: when it was, if not now.
-    """
-    if record.last and record.last.checkpoint:
-        _copy_pictures(tracker, ledger, record.id, ledger.study_dir / record.last.checkpoint)
-    kept = kept_steps(spec, record)
-    for report in record.reports:
-        if report.step in kept and report.checkpoint:
-            _copy_whole(tracker, record.id, ledger.study_dir / report.checkpoint)
-    rung = rung_at(spec, record)
-    tags = {
-        "sweeper.state": record.state,
-        "sweeper.reason": record.reason,
-        "sweeper.rung": None if rung is None else f"{rung:g}",
-    }
-    tracker.finish_trial(record.id, MLFLOW_STATUS[record.state], tags, ended_ms)
-    value = value_of(record, spec.objective)
-    if record.control and record.last and value is not None:
-        metrics = {f"control/{record.control}/{spec.objective.metric}": value}
-        tracker.report(None, record.number, record.last.timestamp_ms, metrics)
-
-
-class RenderedStudy(Protocol):
-    """What the study's run shows, see `report.artifacts`."""
-
-    @property
-    def description(self) -> str: ...
-
-    @property
-    def texts(self) -> Mapping[str, str]: ...
-
-    @property
-    def page(self) -> Path: ...
-
-
-def finish_study(tracker: Tracker, spec: SweepSpec, ledger: Ledger, rendered: RenderedStudy, *, is_done: bool) -> None:
-    """Settle the study's run: its outcome as tags, and the report and the table of trials as artifacts."""
-    trials, controls = ledger.trials(), ledger.controls()
-    _close_open_runs(tracker, ledger)
-    winner = winner_of(trials, spec.objective)
-    word = final_word(trials, controls, spec.objective)
-    status, state = ("FINISHED", "COMPLETE") if is_done else ("KILLED", "INTERRUPTED")
-    tracker.finish_study(
-        status,
-        {
-            "sweeper.winner": winner.id if winner else "",
-            "sweeper.state": state,
-            "sweeper.final_word": "\n".join(word.lines),
-            "sweeper.no_skill": word.no_skill,
-            "mlflow.note.content": rendered.description,  # the description on the run's first page
-        },
-        rendered.texts,
-    )
-    tracker.study_file(rendered.page)  # as a file: the outbox is no place for its megabytes
-
-
-def interrupt_study(tracker: Tracker, ledger: Ledger) -> None:
-    """Let no run seem to go on, where the ledger does not answer: what is known of its trials is in memory."""
-    _close_open_runs(tracker, ledger)
-    tracker.finish_study("KILLED", {"sweeper.state": "INTERRUPTED"}, {})
-
-
-def _close_open_runs(tracker: Tracker, ledger: Ledger) -> None:
-    for trial in (*ledger.controls(), *ledger.trials()):
-        if not trial.state.is_finished:  # it is opened again when it goes on
-            tracker.finish_trial(trial.id, "KILLED", {"sweeper.state": trial.state, "sweeper.reason": INTERRUPTED})
-
-
-def _copy_whole(tracker: Tracker, trial_id: str, folder: Path) -> None:
-    tracker.checkpoint(trial_id, folder, f"checkpoints/{folder.name}")
-
-
-def _copy_manifest(tracker: Tracker, trial_id: str, folder: Path) -> None:
-    if (folder / "manifest.json").exists():
-        tracker.file(trial_id, folder / "manifest.json", f"checkpoints/{folder.name}/manifest.json")
-
-
-def _copy_pictures(tracker: Tracker, ledger: Ledger, trial_id: str, folder: Path) -> None:
-    if STORE in ledger.attributes:
-        tracker.pictures(trial_id, folder, f"pictures/{folder.name}")
-        return
-    if not folder.is_dir():
-        return
-    for path in sorted(folder.iterdir()):
-        if is_picture(path.name):
-            tracker.file(trial_id, path, f"pictures/{folder.name}/{path.name}")

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-Operation = dict[str, Any]
+Record = dict[str, Any]
 
 READ_BYTES = 4 << 20
 
@@ -35,17 +35,22 @@ class Outbox:
 
     @property
     def left(self) -> int:
-        """Operations appended and not yet acknowledged."""
+        """Records appended and not yet acknowledged."""
         with self._lock:
             return self._left
 
-    def append(self, operation: Mapping[str, Any]) -> None:
+    @property
+    def has_delivered(self) -> bool:
+        """Whether anything was acknowledged before, or has been since."""
+        return self._acked > 0
+
+    def append(self, record: Mapping[str, Any]) -> None:
         """Add one operation at the end; it survives the end of this process once this returns.
 
         Raises:
             OSError: the disk refused (it is full, say). Nothing of the operation is left in the file.
         """
-        data = json.dumps(operation, separators=(",", ":")).encode() + b"\n"
+        data = json.dumps(record, separators=(",", ":")).encode() + b"\n"
         with self._lock:
             try:
                 written = 0
@@ -57,9 +62,9 @@ class Outbox:
             self._size += len(data)
             self._left += 1
 
-    def read(self, most: int) -> list[tuple[Operation, int]]:
+    def read(self, most: int) -> list[tuple[Record, int]]:
         """The oldest unacknowledged operations, at most `most`, each with the offset to acknowledge after it."""
-        found: list[tuple[Operation, int]] = []
+        found: list[tuple[Record, int]] = []
         for line, end in self._lines(self._acked):
             found.append((_parse(line), end))
             if len(found) == most:
@@ -86,7 +91,7 @@ class Outbox:
         self._left = sum(1 for _ in self._lines(0))
         self._ack_path.unlink(missing_ok=True)
 
-    def operations(self) -> Iterator[Operation]:
+    def operations(self) -> Iterator[Record]:
         """Every operation ever appended, the delivered ones too, oldest first."""
         for line, _ in self._lines(0):
             yield _parse(line)
@@ -142,7 +147,7 @@ def _cut_half_line(fd: int) -> int:
     return end
 
 
-def _parse(line: bytes) -> Operation:
+def _parse(line: bytes) -> Record:
     """One line as an operation; a line damaged on disk becomes ``{"op": "unreadable", ...}``."""
     try:
         operation = json.loads(line)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sweeper.tracking.client import open_client
-from sweeper.tracking.delivery import LONGEST_TAG, METRICS_A_CALL
+from sweeper.tracking.delivery.run_change import LONGEST_TAG, METRICS_A_CALL
 from sweeper.tracking.find import RecordedTrial
 from sweeper.tracking.schema import (
     TAG_CAUSE,

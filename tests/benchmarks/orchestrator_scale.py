@@ -21,7 +21,7 @@ from sweeper.ledger.ledger import Ledger
 from sweeper.spec.load import parse_spec
 from sweeper.study.controller import Study
 from sweeper.tracking import Tracker, artifact_root, tracking_uri
-from sweeper.tracking.callback import Recorder
+from sweeper.tracking.callback import MLflowCallback
 
 EPOCHS = 4
 SPEC = """
@@ -61,7 +61,7 @@ def measure(home: Path, trials: int, sampler: str, mode: str, tracked: bool) -> 
     tracker = Tracker(folder, tracking_uri(home), artifact_root(home), spec.name)
     with closing(tracker):
         tracker.start_study({}, {"spec.yaml": text}, {})
-        study = Study(spec, ledger, [Recorder(tracker, spec, ledger, {})] if tracked else [])
+        study = Study(spec, ledger, [MLflowCallback(tracker, spec, ledger)] if tracked else [])
         points = [(time.perf_counter(), time.process_time(), resident_mb())]
         for number in range(trials):
             run_trial(study)

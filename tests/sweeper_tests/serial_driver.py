@@ -22,7 +22,7 @@ from sweeper.executor.monitor import Machines, Workers
 from sweeper.ledger import retrying_storage as patient
 from sweeper.ledger.storage import Journal
 from sweeper.study.controller import Study
-from sweeper.tracking.delivery import StudyStore
+from sweeper.tracking.delivery.run_writer import RunWriter
 
 _append = Journal.append_logs
 _writes = 0
@@ -76,7 +76,7 @@ def execute(study: Study, machines: Machines, workers: Workers, expected: object
             study.on_error(trial_id, described(error))
 
 
-def _refuse(_store: StudyStore) -> None:
+def _refuse(_store: RunWriter) -> None:
     raise ConnectionRefusedError
 
 
@@ -84,7 +84,7 @@ def install() -> None:
     """Let the driver of this process be the serial one."""
     Journal.append_logs = append_logs  # type: ignore[method-assign]
     if os.environ.get("MLFLOW_DOWN"):
-        StudyStore.connect = _refuse  # type: ignore[method-assign]
+        RunWriter.connect = _refuse  # type: ignore[method-assign]
     if "LEDGER_PATIENCE_S" in os.environ:
         patient.PATIENCE_S = float(os.environ["LEDGER_PATIENCE_S"])  # type: ignore[misc]
     driver = types.ModuleType("sweeper.executor.tune")

@@ -1,0 +1,103 @@
+"""What several operations do to one run, as one change: MLflow takes 1000 values a call as quickly as one."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from sweeper.tracking.delivery.operations import Finish, Operation, Report, Start, Tag
+from sweeper.tracking.schema import metric_key, metric_value
+
+METRICS_A_CALL: Final = 800
+"""With the params and tags beside them no more than the 1000 that MLflow allows."""
+PARAMS_A_CALL: Final = 100
+TAGS_A_CALL: Final = 100
+LONGEST_TAG: Final = 8000
+LONGEST_PARAM: Final = 6000
+LONGEST_DIGEST: Final = 36
+
+
+@dataclass
+class RunChange:
+    """The sum of operations on one run.
+
+    Attributes:
+        metrics: reports, oldest first.
+        params: name -> text.
+        tags: name -> text; the last one told.
+        artifacts: file name -> text; the last one told.
+        datasets: name -> digest.
+        status: FINISHED, FAILED or KILLED where the run has ended, else None.
+        ended_ms: when.
+        reopened: whether the run was started, or started again, among these operations.
+    """
+
+    metrics: list[Report] = field(default_factory=list)
+    params: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    artifacts: dict[str, str] = field(default_factory=dict)
+    datasets: dict[str, str] = field(default_factory=dict)
+    status: str | None = None
+    ended_ms: int = 0
+    reopened: bool = False
+
+    @classmethod
+    def of(cls, operations: Sequence[Operation]) -> "RunChange":
+        """Add operations up, in their order."""
+        change = cls()
+        for operation in operations:
+            match operation:
+                case Report():
+                    change.metrics.append(operation)
+                case Tag():
+                    change.tags |= operation.tags
+                case Start():
+                    change._start(operation)
+                case Finish():
+                    change.tags |= operation.tags
+                    change.artifacts |= operation.artifacts
+                    change.status, change.ended_ms = operation.status, operation.ms
+                case _:
+                    raise AssertionError(f"{operation.op} changes no values of a run")
+        return change
+
+    def _start(self, start: Start) -> None:
+        self.tags |= start.tags
+        self.artifacts |= start.artifacts
+        self.params |= start.params
+        self.datasets |= start.datasets
+        if not start.restored:
+            self.reopened, self.status = True, None
+
+
+def entities(
+    reports: Sequence[Report], params: Mapping[str, str], tags: Mapping[str, str]
+) -> Iterator[dict[str, list[Any]]]:
+    """The arguments of as few calls of `log_batch` as MLflow allows."""
+    from mlflow.entities import Metric, Param, RunTag
+
+    points = [
+        Metric(metric_key(name), metric_value(value), report.ms, report.step)
+        for report in reports
+        for name, value in report.metrics.items()
+    ]
+    texts = [Param(metric_key(name), value[:LONGEST_PARAM]) for name, value in params.items()]
+    words = [RunTag(name, value[:LONGEST_TAG]) for name, value in tags.items()]
+    while points or texts or words:
+        yield {
+            "metrics": points[:METRICS_A_CALL],
+            "params": texts[:PARAMS_A_CALL],
+            "tags": words[:TAGS_A_CALL],
+        }
+        points, texts, words = points[METRICS_A_CALL:], texts[PARAMS_A_CALL:], words[TAGS_A_CALL:]
+
+
+def input_datasets(datasets: Mapping[str, str]) -> list[Any]:
+    """What is trained on, for the UI's column of data sets. Digests are cut off: the whole one is in the source."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    context = [InputTag("mlflow.data.context", "training")]
+    return [
+        DatasetInput(Dataset(name, digest[:LONGEST_DIGEST], "sweeper", json.dumps({"sha256": digest})), context)
+        for name, digest in datasets.items()
+    ]

@@ -1,0 +1,275 @@
+"""Applies a study's operations to MLflow. Every operation may be applied twice: the second time changes nothing.
+
+A run is found by its tags before it is made. Runs carry the outbox's own ID too, so a later study of the same name gets
+runs of its own. All of this runs in the delivering thread.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from sweeper.checkpoints.object_store import Depot
+from sweeper.redaction import redact
+from sweeper.tracking.client import keeps_in_its_place, open_client
+from sweeper.tracking.delivery.operations import (
+    Copy,
+    Finish,
+    Open,
+    Operation,
+    RecordsLostError,
+    RejectedError,
+    Report,
+    Start,
+    Tag,
+)
+from sweeper.tracking.delivery.run_change import RunChange, entities, input_datasets
+from sweeper.tracking.delivery.run_files import RunFiles
+from sweeper.tracking.delivery.study_files import StudyFiles
+from sweeper.tracking.schema import TAG_OUTBOX, TAG_PARENT, TAG_ROLE, TAG_STUDY, TAG_SUM, TAG_TRIAL
+
+EXPERIMENT_KIND = "mlflow.experimentKind"  # the UI opens on its training view, not the one for agents
+
+
+@dataclass
+class _Run:
+    id: str
+    status: str
+    files: RunFiles
+
+
+class RunWriter:
+    """The runs of one study in MLflow.
+
+    Args:
+        study_dir: what paths of checkpoints and files are relative to.
+        uri: of the MLflow store.
+        artifact_root: folder under which a new experiment keeps its artifacts; None leaves it to the server.
+        study_name: name of the parent run and the experiment; if another study has that, a part of `stream` follows.
+        stream: ID of the outbox.
+        on_run: told each trial's MLflow run ID once.
+        store: holds the checkpoints, instead of `study_dir`.
+        may_create: whether what MLflow lacks was never there. Else it is lost, and everything must be delivered again.
+    """
+
+    def __init__(
+        self,
+        study_dir: Path,
+        uri: str,
+        artifact_root: str | Path | None,
+        study_name: str,
+        stream: str,
+        on_run: Callable[[str, str], None] | None,
+        store: Depot | None,
+        *,
+        may_create: bool = True,
+    ) -> None:
+        self._uri = uri
+        self._artifact_root = artifact_root
+        self._study = study_name
+        self._stream = stream
+        self._on_run = on_run
+        self._study_files = StudyFiles(study_dir, store)
+        self._client: Any = None
+        self._experiment_id = ""
+        self._runs: dict[str, _Run] = {}
+        self._may_create = may_create
+        self.run_ids: dict[str, str] = {}
+
+    def connect(self) -> None:
+        """Reach MLflow and find or make the experiment; the first thing done, since it fixes the artifact folder.
+
+        Raises:
+            RecordsLostError: the experiment was there, and is no more.
+        """
+        if self._experiment_id:
+            return
+        if self._client is None:
+            self._client = open_client(self._uri)
+        for name in (self._study, f"{self._study}@{self._stream[:8]}"):
+            experiment = self._client.get_experiment_by_name(name)
+            if experiment is None:
+                self._experiment_id = self._create_experiment(name)
+                return
+            # One without an owner was made by hand, or before there were owners.
+            if experiment.tags.get(TAG_OUTBOX, self._stream) == self._stream:
+                if experiment.lifecycle_stage == "deleted":
+                    self._client.restore_experiment(experiment.experiment_id)
+                self._load_runs(experiment.experiment_id)
+                self._experiment_id = experiment.experiment_id
+                return
+        raise RejectedError(f"the experiments `{self._study}` and `{name}` belong to other studies")
+
+    def start_over(self) -> None:
+        """Forget what MLflow had: it is made again by what is delivered from now on."""
+        self._experiment_id, self._may_create = "", True
+        self._runs.clear()
+
+    def apply(self, operations: Sequence[Operation]) -> dict[int, str]:
+        """Store operations that copy no files, all that concern one run in as few calls as MLflow allows.
+
+        Returns:
+            Index of each operation that MLflow will never take -> why.
+        """
+        by_trial: dict[str | None, list[int]] = {}
+        for index, operation in enumerate(operations):
+            if not isinstance(operation, Open | Copy):
+                by_trial.setdefault(operation.trial, []).append(index)
+        refused: dict[int, str] = {}
+        for trial, indices in by_trial.items():
+            own = [operations[index] for index in indices]
+            try:
+                self._apply_to_run(trial, own)
+            except RejectedError:
+                for index, operation in zip(indices, own, strict=True):  # one of them is to blame: keep the others
+                    try:
+                        self._apply_to_run(trial, [operation], params_last=True)
+                    except RejectedError as error:
+                        refused[index] = str(error)
+        return refused
+
+    def copy(self, operation: Copy) -> None:
+        """Store files.
+
+        Raises:
+            RejectedError: MLflow will not take them, or they are gone.
+        """
+        run = self._run(operation.trial, operation.ms, is_start=False)
+        if found := self._study_files.copy(operation, run.files):
+            name, sha256 = found  # of its manifest, told apart from it, so that damage to an artifact shows
+            self._call(run, self._client.set_tag, run.id, f"{TAG_SUM}{name}", sha256)
+
+    def _create_experiment(self, name: str) -> str:
+        if not self._may_create:
+            raise RecordsLostError(f"MLflow has lost the experiment `{name}`")
+        location = None
+        if self._artifact_root is not None:
+            location = str(Path(self._artifact_root).resolve() / name)
+        tags = {EXPERIMENT_KIND: "custom_model_development", TAG_OUTBOX: self._stream}
+        created: str = self._client.create_experiment(name, artifact_location=location, tags=tags)
+        return created
+
+    def _load_runs(self, experiment_id: str) -> None:
+        """Read which runs there are, so that none is searched for by itself."""
+        from mlflow.entities import ViewType
+
+        self._runs.clear()
+        token = None
+        while True:
+            query = f"tags.`{TAG_OUTBOX}` = '{self._stream}'"
+            page = self._client.search_runs([experiment_id], query, ViewType.ALL, page_token=token)
+            for run in page:
+                tags = run.data.tags
+                name = tags.get(TAG_TRIAL) or tags.get(TAG_STUDY)
+                if name is not None:
+                    self._runs.setdefault(name, self._as_run(run))
+            token = page.token
+            if not token:
+                return
+
+    def _as_run(self, run: Any) -> _Run:
+        return _Run(run.info.run_id, run.info.status, RunFiles(self._client, run.info.run_id, run.info.artifact_uri))
+
+    def _apply_to_run(self, trial: str | None, operations: Sequence[Operation], *, params_last: bool = False) -> None:
+        """Make one change of several operations on a run, and store it.
+
+        `params_last`: only params can be refused where all else is stored, when they differ from earlier ones.
+        """
+        first = operations[0]
+        assert isinstance(first, Start | Report | Tag | Finish)
+        run = self._run(trial, first.ms, is_start=any(isinstance(each, Start) for each in operations))
+        change = RunChange.of([self._without_what_is_there(run, each) for each in operations])
+        params = change.params
+        for batch in entities(change.metrics, {} if params_last else params, change.tags):
+            self._call(run, self._client.log_batch, run.id, **batch)
+        for name, text in change.artifacts.items():
+            run.files.write_text(name, text)
+        if change.datasets:
+            self._call(run, self._client.log_inputs, run.id, input_datasets(change.datasets))
+        self._set_status(run, change)
+        for batch in entities([], params if params_last else {}, {}):
+            self._call(run, self._client.log_batch, run.id, **batch)
+
+    def _set_status(self, run: _Run, change: RunChange) -> None:
+        if change.status is not None and (change.reopened or run.status != change.status):
+            # With the same status an earlier outbox has told it, with its time.
+            self._call(run, self._client.set_terminated, run.id, change.status, change.ended_ms)
+            run.status = change.status
+        elif change.status is None and change.reopened and run.status != "RUNNING":  # what was interrupted goes on
+            self._call(run, self._client.update_run, run.id, status="RUNNING")
+            run.status = "RUNNING"
+
+    def _without_what_is_there(self, run: _Run, operation: Operation) -> Operation:
+        if not (isinstance(operation, Start) and operation.restored):
+            return operation
+        there, files = self._client.get_run(run.id).data.tags, run.files.names()
+        tags = {name: value for name, value in operation.tags.items() if name not in there}
+        artifacts = {name: text for name, text in operation.artifacts.items() if name not in files}
+        return replace(operation, tags=tags, artifacts=artifacts)
+
+    def _run(self, trial: str | None, start_ms: int, *, is_start: bool) -> _Run:
+        """The run of a trial, or of the study itself (None); it is made if MLflow has none yet.
+
+        Raises:
+            RecordsLostError: its start was delivered, and MLflow does not have it.
+        """
+        name = trial or self._study
+        self.connect()
+        if name not in self._runs:
+            if not is_start and not self._may_create:
+                raise RecordsLostError(f"MLflow has lost the run `{name}`")
+            if trial is None:
+                tags = {TAG_STUDY: name, TAG_ROLE: "study", TAG_OUTBOX: self._stream}
+            else:
+                parent = self._run(None, start_ms, is_start=True)
+                tags = {TAG_TRIAL: name, TAG_OUTBOX: self._stream, TAG_PARENT: parent.id}
+            self._runs[name] = self._create_run(name, tags, start_ms)
+        run = self._runs[name]
+        if name not in self.run_ids:
+            self._require_own_place(name, run)
+            self.run_ids[name] = run.id
+            if trial is not None and self._on_run is not None:
+                self._on_run(name, run.id)
+        return run
+
+    def _create_run(self, name: str, tags: Mapping[str, str], start_ms: int) -> _Run:
+        try:
+            return self._as_run(self._client.create_run(self._experiment_id, start_ms, dict(tags), name))
+        except BaseException:
+            self._experiment_id = ""  # it may have been made all the same: look again
+            raise
+
+    def _require_own_place(self, name: str, run: _Run) -> None:
+        place = str(run.files.artifact_uri)
+        if not keeps_in_its_place(self._uri, self._artifact_root, run.id, place):
+            raise RejectedError(f"the artifacts of `{name}` would go to {redact(place)}")
+
+    def _call(self, run: _Run, function: Callable[..., None], *args: Any, **kwargs: Any) -> None:
+        """Call MLflow; what it calls invalid will be invalid for ever, all else (no server, no right) may pass."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            function(*args, **kwargs)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST" and not self._may_create:
+                raise RecordsLostError(f"MLflow has lost the run {run.id}") from error
+            if error.error_code not in ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST"):
+                raise
+            if not self._restore(run):
+                raise RejectedError(str(error)) from error
+            function(*args, **kwargs)
+
+    def _restore(self, run: _Run) -> bool:
+        """Take a run, or its experiment, out of MLflow's bin: somebody deleted it while the study goes on."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            if self._client.get_experiment(self._experiment_id).lifecycle_stage == "deleted":
+                self._client.restore_experiment(self._experiment_id)
+            elif self._client.get_run(run.id).info.lifecycle_stage == "deleted":
+                self._client.restore_run(run.id)
+            else:
+                return False
+        except MlflowException:
+            return False
+        return True

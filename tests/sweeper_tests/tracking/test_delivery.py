@@ -1,0 +1,125 @@
+"""What the delivering thread does with an outbox that is damaged, and with a store that has lost what it had."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow_helpers import points_of, runs_of, start, uri_of
+
+from sweeper.tracking import Tracker
+
+OpenTracker = Callable[..., Tracker]
+BAD_LINES = (
+    '{"x":1}',
+    '{"op":"start"}',
+    '{"op":"report","trial":"toy-0001","step":9,"ms":9}',
+    '{"op":"report","trial":"toy-0001","st',
+    "\x00\x00",
+)
+
+
+def test_bad_lines_are_set_aside_and_the_rest_arrives(home: Path, study_dir: Path, open_tracker: OpenTracker) -> None:
+    first = open_tracker(paused=True)
+    start(first, "toy-0001")
+    first.report("toy-0001", 1, 1, {"a": 1.0})
+    first.close()
+    lines = (study_dir / "outbox.jsonl").read_text().splitlines()
+    (study_dir / "outbox.jsonl").write_text("\n".join([*lines[:2], *BAD_LINES, *lines[2:], ""]))
+
+    second = open_tracker()
+    second.report("toy-0001", 2, 2, {"a": 2.0})
+    assert second.flush(60) == 0
+    assert second.problem is None
+    assert [point[0] for point in points_of(uri_of(home), "toy-0001")] == [1, 2]
+    rejected = [json.loads(line) for line in (study_dir / "outbox.rejected.jsonl").read_text().splitlines()]
+    assert len(rejected) == len(BAD_LINES)
+    assert all(each["why"].startswith("not a valid record") for each in rejected)
+
+
+def test_a_store_that_was_replaced_gets_everything_again(
+    home: Path, study_dir: Path, open_tracker: OpenTracker, template_db: Path
+) -> None:
+    first = open_tracker()
+    start(first, "toy-0001")
+    first.report("toy-0001", 1, 1, {"a": 1.0})
+    first.finish_trial("toy-0001", "FINISHED", {"sweeper.state": "COMPLETE"})
+    assert first.flush(60) == 0
+    first.close()
+    shutil.rmtree(home / "artifacts")
+    shutil.copy(template_db, home / "other.db")
+
+    (study_dir / "outbox.store").write_text("sqlite in ../../other.db")  # only the experiment tells that it is another
+    second = open_tracker(f"sqlite:///{home}/other.db")
+    second.report("toy-0001", 2, 2, {"a": 2.0})
+    assert second.flush(60) == 0
+    uri = f"sqlite:///{home}/other.db"
+    assert points_of(uri, "toy-0001") == [(1, "a", 1, 1.0), (2, "a", 2, 2.0)]
+    assert runs_of(uri)["toy-0001"].data.tags["sweeper.state"] == "COMPLETE"
+
+
+def test_a_run_that_was_deleted_while_the_study_goes_on_comes_back(home: Path, open_tracker: OpenTracker) -> None:
+    tracker = open_tracker()
+    start(tracker, "toy-0001")
+    assert tracker.flush(60) == 0
+    client = MlflowClient(uri_of(home))
+    client.delete_run(runs_of(uri_of(home))["toy-0001"].info.run_id)
+    tracker.report("toy-0001", 1, 1, {"a": 1.0})
+    assert tracker.flush(60) == 0
+    assert points_of(uri_of(home), "toy-0001") == [(1, "a", 1, 1.0)]
+
+
+def test_an_experiment_that_was_deleted_while_the_study_goes_on_comes_back(
+    home: Path, study_dir: Path, open_tracker: OpenTracker
+) -> None:
+    tracker = open_tracker()
+    start(tracker, "toy-0001")
+    assert tracker.flush(60) == 0
+    client = MlflowClient(uri_of(home))
+    client.delete_experiment(client.get_experiment_by_name("toy").experiment_id)
+    tracker.report("toy-0001", 1, 1, {"a": 1.0})
+    assert tracker.flush(60) == 0
+    assert points_of(uri_of(home), "toy-0001") == [(1, "a", 1, 1.0)]
+    assert not (study_dir / "outbox.rejected.jsonl").exists()
+
+
+def test_more_params_and_tags_than_mlflow_takes_in_one_call(home: Path, open_tracker: OpenTracker) -> None:
+    tracker = open_tracker()
+    params = {f"p{number}": number for number in range(250)}
+    tags = {f"t{number}": number for number in range(250)}
+    tracker.start_trial("toy-0001", params, tags, {})
+    for step in range(50):
+        tracker.report("toy-0001", step, step, {f"m{number}": 1.0 for number in range(40)})
+    assert tracker.flush(60) == 0
+    run = runs_of(uri_of(home))["toy-0001"]
+    assert len(run.data.params) == 250
+    assert {f"t{number}" for number in range(250)} <= set(run.data.tags)
+    assert len(points_of(uri_of(home), "toy-0001")) == 2000
+
+
+def test_a_trial_costs_few_calls(home: Path, open_tracker: OpenTracker) -> None:
+    """All that waits for a run goes in one `log_batch`: run, values, data set, end."""
+    tracker = open_tracker(paused=True)
+    start(tracker)
+    for number in range(20):
+        trial_id = f"toy-{number:04d}"
+        tracker.start_trial(trial_id, {"lr": number}, {"a": "b"}, {"trial.yaml": "x"}, {"set": "0123"})
+        for step in (1, 2):
+            tracker.report(trial_id, step, step, {"a": 1.0})
+            tracker.tag_trial(trial_id, {"sweeper.rung": str(step)})
+        tracker.finish_trial(trial_id, "FINISHED", {"sweeper.state": "COMPLETE"})
+    calls: list[str] = []
+    client = MlflowClient(uri_of(home))
+    real = type(client).__getattribute__
+
+    class Counting(MlflowClient):
+        def __getattribute__(self, name: str):  # type: ignore[no-untyped-def]
+            if not name.startswith("_"):
+                calls.append(name)
+            return real(self, name)
+
+    tracker._writer._client = Counting(uri_of(home))
+    tracker.deliver()
+    assert tracker.flush(60) == 0
+    assert len(calls) <= 4 * 20 + 15, sorted(calls)
