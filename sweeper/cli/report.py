@@ -25,7 +25,7 @@ def report(study: str, home: Path, out: Path | None, form: Literal["html", "md"]
     Example:
       sweeper report loss_balance --out report.html
     """
-    from sweeper.report import write_report
+    from sweeper.html_report import write_report
 
     path = write_report(home, study, out, form)
     click.echo(path)

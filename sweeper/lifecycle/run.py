@@ -13,6 +13,7 @@ from sweeper.errors import EXIT_NO_SKILL, EXIT_OK, EXIT_SIGNAL, EXIT_TRIAL_FAILE
 from sweeper.executor.cluster import machines
 from sweeper.executor.monitor import Machines, Workers
 from sweeper.executor.node_check import expectation
+from sweeper.html_report.artifacts import study_artifacts
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.studies import EXTENDED
 from sweeper.ledger.study_lock import study_lock
@@ -22,7 +23,6 @@ from sweeper.lifecycle.warm_start import record_warm_start
 from sweeper.preflight import run as preflight
 from sweeper.preflight.run import PreflightFailed
 from sweeper.redaction import redact
-from sweeper.report.artifacts import study_artifacts
 from sweeper.reproducibility import drift, provenance
 from sweeper.reproducibility.drift import spec_drift
 from sweeper.spec.load import SweepSpec

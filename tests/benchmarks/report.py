@@ -14,9 +14,9 @@ import tempfile
 import time
 from pathlib import Path
 
+from sweeper.html_report import write_report
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.trial import Report, TrialState
-from sweeper.report import write_report
 from sweeper.spec.load import load_spec
 
 TERMS = ("param", "joint", "angular", "pca", "reg")

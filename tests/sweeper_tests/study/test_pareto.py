@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from studies import make_spec, message, start
 
+from sweeper.html_report import study_markdown
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.trial import Report, TrialRecord, TrialState
-from sweeper.report import study_markdown
 from sweeper.spec.load import Objective
 from sweeper.study.controller import Study
 from sweeper.study.pareto import objective_values, pareto_front

@@ -3,10 +3,8 @@
 import math
 from typing import Any, Final
 
-from sweeper.ledger.trial import TrialRecord
-from sweeper.pruning.asha import bracket_of, rung_epochs
-from sweeper.report.data import GRAD_SHARE, StudyData, costs, device_of, metrics_of, share_terms, title_of
-from sweeper.report.style import (
+from sweeper.html_report.data import GRAD_SHARE, StudyData, costs, device_of, metrics_of, share_terms, title_of
+from sweeper.html_report.style import (
     DRAWN,
     Figure,
     Trace,
@@ -23,6 +21,8 @@ from sweeper.report.style import (
     with_controls,
     wrapped,
 )
+from sweeper.ledger.trial import TrialRecord
+from sweeper.pruning.asha import bracket_of, rung_epochs
 from sweeper.spec.model import VARIANT
 from sweeper.spec.sections import CollapseGuard
 from sweeper.study.budget import duration_text

@@ -11,8 +11,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from sweeper.html_report.data import Axis
 from sweeper.ledger.trial import TrialRecord, TrialState
-from sweeper.report.data import Axis
 
 GRID: Final = 33
 NEAREST: Final = 0.5

@@ -13,11 +13,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from sweeper.analysis.ablation import ablation_result
+from sweeper.html_report import figures, maps
+from sweeper.html_report.data import StudyData, pictures
+from sweeper.html_report.style import GLYPHS, Figure
+from sweeper.html_report.tables import Table, control_table, cost_table, trial_table, variant_tables
 from sweeper.ledger.trial import TrialState
-from sweeper.report import figures, maps
-from sweeper.report.data import StudyData, pictures
-from sweeper.report.style import GLYPHS, Figure
-from sweeper.report.tables import Table, control_table, cost_table, trial_table, variant_tables
 from sweeper.views import ablation as ablation_view
 
 FILES: Final = {"css": "page.css", "script": "page.js", "plotly": "vendor/plotly-cartesian.min.js"}
@@ -45,10 +45,12 @@ def render(data: StudyData) -> str:
     """The whole page."""
     sections = [section for section in _sections(data) if not section.is_empty]
     drawn = [figure.to_json() for section in sections for figure in section.figures]
-    ours = {name: Markup((files("sweeper.report") / path).read_text(encoding="utf-8")) for name, path in FILES.items()}
+    ours = {
+        name: Markup((files("sweeper.html_report") / path).read_text(encoding="utf-8")) for name, path in FILES.items()
+    }
     counts = {state.value: sum(trial.state is state for trial in data.trials) for state in TrialState}
     environment = Environment(
-        loader=PackageLoader("sweeper.report", "."),
+        loader=PackageLoader("sweeper.html_report", "."),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

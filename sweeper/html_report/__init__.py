@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Literal
 
 from sweeper.errors import UserError
+from sweeper.html_report.data import study_data
+from sweeper.html_report.markdown import preflight_line, study_csv, study_markdown
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.studies import open_study
-from sweeper.report.data import study_data
-from sweeper.report.markdown import preflight_line, study_csv, study_markdown
 from sweeper.spec.model import SpecFile
 
 __all__ = ["REPORT_FILE", "preflight_line", "study_csv", "study_markdown", "write_page", "write_report"]
@@ -32,7 +32,7 @@ def write_report(home: Path, study: str, out: Path | None = None, form: Literal[
 
 def write_page(ledger: Ledger, spec: SpecFile, out: Path | None = None) -> Path:
     """As `write_report`, of a ledger that is open, as HTML."""
-    from sweeper.report.page import render  # late: it imports jinja2 and scipy
+    from sweeper.html_report.page import render  # late: it imports jinja2 and scipy
 
     return _write(out or ledger.study_dir / REPORT_FILE, render(study_data(ledger, spec)))
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from report_study import USUAL, fill
 
-from sweeper.report import write_report
+from sweeper.html_report import write_report
 
 pytestmark = pytest.mark.slow
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (pip install playwright)")

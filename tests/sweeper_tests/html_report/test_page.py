@@ -16,9 +16,9 @@ from report_study import OBJECTIVE, RATIO, SPACE, USUAL, Trial, fill
 from studies import make_spec
 
 from sweeper.cli.main import main
+from sweeper.html_report import write_report
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.trial import TrialState
-from sweeper.report import write_report
 
 WINNER_WIDTH = 2.5
 
@@ -138,7 +138,7 @@ SIGHT = {  # linear RGB as it is seen; Machado, Oliveira and Fernandes 2009, sev
 @pytest.mark.parametrize("sight", SIGHT)
 @pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
 def test_state_colours_are_told_apart_by_every_eye(scheme: int, sight: str) -> None:
-    css = (files("sweeper.report") / "page.css").read_text()
+    css = (files("sweeper.html_report") / "page.css").read_text()
     seen = {}
     for state in TrialState:
         code = re.findall(rf"--{state.value.lower()}: #(\w{{6}})", css)[scheme]
@@ -326,5 +326,5 @@ def test_the_verb_prints_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 
 def test_other_verbs_do_not_load_what_the_page_needs() -> None:
-    code = "import sys, sweeper.cli, sweeper.report; print([m for m in ('jinja2', 'scipy') if m in sys.modules])"
+    code = "import sys, sweeper.cli, sweeper.html_report; print([m for m in ('jinja2', 'scipy') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

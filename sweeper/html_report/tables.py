@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from sweeper.analysis.ablation import AblationResult
+from sweeper.html_report.data import Axis, Cost, StudyData, costs, device_of, metrics_of, text_of, title_of
 from sweeper.ledger.trial import TrialRecord
-from sweeper.report.data import Axis, Cost, StudyData, costs, device_of, metrics_of, text_of, title_of
 from sweeper.study.budget import duration_text
 from sweeper.views.ablation import tables
 from sweeper.views.trial_table import VARIANCE, shown_metrics

@@ -8,10 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
+from sweeper.html_report.markdown import preflight_line
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.trial import TrialRecord, TrialState
 from sweeper.redaction import redact
-from sweeper.report.markdown import preflight_line
 from sweeper.search_space.dimensions import CategoricalDimension, FloatDimension, ParamValue, short_names
 from sweeper.spec.model import SpecFile
 from sweeper.study.budget import saved_s

@@ -8,9 +8,9 @@ from pathlib import Path
 from sweeper.checkpoints.locate import store_of
 from sweeper.checkpoints.manifest import is_picture
 from sweeper.checkpoints.object_store import NotStored, StoreLost
+from sweeper.html_report import preflight_line, study_csv, study_markdown, write_page
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.trial import TrialRecord
-from sweeper.report import preflight_line, study_csv, study_markdown, write_page
 from sweeper.spec.model import SpecFile
 from sweeper.study.pareto import winner_of
 

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from sweeper.html_report.data import Axis, StudyData, text_of, title_of
 from sweeper.ledger.trial import TrialRecord, TrialState
-from sweeper.report.data import Axis, StudyData, text_of, title_of
 from sweeper.study.controls import control_values, spoken
 
 SYMBOLS: Final = {

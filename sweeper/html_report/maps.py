@@ -8,10 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sweeper.analysis.importance import importances_of
-from sweeper.ledger.trial import TrialRecord
-from sweeper.report.collapse import GRID, collapse_share, collapsed_regions
-from sweeper.report.data import Axis, StudyData, text_of, title_of
-from sweeper.report.style import (
+from sweeper.html_report.collapse import GRID, collapse_share, collapsed_regions
+from sweeper.html_report.data import Axis, StudyData, text_of, title_of
+from sweeper.html_report.style import (
     DRAWN,
     Figure,
     Trace,
@@ -25,6 +24,7 @@ from sweeper.report.style import (
     short,
     value_axis,
 )
+from sweeper.ledger.trial import TrialRecord
 from sweeper.samplers.importance import NOISE
 
 LAMBDA: Final = "lambda_"
