@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from sweeper.analysis.throughput import Pace, measured_pace, recorded_pace
+from sweeper.analysis.throughput import Throughput, measured_throughput, recorded_throughput
 from sweeper.errors import UserError
 from sweeper.executor.monitor import room, this_machine
 from sweeper.pruning.asha import bracket_of, rung_epochs
@@ -24,7 +24,7 @@ COPIES: Final = 2
 
 
 @dataclass(frozen=True)
-class Cost:
+class CostEstimate:
     """What a study takes, all trials together. None: unknown without a pace."""
 
     epochs: float
@@ -45,15 +45,15 @@ class Plan:
     full_epochs: float
     rungs: Mapping[float, float]
     control_epochs: float
-    expected: Cost
-    worst: Cost
-    pace: Pace | None
+    expected: CostEstimate
+    worst: CostEstimate
+    pace: Throughput | None
     free_bytes: int
     problems: tuple[str, ...]
 
 
-def make_plan(
-    spec: SpecFile, full_epochs: float, pace: Pace | None, free_bytes: int, trained_controls: int = 0
+def estimate_cost(
+    spec: SpecFile, full_epochs: float, pace: Throughput | None, free_bytes: int, trained_controls: int = 0
 ) -> Plan:
     """The plan of a study. Pure.
 
@@ -98,18 +98,18 @@ def _expected_rungs(scheduler: SchedulerConfig, trials: int, full_epochs: float)
     }
 
 
-def _cost(spec: SpecFile, epochs: float, trials: int, pace: Pace | None) -> Cost:
+def _cost(spec: SpecFile, epochs: float, trials: int, pace: Throughput | None) -> CostEstimate:
     if pace is None:
-        return Cost(epochs, None, None, None, None, None, None)
+        return CostEstimate(epochs, None, None, None, None, None, None)
     trial_s = epochs * pace.seconds_per_epoch
     at_once = spec.resources.at_once(room(spec.resources, [this_machine()]))
     wall_clock_s = trial_s / min(at_once, trials)
     used = spent(spec.budget, spec.resources, trials, trial_s, wall_clock_s)
     disk = epochs * pace.checkpoints_per_epoch * pace.checkpoint_bytes * COPIES
-    return Cost(epochs, trial_s, wall_clock_s, used.gpu_seconds, used.cpu_seconds, used.euros, disk)
+    return CostEstimate(epochs, trial_s, wall_clock_s, used.gpu_seconds, used.cpu_seconds, used.euros, disk)
 
 
-def _problems(spec: SpecFile, expected: Cost, free_bytes: int) -> tuple[str, ...]:
+def _problems(spec: SpecFile, expected: CostEstimate, free_bytes: int) -> tuple[str, ...]:
     """What does not fit even if trials are stopped early as expected."""
     problems = []
     limits = left(spec.budget, spent(spec.budget, spec.resources, 0, 0.0, 0.0))
@@ -154,12 +154,12 @@ def plan_study(spec: SweepSpec, home: Path, *, measure: bool = False) -> Plan:
     Raises:
         UserError: the length of a run is unknown, or the trainer fails.
     """
-    pace = recorded_pace(spec, home)
+    pace = recorded_throughput(spec, home)
     if pace is None and measure:
-        pace = measured_pace(spec, home)
+        pace = measured_throughput(spec, home)
     existing = next(folder for folder in (home.resolve(), *home.resolve().parents) if folder.exists())
     trained = sum(name in TRAINED for name in spec.control_names)
-    return make_plan(spec, full_epochs_of(spec), pace, shutil.disk_usage(existing).free, trained)
+    return estimate_cost(spec, full_epochs_of(spec), pace, shutil.disk_usage(existing).free, trained)
 
 
 def plan_text(spec: SpecFile, plan: Plan) -> str:
@@ -188,7 +188,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
     return asdict(plan) | {"rungs": [{"epoch": epoch, "trials": count} for epoch, count in plan.rungs.items()]}
 
 
-def _device_text(cost: Cost) -> str:
+def _device_text(cost: CostEstimate) -> str:
     if cost.wall_clock_s is None:
         return ""
     device = "gpu_seconds" if cost.gpu_seconds else "cpu_seconds"

@@ -16,7 +16,7 @@ from sweeper.study.controls import amount
 
 
 @dataclass(frozen=True)
-class Sight:
+class DetectableEffect:
     """What a design can see.
 
     Attributes:
@@ -37,7 +37,7 @@ class Sight:
     corrected: float
 
 
-def sight_of(spec: SpecFile, home: Path) -> Sight:
+def design_power(spec: SpecFile, home: Path) -> DetectableEffect:
     """What the design of a spec with variants can see.
 
     The spread is that of the earlier runs of this study, else that of the newest study in the home with the same
@@ -51,7 +51,7 @@ def sight_of(spec: SpecFile, home: Path) -> Sight:
         source = f"assumed: {spec.ablation.spread:g} over seeds, by the spec"
     scale = 1.0 if spread is None else spread
     one, corrected = (scale * detectable_effect(pairs, count) for count in (1, comparisons))
-    return Sight(pairs, comparisons, spread, source, one, corrected)
+    return DetectableEffect(pairs, comparisons, spread, source, one, corrected)
 
 
 def _measured(spec: SpecFile, home: Path) -> tuple[float | None, str]:
@@ -79,7 +79,7 @@ def _measured(spec: SpecFile, home: Path) -> tuple[float | None, str]:
     return None, ""
 
 
-def sight_text(spec: SpecFile, sight: Sight) -> str:
+def design_power_text(spec: SpecFile, sight: DetectableEffect) -> str:
     """What the design runs and can see, as lines below the plan."""
     names = textwrap.wrap(", ".join(spec.variants), 90)
     lines = [f"  {'' if index else 'runs':<11} {line}" for index, line in enumerate(names)]

@@ -21,7 +21,7 @@ from sweeper.spec.model import VARIANT
 
 
 @dataclass(frozen=True)
-class Pace:
+class Throughput:
     """How fast a trial goes, and what it leaves behind. `source` says who measured it."""
 
     seconds_per_epoch: float
@@ -30,7 +30,7 @@ class Pace:
     source: str
 
 
-def recorded_pace(spec: SweepSpec, home: Path) -> Pace | None:
+def recorded_throughput(spec: SweepSpec, home: Path) -> Throughput | None:
     """What earlier trials of the same shape in this home took: the same trainer on the same resources, with a config
     that differs at most in what either study varies, in seeds, and in the number of epochs."""
     seconds, sizes, checkpoints, epochs, names = [], [], 0, 0.0, []
@@ -52,10 +52,10 @@ def recorded_pace(spec: SweepSpec, home: Path) -> Pace | None:
     if not seconds:
         return None
     source = f"earlier trials of {', '.join(names)}"
-    return Pace(statistics.median(seconds), int(max(sizes, default=0)), checkpoints / epochs, source)
+    return Throughput(statistics.median(seconds), int(max(sizes, default=0)), checkpoints / epochs, source)
 
 
-def measured_pace(spec: SweepSpec, home: Path) -> Pace:
+def measured_throughput(spec: SweepSpec, home: Path) -> Throughput:
     """Train a little in a process of its own: the second evaluation is timed, for the first one warms up.
 
     Raises:
@@ -74,7 +74,7 @@ def measured_pace(spec: SweepSpec, home: Path) -> Pace:
             raise UserError("the trainer could not be timed", help="see the message above")
         times = json.loads(done.stdout.strip().split("\n")[-1])
         size = _folder_bytes(Path(times["checkpoint"])) if times["checkpoint"] else 0
-    return Pace(times["seconds"] / times["epochs"], size, (1 / times["epochs"]) if size else 0.0, "measured now")
+    return Throughput(times["seconds"] / times["epochs"], size, (1 / times["epochs"]) if size else 0.0, "measured now")
 
 
 def _same_shape(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from sweeper.checkpoints.manifest import MANIFEST, damage
-from sweeper.checkpoints.object_store import CHECK_PATIENCE_S, Depot
+from sweeper.checkpoints.object_store import CHECK_PATIENCE_S, ObjectStore
 from sweeper.errors import UserError
 from sweeper.files import inside
 from sweeper.ledger.ledger import Ledger
@@ -17,13 +17,13 @@ from sweeper.spec.model import STORE_PATTERN, SpecFile
 
 STORE: Final = "checkpoints"
 """The study's attribute: `s3://BUCKET/PREFIX/NAME-ID`; none: they lie in its folder."""
-VARIABLE: Final = "SWEEPER_CHECKPOINTS"
+CHECKPOINTS_VARIABLE: Final = "SWEEPER_CHECKPOINTS"
 
 
-def store_of(ledger: Ledger) -> Depot | None:
+def store_of(ledger: Ledger) -> ObjectStore | None:
     """The store that holds the study's checkpoints; None: its folder does."""
     url = ledger.attributes.get(STORE)
-    return Depot(url) if url else None
+    return ObjectStore(url) if url else None
 
 
 def open_store(ledger: Ledger, spec: SpecFile) -> None:
@@ -35,13 +35,15 @@ def open_store(ledger: Ledger, spec: SpecFile) -> None:
     """
     url = ledger.attributes.get(STORE)
     has_begun = bool(ledger.controls() or ledger.trials())
-    if not url and not has_begun and (given := os.environ.get(VARIABLE) or spec.checkpoints):
+    if not url and not has_begun and (given := os.environ.get(CHECKPOINTS_VARIABLE) or spec.checkpoints):
         if not re.fullmatch(STORE_PATTERN, given):
-            raise UserError("this is no URL of a store", VARIABLE, "it is s3://BUCKET/PREFIX, without credentials")
+            raise UserError(
+                "this is no URL of a store", CHECKPOINTS_VARIABLE, "it is s3://BUCKET/PREFIX, without credentials"
+            )
         url = f"{given.rstrip('/')}/{ledger.study}-{uuid.uuid4().hex[:8]}"
     if not url:
         return
-    Depot(url, CHECK_PATIENCE_S).check()
+    ObjectStore(url, CHECK_PATIENCE_S).check()
     if ledger.attributes.get(STORE) != url:
         ledger.set_attribute(STORE, url)
 

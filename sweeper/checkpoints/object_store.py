@@ -52,15 +52,15 @@ CREDENTIALS_HELP: Final = "may AWS_ACCESS_KEY_ID, with its AWS_SECRET_ACCESS_KEY
 Result = TypeVar("Result")
 
 
-class StoreLost(UserError):
+class StoreUnavailable(UserError):
     """The store does not answer, or refuses."""
 
 
-class NotStored(Exception):
+class CheckpointMissing(Exception):
     """The store does not hold this checkpoint, or not as it was written; the text says which."""
 
 
-class Depot:
+class ObjectStore:
     """The checkpoints of one study in a store.
 
     Args:
@@ -86,7 +86,7 @@ class Depot:
         """Write, read and remove a small object.
 
         Raises:
-            StoreLost: that was not possible; it says why.
+            StoreUnavailable: that was not possible; it says why.
         """
         path, content = f"{self._root}/.check-{uuid.uuid4().hex}", b"sweeper"
 
@@ -102,11 +102,11 @@ class Depot:
         """Store a checkpoint's folder; what was stored under this key before is no checkpoint from the first byte on.
 
         Raises:
-            StoreLost: the store does not answer, or refuses.
+            StoreUnavailable: the store does not answer, or refuses.
         """
         files = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*")) if path.is_file()}
         listing = {name: {"bytes": path.stat().st_size, "sha256": _sum(path)} for name, path in files.items()}
-        with suppress(NotStored, FileNotFoundError):
+        with suppress(CheckpointMissing, FileNotFoundError):
             if self.files(key) == listing:
                 return
             self._persist(lambda: self._fs.delete_file(f"{self._root}/{key}{LISTING}"))
@@ -119,8 +119,8 @@ class Depot:
         """Name of each file of a checkpoint -> its `bytes` and `sha256`.
 
         Raises:
-            NotStored: the store has no such checkpoint.
-            StoreLost: as `put`.
+            CheckpointMissing: the store has no such checkpoint.
+            StoreUnavailable: as `put`.
         """
         try:
             listing = json.loads(self._persist(lambda: self._read(f"{self._root}/{key}{LISTING}")))["files"]
@@ -130,16 +130,16 @@ class Depot:
                     raise ValueError(name)
             return dict(listing)
         except FileNotFoundError:
-            raise NotStored(f"{key} is not in the store") from None
+            raise CheckpointMissing(f"{key} is not in the store") from None
         except (ValueError, KeyError, TypeError, AttributeError):
-            raise NotStored(f"the list of files of {key} in the store cannot be read") from None
+            raise CheckpointMissing(f"the list of files of {key} in the store cannot be read") from None
 
     def fetch(self, key: str, folder: Path, wanted: Callable[[str], bool] | None = None) -> None:
         """Bring a checkpoint to `folder`, whole or not at all. `wanted`: only these of its files, added to the folder.
 
         Raises:
-            NotStored: the store has no such checkpoint, or a file of it is not what was written.
-            StoreLost: as `put`.
+            CheckpointMissing: the store has no such checkpoint, or a file of it is not what was written.
+            StoreUnavailable: as `put`.
         """
         listing = self.files(key)
         half = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.partial")
@@ -163,7 +163,7 @@ class Depot:
         """Key of each whole checkpoint that is stored -> bytes of each of its files.
 
         Raises:
-            StoreLost: as `put`.
+            StoreUnavailable: as `put`.
         """
         from pyarrow import fs
 
@@ -183,7 +183,7 @@ class Depot:
         """Remove a checkpoint, its list of files first. One that is not there is no error.
 
         Raises:
-            StoreLost: as `put`.
+            StoreUnavailable: as `put`.
         """
         for remove, path in ((self._fs.delete_file, f"{key}{LISTING}"), (self._fs.delete_dir, key)):
             with suppress(FileNotFoundError):
@@ -196,9 +196,9 @@ class Depot:
         try:
             found = self._persist(lambda: self._download(f"{self._root}/{path}", target))
         except FileNotFoundError:
-            raise NotStored(f"{path} is gone from the store") from None
+            raise CheckpointMissing(f"{path} is gone from the store") from None
         if found != entry["sha256"]:
-            raise NotStored(f"{path} in the store is not what was written")
+            raise CheckpointMissing(f"{path} in the store is not what was written")
 
     def _upload(self, source: Path, path: str) -> None:
         with source.open("rb") as file, self._fs.open_output_stream(path) as stream:
@@ -239,11 +239,11 @@ class Depot:
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
-    def _lost(self, error: OSError, code: str) -> StoreLost:
+    def _lost(self, error: OSError, code: str) -> StoreUnavailable:
         refused = code.startswith(REFUSED)
         said = redact(re.sub(r"\s*\(Request ID.*|\s*Details:.*", "", str(error).strip().splitlines()[0]))
         what = f"the checkpoint store {self.url} {'refuses' if refused else 'does not answer'}: {said}"
-        return StoreLost(what, help=HELP.get(code, CREDENTIALS_HELP if refused else NOTHING_LOST))
+        return StoreUnavailable(what, help=HELP.get(code, CREDENTIALS_HELP if refused else NOTHING_LOST))
 
 
 def _code(error: OSError) -> str:

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Final
 
 from sweeper.checkpoints.manifest import MANIFEST
-from sweeper.checkpoints.object_store import Depot, NotStored
+from sweeper.checkpoints.object_store import CheckpointMissing, ObjectStore
 from sweeper.files import own_folder
 
 PREFIX: Final = "sweeper-trial-"
 
 
 @dataclass(frozen=True)
-class Parcel:
+class UploadSettings:
     """What a worker needs to know of the store.
 
     Attributes:
@@ -31,7 +31,7 @@ class Parcel:
     patience_s: float
 
 
-class Courier:
+class CheckpointUploader:
     """Brings checkpoints to a trial's scratch folder and away from it.
 
     Attributes:
@@ -39,9 +39,9 @@ class Courier:
         passed_over: what was wrong with checkpoints that were not whole, a line each.
     """
 
-    def __init__(self, parcel: Parcel) -> None:
+    def __init__(self, parcel: UploadSettings) -> None:
         self._parcel = parcel
-        self._depot = Depot(parcel.url, parcel.patience_s)
+        self._depot = ObjectStore(parcel.url, parcel.patience_s)
         self._stack = ExitStack()
         self._sent: Path | None = None
         self.workdir = self._stack.enter_context(own_folder(Path(tempfile.gettempdir()), PREFIX))
@@ -51,7 +51,7 @@ class Courier:
         """Bring the newest whole checkpoint here; None: there is none, the trial starts anew.
 
         Raises:
-            StoreLost: the store does not answer, or refuses.
+            StoreUnavailable: the store does not answer, or refuses.
         """
         for key in self._parcel.written:
             folder = self.workdir / Path(key).name
@@ -59,7 +59,7 @@ class Courier:
                 self._depot.fetch(key, folder)
                 self._sent = folder
                 return folder
-            except NotStored as problem:
+            except CheckpointMissing as problem:
                 self.passed_over.append(str(problem))
         return None
 
@@ -67,7 +67,7 @@ class Courier:
         """Store a checkpoint; the one before it leaves this machine. Returns the text of its manifest, if it has one.
 
         Raises:
-            StoreLost: as `resume`.
+            StoreUnavailable: as `resume`.
         """
         self._depot.put(folder, f"{self._parcel.trial}/{folder.name}")
         if self._sent is not None and self._sent != folder:

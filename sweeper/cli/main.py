@@ -179,13 +179,13 @@ def preflight(spec: Path, overrides: tuple[str, ...], trials: int | None, home: 
 
     loaded = load_spec(spec, overrides, trials)
     from sweeper.console import to_json
-    from sweeper.views.preflight import preflight_spec, print_outcome
+    from sweeper.views.preflight import preflight_spec, print_preflight
 
     outcome = preflight_spec(loaded, home, quiet=as_json)
     if as_json:
         click.echo(to_json(outcome.to_json()))
     else:
-        print_outcome(outcome)
+        print_preflight(outcome)
     return EXIT_NO_SKILL if outcome.failed else EXIT_OK
 
 

@@ -32,10 +32,10 @@ def plan(spec: Path, overrides: tuple[str, ...], trials: int | None, home: Path,
     made = plan_study(loaded, home, measure=measure)
     written, text = plan_json(made), plan_text(loaded, made)
     if loaded.variants and loaded.seeds:
-        from sweeper.analysis.power import sight_of, sight_text
+        from sweeper.analysis.power import design_power, design_power_text
 
-        sight = sight_of(loaded, home)
-        written, text = written | {"sight": vars(sight)}, f"{text}\n{sight_text(loaded, sight)}"
+        sight = design_power(loaded, home)
+        written, text = written | {"sight": vars(sight)}, f"{text}\n{design_power_text(loaded, sight)}"
     click.echo(to_json(written) if as_json else text)
     for problem in made.problems:
         click.echo(Problem(problem, where=str(spec)).render(), err=True)

@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from sweeper.checkpoints.object_store import CHECK_PATIENCE_S, Depot, StoreLost
+from sweeper.checkpoints.object_store import CHECK_PATIENCE_S, ObjectStore, StoreUnavailable
 from sweeper.entrypoint.call import prepare
 from sweeper.entrypoint.source_hashes import code_sums
 
@@ -44,8 +44,8 @@ def _unfit(trainer: str, expected_json: str) -> str | None:
         return f"{here} does not see the study home: {expected['study_dir']} is not there"
     if expected["store"]:
         try:
-            Depot(expected["store"], CHECK_PATIENCE_S).check()
-        except StoreLost as lost:
+            ObjectStore(expected["store"], CHECK_PATIENCE_S).check()
+        except StoreUnavailable as lost:
             return f"{here} cannot use the checkpoint store: {lost}"
     if differing := _differing(code_sums(trainer), expected["code"]):
         return f"{here} has other code: {', '.join(differing[:3])}{' and more' if len(differing) > 3 else ''}"

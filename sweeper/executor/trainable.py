@@ -15,8 +15,8 @@ import numpy as np
 from ray import tune
 
 from mano_trainers.report import EpochReport
-from sweeper.checkpoints.object_store import StoreLost
-from sweeper.checkpoints.upload import Courier, Parcel
+from sweeper.checkpoints.object_store import StoreUnavailable
+from sweeper.checkpoints.upload import CheckpointUploader, UploadSettings
 from sweeper.entrypoint.call import described, start_training
 from sweeper.executor.node_check import unfit
 from sweeper.redaction import redact
@@ -56,7 +56,7 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
         elif self._job.gpus < 1:
             os.environ["TRAINERS_GPU_SHARE"] = str(self._job.gpus)  # torch takes no more of its memory than that
         self._reports: Iterator[EpochReport] | None = None
-        self._courier: Courier | None = None
+        self._courier: CheckpointUploader | None = None
         self._fit = False
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -73,7 +73,7 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
                 self._reports = start_training(self._job.trainer, self._job.config, *self._folders())
             report = next(self._reports, None)
             manifest = self._courier.send(report.checkpoint) if self._courier and report and report.checkpoint else None
-        except StoreLost as lost:
+        except StoreUnavailable as lost:
             return _message(kind="lost", problem=str(lost))
         except (Exception, SystemExit) as error:
             # Here, where the environment is whose secrets may stand in it: the driver's may be another.
@@ -94,7 +94,7 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
     def _folders(self) -> tuple[Path, Path | None]:
         """Where the trial works, and the checkpoint that it goes on from."""
         if self._job.parcel:
-            self._courier = Courier(Parcel(**self._job.parcel))
+            self._courier = CheckpointUploader(UploadSettings(**self._job.parcel))
             return self._courier.workdir, self._courier.resume()
         workdir = Path(self._job.workdir)
         workdir.mkdir(parents=True, exist_ok=True)

@@ -18,13 +18,13 @@ from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from sweeper.checkpoints.object_store import NOTHING_LOST, StoreLost
+from sweeper.checkpoints.object_store import NOTHING_LOST, StoreUnavailable
 from sweeper.errors import UserError
 from sweeper.executor.heartbeat import Heartbeat
 from sweeper.executor.monitor import Machines, Worker, Workers, room
 from sweeper.executor.scratch import scratch_folder
 from sweeper.executor.trainable import Job, TrialWorker
-from sweeper.study.controller import Study
+from sweeper.study.controller import StudyController
 
 LOOK_AT_RAY_S: Final = 5.0
 IDLE_S: Final = 120.0
@@ -33,7 +33,7 @@ UNFIT_HELP: Final = "mend it, or take that machine out of the cluster; then run 
 
 
 @contextmanager
-def _keeping(study: Study) -> Iterator[None]:
+def _keeping(study: StudyController) -> Iterator[None]:
     """Keep why a run cannot go on, a full disk say: Ray turns what its callbacks raise into text."""
     try:
         yield
@@ -45,7 +45,7 @@ def _keeping(study: Study) -> Iterator[None]:
 class LedgerSearcher(Searcher):  # type: ignore[misc]
     """Gives Ray the study's next trial; results reach the study through the scheduler."""
 
-    def __init__(self, study: Study, machines: Machines, expected: Mapping[str, Any] | None) -> None:
+    def __init__(self, study: StudyController, machines: Machines, expected: Mapping[str, Any] | None) -> None:
         super().__init__()
         self.study = study
         self.machines = machines
@@ -90,7 +90,7 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]
 class LedgerScheduler(FIFOScheduler):  # type: ignore[misc]
     """Brings every report to the study and does what the study decides."""
 
-    def __init__(self, study: Study, searcher: LedgerSearcher) -> None:
+    def __init__(self, study: StudyController, searcher: LedgerSearcher) -> None:
         super().__init__()
         self.study = study
         self.searcher = searcher
@@ -130,7 +130,7 @@ class LedgerScheduler(FIFOScheduler):  # type: ignore[misc]
                 case "unfit":
                     raise UserError(message["problem"], help=UNFIT_HELP)
                 case "lost":
-                    raise StoreLost(message["problem"], help=NOTHING_LOST)
+                    raise StoreUnavailable(message["problem"], help=NOTHING_LOST)
         return str(TrialScheduler.STOP)
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
@@ -152,7 +152,7 @@ class Ticker(TrialProgressCallback):  # type: ignore[misc]
     """Looks after running trials several times a second: ends those the study stops, and workers that hang. Takes the
     place of Tune's own printer of progress, which would keep every trial."""
 
-    def __init__(self, study: Study, searcher: LedgerSearcher, workers: Workers) -> None:
+    def __init__(self, study: StudyController, searcher: LedgerSearcher, workers: Workers) -> None:
         self.study = study
         self.searcher = searcher
         self.workers = workers
@@ -243,7 +243,9 @@ class Ticker(TrialProgressCallback):  # type: ignore[misc]
             self.workers.ended(trial_id)
 
 
-def execute(study: Study, machines: Machines, workers: Workers, expected: Mapping[str, Any] | None = None) -> None:
+def execute(
+    study: StudyController, machines: Machines, workers: Workers, expected: Mapping[str, Any] | None = None
+) -> None:
     """Run the study's trials until none is left, or it is interrupted (`study.interrupted`).
 
     The first Ctrl-C (or SIGTERM) lets each running trial reach its next evaluation and checkpoint; the second raises
@@ -281,7 +283,7 @@ def execute(study: Study, machines: Machines, workers: Workers, expected: Mappin
 
 
 @contextmanager
-def _graceful_interrupt(study: Study) -> Iterator[None]:
+def _graceful_interrupt(study: StudyController) -> Iterator[None]:
     def interrupt(number: int, _frame: FrameType | None) -> None:
         if study.interrupted:
             raise KeyboardInterrupt

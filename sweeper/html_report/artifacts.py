@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sweeper.checkpoints.locate import store_of
 from sweeper.checkpoints.manifest import is_picture
-from sweeper.checkpoints.object_store import NotStored, StoreLost
+from sweeper.checkpoints.object_store import CheckpointMissing, StoreUnavailable
 from sweeper.html_report import preflight_line, study_csv, study_markdown, write_page
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.trial import TrialRecord
@@ -42,5 +42,5 @@ def _bring_pictures(ledger: Ledger, winner: TrialRecord | None) -> None:
     written = [report.checkpoint for report in (winner.reports if winner else ()) if report.checkpoint]
     store = store_of(ledger)
     if store and written:
-        with suppress(StoreLost, NotStored):
+        with suppress(StoreUnavailable, CheckpointMissing):
             store.fetch(written[-1], ledger.study_dir / written[-1], is_picture)

@@ -116,7 +116,7 @@ class Axis:
 
 
 @dataclass(frozen=True)
-class Cost:
+class CostShare:
     """Seconds of a worker, in total and by what they went to; `saved_s`: what would have come on top."""
 
     name: str
@@ -187,7 +187,7 @@ def device_of(spec: SpecFile) -> tuple[str, float]:
     return ("GPU", spec.resources.gpus) if spec.resources.gpus else ("CPU", float(spec.resources.cpus))
 
 
-def costs(data: StudyData) -> list[Cost]:
+def costs(data: StudyData) -> list[CostShare]:
     """Where the seconds went, by state, then the controls and the audit; states without a trial are left out."""
     full = max((t.last.epoch for t in data.trials if t.last and t.state is TrialState.COMPLETE), default=0.0)
     found = []
@@ -196,12 +196,12 @@ def costs(data: StudyData) -> list[Cost]:
         stopped = [(trial.seconds, trial.last.epoch) for trial in own if trial.last and state in EARLY]
         if own:
             seconds = sum(trial.seconds for trial in own)
-            found.append(Cost(state.value, state, len(own), seconds, saved_s(stopped, full)))
+            found.append(CostShare(state.value, state, len(own), seconds, saved_s(stopped, full)))
     if data.controls:
         used_s = sum(trial.seconds for trial in data.controls)
-        found.append(Cost("controls", None, len(data.controls), used_s, 0.0))
+        found.append(CostShare("controls", None, len(data.controls), used_s, 0.0))
     if data.audit_s:
-        found.append(Cost("audit", None, 0, data.audit_s, 0.0))
+        found.append(CostShare("audit", None, 0, data.audit_s, 0.0))
     return found
 
 

@@ -16,7 +16,7 @@ from sweeper.analysis.ablation import ablation_result
 from sweeper.html_report import figures, maps
 from sweeper.html_report.data import StudyData, pictures
 from sweeper.html_report.style import GLYPHS, Figure
-from sweeper.html_report.tables import Table, control_table, cost_table, trial_table, variant_tables
+from sweeper.html_report.tables import PageTable, control_table, cost_table, trial_table, variant_tables
 from sweeper.ledger.trial import TrialState
 from sweeper.views import ablation as ablation_view
 
@@ -32,7 +32,7 @@ class Section:
     text: str = ""
     figures: Sequence[Figure] = ()
     grid: bool = False
-    tables: Sequence[Table] = ()
+    tables: Sequence[PageTable] = ()
     pictures: Sequence[tuple[str, str]] = ()
     blocks: Sequence[tuple[str, str]] = ()
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from sweeper.analysis.ablation import AblationResult
-from sweeper.html_report.data import Axis, Cost, StudyData, costs, device_of, metrics_of, text_of, title_of
+from sweeper.html_report.data import Axis, CostShare, StudyData, costs, device_of, metrics_of, text_of, title_of
 from sweeper.ledger.trial import TrialRecord
 from sweeper.study.budget import duration_text
 from sweeper.views.ablation import tables
@@ -36,7 +36,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Table:
+class PageTable:
     """A table; `id`: of its element, `title`: above it."""
 
     headers: Sequence[str]
@@ -45,9 +45,9 @@ class Table:
     id: str = ""
 
 
-def trial_table(data: StudyData) -> Table:
+def trial_table(data: StudyData) -> PageTable:
     """Every candidate."""
-    return Table(
+    return PageTable(
         _trial_headers(data, data.axes),
         [_trial_row(data, trial, data.axes) for trial in data.trials],
         "",
@@ -55,9 +55,9 @@ def trial_table(data: StudyData) -> Table:
     )
 
 
-def control_table(data: StudyData) -> Table:
+def control_table(data: StudyData) -> PageTable:
     """The controls, which have no parameters."""
-    return Table(_trial_headers(data, []), [_trial_row(data, control, []) for control in data.controls])
+    return PageTable(_trial_headers(data, []), [_trial_row(data, control, []) for control in data.controls])
 
 
 def _trial_headers(data: StudyData, axes: Sequence[Axis]) -> list[str]:
@@ -103,12 +103,12 @@ def _param_cell(value: Any) -> Cell:
     return Cell("-" if value is None else text_of(value), "value")
 
 
-def cost_table(data: StudyData) -> Table:
+def cost_table(data: StudyData) -> PageTable:
     """Where the device-seconds went, and the total."""
     device, share = device_of(data.spec)
     parts = costs(data)
     used_s, saved_s = sum(part.used_s for part in parts), sum(part.saved_s for part in parts)
-    total = Cost("total", None, sum(part.trials for part in parts), used_s, saved_s)
+    total = CostShare("total", None, sum(part.trials for part in parts), used_s, saved_s)
     rows = [
         Row(
             part.name,
@@ -122,13 +122,13 @@ def cost_table(data: StudyData) -> Table:
         )
         for part in [*parts, *([total] if parts else [])]
     ]
-    return Table(COST_HEADERS, rows)
+    return PageTable(COST_HEADERS, rows)
 
 
-def variant_tables(result: AblationResult) -> list[Table]:
+def variant_tables(result: AblationResult) -> list[PageTable]:
     """The variants against the baseline, and of a factorial its effects."""
     return [
-        Table(headers, [Row(row[0], [_text_cell(text) for text in row]) for row in rows], title.capitalize())
+        PageTable(headers, [Row(row[0], [_text_cell(text) for text in row]) for row in rows], title.capitalize())
         for title, headers, rows in tables(result)
     ]
 

@@ -19,7 +19,7 @@ from sweeper.ledger.retrying_storage import PatientStorage
 JOURNAL: Final = "ledger.journal"
 POINTER: Final = "ledger.url"
 """File in the folder of a study whose ledger is in a database: its URL, without a password."""
-VARIABLE: Final = "SWEEPER_LEDGER"
+LEDGER_VARIABLE: Final = "SWEEPER_LEDGER"
 
 
 _opened: dict[str, str] = {}
@@ -198,7 +198,7 @@ def _with_password(recorded: str) -> str:
 
     if recorded in _opened:
         return _opened[recorded]
-    fitting = os.environ.get(VARIABLE)
+    fitting = os.environ.get(LEDGER_VARIABLE)
     if fitting and without_password(parse_url(fitting)) == recorded:
         return fitting
     require_named(parse_url(recorded))

@@ -12,7 +12,7 @@ from sweeper.home import refuse_foreign_links
 from sweeper.ledger.storage import database_holder, is_on_a_server
 
 
-def holder(study_dir: Path) -> str | None:
+def running_driver(study_dir: Path) -> str | None:
     """Who holds the study, as `pid N on HOST`; None if nobody does."""
     try:
         with open(study_dir / "lock") as file:
@@ -49,8 +49,8 @@ def study_lock(study_dir: Path, url: str | None = None) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            holder = file.read().strip() or "unknown"
-            raise StudyTaken(study_dir.name, holder) from None
+            running_driver = file.read().strip() or "unknown"
+            raise StudyTaken(study_dir.name, running_driver) from None
         except OSError as error:
             if not is_on_a_server(study_dir, url):
                 raise UserError(

@@ -16,14 +16,14 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Final, Literal
 from urllib.parse import urlsplit
 
 from sweeper.errors import UserError
 from sweeper.ledger.trial import TrialRecord, TrialState
 from sweeper.study.budget import left, used_text
-from sweeper.study.callback import Watcher
-from sweeper.study.controller import Study
+from sweeper.study.callback import StudyCallback
+from sweeper.study.controller import StudyController
 from sweeper.study.controls import final_word
 from sweeper.views.study import outcome
 
@@ -64,19 +64,19 @@ def channels(environment: Mapping[str, str] = os.environ) -> Channels | None:
     return Channels(webhook, command) if webhook or command else None
 
 
-def attach(study: Study, to: Channels | None, complain: Callable[[str], None]) -> "Notifier | None":
+def attach(study: StudyController, to: Channels | None, complain: Callable[[str], None]) -> "Notifier | None":
     """Let the channels hear of the study from now on; None without any. `complain` hears what could not be sent."""
     if to is None:
         return None
     notifier = Notifier(to, study, complain)
-    study.watchers = [*study.watchers, notifier]
+    study.callbacks = [*study.callbacks, notifier]
     return notifier
 
 
-class Notifier(Watcher):
+class Notifier(StudyCallback):
     """Told by the study what happens; a thread of its own sends, so that no trial waits for a slow service."""
 
-    def __init__(self, to: Channels, study: Study, complain: Callable[[str], None]) -> None:
+    def __init__(self, to: Channels, study: StudyController, complain: Callable[[str], None]) -> None:
         self._to, self._spec, self._spent, self._complain = to, study.spec, study.meter.spent, complain
         self._study = study.ledger.study
         self._told: set[EventName] = set()
@@ -84,12 +84,6 @@ class Notifier(Watcher):
         self._queue: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._deliver, daemon=True, name="notify")
         self._thread.start()
-
-    def trial_started(self, record: TrialRecord, config: Mapping[str, Any], resumed_from: int) -> None:
-        pass
-
-    def notice(self, text: str) -> None:
-        pass
 
     def trial_reported(self, record: TrialRecord) -> None:
         used = self._spent()
@@ -109,7 +103,7 @@ class Notifier(Watcher):
                 "collapse", f"{self._collapsed} of the {self._ended} trials that ended here have collapsed to one pose"
             )
 
-    def close(self, study: Study) -> None:
+    def close(self, study: StudyController) -> None:
         """The run of the study ends; waits a little for what is on its way."""
         trials, objective = study.ledger.trials(), study.spec.objective
         first = "has come to its end" if study.is_done else study.over or "was interrupted"

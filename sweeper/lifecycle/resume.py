@@ -7,11 +7,11 @@ from pydantic import ValidationError
 
 from sweeper.errors import UserError
 from sweeper.ledger.studies import EXTENDED, find_study, open_ledger, study_folder
-from sweeper.ledger.study_lock import holder, study_lock
-from sweeper.lifecycle.run import continue_study, end_study, unmended
+from sweeper.ledger.study_lock import running_driver, study_lock
+from sweeper.lifecycle.run import continue_study, end_study, unretried_failures
 from sweeper.spec.load import SweepSpec
 from sweeper.study import requests
-from sweeper.study.controller import STOPPED, STOPPED_BY_USER, Study
+from sweeper.study.controller import STOPPED, STOPPED_BY_USER, StudyController
 
 
 def resume(
@@ -69,9 +69,9 @@ def retry_failed(
     """
     study_dir, spec = find_study(home, study)
     with study_lock(study_dir), closing(open_ledger(study_dir, spec)) as ledger:
-        if not Study(spec, ledger, []).has_all_candidates:
+        if not StudyController(spec, ledger, []).has_all_candidates:
             raise UserError(f"the study `{study}` has trials to come", help=f"first `sweeper resume {study}`")
-        failed, controls = unmended(ledger.trials()), unmended(ledger.controls())
+        failed, controls = unretried_failures(ledger.trials()), unretried_failures(ledger.controls())
         if not failed and not controls:
             raise UserError(f"no trial of the study `{study}` has failed")
         for control in controls:
@@ -90,7 +90,7 @@ def pause(home: Path, study: str) -> str:
         UserError: no driver runs the study, or it does not answer.
     """
     study_dir = study_folder(home, study)  # not its ledger, which may be what the driver waits for
-    if holder(study_dir) is None:
+    if running_driver(study_dir) is None:
         raise UserError(f"the study `{study}` is not running", help=f"`sweeper resume {study}` continues it")
     _request(study_dir, "pause")
     return f"{study}: running trials go on to their next checkpoint; `sweeper resume {study}` continues there"
@@ -103,7 +103,7 @@ def stop(home: Path, study: str) -> str:
         UserError: a driver runs the study, and does not answer.
     """
     study_dir = study_folder(home, study)
-    if holder(study_dir) is not None:
+    if running_driver(study_dir) is not None:
         _request(study_dir, "stop")
         return f"{study}: stopped"
     study_dir, spec = find_study(home, study)
@@ -116,6 +116,6 @@ def stop(home: Path, study: str) -> str:
 def _request(study_dir: Path, request: requests.Request) -> None:
     if not requests.ask(study_dir, request):
         raise UserError(
-            f"the driver of `{study_dir.name}` ({holder(study_dir) or 'gone'}) does not answer",
+            f"the driver of `{study_dir.name}` ({running_driver(study_dir) or 'gone'}) does not answer",
             help="it may be preparing data or be stopped itself; try again, or press Ctrl-C where it runs",
         )

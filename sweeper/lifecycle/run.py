@@ -26,11 +26,11 @@ from sweeper.redaction import redact
 from sweeper.reproducibility import drift, provenance
 from sweeper.reproducibility.drift import spec_drift
 from sweeper.spec.load import SweepSpec
-from sweeper.study.controller import STOPPED, STOPPED_BY_USER, Study
+from sweeper.study.controller import STOPPED, STOPPED_BY_USER, StudyController
 from sweeper.study.controls import final_word
 from sweeper.tracking import STREAM, Tracker, artifact_root, tracking_uri
 from sweeper.tracking.callback import MLflowCallback
-from sweeper.views.preflight import print_outcome
+from sweeper.views.preflight import print_preflight
 from sweeper.views.progress import Progress
 from sweeper.views.study import print_study
 
@@ -98,7 +98,7 @@ def continue_study(
         end_study(spec, home, ledger, STOPPED_BY_USER)
         print(f"the study `{study}` was stopped; `sweeper resume {study}` continues it", file=sys.stderr)
         interrupted = 0
-    elif (opened := Study(spec, ledger, [])).is_done:
+    elif (opened := StudyController(spec, ledger, [])).is_done:
         ending = "is complete" if opened.has_all_trials else "has used up its budget"
         end_study(spec, home, ledger, f"the study {ending}")
         print(f"the study `{study}` {ending}; --new starts another one beside it", file=sys.stderr)
@@ -107,7 +107,7 @@ def continue_study(
         try:
             interrupted = _execute(spec, home, ledger, skip_preflight, accept_drift, address)
         except PreflightFailed as refused:
-            print_outcome(refused.outcome)
+            print_preflight(refused.outcome)
             return EXIT_NO_SKILL
     try:
         print_study(home, study)
@@ -119,11 +119,11 @@ def continue_study(
     trials, controls = ledger.trials(), ledger.controls()
     if final_word(trials, controls, spec.objective).no_skill:
         return EXIT_NO_SKILL  # before a failed trial: it makes every other trial worthless too
-    failed = unmended(trials) or unmended(controls)
+    failed = unretried_failures(trials) or unretried_failures(controls)
     return EXIT_TRIAL_FAILED if failed else EXIT_OK
 
 
-def unmended(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
+def unretried_failures(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
     """The trials that failed and were not tried again."""
     again = {trial.retry_of for trial in trials}
     return [trial for trial in trials if trial.state is TrialState.FAILED and trial.id not in again]
@@ -162,7 +162,7 @@ def _execute(
             _bind(ledger, spec, code, record["data"])  # only now: a spec whose data are not there binds nobody
             recorder = MLflowCallback(tracker, spec, ledger, record, workers)
             recorder.start_study(checked.summary)
-            study = Study(spec, ledger, [recorder, progress])
+            study = StudyController(spec, ledger, [recorder, progress])
             ledger.wait_with(progress.note, study.is_waited_enough)
             notifier = notify.attach(study, to, progress.note)
             progress.note("starting Ray" if address is None else f"on the Ray cluster at {address}")
@@ -186,7 +186,7 @@ def _tracker(home: Path, ledger: Ledger, run_ids: dict[str, str]) -> Tracker:
     return tracker
 
 
-def _train(study: Study, there: Machines, workers: Workers, record: Mapping[str, Any]) -> None:
+def _train(study: StudyController, there: Machines, workers: Workers, record: Mapping[str, Any]) -> None:
     """Run the trials; what ended it early is told to the study."""
     from sweeper.executor import tune as driver  # imports ray: late, so that every refusal before is quick
 
@@ -209,7 +209,7 @@ def _train(study: Study, there: Machines, workers: Workers, record: Mapping[str,
 
 
 def _wind_down(
-    study: Study, recorder: MLflowCallback, tracker: Tracker, progress: Progress, run_ids: Mapping[str, str]
+    study: StudyController, recorder: MLflowCallback, tracker: Tracker, progress: Progress, run_ids: Mapping[str, str]
 ) -> None:
     """Write what a run leaves; what a ledger that is lost does not take, the next run makes up from `meter.json`."""
     ledger, spec = study.ledger, study.spec
@@ -234,7 +234,7 @@ def _wind_down(
 
 def end_study(spec: SweepSpec, home: Path, ledger: Ledger, reason: str) -> None:
     """End what has not ended of a study that no driver runs, and hand over what its last driver, killed, had not."""
-    study = Study(spec, ledger, [])
+    study = StudyController(spec, ledger, [])
     has_open = not all(trial.state.is_finished for trial in (*ledger.controls(), *ledger.trials()))
     study.end(reason)
     store = store_of(ledger)

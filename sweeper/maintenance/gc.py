@@ -14,12 +14,12 @@ from typing import Final
 
 from sweeper.checkpoints.locate import store_of
 from sweeper.checkpoints.manifest import MANIFEST, PICTURES
-from sweeper.checkpoints.object_store import Depot, NotStored
+from sweeper.checkpoints.object_store import CheckpointMissing, ObjectStore
 from sweeper.checkpoints.retention import kept_steps
 from sweeper.files import inside
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.studies import open_study, study_dirs
-from sweeper.ledger.study_lock import holder, study_lock
+from sweeper.ledger.study_lock import running_driver, study_lock
 from sweeper.ledger.trial import TrialRecord
 from sweeper.spec.model import SpecFile
 from sweeper.study.pruning_audit import cut_off
@@ -73,7 +73,7 @@ def find_garbage(home: Path, studies: tuple[str, ...] = ()) -> tuple[list[Garbag
     inventory = Inventory(tracking_uri(home))
     for name in names:
         ledger, spec = open_study(home, name)
-        if driver := holder(ledger.study_dir):
+        if driver := running_driver(ledger.study_dir):
             left.append(f"{name}: left alone, a driver runs it ({driver})")
             continue
         found += _of_checkpoints(ledger, spec, inventory)
@@ -108,12 +108,12 @@ def _remove_stored(home: Path, garbage: Garbage) -> bool:
     """Fetch the checkpoint to compare it with MLflow's, then remove it from the store."""
     assert garbage.store is not None
     assert garbage.run_id is not None
-    depot, inventory = Depot(garbage.store), Inventory(tracking_uri(home))
+    depot, inventory = ObjectStore(garbage.store), Inventory(tracking_uri(home))
     with tempfile.TemporaryDirectory(prefix="sweeper-gc-") as scratch:
         folder = Path(scratch) / garbage.folder.name
         try:
             depot.fetch(garbage.key, folder)
-        except NotStored:  # damaged there
+        except CheckpointMissing:  # damaged there
             return False
         if not inventory.has_equal_bytes(garbage.run_id, folder.name, folder):
             return False

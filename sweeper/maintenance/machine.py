@@ -23,7 +23,7 @@ from mano_trainers.report import CheckStatus
 from sweeper.executor.gpus import collect_accelerators
 from sweeper.executor.scratch import of_killed_drivers, scratch_parent
 from sweeper.ledger.studies import study_dirs
-from sweeper.ledger.study_lock import holder
+from sweeper.ledger.study_lock import running_driver
 from sweeper.maintenance.finding import Finding
 
 DISTRIBUTION: Final = "mano-sweeper"
@@ -188,7 +188,7 @@ def _command(process: Path) -> str:
 
 
 def _bindings(home: Path) -> Iterator[Finding]:
-    drivers = [holder(folder) for folder in study_dirs(home)]
+    drivers = [running_driver(folder) for folder in study_dirs(home)]
     pids = of_home(home) | {int(text.split()[1]) for text in drivers if text and text.split()[1].isdigit()}
     wide = open_ports(pids)
     if wide:

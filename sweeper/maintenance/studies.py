@@ -14,7 +14,7 @@ from sweeper.errors import LedgerLost, UserError
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.storage import JOURNAL
 from sweeper.ledger.studies import study_dirs
-from sweeper.ledger.study_lock import holder, study_lock
+from sweeper.ledger.study_lock import running_driver, study_lock
 from sweeper.ledger.trial import TrialRecord
 from sweeper.maintenance.finding import Finding
 from sweeper.maintenance.sync import sync_study
@@ -35,7 +35,7 @@ def findings(home: Path) -> Iterator[Finding]:
 
 def _study(folder: Path, home: Path) -> Iterator[Finding]:
     name = f"studies.{folder.name}"
-    if driver := holder(folder):
+    if driver := running_driver(folder):
         yield Finding(name, CheckStatus.PASS, f"is being run by {driver}, and not looked at")
         return
     yield from _ledger_file(name, folder)

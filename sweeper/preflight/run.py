@@ -34,7 +34,7 @@ KEPT_VERSION: Final = 1
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PreflightOutcome:
     """What a preflight found.
 
     Attributes:
@@ -79,7 +79,7 @@ class Outcome:
 class PreflightFailed(Exception):
     """A check failed, so nothing was started."""
 
-    def __init__(self, outcome: Outcome) -> None:
+    def __init__(self, outcome: PreflightOutcome) -> None:
         super().__init__(outcome.summary)
         self.outcome = outcome
 
@@ -96,7 +96,7 @@ def start(spec: SweepSpec, machines: Machines) -> Child:
 
 def finish(
     child: Child, spec: SweepSpec, home: Path, tell: Tell, machines: Machines, *, skip: str = "", again: bool = False
-) -> Outcome:
+) -> PreflightOutcome:
     """Wait for the data, and check pipeline and machine.
 
     Args:
@@ -119,7 +119,7 @@ def finish(
         fingerprints: dict[str, str] = prepared["fingerprints"]
         numerics: dict[str, str] = prepared["numerics"]
         if skip:
-            return Outcome(fingerprints=fingerprints, skipped=skip, numerics=numerics)
+            return PreflightOutcome(fingerprints=fingerprints, skipped=skip, numerics=numerics)
         results = []
         for result in check_machine(spec, home, prepared["run_bytes"], machines.nodes()):
             results.append(result)
@@ -127,12 +127,12 @@ def finish(
         path = home / "preflight" / f"{_key(spec, fingerprints)}.json"
         kept = None if again else _kept(path)
         if kept is not None:
-            return Outcome((*results, *kept.results), fingerprints, kept.seconds, kept=True, numerics=numerics)
+            return PreflightOutcome((*results, *kept.results), fingerprints, kept.seconds, kept=True, numerics=numerics)
         began_s = time.monotonic()
         of_trainer = _checked(child, tell)
-        outcome = Outcome((*results, *of_trainer), fingerprints, time.monotonic() - began_s, numerics=numerics)
+        outcome = PreflightOutcome((*results, *of_trainer), fingerprints, time.monotonic() - began_s, numerics=numerics)
         if not any(result.status is CheckStatus.FAIL for result in of_trainer):
-            _keep(path, Outcome(tuple(of_trainer), fingerprints, outcome.seconds))
+            _keep(path, PreflightOutcome(tuple(of_trainer), fingerprints, outcome.seconds))
         return outcome
     finally:
         _end(child)
@@ -232,15 +232,15 @@ def _key(spec: SweepSpec, fingerprints: Mapping[str, str]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:20]
 
 
-def _kept(path: Path) -> Outcome | None:
+def _kept(path: Path) -> PreflightOutcome | None:
     try:
         stored = json.loads(path.read_text())
     except (OSError, json.JSONDecodeError):  # none, or one that was cut off
         return None
-    return Outcome(tuple(_result(each) for each in stored["checks"]), seconds=stored["seconds"])
+    return PreflightOutcome(tuple(_result(each) for each in stored["checks"]), seconds=stored["seconds"])
 
 
-def _keep(path: Path, outcome: Outcome) -> None:
+def _keep(path: Path, outcome: PreflightOutcome) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(outcome.to_json()))

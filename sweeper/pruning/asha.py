@@ -22,7 +22,7 @@ Curve = Sequence[tuple[float, float]]
 """(epoch, objective) of each evaluation of a trial, in their order."""
 Rung = tuple[int, float]
 """A bracket, and the epoch at which its trials are compared."""
-Table = Mapping[Rung, Mapping[int, float]]
+RungTable = Mapping[Rung, Mapping[int, float]]
 """The history as ranking needs it: for each rung, the healthy trials that have reached it, number -> value."""
 
 
@@ -132,7 +132,7 @@ def values_at_rungs(config: SchedulerConfig, mode: Mode, runner: Runner) -> dict
     return values
 
 
-def table_of(config: SchedulerConfig, mode: Mode, runners: Iterable[Runner]) -> Table:
+def table_of(config: SchedulerConfig, mode: Mode, runners: Iterable[Runner]) -> RungTable:
     """The history of these trials."""
     table: dict[Rung, dict[int, float]] = {}
     for runner in runners:
@@ -141,7 +141,9 @@ def table_of(config: SchedulerConfig, mode: Mode, runners: Iterable[Runner]) -> 
     return table
 
 
-def standing(config: SchedulerConfig, mode: Mode, runner: Runner, table: Table, at_least: int = 1) -> RungResult | None:
+def standing(
+    config: SchedulerConfig, mode: Mode, runner: Runner, table: RungTable, at_least: int = 1
+) -> RungResult | None:
     """How a trial stands at the last rung it has reached, among the others of its bracket.
 
     None where it has reached none, or has had no finite value by then. The trial itself may be in the table.
@@ -155,7 +157,7 @@ def standing(config: SchedulerConfig, mode: Mode, runner: Runner, table: Table, 
     return judge_at_rung(epoch, value, others, config.eta, mode, at_least)
 
 
-def judge(config: SchedulerConfig, mode: Mode, runner: Runner, table: Table) -> RungResult | None:
+def judge(config: SchedulerConfig, mode: Mode, runner: Runner, table: RungTable) -> RungResult | None:
     """How the trial stands, if its latest evaluation reached a rung; None: nothing to decide at this evaluation."""
     before = Runner(runner.number, runner.curve[:-1], runner.total_epochs)
     at_its_end = runner.curve[-1][0] >= runner.total_epochs
@@ -165,7 +167,7 @@ def judge(config: SchedulerConfig, mode: Mode, runner: Runner, table: Table) -> 
 
 
 def next_promoted(
-    config: SchedulerConfig, mode: Mode, waiting: Table, table: Table, *, idle: bool
+    config: SchedulerConfig, mode: Mode, waiting: RungTable, table: RungTable, *, idle: bool
 ) -> tuple[int, RungResult] | None:
     """The paused trial that goes on, and how it stands: of those that are in the best 1/eta of their rung by now, one
     at the highest rung, and of these the best.

@@ -20,7 +20,7 @@ NO_CAUSE: Final = (
 
 
 @dataclass(frozen=True)
-class Drift:
+class EnvironmentDifference:
     """One thing a run stands on, then and now. `detail` says the difference, or the common value."""
 
     what: str
@@ -29,7 +29,7 @@ class Drift:
     kind: Kind = "label"
 
 
-def drift(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[Drift]:
+def drift(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[EnvironmentDifference]:
     """Two provenances of :func:`sweeper.provenance.collect`, row by row; what one of them lacks is left out."""
     sources = _changed_names("sources", then.get("sources"), now.get("sources"), "code")
     # An own trainer may import more than its package; of the shared one all that it imports is summed.
@@ -54,21 +54,21 @@ def drift(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[Drift]:
     ]
 
 
-def _row(what: str, then: Any, now: Any, kind: Kind, shorten: int | None = None) -> Iterator[Drift]:
+def _row(what: str, then: Any, now: Any, kind: Kind, shorten: int | None = None) -> Iterator[EnvironmentDifference]:
     if then is None or now is None:
         return
     before, after = str(then)[:shorten], str(now)[:shorten]
-    yield Drift(what, then == now, before if then == now else f"{before} -> {after}", kind)
+    yield EnvironmentDifference(what, then == now, before if then == now else f"{before} -> {after}", kind)
 
 
 def _mapping_drift(
     prefix: str, then: Mapping[str, Any], now: Mapping[str, Any], kind: Kind, shorten: int | None = None
-) -> Iterator[Drift]:
+) -> Iterator[EnvironmentDifference]:
     for key in then:
         yield from _row(prefix + key, then[key], now.get(key), kind, shorten)
 
 
-def _config_drift(then: Mapping[str, Any] | None, now: Mapping[str, Any] | None) -> list[Drift]:
+def _config_drift(then: Mapping[str, Any] | None, now: Mapping[str, Any] | None) -> list[EnvironmentDifference]:
     """Floats by their shortest text that reads back to the last bit."""
     if then is None or now is None:
         return []
@@ -76,19 +76,19 @@ def _config_drift(then: Mapping[str, Any] | None, now: Mapping[str, Any] | None)
     return _changed_names("config", before, after, "config", with_values=True)
 
 
-def _code_drift(then: Mapping[str, Any], now: Mapping[str, Any], kind: Kind) -> Iterator[Drift]:
+def _code_drift(then: Mapping[str, Any], now: Mapping[str, Any], kind: Kind) -> Iterator[EnvironmentDifference]:
     yield from _row("commit", then.get("commit"), now.get("commit"), kind, shorten=12)
     if then.get("dirty") is None or now.get("dirty") is None:
         return
     keys = ("diff_sha256", "untracked")
     if all(then.get(key) == now.get(key) for key in keys):
-        yield Drift("uncommitted changes", True, "the same ones" if then["dirty"] else "none", kind)
+        yield EnvironmentDifference("uncommitted changes", True, "the same ones" if then["dirty"] else "none", kind)
     else:
         was, is_now = ("some" if side["dirty"] else "none" for side in (then, now))
         files, other_files = (_changed_files(side) for side in (then, now))
         named = sorted(name for name in {*files, *other_files} if files.get(name) != other_files.get(name))
         detail = f"{was} -> {'others' if was == is_now else is_now}: {', '.join(named[:MOST_NAMED])}"
-        yield Drift("uncommitted changes", False, detail.removesuffix(": "), kind)
+        yield EnvironmentDifference("uncommitted changes", False, detail.removesuffix(": "), kind)
 
 
 def _changed_files(code: Mapping[str, Any]) -> dict[str, str]:
@@ -104,7 +104,7 @@ def _changed_names(
     kind: Kind,
     *,
     with_values: bool = False,
-) -> list[Drift]:
+) -> list[EnvironmentDifference]:
     """One row for many things, which names those that have changed."""
     if then is None or now is None:
         return []
@@ -115,10 +115,10 @@ def _changed_names(
     ]
     more = f" and {len(changed) - MOST_NAMED} more" if len(changed) > MOST_NAMED else ""
     detail = ", ".join(changed[:MOST_NAMED]) + more if changed else f"all {len(now)}"
-    return [Drift(what, not changed, detail, kind)]
+    return [EnvironmentDifference(what, not changed, detail, kind)]
 
 
-def drift_table(rows: Sequence[Drift]) -> str:
+def drift_table(rows: Sequence[EnvironmentDifference]) -> str:
     """The rows as text: what, same or differs, the detail."""
     if not rows:
         return "  nothing was recorded to compare"
@@ -126,7 +126,7 @@ def drift_table(rows: Sequence[Drift]) -> str:
     return "\n".join(f"  {row.what:<{width}}  {'same   ' if row.same else 'DIFFERS'}  {row.detail}" for row in rows)
 
 
-def likely_cause(rows: Sequence[Drift]) -> str:
+def likely_cause(rows: Sequence[EnvironmentDifference]) -> str:
     """The row that most likely explains a difference, then the others that may."""
     changed = sorted((row for row in rows if not row.same and row.kind in CAUSES), key=_rank)
     if not changed:
@@ -136,5 +136,5 @@ def likely_cause(rows: Sequence[Drift]) -> str:
     return f"{first.what} ({first.detail}){also}"
 
 
-def _rank(row: Drift) -> int:
+def _rank(row: EnvironmentDifference) -> int:
     return CAUSES.index(row.kind)

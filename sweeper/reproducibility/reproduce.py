@@ -16,7 +16,7 @@ from sweeper.checkpoints.manifest import damage
 from sweeper.errors import EXIT_DIFFERS, EXIT_OK, EXIT_SIGNAL, UserError
 from sweeper.home import refuse_code_of
 from sweeper.redaction import redact
-from sweeper.reproducibility.environment_diff import Drift, drift, drift_table, likely_cause
+from sweeper.reproducibility.environment_diff import EnvironmentDifference, drift, drift_table, likely_cause
 from sweeper.reproducibility.git import recorded_tree, top_of
 from sweeper.reproducibility.metric_diff import RELATIVE_TOLERANCE, Deviation, deviation_table, deviations, is_timing
 from sweeper.reproducibility.provenance import code_folder
@@ -27,7 +27,7 @@ BIT_EXACT, WITHIN_TOLERANCE, DIFFERS = "BIT-EXACT", "WITHIN TOLERANCE", "DIFFERS
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ReproductionOutcome:
     """How a rerun compares with the record.
 
     Attributes:
@@ -42,7 +42,7 @@ class Outcome:
 
     verdict: str
     cause: str
-    rows: Sequence[Drift]
+    rows: Sequence[EnvironmentDifference]
     found: Sequence[Deviation]
     values: int
     evaluations: int
@@ -109,7 +109,7 @@ def reproduce(
     return EXIT_DIFFERS if outcome.verdict.startswith(DIFFERS) else EXIT_OK
 
 
-def _compare(trial: RecordedTrial, rerun: Rerun, start: int, until: float | None) -> Outcome:
+def _compare(trial: RecordedTrial, rerun: Rerun, start: int, until: float | None) -> ReproductionOutcome:
     # Cut short on request, the later steps are no concern; cut short by a failure, they are missing.
     stop = max(trial.metrics) if until is None or rerun.failure else max(rerun.metrics)
     recorded = {step: values for step, values in trial.metrics.items() if start < step <= stop}
@@ -118,7 +118,7 @@ def _compare(trial: RecordedTrial, rerun: Rerun, start: int, until: float | None
     verdict = judge(found, rerun, trial)
     values = sum(not is_timing(metric) for metrics in recorded.values() for metric in metrics)
     equal = [step for step in recorded if found and step < found[0].step]
-    return Outcome(
+    return ReproductionOutcome(
         verdict,
         cause="" if verdict == BIT_EXACT else likely_cause(rows),
         rows=rows,
@@ -183,7 +183,7 @@ def _checkpoint(uri: str, trial: RecordedTrial, name: str, scratch: Path) -> Pat
     return folder
 
 
-def _summary(outcome: Outcome, rerun: Rerun) -> Iterator[str]:
+def _summary(outcome: ReproductionOutcome, rerun: Rerun) -> Iterator[str]:
     """Everything from the drift table to the verdict, which is the last line."""
     yield f"Then and now:\n{drift_table(outcome.rows)}"
     if outcome.found:
@@ -210,7 +210,7 @@ def _summary(outcome: Outcome, rerun: Rerun) -> Iterator[str]:
     yield f"verdict: {outcome.verdict}"
 
 
-def _as_json(trial: RecordedTrial, outcome: Outcome, rerun: Rerun) -> dict[str, Any]:
+def _as_json(trial: RecordedTrial, outcome: ReproductionOutcome, rerun: Rerun) -> dict[str, Any]:
     return {
         "trial": trial.trial_id,
         "mlflow_run_id": trial.run_id,
@@ -224,7 +224,7 @@ def _as_json(trial: RecordedTrial, outcome: Outcome, rerun: Rerun) -> dict[str, 
     }
 
 
-def _store(uri: str, trial: RecordedTrial, outcome: Outcome, rerun: Rerun, summary: str) -> None:
+def _store(uri: str, trial: RecordedTrial, outcome: ReproductionOutcome, rerun: Rerun, summary: str) -> None:
     """Store the verdict in MLflow; a store that takes nothing more must not cost the verdict itself."""
     from sweeper.tracking.reproduction import record_reproduction
 

@@ -28,7 +28,7 @@ from sweeper.spec.sections import (
     ThresholdGuard,
 )
 from sweeper.spec.validate import check_spec
-from sweeper.spec.yaml_reader import Document, Finding, KeyPath, Place, parse_yaml, read_text
+from sweeper.spec.yaml_reader import Document, KeyPath, Place, SpecFinding, parse_yaml, read_text
 
 __all__ = [
     "Budget",
@@ -156,7 +156,7 @@ def _override_of(path: KeyPath, places: dict[KeyPath, str]) -> str | None:
     return None
 
 
-def _place_of(finding: Finding, document: Document) -> Place:
+def _place_of(finding: SpecFinding, document: Document) -> Place:
     """The place of the path in the file; of the nearest key above it, where it is missing."""
     path = finding.path
     if path in document.values and not finding.at_key:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from sweeper.spec.model import TRAINER_PATTERN
 from sweeper.spec.sections import NAME_PATTERN, WARM_TRIALS_PATTERN
-from sweeper.spec.yaml_reader import Finding, KeyPath
+from sweeper.spec.yaml_reader import KeyPath, SpecFinding
 
 _PATTERN_WORDS: Final = {
     NAME_PATTERN: "lower-case letters, digits, `_` and `-`, at most 64",
@@ -116,7 +116,7 @@ def unknown_path(model: type[BaseModel], path: str) -> tuple[str, str | None] | 
 
 def findings_of(
     error: ValidationError, data: object, root: KeyPath, mend: Callable[[KeyPath], str | None]
-) -> list[Finding]:
+) -> list[SpecFinding]:
     """One finding an error of pydantic, at its path in `data` (below `root`), worded for people.
 
     Args:
@@ -128,45 +128,45 @@ def findings_of(
     return [_finding(details, data, root, mend) for details in error.errors(include_url=False)]
 
 
-def _finding(details: Any, data: object, root: KeyPath, mend: Callable[[KeyPath], str | None]) -> Finding:
+def _finding(details: Any, data: object, root: KeyPath, mend: Callable[[KeyPath], str | None]) -> SpecFinding:
     path = (*root, *_data_path(details["loc"], data, details["type"]))
     value, context = details["input"], details.get("ctx", {})
     name = show(str(path[-1])) if path else "the file"
     match details["type"]:
         case "missing":
-            return Finding(path, f"missing key {name}", f"add `{path[-1]}:`")
+            return SpecFinding(path, f"missing key {name}", f"add `{path[-1]}:`")
         case "union_tag_not_found":
             key = context["discriminator"].strip("'")
-            return Finding((*path, key), f"missing key `{key}`", f"add `{key}:`")
+            return SpecFinding((*path, key), f"missing key `{key}`", f"add `{key}:`")
         case "union_tag_invalid":
             key = context["discriminator"].strip("'") if "'" in context["discriminator"] else "type"
             return _choice((*path, key), context["tag"], context["expected_tags"].split(", "))
         case "literal_error":
             return _choice(path, value, context["expected"].replace(" or ", ", ").split(", "))
         case "extra_forbidden":
-            return Finding(path, f"unknown key {name}", mend(details["loc"]), at_key=True)
+            return SpecFinding(path, f"unknown key {name}", mend(details["loc"]), at_key=True)
         case "string_pattern_mismatch":
             words = _PATTERN_WORDS.get(context["pattern"], f"a text like {context['pattern']}")
-            return Finding(path, f"expected {words}, but got {show(value)}")
+            return SpecFinding(path, f"expected {words}, but got {show(value)}")
         case "too_short" | "string_too_short":
-            return Finding(path, "expected at least 1 entry but got none")
+            return SpecFinding(path, "expected at least 1 entry but got none")
         case "value_error":
-            return Finding(path, str(context["error"]))
+            return SpecFinding(path, str(context["error"]))
         case kind if kind in _BOUNDS:
             sign, key = _BOUNDS[kind]
-            return Finding(path, f"expected a number {sign} {context[key]:g} but got {value:.12g}")
+            return SpecFinding(path, f"expected a number {sign} {context[key]:g} but got {value:.12g}")
         case kind if kind in _KINDS:
-            return Finding(path, f"expected {_KINDS[kind]} but got {show(value)}", _kind_help(kind, value))
+            return SpecFinding(path, f"expected {_KINDS[kind]} but got {show(value)}", _kind_help(kind, value))
         case _:
-            return Finding(path, f"{details['msg'][:1].lower()}{details['msg'][1:]}, but got {show(value)}")
+            return SpecFinding(path, f"{details['msg'][:1].lower()}{details['msg'][1:]}, but got {show(value)}")
 
 
-def _choice(path: KeyPath, value: object, expected: Sequence[str]) -> Finding:
+def _choice(path: KeyPath, value: object, expected: Sequence[str]) -> SpecFinding:
     names = [name.strip("'") for name in expected]
     close = get_close_matches(value, names, n=1) if isinstance(value, str) else []
     listed = ", ".join(f"`{name}`" for name in names)
     help = f"did you mean `{close[0]}`?" if close else None
-    return Finding(path, f"expected one of {listed}, but got {show(value)}", help)
+    return SpecFinding(path, f"expected one of {listed}, but got {show(value)}", help)
 
 
 def _kind_help(kind: str, value: object) -> str | None:

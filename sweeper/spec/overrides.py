@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sweeper.spec.messages import dotted, show
-from sweeper.spec.yaml_reader import Document, Finding, KeyPath, parse_yaml
+from sweeper.spec.yaml_reader import Document, KeyPath, SpecFinding, parse_yaml
 
 
 def apply_overrides(document: Document, overrides: Sequence[str]) -> dict[KeyPath, str]:
@@ -22,16 +22,16 @@ def apply_overrides(document: Document, overrides: Sequence[str]) -> dict[KeyPat
         key, equals, value = text.partition("=")
         if not equals or not key.strip() or not value.strip():
             what = f"expected key=value but got {show(text)}"
-            document.findings.append(Finding((), what, "for example base.optim.epochs=2", place))
+            document.findings.append(SpecFinding((), what, "for example base.optim.epochs=2", place))
             continue
         parsed = parse_yaml(value)
         if parsed.findings:
-            document.findings += [Finding((), found.what, found.help, place) for found in parsed.findings]
+            document.findings += [SpecFinding((), found.what, found.help, place) for found in parsed.findings]
             continue
         path = _key_path(document.data, key.strip())
         problem = _set(document.data, path, parsed.data)
         if problem:
-            document.findings.append(Finding((), problem, None, place))
+            document.findings.append(SpecFinding((), problem, None, place))
             continue
         places.pop(path, None)
         places[path] = place

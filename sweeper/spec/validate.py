@@ -24,7 +24,7 @@ from sweeper.spec.model import SEED, TRAINER_PATTERN, SpecFile
 from sweeper.spec.sections import CollapseGuard, Objective, ThresholdGuard
 from sweeper.spec.validate_design import at_its_level, expand
 from sweeper.spec.validate_space import check_space
-from sweeper.spec.yaml_reader import Finding, KeyPath
+from sweeper.spec.yaml_reader import KeyPath, SpecFinding
 
 _BRANCHES: Final[dict[str, type[BaseModel]]] = {
     "float": FloatDimension,
@@ -35,7 +35,7 @@ _BRANCHES: Final[dict[str, type[BaseModel]]] = {
 }
 
 
-def check_spec(data: object) -> tuple[SpecFile | None, list[Finding]]:
+def check_spec(data: object) -> tuple[SpecFile | None, list[SpecFinding]]:
     """Validate the data of a spec file.
 
     Returns:
@@ -52,13 +52,13 @@ def check_spec(data: object) -> tuple[SpecFile | None, list[Finding]]:
         spec = SpecFile.model_validate(data)
     except ValidationError as error:
         findings += findings_of(error, data, (), _mend_spec_key)
-    first: dict[KeyPath, Finding] = {}
+    first: dict[KeyPath, SpecFinding] = {}
     for finding in findings:
         first.setdefault(finding.path, finding)
     return spec, list(first.values())
 
 
-def _secrets(data: object, path: KeyPath) -> list[Finding]:
+def _secrets(data: object, path: KeyPath) -> list[SpecFinding]:
     """A spec is copied into ledger, MLflow and reports, and a config cannot be run again with a secret left out."""
     if isinstance(data, dict):
         return [finding for key, value in data.items() for finding in _secrets(value, (*path, str(key)))]
@@ -68,7 +68,7 @@ def _secrets(data: object, path: KeyPath) -> list[Finding]:
     if path[:1] == ("ledger",) or not isinstance(data, str) or not is_secret(key, data):
         return []
     help = "every record of the study would hold it: let the trainer read it from an environment variable or a file"
-    return [Finding(path, "this looks like a secret", help)]
+    return [SpecFinding(path, "this looks like a secret", help)]
 
 
 def _mend_spec_key(loc: KeyPath) -> str | None:
@@ -87,7 +87,7 @@ def _mend_spec_key(loc: KeyPath) -> str | None:
     return did_you_mean(str(loc[-1]), known)
 
 
-def _check_config(data: Mapping[str, Any]) -> list[Finding]:
+def _check_config(data: Mapping[str, Any]) -> list[SpecFinding]:
     """What the trainer's config says to `base` and `search_space`."""
     trainer, base, space = data.get("trainer", DEFAULT_TRAINER), data.get("base", {}), data.get("search_space")
     if not isinstance(trainer, str) or not re.fullmatch(TRAINER_PATTERN, trainer):
@@ -95,13 +95,13 @@ def _check_config(data: Mapping[str, Any]) -> list[Finding]:
     try:
         model = config_class(trainer)
     except UserError as error:
-        return [Finding(("trainer",), problem.what, problem.help) for problem in error.problems]
+        return [SpecFinding(("trainer",), problem.what, problem.help) for problem in error.problems]
     base = base if isinstance(base, dict) else {}
     space = space if isinstance(space, dict) else {}
     variants = data.get("variants")
     findings = _check_controls(model, data.get("controls"))
     if model is not None and data.get("replicate_seed") == "per_trial" and "seed" not in model.model_fields:
-        findings.append(Finding(("replicate_seed",), "the trainer's config has no `seed` to vary"))
+        findings.append(SpecFinding(("replicate_seed",), "the trainer's config has no `seed` to vary"))
     if data.get("seeds"):
         findings += _check_seeds(model, base, variants)
     if isinstance(variants, dict) and variants:
@@ -117,28 +117,28 @@ def _check_config(data: Mapping[str, Any]) -> list[Finding]:
         problem = unknown_path(model, key)
         if problem is not None:
             what, help = problem
-            findings.append(Finding(("search_space", key), what, help, at_key=True))
+            findings.append(SpecFinding(("search_space", key), what, help, at_key=True))
         else:
             findings += _check_dimension(model, base, key, dimensions, base_findings)
     return findings
 
 
-def _check_seeds(model: type[BaseModel] | None, base: Mapping[str, Any], variants: object) -> list[Finding]:
+def _check_seeds(model: type[BaseModel] | None, base: Mapping[str, Any], variants: object) -> list[SpecFinding]:
     """Whether the config has a seed, which nothing but `seeds` sets."""
     if model is not None and SEED not in model.model_fields:
-        return [Finding(("seeds",), "the trainer's config has no `seed` to vary")]
+        return [SpecFinding(("seeds",), "the trainer's config has no `seed` to vary")]
     named = variants.items() if isinstance(variants, dict) else ()
     places: list[KeyPath] = [("base", SEED)] if SEED in base else []
     places += [("variants", name, SEED) for name, settings in named if isinstance(settings, dict) and SEED in settings]
-    return [Finding(place, "`seeds` sets this field too", "leave it out", at_key=True) for place in places]
+    return [SpecFinding(place, "`seeds` sets this field too", "leave it out", at_key=True) for place in places]
 
 
-def _check_controls(model: type[BaseModel] | None, controls: object) -> list[Finding]:
+def _check_controls(model: type[BaseModel] | None, controls: object) -> list[SpecFinding]:
     """Whether the trainer offers the controls that are asked for."""
     offered = offered_controls(model)
     names = controls if isinstance(controls, list) else []
     return [
-        Finding(("controls", index), f"the trainer offers no control `{name}`", did_you_mean(str(name), offered))
+        SpecFinding(("controls", index), f"the trainer offers no control `{name}`", did_you_mean(str(name), offered))
         for index, name in enumerate(names)
         if isinstance(name, str) and name not in offered
     ]
@@ -146,7 +146,7 @@ def _check_controls(model: type[BaseModel] | None, controls: object) -> list[Fin
 
 def _check_variant(
     model: type[BaseModel] | None, base: Mapping[str, Any], name: str, settings: Mapping[str, Any]
-) -> list[Finding]:
+) -> list[SpecFinding]:
     """What the config says to one variant, each thing at the variant's key if it set it, else in base."""
     config, findings = deepcopy(dict(base)), []
     for key, value in settings.items():
@@ -156,7 +156,7 @@ def _check_variant(
         except TypeError as error:
             problem = problem or (str(error), None)
         if problem is not None:
-            findings.append(Finding(("variants", name, key), *problem, at_key=True))
+            findings.append(SpecFinding(("variants", name, key), *problem, at_key=True))
     if findings or model is None:
         return findings
     for finding in _config_findings(model, config, ()):
@@ -173,18 +173,18 @@ def _check_variant(
     return findings
 
 
-def _check_plain(base: Mapping[str, Any], space: Mapping[str, Any]) -> list[Finding]:
+def _check_plain(base: Mapping[str, Any], space: Mapping[str, Any]) -> list[SpecFinding]:
     """Whether the parameters fit into a base that no model describes: no value may stand where a section must."""
     config, findings = deepcopy(dict(base)), []
     for key in space:
         try:
             set_path(config, key, 0)
         except TypeError as error:
-            findings.append(Finding(("search_space", key), str(error), at_key=True))
+            findings.append(SpecFinding(("search_space", key), str(error), at_key=True))
     return findings
 
 
-def _filled_by_space(finding: Finding, space: Mapping[str, Any]) -> bool:
+def _filled_by_space(finding: SpecFinding, space: Mapping[str, Any]) -> bool:
     """Whether a key that is missing in base is set by the search space."""
     path = dotted(finding.path[1:])
     return finding.what.startswith("missing key") and any(
@@ -193,7 +193,7 @@ def _filled_by_space(finding: Finding, space: Mapping[str, Any]) -> bool:
     )
 
 
-def _config_findings(model: type[BaseModel], config: Mapping[str, Any], root: KeyPath) -> list[Finding]:
+def _config_findings(model: type[BaseModel], config: Mapping[str, Any], root: KeyPath) -> list[SpecFinding]:
     def mend(loc: KeyPath) -> str | None:
         return did_you_mean(dotted(loc), leaf_paths(model))
 
@@ -209,8 +209,8 @@ def _check_dimension(
     base: Mapping[str, Any],
     key: str,
     space: Mapping[str, AnyDimension],
-    base_findings: list[Finding],
-) -> list[Finding]:
+    base_findings: list[SpecFinding],
+) -> list[SpecFinding]:
     """Whether the config takes both ends, or every choice, of a dimension, beside what its `when` asks for."""
     if key not in space:
         return []  # the spec's own model says what is wrong
@@ -230,8 +230,8 @@ def _check_dimension(
         for finding in new:
             if isinstance(dimension, FloatDimension) and finding.what.startswith("expected a whole number"):
                 what = f"`{key}` is a whole number, and this dimension samples real numbers"
-                return [Finding(("search_space", key), what, "add `type: int`", at_key=True)]
-            findings.append(Finding(("search_space", key, *below), finding.what, finding.help))
+                return [SpecFinding(("search_space", key), what, "add `type: int`", at_key=True)]
+            findings.append(SpecFinding(("search_space", key, *below), finding.what, finding.help))
     return findings
 
 

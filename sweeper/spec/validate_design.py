@@ -23,7 +23,7 @@ from sweeper.spec.design import (
 )
 from sweeper.spec.messages import did_you_mean, dotted, show
 from sweeper.spec.model import VARIANT_PATTERN
-from sweeper.spec.yaml_reader import Finding, KeyPath
+from sweeper.spec.yaml_reader import KeyPath, SpecFinding
 
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]*")
 NAME_WORDS: Final = "lower-case letters, digits, `.`, `_` and `-`"
@@ -33,7 +33,7 @@ KEPT: Final = ("search_space", "trials", "variants")
 """Keys that the design says itself."""
 
 
-def expand(data: Mapping[str, Any]) -> tuple[dict[str, Any], list[Finding]]:
+def expand(data: Mapping[str, Any]) -> tuple[dict[str, Any], list[SpecFinding]]:
     """The spec with the design's runs as `variants`, and what is wrong with the section; of its single keys the model
     of the spec speaks. Where something is wrong the variants are one that changes nothing, so that the rest of the spec
     can be checked."""
@@ -48,7 +48,7 @@ def expand(data: Mapping[str, Any]) -> tuple[dict[str, Any], list[Finding]]:
         findings.append(_at_key(("ablation",), "missing key `kind`", "add `kind: ablation`"))
     if not data.get("seeds"):
         help = "one run of each says nothing: add `seeds: [0, 1, 2, 3, 4]`"
-        findings.append(Finding(("seeds",), "missing key `seeds`", help))
+        findings.append(SpecFinding(("seeds",), "missing key `seeds`", help))
     try:
         ablation = Ablation.model_validate(section)
     except ValidationError:  # the spec's own model says what is wrong
@@ -66,19 +66,21 @@ def expand(data: Mapping[str, Any]) -> tuple[dict[str, Any], list[Finding]]:
     return own, findings + found
 
 
-def _problems(ablation: Ablation) -> list[Finding]:
+def _problems(ablation: Ablation) -> list[SpecFinding]:
     return list(_check_factors(ablation)) or list(_check_design(ablation))
 
 
-def _at_key(path: KeyPath, what: str, help: str | None = None) -> Finding:
-    return Finding(path, what, help, at_key=True)
+def _at_key(path: KeyPath, what: str, help: str | None = None) -> SpecFinding:
+    return SpecFinding(path, what, help, at_key=True)
 
 
-def _check_variants_design(ablation: Ablation, data: Mapping[str, Any]) -> list[Finding]:
+def _check_variants_design(ablation: Ablation, data: Mapping[str, Any]) -> list[SpecFinding]:
     variants = data.get("variants")
     names = list(variants) if isinstance(variants, dict) else []
     if not names:
-        return [Finding(("variants",), "missing key `variants`", "the design `variants` compares those that are named")]
+        return [
+            SpecFinding(("variants",), "missing key `variants`", "the design `variants` compares those that are named")
+        ]
     if ablation.factors or ablation.generators:
         key = "factors" if ablation.factors else "generators"
         return [_at_key(("ablation", key), f"the design `variants` has no `{key}`", "leave it out")]
@@ -87,52 +89,56 @@ def _check_variants_design(ablation: Ablation, data: Mapping[str, Any]) -> list[
     return [_not_among(("ablation", "baseline"), "the baseline", str(ablation.baseline), names, "variants")]
 
 
-def _not_among(path: KeyPath, what: str, name: str, known: list[str], of: str) -> Finding:
-    return Finding(path, f"{what} {show(name)} is not among the {of}", did_you_mean(name, known))
+def _not_among(path: KeyPath, what: str, name: str, known: list[str], of: str) -> SpecFinding:
+    return SpecFinding(path, f"{what} {show(name)} is not among the {of}", did_you_mean(name, known))
 
 
-def _check_factors(ablation: Ablation) -> Iterator[Finding]:
+def _check_factors(ablation: Ablation) -> Iterator[SpecFinding]:
     """What is wrong with the factors by themselves."""
     if not ablation.factors:
-        yield Finding(FACTORS, "missing key `factors`", "add `factors:`, each with its levels")
+        yield SpecFinding(FACTORS, "missing key `factors`", "add `factors:`, each with its levels")
     for name, raw in ablation.factors.items():
         place = (*FACTORS, name)
         if not isinstance(raw, list | tuple | dict):
-            yield Finding(place, f"expected a list or a mapping of levels but got {show(raw)}", "such as [0.1, 1.0]")
+            yield SpecFinding(
+                place, f"expected a list or a mapping of levels but got {show(raw)}", "such as [0.1, 1.0]"
+            )
             continue
         broken = list(_check_levels(place, raw))
         yield from broken
         if broken:
             continue
         if len(raw) < 2:
-            yield Finding(place, f"a factor needs at least 2 levels but got {len(raw)}")
+            yield SpecFinding(place, f"a factor needs at least 2 levels but got {len(raw)}")
         elif len(raw) != 2 and ablation.design in TWO_LEVEL:
-            yield Finding(place, f"the design `{ablation.design}` has factors of 2 levels, but this one has {len(raw)}")
+            yield SpecFinding(
+                place, f"the design `{ablation.design}` has factors of 2 levels, but this one has {len(raw)}"
+            )
     yield from _check_shared(ablation.factors)
 
 
-def _check_levels(place: KeyPath, raw: Any) -> Iterator[Finding]:
+def _check_levels(place: KeyPath, raw: Any) -> Iterator[SpecFinding]:
     if isinstance(raw, dict):
         for level, settings in raw.items():
             if not isinstance(settings, dict):
                 what = f"expected a mapping of config fields but got {show(settings)}"
-                yield Finding((*place, level), what, "for example {loss.lambda_joint: 5.0}")
+                yield SpecFinding((*place, level), what, "for example {loss.lambda_joint: 5.0}")
             if not NAME.fullmatch(level):
                 yield _at_key((*place, level), f"expected a name of {NAME_WORDS}, but got {show(level)}")
         return
     names = Counter(level_name(value) for value in raw)
     for index, value in enumerate(raw):
         if not isinstance(value, bool | int | float | str):
-            yield Finding((*place, index), f"expected a text, a number, true or false, but got {show(value)}")
+            yield SpecFinding((*place, index), f"expected a text, a number, true or false, but got {show(value)}")
         elif names[level_name(value)] > 1:
-            yield Finding((*place, index), f"the level {show(value)} is there twice", "remove one of the two")
+            yield SpecFinding((*place, index), f"the level {show(value)} is there twice", "remove one of the two")
             return
         elif not NAME.fullmatch(level_name(value).lstrip("-")):
             help = "name the levels: {name: {path: value}}"
-            yield Finding((*place, index), f"the level {show(value)} cannot be part of a variant's name", help)
+            yield SpecFinding((*place, index), f"the level {show(value)} cannot be part of a variant's name", help)
 
 
-def _check_shared(raw: Mapping[str, Any]) -> Iterator[Finding]:
+def _check_shared(raw: Mapping[str, Any]) -> Iterator[SpecFinding]:
     """Two factors must not set the same field: what a run trains would depend on their order."""
     setter: dict[str, str] = {}
     for name, levels in raw.items():
@@ -149,7 +155,7 @@ def _check_shared(raw: Mapping[str, Any]) -> Iterator[Finding]:
             setter.setdefault(path, name)
 
 
-def _check_design(ablation: Ablation) -> Iterator[Finding]:
+def _check_design(ablation: Ablation) -> Iterator[SpecFinding]:
     """What is wrong between factors, baseline and generators."""
     factors = factors_of(ablation.factors)
     baseline = list(_check_baseline(ablation, factors))
@@ -169,7 +175,7 @@ def _check_design(ablation: Ablation) -> Iterator[Finding]:
         yield from _check_names(ablation, factors)
 
 
-def _check_baseline(ablation: Ablation, factors: Mapping[str, Factor]) -> Iterator[Finding]:
+def _check_baseline(ablation: Ablation, factors: Mapping[str, Factor]) -> Iterator[SpecFinding]:
     written, place = ablation.baseline, ("ablation", "baseline")
     if written is None:
         return
@@ -178,7 +184,9 @@ def _check_baseline(ablation: Ablation, factors: Mapping[str, Factor]) -> Iterat
         yield _at_key(place, f"the design `{ablation.design}` says itself what the baseline is", help)
     elif isinstance(written, str):
         example = ", ".join(f"{name}: {next(iter(factor.levels))}" for name, factor in list(factors.items())[:2])
-        yield Finding(place, f"expected the level of each factor but got {show(written)}", f"for example {{{example}}}")
+        yield SpecFinding(
+            place, f"expected the level of each factor but got {show(written)}", f"for example {{{example}}}"
+        )
     else:
         for name, value in written.items():
             if name not in factors:
@@ -188,19 +196,19 @@ def _check_baseline(ablation: Ablation, factors: Mapping[str, Factor]) -> Iterat
                 yield _not_among((*place, name), "the baseline", level_name(value), known, f"levels of `{name}`")
 
 
-def _check_generators(ablation: Ablation, factors: Mapping[str, Factor]) -> Iterator[Finding]:
+def _check_generators(ablation: Ablation, factors: Mapping[str, Factor]) -> Iterator[SpecFinding]:
     """Whether each sets a factor of its own from factors that none sets, and the main effects stay apart."""
     letters, root = letters_of(factors), ("ablation", "generators")
     if not ablation.generators:
         help = "for example [`D = ABC`]: a letter a factor, in written order"
-        yield Finding(root, "missing key `generators`", help)
+        yield SpecFinding(root, "missing key `generators`", help)
         return
     parsed = []
     for index, text in enumerate(ablation.generators):
         try:
             parsed.append((index, *parse_generator(text)))
         except ValueError as error:
-            yield Finding((*root, index), str(error), "a letter a factor, in written order")
+            yield SpecFinding((*root, index), str(error), "a letter a factor, in written order")
     if len(parsed) < len(ablation.generators):
         return
     made: dict[str, int] = {}
@@ -219,7 +227,7 @@ def _check_generators(ablation: Ablation, factors: Mapping[str, Factor]) -> Iter
             what = "a letter is there twice"
         if what:
             broken = True
-            yield Finding((*root, index), what)
+            yield SpecFinding((*root, index), what)
         made.setdefault(left, index)
     if broken:
         return
@@ -228,11 +236,13 @@ def _check_generators(ablation: Ablation, factors: Mapping[str, Factor]) -> Iter
             one, other = (f"{letter} (`{letters[letter]}`)" for letter in sorted(word.letters))
             index = max(made.get(letter, 0) for letter in word.letters)
             what = f"{one} and {other} are the same in every run, so their effects cannot be told apart"
-            yield Finding((*root, index), what, "use a product of at least two factors, another one for each generator")
+            yield SpecFinding(
+                (*root, index), what, "use a product of at least two factors, another one for each generator"
+            )
             return
 
 
-def _check_fraction(ablation: Ablation, factors: Mapping[str, Factor]) -> Iterator[Finding]:
+def _check_fraction(ablation: Ablation, factors: Mapping[str, Factor]) -> Iterator[SpecFinding]:
     """The baseline must be one of the runs that are trained."""
     levels = baseline_levels(ablation.design, factors, ablation.baseline)
     signs = {
@@ -246,10 +256,10 @@ def _check_fraction(ablation: Ablation, factors: Mapping[str, Factor]) -> Iterat
         if found != sign:
             flipped = f"{left} = {'-' if sign > 0 else ''}{right}"
             what = f"`{ablation.generators[index]}` leaves the baseline out of the runs"
-            yield Finding(("ablation", "generators", index), what, f"write `{flipped}`, or choose another baseline")
+            yield SpecFinding(("ablation", "generators", index), what, f"write `{flipped}`, or choose another baseline")
 
 
-def _check_names(ablation: Ablation, factors: Mapping[str, Factor]) -> Iterator[Finding]:
+def _check_names(ablation: Ablation, factors: Mapping[str, Factor]) -> Iterator[SpecFinding]:
     """Each run's name must be a variant's name, and its own."""
     levels = baseline_levels(ablation.design, factors, ablation.baseline)
     names = Counter(run.name for run in design_runs(ablation.design, factors, levels, ablation.generators))
@@ -264,7 +274,7 @@ def _check_names(ablation: Ablation, factors: Mapping[str, Factor]) -> Iterator[
             return
 
 
-def at_its_level(finding: Finding, section: object) -> Finding:
+def at_its_level(finding: SpecFinding, section: object) -> SpecFinding:
     """What the trainer's config says to a run, at the level of the factor that caused it."""
     if section is None or len(finding.path) < 2 or finding.path[0] != "variants":
         return finding

@@ -7,10 +7,10 @@ from sweeper.search_space.conditions import LARGEST_GRID, can_be_met, contains, 
 from sweeper.search_space.constraints import LANGUAGE, parse_constraint
 from sweeper.search_space.dimensions import AnyDimension, dimensions_of
 from sweeper.spec.messages import did_you_mean, show
-from sweeper.spec.yaml_reader import Finding, KeyPath
+from sweeper.spec.yaml_reader import KeyPath, SpecFinding
 
 
-def check_space(data: Mapping[str, Any]) -> list[Finding]:
+def check_space(data: Mapping[str, Any]) -> list[SpecFinding]:
     """What is wrong between the parts of a spec's search space; of each part alone the spec's model speaks."""
     raw = data.get("search_space")
     if not isinstance(raw, dict) or data.get("variants"):
@@ -36,12 +36,12 @@ def check_space(data: Mapping[str, Any]) -> list[Finding]:
     if isinstance(trials, int) and 0 < trials < first:
         noun = "trial" if trials == 1 else "trials"
         what = f"{first} configurations come first, but there {'is' if trials == 1 else 'are'} {trials} {noun}"
-        findings.append(Finding(("enqueue",), what, at_key=True))
+        findings.append(SpecFinding(("enqueue",), what, at_key=True))
     if _is_grid(data):
         findings += _check_grid(data, space, constraints if solvable else [])
     elif solvable and constraints and not can_be_met(space, constraints, {}):
         what = "no point of the search space that was tried meets the constraints"
-        findings.append(Finding(("constraints",), what, "widen the ranges or loosen a constraint", at_key=True))
+        findings.append(SpecFinding(("constraints",), what, "widen the ranges or loosen a constraint", at_key=True))
     return findings
 
 
@@ -55,18 +55,18 @@ def _items(data: Mapping[str, Any], key: str) -> list[Any]:
     return list(items) if isinstance(items, list | tuple) else []
 
 
-def _check_when(path: str, space: Mapping[str, AnyDimension], raw: Mapping[str, Any]) -> Iterator[Finding]:
+def _check_when(path: str, space: Mapping[str, AnyDimension], raw: Mapping[str, Any]) -> Iterator[SpecFinding]:
     for parent, allowed in space[path].when.items():
         place: KeyPath = ("search_space", path, "when", parent)
         is_list = isinstance(raw[path]["when"][parent], list | tuple)
         if parent not in raw:
             help = did_you_mean(parent, [name for name in raw if name != path])
-            yield Finding(place, f"the search space has no parameter {show(parent)}", help, at_key=True)
+            yield SpecFinding(place, f"the search space has no parameter {show(parent)}", help, at_key=True)
         elif parent in space:
             for index, value in enumerate(allowed):
                 if not contains(space[parent], value):
                     what, help = f"{show(parent)} is never {show(value)}", _values(space[parent], value)
-                    yield Finding((*place, index) if is_list else place, what, help)
+                    yield SpecFinding((*place, index) if is_list else place, what, help)
 
 
 def _values(dimension: AnyDimension, value: object) -> str | None:
@@ -78,7 +78,7 @@ def _values(dimension: AnyDimension, value: object) -> str | None:
     return did_you_mean(str(value), [show(one).strip("`") for one in values])
 
 
-def _check_cycles(space: Mapping[str, AnyDimension]) -> list[Finding]:
+def _check_cycles(space: Mapping[str, AnyDimension]) -> list[SpecFinding]:
     """One finding a cycle of `when`, at its first parameter in the file."""
     findings, told = [], set[str]()
     for path in space:
@@ -86,7 +86,9 @@ def _check_cycles(space: Mapping[str, AnyDimension]) -> list[Finding]:
         if chain and not told & set(chain):
             told |= set(chain)
             what = "a parameter cannot depend on itself: " + " -> ".join((*chain, path))
-            findings.append(Finding(("search_space", path, "when"), what, "remove one `when` of these", at_key=True))
+            findings.append(
+                SpecFinding(("search_space", path, "when"), what, "remove one `when` of these", at_key=True)
+            )
     return findings
 
 
@@ -104,46 +106,48 @@ def _cycle(space: Mapping[str, AnyDimension], start: str) -> list[str] | None:
     return None
 
 
-def _check_constraint(place: KeyPath, text: str, space: Mapping[str, AnyDimension]) -> Iterator[Finding]:
+def _check_constraint(place: KeyPath, text: str, space: Mapping[str, AnyDimension]) -> Iterator[SpecFinding]:
     try:
         constraint = parse_constraint(text)
     except ValueError as error:
-        yield Finding(place, str(error), LANGUAGE)
+        yield SpecFinding(place, str(error), LANGUAGE)
         return
     for name in sorted(constraint.names):
         if name not in space:
-            yield Finding(place, f"the search space has no parameter {show(name)}", did_you_mean(name, list(space)))
+            yield SpecFinding(place, f"the search space has no parameter {show(name)}", did_you_mean(name, list(space)))
         elif any(isinstance(value, str) for value in listed(space[name]) or ()):
-            yield Finding(place, f"{show(name)} is no number, a constraint cannot compute with it")
+            yield SpecFinding(place, f"{show(name)} is no number, a constraint cannot compute with it")
 
 
 def _check_entry(
     place: KeyPath, entry: Mapping[str, Any], space: Mapping[str, AnyDimension], constraints: list[str]
-) -> list[Finding]:
+) -> list[SpecFinding]:
     findings = []
     for path, value in entry.items():
         if path not in space:
             what = f"the search space has no parameter {show(path)}"
-            findings.append(Finding((*place, path), what, did_you_mean(path, list(space)), at_key=True))
+            findings.append(SpecFinding((*place, path), what, did_you_mean(path, list(space)), at_key=True))
         elif not contains(space[path], value):
             what = f"{show(path)} cannot be {show(value)}"
-            findings.append(Finding((*place, path), what, _values(space[path], value)))
+            findings.append(SpecFinding((*place, path), what, _values(space[path], value)))
         elif not exists(space[path], entry):
             needed = " and ".join(f"{show(parent)}" for parent in space[path].when)
             what = f"{show(path)} exists only with the right {needed}, and this entry does not set that"
-            findings.append(Finding((*place, path), what, "add it, or leave this out", at_key=True))
+            findings.append(SpecFinding((*place, path), what, "add it, or leave this out", at_key=True))
     if not findings and constraints and not can_be_met(space, constraints, entry):
         broken = [text for text in constraints if not can_be_met(space, [text], entry)]
         what = (
             f"this configuration breaks the constraint {show(broken[0])}" if broken else "the constraints rule it out"
         )
-        findings.append(Finding(place, what))
+        findings.append(SpecFinding(place, what))
     return findings
 
 
-def _check_grid(data: Mapping[str, Any], space: Mapping[str, AnyDimension], constraints: list[str]) -> list[Finding]:
+def _check_grid(
+    data: Mapping[str, Any], space: Mapping[str, AnyDimension], constraints: list[str]
+) -> list[SpecFinding]:
     findings = [
-        Finding(
+        SpecFinding(
             ("search_space", path),
             f"a grid needs lists, and {show(path)} is a range of real numbers",
             "give it `values: [...]` or a `step`",
@@ -153,28 +157,30 @@ def _check_grid(data: Mapping[str, Any], space: Mapping[str, AnyDimension], cons
         if listed(dimension) is None
     ]
     if data.get("enqueue"):
-        findings.append(Finding(("enqueue",), "a grid has its own order, nothing can come first", at_key=True))
+        findings.append(SpecFinding(("enqueue",), "a grid has its own order, nothing can come first", at_key=True))
     if findings:
         return findings
     size = grid_size(space, constraints)
     if size > LARGEST_GRID:
-        return [Finding(("search_space",), f"the grid has more than {LARGEST_GRID} points", at_key=True)]
+        return [SpecFinding(("search_space",), f"the grid has more than {LARGEST_GRID} points", at_key=True)]
     if size == 0:
-        return [Finding(("constraints",), "no point of the grid meets the constraints", at_key=True)]
+        return [SpecFinding(("constraints",), "no point of the grid meets the constraints", at_key=True)]
     trials = data.get("trials")
     if isinstance(trials, int) and trials > size:
-        return [Finding(("trials",), f"the grid has {size} points, and each is one trial; got {trials} trials")]
+        return [SpecFinding(("trials",), f"the grid has {size} points, and each is one trial; got {trials} trials")]
     return []
 
 
-def _check_warm_start(data: Mapping[str, Any]) -> list[Finding]:
+def _check_warm_start(data: Mapping[str, Any]) -> list[SpecFinding]:
     warm_start, sampler = data.get("warm_start"), data.get("sampler")
     if not isinstance(warm_start, dict):
         return []
     name = sampler.get("name", "tpe") if isinstance(sampler, dict) else "tpe"
     if name in ("random", "qmc", "grid"):
         what = f"the sampler {show(name)} learns from no trial, also not from those of a warm start"
-        return [Finding(("warm_start",), what, "use `tpe`, `gp` or `nsga2`, or leave this out", at_key=True)]
+        return [SpecFinding(("warm_start",), what, "use `tpe`, `gp` or `nsga2`, or leave this out", at_key=True)]
     if warm_start.get("study") == data.get("name"):
-        return [Finding(("warm_start", "study"), "a study cannot start from itself", "give this one another `name`")]
+        return [
+            SpecFinding(("warm_start", "study"), "a study cannot start from itself", "give this one another `name`")
+        ]
     return []

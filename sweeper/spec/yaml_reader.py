@@ -38,7 +38,7 @@ class Place(NamedTuple):
     col: int
 
 
-class Finding(NamedTuple):
+class SpecFinding(NamedTuple):
     """Something wrong at a path of the data; `place` is set where it is not simply the place of that path.
 
     A `place` that is a text is shown as it is (an option of the command line).
@@ -58,14 +58,14 @@ class Document:
     data: Any = None
     keys: dict[KeyPath, Place] = field(default_factory=dict)
     values: dict[KeyPath, Place] = field(default_factory=dict)
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[SpecFinding] = field(default_factory=list)
 
 
 class _Abort(Exception):
     """The text cannot be read any further; the finding says why."""
 
     def __init__(self, what: str, help: str | None, place: Place) -> None:
-        self.finding = Finding((), what, help, place)
+        self.finding = SpecFinding((), what, help, place)
 
 
 def read_text(path: Path) -> str:
@@ -102,14 +102,14 @@ def parse_yaml(text: str) -> Document:
     except yaml.reader.ReaderError as error:
         before = text[: error.position]
         place = Place(before.count("\n") + 1, len(before) - before.rfind("\n"))
-        finding = Finding((), f"character U+{ord(text[error.position]):04X} is not allowed", "remove it", place)
+        finding = SpecFinding((), f"character U+{ord(text[error.position]):04X} is not allowed", "remove it", place)
         document.data, document.findings = None, [finding]
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = Place(1, 1) if mark is None else _place(mark)
         what = ", ".join(part for part in (error.context, error.problem) if part)
         document.data = None
-        document.findings.append(Finding((), f"not valid YAML: {what}", _syntax_help(error.problem), place))
+        document.findings.append(SpecFinding((), f"not valid YAML: {what}", _syntax_help(error.problem), place))
     return document
 
 
@@ -151,7 +151,7 @@ def _read(text: str, document: Document) -> None:
                 seen_node = True
                 document.data = _node(event, events, (), document)
     if not seen_node:
-        document.findings.append(Finding((), "the file is empty", None, Place(1, 1)))
+        document.findings.append(SpecFinding((), "the file is empty", None, Place(1, 1)))
 
 
 def _node(event: Any, events: Iterator[Any], path: KeyPath, document: Document) -> Any:
@@ -162,13 +162,13 @@ def _node(event: Any, events: Iterator[Any], path: KeyPath, document: Document) 
         raise _Abort(f"nested more than {MAX_DEPTH} deep", None, place)
     if isinstance(event, yaml.AliasEvent):
         what = f"alias `*{event.anchor}` is not allowed"
-        document.findings.append(Finding(path, what, "write the value out here", place))
+        document.findings.append(SpecFinding(path, what, "write the value out here", place))
         return None
     if event.anchor is not None:
         what = f"anchor `&{event.anchor}` is not allowed"
-        document.findings.append(Finding(path, what, f"remove `&{event.anchor}`", place))
+        document.findings.append(SpecFinding(path, what, f"remove `&{event.anchor}`", place))
     if event.tag is not None:
-        document.findings.append(Finding(path, f"tag `{event.tag}` is not allowed", "remove it", place))
+        document.findings.append(SpecFinding(path, f"tag `{event.tag}` is not allowed", "remove it", place))
     match event:
         case yaml.ScalarEvent():
             return _scalar(event, path, place, document)
@@ -195,7 +195,7 @@ def _mapping(events: Iterator[Any], path: KeyPath, document: Document) -> dict[s
         below = (*path, key)
         if key in items:
             what = f"key `{key}` is there twice, first on line {document.keys[below].line}"
-            document.findings.append(Finding(below, what, "remove one of the two", place))
+            document.findings.append(SpecFinding(below, what, "remove one of the two", place))
             _node(next(events), events, below, Document())
             continue
         document.keys[below] = place
@@ -218,9 +218,9 @@ def _scalar(event: Any, path: KeyPath, place: Place, document: Document) -> Any:
             if isfinite(value):
                 return value
     except ValueError:  # python refuses to read integers of thousands of digits
-        document.findings.append(Finding(path, "a number this long is not allowed", None, place))
+        document.findings.append(SpecFinding(path, "a number this long is not allowed", None, place))
         return None
     if _FLOAT.fullmatch(text) or _NOT_FINITE.fullmatch(text):
-        document.findings.append(Finding(path, f"expected a finite number but got {text}", None, place))
+        document.findings.append(SpecFinding(path, f"expected a finite number but got {text}", None, place))
         return None
     return text

@@ -57,7 +57,7 @@ class _Left(BaseModel, allow_inf_nan=False):
     trials: dict[str, _Open]
 
 
-class Meter:
+class UsageMeter:
     """The meter of one driver's run; made when the run starts, closed when it ends."""
 
     def __init__(

@@ -1,15 +1,22 @@
 """Who is told what happens in a study."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from sweeper.ledger.trial import TrialRecord
 
 
-class Watcher(Protocol):
-    """Told by the study: the tracker, the progress display, the notifications."""
+class StudyCallback:
+    """Told by the study what happens, after the ledger holds it; a subclass overrides what it wants to hear of."""
 
-    def trial_started(self, record: TrialRecord, config: Mapping[str, Any], resumed_from: int) -> None: ...
-    def trial_reported(self, record: TrialRecord) -> None: ...
-    def trial_finished(self, record: TrialRecord) -> None: ...
-    def notice(self, text: str) -> None: ...
+    def trial_started(self, record: TrialRecord, config: Mapping[str, Any], resumed_from: int) -> None:
+        """A trial is handed out with its resolved config; `resumed_from`: the evaluation it goes on from, or 0."""
+
+    def trial_reported(self, record: TrialRecord) -> None:
+        """The last of the trial's reports is new."""
+
+    def trial_finished(self, record: TrialRecord) -> None:
+        """The trial has its terminal state."""
+
+    def notice(self, text: str) -> None:
+        """Something that the user should know."""

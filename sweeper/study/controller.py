@@ -9,7 +9,7 @@ from typing import Any
 
 from sweeper.checkpoints.locate import STORE, keep_manifest, last_good
 from sweeper.checkpoints.object_store import PATIENCE_S
-from sweeper.checkpoints.upload import Parcel
+from sweeper.checkpoints.upload import UploadSettings
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.trial import Report, TrialRecord, TrialState
 from sweeper.pruning.asha import is_audited
@@ -18,10 +18,10 @@ from sweeper.redaction import redact
 from sweeper.spec.load import SweepSpec
 from sweeper.study import pruning_audit as audit
 from sweeper.study import requests
-from sweeper.study.accounting import Meter
+from sweeper.study.accounting import UsageMeter
 from sweeper.study.budget import may_start, used_up
-from sweeper.study.callback import Watcher
-from sweeper.study.decisions import NextTrial, Verdict, config_of, ending, verdict
+from sweeper.study.callback import StudyCallback
+from sweeper.study.decisions import Decision, NextTrial, config_of, decide, decide_at_end
 from sweeper.study.pareto import objective_values
 
 STOPPED = "stopped"
@@ -30,20 +30,20 @@ STOPPED_BY_USER = "stopped by the user"
 """The reason of trials that ended with it."""
 
 
-class Study:
+class StudyController:
     """Decides for each report whether the trial goes on. The ledger is written before anybody is told."""
 
     def __init__(
         self,
         spec: SweepSpec,
         ledger: Ledger,
-        watchers: Sequence[Watcher],
+        callbacks: Sequence[StudyCallback],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.spec = spec
         self.ledger = ledger
-        self.watchers = watchers
-        self.meter = Meter(ledger, spec.budget, spec.resources, clock)
+        self.callbacks = callbacks
+        self.meter = UsageMeter(ledger, spec.budget, spec.resources, clock)
         self.over: str | None = None  # why no further trial may run: the budget
         self.failure: Exception | None = None  # why this run cannot go on: a full disk, Ray itself is lost
         self.interrupted = 0  # the number of the signal that asked for the end
@@ -74,8 +74,8 @@ class Study:
         resume, step, damaged = last_good(self.ledger.study_dir, record, stored=self._stored)
         for problem in damaged:
             self.notice(f"{record.id}: {problem}; the one before it is used")
-        for watcher in self.watchers:
-            watcher.trial_started(record, config, step)
+        for callback in self.callbacks:
+            callback.trial_started(record, config, step)
         return NextTrial(record, config, workdir, resume)
 
     def _next_audit(self) -> NextTrial | None:
@@ -101,7 +101,7 @@ class Study:
         trial = str(upcoming.workdir.relative_to(self.ledger.study_dir))
         written = tuple(report.checkpoint for report in reversed(upcoming.record.reports) if report.checkpoint)
         patience_s = min(PATIENCE_S, self.spec.resources.heartbeat_s / 2)  # a worker that waits seems to hang
-        return vars(Parcel(url, trial, written, patience_s))
+        return vars(UploadSettings(url, trial, written, patience_s))
 
     @property
     def running(self) -> int:
@@ -157,8 +157,8 @@ class Study:
         self._total_epochs[trial_id] = message["total_epochs"]
         if self.ledger.report(trial_id, report, self.objective_of(report)):
             self._changed(trial_id)
-            for watcher in self.watchers:
-                watcher.trial_reported(self.ledger.trial(trial_id))
+            for callback in self.callbacks:
+                callback.trial_reported(self.ledger.trial(trial_id))
         else:
             self.meter.redone(trial_id, seconds)
         if self._judge(trial_id):
@@ -173,7 +173,7 @@ class Study:
         self._end_audit(trial_id, complete=True)
         record = self.ledger.trial(trial_id)
         if not record.state.is_finished:
-            found = ending(self.spec, record)
+            found = decide_at_end(self.spec, record)
             self._finish(trial_id, found.state, found.reason, found.evidence)
 
     def on_error(self, trial_id: str, error: str, traceback: str = "") -> None:
@@ -254,8 +254,8 @@ class Study:
 
     def notice(self, text: str) -> None:
         """Tell the user."""
-        for watcher in self.watchers:
-            watcher.notice(text)
+        for callback in self.callbacks:
+            callback.notice(text)
 
     # -- inside
 
@@ -290,7 +290,7 @@ class Study:
     def _judge(self, trial_id: str) -> bool:
         """Do what the trial's latest evaluation means for it; True: it must not run on."""
         record = self.ledger.trial(trial_id)
-        found = verdict(self.spec, self._rungs, record)
+        found = decide(self.spec, self._rungs, record)
         if found is None:
             return False
         if found.state in (TrialState.PRUNED, TrialState.COLLAPSED):
@@ -314,7 +314,7 @@ class Study:
             self._rungs.update(record)
         return record
 
-    def _stop(self, record: TrialRecord, found: Verdict) -> bool:
+    def _stop(self, record: TrialRecord, found: Decision) -> bool:
         """End a trial early; False: it is one of those that run on to be audited."""
         audited = is_audited(self.spec.audit, self.spec.seed, record.number)
         if audited:
@@ -342,8 +342,8 @@ class Study:
         self.ledger.finish(trial_id, state, reason, evidence, objective, self.meter.end(trial_id))
         record = self._changed(trial_id)
         self._handed_out.discard(trial_id)
-        for watcher in self.watchers:
-            watcher.trial_finished(record)
+        for callback in self.callbacks:
+            callback.trial_finished(record)
 
     def _release(self, trial_id: str) -> None:
         """The trial's worker is gone, and the trial goes on another time."""

@@ -24,7 +24,7 @@ class NextTrial:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Decision:
     """The state that a trial is to have, and why."""
 
     state: TrialState
@@ -42,7 +42,7 @@ def config_of(spec: SweepSpec, record: TrialRecord) -> dict[str, Any]:
     return config
 
 
-def verdict(spec: SweepSpec, rungs: Rungs, record: TrialRecord) -> Verdict | None:
+def decide(spec: SweepSpec, rungs: Rungs, record: TrialRecord) -> Decision | None:
     """The end or pause of a trial if a guard trips or its rank at a rung is too low; None: it runs on.
 
     A control that trains ends when the grace period is over; no guard and no rank has a say.
@@ -51,26 +51,26 @@ def verdict(spec: SweepSpec, rungs: Rungs, record: TrialRecord) -> Verdict | Non
         grace_epochs = control_epochs(spec.scheduler)
         if record.last is None or record.last.epoch < grace_epochs:
             return None
-        return Verdict(TrialState.COMPLETE, f"trained for the grace period of {grace_epochs:g} epochs")
+        return Decision(TrialState.COMPLETE, f"trained for the grace period of {grace_epochs:g} epochs")
     curve = [Evaluation(report.epoch, report.metrics) for report in record.reports]
     if tripped := check_guards(spec.guards, curve):
-        return Verdict(TrialState.COLLAPSED, tripped.reason, tripped.evidence)
+        return Decision(TrialState.COLLAPSED, tripped.reason, tripped.evidence)
     rung = rungs.judge_latest(record)
     if rung is None or rung.keep:
         return None
     if spec.scheduler.mode == "stop":
-        return Verdict(TrialState.PRUNED, rung.reason, vars(rung))
+        return Decision(TrialState.PRUNED, rung.reason, vars(rung))
     waits = f"waits at epoch {rung.rung_epoch:g}: rank {rung.rank} of {rung.of}"
-    return Verdict(TrialState.PAUSED, waits, vars(rung))
+    return Decision(TrialState.PAUSED, waits, vars(rung))
 
 
-def ending(spec: SweepSpec, record: TrialRecord) -> Verdict:
+def decide_at_end(spec: SweepSpec, record: TrialRecord) -> Decision:
     """What a trial comes to whose trainer came to its end."""
     if record.last is None:
-        return Verdict(TrialState.FAILED, "the trainer ended without a report")
+        return Decision(TrialState.FAILED, "the trainer ended without a report")
     values = objective_values(record.last, spec.objectives)
     if None in values:
         reason = f"the trainer never reported a finite {spec.objectives[values.index(None)].metric}"
-        return Verdict(TrialState.FAILED, reason)
+        return Decision(TrialState.FAILED, reason)
     epochs = record.last.epoch
-    return Verdict(TrialState.COMPLETE, f"ran all {epochs:g} epochs" if epochs else "evaluated without training")
+    return Decision(TrialState.COMPLETE, f"ran all {epochs:g} epochs" if epochs else "evaluated without training")

@@ -17,7 +17,7 @@ from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.trial import Report, TrialRecord, TrialState
 from sweeper.redaction import redact
 from sweeper.spec.load import SweepSpec
-from sweeper.study.callback import Watcher
+from sweeper.study.callback import StudyCallback
 from sweeper.study.controls import final_word, value_of
 from sweeper.study.decisions import config_of
 from sweeper.study.pareto import winner_of
@@ -58,7 +58,7 @@ class RenderedStudy(Protocol):
     def page(self) -> Path: ...
 
 
-class MLflowCallback(Watcher):
+class MLflowCallback(StudyCallback):
     """Sends what happens in the study to the tracker's outbox.
 
     Args:
@@ -121,9 +121,6 @@ class MLflowCallback(Watcher):
             if address := self._workers.address(record.id):
                 self._tracker.tag_trial(record.id, {"sweeper.machine": address})
         self._hand_over(record, record.reports[-1], rung_steps(self._spec, record), usage)
-
-    def notice(self, text: str) -> None:
-        pass  # MLflow has no place for it; the ledger keeps losses
 
     def trial_finished(self, record: TrialRecord) -> None:
         self._settle(record)

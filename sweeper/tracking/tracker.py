@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from sweeper.checkpoints.object_store import Depot
+from sweeper.checkpoints.object_store import ObjectStore
 from sweeper.redaction import redact
 from sweeper.tracking.delivery.operations import Copy, Finish, Open, Report, Start, Status, Tag, from_json
 from sweeper.tracking.delivery.run_writer import RunWriter
@@ -52,7 +52,7 @@ class Tracker:
         on_run: Callable[[str, str], None] | None = None,
         *,
         paused: bool = False,
-        store: Depot | None = None,
+        store: ObjectStore | None = None,
     ) -> None:
         self._study_dir = study_dir.resolve()
         self._seen: set[tuple[str | None, int | str]] = set()

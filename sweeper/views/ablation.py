@@ -34,7 +34,7 @@ NOTE: Final = (
     "n: runs that ran to their end; difference: variant minus baseline over the same seeds, with its paired t-test; "
     "d_z: difference over its standard deviation, with Hedges' correction"
 )
-Table = tuple[str, Sequence[str], Sequence[Sequence[str]]]
+TextTable = tuple[str, Sequence[str], Sequence[Sequence[str]]]
 _LATEX: Final = str.maketrans({symbol: f"\\{symbol}" for symbol in "&%$#_{}"})
 
 
@@ -62,9 +62,9 @@ def ablation_json(result: AblationResult) -> dict[str, Any]:
     return data
 
 
-def tables(result: AblationResult) -> list[Table]:
+def tables(result: AblationResult) -> list[TextTable]:
     """Title, header and cells of each table: the variants, and of a factorial its main effects and interactions."""
-    found: list[Table] = [("variants", VARIANTS, [_variant_cells(row, result.objective) for row in result.rows])]
+    found: list[TextTable] = [("variants", VARIANTS, [_variant_cells(row, result.objective) for row in result.rows])]
     for title, effects in (("main effects", result.main_effects), ("interactions", result.interactions)):
         if effects:
             found.append((title, EFFECTS, [_effect_cells(effect, result.objective) for effect in effects]))

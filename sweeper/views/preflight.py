@@ -11,13 +11,13 @@ from rich.text import Text
 from mano_trainers.report import CheckResult, CheckStatus
 from sweeper.executor.cluster import machines
 from sweeper.preflight import run as preflight
-from sweeper.preflight.run import Outcome
+from sweeper.preflight.run import PreflightOutcome
 from sweeper.spec.load import SweepSpec
 
 STYLES = {CheckStatus.PASS: "green", CheckStatus.WARN: "yellow", CheckStatus.FAIL: "bold red"}
 
 
-def preflight_spec(spec: SweepSpec, home: Path, *, quiet: bool = False) -> Outcome:
+def preflight_spec(spec: SweepSpec, home: Path, *, quiet: bool = False) -> PreflightOutcome:
     """Check the pipeline of a spec, whether it passed before or not; the table fills on stderr while it runs.
 
     Args:
@@ -43,7 +43,7 @@ def preflight_spec(spec: SweepSpec, home: Path, *, quiet: bool = False) -> Outco
             return preflight.finish(child, spec, home, tell, here, again=True)
 
 
-def print_outcome(outcome: Outcome) -> None:
+def print_preflight(outcome: PreflightOutcome) -> None:
     """The table and its last line on stdout."""
     console = Console(highlight=False)
     if not console.is_terminal:  # a pipe has no width; rich would fold the table at 80 columns

@@ -15,13 +15,13 @@ from mano_trainers.report import CheckResult, CheckStatus
 from sweeper.ledger.trial import TrialRecord, TrialState
 from sweeper.search_space.dimensions import short_names
 from sweeper.spec.load import SweepSpec
-from sweeper.study.callback import Watcher
+from sweeper.study.callback import StudyCallback
 from sweeper.study.controls import spoken, value_of
 
 RECENT = 6
 
 
-class Progress(Watcher):
+class Progress(StudyCallback):
     """Told by the study what happens. A context manager: the live screen ends with it."""
 
     def __init__(self, spec: SweepSpec) -> None:

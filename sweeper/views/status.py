@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeper.ledger.studies import open_study, planned_trials
-from sweeper.ledger.study_lock import holder
+from sweeper.ledger.study_lock import running_driver
 from sweeper.ledger.trial import TrialState
 from sweeper.study.accounting import recorded
 from sweeper.study.budget import used_text
@@ -18,7 +18,7 @@ def status(home: Path, study: str) -> dict[str, Any]:
     counts = {state.value: sum(trial.state is state for trial in trials) for state in TrialState}
     return {
         "study": study,
-        "driver": holder(ledger.study_dir),
+        "driver": running_driver(ledger.study_dir),
         "stopped": bool(ledger.attributes.get(STOPPED)),
         "trials": len(trials),
         "planned": planned_trials(ledger, spec),

@@ -16,7 +16,7 @@ from rich.text import Text
 from sweeper.errors import LedgerLost
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.studies import open_study, planned_trials
-from sweeper.ledger.study_lock import holder
+from sweeper.ledger.study_lock import running_driver
 from sweeper.ledger.trial import TrialRecord, TrialState
 from sweeper.pruning.asha import bracket_of, rung_epochs
 from sweeper.spec.model import SpecFile
@@ -160,7 +160,8 @@ def watch(home: Path, study: str, *, as_json: bool = False, interval_s: float = 
     def until_the_driver_ends(step: Callable[[], object]) -> None:
         running = True
         while running:
-            running = holder(home / "studies" / study) is not None  # before the look, which then is the last one
+            # before the look, which then is the last one
+            running = running_driver(home / "studies" / study) is not None
             started_s = time.monotonic()
             try:
                 step()
@@ -178,7 +179,7 @@ def watch(home: Path, study: str, *, as_json: bool = False, interval_s: float = 
 
             def refresh() -> None:
                 ledger, spec = look(recent.append)
-                driver = holder(ledger.study_dir) or "no driver"
+                driver = running_driver(ledger.study_dir) or "no driver"
                 live.update(screen(study, driver, standing(ledger, spec, time.time()), spec, recent), refresh=True)
 
             until_the_driver_ends(refresh)

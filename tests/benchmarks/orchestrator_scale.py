@@ -19,7 +19,7 @@ from noop_trainer import NoopConfig, train
 
 from sweeper.ledger.ledger import Ledger
 from sweeper.spec.load import parse_spec
-from sweeper.study.controller import Study
+from sweeper.study.controller import StudyController
 from sweeper.tracking import Tracker, artifact_root, tracking_uri
 from sweeper.tracking.callback import MLflowCallback
 
@@ -40,7 +40,7 @@ scheduler: {{name: asha, mode: {mode}, grace_epochs: 1, eta: 3}}
 FLAT_WITHIN = 2.0
 
 
-def run_trial(study: Study) -> None:
+def run_trial(study: StudyController) -> None:
     """One trial from its proposal to its end, or to a rung at which it waits."""
     upcoming = study.next_trial()
     assert upcoming is not None
@@ -61,7 +61,7 @@ def measure(home: Path, trials: int, sampler: str, mode: str, tracked: bool) -> 
     tracker = Tracker(folder, tracking_uri(home), artifact_root(home), spec.name)
     with closing(tracker):
         tracker.start_study({}, {"spec.yaml": text}, {})
-        study = Study(spec, ledger, [MLflowCallback(tracker, spec, ledger)] if tracked else [])
+        study = StudyController(spec, ledger, [MLflowCallback(tracker, spec, ledger)] if tracked else [])
         points = [(time.perf_counter(), time.process_time(), resident_mb())]
         for number in range(trials):
             run_trial(study)

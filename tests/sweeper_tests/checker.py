@@ -11,7 +11,7 @@ import mlflow
 import psutil
 
 from sweeper.checkpoints.manifest import damage
-from sweeper.checkpoints.object_store import Depot
+from sweeper.checkpoints.object_store import ObjectStore
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.storage import JOURNAL
 from sweeper.ledger.trial import TrialRecord, TrialState
@@ -36,7 +36,7 @@ def check(
     unbroken: Results | None = None,
     study: str = "scripted",
     damaged: tuple[str, ...] = (),
-    store: Depot | None = None,
+    store: ObjectStore | None = None,
 ) -> Results:
     """Check everything about a study whose driver has ended and been run again to its end.
 
@@ -74,7 +74,7 @@ def check(
     return now
 
 
-def _damage(folder: Path, key: str, store: Depot | None) -> str | None:
+def _damage(folder: Path, key: str, store: ObjectStore | None) -> str | None:
     if store is None:
         return damage(folder / key)
     with tempfile.TemporaryDirectory() as scratch:

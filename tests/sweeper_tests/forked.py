@@ -24,7 +24,7 @@ from sweeper.cli import main as cli  # noqa: F401
 from sweeper.cli.main import main
 from sweeper.entrypoint.call import prepare
 from sweeper.preflight import run as preflight
-from sweeper.preflight.run import Outcome
+from sweeper.preflight.run import PreflightOutcome
 from sweeper.reproducibility import provenance
 from sweeper.spec.load import SweepSpec
 
@@ -98,5 +98,5 @@ def _run(line: list[str], output: Path, before: Callable[[], None] | None, envir
     sys.exit(code)
 
 
-def _prepared(_child: None, spec: SweepSpec, *_args: Any, **_options: Any) -> Outcome:
-    return Outcome(fingerprints=prepare(spec.trainer, spec.base))
+def _prepared(_child: None, spec: SweepSpec, *_args: Any, **_options: Any) -> PreflightOutcome:
+    return PreflightOutcome(fingerprints=prepare(spec.trainer, spec.base))

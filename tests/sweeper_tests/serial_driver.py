@@ -21,7 +21,7 @@ from sweeper.entrypoint.call import described, start_training
 from sweeper.executor.monitor import Machines, Workers
 from sweeper.ledger import retrying_storage as patient
 from sweeper.ledger.storage import Journal
-from sweeper.study.controller import Study
+from sweeper.study.controller import StudyController
 from sweeper.tracking.delivery.run_writer import RunWriter
 
 _append = Journal.append_logs
@@ -50,7 +50,7 @@ def _set_clock(jump_s: float) -> None:
     time.time_ns = lambda: now_ns() + int(jump_s * 1e9)
 
 
-def execute(study: Study, machines: Machines, workers: Workers, expected: object = None) -> None:
+def execute(study: StudyController, machines: Machines, workers: Workers, expected: object = None) -> None:
     """Run trial after trial; signals as in the real driver."""
 
     def interrupt(number: int, _frame: object) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.trial import TrialRecord
 from sweeper.spec.load import SweepSpec
-from sweeper.study.controller import Study
+from sweeper.study.callback import StudyCallback
+from sweeper.study.controller import StudyController
 
 OBJECTIVE = "val/pa_mpjpe_mm"
 
@@ -27,8 +28,8 @@ def make_spec(**changes: Any) -> SweepSpec:
     )
 
 
-class Log:
-    """A watcher that remembers."""
+class Log(StudyCallback):
+    """A callback that remembers."""
 
     def __init__(self) -> None:
         self.events: list[tuple[str, str]] = []
@@ -46,8 +47,8 @@ class Log:
         self.events.append(("finished", f"{record.id} {record.state}"))
 
 
-def make_study(folder: Path, log: Log | None = None, **changes: Any) -> Study:
-    return Study(make_spec(**changes), Ledger(folder, "toy", create=True), [log or Log()])
+def make_study(folder: Path, log: Log | None = None, **changes: Any) -> StudyController:
+    return StudyController(make_spec(**changes), Ledger(folder, "toy", create=True), [log or Log()])
 
 
 def message(epoch: int, value: float, ratio: float = 0.5, checkpoint: Path | None = None) -> dict[str, Any]:
@@ -60,13 +61,13 @@ def message(epoch: int, value: float, ratio: float = 0.5, checkpoint: Path | Non
     }
 
 
-def start(study: Study) -> str:
+def start(study: StudyController) -> str:
     upcoming = study.next_trial()
     assert upcoming is not None
     return upcoming.record.id
 
 
-def report_to_rung(study: Study, trial_id: str, value: float) -> bool:
+def report_to_rung(study: StudyController, trial_id: str, value: float) -> bool:
     study.on_report(trial_id, message(1, value))
     return study.on_report(trial_id, message(2, value))
 

@@ -418,11 +418,11 @@ def test_hostile_files_beside_the_ledger_are_passed_over(toy: Path, text: str) -
     (study_dir / "trials").mkdir()
     (study_dir / "trials" / "worker.pid").write_text("1")
     assert main(["show", "toy", "--home", str(toy)]) == 0
-    from sweeper.study.accounting import Meter, run_seconds
+    from sweeper.study.accounting import UsageMeter, run_seconds
 
     ledger = Ledger(study_dir, "toy", create=True)
     spec = parse_spec(SPEC, toy / "spec.yaml")
-    Meter(ledger, spec.budget, spec.resources)
+    UsageMeter(ledger, spec.budget, spec.resources)
     assert all(0 <= seconds < 1e9 for seconds in run_seconds(ledger).values())
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sweeper.checkpoints.object_store import Depot
+from sweeper.checkpoints.object_store import ObjectStore
 from sweeper.redaction import redact
 from sweeper.tracking.client import keeps_in_its_place, open_client
 from sweeper.tracking.delivery.operations import (
@@ -60,7 +60,7 @@ class RunWriter:
         study_name: str,
         stream: str,
         on_run: Callable[[str, str], None] | None,
-        store: Depot | None,
+        store: ObjectStore | None,
         *,
         may_create: bool = True,
     ) -> None:

@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sweeper.checkpoints.manifest import is_picture
-from sweeper.checkpoints.object_store import Depot, NotStored
+from sweeper.checkpoints.object_store import CheckpointMissing, ObjectStore
 from sweeper.files import inside, own_folder
 from sweeper.tracking.delivery.operations import Copy, RejectedError
 from sweeper.tracking.delivery.run_files import RunFiles
@@ -24,7 +24,7 @@ class StudyFiles:
         store: holds the checkpoints, instead of `study_dir`.
     """
 
-    def __init__(self, study_dir: Path, store: Depot | None) -> None:
+    def __init__(self, study_dir: Path, store: ObjectStore | None) -> None:
         self._study_dir = study_dir
         self._store = store
 
@@ -64,14 +64,14 @@ class StudyFiles:
             return
         with own_folder(Path(tempfile.gettempdir()), FETCHED) as scratch:
             folder = scratch / Path(key).name
-            with suppress(NotStored):
+            with suppress(CheckpointMissing):
                 self._store.fetch(key, folder)
             yield folder
 
     def _copy_pictures(self, operation: Copy, run: RunFiles) -> None:
         folder = self._of_study(operation.source)
         if self._store is not None:
-            with suppress(NotStored):  # tidied away since: what is here is all there is
+            with suppress(CheckpointMissing):  # tidied away since: what is here is all there is
                 self._store.fetch(operation.source, folder, is_picture)
         for path in sorted(folder.glob("*")):
             if is_picture(path.name):

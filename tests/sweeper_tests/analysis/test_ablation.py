@@ -14,7 +14,7 @@ from finished import finish_study
 from places import TESTS
 
 from sweeper.analysis.ablation import AblationResult, ablation_result
-from sweeper.analysis.power import sight_of, sight_text
+from sweeper.analysis.power import design_power, design_power_text
 from sweeper.analysis.statistics import detectable_effect
 from sweeper.cli import main as cli
 from sweeper.errors import UserError
@@ -237,16 +237,16 @@ def test_a_search_is_no_ablation() -> None:
 
 def test_the_plan_of_an_ablation_says_what_it_can_see(tmp_path: Path) -> None:
     spec = spec_of(SCALES | {"spread": 0.5}, 5)
-    assumed = sight_of(spec, tmp_path)
+    assumed = design_power(spec, tmp_path)
     assert assumed.spread == pytest.approx(0.5 * math.sqrt(2))
     assert assumed.one == pytest.approx(assumed.spread * detectable_effect(5))
     assert assumed.corrected == pytest.approx(assumed.spread * detectable_effect(5, 3))
-    text = sight_text(spec, assumed)
+    text = design_power_text(spec, assumed)
     assert "  runs        baseline, scale-2, scale-3, threads-2\n" in text
     assert f"  sees        differences from {assumed.one:.2f} mm on, 4 times in 5 (5 pairs)\n" in text
     assert "  spread      0.71 mm of paired differences (assumed: 0.5 over seeds, by the spec)" in text
     finish_study(tmp_path, spec, lambda params: float(np.random.default_rng(hash_of(params)).normal(10.0, 0.1)))
-    measured = sight_of(spec, tmp_path)
+    measured = design_power(spec, tmp_path)
     assert measured.spread == pytest.approx(0.1 * math.sqrt(2), rel=0.5)
     assert measured.source == "measured in parts, 12 degrees of freedom"
 
@@ -257,10 +257,10 @@ def hash_of(params: Mapping[str, Any]) -> list[int]:
 
 def test_two_seeds_can_see_nothing_and_an_unknown_spread_is_told(tmp_path: Path) -> None:
     few = spec_of(SCALES, 2)
-    assert "sees        nothing: n is too small to say anything with 2 seeds" in sight_text(
-        few, sight_of(few, tmp_path)
+    assert "sees        nothing: n is too small to say anything with 2 seeds" in design_power_text(
+        few, design_power(few, tmp_path)
     )
     unknown = spec_of(SCALES, 5)
-    text = sight_text(unknown, sight_of(unknown, tmp_path))
+    text = design_power_text(unknown, design_power(unknown, tmp_path))
     assert "differences from 1.68 standard deviations of the differences on" in text
     assert "spread      unknown" in text

@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 from places import TESTS
 from studies import Clock, Log, make_spec, message, start
 
-from sweeper.analysis.cost import full_epochs_of, make_plan
-from sweeper.analysis.throughput import Pace, recorded_pace
+from sweeper.analysis.cost import estimate_cost, full_epochs_of
+from sweeper.analysis.throughput import Throughput, recorded_throughput
 from sweeper.cli.main import main
 from sweeper.errors import UserError
 from sweeper.ledger.ledger import Ledger
 from sweeper.pruning.asha import bracket_of
 from sweeper.spec.sections import SchedulerConfig
-from sweeper.study.controller import Study
+from sweeper.study.controller import StudyController
 
 SPEC = """
 name: scripted
@@ -27,7 +27,7 @@ search_space:
 objective: {metric: val/pa_mpjpe_mm, mode: min}
 trials: 12
 """
-PACE = Pace(seconds_per_epoch=10.0, checkpoint_bytes=1000, checkpoints_per_epoch=1.0, source="a test")
+PACE = Throughput(seconds_per_epoch=10.0, checkpoint_bytes=1000, checkpoints_per_epoch=1.0, source="a test")
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +40,7 @@ def _trainer_on_path(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_halving_is_added_up_rung_by_rung() -> None:
-    plan = make_plan(make_spec(trials=12), full_epochs=8, pace=PACE, free_bytes=10**9)
+    plan = estimate_cost(make_spec(trials=12), full_epochs=8, pace=PACE, free_bytes=10**9)
     assert plan.rungs == {2: 12, 4: 6, 8: 3}
     assert plan.expected.epochs == 12 * 2 + 6 * 2 + 3 * 4
     assert plan.worst.epochs == 96
@@ -52,7 +52,7 @@ def test_halving_is_added_up_rung_by_rung() -> None:
 
 def test_hyperband_adds_up_its_brackets() -> None:
     scheduler = {"name": "hyperband", "grace_epochs": 1, "eta": 2, "brackets": 2}
-    plan = make_plan(make_spec(trials=6, scheduler=scheduler), full_epochs=4, pace=PACE, free_bytes=10**9)
+    plan = estimate_cost(make_spec(trials=6, scheduler=scheduler), full_epochs=4, pace=PACE, free_bytes=10**9)
     dealt = [bracket_of(SchedulerConfig.model_validate(scheduler), number) for number in range(6)]
     patient = dealt.count(1)
     eager = 6 - patient
@@ -61,7 +61,7 @@ def test_hyperband_adds_up_its_brackets() -> None:
 
 def test_a_control_that_trains_costs_the_grace_period() -> None:
     spec = make_spec(trials=12)
-    bare, ruled = (make_plan(spec, 8, PACE, 10**9, trained_controls=count) for count in (0, 1))
+    bare, ruled = (estimate_cost(spec, 8, PACE, 10**9, trained_controls=count) for count in (0, 1))
     assert ruled.expected.epochs - bare.expected.epochs == ruled.worst.epochs - bare.worst.epochs == 2
     assert ruled.expected.trial_s == 500
 
@@ -77,7 +77,7 @@ def test_expected_is_between_one_trial_and_all_to_their_end(
     trials: int, full: int, eta: int, grace: int, none: bool
 ) -> None:
     scheduler = {"name": "none" if none else "asha", "eta": eta, "grace_epochs": grace}
-    plan = make_plan(make_spec(trials=trials, scheduler=scheduler), full, PACE, 10**12)
+    plan = estimate_cost(make_spec(trials=trials, scheduler=scheduler), full, PACE, 10**12)
     assert full - 1e-9 <= plan.expected.epochs <= plan.worst.epochs + 1e-9
     if none:
         assert plan.expected == plan.worst
@@ -94,7 +94,7 @@ def test_expected_is_between_one_trial_and_all_to_their_end(
     ],
 )
 def test_what_cannot_fit_is_named(changes: dict[str, Any], free_bytes: int, problem: str | None) -> None:
-    plan = make_plan(make_spec(trials=12, **changes), full_epochs=8, pace=PACE, free_bytes=free_bytes)
+    plan = estimate_cost(make_spec(trials=12, **changes), full_epochs=8, pace=PACE, free_bytes=free_bytes)
     assert [problem in text for text in plan.problems] == ([True] if problem else [])
 
 
@@ -116,7 +116,7 @@ def test_earlier_trials_of_the_same_shape_show_the_pace(tmp_path: Path) -> None:
     (tmp_path / "studies" / "toy").mkdir(parents=True)
     ledger = Ledger(tmp_path / "studies" / "toy", "toy", create=True)
     ledger.set_attribute("spec", spec.effective)
-    study = Study(spec, ledger, [Log()], clock)
+    study = StudyController(spec, ledger, [Log()], clock)
     number = start(study)
     for epoch, seconds in ((1, 60.0), (2, 3.0), (3, 3.0)):  # the first evaluation warms up
         clock.now_s += seconds
@@ -124,10 +124,10 @@ def test_earlier_trials_of_the_same_shape_show_the_pace(tmp_path: Path) -> None:
         folder.mkdir(parents=True)
         (folder / "weights").write_bytes(b"x" * 500)
         study.on_report(number, message(epoch, 20.0, checkpoint=folder))
-    pace = recorded_pace(make_spec(trials=50, base={"epochs": 100, "seed": 3}), tmp_path)
-    assert pace == Pace(3.0, 500, 1.0, "earlier trials of toy")
-    assert recorded_pace(make_spec(base={"threads": 4}), tmp_path) is None, "another shape"
-    assert recorded_pace(make_spec(resources={"cpus": 4}), tmp_path) is None, "other resources"
+    pace = recorded_throughput(make_spec(trials=50, base={"epochs": 100, "seed": 3}), tmp_path)
+    assert pace == Throughput(3.0, 500, 1.0, "earlier trials of toy")
+    assert recorded_throughput(make_spec(base={"threads": 4}), tmp_path) is None, "another shape"
+    assert recorded_throughput(make_spec(resources={"cpus": 4}), tmp_path) is None, "other resources"
 
 
 def test_the_verb_says_unknown_or_measures_and_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

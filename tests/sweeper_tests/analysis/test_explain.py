@@ -20,7 +20,7 @@ from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.studies import open_study
 from sweeper.samplers.importance import NOISE
 from sweeper.spec.load import SweepSpec, resolve
-from sweeper.study.controller import Study
+from sweeper.study.controller import StudyController
 from sweeper.views.compare import sparkline
 
 SPACE = {"scale": {"low": 0.1, "high": 10.0, "log": True}, "noise_mm": {"low": 0.0, "high": 1.0}}
@@ -33,7 +33,7 @@ def run_one_by_one(home: Path, spec: SweepSpec, score: Any) -> None:
     folder.mkdir(parents=True)
     ledger = Ledger(folder, spec.name, create=True)
     ledger.set_attribute("spec", spec.effective)
-    study = Study(spec, ledger, [])
+    study = StudyController(spec, ledger, [])
     while upcoming := study.next_trial():
         goes_on, end = True, score(upcoming.record.params)
         for epoch in range(1, EPOCHS + 1):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from s3_server import BUCKET, KEY_ID, SECRET, S3Server, s3_server
 
-from sweeper.checkpoints.object_store import Depot, NotStored, StoreLost
+from sweeper.checkpoints.object_store import CheckpointMissing, ObjectStore, StoreUnavailable
 
 URL = f"s3://{BUCKET}/team/toy-1a2b3c4d"
 KEY = "trials/0001/epoch_001"
@@ -26,7 +26,7 @@ def _environment(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[
         monkeypatch.setenv(name, value)
     yield
     monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
-    Depot(URL).delete(KEY)
+    ObjectStore(URL).delete(KEY)
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 def test_what_is_fetched_is_what_was_put(folder: Path, tmp_path: Path) -> None:
-    store = Depot(URL)
+    store = ObjectStore(URL)
     store.check()
     store.put(folder, KEY)
     store.fetch(KEY, tmp_path / "fetched")
@@ -53,13 +53,13 @@ def test_what_is_fetched_is_what_was_put(folder: Path, tmp_path: Path) -> None:
     assert store.sizes() == {KEY: {name: len(bytes_) for name, bytes_ in content(folder).items()}}
     store.delete(KEY)
     assert store.sizes() == {}
-    with pytest.raises(NotStored, match="is not in the store"):
+    with pytest.raises(CheckpointMissing, match="is not in the store"):
         store.fetch(KEY, tmp_path / "again")
     store.delete(KEY)
 
 
 def test_some_files_are_added_to_what_is_there(folder: Path, tmp_path: Path) -> None:
-    store, there = Depot(URL), tmp_path / "there"
+    store, there = ObjectStore(URL), tmp_path / "there"
     there.mkdir()
     (there / "manifest.json").write_text("{}")
     store.put(folder, KEY)
@@ -70,7 +70,7 @@ def test_some_files_are_added_to_what_is_there(folder: Path, tmp_path: Path) -> 
 def test_an_upload_that_is_cut_off_is_no_checkpoint_not_even_over_an_older_one(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = Depot(URL)
+    store = ObjectStore(URL)
     store.put(folder, KEY)
     (folder / "weights.safetensors").write_bytes(b"newer")
     uploads = 0
@@ -82,10 +82,10 @@ def test_an_upload_that_is_cut_off_is_no_checkpoint_not_even_over_an_older_one(
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(Depot, "_upload", cut_off)
+        patched.setattr(ObjectStore, "_upload", cut_off)
         with pytest.raises(KeyboardInterrupt):
             store.put(folder, KEY)
-    with pytest.raises(NotStored):
+    with pytest.raises(CheckpointMissing):
         store.fetch(KEY, tmp_path / "fetched")
     assert store.sizes() == {}
     store.put(folder, KEY)
@@ -94,30 +94,30 @@ def test_an_upload_that_is_cut_off_is_no_checkpoint_not_even_over_an_older_one(
 
 
 def test_a_flipped_bit_is_told_and_nothing_is_left(server: S3Server, folder: Path, tmp_path: Path) -> None:
-    store = Depot(URL)
+    store = ObjectStore(URL)
     store.put(folder, KEY)
     weights = (folder / "weights.safetensors").read_bytes()
     place = {"Bucket": BUCKET, "Key": f"team/toy-1a2b3c4d/{KEY}/weights.safetensors"}
     server.client.put_object(**place, Body=bytes([weights[0] ^ 1]) + weights[1:])
-    with pytest.raises(NotStored, match=r"weights\.safetensors in the store is not what was written"):
+    with pytest.raises(CheckpointMissing, match=r"weights\.safetensors in the store is not what was written"):
         store.fetch(KEY, tmp_path / "fetched")
     server.client.delete_object(**place)
-    with pytest.raises(NotStored, match=r"weights\.safetensors is gone"):
+    with pytest.raises(CheckpointMissing, match=r"weights\.safetensors is gone"):
         store.fetch(KEY, tmp_path / "fetched")
     assert list(tmp_path.iterdir()) == [folder]
 
 
 def test_a_list_of_files_cannot_lead_out_of_the_folder(server: S3Server, folder: Path, tmp_path: Path) -> None:
-    store = Depot(URL)
+    store = ObjectStore(URL)
     store.put(folder, KEY)
     listing = b'{"files": {"../escaped": {"bytes": 1, "sha256": "00"}}}'
     server.client.put_object(Bucket=BUCKET, Key=f"team/toy-1a2b3c4d/{KEY}.files.json", Body=listing)
-    with pytest.raises(NotStored, match="cannot be read"):
+    with pytest.raises(CheckpointMissing, match="cannot be read"):
         store.fetch(KEY, tmp_path / "fetched")
 
 
 def test_a_store_that_is_away_for_a_while_is_waited_for(server: S3Server, folder: Path, tmp_path: Path) -> None:
-    store = Depot(URL, patience_s=60)
+    store = ObjectStore(URL, patience_s=60)
     server.stop()
     back = threading.Timer(1.0, server.start)
     back.start()
@@ -128,7 +128,7 @@ def test_a_store_that_is_away_for_a_while_is_waited_for(server: S3Server, folder
 
 
 def test_a_full_disk_here_is_no_word_about_the_store(folder: Path, tmp_path: Path) -> None:
-    store = Depot(URL, patience_s=60.0)
+    store = ObjectStore(URL, patience_s=60.0)
     store.put(folder, KEY)
 
     def full(source: str, target: Path) -> str:
@@ -137,15 +137,15 @@ def test_a_full_disk_here_is_no_word_about_the_store(folder: Path, tmp_path: Pat
     store._download = full  # type: ignore[method-assign]
     with pytest.raises(OSError, match="No space left") as raised:
         store.fetch(KEY, tmp_path / "fetched")
-    assert not isinstance(raised.value, StoreLost)
+    assert not isinstance(raised.value, StoreUnavailable)
 
 
 def test_a_store_that_stays_away_is_told_in_a_bounded_time(
     server: S3Server, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    with pytest.raises(StoreLost, match=f"the checkpoint store {URL} does not answer") as lost:
-        Depot(URL, patience_s=1).put(folder, KEY)
+    with pytest.raises(StoreUnavailable, match=f"the checkpoint store {URL} does not answer") as lost:
+        ObjectStore(URL, patience_s=1).put(folder, KEY)
     assert "AWS_ENDPOINT_URL" in lost.value.render()
 
 
@@ -154,10 +154,10 @@ def test_a_refusal_is_told_at_once_without_the_secret(server: S3Server, folder: 
     url = URL if refusal == "credentials" else URL.replace(BUCKET, "no-such-bucket")
     server.demand_credentials(refusal == "credentials")
     try:
-        with pytest.raises(StoreLost, match=f"the checkpoint store {url} refuses") as refused:
-            Depot(url, patience_s=1e6).check()
-        with pytest.raises(StoreLost):
-            Depot(url, patience_s=1e6).put(folder, KEY)
+        with pytest.raises(StoreUnavailable, match=f"the checkpoint store {url} refuses") as refused:
+            ObjectStore(url, patience_s=1e6).check()
+        with pytest.raises(StoreUnavailable):
+            ObjectStore(url, patience_s=1e6).put(folder, KEY)
     finally:
         server.demand_credentials(False)
     said = refused.value.render()

@@ -13,7 +13,7 @@ from s3_server import BUCKET, SECRET, S3Server, s3_server
 
 from sweeper.checkpoints.locate import store_of
 from sweeper.checkpoints.manifest import damage
-from sweeper.checkpoints.object_store import Depot
+from sweeper.checkpoints.object_store import ObjectStore
 from sweeper.ledger.ledger import Ledger
 from sweeper.tracking import fetch_checkpoint, find_trial
 
@@ -54,7 +54,7 @@ def finished(server: S3Server, fresh_home: FreshHome) -> Path:
 
 
 @pytest.fixture
-def store(finished: Path, server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Depot:
+def store(finished: Path, server: S3Server, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
     for name, value in server.environment.items():
         monkeypatch.setenv(name, value)
     found = store_of(Ledger(finished / "studies" / "scripted", "scripted"))
@@ -62,7 +62,7 @@ def store(finished: Path, server: S3Server, monkeypatch: pytest.MonkeyPatch) -> 
     return found
 
 
-def test_it_finds_what_a_sweep_in_a_folder_finds(finished: Path, store: Depot, fresh_home: FreshHome) -> None:
+def test_it_finds_what_a_sweep_in_a_folder_finds(finished: Path, store: ObjectStore, fresh_home: FreshHome) -> None:
     plain = fresh_home(PLAIN)
     assert sweep(plain, "run").returncode == 0
     check(finished, unbroken=results(plain), store=store)
@@ -92,7 +92,7 @@ def test_mlflow_and_the_report_hold_what_they_should(finished: Path, tmp_path: P
     assert "data:image/jpeg;base64" in page
 
 
-def test_the_secret_is_nowhere(finished: Path, store: Depot, server: S3Server) -> None:
+def test_the_secret_is_nowhere(finished: Path, store: ObjectStore, server: S3Server) -> None:
     files = [path for path in finished.rglob("*") if path.is_file()]
     assert len(files) > 20
     assert not [path for path in files if SECRET.encode() in path.read_bytes()]
@@ -102,7 +102,7 @@ def test_the_secret_is_nowhere(finished: Path, store: Depot, server: S3Server) -
 
 
 def test_gc_removes_from_the_store_and_the_winner_is_still_reproduced(
-    finished: Path, store: Depot, server: S3Server
+    finished: Path, store: ObjectStore, server: S3Server
 ) -> None:
     named = json.loads(sweep(finished, "gc", "--json", **server.environment).stdout)
     assert len(named["found"]) == 8

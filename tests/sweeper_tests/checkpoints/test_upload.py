@@ -9,8 +9,8 @@ import pytest
 from places import TESTS
 from s3_server import BUCKET, S3Server, s3_server
 
-from sweeper.checkpoints.object_store import Depot
-from sweeper.checkpoints.upload import PREFIX, Parcel
+from sweeper.checkpoints.object_store import ObjectStore
+from sweeper.checkpoints.upload import PREFIX, UploadSettings
 from sweeper.executor.trainable import Job, TrialWorker
 
 URL = f"s3://{BUCKET}/toy-1a2b3c4d"
@@ -35,7 +35,7 @@ def _machine(server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def worker(*written: int, **config: Any) -> TrialWorker:
     """One on a machine that has no study home, for a trial with these evaluations."""
     keys = tuple(f"{TRIAL}/epoch_{step:03d}" for step in written)
-    parcel = vars(Parcel(URL, TRIAL, keys, patience_s=0.0))
+    parcel = vars(UploadSettings(URL, TRIAL, keys, patience_s=0.0))
     job = Job("scripted_trainer:train", config, f"/nowhere/{TRIAL}", None, 0, parcel=parcel)
     return TrialWorker({"job": job.to_json()})
 
@@ -50,7 +50,7 @@ def test_what_a_worker_reports_is_in_the_store_and_another_one_goes_on_from_ther
     curve = [step(whole) for _ in range(4)]
     assert [message["checkpoint"] for message in curve] == [f"/nowhere/{TRIAL}/epoch_00{n}" for n in (1, 2, 3, 4)]
     assert [json.loads(message["manifest"])["step"] for message in curve] == [1, 2, 3, 4]
-    assert sorted(Depot(URL).sizes()) == [f"{TRIAL}/epoch_00{n}" for n in (1, 2, 3, 4)]
+    assert sorted(ObjectStore(URL).sizes()) == [f"{TRIAL}/epoch_00{n}" for n in (1, 2, 3, 4)]
     folder = next(tmp_path.glob(f"{PREFIX}*"))
     assert [path.name for path in folder.iterdir()] == ["epoch_004"], "a machine keeps the newest one alone"
     whole.cleanup()

@@ -24,7 +24,7 @@ from sweeper.ledger import storage
 from sweeper.ledger.ledger import Ledger, Report, TrialState
 from sweeper.ledger.retrying_storage import PatientStorage
 from sweeper.ledger.storage import POINTER
-from sweeper.ledger.study_lock import holder
+from sweeper.ledger.study_lock import running_driver
 
 pytestmark = pytest.mark.slow
 
@@ -169,9 +169,9 @@ def test_a_study_has_one_driver_wherever_its_home_is(postgres_server: PostgresSe
     me = f"pid {os.getpid()} on {os.uname().nodename}"
     with pytest.raises(StudyTaken, match=f"the study `held` is being run by another driver .{me}"):
         open_in(tmp_path / "b" / "held", postgres_server)
-    assert holder(tmp_path / "a" / "held") == me
+    assert running_driver(tmp_path / "a" / "held") == me
     first.close()
-    assert holder(tmp_path / "a" / "held") is None
+    assert running_driver(tmp_path / "a" / "held") is None
     with pytest.raises(UserError, match="holds a study `held` of another folder"):
         open_in(tmp_path / "b" / "held", postgres_server)
     open_in(tmp_path / "a" / "held", postgres_server).close()
@@ -296,6 +296,6 @@ def test_a_driver_needs_no_more_than_the_docs_grant_and_a_reader_less(
         monkeypatch.setenv("SWEEPER_LEDGER", as_reader)
         monkeypatch.setattr(storage, "_opened", {})
         assert Ledger(folder, "second").trials() == ledger.trials()
-        assert holder(folder) == f"pid {os.getpid()} on {os.uname().nodename}"
+        assert running_driver(folder) == f"pid {os.getpid()} on {os.uname().nodename}"
     with pytest.raises(LedgerLost, match="refuses: permission denied for table"):
         Ledger(folder, "second", create=True, url=as_reader).set_attribute("note", 1)

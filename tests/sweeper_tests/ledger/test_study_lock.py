@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sweeper.errors import UserError
-from sweeper.ledger.study_lock import holder, study_lock
+from sweeper.ledger.study_lock import running_driver, study_lock
 
 
 def _hold(folder: str, ready: object, leave: object) -> None:
@@ -45,4 +45,4 @@ def test_a_home_on_a_file_system_without_locks_needs_a_ledger_that_has_one(
         ):
             pass
     with study_lock(tmp_path / "toy", "postgresql://user@host/database"):
-        assert holder(tmp_path / "toy") is None
+        assert running_driver(tmp_path / "toy") is None

@@ -16,7 +16,7 @@ from studies import make_spec
 from sweeper.errors import UserError
 from sweeper.ledger.ledger import Ledger
 from sweeper.lifecycle import notifications as notify
-from sweeper.study.controller import Study
+from sweeper.study.controller import StudyController
 
 OBJECTIVE = "val/pa_mpjpe_mm"
 
@@ -52,7 +52,7 @@ def service() -> Iterator[Service]:
     service.server.server_close()
 
 
-def sweep(study: Study, ending: Callable[[Study, str], None], trials: int) -> None:
+def sweep(study: StudyController, ending: Callable[[StudyController, str], None], trials: int) -> None:
     """Start `trials` trials, one after the other, and bring each to this end."""
     for _ in range(trials):
         upcoming = study.next_trial()
@@ -60,18 +60,18 @@ def sweep(study: Study, ending: Callable[[Study, str], None], trials: int) -> No
         ending(study, upcoming.record.id)
 
 
-def report(study: Study, trial_id: str, **metrics: float) -> None:
+def report(study: StudyController, trial_id: str, **metrics: float) -> None:
     metrics = {OBJECTIVE: 12.0, "val/theta_var_ratio": 0.5, "val/theta_r2": 0.5, **metrics}
     message = {"step": 1, "epoch": 1.0, "metrics": metrics, "checkpoint": None, "total_epochs": 1.0}
     study.on_report(trial_id, message)
 
 
-def complete(study: Study, trial_id: str) -> None:
+def complete(study: StudyController, trial_id: str) -> None:
     report(study, trial_id)
     study.on_end(trial_id)
 
 
-def collapse(study: Study, trial_id: str) -> None:
+def collapse(study: StudyController, trial_id: str) -> None:
     for epoch in (1, 2):
         metrics = {OBJECTIVE: 22.0, "val/theta_var_ratio": 0.001, "val/theta_r2": 0.0}
         message = {"step": epoch, "epoch": float(epoch), "metrics": metrics, "checkpoint": None, "total_epochs": 4.0}
@@ -86,11 +86,13 @@ def heard(service: Service, count: int) -> None:
     assert len(service.got) == count
 
 
-def open_study(tmp_path: Path, **spec: Any) -> Study:
-    return Study(make_spec(**{"scheduler": {"name": "none"}, **spec}), Ledger(tmp_path, "toy", create=True), [])
+def open_study(tmp_path: Path, **spec: Any) -> StudyController:
+    return StudyController(
+        make_spec(**{"scheduler": {"name": "none"}, **spec}), Ledger(tmp_path, "toy", create=True), []
+    )
 
 
-def attached(study: Study, complaints: list[str], **environment: str) -> notify.Notifier:
+def attached(study: StudyController, complaints: list[str], **environment: str) -> notify.Notifier:
     notifier = notify.attach(study, notify.channels(environment), complaints.append)
     assert notifier is not None
     return notifier
@@ -130,7 +132,7 @@ def test_two_collapses_are_no_wave(tmp_path: Path, service: Service) -> None:
 def test_a_budget_is_told_of_at_80_percent(tmp_path: Path, service: Service) -> None:
     now_s = 0.0
     spec = make_spec(trials=3, scheduler={"name": "none"}, budget={"cpu_seconds": 10.0})
-    study = Study(spec, Ledger(tmp_path, "toy", create=True), [], clock=lambda: now_s)
+    study = StudyController(spec, Ledger(tmp_path, "toy", create=True), [], clock=lambda: now_s)
     notifier = attached(study, [], SWEEPER_WEBHOOK=service.url)
     for seconds, told in ((7.9, 0), (0.2, 1), (0.5, 1)):
         upcoming = study.next_trial()

@@ -16,7 +16,7 @@ from sweeper.cli.main import main
 from sweeper.executor.cluster import Local
 from sweeper.ledger.ledger import Ledger
 from sweeper.preflight import run as preflight
-from sweeper.preflight.run import Outcome
+from sweeper.preflight.run import PreflightOutcome
 from sweeper.spec.load import SweepSpec, parse_spec
 
 SPEC = """
@@ -51,7 +51,7 @@ def spec_of(*overrides: str) -> SweepSpec:
     return parse_spec(SPEC, Path("spec.yaml"), overrides)
 
 
-def checked(spec: SweepSpec, home: Path, **options: Any) -> tuple[Outcome, list[CheckResult]]:
+def checked(spec: SweepSpec, home: Path, **options: Any) -> tuple[PreflightOutcome, list[CheckResult]]:
     told: list[CheckResult] = []
     here = Local(spec.resources, home / "data")
     child = preflight.start(spec, here)

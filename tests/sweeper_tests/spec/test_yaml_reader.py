@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweeper.errors import SpecError
-from sweeper.spec.yaml_reader import MAX_BYTES, Finding, Place, parse_yaml, read_text
+from sweeper.spec.yaml_reader import MAX_BYTES, Place, SpecFinding, parse_yaml, read_text
 
 NOT_UTF8 = "error: the file is not UTF-8 text\n  --> {{path}}:1:{col}\nhelp: save it with the encoding UTF-8"
 
@@ -61,28 +61,28 @@ def test_places_of_keys_and_values() -> None:
     [
         (
             "a: 1\nb: 2\na: 3\n",
-            Finding(("a",), "key `a` is there twice, first on line 1", "remove one of the two", Place(3, 1)),
+            SpecFinding(("a",), "key `a` is there twice, first on line 1", "remove one of the two", Place(3, 1)),
         ),
-        ("a: &x 1\n", Finding(("a",), "anchor `&x` is not allowed", "remove `&x`", Place(1, 4))),
-        ("a: *x\n", Finding(("a",), "alias `*x` is not allowed", "write the value out here", Place(1, 4))),
-        ("a: !!str 1\n", Finding(("a",), "tag `tag:yaml.org,2002:str` is not allowed", "remove it", Place(1, 4))),
-        ("a: .inf\n", Finding(("a",), "expected a finite number but got .inf", None, Place(1, 4))),
-        ("a: 1e999\n", Finding(("a",), "expected a finite number but got 1e999", None, Place(1, 4))),
-        ("a: .nan\n", Finding(("a",), "expected a finite number but got .nan", None, Place(1, 4))),
-        (f"a: {'9' * 5000}\n", Finding(("a",), "a number this long is not allowed", None, Place(1, 4))),
-        ("a:\n\t- b\n", Finding((), "a tab in the indentation", "indent with spaces", Place(2, 1))),
-        ("", Finding((), "the file is empty", None, Place(1, 1))),
-        ("# only a comment\n", Finding((), "the file is empty", None, Place(1, 1))),
+        ("a: &x 1\n", SpecFinding(("a",), "anchor `&x` is not allowed", "remove `&x`", Place(1, 4))),
+        ("a: *x\n", SpecFinding(("a",), "alias `*x` is not allowed", "write the value out here", Place(1, 4))),
+        ("a: !!str 1\n", SpecFinding(("a",), "tag `tag:yaml.org,2002:str` is not allowed", "remove it", Place(1, 4))),
+        ("a: .inf\n", SpecFinding(("a",), "expected a finite number but got .inf", None, Place(1, 4))),
+        ("a: 1e999\n", SpecFinding(("a",), "expected a finite number but got 1e999", None, Place(1, 4))),
+        ("a: .nan\n", SpecFinding(("a",), "expected a finite number but got .nan", None, Place(1, 4))),
+        (f"a: {'9' * 5000}\n", SpecFinding(("a",), "a number this long is not allowed", None, Place(1, 4))),
+        ("a:\n\t- b\n", SpecFinding((), "a tab in the indentation", "indent with spaces", Place(2, 1))),
+        ("", SpecFinding((), "the file is empty", None, Place(1, 1))),
+        ("# only a comment\n", SpecFinding((), "the file is empty", None, Place(1, 1))),
         (
             "a: 1\n---\nb: 2\n",
-            Finding((), "the file holds more than one document", "remove the `---` line", Place(2, 1)),
+            SpecFinding((), "the file holds more than one document", "remove the `---` line", Place(2, 1)),
         ),
-        ("a: \x07\n", Finding((), "character U+0007 is not allowed", "remove it", Place(1, 4))),
-        ("[" * 10_000, Finding((), "nested more than 32 deep", None, Place(1, 34))),
-        ("? [a]\n: 1\n", Finding((), "a key must be a plain text", "write `key: value`", Place(1, 3))),
+        ("a: \x07\n", SpecFinding((), "character U+0007 is not allowed", "remove it", Place(1, 4))),
+        ("[" * 10_000, SpecFinding((), "nested more than 32 deep", None, Place(1, 34))),
+        ("? [a]\n: 1\n", SpecFinding((), "a key must be a plain text", "write `key: value`", Place(1, 3))),
         (
             "a: b: c\n",
-            Finding(
+            SpecFinding(
                 (),
                 "not valid YAML: mapping values are not allowed here",
                 "is the indentation right? a text that holds `: ` needs quotes",
@@ -91,7 +91,7 @@ def test_places_of_keys_and_values() -> None:
         ),
     ],
 )
-def test_what_is_refused(text: str, finding: Finding) -> None:
+def test_what_is_refused(text: str, finding: SpecFinding) -> None:
     assert parse_yaml(text).findings == [finding]
 
 

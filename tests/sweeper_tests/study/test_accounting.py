@@ -8,7 +8,7 @@ from studies import Clock, Log, make_spec, message, start
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.trial import TrialState
 from sweeper.study.accounting import OPEN_FILE, recorded
-from sweeper.study.controller import Study
+from sweeper.study.controller import StudyController
 
 
 @pytest.fixture(autouse=True)
@@ -16,11 +16,11 @@ def _trainer_on_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(TESTS))
 
 
-def open_study(folder: Path, clock: Clock, **changes: object) -> Study:
-    return Study(make_spec(**changes), Ledger(folder, "toy", create=True), [Log()], clock)
+def open_study(folder: Path, clock: Clock, **changes: object) -> StudyController:
+    return StudyController(make_spec(**changes), Ledger(folder, "toy", create=True), [Log()], clock)
 
 
-def used_s(study: Study) -> float:
+def used_s(study: StudyController) -> float:
     return recorded(study.ledger, study.spec.budget, study.spec.resources).trial_s
 
 

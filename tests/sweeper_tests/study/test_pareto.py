@@ -11,7 +11,7 @@ from sweeper.html_report import study_markdown
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.trial import Report, TrialRecord, TrialState
 from sweeper.spec.load import Objective
-from sweeper.study.controller import Study
+from sweeper.study.controller import StudyController
 from sweeper.study.pareto import objective_values, pareto_front
 from sweeper.views.study import print_study, show_study
 
@@ -71,7 +71,7 @@ def test_a_study_of_several_objectives_runs_and_shows_its_front(
     spec = make_spec(objective=objectives, scheduler={"name": "none"})
     ledger = Ledger(folder, "toy", modes=["min", "max"], create=True)
     ledger.set_attribute("spec", spec.effective)
-    study = Study(spec, ledger, [])
+    study = StudyController(spec, ledger, [])
     for error, ratio in ((10.0, 0.3), (12.0, 0.6), (13.0, 0.5), (9.0, math.nan)):
         trial_id = start(study)
         study.on_report(trial_id, message(1, error, ratio))

@@ -7,7 +7,7 @@ from places import TESTS
 from studies import Log, make_study, message, report_to_rung, start
 
 from sweeper.ledger.trial import TrialState
-from sweeper.study.controller import Study
+from sweeper.study.controller import StudyController
 from sweeper.study.pareto import winner_of
 from sweeper.study.pruning_audit import audit_of, audit_seconds
 
@@ -17,7 +17,7 @@ def _trainer_on_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(TESTS))
 
 
-def finish_audited(study: Study, trial_id: str, value: float, ratio: float) -> None:
+def finish_audited(study: StudyController, trial_id: str, value: float, ratio: float) -> None:
     assert all(study.on_report(trial_id, message(epoch, value, ratio)) for epoch in range(3, 9))
     study.on_end(trial_id)
 
