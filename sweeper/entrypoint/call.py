@@ -23,17 +23,18 @@ from typing import Any
 
 from mano_trainers.errors import TrainerError
 from mano_trainers.report import CheckResult, EpochReport
-from sweeper.entrypoint.resolve import current_name, first_parameter_model, load_trainer
+from sweeper.entrypoint.function import yields
+from sweeper.entrypoint.resolve import current_name, load_trainer, with_model
+from sweeper.entrypoint.script import run_function
 from sweeper.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, Problem, UserError
 
 
 def start_training(name: str, config: Mapping[str, Any], workdir: Path, resume: Path | None) -> Iterator[EpochReport]:
     """Start the named trainer; the config is validated into its model if it has one."""
     function = load_trainer(name)
-    model = first_parameter_model(function)
-    reports: Iterator[EpochReport] = function(
-        model.model_validate(dict(config)) if model else dict(config), workdir, resume
-    )
+    if not yields(function):
+        return run_function(name, config, workdir, resume)
+    reports: Iterator[EpochReport] = function(with_model(function, config), workdir, resume)
     return reports
 
 
@@ -53,8 +54,7 @@ def prepare(name: str, config: Mapping[str, Any]) -> dict[str, str]:
     function = _beside(name, "prepare")
     if function is None:
         return {}
-    model = first_parameter_model(function)
-    return dict(function(model.model_validate(dict(config)) if model else dict(config)))
+    return dict(function(with_model(function, config)))
 
 
 def numerics(name: str, config: Mapping[str, Any]) -> dict[str, str]:
@@ -62,8 +62,7 @@ def numerics(name: str, config: Mapping[str, Any]) -> dict[str, str]:
     function = _beside(name, "numerics")
     if function is None:
         return {}
-    model = first_parameter_model(function)
-    return dict(function(model.model_validate(dict(config)) if model else dict(config)))
+    return dict(function(with_model(function, config)))
 
 
 def run_bytes(name: str, config: Mapping[str, Any]) -> int | None:
@@ -71,8 +70,7 @@ def run_bytes(name: str, config: Mapping[str, Any]) -> int | None:
     function = _beside(name, "run_bytes")
     if function is None:
         return None
-    model = first_parameter_model(function)
-    return int(function(model.model_validate(dict(config)) if model else dict(config)))
+    return int(function(with_model(function, config)))
 
 
 def preflight(name: str, base: Mapping[str, Any], corners: Sequence[Mapping[str, Any]]) -> Iterator[CheckResult]:
@@ -80,8 +78,7 @@ def preflight(name: str, base: Mapping[str, Any], corners: Sequence[Mapping[str,
     check = _beside(name, "PREFLIGHT")
     if check is None:
         return
-    model = first_parameter_model(load_trainer(name))
-    configs = [model.model_validate(dict(each)) if model else dict(each) for each in (base, *corners)]
+    configs = [with_model(load_trainer(name), each) for each in (base, *corners)]
     yield from load_trainer(check)(configs[0], configs[1:])
 
 

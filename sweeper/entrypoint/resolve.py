@@ -2,7 +2,8 @@
 
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import is_dataclass
 from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
@@ -64,14 +65,32 @@ def first_parameter_model(function: Callable[..., Any]) -> type[BaseModel] | Non
     """The pydantic model that annotates the first parameter, or None.
 
     Raises:
-        UserError: the annotations cannot be read: one names something that does not exist, or it is no function.
+        UserError: as `first_annotation`.
+    """
+    annotation = first_annotation(function)
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+
+
+def first_annotation(function: Callable[..., Any]) -> Any:
+    """What annotates the first parameter, or None.
+
+    Raises:
+        UserError: the annotations cannot be read: one names something that does not exist, or it is not a function.
     """
     try:
         hints = get_type_hints(function)
     except (NameError, TypeError) as error:
         raise UserError(f"cannot read the annotations of {function!r}: {error}") from error
-    annotation = hints.get(next(iter(inspect.signature(function).parameters), ""))
-    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+    return hints.get(next(iter(inspect.signature(function).parameters), ""))
+
+
+def with_model(function: Callable[..., Any], config: Mapping[str, Any]) -> Any:
+    """The config as the function's first parameter asks for it: a pydantic model, a dataclass, or a plain dict."""
+    model = first_parameter_model(function)
+    if model is not None:
+        return model.model_validate(dict(config))
+    annotation = first_annotation(function)
+    return annotation(**config) if isinstance(annotation, type) and is_dataclass(annotation) else dict(config)
 
 
 def load_trainer(trainer: str) -> Callable[..., Any]:

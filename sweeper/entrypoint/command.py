@@ -1,0 +1,103 @@
+"""The trainer of a sweep file with `command`: an unchanged script, run once for each trial.
+
+The command is split as a shell would, but no shell runs it: `bash -c '...'` where one is needed. In its words stand
+
+    {python}        the interpreter of this environment
+    {lr}            the value of a parameter, or of a nested one: {optim.lr}
+    {args}          --key value for every parameter
+    {overrides}     key=value for every parameter, as Hydra takes them
+    {config_json}   path of a JSON file with all parameters; {config_yaml}: of a YAML file
+    {workdir}       the trial's folder
+    {resume}        the checkpoint to continue from, empty at the start
+"""
+
+import json
+import re
+import shlex
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from mano_trainers.report import EpochReport
+from sweeper.entrypoint.readers import PatternReader, Reader, RowReader
+from sweeper.entrypoint.script import run_script
+from sweeper.errors import UserError
+from sweeper.reporting import stand_in
+from sweeper.search_space.dimensions import leaves
+
+PLACEHOLDER: Final = re.compile(r"\{([A-Za-z_][\w./-]*)\}")
+COMMAND: Final = "command"
+"""Field of the trial's config that holds the command, beside its parameters."""
+
+
+def train(config: dict[str, Any], workdir: Path, resume: Path | None = None) -> Iterator[EpochReport]:
+    """Run the trial's command; yields what it reports."""
+    settings, parameters = config[COMMAND], {key: value for key, value in config.items() if key != COMMAND}
+    files = _write_config(parameters, workdir)
+    words = fill(
+        settings["line"],
+        parameters,
+        files | {"workdir": str(workdir), "resume": str(resume or ""), "python": sys.executable},
+    )
+    environment = stand_in.environment(settings["objective"]) if settings.get("wandb") else {}
+    yield from run_script(
+        words, parameters, workdir, resume, readers=_readers(settings, workdir), environment=environment
+    )
+
+
+def fill(line: str, parameters: Mapping[str, Any], others: Mapping[str, str]) -> list[str]:
+    """The words of a command, with what stands for each placeholder.
+
+    Raises:
+        UserError: a placeholder names nothing.
+    """
+    values = {name: text(value) for name, value in leaves(parameters).items()}
+    words: list[str] = []
+    for word in shlex.split(line):
+        match word:
+            case "{args}":
+                words += [part for name, value in values.items() for part in (f"--{name}", value)]
+            case "{overrides}":
+                words += [f"{name}={value}" for name, value in values.items()]
+            case _:
+                words.append(PLACEHOLDER.sub(lambda match: _value(match.group(1), values, others), word))
+    return words
+
+
+def text(value: Any) -> str:
+    """A value as a command line has it: numbers that read back exactly, lists and mappings as JSON."""
+    match value:
+        case str():
+            return value
+        case bool() | None | list() | dict() | tuple():
+            return json.dumps(value)
+        case _:
+            return repr(value)
+
+
+def _value(name: str, values: Mapping[str, str], others: Mapping[str, str]) -> str:
+    if name in values or name in others:
+        return values[name] if name in values else others[name]
+    known = ", ".join([*values, *others])
+    raise UserError(f"`{{{name}}}` in `command` names no parameter", help=f"there are {known}")
+
+
+def _write_config(parameters: Mapping[str, Any], workdir: Path) -> dict[str, str]:
+    workdir.mkdir(parents=True, exist_ok=True)
+    as_json, as_yaml = workdir / "config.json", workdir / "config.yaml"
+    as_json.write_text(json.dumps(dict(parameters), indent=2))
+    as_yaml.write_text(yaml.safe_dump(dict(parameters), sort_keys=False))
+    return {"config_json": str(as_json), "config_yaml": str(as_yaml)}
+
+
+def _readers(settings: Mapping[str, Any], workdir: Path) -> list[Reader]:
+    objective, rows = settings["objective"], settings.get("rows")
+    readers: list[Reader] = []
+    if rows:
+        readers.append(RowReader(Path(rows.replace("{workdir}", str(workdir))), objective))
+    if patterns := settings.get("patterns"):
+        readers.append(PatternReader(patterns, objective))
+    return readers

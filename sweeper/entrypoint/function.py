@@ -1,0 +1,47 @@
+"""A training function that calls `sweeper.report`: `python -m sweeper.entrypoint.function MODULE:NAME`."""
+
+import inspect
+import sys
+from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import Any, get_origin
+
+from mano_trainers.report import EpochReport
+from sweeper.entrypoint.resolve import load_trainer, with_model
+from sweeper.errors import EXIT_BAD_INPUT, UserError
+from sweeper.reporting import push
+
+
+def yields(function: Callable[..., Any]) -> bool:
+    """Whether a training function yields its reports. One that does not calls `sweeper.report`."""
+    inner = inspect.unwrap(function)
+    if inspect.isgeneratorfunction(inner):
+        return True
+    annotation = getattr(inner, "__annotations__", {}).get("return")
+    if isinstance(annotation, str):
+        return annotation.partition("[")[0].rpartition(".")[2] in ("Iterator", "Iterable", "Generator")
+    return (get_origin(annotation) or annotation) in (Iterator, Iterable, Generator)
+
+
+def arguments(function: Callable[..., Any]) -> list[Any]:
+    """What the function is called with: config, folder and checkpoint, as many of them as it takes."""
+    parameters = inspect.signature(function).parameters.values()
+    count = sum(each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD) for each in parameters)
+    return [with_model(function, push.config()), push.workdir(), push.resume_from()][:count]
+
+
+def main(trainer: str) -> int:
+    """Run the function; what it yields after all is reported."""
+    try:
+        function = load_trainer(trainer)
+        found = function(*arguments(function))
+    except UserError as error:
+        print(error.render(), file=sys.stderr)
+        return EXIT_BAD_INPUT
+    for report in found if isinstance(found, Iterator) else ():
+        assert isinstance(report, EpochReport), f"expected an EpochReport, but got {report!r}"
+        push.report(report.epoch, report.metrics, report.checkpoint, step=report.step, total_epochs=report.total_epochs)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,116 @@
+"""Reports from inside any function or script: `sweeper.report(epoch, metrics)`.
+
+A sweep tells the script where to report by the environment; without it nothing is recorded, and a report is printed.
+The way is a unix socket, one JSON line each way, so it passes through shells, launchers and child processes: a report
+is answered when it is stored, and the answer says whether the trial goes on.
+"""
+
+import json
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+SOCKET: Final = "SWEEPER_SOCKET"
+CONFIG: Final = "SWEEPER_CONFIG"
+RESUME: Final = "SWEEPER_RESUME"
+WORKDIR: Final = "SWEEPER_WORKDIR"
+
+
+class TrialStopped(SystemExit):
+    """The trial was pruned or stopped: its script ends here, quietly and with exit code 0. Not an `Exception`, so that
+    a script's own `except Exception` does not catch it."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+
+
+def in_sweep() -> bool:
+    """Whether a sweep runs this process."""
+    return SOCKET in os.environ
+
+
+def config() -> dict[str, Any]:
+    """The trial's parameters: `base` of the sweep file with what was sampled. Empty outside a sweep."""
+    path = os.environ.get(CONFIG)
+    loaded: dict[str, Any] = json.loads(Path(path).read_text()) if path else {}
+    return loaded
+
+
+def resume_from() -> Path | None:
+    """The checkpoint to continue from, as it was handed to `report`; None: start anew."""
+    path = os.environ.get(RESUME)
+    return Path(path) if path else None
+
+
+def workdir() -> Path:
+    """The trial's own folder, for what the script writes; outside a sweep the working folder."""
+    return Path(os.environ.get(WORKDIR, "."))
+
+
+def report(
+    epoch: float,
+    metrics: Mapping[str, Any],
+    checkpoint: str | os.PathLike[str] | None = None,
+    *,
+    step: int | None = None,
+    total_epochs: float | None = None,
+    files: Sequence[str | os.PathLike[str]] = (),
+) -> None:
+    """Report one evaluation, and wait until it is stored.
+
+    Args:
+        epoch: epochs of training done so far; may be fractional.
+        metrics: name -> number; NumPy and torch scalars are numbers too.
+        checkpoint: a file or folder to continue from after an interruption; it must not change afterwards.
+        step: index of the evaluation, growing; default: `epoch`, which must then be whole.
+        total_epochs: length of a full run.
+        files: copied to the trial's folder, and kept with it.
+
+    Raises:
+        TrialStopped: the trial was pruned or stopped.
+        ValueError: `epoch` is fractional and `step` is missing.
+    """
+    if step is None:
+        if float(epoch) != int(epoch):
+            raise ValueError(f"sweeper.report: epoch {epoch} is fractional, so the evaluation needs a `step=`")
+        step = int(epoch)
+    if not in_sweep():
+        said = "  ".join(f"{name} {_number(value):.6g}" for name, value in metrics.items())
+        print(f"epoch {epoch:g}: {said}", file=sys.stderr)
+        return
+    if int(os.environ.get("RANK", "0")) > 0:  # of several processes of one training, the first reports
+        return
+    for path in files:
+        shutil.copy(path, workdir())
+    _send(
+        {
+            "step": step,
+            "epoch": float(epoch),
+            "metrics": {str(name): _number(value) for name, value in metrics.items()},
+            "checkpoint": str(Path(checkpoint).absolute()) if checkpoint is not None else None,
+            "total_epochs": total_epochs,
+        }
+    )
+
+
+def _number(value: Any) -> float:
+    """A number of Python, NumPy or torch."""
+    return float(value)
+
+
+def _send(message: Mapping[str, Any]) -> None:
+    with socket.socket(socket.AF_UNIX) as connection:
+        try:
+            connection.connect(os.environ[SOCKET])
+            with connection.makefile("rw", encoding="utf-8") as lines:
+                lines.write(json.dumps(message) + "\n")
+                lines.flush()
+                answer = lines.readline()
+        except OSError as error:
+            raise ConnectionError(f"sweeper.report: the sweep does not answer: {error}") from error
+    if answer.strip() != "continue":
+        raise TrialStopped

@@ -1,0 +1,162 @@
+"""Functions that call `sweeper.report`, and commands: their reports, and how they end."""
+
+import signal
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from mano_trainers.report import EpochReport
+from sweeper.entrypoint.call import start_training
+from sweeper.entrypoint.script import ScriptFailed, run_script
+
+PUSHER = """
+from dataclasses import dataclass
+from pathlib import Path
+import numpy as np
+import sweeper
+
+@dataclass
+class Config:
+    lr: float = 0.1
+    epochs: int = 3
+
+def train(config: Config) -> None:
+    start = int((sweeper.resume_from() / "epoch").read_text()) if sweeper.resume_from() else 0
+    for epoch in range(start + 1, config.epochs + 1):
+        folder = sweeper.workdir() / f"epoch_{epoch}"
+        folder.mkdir(parents=True)
+        (folder / "epoch").write_text(str(epoch))
+        sweeper.report(epoch, {"val/error": np.float32(config.lr / epoch)}, folder, total_epochs=config.epochs)
+    (sweeper.workdir() / "end").touch()
+
+def broken(config: dict) -> None:
+    sweeper.report(1, {"val/error": 1.0})
+    raise ValueError("boom")
+"""
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a module of training functions that call `sweeper.report`."""
+    (tmp_path / "pusher.py").write_text(PUSHER)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
+    monkeypatch.delitem(sys.modules, "pusher", raising=False)
+    return "pusher"
+
+
+def script(folder: Path, text: str) -> list[str]:
+    (folder / "script.py").write_text(textwrap.dedent(text))
+    return [sys.executable, str(folder / "script.py")]
+
+
+def test_a_function_that_yields_nothing_reports(tmp_path: Path, module: str) -> None:
+    workdir = tmp_path / "trial"
+    reports = list(start_training(f"{module}:train", {"lr": 0.5}, workdir, None))
+    assert reports == [
+        EpochReport(epoch, float(epoch), {"val/error": pytest.approx(0.5 / epoch)}, workdir / f"epoch_{epoch}", 3)
+        for epoch in (1, 2, 3)
+    ]
+    assert (workdir / "end").exists()
+
+
+def test_it_continues_from_its_checkpoint(tmp_path: Path, module: str) -> None:
+    list(start_training(f"{module}:train", {"epochs": 2}, tmp_path / "a", None))
+    reports = list(start_training(f"{module}:train", {"epochs": 4}, tmp_path / "b", tmp_path / "a" / "epoch_2"))
+    assert [report.epoch for report in reports] == [3, 4]
+
+
+def test_a_stopped_trial_ends_at_its_report(tmp_path: Path, module: str) -> None:
+    training = start_training(f"{module}:train", {"epochs": 1000}, tmp_path, None)
+    assert next(training).epoch == 1
+    training.close()  # type: ignore[attr-defined]  # a generator
+    assert not (tmp_path / "end").exists()
+    assert not (tmp_path / "epoch_2").exists()
+
+
+def test_an_exception_is_the_trial_s_end_with_its_exit_code(tmp_path: Path, module: str) -> None:
+    training = start_training(f"{module}:broken", {}, tmp_path, None)
+    assert next(training).metrics == {"val/error": 1.0}
+    with pytest.raises(ScriptFailed, match="ended with exit code 1"):
+        next(training)
+
+
+def test_a_signal_is_named(tmp_path: Path) -> None:
+    command = script(tmp_path, "import os; os.kill(os.getpid(), 9)")
+    with pytest.raises(ScriptFailed, match="was ended by SIGKILL"):
+        list(run_script(command, {}, tmp_path, None))
+
+
+@pytest.mark.parametrize("catches", ["except Exception: pass", "finally: pass"])
+def test_a_script_that_catches_exceptions_is_stopped_all_the_same(tmp_path: Path, catches: str) -> None:
+    command = script(
+        tmp_path,
+        f"""
+        import sweeper
+        for epoch in range(1, 1000):
+            try: sweeper.report(epoch, {{"a": epoch}})
+            {catches}
+        """,
+    )
+    training = run_script(command, {}, tmp_path, None)
+    next(training)
+    began_s = time.monotonic()
+    training.close()  # type: ignore[attr-defined]
+    assert time.monotonic() - began_s < 5, "it was not waited for"
+
+
+def test_what_it_started_ends_with_it(tmp_path: Path) -> None:
+    command = script(
+        tmp_path,
+        """
+        import subprocess, sweeper, sys
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"])
+        sweeper.report(1, {"child": child.pid})
+        """,
+    )
+    [report] = run_script(command, {}, tmp_path, None)
+    child = int(report.metrics["child"])  # nobody may have asked how it ended
+    assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_script_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
+    command = script(
+        tmp_path,
+        f"""
+        import signal, sweeper, time
+        signal.signal({int(signal.SIGTERM)}, signal.SIG_IGN)
+        try: sweeper.report(1, {{"a": 1}})
+        except SystemExit: time.sleep(1000)
+        """,
+    )
+    training = run_script(command, {}, tmp_path, None, grace_s=0.3)
+    next(training)
+    training.close()  # type: ignore[attr-defined]
+
+
+def test_a_fractional_epoch_needs_a_step(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    command = script(tmp_path, "import sweeper; sweeper.report(0.5, {'a': 1})")
+    with pytest.raises(ScriptFailed):
+        list(run_script(command, {}, tmp_path, None))
+    assert "epoch 0.5 is fractional, so the evaluation needs a `step=`" in capfd.readouterr().err
+
+
+@pytest.fixture
+def outside(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    import sweeper
+
+    monkeypatch.delenv("SWEEPER_SOCKET", raising=False)
+    return sweeper.report
+
+
+def test_outside_a_sweep_a_report_is_printed(outside: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
+    import sweeper
+
+    outside(2, {"val/error": 0.25})
+    assert capsys.readouterr().err == "epoch 2: val/error 0.25\n"
+    assert (sweeper.config(), sweeper.resume_from()) == ({}, None)
