@@ -18,6 +18,7 @@ from mano_trainers.hand.model import HandModel
 PYTHON2_MODULES = {
     "numpy._core.multiarray": "numpy.core.multiarray",
     "builtins": "__builtin__",
+    "copyreg": "copy_reg",
     "scipy.sparse._csc": "scipy.sparse.csc",
 }
 
@@ -53,12 +54,16 @@ NAMES = {
 
 
 class Python2Pickler(pickle._Pickler):  # type: ignore[name-defined,misc]
-    """Protocol 2 as Python 2 wrote it: text and bytes as 8-bit strings, modules by their names of then."""
+    """Protocols 0 to 2 as Python 2 wrote them: text and bytes as 8-bit strings, modules by their names of then."""
 
     dispatch = pickle._Pickler.dispatch.copy()  # type: ignore[attr-defined]
 
     def save_8_bit(self, value: str | bytes) -> None:
         raw = value.encode("latin-1") if isinstance(value, str) else value
+        if self.proto == 0:  # the literal, which holds no line break
+            self.write(pickle.STRING + repr(raw)[1:].encode() + b"\n")
+            self.memoize(value)
+            return
         short = len(raw) < 256
         size = len(raw).to_bytes(1 if short else 4, "little")
         self.write((pickle.SHORT_BINSTRING if short else pickle.BINSTRING) + size + raw)
@@ -75,9 +80,9 @@ class Python2Pickler(pickle._Pickler):  # type: ignore[name-defined,misc]
     dispatch[type] = save_global
 
 
-def python2_pickle(value: Any) -> bytes:
+def python2_pickle(value: Any, protocol: int = 2) -> bytes:
     stream = io.BytesIO()
-    Python2Pickler(stream, protocol=2).dump(value)
+    Python2Pickler(stream, protocol=protocol).dump(value)
     return stream.getvalue()
 
 

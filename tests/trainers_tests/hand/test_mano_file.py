@@ -20,6 +20,7 @@ from mano_pickles import (
     select_of,
     standard_coefficients,
 )
+from scipy import sparse
 
 from mano_trainers.errors import DataError
 from mano_trainers.hand.layer import HandLayer
@@ -77,8 +78,23 @@ def test_files_saved_again_by_python_3_are_read_too(tmp_path: Path) -> None:
     source = posed_hand()
     plain = {key: value for key, value in mano_content(source).items() if key not in ("shapedirs", "J_regressor")}
     plain |= {"shapedirs": source.shapedirs, "J_regressor": source.J_regressor}
-    for protocol in (3, 4):
+    for protocol in range(6):
         assert_equal(load_mano(write(tmp_path, pickle.dumps(plain, protocol)), "right"), source)
+
+
+def test_python_2_protocols_0_and_1_are_read_too(tmp_path: Path) -> None:
+    source = posed_hand()
+    for protocol in (0, 1):
+        assert_equal(load_mano(write(tmp_path, python2_pickle(mano_content(source), protocol)), "right"), source)
+
+
+@pytest.mark.parametrize("kind", ["csc_matrix", "csr_matrix", "coo_matrix", "csc_array", "csr_array", "coo_array"])
+@pytest.mark.parametrize("protocol", range(6))
+def test_every_sparse_layout_of_scipy_is_read(tmp_path: Path, kind: str, protocol: int) -> None:
+    source = posed_hand()
+    content = {"J_regressor": getattr(sparse, kind)(source.J_regressor), "shapedirs": source.shapedirs}
+    path = write(tmp_path, pickle.dumps(mano_content(source) | content, protocol))
+    np.testing.assert_array_equal(load_mano(path, "right").J_regressor, source.J_regressor)
 
 
 def test_big_endian_and_plain_chumpy_arrays_are_read(tmp_path: Path) -> None:
@@ -205,7 +221,8 @@ def test_what_is_wrong_with_the_model_is_said(
         (b"", "but empty"),
         (b"PK\x03\x04 mano_v1_2.zip", "a zip archive"),
         (b"\n<!DOCTYPE html><html>Please log in</html>", "a web page"),
-        (b"\x80\x05N.", "pickle of another protocol"),
+        (b"\x80\x06N.", "pickle of another protocol"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n", "a Git LFS pointer.*git lfs pull"),
         (b"hello", "something else"),
         (b"\x80\x02N.", "holds no MANO model"),
         (python2_pickle(mano_content(load_embedded_hand()))[:200_000], "cut short or damaged"),

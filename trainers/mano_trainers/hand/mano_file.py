@@ -176,8 +176,8 @@ def _evaluate(value: Any, name: str, path: Path) -> NDArray[Any]:
             if isinstance(source, Stored) and source.kind == "Ch" and isinstance(source.state, dict):
                 source = source.state.get("x")
             value = _select(source, state.get("idxs"), state.get("preferred_shape"))
-        elif value.kind == "csc_matrix":
-            value = _dense(state)
+        elif value.kind in ("csc", "csr", "coo"):
+            value = _dense(value.kind, state)
     if not isinstance(value, np.ndarray):
         _fail(path, f"{name} is not an array, nor a chumpy or sparse one that fits together")
     return value
@@ -195,23 +195,38 @@ def _select(source: Any, places: Any, shape: Any) -> NDArray[Any] | None:
     return picked.reshape(shape) if math.prod(shape) == picked.size else None
 
 
-def _dense(state: dict[str, Any]) -> Array | None:
-    """A matrix in compressed sparse columns, of the joint regressor's shape; None where the parts do not fit.
+def _dense(layout: str, state: dict[str, Any]) -> Array | None:
+    """A sparse matrix of the joint regressor's shape; None where the parts do not fit. Entries of one place add up.
 
-    Column c holds data[i] in row indices[i] for i from indptr[c] to indptr[c + 1]; entries of one place add up.
+    coo: data[i] stands in row[i] and col[i] (`coords` since scipy 1.13). csc and csr: data[i] stands in row or column
+    indices[i] of the column or row c that has indptr[c] <= i < indptr[c + 1].
     """
-    data, rows, ends = state.get("data"), state.get("indices"), state.get("indptr")
-    if not (_is_array(data, "fiu") and _is_array(rows, "iu") and _is_array(ends, "iu")):
+    shape = (16, 778)
+    data = state.get("data")
+    if layout == "coo":
+        coords = state.get("coords", (state.get("row"), state.get("col")))
+    else:
+        indices, repeated = state.get("indices"), _repeated(state.get("indptr"), shape[layout == "csc"])
+        coords = (indices, repeated) if layout == "csc" else (repeated, indices)
+    if not (_is_array(data, "fiu") and data.ndim == 1 and isinstance(coords, tuple) and len(coords) == 2):
         return None
-    if data.ndim != 1 or rows.shape != data.shape or ends.shape != (779,) or not _within(rows, 16):
+    for places, size in zip(coords, shape, strict=True):
+        if not _is_array(places, "iu") or places.shape != data.shape or not _within(places, size):
+            return None
+    dense = np.zeros(shape)
+    np.add.at(dense, coords, data)
+    return dense
+
+
+def _repeated(ends: Any, count: int) -> NDArray[np.int64] | None:
+    """Each of `count` rows or columns as often as it has entries, which `ends` (count + 1,) tells."""
+    if not _is_array(ends, "iu") or ends.shape != (count + 1,):
         return None
     starts: NDArray[np.int64] = ends.astype(np.int64)
     counts = np.diff(starts)
-    if starts[0] != 0 or starts[-1] != len(data) or (counts < 0).any():
+    if starts[0] != 0 or (counts < 0).any() or starts[-1] > LARGEST:
         return None
-    dense = np.zeros((16, 778))
-    np.add.at(dense, (rows, np.repeat(np.arange(778), counts)), data)
-    return dense
+    return np.repeat(np.arange(count), counts)
 
 
 def _within(places: NDArray[Any], size: int) -> bool:

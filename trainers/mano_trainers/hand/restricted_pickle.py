@@ -3,24 +3,24 @@
 A pickle is a program for a small stack machine whose instructions may call any Python function. This is that machine
 with the calling taken out: its instructions build numbers, text, lists, dicts and plain numeric arrays, and a class it
 knows becomes a `Stored` record of its fields. Any other global name, and any instruction that is not needed for the
-above, is refused by name. It is enough for data sets and hand models of Python 2 (numpy, scipy csc, chumpy).
+above, is refused by name. It is enough for data sets and hand models of Python 2 (numpy, scipy.sparse, chumpy), and for
+those that were saved again by Python 3, in any protocol.
 
-Pickle's instructions: the docstrings of the standard library's `pickletools`, which also splits the file into them.
+Pickle's instructions: the docstrings of the standard library's `pickletools`, whose tables also split the file into
+them.
 """
 
 import math
-import pickletools
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import numpy as np
 
 from mano_trainers.errors import DataError
+from mano_trainers.hand.pickle_instructions import MAX_BYTES, Damaged, instructions, read_bytes
 
-MAX_BYTES: Final = 64 * 2**20
-"""Largest file that is read; MANO_RIGHT.pkl has under 4 MB."""
 MAX_INSTRUCTIONS: Final = 100_000
 MAX_ARRAY_BYTES: Final = 256 * 2**20
 """Of all arrays of a file together: one text may be made into an array many times."""
@@ -31,17 +31,29 @@ GLOBALS: Final = {
     "numpy._core.multiarray _reconstruct": "_reconstruct",
     "numpy.core.multiarray scalar": "scalar",
     "numpy._core.multiarray scalar": "scalar",
+    "numpy.core.numeric _frombuffer": "_frombuffer",
+    "numpy._core.numeric _frombuffer": "_frombuffer",
     "__builtin__ set": "set",
+    "builtins set": "set",
+    "__builtin__ object": "object",
+    "builtins object": "object",
+    "copy_reg _reconstructor": "_reconstructor",
+    "copyreg _reconstructor": "_reconstructor",
     "_codecs encode": "encode",
-    "scipy.sparse.csc csc_matrix": "csc_matrix",
-    "scipy.sparse._csc csc_matrix": "csc_matrix",
     "chumpy.ch Ch": "Ch",
     "chumpy.reordering Select": "Select",
+} | {
+    f"scipy.sparse.{hidden}{layout} {layout}_{kind}": layout
+    for layout in ("csc", "csr", "coo")
+    for hidden in ("", "_")
+    for kind in ("matrix", "array")
 }
-RECORDS: Final = ("csc_matrix", "Ch", "Select")
-_INTEGERS: Final = ("INT", "BININT", "BININT1", "BININT2", "LONG1", "LONG4")
-_TEXTS: Final = ("BINSTRING", "SHORT_BINSTRING", "BINUNICODE", "SHORT_BINUNICODE", "BINBYTES", "SHORT_BINBYTES")
-_PUSHES_ITS_ARGUMENT: Final = frozenset([*_INTEGERS, *_TEXTS, "BINFLOAT"])
+RECORDS: Final = ("csc", "csr", "coo", "Ch", "Select")
+_INTEGERS: Final = "INT BININT BININT1 BININT2 LONG LONG1 LONG4".split()
+_TEXTS: Final = "STRING BINSTRING SHORT_BINSTRING UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8".split()
+_BYTES: Final = "BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8".split()
+_PUSHES_ITS_ARGUMENT: Final = frozenset([*_INTEGERS, *_TEXTS, *_BYTES, "FLOAT", "BINFLOAT"])
+_MARKED: Final = frozenset("MARK TUPLE LIST DICT APPENDS SETITEMS ADDITEMS".split())
 _CONSTANTS: Final = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _TUPLES: Final = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 _NUMERIC: Final = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248])")
@@ -70,14 +82,10 @@ class _Refused(Exception):
     """The file asks for something that is not data."""
 
 
-class _Damaged(ValueError):
-    """The instructions do not fit together."""
-
-
 def read_pickle(path: Path, help: str) -> Any:
-    """Reads a pickle of protocol 2 to 4 that holds data only.
+    """Reads a pickle that holds data only.
 
-    Python 2 text comes as `str` by latin-1, a numpy scalar as an array of no dimensions, a Python 2 set as a list.
+    Python 2 text comes as `str` by latin-1, a numpy scalar as an array of no dimensions, a set as a list.
 
     Args:
         path: the file.
@@ -90,15 +98,14 @@ def read_pickle(path: Path, help: str) -> Any:
     Raises:
         DataError: no such file, not a pickle, cut short, damaged, too large, or one that asks for anything else.
     """
-    data = _read_bytes(path, help)
+    data = read_bytes(path, help)
     machine = _Machine()
     position = 0
     try:
-        for count, (instruction, argument, at) in enumerate(pickletools.genops(data)):
-            position = at or 0
+        for count, (name, argument, position) in enumerate(instructions(data)):  # noqa: B007  said in the error
             if count > MAX_INSTRUCTIONS:
                 raise _Refused(f"has over {MAX_INSTRUCTIONS} instructions")
-            machine.step(instruction.name, argument)
+            machine.step(name, argument)
         return machine.pop()
     except _Refused as refused:
         raise DataError(
@@ -112,36 +119,6 @@ def read_pickle(path: Path, help: str) -> Any:
             where=str(path),
             help=help,
         ) from error
-
-
-def _read_bytes(path: Path, help: str) -> bytes:
-    def fail(what: str) -> NoReturn:
-        raise DataError(what, where=str(path), help=help)
-
-    try:
-        if not path.exists():
-            fail("no such file")
-        if not path.is_file():
-            fail("is not a file")
-        with path.open("rb") as stream:
-            data = stream.read(MAX_BYTES + 1)
-    except (OSError, ValueError) as error:
-        fail(f"cannot be read: {error}")
-    if len(data) > MAX_BYTES:
-        fail(f"has over {MAX_BYTES // 2**20} MB: no file of this kind has")
-    if data[:2] not in (b"\x80\x02", b"\x80\x03", b"\x80\x04"):
-        fail(f"is not a pickle of protocol 2 to 4, but {_looks_like(data)}")
-    return data
-
-
-def _looks_like(data: bytes) -> str:
-    if not data:
-        return "empty"
-    if data[:2] == b"PK":
-        return "a zip archive (unpack it) or an .npz"
-    if data[:200].lstrip().startswith(b"<"):
-        return "a web page: the download was answered with a page, as when one is not logged in"
-    return "a pickle of another protocol" if data[:1] == b"\x80" else "something else"
 
 
 class _Machine:
@@ -158,15 +135,15 @@ class _Machine:
 
     def step(self, name: str, argument: Any) -> None:
         if name in _PUSHES_ITS_ARGUMENT:
-            self.stack.append(argument)
+            self.stack.append(bytes(argument) if name == "BYTEARRAY8" else argument)
         elif name in _CONSTANTS:
             self.stack.append(_CONSTANTS[name])
         elif name in _TUPLES:
             items = [self.pop() for _ in range(_TUPLES[name])]
             self.stack.append(tuple(reversed(items)))
-        elif name in ("EMPTY_LIST", "EMPTY_DICT"):
-            self.stack.append([] if name == "EMPTY_LIST" else {})
-        elif name in ("MARK", "TUPLE", "APPENDS", "SETITEMS"):
+        elif name in ("EMPTY_LIST", "EMPTY_SET", "EMPTY_DICT"):
+            self.stack.append({} if name == "EMPTY_DICT" else [])
+        elif name in _MARKED:
             self.marked(name)
         elif name == "APPEND":
             item = self.pop()
@@ -174,9 +151,9 @@ class _Machine:
         elif name == "SETITEM":
             value, key = self.pop(), self.pop()
             _typed(self.stack[-1], dict)[_typed(key, str)] = value
-        elif name in ("BINPUT", "LONG_BINPUT", "MEMOIZE"):
+        elif name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
             self.remember(len(self.memo) if name == "MEMOIZE" else argument)
-        elif name in ("BINGET", "LONG_BINGET"):
+        elif name in ("GET", "BINGET", "LONG_BINGET"):
             self.stack.append(self.memo[argument])
         elif name == "GLOBAL":
             self.stack.append(_global(argument))
@@ -199,12 +176,14 @@ class _Machine:
             self.stack = []
             return
         items, self.stack = self.stack, self.outer.pop()
-        if name == "TUPLE":
-            self.stack.append(tuple(items))
-        elif name == "APPENDS":
+        if name in ("TUPLE", "LIST"):
+            self.stack.append(tuple(items) if name == "TUPLE" else items)
+        elif name in ("APPENDS", "ADDITEMS"):
             _typed(self.stack[-1], list).extend(items)
         else:
             keys = [_typed(key, str) for key in items[::2]]
+            if name == "DICT":
+                self.stack.append({})
             _typed(self.stack[-1], dict).update(zip(keys, items[1::2], strict=True))
 
     def remember(self, key: int) -> None:
@@ -227,6 +206,11 @@ class _Machine:
             return Stored("dtype", np.dtype(arguments[0]))
         if kind == "scalar" and len(arguments) == 2:
             return self.array((), arguments[0], False, arguments[1])
+        if kind == "_frombuffer" and len(arguments) == 4 and arguments[3] in ("C", "F"):  # protocol 5
+            data, dtype, shape, order = arguments
+            return self.array(shape, dtype, order == "F", data)
+        if kind == "_reconstructor" and len(arguments) == 3 and arguments[1:] == (_Global("object"), None):
+            return self.record(_typed(arguments[0], _Global).kind, ())  # how protocol 0 and 1 make an instance
         if kind == "set" and len(arguments) == 1:
             return _typed(arguments[0], list)
         if kind == "encode" and arguments[1:] == ("latin1",):  # how Python 3 writes bytes for Python 2
@@ -238,7 +222,7 @@ class _Machine:
     def build(self, target: Stored, state: Any) -> None:
         if target.kind in RECORDS:
             if target.state is not None:
-                raise _Damaged("filled twice")
+                raise Damaged("filled twice")
             target.state = _typed(state, dict)
             return
         made: Any
@@ -256,13 +240,13 @@ class _Machine:
 
     def array(self, shape: Any, dtype: Any, fortran: Any, data: Any) -> np.ndarray[Any, Any]:
         if not isinstance(dtype, np.dtype):
-            raise _Damaged("an array without a type")
+            raise Damaged("an array without a type")
         raw = data.encode("latin-1") if isinstance(data, str) else _typed(data, bytes)
         sizes = [_typed(size, int) for size in _typed(shape, tuple)]
         if len(sizes) > 8 or not all(0 <= size <= MAX_BYTES for size in sizes):
-            raise _Damaged("impossible shape")
+            raise Damaged("impossible shape")
         if math.prod(sizes) * dtype.itemsize != len(raw):
-            raise _Damaged("shape and content of an array differ")
+            raise Damaged("shape and content of an array differ")
         self.count(len(raw))
         return np.frombuffer(raw, dtype).reshape(sizes, order="F" if fortran else "C")
 
@@ -281,5 +265,5 @@ def _global(name: str) -> _Global:
 def _typed(value: Any, kind: type) -> Any:
     """The value, if it is exactly of that type (a bool is no int here)."""
     if type(value) is not kind:
-        raise _Damaged(f"{kind.__name__} expected")
+        raise Damaged(f"{kind.__name__} expected")
     return value
