@@ -15,7 +15,7 @@ Layout = Literal["freihand", "ho3d", "dexycb"]
 
 @click.group()
 def data() -> None:
-    """Make and check data sets.
+    """Make, cut and check data sets.
 
     \b
     Example:
@@ -61,6 +61,27 @@ def make(layout: Layout, out: Path, count: int, size: int, seed: int, workers: i
             case "dexycb":
                 make_dexycb(out, count, size, seed, progress)
     click.echo(out)
+    return EXIT_OK
+
+
+@data.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--count", type=click.IntRange(min=2), required=True, help="Poses to keep, in all their image versions.")
+def subset(folder: Path, out: Path, count: int) -> int:
+    """Cut a smaller set OUT out of the FreiHAND set in FOLDER; every image keeps its label.
+
+    Image i shows pose i modulo the number of poses, so a set that is cut by hand pairs images with labels of other
+    poses. Images are hard links where the file system allows it.
+
+    \b
+    Example:
+      sweeper data subset FreiHAND freihand_500 --count 500
+    """
+    from mano_trainers.data.subset import cut_subset
+
+    training, evaluation = cut_subset(folder.expanduser(), out.expanduser(), count)
+    click.echo(f"{out}: {training} training images of {count} poses, {evaluation} evaluation images")
     return EXIT_OK
 
 

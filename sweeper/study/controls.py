@@ -19,6 +19,8 @@ TRAINED: Final = ("shuffled_labels",)
 CONTROL_EPOCHS: Final = 2.0
 """Epochs of a control that trains, where no scheduler has a grace period."""
 BLAME: Final = "suspect data or metric, not the loss weights"
+SHORT_STEPS: Final = 300
+"""Optimizer steps below which sound runs may still be at the mean pose: recorded curves leave it at steps 50 to 280."""
 
 
 @dataclass(frozen=True)
@@ -134,18 +136,26 @@ def _against_constant(best: TrialRecord, tried: int, values: dict[str, float], o
         if corrected < ALPHA:
             return None
         among = f", corrected for the best of {tried}" if tried > 1 else ""
-        return f"NO TRIAL BEATS THE CONSTANT POSE (p = {corrected:.2g}{among}; below {ALPHA:g} counts): {BLAME}"
+        return f"NO TRIAL BEATS THE CONSTANT POSE (p = {corrected:.2g}{among}; below {ALPHA:g} counts): {_cause(best)}"
     value = value_of(best, objective)
     if value is None or "constant_pose" not in values or _beats(value, values["constant_pose"], objective):
         return None
-    return f"NO TRIAL BEATS THE CONSTANT POSE ({_pair(value, values['constant_pose'], objective)}): {BLAME}"
+    return f"NO TRIAL BEATS THE CONSTANT POSE ({_pair(value, values['constant_pose'], objective)}): {_cause(best)}"
 
 
 def _against_shuffled(best: TrialRecord, values: dict[str, float], objective: Objective) -> str | None:
     value = value_of(best, objective)
     if value is None or "shuffled_labels" not in values or _beats(value, values["shuffled_labels"], objective):
         return None
-    return f"NO TRIAL BEATS SHUFFLED LABELS ({_pair(value, values['shuffled_labels'], objective)}): {BLAME}"
+    return f"NO TRIAL BEATS SHUFFLED LABELS ({_pair(value, values['shuffled_labels'], objective)}): {_cause(best)}"
+
+
+def _cause(best: TrialRecord) -> str:
+    """The likeliest cause, by how long the best candidate has trained, where its trainer tells."""
+    steps = best.last.metrics.get("train/optimizer_steps", math.inf) if best.last else math.inf
+    if steps < SHORT_STEPS:
+        return f"only {steps:.0f} optimizer steps, so suspect too little data or training first, then data or metric"
+    return BLAME
 
 
 def skill_p_metric(objective: Objective) -> str:

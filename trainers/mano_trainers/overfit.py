@@ -37,8 +37,12 @@ def overfit(config: TrainConfig, count: int, workdir: Path) -> Iterator[EpochRep
     chosen = overfit_config(config, count)
     with process.settings(chosen) as device:
         data = load_data(config.data)
-        if not 2 <= count <= len(data.train_poses):
-            raise ConfigError(f"must be between 2 and the {len(data.train_poses)} training poses", f"--overfit {count}")
+        if count < 2:
+            raise ConfigError("must be at least 2", f"--overfit {count}")
+        if count > len(data.train_poses):
+            raise ConfigError(
+                f"the data hold only {len(data.train_poses)} training poses", f"--overfit {count}", "ask for fewer"
+            )
         yield from train_on(few_images(data, count), chosen, device, workdir)
 
 

@@ -69,6 +69,16 @@ def test_no_trial_beats_the_constant_pose() -> None:
     assert alone.lines[1].startswith("NO TRIAL BEATS THE CONSTANT POSE (p = 0.31; below 0.05 counts): ")
 
 
+@pytest.mark.parametrize(("steps", "named"), [(16.0, True), (299.0, True), (300.0, False)])
+def test_too_little_training_is_suspected_before_the_data(steps: float, named: bool) -> None:
+    """128 poses for 8 epochs are 16 steps, which no sound pipeline leaves the mean pose in."""
+    metrics = {"val/pa_mpjpe_mm": 19.9, "train/optimizer_steps": steps}
+    trial = TrialRecord("toy-0000", 0, {}, TrialState.COMPLETE, reports=(Report(1, 1.0, metrics, None, 0),))
+    word = final_word([trial], rulers(GOOD), LOW)
+    cause = f"only {steps:.0f} optimizer steps, so suspect too little data or training first, then data or metric"
+    assert [line.endswith(cause) for line in word.lines[1:]] == [named, named]
+
+
 def test_without_a_p_value_the_values_decide() -> None:
     assert not final_word([candidate(0, 19.0)], rulers(GOOD), LOW).no_skill
     worse = final_word([candidate(0, 19.9)], rulers(GOOD), LOW)

@@ -36,8 +36,15 @@ def test_hands_of_files_give_the_same_labels_as_the_embedded_one(files: Path) ->
 
 def test_left_hands_need_the_left_file_beside_the_right_one(files: Path) -> None:
     (files / "MANO_LEFT.pkl").unlink()
-    with pytest.raises(DataError, match=r"MANO_LEFT.pkl: no such file"):
+    with pytest.raises(DataError, match=r"MANO_LEFT.pkl: no such file, and the data set shows left hands") as caught:
         read_set(files / "dexycb", "dexycb", str(files / "MANO_RIGHT.pkl"))
+
+    assert "MANO_LEFT.pkl out of its archive" in str(caught.value.help)
+    assert "MANO_RIGHT" not in str(caught.value.help)
+    (files / "MANO_LEFT.pkl").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(DataError, match="a Git LFS pointer") as caught:
+        read_set(files / "dexycb", "dexycb", str(files / "MANO_RIGHT.pkl"))
+    assert "MANO_RIGHT" not in str(caught.value.help)
 
 
 def test_a_left_hand_is_no_hand_to_train_with(files: Path) -> None:

@@ -1,6 +1,7 @@
 """Damaged sets in HO-3D's and DexYCB's layouts: each fault is told, with the file."""
 
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,16 @@ def test_faults_in_ho3d_name_the_file(tmp_path: Path) -> None:
         with pytest.raises(DataError, match=words) as caught:
             read_ho3d(root)
         assert caught.value.where == str(path)
+    of_evaluation = {"camMat": meta["camMat"], "handJoints3D": joints[0], "handBoundingBox": [0, 0, 9, 9]}
+    without_shape = {key: value for key, value in meta.items() if key != "handBeta"}
+    for content, words in (
+        (of_evaluation, "evaluation split: only its wrist is published, not handPose, handBeta, handTrans$"),
+        (without_shape, "lacks handBeta$"),
+    ):
+        path.write_bytes(pickle.dumps(content, protocol=2))
+        with pytest.raises(DataError) as caught:
+            read_ho3d(root)
+        assert re.search(words, caught.value.what)
     path.write_bytes(b"\x80\x02cposix\nsystem\nU\x04true\x85R.")
     with pytest.raises(DataError, match="nothing of it was run"):
         read_ho3d(root)

@@ -1,13 +1,13 @@
 """The licensed MANO files, `MANO_RIGHT.pkl` and `MANO_LEFT.pkl`, read without chumpy and without running anything.
 
-The files are Python 2 pickles that hold chumpy and scipy objects; `trainers.restricted_pickle` hands them over as plain
+The files are Python 2 pickles that hold chumpy and scipy objects; `restricted_pickle` hands them over as plain
 records, and the two kinds of them are evaluated here. MANO is licensed for non-commercial research and is never
 shipped: the user brings the file. Fields and frame: Romero et al., "Embodied Hands", 2017, and smplx.
 """
 
 import math
 from pathlib import Path
-from typing import Any, Final, Literal, NoReturn, TypeGuard
+from typing import Any, Final, Literal, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,9 +33,15 @@ INTEGER_FIELDS: Final = ("f", "kintree_table")
 LARGEST: Final = 1e6
 """No metre, radian or weight of a hand comes near; below it no sum overflows."""
 BODY_MODELS: Final = {6890: "SMPL or SMPL+H", 10475: "SMPL-X"}
-WHERE_FROM: Final = (
-    "register on the MANO website and take models/MANO_RIGHT.pkl out of its archive; or use the embedded hand"
-)
+WHERE_FROM: Final = {
+    "right": "register on the MANO website and take models/MANO_RIGHT.pkl out of its archive; or use the embedded hand",
+    "left": "register on the MANO website and take models/MANO_LEFT.pkl out of its archive",
+}
+"""Where to get the file of each hand. A left one is wanted only where a data set shows left hands."""
+
+
+class _Unsound(Exception):
+    """The file holds no MANO hand; the text says why."""
 
 
 def load_mano(path: Path, side: Side) -> HandModel:
@@ -53,7 +59,7 @@ def load_mano(path: Path, side: Side) -> HandModel:
     Raises:
         DataError: missing, not a MANO file, damaged, refused (it asks for code), or the other hand.
     """
-    hand = read_mano(path)
+    hand = read_mano(path, side)
     if hand.side != side:
         raise DataError(
             f"is a {hand.side} hand, but a {side} hand is wanted",
@@ -63,16 +69,25 @@ def load_mano(path: Path, side: Side) -> HandModel:
     return hand
 
 
-def read_mano(path: Path) -> HandModel:
-    """As `load_mano`, whichever hand it is: the side is told from the content by `hand_side`."""
-    content = read_pickle(path, help=WHERE_FROM)
+def read_mano(path: Path, wanted: Side = "right") -> HandModel:
+    """As `load_mano`, whichever hand it is: the side is told from the content by `hand_side`.
+
+    `wanted` is the hand that errors tell where to get.
+    """
+    try:
+        return _read(read_pickle(path, help=WHERE_FROM[wanted]))
+    except _Unsound as error:
+        raise DataError(str(error), where=str(path), help=WHERE_FROM[wanted]) from None
+
+
+def _read(content: Any) -> HandModel:
     if type(content) is not dict:
-        _fail(path, "holds no MANO model")
-    fields = {name: _field(content, name, path) for name in SHAPES}
-    _check(fields, path)
+        raise _Unsound("holds no MANO model")
+    fields = {name: _field(content, name) for name in SHAPES}
+    _check(fields)
     side = hand_side(fields["J_regressor"] @ fields["v_template"], fields["hands_mean"])
     if side is None:
-        _fail(path, "has a template of one hand and a mean pose of the other")
+        raise _Unsound("has a template of one hand and a mean pose of the other")
     if side == "left":
         fields["shapedirs"] = _mirror_shapedirs(fields["v_template"], fields["shapedirs"])
     hands_std = fields.pop("hands_coeffs").std(axis=0)
@@ -117,55 +132,55 @@ def _mirror_shapedirs(template: Array, shapedirs: Array) -> Array:
     return mended
 
 
-def _check(fields: dict[str, Any], path: Path) -> None:
+def _check(fields: dict[str, Any]) -> None:
     """What holds for every hand of MANO's layout."""
     faces, tree = fields["f"], fields["kintree_table"]
     if not len(faces) or faces.min() < 0 or faces.max() >= 778:
-        _fail(path, "f names vertices that do not exist")
+        raise _Unsound("f names vertices that do not exist")
     if tuple(tree[0, 1:]) != PARENTS or tuple(tree[1]) != tuple(range(16)):
-        _fail(path, "kintree_table is not the joint tree of a MANO hand")
+        raise _Unsound("kintree_table is not the joint tree of a MANO hand")
     for name in ("weights", "J_regressor"):
         if np.abs(fields[name].sum(axis=1) - 1).max() > 1e-4:
-            _fail(path, f"the rows of {name} do not each sum to 1")
+            raise _Unsound(f"the rows of {name} do not each sum to 1")
     if fields["weights"].min() < -1e-6:
-        _fail(path, "weights are negative")
+        raise _Unsound("weights are negative")
     if len(fields["hands_coeffs"]) < 2:
-        _fail(path, "hands_coeffs has fewer than 2 poses, so no spread")
+        raise _Unsound("hands_coeffs has fewer than 2 poses, so no spread")
     if not (fields["hands_coeffs"].std(axis=0) > 0).all():
-        _fail(path, "hands_coeffs has a component without spread")
+        raise _Unsound("hands_coeffs has a component without spread")
     if not fields["hands_components"].any(axis=1).all():
-        _fail(path, "hands_components has a row of zeros")
+        raise _Unsound("hands_components has a row of zeros")
     joints = fields["J_regressor"] @ fields["v_template"]
     palm = float(np.linalg.norm(joints[4] - joints[0]))
     if not 0.03 < palm < 0.3:
-        _fail(path, f"wrist and middle knuckle are {palm:.4g} apart: not a hand in metres")
+        raise _Unsound(f"wrist and middle knuckle are {palm:.4g} apart: not a hand in metres")
 
 
-def _field(content: dict[str, Any], name: str, path: Path) -> Any:
+def _field(content: dict[str, Any], name: str) -> Any:
     """One field as a new float64 or int64 array of the right shape, finite."""
     if name not in content:
-        _fail(path, f"has no field {name}")
-    value = _evaluate(content[name], name, path)
+        raise _Unsound(f"has no field {name}")
+    value = _evaluate(content[name], name)
     vertices = value.shape[0] if name == "v_template" and value.ndim else None
     if vertices in BODY_MODELS:
-        _fail(path, f"is a {BODY_MODELS[vertices]} body model ({vertices} vertices), not a MANO hand (778)")
+        raise _Unsound(f"is a {BODY_MODELS[vertices]} body model ({vertices} vertices), not a MANO hand (778)")
     expected = SHAPES[name]
     fits = len(value.shape) == len(expected) and all(
         want in (None, have) for want, have in zip(expected, value.shape, strict=True)
     )
     if not fits:
         wanted = ", ".join("any" if size is None else str(size) for size in expected)
-        _fail(path, f"{name} has shape {value.shape}, not ({wanted})")
+        raise _Unsound(f"{name} has shape {value.shape}, not ({wanted})")
     integers = name in INTEGER_FIELDS
     if value.dtype.kind not in ("iu" if integers else "fiu"):
-        _fail(path, f"{name} holds {value.dtype}, not {'whole numbers' if integers else 'numbers'}")
+        raise _Unsound(f"{name} holds {value.dtype}, not {'whole numbers' if integers else 'numbers'}")
     array: NDArray[Any] = np.array(value, dtype=np.int64 if integers else np.float64, order="C")
     if not integers and not (np.abs(array) < LARGEST).all():
-        _fail(path, f"{name} holds values that are not finite, or absurd")
+        raise _Unsound(f"{name} holds values that are not finite, or absurd")
     return array
 
 
-def _evaluate(value: Any, name: str, path: Path) -> NDArray[Any]:
+def _evaluate(value: Any, name: str) -> NDArray[Any]:
     """The array that an array, a chumpy object or a sparse matrix stands for."""
     if isinstance(value, Stored) and isinstance(value.state, dict):
         state = value.state
@@ -179,7 +194,7 @@ def _evaluate(value: Any, name: str, path: Path) -> NDArray[Any]:
         elif value.kind in ("csc", "csr", "coo"):
             value = _dense(value.kind, state)
     if not isinstance(value, np.ndarray):
-        _fail(path, f"{name} is not an array, nor a chumpy or sparse one that fits together")
+        raise _Unsound(f"{name} is not an array, nor a chumpy or sparse one that fits together")
     return value
 
 
@@ -235,7 +250,3 @@ def _within(places: NDArray[Any], size: int) -> bool:
 
 def _is_array(value: Any, kinds: str) -> TypeGuard[NDArray[Any]]:
     return isinstance(value, np.ndarray) and value.dtype.kind in kinds
-
-
-def _fail(path: Path, what: str) -> NoReturn:
-    raise DataError(what, where=str(path), help=WHERE_FROM)

@@ -7,7 +7,7 @@ over the N poses: K (3, 3), mano (1, 61), xyz (21, 3) in metres. The 61 MANO val
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 
@@ -24,6 +24,10 @@ from mano_trainers.data.readers.labels import (
 from mano_trainers.errors import DataError
 
 Split = Literal["training", "evaluation"]
+IN_PART: Final = (
+    "if the archive is unpacked in part, unpack it again; a smaller set is cut, images and labels together, by "
+    "`sweeper data subset DIR OUT --count N`"
+)
 
 
 def read_freihand(root: Path, split: Split = "training", name: str = "") -> tuple[Labels, list[Picture]]:
@@ -61,7 +65,7 @@ def read_freihand(root: Path, split: Split = "training", name: str = "") -> tupl
         raise DataError(
             f"holds {len(images)} images for {len(mano)} labels; a whole number of versions of each is expected",
             str(root / split / "rgb"),
-            "unpack the data set again",
+            IN_PART,
         )
     sizes = np.tile(picture_size(images[0].path), (len(mano), 1))
     check_cameras(intrinsics, sizes, root / f"{split}_K.json")
@@ -127,5 +131,5 @@ def list_images(root: Path, split: Split) -> list[Picture]:
     paths = [folder / f"{index:08d}.jpg" for index in range(count)]
     for path in paths:
         if not path.exists():
-            raise DataError("no such image", str(path), "images are numbered from 00000000 without gaps")
+            raise DataError(f"no such image among {count}; they are numbered without gaps", str(path), IN_PART)
     return [Picture(path) for path in paths]

@@ -99,8 +99,18 @@ def label_files(root: Path) -> list[Path]:
 
 def _read_meta(path: Path) -> dict[str, Array] | None:
     content = read_pickle(path, HELP)
-    if not isinstance(content, dict) or not SHAPES.keys() <= content.keys():
-        raise DataError(f"holds no {', '.join(SHAPES)}", str(path), HELP)
+    if not isinstance(content, dict):
+        raise DataError("holds no fields of a frame", str(path), HELP)
+    missing = [key for key in SHAPES if key not in content]
+    joints = content.get("handJoints3D")
+    if missing and isinstance(joints, np.ndarray) and joints.shape == (3,):
+        raise DataError(
+            f"is a frame of the evaluation split: only its wrist is published, not {', '.join(missing)}",
+            str(path),
+            "train/ is to hold the sequences of the training split, evaluation/ those of the other",
+        )
+    if missing:
+        raise DataError(f"lacks {', '.join(missing)}", str(path), HELP)
     if content["handPose"] is None:
         return None
     fields = {key: _array(content[key], key, path) for key in SHAPES}

@@ -14,7 +14,7 @@ from mano_trainers.data.readers.freihand import Split
 from mano_trainers.data.readers.labels import Labels, Picture
 from mano_trainers.errors import DataError
 from mano_trainers.hand.load import EMBEDDED, load_hand
-from mano_trainers.hand.mano_file import load_mano
+from mano_trainers.hand.mano_file import WHERE_FROM, load_mano
 from mano_trainers.hand.mirror import mirror_hand
 from mano_trainers.hand.model import HandModel
 
@@ -80,7 +80,12 @@ def read_set(
 def _left_hand(root: Path, hand_name: str, hand: HandModel) -> HandModel:
     if hand_name == EMBEDDED or not dexycb.has_left_hands(root):
         return mirror_hand(hand)
-    return load_mano(Path(hand_name).expanduser().with_name("MANO_LEFT.pkl"), "left")
+    path = Path(hand_name).expanduser().with_name("MANO_LEFT.pkl")
+    if not path.exists():
+        raise DataError(
+            "no such file, and the data set shows left hands", str(path), f"put it there: {WHERE_FROM['left']}"
+        )
+    return load_mano(path, "left")
 
 
 def _kept(path: Path, read: Callable[[], Read]) -> Read:
