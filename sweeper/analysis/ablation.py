@@ -14,7 +14,8 @@ from sweeper.analysis.replicates import Comparison, VariantRuns, compare, runs_o
 from sweeper.analysis.statistics import Difference, holm, mean_difference
 from sweeper.errors import UserError
 from sweeper.ledger.trial import TrialRecord
-from sweeper.search_space.dimensions import ParamValue, short_names
+from sweeper.search_space.dimensions import ParamValue
+from sweeper.search_space.paths import short_names
 from sweeper.spec.design import (
     BASELINE,
     DesignRun,

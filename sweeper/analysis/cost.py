@@ -12,9 +12,10 @@ from sweeper.errors import UserError
 from sweeper.executor.monitor import room, this_machine
 from sweeper.pruning.asha import bracket_of, rung_epochs
 from sweeper.search_space.conditions import example
-from sweeper.search_space.dimensions import extremes, leaves
-from sweeper.spec.load import SweepSpec, resolve
+from sweeper.search_space.dimensions import extremes
+from sweeper.search_space.paths import leaves
 from sweeper.spec.model import VARIANT, SpecFile
+from sweeper.spec.resolve import SweepSpec, resolve
 from sweeper.spec.sections import SchedulerConfig
 from sweeper.study.budget import amount_text, duration_text, left, spent
 from sweeper.study.controls import TRAINED, control_epochs

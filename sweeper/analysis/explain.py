@@ -9,7 +9,7 @@ from typing import Any, Final
 from sweeper.analysis.trial_lookup import look_up
 from sweeper.ledger.trial import Report, TrialRecord, TrialState
 from sweeper.pruning.asha import RungResult, Runner, judge, rung_of, table_of
-from sweeper.samplers.proposal import WARM_START
+from sweeper.samplers.history import WARM_START
 from sweeper.search_space.dimensions import AnyDimension, CategoricalDimension, ParamValue
 from sweeper.spec.model import SpecFile
 from sweeper.spec.sections import Objective

@@ -15,9 +15,9 @@ from sweeper.errors import UserError
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.studies import study_dirs
 from sweeper.search_space.conditions import example
-from sweeper.search_space.dimensions import leaves
-from sweeper.spec.load import SweepSpec, resolve
+from sweeper.search_space.paths import leaves
 from sweeper.spec.model import VARIANT
+from sweeper.spec.resolve import SweepSpec, resolve
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from sweeper.errors import UserError
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.studies import open_study, study_dirs
 from sweeper.ledger.trial import TrialRecord
-from sweeper.search_space.dimensions import leaves
+from sweeper.search_space.paths import leaves
 from sweeper.spec.model import SEED, VARIANT, SpecFile
 from sweeper.study.pareto import winner_of
 

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from sweeper.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_TRIAL_FAILED, UserError
 from sweeper.executor.cluster import TOKEN_HELP, set_environment
-from sweeper.spec.load import SweepSpec
+from sweeper.spec.resolve import SweepSpec
 
 SERVER_HELP: Final = (
     "it is http://HOST:8265 of a head node that has mano-sweeper[jobs] and was started with --include-dashboard=true "

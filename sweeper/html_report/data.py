@@ -12,7 +12,8 @@ from sweeper.html_report.markdown import preflight_line
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.trial import TrialRecord, TrialState
 from sweeper.redaction import redact
-from sweeper.search_space.dimensions import CategoricalDimension, FloatDimension, ParamValue, short_names
+from sweeper.search_space.dimensions import CategoricalDimension, FloatDimension, ParamValue
+from sweeper.search_space.paths import short_names
 from sweeper.spec.model import SpecFile
 from sweeper.study.budget import saved_s
 from sweeper.study.controls import final_word, value_of

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.trial import TrialRecord
-from sweeper.search_space.dimensions import short_names
+from sweeper.search_space.paths import short_names
 from sweeper.spec.model import SpecFile
 from sweeper.spec.sections import Objective
 from sweeper.study.controls import final_word

@@ -17,9 +17,11 @@ from sweeper.errors import UserError
 from sweeper.ledger import ownership as owner
 from sweeper.ledger.storage import close_storage, one_sync, open_storage, readable, recorded_url, wait_with
 from sweeper.ledger.trial import Report, TrialRecord, TrialState, decode_report, encode_report, id_of
-from sweeper.samplers.proposal import finite_values, propose, running_trial
+from sweeper.samplers.distributions import running_trial
+from sweeper.samplers.history import finite_values
+from sweeper.samplers.proposal import propose
 from sweeper.search_space.conditions import existing
-from sweeper.spec.load import SweepSpec
+from sweeper.spec.resolve import SweepSpec
 
 __all__ = ["Ledger", "Report", "TrialRecord", "TrialState"]
 

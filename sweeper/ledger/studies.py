@@ -9,8 +9,8 @@ from sweeper.errors import UserError
 from sweeper.home import refuse_code_of
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.storage import is_study
-from sweeper.spec.load import SweepSpec
 from sweeper.spec.model import SpecFile
+from sweeper.spec.resolve import SweepSpec
 
 EXTENDED = "extended"
 """The study's attribute with the number of trials that `sweeper extend` added."""

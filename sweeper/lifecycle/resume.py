@@ -9,7 +9,7 @@ from sweeper.errors import UserError
 from sweeper.ledger.studies import EXTENDED, find_study, open_ledger, study_folder
 from sweeper.ledger.study_lock import running_driver, study_lock
 from sweeper.lifecycle.run import continue_study, end_study, unretried_failures
-from sweeper.spec.load import SweepSpec
+from sweeper.spec.resolve import SweepSpec
 from sweeper.study import requests
 from sweeper.study.controller import STOPPED, STOPPED_BY_USER, StudyController
 

@@ -25,7 +25,7 @@ from sweeper.preflight.run import PreflightFailed
 from sweeper.redaction import redact
 from sweeper.reproducibility import drift, provenance
 from sweeper.reproducibility.drift import spec_drift
-from sweeper.spec.load import SweepSpec
+from sweeper.spec.resolve import SweepSpec
 from sweeper.study.controller import STOPPED, STOPPED_BY_USER, StudyController
 from sweeper.study.controls import final_word
 from sweeper.tracking import STREAM, Tracker, artifact_root, tracking_uri

@@ -5,8 +5,8 @@ from typing import Any
 from sweeper.errors import UserError
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.trial import TrialState
-from sweeper.samplers.proposal import WARM_START
-from sweeper.spec.load import SweepSpec
+from sweeper.samplers.history import WARM_START
+from sweeper.spec.resolve import SweepSpec
 from sweeper.study.pareto import objective_values
 
 LEARNED_FROM = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.COLLAPSED)

@@ -21,7 +21,7 @@ from sweeper.ledger.storage import url_beside
 from sweeper.ledger.studies import open_study
 from sweeper.ledger.trial import TrialRecord, TrialState
 from sweeper.lifecycle.run import run_study
-from sweeper.search_space.dimensions import set_path
+from sweeper.search_space.paths import set_path
 from sweeper.spec.load import parse_spec
 from sweeper.spec.model import SEED, VARIANT, SpecFile
 from sweeper.study.controls import value_of

@@ -11,7 +11,8 @@ from typing import Final
 from mano_trainers.report import CheckResult, CheckStatus
 from sweeper.executor.monitor import Node, room
 from sweeper.redaction import redact
-from sweeper.spec.load import Resources, SweepSpec
+from sweeper.spec.resolve import SweepSpec
+from sweeper.spec.sections import Resources
 from sweeper.tracking.client import tracking_uri
 
 SERVER_TIMEOUT_S: Final = 3.0

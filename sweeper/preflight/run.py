@@ -19,6 +19,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from mano_trainers.report import CheckResult, CheckStatus
+from sweeper.entrypoint.resolve import config_class
 from sweeper.entrypoint.source_hashes import trainer_sums
 from sweeper.errors import SpecError, UserError
 from sweeper.executor.monitor import Child, Machines
@@ -26,8 +27,8 @@ from sweeper.preflight.machine import check_machine
 from sweeper.reproducibility.provenance import installed_packages
 from sweeper.search_space.conditions import example
 from sweeper.search_space.dimensions import extremes
-from sweeper.spec.load import SweepSpec, config_class, resolve
 from sweeper.spec.model import VARIANT
+from sweeper.spec.resolve import SweepSpec, resolve
 
 MOST_CORNERS: Final = 64
 KEPT_VERSION: Final = 1

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from sweeper.spec.load import SchedulerConfig
+from sweeper.spec.sections import SchedulerConfig
 
 Mode = Literal["min", "max"]
 Curve = Sequence[tuple[float, float]]

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sweeper.spec.load import CollapseGuard, ThresholdGuard
+from sweeper.spec.sections import CollapseGuard, ThresholdGuard
 
 RECOVERY_FACTOR = 1.5  # a variance ratio that grew by this much over the window is on its way back up
 

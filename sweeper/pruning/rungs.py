@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from sweeper.ledger.trial import TrialRecord, TrialState
 from sweeper.pruning.asha import Rung, RungResult, Runner, judge, next_promoted, rung_of, standing, values_at_rungs
-from sweeper.spec.load import SweepSpec
+from sweeper.spec.resolve import SweepSpec
 
 TotalEpochs = Mapping[str, float | None]
 """Trial -> length of a full run, None where the trainer does not tell."""

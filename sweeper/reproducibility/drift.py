@@ -1,12 +1,13 @@
 """Whether a study that is continued is still the same: its spec, the code that trains, and the data."""
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sweeper.errors import UserError
 from sweeper.ledger.ledger import Ledger
-from sweeper.spec.load import SweepSpec, spec_differences
+from sweeper.spec.resolve import SweepSpec
 
 DRIFT = "drift"
 """The study's attribute that lists the differences that were accepted, and when."""
@@ -67,3 +68,27 @@ def _how(name: str, recorded: Mapping[str, str], now: Mapping[str, str]) -> str:
     if name not in recorded:
         return "is new"
     return "has changed" if name in now else "is gone"
+
+
+def spec_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What changed between two effective specs, a line a value: `trials: 14 -> 20`, in the order of the keys."""
+    before, after = _flat(old), _flat(new)
+    return [
+        f"{key}: {before.get(key, '(absent)')} -> {after.get(key, '(absent)')}"
+        for key in dict.fromkeys((*before, *after))
+        if before.get(key) != after.get(key)
+    ]
+
+
+def _flat(value: object, path: str = "") -> dict[str, str]:
+    """Dotted path -> JSON text of each value that is no mapping or list."""
+    match value:
+        case Mapping() if value:
+            items = [(str(key), below) for key, below in value.items()]
+        case list() | tuple() if value:
+            items = [(str(index), below) for index, below in enumerate(value)]
+        case _:
+            return {path: json.dumps(value)}
+    return {
+        key: text for name, below in items for key, text in _flat(below, f"{path}.{name}" if path else name).items()
+    }

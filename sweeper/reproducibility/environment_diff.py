@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from sweeper.search_space.dimensions import leaves
+from sweeper.search_space.paths import leaves
 
 MOST_NAMED: Final = 6
 

@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 
 import optuna
 
-from sweeper.samplers.proposal import distribution
+from sweeper.samplers.distributions import distribution
 from sweeper.search_space.conditions import Params
 from sweeper.search_space.dimensions import AnyDimension
 

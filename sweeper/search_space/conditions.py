@@ -1,14 +1,11 @@
 """Which parameters a trial has, which values they may take, and the points of a grid. Pure functions."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Mapping, Sequence
 from random import Random
 
 from sweeper.search_space.constraints import all_hold
 from sweeper.search_space.dimensions import AnyDimension, CategoricalDimension, FloatDimension, ParamValue, extremes
-
-LARGEST_GRID = 100_000
 
 Space = Mapping[str, AnyDimension]
 Params = dict[str, ParamValue]
@@ -116,30 +113,3 @@ def can_be_met(space: Space, constraints: Sequence[str], fixed: Mapping[str, Par
     return any(
         all_hold(constraints, point(space, {path: random.random() for path in space}, fixed)) for _ in range(tries)
     )
-
-
-def grid_points(space: Space, constraints: Sequence[str]) -> Iterator[Params]:
-    """Every combination of listed values that meets the constraints, once: the product in written order, the last
-    parameter changing fastest, without the parameters that do not exist beside the others."""
-    order = parents_first(space)
-
-    def extend(params: Params, rest: Sequence[str]) -> Iterator[Params]:
-        if not rest:
-            if all_hold(constraints, params):
-                yield params
-            return
-        path, *others = rest
-        if not exists(space[path], params):
-            yield from extend(params, others)
-            return
-        values = listed(space[path])
-        assert values is not None, f"{path} has no list of values"
-        for value in values:
-            yield from extend(params | {path: value}, others)
-
-    yield from extend({}, order)
-
-
-def grid_size(space: Space, constraints: Sequence[str]) -> int:
-    """How many points the grid has; one more than LARGEST_GRID where there are more than that."""
-    return sum(1 for _ in islice(grid_points(space, constraints), LARGEST_GRID + 1))

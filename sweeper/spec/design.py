@@ -13,7 +13,8 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, WithJsonSchema
 
-from sweeper.search_space.dimensions import Choice, Strict, short_names
+from sweeper.search_space.dimensions import Choice, Strict
+from sweeper.search_space.paths import short_names
 
 BASELINE: Final = "baseline"
 """Name of the run in which every factor has its baseline level."""

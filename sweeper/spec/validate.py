@@ -17,8 +17,8 @@ from sweeper.search_space.dimensions import (
     IntDimension,
     dimensions_of,
     extremes,
-    set_path,
 )
+from sweeper.search_space.paths import set_path
 from sweeper.spec.messages import did_you_mean, dotted, findings_of, leaf_paths, sub_model, unknown_path
 from sweeper.spec.model import SEED, TRAINER_PATTERN, SpecFile
 from sweeper.spec.sections import CollapseGuard, Objective, ThresholdGuard

@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from sweeper.search_space.conditions import LARGEST_GRID, can_be_met, contains, exists, grid_size, listed
+from sweeper.search_space.conditions import can_be_met, contains, exists, listed
 from sweeper.search_space.constraints import LANGUAGE, parse_constraint
 from sweeper.search_space.dimensions import AnyDimension, dimensions_of
+from sweeper.search_space.grid import LARGEST_GRID, grid_size
 from sweeper.spec.messages import did_you_mean, show
 from sweeper.spec.yaml_reader import KeyPath, SpecFinding
 

@@ -15,7 +15,7 @@ from sweeper.ledger.trial import Report, TrialRecord, TrialState
 from sweeper.pruning.asha import is_audited
 from sweeper.pruning.rungs import Rungs
 from sweeper.redaction import redact
-from sweeper.spec.load import SweepSpec
+from sweeper.spec.resolve import SweepSpec
 from sweeper.study import pruning_audit as audit
 from sweeper.study import requests
 from sweeper.study.accounting import UsageMeter

@@ -8,7 +8,7 @@ from typing import Any
 from sweeper.ledger.trial import TrialRecord, TrialState
 from sweeper.pruning.guards import Evaluation, check_guards
 from sweeper.pruning.rungs import Rungs
-from sweeper.spec.load import SweepSpec, control_config, resolve
+from sweeper.spec.resolve import SweepSpec, control_config, resolve
 from sweeper.study.controls import control_epochs
 from sweeper.study.pareto import objective_values
 

@@ -16,7 +16,7 @@ from sweeper.checkpoints.retention import kept_steps, rung_at, rung_steps
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.trial import Report, TrialRecord, TrialState
 from sweeper.redaction import redact
-from sweeper.spec.load import SweepSpec
+from sweeper.spec.resolve import SweepSpec
 from sweeper.study.callback import StudyCallback
 from sweeper.study.controls import final_word, value_of
 from sweeper.study.decisions import config_of

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import yaml
 
-from sweeper.search_space.dimensions import leaves
+from sweeper.search_space.paths import leaves
 
 TRIAL_FILE: Final = "trial.yaml"
 PROVENANCE_FILE: Final = "provenance.json"

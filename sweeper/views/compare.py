@@ -7,7 +7,7 @@ from rich.table import Table
 
 from sweeper.analysis.compare import TrialComparison
 from sweeper.console import output_console, simple_table
-from sweeper.search_space.dimensions import short_names
+from sweeper.search_space.paths import short_names
 
 ABSENT: Final = "-"
 BARS: Final = "▁▂▃▄▅▆▇█"

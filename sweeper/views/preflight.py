@@ -12,7 +12,7 @@ from mano_trainers.report import CheckResult, CheckStatus
 from sweeper.executor.cluster import machines
 from sweeper.preflight import run as preflight
 from sweeper.preflight.run import PreflightOutcome
-from sweeper.spec.load import SweepSpec
+from sweeper.spec.resolve import SweepSpec
 
 STYLES = {CheckStatus.PASS: "green", CheckStatus.WARN: "yellow", CheckStatus.FAIL: "bold red"}
 

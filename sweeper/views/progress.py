@@ -13,8 +13,8 @@ from rich.text import Text
 
 from mano_trainers.report import CheckResult, CheckStatus
 from sweeper.ledger.trial import TrialRecord, TrialState
-from sweeper.search_space.dimensions import short_names
-from sweeper.spec.load import SweepSpec
+from sweeper.search_space.paths import short_names
+from sweeper.spec.resolve import SweepSpec
 from sweeper.study.callback import StudyCallback
 from sweeper.study.controls import spoken, value_of
 

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 
-from sweeper.search_space.conditions import grid_size
-from sweeper.search_space.dimensions import AnyDimension, CategoricalDimension, FloatDimension, ParamValue, short_names
+from sweeper.search_space.dimensions import AnyDimension, CategoricalDimension, FloatDimension, ParamValue
+from sweeper.search_space.grid import grid_size
+from sweeper.search_space.paths import short_names
 from sweeper.spec.design import Ablation, defining_words, factors_of
-from sweeper.spec.load import Budget, CollapseGuard, Guard, Objective, SchedulerConfig, SweepSpec
 from sweeper.spec.messages import show
+from sweeper.spec.resolve import SweepSpec
+from sweeper.spec.sections import Budget, CollapseGuard, Guard, Objective, SchedulerConfig
 from sweeper.study.budget import amount_text
 
 

@@ -11,9 +11,9 @@ from sweeper.errors import LedgerLost, UserError
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.studies import open_study, study_dirs
 from sweeper.ledger.trial import TrialRecord, TrialState
-from sweeper.search_space.dimensions import short_names
-from sweeper.spec.load import Objective
+from sweeper.search_space.paths import short_names
 from sweeper.spec.model import SpecFile
+from sweeper.spec.sections import Objective
 from sweeper.study.accounting import recorded
 from sweeper.study.budget import amount_text, saved_s, used_text
 from sweeper.study.controls import final_word

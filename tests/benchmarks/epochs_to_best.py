@@ -32,7 +32,7 @@ from recorded_curves import OBJECTIVE, TABLE, Table, load_table
 from sweeper.pruning.asha import Runner, judge, table_of
 from sweeper.pruning.guards import check_guards
 from sweeper.samplers.proposal import propose
-from sweeper.spec.load import SweepSpec
+from sweeper.spec.resolve import SweepSpec
 from sweeper.spec.sections import SchedulerConfig
 
 SHIPPED = (SchedulerConfig().grace_epochs, SchedulerConfig().eta)

@@ -6,7 +6,7 @@ from typing import Any
 
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.trial import Report, TrialState
-from sweeper.spec.load import SweepSpec
+from sweeper.spec.resolve import SweepSpec
 
 OBJECTIVE = "val/pa_mpjpe_mm"
 Outcome = float | TrialState

@@ -26,7 +26,7 @@ from sweeper.entrypoint.call import prepare
 from sweeper.preflight import run as preflight
 from sweeper.preflight.run import PreflightOutcome
 from sweeper.reproducibility import provenance
-from sweeper.spec.load import SweepSpec
+from sweeper.spec.resolve import SweepSpec
 
 sqlalchemy.orm.configure_mappers()
 _context = multiprocessing.get_context("forkserver")

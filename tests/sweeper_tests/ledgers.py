@@ -2,7 +2,7 @@
 
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.trial import Report, TrialState
-from sweeper.spec.load import SweepSpec
+from sweeper.spec.resolve import SweepSpec
 
 SPEC = SweepSpec.model_validate(
     {

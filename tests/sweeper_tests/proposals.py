@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sweeper.spec.load import SweepSpec
+from sweeper.spec.resolve import SweepSpec
 
 METRIC = "val/pa_mpjpe_mm"
 

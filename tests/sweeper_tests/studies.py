@@ -6,7 +6,7 @@ from typing import Any
 
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.trial import TrialRecord
-from sweeper.spec.load import SweepSpec
+from sweeper.spec.resolve import SweepSpec
 from sweeper.study.callback import StudyCallback
 from sweeper.study.controller import StudyController
 

@@ -21,8 +21,9 @@ from sweeper.errors import UserError
 from sweeper.ledger.studies import open_study
 from sweeper.ledger.trial import TrialState
 from sweeper.spec.design import runs_of
-from sweeper.spec.load import SweepSpec, parse_spec
+from sweeper.spec.load import parse_spec
 from sweeper.spec.model import SpecFile
+from sweeper.spec.resolve import SweepSpec
 from sweeper.views.ablation import TOO_SMALL, render
 
 Score = Callable[[Mapping[str, str], int], float | TrialState]

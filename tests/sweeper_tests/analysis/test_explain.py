@@ -19,7 +19,7 @@ from sweeper.errors import UserError
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.studies import open_study
 from sweeper.samplers.importance import NOISE
-from sweeper.spec.load import SweepSpec, resolve
+from sweeper.spec.resolve import SweepSpec, resolve
 from sweeper.study.controller import StudyController
 from sweeper.views.compare import sparkline
 

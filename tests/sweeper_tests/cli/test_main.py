@@ -13,7 +13,8 @@ from finished import finish_study
 from mano_trainers.errors import DataError
 from sweeper.cli import main as cli
 from sweeper.errors import UserError
-from sweeper.spec.load import SweepSpec, load_spec
+from sweeper.spec.load import load_spec
+from sweeper.spec.resolve import SweepSpec
 
 SPEC = "search_spaces/loss_balance.yaml"
 

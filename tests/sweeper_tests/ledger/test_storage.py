@@ -13,7 +13,8 @@ from sweeper.errors import UserError
 from sweeper.ledger.ledger import Ledger, TrialState
 from sweeper.ledger.storage import POINTER, url_beside
 from sweeper.ledger.studies import study_dirs
-from sweeper.spec.load import SpecError, parse_spec
+from sweeper.spec.load import parse_spec
+from sweeper.spec.sections import SpecError
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from proposals import METRIC, make_spec
 from sweeper.errors import UserError
 from sweeper.ledger.ledger import Ledger, Report, TrialState
 from sweeper.lifecycle.warm_start import record_warm_start
-from sweeper.spec.load import SweepSpec
+from sweeper.spec.resolve import SweepSpec
 
 SPACE = {"x": {"low": 0.0, "high": 1.0}, "y": {"low": 0.0, "high": 1.0}}
 

@@ -20,7 +20,8 @@ from sweeper.errors import UserError
 from sweeper.ledger.studies import open_study
 from sweeper.ledger.trial import TrialState
 from sweeper.lifecycle.winners import winners_spec
-from sweeper.spec.load import SweepSpec, parse_spec, resolve
+from sweeper.spec.load import parse_spec
+from sweeper.spec.resolve import SweepSpec, resolve
 from sweeper.spec.sections import Budget, Objective
 from sweeper.tracking.client import open_client
 

@@ -17,7 +17,8 @@ from sweeper.executor.cluster import Local
 from sweeper.ledger.ledger import Ledger
 from sweeper.preflight import run as preflight
 from sweeper.preflight.run import PreflightOutcome
-from sweeper.spec.load import SweepSpec, parse_spec
+from sweeper.spec.load import parse_spec
+from sweeper.spec.resolve import SweepSpec
 
 SPEC = """
 name: checked

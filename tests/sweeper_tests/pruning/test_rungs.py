@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sweeper.ledger.trial import Report, TrialRecord, TrialState
 from sweeper.pruning.asha import Runner, judge, table_of
 from sweeper.pruning.rungs import Rungs
-from sweeper.spec.load import SweepSpec
+from sweeper.spec.resolve import SweepSpec
 
 METRIC = "val/pa_mpjpe_mm"
 EPOCHS = 8.0

@@ -13,7 +13,7 @@ from sweeper.errors import UserError
 from sweeper.ledger.ledger import Ledger, Report, TrialState
 from sweeper.search_space.conditions import existing
 from sweeper.search_space.constraints import all_hold
-from sweeper.spec.load import SweepSpec
+from sweeper.spec.resolve import SweepSpec
 
 SAMPLERS = ["tpe", "random", "qmc", "nsga2"]
 STATES = [TrialState.COMPLETE, TrialState.PRUNED, TrialState.COLLAPSED, TrialState.FAILED, TrialState.COMPLETE]

@@ -11,14 +11,13 @@ from sweeper.search_space.conditions import (
     contains,
     existing,
     exists,
-    grid_points,
-    grid_size,
     listed,
     parents_first,
     point,
     value_at,
 )
 from sweeper.search_space.dimensions import AnyDimension, dimensions_of
+from sweeper.search_space.grid import grid_points, grid_size
 
 CHAIN = dimensions_of(
     {

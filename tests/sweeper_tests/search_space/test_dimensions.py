@@ -12,9 +12,8 @@ from sweeper.search_space.dimensions import (
     FloatDimension,
     IntDimension,
     extremes,
-    set_path,
-    short_names,
 )
+from sweeper.search_space.paths import set_path, short_names
 
 ADAPTER: TypeAdapter[AnyDimension] = TypeAdapter(Dimension)
 

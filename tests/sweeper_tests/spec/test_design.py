@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from sweeper.errors import SpecError
 from sweeper.spec.design import defining_words, design_runs, factors_of, resolution_of
-from sweeper.spec.load import SweepSpec, load_spec, parse_spec, resolve
+from sweeper.spec.load import load_spec, parse_spec
+from sweeper.spec.resolve import SweepSpec, resolve
 from sweeper.views.spec import describe
 
 FILE = Path("s.yaml")

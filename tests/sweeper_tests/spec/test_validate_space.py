@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from sweeper.errors import SpecError
-from sweeper.spec.load import SweepSpec, parse_spec, resolve
+from sweeper.spec.load import parse_spec
+from sweeper.spec.resolve import SweepSpec, resolve
 from sweeper.views.spec import describe
 
 FILE = Path("s.yaml")

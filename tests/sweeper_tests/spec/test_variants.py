@@ -9,7 +9,9 @@ from mano_trainers.config import TrainConfig
 from mano_trainers.loop import train
 from sweeper.errors import SpecError
 from sweeper.ledger.ledger import Ledger, TrialState
-from sweeper.spec.load import SweepSpec, control_config, load_spec, parse_spec, resolve, spec_differences
+from sweeper.reproducibility.drift import spec_differences
+from sweeper.spec.load import load_spec, parse_spec
+from sweeper.spec.resolve import SweepSpec, control_config, resolve
 from sweeper.views.spec import describe
 
 FILE = Path("s.yaml")
