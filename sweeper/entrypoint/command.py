@@ -26,7 +26,7 @@ from sweeper.entrypoint.readers import PatternReader, Reader, RowReader
 from sweeper.entrypoint.script import run_script
 from sweeper.errors import UserError
 from sweeper.reporting import stand_in
-from sweeper.search_space.dimensions import leaves
+from sweeper.search_space.paths import leaves
 
 PLACEHOLDER: Final = re.compile(r"\{([A-Za-z_][\w./-]*)\}")
 COMMAND: Final = "command"
