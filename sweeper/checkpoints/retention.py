@@ -5,7 +5,7 @@ Of every other checkpoint MLflow keeps the manifest: a rerun is compared with th
 
 import math
 
-from sweeper.ledger.trial import TrialRecord
+from sweeper.ledger.trial import Report, TrialRecord
 from sweeper.pruning.asha import Runner, rung_of
 from sweeper.spec.model import SpecFile
 
@@ -46,15 +46,27 @@ def rung_steps(spec: SpecFile, record: TrialRecord) -> list[int]:
     """The evaluations at which the trial reached a rung. A control reaches none."""
     if record.control is not None:
         return []
-    reached = [rung_at(spec, record, count) for count in range(len(record.reports) + 1)]
-    return [record.reports[index].step for index in range(len(record.reports)) if reached[index + 1] != reached[index]]
+    steps, before = [], None
+    for report in record.reports:
+        rung = _rung(spec, record.number, report)
+        if rung != before:
+            steps.append(report.step)
+        before = rung
+    return steps
+
+
+def is_at_rung(spec: SpecFile, record: TrialRecord) -> bool:
+    """Whether the trial reached a rung with its latest evaluation."""
+    return bool(record.reports) and rung_at(spec, record) != rung_at(spec, record, len(record.reports) - 1)
 
 
 def rung_at(spec: SpecFile, record: TrialRecord, count: int | None = None) -> float | None:
     """The last rung (epochs) that a candidate had reached after `count` evaluations, by default after all of them."""
-    reports = record.reports[:count]
-    if record.control is not None or not reports:
-        return None
-    total = next((report.total_epochs for report in reversed(reports) if report.total_epochs), None)
-    curve = [(report.epoch, report.metrics.get(spec.objective.metric, math.nan)) for report in reports]
-    return rung_of(spec.scheduler, Runner(record.number, curve, math.inf if total is None else total))
+    count = len(record.reports) if count is None else count
+    return None if record.control is not None or not count else _rung(spec, record.number, record.reports[count - 1])
+
+
+def _rung(spec: SpecFile, number: int, latest: Report) -> float | None:
+    """The last rung that a candidate has reached with this evaluation."""
+    total = math.inf if latest.total_epochs is None else latest.total_epochs
+    return rung_of(spec.scheduler, Runner(number, [(latest.epoch, math.nan)], total))

@@ -16,7 +16,16 @@ import optuna
 from sweeper.errors import UserError
 from sweeper.ledger import ownership as owner
 from sweeper.ledger.storage import close_storage, one_sync, open_storage, readable, recorded_url, wait_with
-from sweeper.ledger.trial import Report, TrialRecord, TrialState, decode_report, encode_report, id_of
+from sweeper.ledger.trial import (
+    Report,
+    TrialRecord,
+    TrialState,
+    encode_report,
+    id_of,
+    report_key,
+    stored_reports,
+    with_report,
+)
 from sweeper.samplers.distributions import running_trial
 from sweeper.samplers.history import finite_values
 from sweeper.samplers.proposal import propose
@@ -170,15 +179,16 @@ class Ledger:
     def report(self, trial_id: str, report: Report, objective: float | None) -> bool:
         """Store one evaluation; False when this step was stored before (redone after a restart)."""
         record = self.trial(trial_id)
-        if any(known.step == report.step for known in record.reports):
+        reports = with_report(record.reports, report)
+        if reports is None:
             return False
         handle = self._handle(record)
         several = len(self._optuna.directions) > 1  # then Optuna knows no intermediate values
         with one_sync(self._storage):
             if objective is not None and math.isfinite(objective) and not several:
                 handle.report(objective, report.step)  # first: what is stored below is not looked at again after a kill
-            handle.set_user_attr(f"report:{report.step:05d}", encode_report(report))
-        self._put(replace(record, reports=(*record.reports, report)))
+            handle.set_user_attr(report_key(report.step), encode_report(report))
+        self._put(replace(record, reports=reports))
         return True
 
     def charge(self, trial_id: str, attempt: str, seconds: float) -> None:
@@ -322,7 +332,7 @@ class Ledger:
             state=TrialState(ending.get("state", state)),
             reason=ending.get("reason", ""),
             evidence=ending.get("evidence", {}),
-            reports=tuple(decode_report(attrs[key]) for key in sorted(attrs) if key.startswith("report:")),
+            reports=stored_reports(attrs),
             retry_of=attrs.get("retry_of"),
             losses=tuple(attrs.get("losses", ())),
             charges=charges | ending.get("charge", {}),

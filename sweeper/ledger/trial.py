@@ -1,6 +1,7 @@
 """One trial of a study: what was tried, what it reported, how it stands. Imports nothing heavy."""
 
 import math
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -103,6 +104,35 @@ def encode_report(report: Report) -> dict[str, Any]:
     # JSON has no NaN; a dashboard that reads the journal would choke on Python's spelling of it.
     metrics = {k: v if math.isfinite(v) else str(v) for k, v in report.metrics.items()}
     return vars(report) | {"metrics": metrics}
+
+
+def report_key(step: int) -> str:
+    """What the end of an attribute's name is that holds the report of a step."""
+    return f"report:{step:05d}"
+
+
+def stored_reports(attributes: Mapping[str, Any], prefix: str = "") -> tuple[Report, ...]:
+    """The reports among these attributes, whose names begin with `prefix` and `report_key`, by step.
+
+    By number: as text, `report:100000` comes before `report:50000`.
+    """
+    start = f"{prefix}report:"
+    return tuple(
+        sorted(
+            (decode_report(value) for key, value in attributes.items() if key.startswith(start)),
+            key=lambda report: report.step,
+        )
+    )
+
+
+def with_report(reports: tuple[Report, ...], report: Report) -> tuple[Report, ...] | None:
+    """The reports with one more, by step; None if there is one of this step."""
+    if not reports or reports[-1].step < report.step:
+        return (*reports, report)
+    place = bisect_left(reports, report.step, key=lambda known: known.step)
+    if reports[place].step == report.step:
+        return None
+    return (*reports[:place], report, *reports[place:])
 
 
 def decode_report(data: Mapping[str, Any]) -> Report:

@@ -7,16 +7,26 @@ alone; whether it is worse than others is `scheduling`'s question.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from sweeper.spec.sections import CollapseGuard, ThresholdGuard
 
 RECOVERY_FACTOR = 1.5  # a variance ratio that grew by this much over the window is on its way back up
 
 
+class Point(Protocol):
+    """One point of a trial's curve."""
+
+    @property
+    def epoch(self) -> float: ...
+
+    @property
+    def metrics(self) -> Mapping[str, float]: ...
+
+
 @dataclass(frozen=True)
 class Evaluation:
-    """One point of a trial's curve."""
+    """A point of a curve that no ledger holds."""
 
     epoch: float
     metrics: Mapping[str, float]
@@ -30,7 +40,7 @@ class Tripped:
     evidence: Mapping[str, Any] = field(default_factory=dict)
 
 
-def check_guards(guards: Sequence[CollapseGuard | ThresholdGuard], curve: Sequence[Evaluation]) -> Tripped | None:
+def check_guards(guards: Sequence[CollapseGuard | ThresholdGuard], curve: Sequence[Point]) -> Tripped | None:
     """The first guard that trips on the curve so far, or None.
 
     A loss or objective that is not a number always trips, whatever guards the spec names.
@@ -40,7 +50,7 @@ def check_guards(guards: Sequence[CollapseGuard | ThresholdGuard], curve: Sequen
         if name == "train/loss" and not math.isfinite(value):
             return Tripped(f"{name} is {value} at epoch {latest.epoch:g}", {"metric": name, "epoch": latest.epoch})
     for guard in guards:
-        window = [point for point in curve if point.epoch >= guard.after_epochs][-guard.for_evaluations :]
+        window = _latest(curve, guard.for_evaluations, guard.after_epochs)
         if len(window) < guard.for_evaluations:
             continue
         tripped = _collapsed(guard, window) if isinstance(guard, CollapseGuard) else _beyond(guard, window)
@@ -49,7 +59,18 @@ def check_guards(guards: Sequence[CollapseGuard | ThresholdGuard], curve: Sequen
     return None
 
 
-def _collapsed(guard: CollapseGuard, window: Sequence[Evaluation]) -> Tripped | None:
+def _latest(curve: Sequence[Point], count: int, after_epochs: float) -> Sequence[Point]:
+    """The last evaluations that count, at most so many. Looks at no earlier ones: a curve may be long."""
+    found: list[Point] = []
+    for point in reversed(curve):
+        if len(found) == count:
+            break
+        if point.epoch >= after_epochs:
+            found.append(point)
+    return found[::-1]
+
+
+def _collapsed(guard: CollapseGuard, window: Sequence[Point]) -> Tripped | None:
     """Low variance alone, early, kills later winners: every run dips. So three things must hold together over the
     window: theta_var_ratio is low, theta_r2 says the images are not being read, and the ratio is not rising."""
     ratios = [point.metrics.get("val/theta_var_ratio", math.inf) for point in window]
@@ -72,7 +93,7 @@ def _collapsed(guard: CollapseGuard, window: Sequence[Evaluation]) -> Tripped | 
     )
 
 
-def _beyond(guard: ThresholdGuard, window: Sequence[Evaluation]) -> Tripped | None:
+def _beyond(guard: ThresholdGuard, window: Sequence[Point]) -> Tripped | None:
     """A metric that was not reported breaks nothing: NaN is neither above nor below, and absence is not NaN."""
     values = [point.metrics[guard.metric] for point in window if guard.metric in point.metrics]
     if len(values) < len(window):

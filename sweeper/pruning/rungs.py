@@ -3,6 +3,7 @@ report, so that a study of ten thousand trials need not read its history anew fo
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 from sweeper.ledger.trial import TrialRecord, TrialState
 from sweeper.pruning.asha import Rung, RungResult, Runner, judge, next_promoted, rung_of, standing, values_at_rungs
@@ -20,23 +21,25 @@ class Rungs:
         self._table: dict[Rung, dict[int, float]] = {}
         self._waiting: dict[Rung, dict[int, float]] = {}
         self._paused: dict[int, TrialRecord] = {}
+        self._reached: dict[int, float | None] = {}  # the last rung whose value is in the table
 
     def update(self, record: TrialRecord) -> None:
         """The candidate has reported, or its state has changed. A collapsed one holds no place."""
-        number, runner = record.number, self._runner(record)
-        values = values_at_rungs(self._config, self._objective.mode, runner)
-        for rung, value in values.items():
-            places = self._table.setdefault(rung, {})
-            if record.state is TrialState.COLLAPSED:
+        number = record.number
+        reached = rung_of(self._config, self._runner(record, latest=1, total=math.inf))
+        if reached != self._reached.get(number):  # what a trial had at a rung does not change after it
+            self._reached[number] = reached
+            for rung, value in values_at_rungs(self._config, self._objective.mode, self._runner(record)).items():
+                self._table.setdefault(rung, {})[number] = value
+        if record.state is TrialState.COLLAPSED:
+            for places in self._table.values():
                 places.pop(number, None)
-            else:
-                places[number] = value
         if record.state is TrialState.PAUSED:
             self._paused[number] = record
-            last = rung_of(self._config, runner)
-            for rung, value in values.items():
-                if rung[1] == last:
-                    self._waiting.setdefault(rung, {})[number] = value
+            last = rung_of(self._config, self._runner(record, latest=1))
+            for rung, places in self._table.items():
+                if rung[1] == last and number in places:
+                    self._waiting.setdefault(rung, {})[number] = places[number]
         elif self._paused.pop(number, None):
             for waiting in self._waiting.values():
                 waiting.pop(number, None)
@@ -48,6 +51,12 @@ class Rungs:
 
     def judge_latest(self, record: TrialRecord) -> RungResult | None:
         """How the trial stands, if its latest report reached a rung."""
+        now, before = (
+            rung_of(self._config, self._runner(earlier, latest=1))
+            for earlier in (record, replace(record, reports=record.reports[-2:-1]))
+        )
+        if now == before:  # most reports: to look through all that came before for each would cost more and more
+            return None
         return judge(self._config, self._objective.mode, self._runner(record), self._table)
 
     def to_promote(self, *, idle: bool) -> TrialRecord | None:
@@ -61,7 +70,9 @@ class Rungs:
         assert result is not None, f"{record.id} waits at no rung"
         return result
 
-    def _runner(self, record: TrialRecord) -> Runner:
-        metric, total = self._objective.metric, self._total_epochs.get(record.id)
-        curve = [(report.epoch, report.metrics.get(metric, math.nan)) for report in record.reports]
+    def _runner(self, record: TrialRecord, latest: int = 0, total: float | None = None) -> Runner:
+        """`latest`: only so many evaluations, which is all that it takes to know the rung; 0: all of them."""
+        metric = self._objective.metric
+        total = self._total_epochs.get(record.id) if total is None else total
+        curve = [(report.epoch, report.metrics.get(metric, math.nan)) for report in record.reports[-latest:]]
         return Runner(record.number, curve, math.inf if total is None else total)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeper.ledger.trial import TrialRecord, TrialState
-from sweeper.pruning.guards import Evaluation, check_guards
+from sweeper.pruning.guards import check_guards
 from sweeper.pruning.rungs import Rungs
 from sweeper.spec.resolve import SweepSpec, control_config, resolve
 from sweeper.study.controls import control_epochs
@@ -52,8 +52,7 @@ def decide(spec: SweepSpec, rungs: Rungs, record: TrialRecord) -> Decision | Non
         if record.last is None or record.last.epoch < grace_epochs:
             return None
         return Decision(TrialState.COMPLETE, f"trained for the grace period of {grace_epochs:g} epochs")
-    curve = [Evaluation(report.epoch, report.metrics) for report in record.reports]
-    if tripped := check_guards(spec.guards, curve):
+    if tripped := check_guards(spec.guards, record.reports):
         return Decision(TrialState.COLLAPSED, tripped.reason, tripped.evidence)
     rung = rungs.judge_latest(record)
     if rung is None or rung.keep:

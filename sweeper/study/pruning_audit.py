@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sweeper.ledger.ledger import Ledger
-from sweeper.ledger.trial import Report, TrialRecord, TrialState, decode_report, encode_report
-from sweeper.pruning.guards import Evaluation, check_guards
+from sweeper.ledger.trial import Report, TrialRecord, TrialState, encode_report, report_key, stored_reports
+from sweeper.pruning.guards import check_guards
 from sweeper.spec.model import SpecFile
 
 
@@ -40,7 +40,7 @@ class Audit:
 
 def add_report(ledger: Ledger, trial_id: str, report: Report) -> None:
     """Keep what a stopped trial reports."""
-    ledger.set_attribute(f"audit:{trial_id}:report:{report.step:05d}", encode_report(report))
+    ledger.set_attribute(f"audit:{trial_id}:{report_key(report.step)}", encode_report(report))
 
 
 def begin(ledger: Ledger, trial_id: str) -> None:
@@ -96,13 +96,12 @@ def audit_of(ledger: Ledger, spec: SpecFile, winner: TrialRecord | None) -> Audi
 
 def _reports(attributes: Mapping[str, Any], trial: TrialRecord) -> list[Report]:
     """All reports of an audited trial, those before its stop first."""
-    start = f"audit:{trial.id}:report:"
-    return [*trial.reports, *(decode_report(attributes[key]) for key in sorted(attributes) if key.startswith(start))]
+    return [*trial.reports, *stored_reports(attributes, f"audit:{trial.id}:")]
 
 
 def _was_wrong(trial: TrialRecord, reports: list[Report], spec: SpecFile, winner: TrialRecord | None) -> bool:
     if trial.state is TrialState.COLLAPSED:
-        return check_guards(spec.guards, [Evaluation(report.epoch, report.metrics) for report in reports]) is None
+        return check_guards(spec.guards, reports) is None
     value = reports[-1].metrics.get(spec.objective.metric)
     best = winner.last.metrics[spec.objective.metric] if winner is not None and winner.last else None
     if value is None or value != value or best is None:

@@ -6,13 +6,13 @@ beneath it, named by its ID: what varies as parameters, how it stands as tags, i
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from sweeper.checkpoints.locate import STORE
 from sweeper.checkpoints.manifest import is_picture
-from sweeper.checkpoints.retention import kept_steps, rung_at, rung_steps
+from sweeper.checkpoints.retention import is_at_rung, kept_steps, rung_at, rung_steps
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.trial import Report, TrialRecord, TrialState
 from sweeper.redaction import redact
@@ -99,9 +99,9 @@ class MLflowCallback(StudyCallback):
         for trial in (*self._ledger.controls(), *self._ledger.trials()):
             if not self._tracker.has_started(trial.id):
                 self._restore(trial)
-            rungs = rung_steps(self._spec, trial)
+            rungs = set(rung_steps(self._spec, trial))
             for report in trial.reports:
-                self._hand_over(trial, report, rungs)
+                self._hand_over(trial, report, at_rung=report.step in rungs)
             if trial.state.is_finished:
                 self._settle(trial, ended_ms=trial.last.timestamp_ms if trial.last else None)
 
@@ -120,7 +120,7 @@ class MLflowCallback(StudyCallback):
             usage = self._workers.take(record.id)
             if address := self._workers.address(record.id):
                 self._tracker.tag_trial(record.id, {"sweeper.machine": address})
-        self._hand_over(record, record.reports[-1], rung_steps(self._spec, record), usage)
+        self._hand_over(record, record.reports[-1], at_rung=is_at_rung(self._spec, record), usage=usage)
 
     def trial_finished(self, record: TrialRecord) -> None:
         self._settle(record)
@@ -172,15 +172,14 @@ class MLflowCallback(StudyCallback):
         )
 
     def _hand_over(
-        self, record: TrialRecord, report: Report, rungs: Sequence[int], usage: Mapping[str, float] | None = None
+        self, record: TrialRecord, report: Report, *, at_rung: bool, usage: Mapping[str, float] | None = None
     ) -> None:
         """One evaluation: its metrics and, if it wrote a checkpoint, that or its manifest, and at a rung its pictures.
 
-        `rungs`: the evaluations at which the trial reached one; `usage`: what its worker took.
+        `at_rung`: whether the trial reached one with it; `usage`: what its worker took.
         """
         metrics = {**report.metrics, "epoch": report.epoch, **(usage or {})}
         self._tracker.report(record.id, report.step, report.timestamp_ms, metrics)
-        at_rung = report.step in rungs
         if at_rung:
             self._tracker.tag_trial(record.id, {"sweeper.rung": f"{report.epoch:g}"})
         if report.checkpoint is None:

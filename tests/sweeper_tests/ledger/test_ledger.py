@@ -41,6 +41,26 @@ def test_a_step_is_stored_once(tmp_path: Path) -> None:
     assert [r.metrics["val/pa_mpjpe_mm"] for r in ledger.trial(trial_id).reports] == [5.0]
 
 
+@pytest.mark.parametrize("steps", [(1, 2, 10), (50_000, 100_000, 1_000_000), (0, 99_999, 100_000)])
+def test_steps_are_ordered_by_number(steps: tuple[int, ...], tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    trial_id = ledger.ask(SPEC).id
+    for step in steps:
+        ledger.report(trial_id, report(step, float(step)), float(step))
+    again = open_ledger(tmp_path, create=False).trial(trial_id)
+    assert [r.step for r in again.reports] == list(steps)
+    assert again.reports == ledger.trial(trial_id).reports
+
+
+def test_a_step_between_two_that_are_known_finds_its_place(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    trial_id = ledger.ask(SPEC).id
+    for step in (100, 300, 200):
+        assert ledger.report(trial_id, report(step, 1.0), 1.0)
+    assert not ledger.report(trial_id, report(200, 2.0), 2.0)
+    assert [r.step for r in ledger.trial(trial_id).reports] == [100, 200, 300]
+
+
 def test_a_resumed_study_proposes_what_the_unbroken_one_would(tmp_path: Path) -> None:
     values = [5.0, 3.0, 8.0, 2.0, 6.0, 1.0]
     unbroken = open_ledger(tmp_path / "a")

@@ -9,7 +9,7 @@ from studies import Log, make_study, message, report_to_rung, start
 from sweeper.ledger.trial import TrialState
 from sweeper.study.controller import StudyController
 from sweeper.study.pareto import winner_of
-from sweeper.study.pruning_audit import audit_of, audit_seconds
+from sweeper.study.pruning_audit import audit_of, audit_seconds, with_audit
 
 
 @pytest.fixture(autouse=True)
@@ -123,3 +123,14 @@ def test_an_audit_that_is_interrupted_goes_on_and_keeps_its_seconds(tmp_path: Pa
     assert upcoming.record.id == trial_id
     study.on_end(trial_id)
     assert audit_seconds(study.ledger) > before_s > 0
+
+
+def test_what_an_audited_trial_reports_is_ordered_by_number(tmp_path: Path) -> None:
+    study = make_study(tmp_path, audit=1.0, guards=[{"kind": "collapse", "after_epochs": 1.0}])
+    trial_id = start(study)
+    for epoch in range(1, 5):
+        study.on_report(trial_id, message(epoch, 20.0, ratio=0.001) | {"step": 50_000 * epoch})
+    stopped = study.ledger.trial(trial_id)
+    assert [report.step for report in stopped.reports] == [50_000, 100_000]
+    audited = with_audit(study.ledger, stopped)
+    assert [report.step for report in audited.reports] == [50_000, 100_000, 150_000, 200_000]
