@@ -5,9 +5,14 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pydantic import ValidationError
+
+from sweeper.entrypoint.resolve import config_class, current_name
 from sweeper.errors import UserError
 from sweeper.ledger.ledger import Ledger
-from sweeper.spec.resolve import SweepSpec
+from sweeper.search_space.paths import leaves, set_path
+from sweeper.spec.model import SpecFile
+from sweeper.spec.resolve import NOT_COMPARED, SweepSpec
 
 DRIFT = "drift"
 """The study's attribute that lists the differences that were accepted, and when."""
@@ -16,7 +21,38 @@ DRIFT = "drift"
 def spec_drift(ledger: Ledger, spec: SweepSpec) -> list[str]:
     """What differs between the spec the study was started with and this one."""
     recorded = ledger.attributes.get("spec")
-    return [] if recorded is None else spec_differences(recorded, spec.effective)
+    return [] if recorded is None else spec_differences(with_new_defaults(recorded), spec.effective)
+
+
+def with_new_defaults(recorded: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A recorded spec with what has come to specs and to the trainer's config since then: a field that it could not say
+    has its default, so a new version of the sweeper is no other spec."""
+    trainer = current_name(str(recorded.get("trainer")))
+    try:
+        known = SpecFile.model_validate(dict(recorded), strict=False)
+    except ValidationError:  # written by another version, and told as it is
+        return recorded
+    completed = known.model_dump(mode="json", exclude=NOT_COMPARED) | {
+        "trainer": trainer,
+        "controls": recorded.get("controls"),
+    }
+    if not known.variants:
+        varied = set(known.search_space)
+        fields = {path: value for path, value in _defaults(trainer).items() if path not in varied}
+        fields |= leaves(known.base)
+        completed["base"] = {}
+        for path, value in fields.items():
+            set_path(completed["base"], path, value)
+    return completed
+
+
+def _defaults(trainer: str) -> dict[str, Any]:
+    """Path -> default of each field of the trainer's config; none where it cannot be made of defaults alone."""
+    try:
+        model = config_class(trainer)
+        return leaves(model().model_dump(mode="json")) if model else {}
+    except (UserError, ValidationError):
+        return {}
 
 
 def refuse_other_choices(ledger: Ledger, spec: SweepSpec) -> None:

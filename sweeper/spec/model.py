@@ -10,6 +10,7 @@ from sweeper.entrypoint.resolve import DEFAULT_TRAINER
 from sweeper.search_space.conditions import listed
 from sweeper.search_space.dimensions import CategoricalDimension, Choice, Dimension, Strict, dimensions_of
 from sweeper.search_space.grid import grid_size
+from sweeper.spec.command import COMMAND, COMMAND_TRAINER, ScriptReports
 from sweeper.spec.design import Ablation
 from sweeper.spec.sections import (
     NAME_PATTERN,
@@ -85,6 +86,11 @@ class SpecFile(Strict):
     """`sweep`: a search for the best; `ablation`: what each part contributes, as `ablation` says."""
     trainer: Annotated[str, Field(pattern=TRAINER_PATTERN)] = DEFAULT_TRAINER
     """The training function, `package.module:function`."""
+    command: Annotated[str, Field(min_length=1)] | None = None
+    """Instead of a trainer, a script that is run once for each trial: `python train.py --lr {lr}`. `{args}` stands for
+    `--key value` of every parameter, `{overrides}` for `key=value`; see the guide for the others."""
+    report: ScriptReports | None = None
+    """Where the reports of the command come from. Default: it calls `sweeper.report`."""
     base: dict[str, Any] = Field(default_factory=dict)
     """What all trials share: fields of the trainer's config that differ from its defaults."""
     search_space: Annotated[dict[str, Dimension], Field(min_length=1)]
@@ -158,6 +164,16 @@ class SpecFile(Strict):
         elif isinstance(data, dict) and "trials" not in data and _names_grid(data.get("sampler")):
             data = data | {"trials": _count_grid(data)}
         return data
+
+    @model_validator(mode="after")
+    def _one_way_to_train(self) -> Self:
+        if self.command is not None and self.trainer != COMMAND_TRAINER:
+            raise ValueError("`command` and `trainer` cannot be used together: each says what trains")
+        if self.command is None and self.report is not None:
+            raise ValueError("`report` says where the reports of a `command` come from; a trainer yields its own")
+        if self.command is not None and any(key.split(".")[0] == COMMAND for key in (*self.base, *self.search_space)):
+            raise ValueError("a parameter of a command cannot be called `command`")
+        return self
 
     @model_validator(mode="after")
     def _gpus_for_their_budget(self) -> Self:

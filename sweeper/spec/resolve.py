@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
 
@@ -12,8 +12,12 @@ from sweeper.errors import Problem, SpecError
 from sweeper.search_space.conditions import example
 from sweeper.search_space.dimensions import ParamValue
 from sweeper.search_space.paths import leaves, set_path
+from sweeper.spec.command import COMMAND, ScriptReports, with_command
 from sweeper.spec.messages import dotted, findings_of
 from sweeper.spec.model import SEED, VARIANT, SpecFile
+
+NOT_COMPARED: Final = {"text", "path", "overrides", "ledger", "checkpoints"}
+"""Where a spec came from and where its study is kept: no part of what the study is."""
 
 
 class SweepSpec(SpecFile):
@@ -37,7 +41,7 @@ class SweepSpec(SpecFile):
 
         This is what a study stores and compares, so a changed default of the trainer shows as a difference.
         """
-        spec = self.model_dump(mode="json", exclude={"text", "path", "overrides", "ledger", "checkpoints"})
+        spec = self.model_dump(mode="json", exclude=NOT_COMPARED)
         spec["controls"] = list(self.control_names)
         if self.variants:
             # Each variant holds all its fields; base is for the controls.
@@ -45,6 +49,7 @@ class SweepSpec(SpecFile):
         # A conditional parameter may be left to base, whose value counts then.
         always = example(self.search_space)
         spec["base"] = resolve(self, always)
+        spec["base"].pop(COMMAND if self.command else None, None)  # it is a key of its own
         for key in always:
             *sections, last = key.split(".")
             section = spec["base"]
@@ -110,6 +115,8 @@ def _validated(spec: SweepSpec, settings: Mapping[str, Any]) -> dict[str, Any]:
     config = deepcopy(spec.base)
     for path, value in settings.items():
         set_path(config, path, value)
+    if spec.command is not None:
+        return with_command(config, spec.command, spec.report or ScriptReports(), spec.objective.metric)
     model = config_class(spec.trainer)
     if model is None:
         return config

@@ -19,6 +19,7 @@ from sweeper.search_space.dimensions import (
     extremes,
 )
 from sweeper.search_space.paths import set_path
+from sweeper.spec.command import of_command
 from sweeper.spec.messages import did_you_mean, dotted, findings_of, leaf_paths, sub_model, unknown_path
 from sweeper.spec.model import SEED, TRAINER_PATTERN, SpecFile
 from sweeper.spec.sections import CollapseGuard, Objective, ThresholdGuard
@@ -43,6 +44,7 @@ def check_spec(data: object) -> tuple[SpecFile | None, list[SpecFinding]]:
     """
     spec = None
     findings = _secrets(data, ())
+    data = of_command(data)
     if isinstance(data, dict):
         data, of_ablation = expand(data)
         findings += of_ablation

@@ -7,11 +7,16 @@ import json
 import sqlite3
 import subprocess
 import tarfile
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from checker import check
 from sweeps import command, environment
+
+from sweeper.ledger.ledger import Ledger
+from sweeper.reproducibility.drift import spec_drift
+from sweeper.spec.load import parse_spec
 
 pytestmark = pytest.mark.slow
 
@@ -41,6 +46,14 @@ def test_it_is_shown(home: Path) -> None:
     shown = json.loads(sweeper(home, "show", "scripted", "--json").stdout)
     assert [trial["state"] for trial in shown["trials"]] == ["COMPLETE", "RUNNING", "RUNNING"]
     assert shown["winner"] == "scripted-0000"
+
+
+def test_its_own_spec_is_not_another_one(home: Path) -> None:
+    with closing(Ledger(home / "studies" / "scripted", "scripted")) as ledger:
+        spec = parse_spec(ledger.attributes["spec_text"], home / "spec.yaml")
+        assert spec_drift(ledger, spec) == []
+        changed = parse_spec(ledger.attributes["spec_text"], home / "spec.yaml", ["base.epochs=9", "trials=7"])
+        assert spec_drift(ledger, changed) == ["base.epochs: 8 -> 9", "trials: 8 -> 7"]
 
 
 def test_it_is_continued(home: Path) -> None:
