@@ -9,7 +9,6 @@ from typing import Any, Final
 from sweeper.analysis.trial_lookup import look_up
 from sweeper.ledger.trial import Report, TrialRecord, TrialState
 from sweeper.pruning.asha import RungResult, Runner, judge, rung_of, table_of
-from sweeper.samplers.history import WARM_START
 from sweeper.search_space.dimensions import AnyDimension, CategoricalDimension, ParamValue
 from sweeper.spec.model import SpecFile
 from sweeper.spec.sections import Objective
@@ -83,7 +82,7 @@ def explain(home: Path, selector: str) -> Explanation:
     is_candidate = trial.control is None
     rungs = rungs_of(spec, trial, others) if is_candidate else []
     neighbours = nearest(spec, trial, others) if is_candidate else []
-    proposer = proposer_of(spec, trial, others, found.ledger.attributes)
+    proposer = proposer_of(spec, trial, others, len(found.ledger.attributes.warm_start or []))
     shares = gradient_shares(trial)
     sentence = _sentence(trial, spec.objective, proposer, neighbours, shares)
     return Explanation(
@@ -102,10 +101,9 @@ def explain(home: Path, selector: str) -> Explanation:
     )
 
 
-def proposer_of(
-    spec: SpecFile, trial: TrialRecord, others: Sequence[TrialRecord], attributes: Mapping[str, Any]
-) -> str:
-    """Who proposed a trial, as the end of a sentence: the spec, the user, or the sampler and what it knew."""
+def proposer_of(spec: SpecFile, trial: TrialRecord, others: Sequence[TrialRecord], warm: int) -> str:
+    """Who proposed a trial, as the end of a sentence: the spec, the user, or the sampler and what it knew: `others`
+    of the study, and so many trials of the `warm` start."""
     if trial.control is not None:
         return "a control of the spec, a ruler that never wins"
     if trial.retry_of is not None:
@@ -117,7 +115,6 @@ def proposer_of(
     if trial.number < len(spec.enqueue):
         rest = [path for path in trial.params if path not in spec.enqueue[trial.number]]
         return f"enqueued by the spec{', which left ' + ', '.join(rest) + ' to the sampler' if rest else ''}"
-    warm = len(attributes.get(WARM_START, []))
     after = f" and {warm} of {spec.warm_start.study}" if spec.warm_start and warm else ""
     known = _ended_before(trial, others)
     match spec.sampler.name:

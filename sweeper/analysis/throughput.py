@@ -36,10 +36,10 @@ def recorded_throughput(spec: SweepSpec, home: Path) -> Throughput | None:
     seconds, sizes, checkpoints, epochs, names = [], [], 0, 0.0, []
     for study_dir in study_dirs(home):
         try:
-            ledger = Ledger(study_dir, study_dir.name)
+            ledger = Ledger.open(study_dir, study_dir.name)
         except UserError:
             continue
-        if not _same_shape(spec.effective, ledger.attributes.get("spec", {})):
+        if not _same_shape(spec.effective, ledger.attributes.spec or {}):
             continue
         for trial in ledger.trials():
             for earlier, later in zip(trial.reports, trial.reports[1:], strict=False):

@@ -54,7 +54,7 @@ def _look_up(home: Path, selector: str, opened: Callable[[str], tuple[Ledger, Sp
     known: list[str] = []
     for name in sorted(names, key=len, reverse=True):  # `a-winners-0001` is not of the study `a`
         ledger, spec = opened(name)
-        trials = {trial.id: trial for trial in (*ledger.trials(), *ledger.controls())}
+        trials = {trial.id: trial for trial in ledger.all_trials()}
         if selector in trials:
             return FoundTrial(trials[selector], ledger, spec)
         known += trials

@@ -81,7 +81,7 @@ def winners_result(home: Path, study: str, name: str) -> WinnersResult:
     _, source = open_study(home, study)
     ledger, spec = open_study(home, name)
     selected = {
-        trial.id: value_of(trial, source.objective) for trial in Ledger(home / "studies" / study, study).trials()
+        trial.id: value_of(trial, source.objective) for trial in Ledger.open(home / "studies" / study, study).trials()
     }
     sign = 1 if spec.objective.mode == "min" else -1
     runs = runs_of_variants(spec, ledger.trials())

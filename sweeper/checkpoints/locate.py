@@ -15,14 +15,12 @@ from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.trial import TrialRecord
 from sweeper.spec.model import STORE_PATTERN, SpecFile
 
-STORE: Final = "checkpoints"
-"""The study's attribute: `s3://BUCKET/PREFIX/NAME-ID`; none: they lie in its folder."""
 CHECKPOINTS_VARIABLE: Final = "SWEEPER_CHECKPOINTS"
 
 
 def store_of(ledger: Ledger) -> ObjectStore | None:
     """The store that holds the study's checkpoints; None: its folder does."""
-    url = ledger.attributes.get(STORE)
+    url = ledger.attributes.store_url
     return ObjectStore(url) if url else None
 
 
@@ -33,7 +31,7 @@ def open_store(ledger: Ledger, spec: SpecFile) -> None:
     Raises:
         UserError: the variable holds no such URL; or the store does not answer, or refuses.
     """
-    url = ledger.attributes.get(STORE)
+    url = ledger.attributes.store_url
     has_begun = bool(ledger.controls() or ledger.trials())
     if not url and not has_begun and (given := os.environ.get(CHECKPOINTS_VARIABLE) or spec.checkpoints):
         if not re.fullmatch(STORE_PATTERN, given):
@@ -44,8 +42,8 @@ def open_store(ledger: Ledger, spec: SpecFile) -> None:
     if not url:
         return
     ObjectStore(url, CHECK_PATIENCE_S).check()
-    if ledger.attributes.get(STORE) != url:
-        ledger.set_attribute(STORE, url)
+    if ledger.attributes.store_url != url:
+        ledger.attributes.store_url = url
 
 
 def last_good(study_dir: Path, record: TrialRecord, *, stored: bool = False) -> tuple[Path | None, int, Sequence[str]]:

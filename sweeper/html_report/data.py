@@ -145,7 +145,7 @@ def study_data(ledger: Ledger, spec: SpecFile) -> StudyData:
         no_skill=word.no_skill,
         facts=[fact for fact in facts if fact],
         folder=ledger.study_dir,
-        spec_text=redact(str(ledger.attributes.get("spec_text", ""))),  # an old study may hold a secret
+        spec_text=redact(ledger.attributes.spec_text),  # an old study may hold a secret
         audit_s=audit_seconds(ledger),
     )
 

@@ -52,7 +52,7 @@ def study_csv(spec: SpecFile, trials: Sequence[TrialRecord], controls: Sequence[
 
 def preflight_line(ledger: Ledger) -> str:
     """How the preflight before the last run ended, or why there was none; empty for a study of before it was there."""
-    recorded = ledger.attributes.get("preflight")
+    recorded = ledger.attributes.preflight
     return f"preflight: {recorded['summary']}" if recorded else ""
 
 

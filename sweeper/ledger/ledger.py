@@ -9,12 +9,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import optuna
 
 from sweeper.errors import UserError
-from sweeper.ledger import ownership as owner
+from sweeper.ledger.attributes import StudyAttributes, late_run_key
+from sweeper.ledger.optuna_trials import ObjectiveValues, StoredValues, record_of, stored_values, tell
+from sweeper.ledger.ownership import claim, place_of
 from sweeper.ledger.storage import close_storage, one_sync, open_storage, readable, recorded_url, wait_with
 from sweeper.ledger.trial import (
     Report,
@@ -23,14 +25,13 @@ from sweeper.ledger.trial import (
     encode_report,
     id_of,
     report_key,
-    stored_reports,
     with_report,
 )
 from sweeper.samplers.distributions import running_trial
-from sweeper.samplers.history import finite_values
 from sweeper.samplers.proposal import propose
 from sweeper.search_space.conditions import existing
 from sweeper.spec.resolve import SweepSpec
+from sweeper.spec.sections import Mode
 
 __all__ = ["Ledger", "Report", "TrialRecord", "TrialState"]
 
@@ -40,69 +41,97 @@ CONTROLS: Final = ".controls"
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
-ObjectiveValues = float | Sequence[float | None] | None
-
-
 class Ledger:
     """The trials of one study: its candidates, and its controls.
 
     Controls are kept in an Optuna study of their own (`NAME.controls`), so they change neither the numbers nor the
-    proposals of candidates. Opened for writing by the one driver that holds the study's lock (see `study_lock`), for
-    reading by anyone. Every method that changes something has written it when it returns.
+    proposals of candidates. Opened for writing (`create`, `adopt`) by the one driver that holds the study's lock (see
+    `study_lock`), for reading (`open`) by anyone. Every method that changes something has written it when it returns.
     """
 
-    def __init__(
-        self,
-        study_dir: Path,
-        study: str,
-        *,
-        modes: Sequence[str] = ("min",),
-        create: bool = False,
-        url: str | None = None,
-        adopt: bool = False,
-    ) -> None:
+    def __init__(self, study_dir: Path, study: str, of_candidates: optuna.Study) -> None:
         self.study_dir = study_dir
         self.study = study
-        with readable(study_dir):
-            self._read(open_storage(study_dir, url, create=create, adopt=adopt), modes if create else None, adopt)
+        self._optuna = of_candidates
+        self.attributes = StudyAttributes(study, lambda: self._optuna.user_attrs, of_candidates.set_user_attr)
+        self._optuna_controls: optuna.Study | None = None
+        if f"{study}{CONTROLS}" in optuna.get_all_study_names(self._storage):
+            self._optuna_controls = optuna.load_study(study_name=f"{study}{CONTROLS}", storage=self._storage)
+        self.adopted_from = place_of(self.attributes.owner)
+        self._handles: dict[str, optuna.trial.Trial] = {}
+        self._candidates: dict[str, TrialRecord] = {}
+        self._controls: dict[str, TrialRecord] = {}
+        self.retries = 0
+        stored = self.attributes.stored  # a copy each time, and there may be thousands of trials
+        for frozen in self._all_frozen():
+            record = record_of(study, frozen)
+            late = stored.get(_late_key(record))
+            self._put(replace(record, mlflow_run_id=late) if late else record)
+            self.retries += record.retry_of is not None and record.control is None
 
-    def _read(self, storage: optuna.storages.BaseStorage, modes: Sequence[str] | None, adopt: bool) -> None:
-        study = self.study
-        if modes is not None:
-            self._optuna = optuna.create_study(
+    @classmethod
+    def open(cls, study_dir: Path, study: str, *, url: str | None = None) -> Self:
+        """The ledger of a study, for reading.
+
+        Args:
+            study_dir: the folder of the study.
+            study: its name.
+            url: of the database that its ledger is in, with the password; default: as the folder names it.
+
+        Raises:
+            UserError: there is no such study, or its ledger is damaged.
+        """
+        with readable(study_dir):
+            return cls(study_dir, study, _load(study, open_storage(study_dir, url, create=False)))
+
+    @classmethod
+    def create(cls, study_dir: Path, study: str, *, modes: Sequence[Mode] = ("min",), url: str | None = None) -> Self:
+        """The ledger of a study, for writing; made if it is not there yet.
+
+        Args:
+            study_dir: the folder of the study.
+            study: its name.
+            modes: of a new study: whether small or large values are good, for each objective.
+            url: of the database that a new study's ledger is made in; None: a file in the folder.
+
+        Raises:
+            UserError: the ledger is damaged, or the study of another home.
+        """
+        with readable(study_dir):
+            storage = open_storage(study_dir, url, create=True)
+            made = optuna.create_study(
                 study_name=study,
                 storage=storage,
                 directions=["minimize" if mode == "min" else "maximize" for mode in modes],
                 load_if_exists=True,
             )
-        else:
-            try:
-                self._optuna = optuna.load_study(study_name=study, storage=storage)
-            except KeyError:
-                raise UserError(f"the study `{study}` was never started", help="`sweeper run` starts it") from None
-        self._optuna_controls: optuna.Study | None = None
-        if f"{study}{CONTROLS}" in optuna.get_all_study_names(storage):
-            self._optuna_controls = optuna.load_study(study_name=f"{study}{CONTROLS}", storage=storage)
-        self._handles: dict[str, optuna.trial.Trial] = {}
-        self._candidates: dict[str, TrialRecord] = {}
-        self._controls: dict[str, TrialRecord] = {}
-        self.retries = 0
-        attributes = self.attributes  # a copy each time, and there may be thousands of trials
-        for frozen in self._all_frozen():
-            record = self._record(frozen)
-            late = attributes.get(_run_key(record))
-            self._put(replace(record, mlflow_run_id=late) if late else record)
-            self.retries += record.retry_of is not None and record.control is None
-        self.adopted_from = owner.place_of(attributes)
-        if modes is not None:
-            self._settle_half_finished()
-            self._claim(adopt)
+            return cls(study_dir, study, made)._for_writing(adopt=False)
+
+    @classmethod
+    def adopt(cls, study_dir: Path, study: str, url: str) -> Self:
+        """The ledger of a study of another home, which is lost, for writing; from now on it is of this one.
+
+        Raises:
+            UserError: the database at the URL holds no such study.
+        """
+        with readable(study_dir):
+            storage = open_storage(study_dir, url, create=True, adopt=True)
+            return cls(study_dir, study, _load(study, storage))._for_writing(adopt=True)
+
+    def _for_writing(self, *, adopt: bool) -> Self:
+        self._settle_half_finished()
+        self._claim(adopt)
+        return self
 
     # -- reading
 
     def trials(self) -> list[TrialRecord]:
         """All candidates, by number. Controls are not among them."""
         return list(self._candidates.values())
+
+    def all_trials(self) -> list[TrialRecord]:
+        """Controls and candidates, controls first."""
+        return [*self.controls(), *self.trials()]
 
     def controls(self) -> list[TrialRecord]:
         """All controls, in the order in which they were started."""
@@ -117,11 +146,6 @@ class Ledger:
         """A candidate or a control."""
         return self._candidates.get(trial_id) or self._controls[trial_id]
 
-    @property
-    def attributes(self) -> dict[str, Any]:
-        """What the study stored about itself with `set_attribute`."""
-        return dict(self._optuna.user_attrs)
-
     # -- writing
 
     def wait_with(self, note: Callable[[str], None], is_over: Callable[[], bool]) -> None:
@@ -132,10 +156,6 @@ class Ledger:
     def close(self) -> None:
         """Let another driver write."""
         close_storage(self._storage)
-
-    def set_attribute(self, key: str, value: Any) -> None:
-        """Store a JSON value about the study."""
-        self._optuna.set_user_attr(key, value)
 
     def ask(self, spec: SweepSpec) -> TrialRecord:
         """Sample a new candidate. The sampler is built afresh from (seed, trial number) and what the ledger holds, so
@@ -174,7 +194,7 @@ class Ledger:
         for record in self.trials():
             if not record.state.is_finished and set(record.params) != existing(spec.search_space, record.params):
                 self._propose(self._handle(record), spec)
-        return [record for record in (*self.controls(), *self.trials()) if record.state is TrialState.RUNNING]
+        return [record for record in self.all_trials() if record.state is TrialState.RUNNING]
 
     def report(self, trial_id: str, report: Report, objective: float | None) -> bool:
         """Store one evaluation; False when this step was stored before (redone after a restart)."""
@@ -210,20 +230,20 @@ class Ledger:
         state: TrialState,
         reason: str,
         evidence: Mapping[str, Any],
-        objective: ObjectiveValues,
+        values: ObjectiveValues,
         charge: Mapping[str, float] | None = None,
     ) -> TrialRecord:
-        """Give a trial its one terminal state. COMPLETE counts for the sampler with its objective (a list of values
-        if the study has several), PRUNED with what it reached, COLLAPSED as infeasible, STOPPED and FAILED not at
-        all. `charge`: as `charge` does, attempt -> seconds, in the same write."""
+        """Give a trial its one terminal state. COMPLETE counts for the sampler with its values, one for each objective,
+        PRUNED with what it reached, COLLAPSED as infeasible, STOPPED and FAILED not at all. `charge`: as `charge` does,
+        attempt -> seconds, in the same write."""
         assert state.is_finished, state
         record = self.trial(trial_id)
         assert not record.state.is_finished, f"{record.id} is {record.state} already"
-        ending = {"state": state.value, "reason": reason, "evidence": dict(evidence), "objective": objective}
-        ending["charge"] = dict(charge or {})
+        ending: dict[str, Any] = {"state": state.value, "reason": reason, "evidence": dict(evidence)}
+        ending |= {"objective": stored_values(values), "charge": dict(charge or {})}
         with one_sync(self._storage):
             self._handle(record).set_user_attr("ending", ending | {"time_s": time.time()})
-            self._tell(record, state, objective)
+            self._tell(record, state, stored_values(values))
         self._handles.pop(trial_id, None)
         charges = {**record.charges, **(charge or {})}
         return self._put(replace(record, state=state, reason=reason, evidence=evidence, charges=charges))
@@ -244,7 +264,7 @@ class Ledger:
             return
         # A finished trial's attributes are frozen in Optuna, and the run ID may become known only after the end.
         if record.state.is_finished:
-            self._optuna.set_user_attr(_run_key(record), run_id)
+            self.attributes.store(_late_key(record), run_id)
         else:
             self._handle(record).set_user_attr("mlflow_run_id", run_id)
         self._put(replace(record, mlflow_run_id=run_id))
@@ -287,19 +307,8 @@ class Ledger:
             self._handles[record.id] = handle
         return handle
 
-    def _tell(self, record: TrialRecord, state: TrialState, objective: ObjectiveValues) -> None:
-        told = optuna.trial.TrialState
-        study = self._study_of(record)
-        match state:
-            case TrialState.COMPLETE if (values := finite_values(objective)) is not None:
-                study.tell(record.number, values)
-            case TrialState.PRUNED:
-                study.tell(record.number, state=told.PRUNED)
-            case TrialState.COLLAPSED:
-                self._handle(record).set_constraint("collapsed", 1.0)
-                study.tell(record.number, state=told.PRUNED)
-            case _:
-                study.tell(record.number, state=told.FAIL)
+    def _tell(self, record: TrialRecord, state: TrialState, values: StoredValues) -> None:
+        tell(self._study_of(record), self._handle(record), state, values)
 
     def _all_frozen(self) -> list[optuna.trial.FrozenTrial]:
         studies = [study for study in (self._optuna, self._optuna_controls) if study is not None]
@@ -309,7 +318,7 @@ class Ledger:
         """A journal moves with its home; a database may be reached from many."""
         if recorded_url(self.study_dir):
             try:
-                owner.claim(self.study_dir, self.attributes, self.set_attribute, adopt=adopt)
+                claim(self.study_dir, self.attributes, adopt=adopt)
             except UserError:
                 self.close()
                 raise
@@ -318,30 +327,15 @@ class Ledger:
         """A kill between the ending's two writes leaves a trial that knows its end but was not told to Optuna."""
         for frozen in self._all_frozen():
             if not frozen.state.is_finished() and (ending := frozen.user_attrs.get("ending")):
-                self._tell(self._record(frozen), TrialState(ending["state"]), ending["objective"])
-
-    def _record(self, frozen: optuna.trial.FrozenTrial) -> TrialRecord:
-        attrs = frozen.user_attrs
-        state = TrialState.PAUSED if attrs.get("paused") else TrialState.RUNNING
-        ending = attrs.get("ending") or attrs.get("paused") or {}
-        charges = {key.removeprefix("charge:"): attrs[key] for key in attrs if key.startswith("charge:")}
-        return TrialRecord(
-            id=id_of(self.study, frozen.number, attrs.get("control"), attrs.get("again", 0)),
-            number=frozen.number,
-            params=dict(frozen.params),
-            state=TrialState(ending.get("state", state)),
-            reason=ending.get("reason", ""),
-            evidence=ending.get("evidence", {}),
-            reports=stored_reports(attrs),
-            retry_of=attrs.get("retry_of"),
-            losses=tuple(attrs.get("losses", ())),
-            charges=charges | ending.get("charge", {}),
-            mlflow_run_id=attrs.get("mlflow_run_id"),
-            control=attrs.get("control"),
-            again=attrs.get("again", 0),
-        )
+                self._tell(record_of(self.study, frozen), TrialState(ending["state"]), ending["objective"])
 
 
-def _run_key(record: TrialRecord) -> str:
-    """The study's attribute that holds the ID of a run that was not known before the trial ended."""
-    return f"trial:{record.number if record.control is None else record.folder}:mlflow_run_id"
+def _load(study: str, storage: optuna.storages.BaseStorage) -> optuna.Study:
+    try:
+        return optuna.load_study(study_name=study, storage=storage)
+    except KeyError:
+        raise UserError(f"the study `{study}` was never started", help="`sweeper run` starts it") from None
+
+
+def _late_key(record: TrialRecord) -> str:
+    return late_run_key(str(record.number) if record.control is None else record.folder)

@@ -4,30 +4,28 @@ A home that moves takes its ID with it. One that is lost is replaced by another 
 
 import os
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from sweeper.errors import UserError
+from sweeper.ledger.attributes import StudyAttributes
 
-OWNER: Final = "home"
-"""The study's attribute that says whose it is: `{"id", "host", "path"}`."""
 FILE: Final = "home.id"
 
 
-def claim(study_dir: Path, kept: Mapping[str, Any], keep: Callable[[str, Any], None], *, adopt: bool) -> None:
+def claim(study_dir: Path, attributes: StudyAttributes, *, adopt: bool) -> None:
     """Make the ledger that of this folder, if it is nobody's yet or is adopted.
 
     Args:
         study_dir: the folder of the study.
-        kept: the study's attributes.
-        keep: stores one.
+        attributes: of the study.
         adopt: take it from another home.
 
     Raises:
         UserError: it is another home's.
     """
-    owner, file = kept.get(OWNER), study_dir / FILE
+    owner, file = attributes.owner, study_dir / FILE
     mine = file.read_text() if file.exists() else uuid.uuid4().hex
     if owner and owner["id"] == mine:
         return
@@ -36,12 +34,11 @@ def claim(study_dir: Path, kept: Mapping[str, Any], keep: Callable[[str, Any], N
         what = f"the study `{study}` was taken over by the home {_home(owner)} on {owner['host']}"
         raise UserError(what, help=f"go on with it there, or take it back: `sweeper resume {study} --adopt`")
     file.write_text(mine)
-    keep(OWNER, {"id": mine, "host": os.uname().nodename, "path": str(study_dir.resolve())})
+    attributes.owner = {"id": mine, "host": os.uname().nodename, "path": str(study_dir.resolve())}
 
 
-def place_of(kept: Mapping[str, Any]) -> str:
+def place_of(owner: Mapping[str, str] | None) -> str:
     """Where the study was driven from, for people."""
-    owner = kept.get(OWNER)
     return f"{_home(owner)} on {owner['host']}" if owner else "another folder"
 
 

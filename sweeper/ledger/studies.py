@@ -12,9 +12,6 @@ from sweeper.ledger.storage import is_study
 from sweeper.spec.model import SpecFile
 from sweeper.spec.resolve import SweepSpec
 
-EXTENDED = "extended"
-"""The study's attribute with the number of trials that `sweeper extend` added."""
-
 
 def study_dirs(home: Path) -> list[Path]:
     """The folders of all studies of a home, by name."""
@@ -27,8 +24,8 @@ def open_study(home: Path, study: str) -> tuple[Ledger, SpecFile]:
     Raises:
         UserError: there is no such study (names close ones), or another version of the sweeper wrote its spec.
     """
-    ledger = Ledger(study_folder(home, study), study)
-    spec = ledger.attributes.get("spec")
+    ledger = Ledger.open(study_folder(home, study), study)
+    spec = ledger.attributes.spec
     if spec is None:
         raise UserError(f"the study `{study}` was never started", help="`sweeper run` starts it")
     try:
@@ -62,9 +59,9 @@ def find_study(home: Path, study: str) -> tuple[Path, SweepSpec]:
     ledger, known = open_study(home, study)
     refuse_code_of(home, known.trainer)
     kept = ledger.attributes
-    path = Path(kept["spec_path"]) if "spec_path" in kept else None
+    path = Path(kept.spec_path) if kept.spec_path else None
     try:
-        spec = SweepSpec.model_validate(kept["spec"] | {"text": kept.get("spec_text", ""), "path": path}, strict=False)
+        spec = SweepSpec.model_validate((kept.spec or {}) | {"text": kept.spec_text, "path": path}, strict=False)
     except ValidationError as error:
         raise UserError(f"the recorded spec of `{study}` cannot be used: {error.errors()[0]['msg']}") from None
     return ledger.study_dir, spec
@@ -73,9 +70,9 @@ def find_study(home: Path, study: str) -> tuple[Path, SweepSpec]:
 def open_ledger(study_dir: Path, spec: SweepSpec) -> Ledger:
     """The ledger of a study whose lock is held, for writing."""
     modes = [one.mode for one in spec.objectives]
-    return Ledger(study_dir, study_dir.name, modes=modes, create=True)  # wherever it was started
+    return Ledger.create(study_dir, study_dir.name, modes=modes)  # wherever it was started
 
 
 def planned_trials(ledger: Ledger, spec: SpecFile) -> int:
     """Candidates that the study will have, those of `sweeper extend` included."""
-    return spec.trials + int(ledger.attributes.get(EXTENDED, 0))
+    return spec.trials + ledger.attributes.extended

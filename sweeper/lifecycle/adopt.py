@@ -9,12 +9,11 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from sweeper.checkpoints.locate import STORE, last_good
+from sweeper.checkpoints.locate import last_good
 from sweeper.errors import UserError
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.storage import JOURNAL, recorded_url
 from sweeper.ledger.study_lock import study_lock
-from sweeper.tracking import STREAM
 from sweeper.tracking.outbox import Outbox
 
 
@@ -68,12 +67,12 @@ def adopt(home: Path, study: str, url: str | None) -> Adopted:
     if url is None:
         help = "name it: --ledger postgresql://user@host/database"
         raise UserError("which database holds the ledger?", "--adopt", help)
-    with study_lock(study_dir, url), closing(Ledger(study_dir, study, create=True, url=url, adopt=True)) as ledger:
-        stream = ledger.attributes.get(STREAM)
+    with study_lock(study_dir, url), closing(Ledger.adopt(study_dir, study, url)) as ledger:
+        stream = ledger.attributes.stream
         if stream:
             _seed_outbox(study_dir, stream)
-        going_on = [trial for trial in (*ledger.controls(), *ledger.trials()) if not trial.state.is_finished]
-        stored = STORE in ledger.attributes
+        going_on = [trial for trial in ledger.all_trials() if not trial.state.is_finished]
+        stored = ledger.attributes.store_url is not None
         resumed = [trial.id for trial in going_on if last_good(study_dir, trial, stored=stored)[0]]
         return Adopted(
             study=study,

@@ -6,12 +6,12 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from sweeper.errors import UserError
-from sweeper.ledger.studies import EXTENDED, find_study, open_ledger, study_folder
+from sweeper.ledger.studies import find_study, open_ledger, study_folder
 from sweeper.ledger.study_lock import running_driver, study_lock
 from sweeper.lifecycle.run import continue_study, end_study, unretried_failures
 from sweeper.spec.resolve import SweepSpec
 from sweeper.study import requests
-from sweeper.study.controller import STOPPED, STOPPED_BY_USER, StudyController
+from sweeper.study.controller import STOPPED_BY_USER, StudyController
 
 
 def resume(
@@ -24,8 +24,8 @@ def resume(
     """
     study_dir, spec = find_study(home, study)
     with study_lock(study_dir), closing(open_ledger(study_dir, spec)) as ledger:
-        if ledger.attributes.get(STOPPED):
-            ledger.set_attribute(STOPPED, False)
+        if ledger.attributes.stopped:
+            ledger.attributes.stopped = False
         return continue_study(
             spec, home.resolve(), ledger, skip_preflight=skip_preflight, accept_drift=accept_drift, address=address
         )
@@ -47,13 +47,13 @@ def extend(
     """
     study_dir, spec = find_study(home, study)
     with study_lock(study_dir), closing(open_ledger(study_dir, spec)) as ledger:
-        more = int(ledger.attributes.get(EXTENDED, 0)) + trials
+        more = ledger.attributes.extended + trials
         try:
             SweepSpec.model_validate(spec.effective | {"trials": spec.trials + more})
         except ValidationError as error:
             raise UserError(f"the study `{study}` cannot be extended: {error.errors()[0]['msg']}") from error
-        ledger.set_attribute(EXTENDED, more)
-        ledger.set_attribute(STOPPED, False)
+        ledger.attributes.extended = more
+        ledger.attributes.stopped = False
         return continue_study(
             spec, home.resolve(), ledger, skip_preflight=skip_preflight, accept_drift=accept_drift, address=address
         )
@@ -108,7 +108,7 @@ def stop(home: Path, study: str) -> str:
         return f"{study}: stopped"
     study_dir, spec = find_study(home, study)
     with study_lock(study_dir), closing(open_ledger(study_dir, spec)) as ledger:
-        ledger.set_attribute(STOPPED, True)
+        ledger.attributes.stopped = True
         end_study(spec, home.resolve(), ledger, STOPPED_BY_USER)
     return f"{study}: stopped; it was not running"
 

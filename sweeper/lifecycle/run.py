@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from sweeper.checkpoints.locate import STORE, open_store, store_of
+from sweeper.checkpoints.locate import open_store, store_of
 from sweeper.entrypoint.source_hashes import code_sums
 from sweeper.errors import EXIT_NO_SKILL, EXIT_OK, EXIT_SIGNAL, EXIT_TRIAL_FAILED, LedgerLost
 from sweeper.executor.cluster import machines
@@ -15,7 +15,6 @@ from sweeper.executor.monitor import Machines, Workers
 from sweeper.executor.node_check import expectation
 from sweeper.html_report.artifacts import study_artifacts
 from sweeper.ledger.ledger import Ledger
-from sweeper.ledger.studies import EXTENDED
 from sweeper.ledger.study_lock import study_lock
 from sweeper.ledger.trial import TrialRecord, TrialState
 from sweeper.lifecycle import notifications as notify
@@ -26,9 +25,9 @@ from sweeper.redaction import redact
 from sweeper.reproducibility import drift, provenance
 from sweeper.reproducibility.drift import spec_drift
 from sweeper.spec.resolve import SweepSpec
-from sweeper.study.controller import STOPPED, STOPPED_BY_USER, StudyController
+from sweeper.study.controller import STOPPED_BY_USER, StudyController
 from sweeper.study.controls import final_word
-from sweeper.tracking import STREAM, Tracker, artifact_root, tracking_uri
+from sweeper.tracking import Tracker, artifact_root, tracking_uri
 from sweeper.tracking.callback import MLflowCallback
 from sweeper.views.preflight import print_preflight
 from sweeper.views.progress import Progress
@@ -73,7 +72,7 @@ def run_study(
     url, modes = ledger_url or spec.ledger, [one.mode for one in spec.objectives]
     with (
         study_lock(study_dir, url),
-        closing(Ledger(study_dir, study, modes=modes, create=True, url=url)) as ledger,
+        closing(Ledger.create(study_dir, study, modes=modes, url=url)) as ledger,
     ):
         if accept_drift:
             drift.refuse_other_choices(ledger, spec)
@@ -94,7 +93,7 @@ def continue_study(
 ) -> int:
     """Run what is left of a study whose lock is held and whose spec is settled. Else as `run_study`."""
     study, spec = ledger.study, extended(spec, ledger)
-    if ledger.attributes.get(STOPPED):
+    if ledger.attributes.stopped:
         end_study(spec, home, ledger, STOPPED_BY_USER)
         print(f"the study `{study}` was stopped; `sweeper resume {study}` continues it", file=sys.stderr)
         interrupted = 0
@@ -131,7 +130,7 @@ def unretried_failures(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
 
 def extended(spec: SweepSpec, ledger: Ledger) -> SweepSpec:
     """The spec with the trials that `sweeper extend` has added."""
-    more = int(ledger.attributes.get(EXTENDED, 0))
+    more = ledger.attributes.extended
     return spec.model_copy(update={"trials": spec.trials + more}) if more else spec
 
 
@@ -141,7 +140,7 @@ def _execute(
     """Run what is left of the study; returns the number of the signal that ended it early, or 0."""
     to = notify.channels()
     code = code_sums(spec.trainer)
-    differences = drift.changed(ledger.attributes.get("code"), code)
+    differences = drift.changed(ledger.attributes.code, code)
     drift.refuse_or_record(ledger, "other code", differences, None, accept_drift)
     record = provenance.collect() | {"sources": code, "spec": redact(spec.text)}
     open_store(ledger, spec)
@@ -155,9 +154,9 @@ def _execute(
             if checked.failed:
                 raise PreflightFailed(checked)
             record |= {"data": dict(checked.fingerprints), "numerics": dict(checked.numerics)}
-            ledger.set_attribute("preflight", checked.to_json() | {"summary": checked.summary})
+            ledger.attributes.preflight = checked.to_json() | {"summary": checked.summary}
             record_warm_start(ledger, spec)
-            differences = drift.changed(ledger.attributes.get("data"), record["data"])
+            differences = drift.changed(ledger.attributes.data, record["data"])
             drift.refuse_or_record(ledger, "other data", differences, None, accept_drift)
             _bind(ledger, spec, code, record["data"])  # only now: a spec whose data are not there binds nobody
             recorder = MLflowCallback(tracker, spec, ledger, record, workers)
@@ -180,8 +179,8 @@ def _tracker(home: Path, ledger: Ledger, run_ids: dict[str, str]) -> Tracker:
     uri, root, study = tracking_uri(home), artifact_root(home), ledger.study
     told, store = run_ids.__setitem__, store_of(ledger)
     tracker = Tracker(ledger.study_dir, uri, root, study, on_run=told, paused=True, store=store)
-    if ledger.attributes.get(STREAM) != tracker.stream:
-        ledger.set_attribute(STREAM, tracker.stream)
+    if ledger.attributes.stream != tracker.stream:
+        ledger.attributes.stream = tracker.stream
     tracker.deliver()
     return tracker
 
@@ -193,7 +192,7 @@ def _train(study: StudyController, there: Machines, workers: Workers, record: Ma
     expected = None
     if not there.shared:
         base = preflight.base_config(study.spec)
-        store = study.ledger.attributes.get(STORE)
+        store = study.ledger.attributes.store_url
         expected = expectation(study.ledger.study_dir, base, record["sources"], record["data"], store)
     try:
         driver.execute(study, there, workers, expected)
@@ -227,7 +226,7 @@ def _wind_down(
             recorder.interrupt_study()
         _flush(tracker, progress, FLUSH_INTERRUPTED_S if study.interrupted or study.failure else FLUSH_S)
     if study.failure is None or not isinstance(study.failure, LedgerLost):
-        for trial in (*ledger.controls(), *ledger.trials()):
+        for trial in ledger.all_trials():
             if trial.id in run_ids:
                 ledger.set_mlflow_run_id(trial.id, run_ids[trial.id])
 
@@ -235,7 +234,7 @@ def _wind_down(
 def end_study(spec: SweepSpec, home: Path, ledger: Ledger, reason: str) -> None:
     """End what has not ended of a study that no driver runs, and hand over what its last driver, killed, had not."""
     study = StudyController(spec, ledger, [])
-    has_open = not all(trial.state.is_finished for trial in (*ledger.controls(), *ledger.trials()))
+    has_open = not all(trial.state.is_finished for trial in ledger.all_trials())
     study.end(reason)
     store = store_of(ledger)
     tracker = Tracker(ledger.study_dir, tracking_uri(home), artifact_root(home), ledger.study, store=store)
@@ -249,12 +248,12 @@ def end_study(spec: SweepSpec, home: Path, ledger: Ledger, reason: str) -> None:
 
 def _bind(ledger: Ledger, spec: SweepSpec, code: Mapping[str, str], data: Mapping[str, str]) -> None:
     """Write what the study stands on, so that it can be continued without its file, and drift be told."""
-    more = int(ledger.attributes.get(EXTENDED, 0))
+    more = ledger.attributes.extended
     effective = spec.model_copy(update={"trials": spec.trials - more}).effective
     now = {"spec": effective, "spec_text": redact(spec.text), "spec_path": str(spec.path), "code": code, "data": data}
     for key, value in now.items():
-        if ledger.attributes.get(key) != value:
-            ledger.set_attribute(key, value)
+        if getattr(ledger.attributes, key) != value:
+            setattr(ledger.attributes, key, value)
 
 
 def _flush(tracker: Tracker, progress: Progress, timeout_s: float) -> None:

@@ -5,7 +5,6 @@ from typing import Any
 from sweeper.errors import UserError
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.trial import TrialState
-from sweeper.samplers.history import WARM_START
 from sweeper.spec.resolve import SweepSpec
 from sweeper.study.pareto import objective_values
 
@@ -19,11 +18,11 @@ def record_warm_start(ledger: Ledger, spec: SweepSpec) -> None:
     Raises:
         UserError: there is no such study, or it has no trial to learn from.
     """
-    if spec.warm_start is None or WARM_START in ledger.attributes:
+    if spec.warm_start is None or ledger.attributes.warm_start is not None:
         return
     name = spec.warm_start.study
     found: list[dict[str, Any]] = []
-    for trial in Ledger(ledger.study_dir.parent / name, name).trials():
+    for trial in Ledger.open(ledger.study_dir.parent / name, name).trials():
         values = [value for value in objective_values(trial.last, spec.objectives) if value is not None]
         if trial.state in LEARNED_FROM and trial.last and len(values) == len(spec.objectives):
             entry = {"params": dict(trial.params), "state": trial.state, "values": values, "step": trial.last.step}
@@ -36,4 +35,4 @@ def record_warm_start(ledger: Ledger, spec: SweepSpec) -> None:
     if not found:
         metrics = " and ".join(objective.metric for objective in spec.objectives)
         raise UserError(f"no finished trial of the study `{name}` reports {metrics}: nothing to start from")
-    ledger.set_attribute(WARM_START, found)
+    ledger.attributes.warm_start = found

@@ -130,7 +130,7 @@ def _of_store(ledger: Ledger, spec: SpecFile, inventory: Inventory) -> Iterator[
     """Checkpoints in a store, as `_of_checkpoints`; a manifest and pictures lie in the study's folder."""
     depot = store_of(ledger)
     sizes, going_on = depot.sizes() if depot else {}, cut_off(ledger)
-    for trial in (*ledger.controls(), *ledger.trials()):
+    for trial in ledger.all_trials():
         if depot is None or not _is_over(trial, going_on) or trial.mlflow_run_id is None:
             continue
         kept = kept_steps(spec, trial)
@@ -145,7 +145,7 @@ def _of_store(ledger: Ledger, spec: SpecFile, inventory: Inventory) -> Iterator[
 
 def _of_checkpoints(ledger: Ledger, spec: SpecFile, inventory: Inventory) -> Iterator[Garbage]:
     going_on = cut_off(ledger)
-    for trial in (*ledger.controls(), *ledger.trials()):
+    for trial in ledger.all_trials():
         if not _is_over(trial, going_on) or trial.mlflow_run_id is None:
             continue
         kept = kept_steps(spec, trial)

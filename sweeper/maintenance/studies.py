@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Final
 
 from mano_trainers.report import CheckStatus
-from sweeper.checkpoints.locate import STORE
 from sweeper.checkpoints.manifest import damage
 from sweeper.errors import LedgerLost, UserError
 from sweeper.ledger.ledger import Ledger
@@ -40,8 +39,8 @@ def _study(folder: Path, home: Path) -> Iterator[Finding]:
         return
     yield from _ledger_file(name, folder)
     try:
-        ledger = Ledger(folder, folder.name)
-        trials = [*ledger.controls(), *ledger.trials()]
+        ledger = Ledger.open(folder, folder.name)
+        trials = ledger.all_trials()
     except LedgerLost as lost:
         yield Finding(f"{name}.ledger", CheckStatus.FAIL, lost.problems[0].what, "is its server up, and the network?")
         return
@@ -53,14 +52,14 @@ def _study(folder: Path, home: Path) -> Iterator[Finding]:
     if waiting:
         what = f"{len(waiting)} trials have not ended, and no driver runs: {', '.join(waiting[:3])}"
         yield Finding(f"{name}.unfinished", CheckStatus.WARN, what, f"sweeper resume {folder.name}, or sweeper stop")
-    stored = STORE in ledger.attributes  # checkpoints: their manifests alone lie here
+    stored = ledger.attributes.store_url is not None  # checkpoints: their manifests alone lie here
     kept = {report.checkpoint for trial in trials for report in trial.reports if report.checkpoint}
     for path in sorted(kept):
         problem = damage(folder / path) if (folder / path).exists() and not stored else None
         if problem:
             help = "MLflow has a copy; a trial that goes on passes it over"
             yield Finding(f"{name}.checkpoint", CheckStatus.FAIL, f"{path} is damaged: {problem}", help)
-    text = json.dumps(ledger.attributes)  # an audited trial's reports lie there
+    text = json.dumps(ledger.attributes.stored)  # an audited trial's reports lie there
     yield from _orphans(name, folder, {*kept, *(path for path in _checkpoint_folders(folder) if path in text)})
     yield from _left_files(name, folder)
     yield from _tracking(name, folder, home, trials)
@@ -77,7 +76,7 @@ def _ledger_file(name: str, folder: Path) -> Iterator[Finding]:
 
     def cut() -> str:
         with study_lock(folder):
-            Ledger(folder, folder.name, create=True)  # opened to be written, it drops a line that is not whole
+            Ledger.create(folder, folder.name)  # opened to be written, it drops a line that is not whole
         return f"cut {half} bytes"
 
     what = f"the last line was cut off by a crash ({half} bytes of it are there); what it said was never acted on"

@@ -67,7 +67,7 @@ def sync_study(home: Path, study: str) -> Synced:
             tracker.deliver()
             left = tracker.flush(FLUSH_S, STALLED_S)
             problem = tracker.problem
-        for trial in (*ledger.controls(), *ledger.trials()):
+        for trial in ledger.all_trials():
             if trial.id in run_ids:
                 ledger.set_mlflow_run_id(trial.id, run_ids[trial.id])
         rejects = study_dir / "outbox.rejected.jsonl"

@@ -13,11 +13,9 @@ import math
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-from sweeper.spec.sections import SchedulerConfig
+from sweeper.spec.sections import Mode, SchedulerConfig, loss_of
 
-Mode = Literal["min", "max"]
 Curve = Sequence[tuple[float, float]]
 """(epoch, objective) of each evaluation of a trial, in their order."""
 Rung = tuple[int, float]
@@ -111,12 +109,12 @@ def judge_at_rung(
         mode: whether small or large is good.
         at_least: how many are kept where there are fewer than eta of them.
     """
-    ordered = sorted([*earlier, value], reverse=mode == "max")
-    places = max(at_least, int(len(ordered) / eta))
-    cutoff = ordered[places - 1] if places else (-math.inf if mode == "min" else math.inf)
-    better = [other for other in earlier if (other < value if mode == "min" else other > value)]
-    keep = value <= cutoff if mode == "min" else value >= cutoff
-    return RungResult(rung_epoch, value, cutoff, rank=len(better) + 1, of=len(ordered), keep=keep)
+    loss = loss_of(value, mode)
+    losses = sorted([loss, *(loss_of(other, mode) for other in earlier)])
+    places = max(at_least, int(len(losses) / eta))
+    cutoff = losses[places - 1] if places else -math.inf
+    rank = losses.index(loss) + 1
+    return RungResult(rung_epoch, value, loss_of(cutoff, mode), rank=rank, of=len(losses), keep=loss <= cutoff)
 
 
 def values_at_rungs(config: SchedulerConfig, mode: Mode, runner: Runner) -> dict[Rung, float]:
@@ -180,17 +178,16 @@ def next_promoted(
         idle: nothing else is left to run: then the best of a rung goes on, however few have reached it, unless one
             has gone on from there.
     """
-    sign = 1 if mode == "min" else -1
     found = []
     for (bracket, epoch), values in waiting.items():
         if not values:
             continue
-        number, value = min(values.items(), key=lambda pair: (sign * pair[1], pair[0]))  # the others rank lower
+        number, value = min(values.items(), key=lambda pair: (loss_of(pair[1], mode), pair[0]))  # the others rank lower
         others = [at for other, at in table[bracket, epoch].items() if other != number]
         result = judge_at_rung(epoch, value, others, config.eta, mode, 1 if idle else _at_least(config))
         if result.keep:
             found.append((number, result))
-    return min(found, key=lambda pair: (-pair[1].rung_epoch, sign * pair[1].value, pair[0]), default=None)
+    return min(found, key=lambda pair: (-pair[1].rung_epoch, loss_of(pair[1].value, mode), pair[0]), default=None)
 
 
 def is_audited(share: float, seed: int, number: int) -> bool:
@@ -213,5 +210,5 @@ def value_at(curve: Curve, epoch: float, mode: Mode) -> float | None:
     for at, value in curve:
         values += [value] if math.isfinite(value) else []
         if at >= epoch:
-            return (min if mode == "min" else max)(values, default=None)
+            return min(values, key=lambda value: loss_of(value, mode), default=None)
     return None

@@ -14,13 +14,10 @@ from sweeper.search_space.paths import leaves, set_path
 from sweeper.spec.model import SpecFile
 from sweeper.spec.resolve import NOT_COMPARED, SweepSpec
 
-DRIFT = "drift"
-"""The study's attribute that lists the differences that were accepted, and when."""
-
 
 def spec_drift(ledger: Ledger, spec: SweepSpec) -> list[str]:
     """What differs between the spec the study was started with and this one."""
-    recorded = ledger.attributes.get("spec")
+    recorded = ledger.attributes.spec
     return [] if recorded is None else spec_differences(with_new_defaults(recorded), spec.effective)
 
 
@@ -61,7 +58,7 @@ def refuse_other_choices(ledger: Ledger, spec: SweepSpec) -> None:
     Raises:
         UserError: a parameter of the study has them now.
     """
-    recorded: Mapping[str, Mapping[str, Any]] = (ledger.attributes.get("spec") or {}).get("search_space", {})
+    recorded: Mapping[str, Mapping[str, Any]] = (ledger.attributes.spec or {}).get("search_space", {})
     now = spec.effective["search_space"]
     for path, old in recorded.items():
         new = now.get(path, old)
@@ -96,8 +93,8 @@ def refuse_or_record(ledger: Ledger, what: str, differences: Sequence[str], wher
             help="undo the change to continue the study, start another one beside it with --new, or mix the two with "
             "--accept-drift, which the study remembers",
         )
-    known: list[Any] = ledger.attributes.get(DRIFT, [])
-    ledger.set_attribute(DRIFT, [*known, {"time_s": time.time(), "differences": list(differences)}])
+    accepted = {"time_s": time.time(), "differences": list(differences)}
+    ledger.attributes.drift = [*ledger.attributes.drift, accepted]
 
 
 def _how(name: str, recorded: Mapping[str, str], now: Mapping[str, str]) -> str:

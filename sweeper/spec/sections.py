@@ -10,6 +10,14 @@ NAME_PATTERN: Final = r"^[a-z0-9][a-z0-9_-]{0,63}$"
 WARM_TRIALS_PATTERN: Final = r"^(all|best [1-9][0-9]{0,5})$"
 
 
+Mode = Literal["min", "max"]
+
+
+def loss_of(value: float, mode: Mode) -> float:
+    """The value with the sign that makes less better."""
+    return value if mode == "min" else -value
+
+
 def _require_validation(metric: str) -> str:
     if metric.startswith("train/"):
         raise ValueError(f"the objective must be a validation metric, but got {metric}")
@@ -21,8 +29,20 @@ class Objective(Strict):
 
     metric: Annotated[str, Field(min_length=1), AfterValidator(_require_validation)]
     """Name of a reported validation metric. Not a weighted loss: its weights differ between trials."""
-    mode: Literal["min", "max"]
+    mode: Mode
     """Whether small or large values are good."""
+
+    def loss(self, value: float) -> float:
+        """The value with the sign that makes less better: a key to sort by, and to take the `min` of."""
+        return loss_of(value, self.mode)
+
+    def is_better(self, value: float, than: float) -> bool:
+        """Whether one value is better than another; equal ones are not, nor is NaN."""
+        return self.loss(value) < self.loss(than)
+
+    def format(self, value: float) -> str:
+        """A value with its unit."""
+        return f"{value:.2f} mm" if self.metric.endswith("_mm") else f"{value:.4g}"
 
 
 def _listed(value: object) -> object:

@@ -15,6 +15,7 @@ from typing import Final
 
 from pydantic import BaseModel, NonNegativeFloat
 
+from sweeper.ledger.attributes import RUN_SECONDS
 from sweeper.ledger.ledger import Ledger
 from sweeper.spec.sections import Budget, Resources
 from sweeper.study.budget import Spent, spent
@@ -22,8 +23,6 @@ from sweeper.study.pruning_audit import audit_seconds
 
 TICK_S: Final = 1.0
 OPEN_FILE: Final = "meter.json"
-RUN: Final = "run_seconds:"
-"""Start of the study's attributes that hold the seconds of each driver's run."""
 
 
 @dataclass
@@ -135,7 +134,7 @@ class UsageMeter:
 
     def close(self) -> None:
         """The driver's run ends; every attempt has ended before."""
-        self._ledger.set_attribute(RUN + self._run, self._clock() - self._started_s)
+        self._ledger.attributes.store(RUN_SECONDS + self._run, self._clock() - self._started_s)
         self._path.unlink(missing_ok=True)
 
     def _charges(self, trial_id: str) -> dict[str, float]:
@@ -154,7 +153,7 @@ class UsageMeter:
                 # A report stored after the last tick covers the seconds that were open then.
                 open_s = entry.open_s if len(record.reports) == entry.reports else 0.0
                 self._ledger.charge(record.id, entry.attempt, entry.lost_s + open_s)
-        self._ledger.set_attribute(RUN + left.run, left.seconds)
+        self._ledger.attributes.store(RUN_SECONDS + left.run, left.seconds)
         self._path.unlink()
 
 
@@ -165,8 +164,8 @@ def recorded(ledger: Ledger, budget: Budget, resources: Resources) -> Spent:
 
 def run_seconds(ledger: Ledger) -> dict[str, float]:
     """Seconds of each driver's run that has ended: when it started -> how long it was."""
-    return {key.removeprefix(RUN): value for key, value in ledger.attributes.items() if key.startswith(RUN)}
+    return ledger.attributes.starting_with(RUN_SECONDS)
 
 
 def _trial_seconds(ledger: Ledger) -> float:
-    return sum(trial.seconds for trial in (*ledger.controls(), *ledger.trials())) + audit_seconds(ledger)
+    return sum(trial.seconds for trial in ledger.all_trials()) + audit_seconds(ledger)

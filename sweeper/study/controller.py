@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sweeper.checkpoints.locate import STORE, keep_manifest, last_good
+from sweeper.checkpoints.locate import keep_manifest, last_good
 from sweeper.checkpoints.object_store import PATIENCE_S
 from sweeper.checkpoints.upload import UploadSettings
 from sweeper.ledger.ledger import Ledger
@@ -24,8 +24,6 @@ from sweeper.study.callback import StudyCallback
 from sweeper.study.decisions import Decision, NextTrial, config_of, decide, decide_at_end
 from sweeper.study.pareto import objective_values
 
-STOPPED = "stopped"
-"""The study's attribute that says that the user ended it for good."""
 STOPPED_BY_USER = "stopped by the user"
 """The reason of trials that ended with it."""
 
@@ -47,14 +45,14 @@ class StudyController:
         self.over: str | None = None  # why no further trial may run: the budget
         self.failure: Exception | None = None  # why this run cannot go on: a full disk, Ray itself is lost
         self.interrupted = 0  # the number of the signal that asked for the end
-        self._stored = STORE in ledger.attributes  # checkpoints lie in a store, not in the study's folder
+        self._stored = ledger.attributes.store_url is not None  # checkpoints lie in a store, not in the study's folder
         self._handed_out: set[str] = set()
         self._audited: set[str] = set()  # stopped, and running on
         self._left_over = ledger.unfinished(spec)
         self._audits_left = audit.cut_off(ledger)
         self._unjudged = {record.id for record in self._left_over}
         self._total_epochs: dict[str, float | None] = {
-            trial.id: trial.last.total_epochs for trial in (*ledger.controls(), *ledger.trials()) if trial.last
+            trial.id: trial.last.total_epochs for trial in ledger.all_trials() if trial.last
         }
         self._rungs = Rungs(spec, self._total_epochs)
         for record in ledger.trials():
@@ -95,7 +93,7 @@ class StudyController:
 
     def parcel(self, upcoming: NextTrial) -> dict[str, Any] | None:
         """What the trial's worker is told of the store of checkpoints; None: there is none."""
-        url = self.ledger.attributes.get(STORE)
+        url = self.ledger.attributes.store_url
         if not url:
             return None
         trial = str(upcoming.workdir.relative_to(self.ledger.study_dir))
@@ -118,7 +116,7 @@ class StudyController:
     @property
     def is_done(self) -> bool:
         """Whether every trial of the study exists and has ended, or all have that the budget allows."""
-        trials = [*self.ledger.controls(), *self.ledger.trials()]
+        trials = self.ledger.all_trials()
         if not all(trial.state.is_finished for trial in trials):
             return False
         return (self.has_all_trials and not self._audits_left) or not may_start(self.spec.budget, self.meter.spent())
@@ -213,7 +211,7 @@ class StudyController:
             case "pause":
                 self.interrupted = self.interrupted or signal.SIGINT
             case "stop":
-                self.ledger.set_attribute(STOPPED, True)
+                self.ledger.attributes.stopped = True
                 return self.end(STOPPED_BY_USER)
         reason = None if self.over else used_up(self.spec.budget, self.meter.spent())
         return self.end(reason) if reason else []
@@ -232,7 +230,7 @@ class StudyController:
         for trial_id in sorted(self._audited):
             self._end_audit(trial_id, complete=False)
         self._left_over.clear()
-        for record in (*self.ledger.controls(), *self.ledger.trials()):
+        for record in self.ledger.all_trials():
             if not record.state.is_finished:
                 self._finish(record.id, TrialState.STOPPED, reason, {})
         return running
@@ -338,8 +336,7 @@ class StudyController:
 
     def _finish(self, trial_id: str, state: TrialState, reason: str, evidence: Mapping[str, Any]) -> None:
         values = objective_values(self.ledger.trial(trial_id).last, self.spec.objectives)
-        objective = values if len(values) > 1 else values[0]
-        self.ledger.finish(trial_id, state, reason, evidence, objective, self.meter.end(trial_id))
+        self.ledger.finish(trial_id, state, reason, evidence, values, self.meter.end(trial_id))
         record = self._changed(trial_id)
         self._handed_out.discard(trial_id)
         for callback in self.callbacks:

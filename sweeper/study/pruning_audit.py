@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from sweeper.ledger.attributes import AUDIT
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.trial import Report, TrialRecord, TrialState, encode_report, report_key, stored_reports
 from sweeper.pruning.guards import check_guards
@@ -40,12 +41,12 @@ class Audit:
 
 def add_report(ledger: Ledger, trial_id: str, report: Report) -> None:
     """Keep what a stopped trial reports."""
-    ledger.set_attribute(f"audit:{trial_id}:{report_key(report.step)}", encode_report(report))
+    ledger.attributes.store(f"{AUDIT}{trial_id}:{report_key(report.step)}", encode_report(report))
 
 
 def begin(ledger: Ledger, trial_id: str) -> None:
     """The trial is to be stopped, and runs on."""
-    ledger.set_attribute(f"audit:{trial_id}:begin", {"seconds": 0.0})
+    ledger.attributes.store(f"{AUDIT}{trial_id}:begin", {"seconds": 0.0})
 
 
 def end(ledger: Ledger, trial_id: str, complete: bool, seconds: float, *, again: bool = False) -> None:
@@ -58,33 +59,34 @@ def end(ledger: Ledger, trial_id: str, complete: bool, seconds: float, *, again:
         seconds: of its worker since its last report.
         again: whether the next driver takes it up.
     """
-    key = f"audit:{trial_id}:end"
-    before = ledger.attributes.get(key, {}).get("seconds", 0.0)
-    ledger.set_attribute(key, {"complete": complete, "seconds": before + seconds, "again": again})
+    before = _audits(ledger).get(f"{trial_id}:end", {}).get("seconds", 0.0)
+    ledger.attributes.store(
+        f"{AUDIT}{trial_id}:end", {"complete": complete, "seconds": before + seconds, "again": again}
+    )
 
 
 def cut_off(ledger: Ledger) -> list[str]:
     """The stopped trials whose audit has begun, and was cut off with its driver."""
-    attributes = ledger.attributes
-    begun = [trial for trial in ledger.trials() if f"audit:{trial.id}:begin" in attributes and trial.state.is_finished]
-    return [trial.id for trial in begun if attributes.get(f"audit:{trial.id}:end", {"again": True}).get("again")]
+    audits = _audits(ledger)
+    begun = [trial for trial in ledger.trials() if f"{trial.id}:begin" in audits and trial.state.is_finished]
+    return [trial.id for trial in begun if audits.get(f"{trial.id}:end", {"again": True}).get("again")]
 
 
 def with_audit(ledger: Ledger, trial: TrialRecord) -> TrialRecord:
     """The trial with what it has reported after it was stopped."""
-    return replace(trial, reports=tuple(_reports(ledger.attributes, trial)))
+    return replace(trial, reports=tuple(_reports(_audits(ledger), trial)))
 
 
 def audit_seconds(ledger: Ledger) -> float:
     """Seconds that stopped trials have held a worker to be audited: they cost what others cost."""
-    return sum(float(value["seconds"]) for key, value in ledger.attributes.items() if key.startswith("audit:"))
+    return sum(float(value["seconds"]) for value in _audits(ledger).values())
 
 
 def audit_of(ledger: Ledger, spec: SpecFile, winner: TrialRecord | None) -> Audit | None:
     """What the audit of a study found; None where no stopped trial has run on to its end."""
-    attributes = ledger.attributes
-    ended = [trial for trial in ledger.trials() if attributes.get(f"audit:{trial.id}:end", {}).get("complete")]
-    false_kills = tuple(trial.id for trial in ended if _was_wrong(trial, _reports(attributes, trial), spec, winner))
+    audits = _audits(ledger)
+    ended = [trial for trial in ledger.trials() if audits.get(f"{trial.id}:end", {}).get("complete")]
+    false_kills = tuple(trial.id for trial in ended if _was_wrong(trial, _reports(audits, trial), spec, winner))
     if not ended:
         return None
     by_state = {
@@ -94,9 +96,13 @@ def audit_of(ledger: Ledger, spec: SpecFile, winner: TrialRecord | None) -> Audi
     return Audit(by_state[TrialState.COLLAPSED], by_state[TrialState.PRUNED], false_kills)
 
 
-def _reports(attributes: Mapping[str, Any], trial: TrialRecord) -> list[Report]:
+def _audits(ledger: Ledger) -> dict[str, Any]:
+    return ledger.attributes.starting_with(AUDIT)
+
+
+def _reports(audits: Mapping[str, Any], trial: TrialRecord) -> list[Report]:
     """All reports of an audited trial, those before its stop first."""
-    return [*trial.reports, *stored_reports(attributes, f"audit:{trial.id}:")]
+    return [*trial.reports, *stored_reports(audits, f"{trial.id}:")]
 
 
 def _was_wrong(trial: TrialRecord, reports: list[Report], spec: SpecFile, winner: TrialRecord | None) -> bool:

@@ -8,11 +8,10 @@ from sweeper.tracking.client import artifact_root, tracking_uri
 from sweeper.tracking.find import RecordedTrial, fetch_checkpoint, find_trial, runs_of
 from sweeper.tracking.registry import register_winner
 from sweeper.tracking.schema import trial_yaml
-from sweeper.tracking.tracker import STREAM, Tracker
+from sweeper.tracking.tracker import Tracker
 from sweeper.tracking.ui import serve_ui
 
 __all__ = [
-    "STREAM",
     "Inventory",
     "RecordedTrial",
     "Tracker",

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from sweeper.checkpoints.locate import STORE
 from sweeper.checkpoints.manifest import is_picture
 from sweeper.checkpoints.retention import is_at_rung, kept_steps, rung_at, rung_steps
 from sweeper.ledger.ledger import Ledger
@@ -96,7 +95,7 @@ class MLflowCallback(StudyCallback):
 
     def hand_over_all(self) -> None:
         """Everything in the ledger; what the outbox has had already is not sent twice."""
-        for trial in (*self._ledger.controls(), *self._ledger.trials()):
+        for trial in self._ledger.all_trials():
             if not self._tracker.has_started(trial.id):
                 self._restore(trial)
             rungs = set(rung_steps(self._spec, trial))
@@ -160,14 +159,15 @@ class MLflowCallback(StudyCallback):
     def _restore(self, record: TrialRecord) -> None:
         """The start of a trial of which MLflow may or may not know, from the outbox of a home that is lost."""
         kept = self._ledger.attributes
-        known = {"restored": "from the ledger", "sources": kept.get("code", {}), "data": kept.get("data", {})}
+        data = kept.data or {}
+        known = {"restored": "from the ledger", "sources": kept.code or {}, "data": data}
         first = record.reports[0] if record.reports else None
         self._tracker.restore_trial(
             record.id,
             record.params,
             _trial_tags(self._spec, record),
             self._trial_artifacts(record, config_of(self._spec, record), known),
-            known["data"],
+            data,
             started_ms=first.timestamp_ms - int(first.seconds * 1000) if first else None,
         )
 
@@ -217,7 +217,7 @@ class MLflowCallback(StudyCallback):
             self._tracker.report(None, record.number, record.last.timestamp_ms, metrics)
 
     def _close_open_runs(self) -> None:
-        for trial in (*self._ledger.controls(), *self._ledger.trials()):
+        for trial in self._ledger.all_trials():
             if not trial.state.is_finished:  # it is opened again when it goes on
                 tags = {"sweeper.state": trial.state, "sweeper.reason": INTERRUPTED}
                 self._tracker.finish_trial(trial.id, "KILLED", tags)
@@ -226,7 +226,7 @@ class MLflowCallback(StudyCallback):
         self._tracker.checkpoint(trial_id, folder, f"checkpoints/{folder.name}")
 
     def _copy_pictures(self, trial_id: str, folder: Path) -> None:
-        if STORE in self._ledger.attributes:
+        if self._ledger.attributes.store_url:
             self._tracker.pictures(trial_id, folder, f"pictures/{folder.name}")
             return
         if not folder.is_dir():

@@ -21,8 +21,6 @@ from sweeper.tracking.delivery.run_writer import RunWriter
 from sweeper.tracking.delivery.thread import DeliveryThread
 from sweeper.tracking.outbox import Outbox
 
-STREAM: Final = "outbox"
-"""The study's attribute in the ledger that keeps the ID of its outbox, for a home that adopts the study."""
 REJECTS: Final = "outbox.rejected.jsonl"
 """What MLflow will never take of a study, in its folder."""
 

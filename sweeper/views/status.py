@@ -8,7 +8,6 @@ from sweeper.ledger.study_lock import running_driver
 from sweeper.ledger.trial import TrialState
 from sweeper.study.accounting import recorded
 from sweeper.study.budget import used_text
-from sweeper.study.controller import STOPPED
 
 
 def status(home: Path, study: str) -> dict[str, Any]:
@@ -19,7 +18,7 @@ def status(home: Path, study: str) -> dict[str, Any]:
     return {
         "study": study,
         "driver": running_driver(ledger.study_dir),
-        "stopped": bool(ledger.attributes.get(STOPPED)),
+        "stopped": ledger.attributes.stopped,
         "trials": len(trials),
         "planned": planned_trials(ledger, spec),
         "states": {state: count for state, count in counts.items() if count},

@@ -150,7 +150,7 @@ def watch(home: Path, study: str, *, as_json: bool = False, interval_s: float = 
 
     def look(show: Callable[[Event], None]) -> tuple[Ledger, SpecFile]:
         ledger, spec = open_study(home, study)  # a ledger that was opened before is as it was then
-        records = [*ledger.controls(), *ledger.trials()]
+        records = ledger.all_trials()
         new = sorted(events(seen, records, spec.objective), key=lambda event: event.time_s)
         seen.update((record.id, record) for record in records)
         for event in new:

@@ -42,7 +42,7 @@ def report_ms(count: int, folder: Path) -> list[float]:
     spec_file.write_text(SPEC)
     spec, study_dir = load_spec(spec_file), folder / "studies" / "long"
     study_dir.mkdir(parents=True)
-    ledger = Ledger(study_dir, "long", create=True)
+    ledger = Ledger.create(study_dir, "long")
     tracker = Tracker(study_dir, f"sqlite:///{folder}/mlflow.db", folder / "artifacts", "long", paused=True)
     study = StudyController(spec, ledger, [MLflowCallback(tracker, spec, ledger)])
     upcoming = study.next_trial()

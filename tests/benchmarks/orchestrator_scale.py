@@ -57,7 +57,7 @@ def measure(home: Path, trials: int, sampler: str, mode: str, tracked: bool) -> 
     spec = parse_spec(text, home / "spec.yaml")
     folder = home / "studies" / spec.name
     folder.mkdir(parents=True)
-    ledger = Ledger(folder, spec.name, create=True)
+    ledger = Ledger.create(folder, spec.name)
     tracker = Tracker(folder, tracking_uri(home), artifact_root(home), spec.name)
     with closing(tracker):
         tracker.start_study({}, {"spec.yaml": text}, {})

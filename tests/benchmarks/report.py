@@ -30,9 +30,9 @@ def fill(home: Path, trials: int, evaluations: int) -> None:
     spec = load_spec(Path("search_spaces/loss_balance.yaml"), ("sampler.name=random",), trials)
     folder = home / "studies" / "big"
     folder.mkdir(parents=True)
-    ledger = Ledger(folder, "big", create=True)
-    ledger.set_attribute("spec", spec.effective)
-    ledger.set_attribute("spec_text", spec.text)
+    ledger = Ledger.create(folder, "big")
+    ledger.attributes.spec = spec.effective
+    ledger.attributes.spec_text = spec.text
     for _ in range(trials):
         record = ledger.ask(spec)
         params = {path: float(value) for path, value in record.params.items()}
@@ -47,7 +47,7 @@ def fill(home: Path, trials: int, evaluations: int) -> None:
             ledger.report(record.id, Report(epoch, float(epoch), metrics, None, epoch, 10.0, evaluations), value)
         state = TrialState.COLLAPSED if collapsed else draw.choice(ENDINGS)
         reason = "rank 5 of 8 at epoch 4: 19.159 is worse than the cutoff 19.089"
-        ledger.finish(record.id, state, reason, {}, value)
+        ledger.finish(record.id, state, reason, {}, (value,))
 
 
 def opening(file: Path) -> str:

@@ -139,7 +139,7 @@ def make_store(home: Path, trials: int, steps: int) -> Path:
     study_dir = home / "studies" / "store"
     study_dir.mkdir(parents=True)
     spec = parse_spec(SPEC.replace("TRIALS", str(trials)), Path("store.yaml"))
-    Ledger(study_dir, "store", create=True).set_attribute("spec", spec.effective)
+    Ledger.create(study_dir, "store").attributes.spec = spec.effective
     study = optuna.load_study(study_name="store", storage=open_storage(study_dir, None, create=True))
     distribution = optuna.distributions.FloatDistribution(1e-5, 1e-2, log=True)
     made = []

@@ -25,8 +25,8 @@ SECONDS = ("train/seconds",)
 
 def results(home: Path, study: str = "scripted") -> Results:
     """What a study found: per trial its parameters, state, reason, and every metric of every evaluation."""
-    ledger = Ledger(home / "studies" / study, study)
-    return {trial.id: _result(trial) for trial in (*ledger.controls(), *ledger.trials())}
+    ledger = Ledger.open(home / "studies" / study, study)
+    return {trial.id: _result(trial) for trial in ledger.all_trials()}
 
 
 def check(
@@ -49,8 +49,8 @@ def check(
         store: holds the checkpoints, instead of the study's folder.
     """
     folder = home / "studies" / study
-    ledger = Ledger(folder, study)
-    trials = [*ledger.controls(), *ledger.trials()]
+    ledger = Ledger.open(folder, study)
+    trials = ledger.all_trials()
     now = {trial.id: _result(trial) for trial in trials}
     for trial_id, earlier in (before or {}).items():
         if TrialState(earlier["state"]).is_finished:
@@ -120,7 +120,7 @@ def _check_database(ledger: Ledger, trials: list[TrialRecord]) -> None:
 
 def _check_budget(ledger: Ledger) -> None:
     """No second was used that the budget did not have: one more at most, to notice."""
-    spec = SpecFile.model_validate(ledger.attributes["spec"])
+    spec = SpecFile.model_validate(ledger.attributes.spec)
     used = recorded(ledger, spec.budget, spec.resources)
     for name in ("wall_clock_s", "cpu_seconds", "gpu_seconds"):
         limit = getattr(spec.budget, name)

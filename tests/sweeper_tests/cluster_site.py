@@ -68,7 +68,7 @@ def reports(home: Path) -> int:
 
 
 def trials(home: Path) -> list[TrialRecord]:
-    return list(Ledger(home / "studies" / "scripted", "scripted").trials())
+    return list(Ledger.open(home / "studies" / "scripted", "scripted").trials())
 
 
 def machines(home: Path) -> dict[str, str]:

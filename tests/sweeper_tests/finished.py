@@ -18,8 +18,8 @@ def finish_study(home: Path, spec: SweepSpec, score: Score, trials: int | None =
     folder = home / "studies" / spec.name
     folder.mkdir(parents=True, exist_ok=True)
     modes = [objective.mode for objective in spec.objectives]
-    ledger = Ledger(folder, spec.name, modes=modes, create=True)
-    ledger.set_attribute("spec", spec.effective)
+    ledger = Ledger.create(folder, spec.name, modes=modes)
+    ledger.attributes.spec = spec.effective
     for _ in range(spec.trials if trials is None else trials):
         record = ledger.ask(spec)
         outcome = score(record.params)
@@ -30,7 +30,7 @@ def finish_study(home: Path, spec: SweepSpec, score: Score, trials: int | None =
             ledger.report(record.id, Report(epoch, float(epoch), metrics, None, epoch, total_epochs=2.0), at)
         if isinstance(outcome, TrialState):
             reason = {"COLLAPSED": "collapse: flat", "FAILED": "RuntimeError: boom"}.get(outcome, "stopped")
-            ledger.finish(record.id, outcome, reason, {}, value)
+            ledger.finish(record.id, outcome, reason, {}, (value,))
         else:
-            ledger.finish(record.id, TrialState.COMPLETE, "ran all 2 epochs", {}, value)
+            ledger.finish(record.id, TrialState.COMPLETE, "ran all 2 epochs", {}, (value,))
     return ledger

@@ -23,7 +23,7 @@ SPEC = SweepSpec.model_validate(
 def run_one(ledger: Ledger, value: float, state: TrialState = TrialState.COMPLETE) -> dict[str, object]:
     record = ledger.ask(SPEC)
     ledger.report(record.id, report(1, value), value)
-    ledger.finish(record.id, state, "because", {"rung": 1}, value)
+    ledger.finish(record.id, state, "because", {"rung": 1}, (value,))
     return dict(record.params)
 
 

@@ -55,10 +55,10 @@ Points = dict[tuple[str, str, int], list[str]]
 
 def points_in_ledger(home: Path, study: str) -> Points:
     """What MLflow is to hold of a study, no point more and none less."""
-    ledger = Ledger(home / "studies" / study, study)
+    ledger = Ledger.open(home / "studies" / study, study)
     return {
         (trial.id, metric_key(name), report.step): [repr(metric_value(value))]
-        for trial in (*ledger.controls(), *ledger.trials())
+        for trial in ledger.all_trials()
         for report in trial.reports
         for name, value in {**report.metrics, "epoch": report.epoch}.items()
     }

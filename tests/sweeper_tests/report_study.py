@@ -35,12 +35,12 @@ def fill(
     spec = make_spec(**{"search_space": SPACE, "trials": max(1, len(trials)), "base": {"epochs": 4}} | changes)
     folder = home / "studies" / name
     folder.mkdir(parents=True)
-    ledger = Ledger(folder, name, create=True, modes=[one.mode for one in spec.objectives])
-    ledger.set_attribute("spec", spec.model_dump(mode="json", exclude={"text", "path", "overrides"}))
+    ledger = Ledger.create(folder, name, modes=[one.mode for one in spec.objectives])
+    ledger.attributes.spec = spec.model_dump(mode="json", exclude={"text", "path", "overrides"})
     for control, value in (controls or {}).items():
         record = ledger.add_control(control)
         ledger.report(record.id, Report(1, 0.0, {OBJECTIVE: value}, None, 1, 5.0), value)
-        ledger.finish(record.id, TrialState.COMPLETE, "evaluated without training", {}, value)
+        ledger.finish(record.id, TrialState.COMPLETE, "evaluated without training", {}, (value,))
     for number, (state, reason, values) in enumerate(trials):
         trial_id = ledger.ask(spec).id
         for epoch, value in enumerate(values, start=1):
@@ -51,6 +51,5 @@ def fill(
             ledger.report(trial_id, Report(epoch, float(epoch), metrics, checkpoint, epoch, 10.0, 4.0), value)
         if state:
             last = next((value for value in reversed(values) if math.isfinite(value)), None)
-            several = [last] * len(spec.objectives) if len(spec.objectives) > 1 else last
-            ledger.finish(trial_id, state, reason, {}, several)
+            ledger.finish(trial_id, state, reason, {}, [last] * len(spec.objectives))
     return ledger

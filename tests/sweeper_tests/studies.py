@@ -48,7 +48,7 @@ class Log(StudyCallback):
 
 
 def make_study(folder: Path, log: Log | None = None, **changes: Any) -> StudyController:
-    return StudyController(make_spec(**changes), Ledger(folder, "toy", create=True), [log or Log()])
+    return StudyController(make_spec(**changes), Ledger.create(folder, "toy"), [log or Log()])
 
 
 def message(epoch: int, value: float, ratio: float = 0.5, checkpoint: Path | None = None) -> dict[str, Any]:

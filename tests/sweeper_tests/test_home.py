@@ -67,8 +67,8 @@ def evil(toy: Path, canary: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[P
 
 
 def set_spec(home: Path, **changes: Any) -> None:
-    ledger = Ledger(home / "studies" / "toy", "toy", create=True)
-    ledger.set_attribute("spec", ledger.attributes["spec"] | changes)
+    ledger = Ledger.create(home / "studies" / "toy", "toy")
+    ledger.attributes.spec = ledger.attributes.spec | changes
 
 
 def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
@@ -205,11 +205,11 @@ def test_no_trial_goes_on_from_a_folder_outside_and_gc_removes_none(
 
 def with_checkpoint(home: Path, checkpoint: str) -> None:
     """A further trial that ended and whose checkpoint lies there."""
-    ledger = Ledger(home / "studies" / "toy", "toy", create=True)
+    ledger = Ledger.create(home / "studies" / "toy", "toy")
     record = ledger.ask(parse_spec(SPEC, home / "spec.yaml"))
     ledger.report(record.id, Report(1, 1.0, {OBJECTIVE: 1.0}, checkpoint, 1), 1.0)
     ledger.set_mlflow_run_id(record.id, "0" * 32)
-    ledger.finish(record.id, TrialState.FAILED, "boom", {}, None)
+    ledger.finish(record.id, TrialState.FAILED, "boom", {}, (None,))
 
 
 def test_nothing_outside_of_the_study_is_handed_to_mlflow(
@@ -345,11 +345,11 @@ def test_a_database_whose_host_the_user_names_is_called(
         lambda: (monkeypatch.delenv("PGHOST"), (tmp_path / "pgpass").write_text("db.example:5432:x:me:secret\n")),
     ]
     with pytest.raises(UserError, match="names a ledger elsewhere"):
-        Ledger(toy / "studies" / "toy", "toy")
+        Ledger.open(toy / "studies" / "toy", "toy")
     for count, way in enumerate(ways, start=1):
         way()
         with pytest.raises(UserError, match="called"):
-            Ledger(toy / "studies" / "toy", "toy")
+            Ledger.open(toy / "studies" / "toy", "toy")
         assert called == ["db.example"] * count
 
 
@@ -361,7 +361,7 @@ def test_a_database_file_that_is_no_ledger_is_left_as_it_is(toy: Path, tmp_path:
     for path in (theirs, tmp_path / "none.sqlite"):
         (toy / "studies" / "toy" / POINTER).write_text(f"sqlite:///{path}")
         with pytest.raises(UserError, match=r"the ledger sqlite:///.* (does not answer|is gone)"):
-            Ledger(toy / "studies" / "toy", "toy")
+            Ledger.open(toy / "studies" / "toy", "toy")
     assert theirs.read_bytes() == before
     assert not (tmp_path / "none.sqlite").exists()
 
@@ -420,7 +420,7 @@ def test_hostile_files_beside_the_ledger_are_passed_over(toy: Path, text: str) -
     assert main(["show", "toy", "--home", str(toy)]) == 0
     from sweeper.study.accounting import UsageMeter, run_seconds
 
-    ledger = Ledger(study_dir, "toy", create=True)
+    ledger = Ledger.create(study_dir, "toy")
     spec = parse_spec(SPEC, toy / "spec.yaml")
     UsageMeter(ledger, spec.budget, spec.resources)
     assert all(0 <= seconds < 1e9 for seconds in run_seconds(ledger).values())

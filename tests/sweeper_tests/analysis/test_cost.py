@@ -114,8 +114,8 @@ def test_earlier_trials_of_the_same_shape_show_the_pace(tmp_path: Path) -> None:
     clock = Clock()
     spec = make_spec(trials=1)
     (tmp_path / "studies" / "toy").mkdir(parents=True)
-    ledger = Ledger(tmp_path / "studies" / "toy", "toy", create=True)
-    ledger.set_attribute("spec", spec.effective)
+    ledger = Ledger.create(tmp_path / "studies" / "toy", "toy")
+    ledger.attributes.spec = spec.effective
     study = StudyController(spec, ledger, [Log()], clock)
     number = start(study)
     for epoch, seconds in ((1, 60.0), (2, 3.0), (3, 3.0)):  # the first evaluation warms up

@@ -31,8 +31,8 @@ def run_one_by_one(home: Path, spec: SweepSpec, score: Any) -> None:
     """Run a study through the real decisions; the error falls by 1 mm an epoch to `score(params)`."""
     folder = home / "studies" / spec.name
     folder.mkdir(parents=True)
-    ledger = Ledger(folder, spec.name, create=True)
-    ledger.set_attribute("spec", spec.effective)
+    ledger = Ledger.create(folder, spec.name)
+    ledger.attributes.spec = spec.effective
     study = StudyController(spec, ledger, [])
     while upcoming := study.next_trial():
         goes_on, end = True, score(upcoming.record.params)
@@ -127,7 +127,7 @@ def test_gradient_shares_are_those_of_the_first_and_the_last_evaluation(home: Pa
 
 def test_the_looked_up_configuration_is_what_was_trained(home: Path) -> None:
     [found] = look_up(home, "toy-0004")
-    spec = SweepSpec.model_validate(open_study(home, "toy")[0].attributes["spec"])
+    spec = SweepSpec.model_validate(open_study(home, "toy")[0].attributes.spec)
     assert configuration_of(found.spec, found.trial) == resolve(spec, found.trial.params)
 
 

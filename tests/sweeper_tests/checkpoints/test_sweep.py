@@ -57,7 +57,7 @@ def finished(server: S3Server, fresh_home: FreshHome) -> Path:
 def store(finished: Path, server: S3Server, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
     for name, value in server.environment.items():
         monkeypatch.setenv(name, value)
-    found = store_of(Ledger(finished / "studies" / "scripted", "scripted"))
+    found = store_of(Ledger.open(finished / "studies" / "scripted", "scripted"))
     assert found is not None
     return found
 

@@ -38,7 +38,7 @@ def test_machines_that_do_not_see_the_home_hand_over_a_trial_through_the_store(
         assert set(machines(home).values()) == {site.one.address, site.two.address}
         site.two.kill()
         assert driver.wait(200) == 0, site.head.output(driver)
-        store = store_of(Ledger(home / "studies" / "scripted", "scripted"))
+        store = store_of(Ledger.open(home / "studies" / "scripted", "scripted"))
         assert store is not None
         found = check(home, store=store)
     assert all(len(trial["curve"]) == 8 for trial in found.values())

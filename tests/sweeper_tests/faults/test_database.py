@@ -163,7 +163,7 @@ def test_a_study_goes_on_in_another_home(
     wait_until(lambda: is_stopped(first.pid))
     assert main(["resume", "scripted", "--home", str(new), "--adopt"]) == 2, "its driver is there"
     first.kill()
-    before = Ledger(lost / "studies" / "scripted", "scripted")
+    before = Ledger.open(lost / "studies" / "scripted", "scripted")
     [going_on] = [trial.id for trial in before.trials() if not trial.state.is_finished]
     if mlflow_is_up:  # a shared disk
         shutil.copytree(lost / "studies/scripted/trials", new / "studies/scripted/trials")
@@ -191,8 +191,8 @@ def test_a_study_goes_on_in_another_home(
 def lost_checkpoints(home: Path) -> tuple[str, ...]:
     """Those of trials that had ended in the lost home."""
     folder = home / "studies" / "scripted"
-    ledger = Ledger(folder, "scripted")
-    paths = [report.checkpoint for trial in (*ledger.controls(), *ledger.trials()) for report in trial.reports]
+    ledger = Ledger.open(folder, "scripted")
+    paths = [report.checkpoint for trial in ledger.all_trials() for report in trial.reports]
     return tuple(path for path in paths if path and not (folder / path).exists())
 
 

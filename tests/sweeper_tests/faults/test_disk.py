@@ -91,7 +91,7 @@ def test_a_checkpoint_is_damaged_while_nobody_runs_the_study(
     wait_until(lambda: len(reports_of_the_running_trial(home)) >= 2 or not driver.is_running)
     driver.kill()
     trial_id, *_ = [trial_id for trial_id, trial in results(home).items() if trial["state"] == "RUNNING"]
-    damaged = Ledger(home / "studies" / "scripted", "scripted").trial(trial_id).reports[-1].checkpoint
+    damaged = Ledger.open(home / "studies" / "scripted", "scripted").trial(trial_id).reports[-1].checkpoint
     assert damaged is not None
     weights = home / "studies" / "scripted" / damaged / "weights.safetensors"
     data = bytearray(weights.read_bytes())
@@ -106,7 +106,7 @@ def test_a_checkpoint_is_damaged_while_nobody_runs_the_study(
 def reports_of_the_running_trial(home: Path) -> list[object]:
     """The evaluations so far of the candidate that runs."""
     try:
-        trials = Ledger(home / "studies" / "scripted", "scripted").trials()
+        trials = Ledger.open(home / "studies" / "scripted", "scripted").trials()
     except UserError:  # half of the study is made
         return []
     return [report for trial in trials if trial.state == "RUNNING" for report in trial.reports]

@@ -197,8 +197,8 @@ def test_nothing_a_user_wrote_becomes_markup(tmp_path: Path) -> None:
     ledger = fill(
         tmp_path, [(state, reason and evil, values) for state, reason, values in USUAL], name, search_space=space
     )
-    ledger.set_attribute("spec_text", f"# {evil}")
-    ledger.set_attribute("preflight", {"summary": evil})
+    ledger.attributes.spec_text = f"# {evil}"
+    ledger.attributes.preflight = {"summary": evil}
     page = page_of(tmp_path, name)
     assert [tag for tag, _ in page.tags].count("script") == 3
     assert not [tag for tag, _ in page.tags if tag in ("img", "a", "b") and "onerror" in str(_)]
@@ -283,7 +283,7 @@ def test_the_collapsed_region_is_drawn_where_trials_collapsed(tmp_path: Path) ->
     draw = random.Random(0)
     trials: list[Trial] = []
     spec = make_spec(search_space=SPACE, trials=40, sampler={"name": "random"})
-    probe = Ledger(tmp_path, "probe", create=True)
+    probe = Ledger.create(tmp_path, "probe")
     for _ in range(40):
         weak = float(probe.ask(spec).params["loss.lambda_joint"]) < 0.3
         trials.append((TrialState.COLLAPSED if weak else TrialState.COMPLETE, "as planted", [20 + draw.random()]))

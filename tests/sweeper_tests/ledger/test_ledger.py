@@ -11,7 +11,7 @@ from sweeper.ledger.trial import TrialState
 
 def open_ledger(folder: Path, *, create: bool = True) -> Ledger:
     folder.mkdir(exist_ok=True)
-    return Ledger(folder, "toy", create=create)
+    return (Ledger.create if create else Ledger.open)(folder, "toy")
 
 
 def test_everything_written_is_there_after_reopening(tmp_path: Path) -> None:
@@ -19,7 +19,7 @@ def test_everything_written_is_there_after_reopening(tmp_path: Path) -> None:
     record = ledger.ask(SPEC)
     ledger.report(record.id, report(1, math.nan), math.nan)
     ledger.report(record.id, report(2, 3.5), 3.5)
-    ledger.finish(record.id, TrialState.PRUNED, "rank 3 of 4", {"cutoff": 2.0}, 3.5)
+    ledger.finish(record.id, TrialState.PRUNED, "rank 3 of 4", {"cutoff": 2.0}, (3.5,))
     ledger.set_mlflow_run_id(record.id, "run1")
     running = ledger.ask(SPEC)
 
@@ -115,7 +115,7 @@ def test_a_trial_ends_once(tmp_path: Path) -> None:
     ledger = open_ledger(tmp_path)
     run_one(ledger, 4.0)
     with pytest.raises(AssertionError, match="COMPLETE already"):
-        ledger.finish("toy-0000", TrialState.FAILED, "again", {}, None)
+        ledger.finish("toy-0000", TrialState.FAILED, "again", {}, (None,))
 
 
 def test_controls_leave_numbers_and_proposals_of_candidates_alone(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_controls_leave_numbers_and_proposals_of_candidates_alone(tmp_path: Path
     for name, value in zip(("oracle", "zero", "constant_pose", "shuffled_labels", "noise"), values, strict=True):
         ledger.add_control(name)
         found.append(run_one(ledger, value))
-        ledger.finish(f"toy-{name}", TrialState.COMPLETE, "", {}, 0.0)
+        ledger.finish(f"toy-{name}", TrialState.COMPLETE, "", {}, (0.0,))
     assert found == expected
     assert [record.id for record in ledger.trials()] == [f"toy-000{number}" for number in range(5)]
 
@@ -136,7 +136,7 @@ def test_a_control_is_there_after_reopening_and_goes_on(tmp_path: Path) -> None:
     ledger = open_ledger(tmp_path)
     ledger.add_control("oracle")
     ledger.report("toy-oracle", report(1, 0.0), 0.0)
-    ledger.finish("toy-oracle", TrialState.COMPLETE, "done", {}, 0.0)
+    ledger.finish("toy-oracle", TrialState.COMPLETE, "done", {}, (0.0,))
     ledger.set_mlflow_run_id("toy-oracle", "run7")
     ledger.add_control("zero")
     candidate = ledger.ask(SPEC)
@@ -154,14 +154,14 @@ def test_a_control_is_there_after_reopening_and_goes_on(tmp_path: Path) -> None:
 
 
 def test_a_control_that_failed_is_tried_again_beside_it(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path, "toy", create=True)
+    ledger = Ledger.create(tmp_path, "toy")
     failed = ledger.add_control("oracle")
-    ledger.finish(failed.id, TrialState.FAILED, "OSError: gone", {}, None)
+    ledger.finish(failed.id, TrialState.FAILED, "OSError: gone", {}, (None,))
     again = ledger.add_control("oracle", ledger.trial(failed.id))
     assert (again.id, again.folder, again.retry_of) == ("toy-oracle-2", "oracle-2", "toy-oracle")
-    ledger.finish(again.id, TrialState.COMPLETE, "evaluated", {}, 1.0)
+    ledger.finish(again.id, TrialState.COMPLETE, "evaluated", {}, (1.0,))
     ledger.set_mlflow_run_id(again.id, "run2")
-    reopened = Ledger(tmp_path, "toy")
+    reopened = Ledger.open(tmp_path, "toy")
     assert [(each.id, each.state, each.mlflow_run_id) for each in reopened.controls()] == [
         ("toy-oracle", TrialState.FAILED, None),
         ("toy-oracle-2", TrialState.COMPLETE, "run2"),
@@ -172,7 +172,7 @@ def test_a_control_that_failed_is_tried_again_beside_it(tmp_path: Path) -> None:
 def test_a_kill_between_the_two_writes_of_a_controls_end_is_settled(tmp_path: Path) -> None:
     ledger = open_ledger(tmp_path)
     ledger.add_control("oracle")
-    ledger.finish("toy-oracle", TrialState.COMPLETE, "done", {}, 0.0)
+    ledger.finish("toy-oracle", TrialState.COMPLETE, "done", {}, (0.0,))
     journal = tmp_path / "ledger.journal"
     lines = journal.read_bytes().splitlines(keepends=True)
     journal.write_bytes(b"".join(lines[:-1]))

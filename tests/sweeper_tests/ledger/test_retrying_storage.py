@@ -68,19 +68,19 @@ class Saboteur:
 
 def scenario(ledger: Ledger) -> None:
     """Every kind of write to a ledger."""
-    ledger.set_attribute("note", 1)
+    ledger.attributes.store("note", 1)
     ledger.add_control("oracle")
     trial = ledger.ask(SPEC)
     ledger.report(trial.id, Report(1, 1.0, {"val/pa_mpjpe_mm": 3.0}, None, 1), 3.0)
     ledger.pause(trial.id, "waits", {})
-    ledger.finish(trial.id, TrialState.COMPLETE, "over", {}, 3.0)
+    ledger.finish(trial.id, TrialState.COMPLETE, "over", {}, (3.0,))
     ledger.add_retry(trial, SPEC)
 
 
 def contents(ledger: Ledger) -> list[Any]:
     """What the database holds, without what differs from study to study."""
     studies = [study for study in (ledger._optuna, ledger._optuna_controls) if study is not None]
-    found: list[Any] = [{key: value for key, value in ledger.attributes.items() if key != "home"}]
+    found: list[Any] = [{key: value for key, value in ledger.attributes.stored.items() if key != "home"}]
     for trial in (trial for study in studies for trial in study.get_trials()):
         attributes = {key: value for key, value in trial.user_attrs.items() if key not in ("ending", "retry_of")}
         ending = {key: value for key, value in trial.user_attrs.get("ending", {}).items() if key != "time_s"}
@@ -93,11 +93,11 @@ def run_scenario(postgres_server: PostgresServer, folder: Path, cut_at: int, mom
     name = f"cut-{moment}-{cut_at}"
     folder = folder / name
     folder.mkdir()
-    ledger = Ledger(folder, name, create=True, url=postgres_server.url())
+    ledger = Ledger.create(folder, name, url=postgres_server.url())
     saboteur = Saboteur(ledger, cut_at, moment)
     scenario(ledger)
     ledger.close()
-    return contents(Ledger(folder, name, url=postgres_server.url())), saboteur
+    return contents(Ledger.open(folder, name, url=postgres_server.url())), saboteur
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
@@ -118,7 +118,7 @@ def test_a_write_is_made_once_wherever_the_connection_breaks(
 
 def open_in(folder: Path, postgres_server: PostgresServer, *, create: bool = True) -> Ledger:
     folder.mkdir(parents=True, exist_ok=True)
-    return Ledger(folder, folder.name, create=create, url=postgres_server.url())
+    return (Ledger.create if create else Ledger.open)(folder, folder.name, url=postgres_server.url())
 
 
 def test_every_call_of_optuna_is_made_again_until_it_is_answered() -> None:
@@ -149,18 +149,18 @@ def test_a_driver_that_has_waited_long_enough_says_so(
     postgres_server.stop()
     try:
         with pytest.raises(LedgerLost, match="does not answer, and was not waited for"):
-            ledger.set_attribute("note", 1)
+            ledger.attributes.store("note", 1)
         storage = ledger._storage._backend  # type: ignore[attr-defined]
         storage.patience = patient.Patience(notes.append, lambda: False, limit_s=0.5)
         with pytest.raises(LedgerLost, match=r"has not answered for [01] s: .*refused") as lost:
-            ledger.set_attribute("note", 1)
+            ledger.attributes.store("note", 1)
         assert "what is in the ledger is safe" in lost.value.render()
         with pytest.raises(LedgerLost, match=r"does not answer: .*refused"):
             open_in(tmp_path / "short", postgres_server, create=False)
     finally:
         postgres_server.start()
-    ledger.set_attribute("note", 2)
-    assert open_in(tmp_path / "short", postgres_server, create=False).attributes["note"] == 2
+    ledger.attributes.store("note", 2)
+    assert open_in(tmp_path / "short", postgres_server, create=False).attributes.stored["note"] == 2
     ledger.close()
 
 
@@ -183,7 +183,7 @@ def test_a_driver_takes_its_study_again_after_a_restart_or_stops(
     ledger = open_in(tmp_path / "a" / "again", postgres_server)
     postgres_server.stop()
     postgres_server.start()
-    ledger.set_attribute("note", 1)
+    ledger.attributes.store("note", 1)
     with pytest.raises(StudyTaken):
         open_in(tmp_path / "b" / "again", postgres_server)
     postgres_server.stop()
@@ -191,9 +191,9 @@ def test_a_driver_takes_its_study_again_after_a_restart_or_stops(
     other = psycopg.connect(postgres_server.url(), application_name="sweeper 00000000 pid 7 on elsewhere")
     advisory.take(other, "again", advisory.Driver("00000000", "pid 7 on elsewhere"))
     with pytest.raises(StudyTaken, match=r"another driver \(pid 7 on elsewhere"):
-        ledger.set_attribute("note", 2)
+        ledger.attributes.store("note", 2)
     other.close()
-    assert ledger.attributes["note"] == 1
+    assert ledger.attributes.stored["note"] == 1
 
 
 def test_a_connection_that_only_the_server_believes_in_gives_the_study_back(postgres_server: PostgresServer) -> None:
@@ -246,12 +246,12 @@ def test_verbs_say_that_the_database_is_away(
 ) -> None:
     monkeypatch.setenv("SWEEPER_LEDGER", postgres_server.url())
     ledger = open_in(tmp_path / "studies" / "far", postgres_server)
-    ledger.set_attribute("spec", SPEC.effective)
+    ledger.attributes.spec = SPEC.effective
     ledger.ask(SPEC)
     ledger.close()
     near = tmp_path / "studies" / "near"
     near.mkdir()
-    Ledger(near, "near", create=True).set_attribute("spec", SPEC.effective)
+    Ledger.create(near, "near").attributes.spec = SPEC.effective
     postgres_server.stop()
     try:
         for line in READERS:
@@ -276,7 +276,7 @@ def test_a_driver_needs_no_more_than_the_docs_grant_and_a_reader_less(
     url = postgres_server.new_database("granted")
     folder = tmp_path / "studies" / "first"
     folder.mkdir(parents=True)
-    Ledger(folder, "first", create=True, url=url).close()  # its owner makes the tables
+    Ledger.create(folder, "first", url=url).close()  # its owner makes the tables
     text = Path("docs/cluster.md").read_text()
     [grants] = re.findall(r"```sql\n(GRANT.*?)```", text, re.DOTALL)
     [closed] = re.findall(r"REVOKE ALL ON DATABASE ledger, mlflow FROM PUBLIC;", text)
@@ -290,12 +290,12 @@ def test_a_driver_needs_no_more_than_the_docs_grant_and_a_reader_less(
     as_driver, as_reader = (url.replace("sweeper:", f"{role}:") for role in ("driver", "reader"))
     folder = tmp_path / "studies" / "second"
     folder.mkdir()
-    with closing(Ledger(folder, "second", create=True, url=as_driver)) as ledger:
+    with closing(Ledger.create(folder, "second", url=as_driver)) as ledger:
         run_one(ledger, 3.0)
         (folder / POINTER).write_text(as_reader.replace(f":{SECRET}", "").replace("postgresql", "postgresql+psycopg"))
         monkeypatch.setenv("SWEEPER_LEDGER", as_reader)
         monkeypatch.setattr(storage, "_opened", {})
-        assert Ledger(folder, "second").trials() == ledger.trials()
+        assert Ledger.open(folder, "second").trials() == ledger.trials()
         assert running_driver(folder) == f"pid {os.getpid()} on {os.uname().nodename}"
     with pytest.raises(LedgerLost, match="refuses: permission denied for table"):
-        Ledger(folder, "second", create=True, url=as_reader).set_attribute("note", 1)
+        Ledger.create(folder, "second", url=as_reader).attributes.store("note", 1)

@@ -31,7 +31,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 def open_in(home: Path, url: str | None, name: str = "toy", *, create: bool = True) -> Ledger:
     folder = home / "studies" / name
     folder.mkdir(parents=True, exist_ok=True)
-    return Ledger(folder, name, create=create, url=url)
+    return (Ledger.create if create else Ledger.open)(folder, name, url=url)
 
 
 def test_a_ledger_in_a_database_holds_what_one_in_a_file_does(
@@ -45,14 +45,14 @@ def test_a_ledger_in_a_database_holds_what_one_in_a_file_does(
         assert run_one(in_file, 5.0 - number, state) == run_one(in_database, 5.0 - number, state)
     in_database.add_control("oracle")
     in_file.add_control("oracle")
-    in_database.set_attribute("note", {"a": [1, 2]})
+    in_database.attributes.store("note", {"a": [1, 2]})
 
     monkeypatch.setenv("SWEEPER_LEDGER", url)
     in_database.close()
     read = open_in(tmp_path / "home", None, name, create=False)
     assert read.trials() == in_database.trials()
     assert [record.id for record in read.controls()] == [f"{name}-oracle"]
-    assert read.attributes["note"] == {"a": [1, 2]}
+    assert read.attributes.stored["note"] == {"a": [1, 2]}
     assert [(record.params, record.state) for record in in_file.trials()] == [
         (record.params, record.state) for record in read.trials()
     ]

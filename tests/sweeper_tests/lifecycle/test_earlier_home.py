@@ -49,10 +49,10 @@ def test_it_is_shown(home: Path) -> None:
 
 
 def test_its_own_spec_is_not_another_one(home: Path) -> None:
-    with closing(Ledger(home / "studies" / "scripted", "scripted")) as ledger:
-        spec = parse_spec(ledger.attributes["spec_text"], home / "spec.yaml")
+    with closing(Ledger.open(home / "studies" / "scripted", "scripted")) as ledger:
+        spec = parse_spec(ledger.attributes.spec_text, home / "spec.yaml")
         assert spec_drift(ledger, spec) == []
-        changed = parse_spec(ledger.attributes["spec_text"], home / "spec.yaml", ["base.epochs=9", "trials=7"])
+        changed = parse_spec(ledger.attributes.spec_text, home / "spec.yaml", ["base.epochs=9", "trials=7"])
         assert spec_drift(ledger, changed) == ["base.epochs: 8 -> 9", "trials: 8 -> 7"]
 
 

@@ -87,9 +87,7 @@ def heard(service: Service, count: int) -> None:
 
 
 def open_study(tmp_path: Path, **spec: Any) -> StudyController:
-    return StudyController(
-        make_spec(**{"scheduler": {"name": "none"}, **spec}), Ledger(tmp_path, "toy", create=True), []
-    )
+    return StudyController(make_spec(**{"scheduler": {"name": "none"}, **spec}), Ledger.create(tmp_path, "toy"), [])
 
 
 def attached(study: StudyController, complaints: list[str], **environment: str) -> notify.Notifier:
@@ -132,7 +130,7 @@ def test_two_collapses_are_no_wave(tmp_path: Path, service: Service) -> None:
 def test_a_budget_is_told_of_at_80_percent(tmp_path: Path, service: Service) -> None:
     now_s = 0.0
     spec = make_spec(trials=3, scheduler={"name": "none"}, budget={"cpu_seconds": 10.0})
-    study = StudyController(spec, Ledger(tmp_path, "toy", create=True), [], clock=lambda: now_s)
+    study = StudyController(spec, Ledger.create(tmp_path, "toy"), [], clock=lambda: now_s)
     notifier = attached(study, [], SWEEPER_WEBHOOK=service.url)
     for seconds, told in ((7.9, 0), (0.2, 1), (0.5, 1)):
         upcoming = study.next_trial()

@@ -171,5 +171,5 @@ def test_drift_of_code_and_data_is_refused_with_the_difference_or_recorded(
     data.write_bytes(b"22")
     accepted = sweep(study_home, "run", *spec, "--accept-drift")
     assert accepted.returncode == 0, accepted.stderr
-    drifts = Ledger(study_home / "studies" / "scripted", "scripted").attributes["drift"]
+    drifts = Ledger.open(study_home / "studies" / "scripted", "scripted").attributes.drift
     assert [drift["differences"] for drift in drifts] == [["own_trainer.py has changed"], ["data has changed"]]

@@ -17,7 +17,7 @@ SPACE = {"x": {"low": 0.0, "high": 1.0}, "y": {"low": 0.0, "high": 1.0}}
 
 def open_ledger(home: Path, study: str) -> Ledger:
     (home / study).mkdir(parents=True, exist_ok=True)
-    return Ledger(home / study, study, create=True)
+    return Ledger.create(home / study, study)
 
 
 def run_one(ledger: Ledger, spec: SweepSpec) -> dict[str, Any]:
@@ -26,7 +26,7 @@ def run_one(ledger: Ledger, spec: SweepSpec) -> dict[str, Any]:
     value = (x - 0.2) ** 2 + (y - 0.8) ** 2
     ledger.report(record.id, Report(1, 1.0, {METRIC: value}, None, 1), value)
     state = TrialState.COLLAPSED if x > 0.9 else TrialState.PRUNED if value > 0.5 else TrialState.COMPLETE
-    ledger.finish(record.id, state, "", {}, value)
+    ledger.finish(record.id, state, "", {}, (value,))
     return dict(record.params)
 
 
@@ -75,10 +75,10 @@ def test_it_proposes_the_same_when_the_earlier_study_has_changed_or_is_gone(home
 
 def test_best_n_are_the_n_best_that_ran_to_their_end(home: Path) -> None:
     ledger = started(home, "late", warm_spec("best 3"))
-    entries = ledger.attributes["warm_start"]
+    entries = ledger.attributes.warm_start
     values = sorted(
         trial.last.metrics[METRIC]
-        for trial in Ledger(home / "early", "early").trials()
+        for trial in Ledger.open(home / "early", "early").trials()
         if trial.state is TrialState.COMPLETE and trial.last
     )
     assert [entry["values"] for entry in entries] == [[value] for value in values[:3]]

@@ -39,13 +39,13 @@ def home(tmp_path: Path, template_db: Path, monkeypatch: pytest.MonkeyPatch) -> 
     folder = tmp_path / "home" / "studies" / "toy"
     folder.mkdir(parents=True)
     shutil.copy(template_db, tmp_path / "home" / "mlflow.db")
-    ledger = Ledger(folder, "toy", create=True)
+    ledger = Ledger.create(folder, "toy")
     spec = make_spec(trials=1)
-    ledger.set_attribute("spec", spec.effective)
+    ledger.attributes.spec = spec.effective
     trial_id = ledger.ask(spec).id
     write_checkpoint(folder / "trials" / "0000" / "epoch_001")
     ledger.report(trial_id, Report(1, 1.0, {OBJECTIVE: 9.0}, "trials/0000/epoch_001", 1), 9.0)
-    ledger.finish(trial_id, TrialState.COMPLETE, "ran all 1 epochs", {}, 9.0)
+    ledger.finish(trial_id, TrialState.COMPLETE, "ran all 1 epochs", {}, (9.0,))
     return tmp_path / "home"
 
 
@@ -98,7 +98,7 @@ def test_fix_mends_what_it_can_and_loses_nothing(home: Path, capsys: pytest.Capt
     code, found = examine(home, capsys)
     assert code == 0, found
     assert [path.name for path in (folder / "trials" / "0000").iterdir()] == ["epoch_001"]
-    [trial] = Ledger(folder, "toy").trials()
+    [trial] = Ledger.open(folder, "toy").trials()
     assert (trial.state, len(trial.reports)) == (TrialState.COMPLETE, 1)
     assert runs_of(tracking_uri(home), "toy") == {"toy-0000": "FINISHED"}
 
@@ -125,7 +125,7 @@ def test_a_study_that_runs_is_left_alone(home: Path, capsys: pytest.CaptureFixtu
 
 
 def test_an_interrupted_study_is_told(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    Ledger(home / "studies" / "toy", "toy", create=True).ask(make_spec(trials=2))
+    Ledger.create(home / "studies" / "toy", "toy").ask(make_spec(trials=2))
     code, found = examine(home, capsys)
     assert code == 1
     assert "toy-0001" in found["studies.toy.unfinished"]["what"]

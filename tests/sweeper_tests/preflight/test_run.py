@@ -153,9 +153,9 @@ def test_a_failure_before_a_run_starts_nothing(spec_file: Path, home: Path, caps
     assert main(["run", str(spec_file), "--home", str(home), *BROKEN]) == 3
     shown = capsys.readouterr()
     assert "mend the script" in shown.out
-    ledger = Ledger(home / "studies" / "checked", "checked")
+    ledger = Ledger.open(home / "studies" / "checked", "checked")
     assert ledger.trials() == []
-    assert "spec" not in ledger.attributes
+    assert ledger.attributes.spec is None
 
 
 def test_to_skip_it_needs_a_reason(spec_file: Path, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -168,7 +168,7 @@ def test_the_reason_of_a_skip_is_recorded(spec_file: Path, home: Path) -> None:
     command = [str(Path(sys.executable).parent / "sweeper"), "run", str(spec_file), "--home", str(home), *BROKEN]
     done = subprocess.run([*command, "--skip-preflight", "known: forensics"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    recorded = Ledger(home / "studies" / "checked", "checked").attributes["preflight"]
+    recorded = Ledger.open(home / "studies" / "checked", "checked").attributes.preflight
     assert recorded["skipped"] == "known: forensics"
     assert main(["report", "checked", "--format", "md", "--home", str(home)]) == 0
     assert "preflight: skipped: known: forensics" in (home / "studies" / "checked" / "report.md").read_text()

@@ -109,15 +109,15 @@ def test_trials_are_read_as_variants_with_their_seeds_in_order() -> None:
 def finished_study(home: Path, *, state: TrialState) -> None:
     """The ledger of the shipped spec, every trial with made-up metrics; the last one in the given state."""
     spec = load_spec(SPEC)
-    ledger = Ledger(home / "studies" / spec.name, spec.name, create=True)
-    ledger.set_attribute("spec", spec.effective)
+    ledger = Ledger.create(home / "studies" / spec.name, spec.name)
+    ledger.attributes.spec = spec.effective
     for number in range(spec.trials):
         record = ledger.ask(spec)
         pa_mm = 18.0 if str(record.params["variant"]).startswith("none") else 47.5
         metrics = {"val/pa_mpjpe_mm": pa_mm + 0.01 * int(record.params["seed"]), "val/skill": 0.0}
         ledger.report(record.id, Report(1, 1.0, metrics, None, 0), pa_mm)
         last = number == spec.trials - 1
-        ledger.finish(record.id, state if last else TrialState.COMPLETE, "", {}, pa_mm)
+        ledger.finish(record.id, state if last else TrialState.COMPLETE, "", {}, (pa_mm,))
 
 
 def test_the_command_writes_page_and_figure_of_the_shipped_study(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweeper.pruning.asha import (
-    Mode,
     Rung,
     RungResult,
     Runner,
@@ -21,7 +20,7 @@ from sweeper.pruning.asha import (
     standing,
     table_of,
 )
-from sweeper.spec.sections import SchedulerConfig
+from sweeper.spec.sections import Mode, SchedulerConfig
 
 values = st.floats(0, 100, allow_nan=False)
 

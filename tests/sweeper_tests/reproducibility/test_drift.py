@@ -65,8 +65,8 @@ def test_other_choices_or_another_kind_are_refused_and_other_bounds_are_not(
 ) -> None:
     path = tmp_path / "spec.yaml"
     path.write_text(SPEC.format(dimension=before))
-    ledger = Ledger(tmp_path, "drifty", create=True)
-    ledger.set_attribute("spec", load_spec(path).effective)
+    ledger = Ledger.create(tmp_path, "drifty")
+    ledger.attributes.spec = load_spec(path).effective
     path.write_text(SPEC.format(dimension=after))
     if not refused:
         refuse_other_choices(ledger, load_spec(path))

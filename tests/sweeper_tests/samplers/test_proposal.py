@@ -21,7 +21,7 @@ STATES = [TrialState.COMPLETE, TrialState.PRUNED, TrialState.COLLAPSED, TrialSta
 
 def open_ledger(folder: Path) -> Ledger:
     folder.mkdir(parents=True, exist_ok=True)
-    return Ledger(folder, "toy", create=True)
+    return Ledger.create(folder, "toy")
 
 
 def run_one(ledger: Ledger, spec: SweepSpec) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def run_one(ledger: Ledger, spec: SweepSpec) -> dict[str, Any]:
     record = ledger.ask(spec)
     value = float(record.params.get("loss.a", 1.0)) + 3.0 * float(record.params.get("loss.b", 0.0))
     ledger.report(record.id, Report(1, 1.0, {METRIC: value}, None, 1), value)
-    ledger.finish(record.id, STATES[record.number % len(STATES)], "", {}, value)
+    ledger.finish(record.id, STATES[record.number % len(STATES)], "", {}, (value,))
     return dict(record.params)
 
 
@@ -161,7 +161,7 @@ def test_a_sampler_learns_from_several_objectives_and_goes_on_after_a_restart(sa
         for number in range(9):
             if reopen or ledger is None:
                 folder.mkdir(exist_ok=True)
-                ledger = Ledger(folder, "toy", modes=["min", "max"], create=True)
+                ledger = Ledger.create(folder, "toy", modes=["min", "max"])
             record = ledger.ask(spec)
             b = float(record.params["loss.b"])
             ledger.report(record.id, Report(1, 1.0, {METRIC: b, "val/f5": 1 - b}, None, 1), b)
@@ -174,7 +174,7 @@ def test_a_sampler_learns_from_several_objectives_and_goes_on_after_a_restart(sa
 
 def test_evolution_ends_nearer_to_the_front_than_it_began(tmp_path: Path) -> None:
     spec = make_spec("nsga2", search_space={"x": SPACE["loss.b"], "y": SPACE["loss.b"]}, objective=TWO)
-    ledger = Ledger(tmp_path, "toy", modes=["min", "max"], create=True)
+    ledger = Ledger.create(tmp_path, "toy", modes=["min", "max"])
     distances = []
     for _ in range(36):  # the front: y = 0, any x
         record = ledger.ask(spec)

@@ -52,9 +52,9 @@ def test_trials_are_the_variants_in_order_also_after_a_restart(tmp_path: Path) -
     spec = load_spec(SEED_VARIANTS)
     tried = []
     for _ in NAMES:
-        ledger = Ledger(tmp_path, spec.name, create=True)  # as a driver that was killed after each trial
+        ledger = Ledger.create(tmp_path, spec.name)  # as a driver that was killed after each trial
         record = ledger.ask(spec)
-        ledger.finish(record.id, TrialState.COMPLETE, "", {}, 5.0)
+        ledger.finish(record.id, TrialState.COMPLETE, "", {}, (5.0,))
         tried.append(record.params["variant"])
     assert tried == NAMES
 
@@ -101,9 +101,9 @@ def test_every_variant_is_tried_with_every_seed_one_variant_after_the_other(tmp_
     assert spec.trials == 4
     tried = []
     for _ in range(4):
-        ledger = Ledger(tmp_path, spec.name, create=True)  # as a driver that was killed after each trial
+        ledger = Ledger.create(tmp_path, spec.name)  # as a driver that was killed after each trial
         record = ledger.ask(spec)
-        ledger.finish(record.id, TrialState.COMPLETE, "", {}, 5.0)
+        ledger.finish(record.id, TrialState.COMPLETE, "", {}, (5.0,))
         tried.append((record.params["variant"], record.params["seed"]))
         assert resolve(spec, record.params)["seed"] == record.params["seed"]
     assert tried == [("small", 3), ("small", 0), ("large.2", 3), ("large.2", 0)]

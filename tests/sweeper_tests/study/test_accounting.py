@@ -17,7 +17,7 @@ def _trainer_on_path(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def open_study(folder: Path, clock: Clock, **changes: object) -> StudyController:
-    return StudyController(make_spec(**changes), Ledger(folder, "toy", create=True), [Log()], clock)
+    return StudyController(make_spec(**changes), Ledger.create(folder, "toy"), [Log()], clock)
 
 
 def used_s(study: StudyController) -> float:
@@ -35,7 +35,7 @@ def test_every_second_a_trial_holds_its_worker_is_in_the_ledger_once(tmp_path: P
     study.on_end(trial_id)
     clock.now_s += 3.0  # nothing runs
     study.close()
-    again = Ledger(tmp_path, "toy")
+    again = Ledger.open(tmp_path, "toy")
     assert again.trial(trial_id).seconds == pytest.approx(8.5)
     assert [report.seconds for report in again.trial(trial_id).reports] == [2.5, 2.5, 2.5]
     assert recorded(again, study.spec.budget, study.spec.resources).wall_clock_s == pytest.approx(11.5)

@@ -192,7 +192,7 @@ def test_a_lost_worker_costs_a_retry_from_the_last_checkpoint(tmp_path: Path) ->
     study.on_lost(trial_id, "the worker hung")
     record = study.ledger.trial(trial_id)
     assert (record.state, record.reason) == (TrialState.FAILED, "the worker hung, 2 times")
-    assert Ledger(tmp_path, "toy").trial(trial_id).losses == ("the worker process was lost",)
+    assert Ledger.open(tmp_path, "toy").trial(trial_id).losses == ("the worker process was lost",)
 
 
 def test_an_exception_is_not_retried(tmp_path: Path) -> None:

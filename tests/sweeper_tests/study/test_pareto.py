@@ -69,8 +69,8 @@ def test_a_study_of_several_objectives_runs_and_shows_its_front(
     folder.mkdir(parents=True)
     objectives = [{"metric": "val/pa_mpjpe_mm", "mode": "min"}, {"metric": "val/theta_r2", "mode": "max"}]
     spec = make_spec(objective=objectives, scheduler={"name": "none"})
-    ledger = Ledger(folder, "toy", modes=["min", "max"], create=True)
-    ledger.set_attribute("spec", spec.effective)
+    ledger = Ledger.create(folder, "toy", modes=["min", "max"])
+    ledger.attributes.spec = spec.effective
     study = StudyController(spec, ledger, [])
     for error, ratio in ((10.0, 0.3), (12.0, 0.6), (13.0, 0.5), (9.0, math.nan)):
         trial_id = start(study)

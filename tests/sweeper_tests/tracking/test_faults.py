@@ -136,7 +136,7 @@ class Sweep:
         return (max(stamps) - min(stamps)) / 1000
 
     def stamps(self) -> list[int]:
-        ledger = Ledger(self.home / "studies" / self.name, self.name)
+        ledger = Ledger.open(self.home / "studies" / self.name, self.name)
         return [report.timestamp_ms for trial in ledger.trials() for report in trial.reports]
 
     def sync(self, url: str) -> None:

@@ -20,9 +20,9 @@ def home(tmp_path: Path) -> Path:
     """A study with a winner, a pruned, a collapsed and a failed trial, and one that still runs."""
     folder = tmp_path / "studies" / "toy"
     folder.mkdir(parents=True)
-    ledger = Ledger(folder, "toy", create=True)
+    ledger = Ledger.create(folder, "toy")
     spec = make_spec(trials=5)
-    ledger.set_attribute("spec", spec.effective)
+    ledger.attributes.spec = spec.effective
     endings = [
         (TrialState.COMPLETE, "ran all 4 epochs", [20.0, 15.0, 12.0, 10.5]),
         (TrialState.PRUNED, "rank 2 of 2 at epoch 2: 18 is worse than the cutoff 15", [19.0, 18.0]),
@@ -36,7 +36,7 @@ def home(tmp_path: Path) -> Path:
             metrics = {OBJECTIVE: value, "val/theta_var_ratio": 0.25, "val/skill": 0.4}
             ledger.report(trial_id, Report(epoch, float(epoch), metrics, None, epoch), value)
         if state:
-            ledger.finish(trial_id, state, reason, {}, values[-1] if values else None)
+            ledger.finish(trial_id, state, reason, {}, (values[-1] if values else None,))
     return tmp_path
 
 
@@ -56,7 +56,7 @@ def test_a_metric_that_is_an_objective_has_one_column(home: Path) -> None:
     objectives = [Objective(metric=OBJECTIVE, mode="min"), Objective(metric="val/theta_var_ratio", mode="max")]
     headers = [header for header, _ in table_columns({}, objectives)]
     assert headers == ["ID", "epochs", "pa_mpjpe_mm", "theta_var_ratio", "state", "reason"]
-    [trial, *_] = Ledger(home / "studies" / "toy", "toy").trials()
+    [trial, *_] = Ledger.open(home / "studies" / "toy", "toy").trials()
     assert table_row(trial, {}, objectives)[2:4] == ["10.50", "0.250"]
 
 
@@ -75,8 +75,8 @@ def test_a_study_of_another_version_is_told_and_the_list_goes_on(
 ) -> None:
     other = home / "studies" / "old"
     other.mkdir()
-    old = Ledger(other, "old", create=True)
-    old.set_attribute("spec", make_spec().effective | {"colour": "red"})
+    old = Ledger.create(other, "old")
+    old.attributes.spec = make_spec().effective | {"colour": "red"}
     with pytest.raises(UserError, match="the study `old` was written by another version: colour: Extra inputs"):
         show_study(home, "old")
     assert [row["study"] for row in list_studies(home, [])] == ["toy"]
@@ -105,7 +105,7 @@ def test_an_unknown_study_is_told_with_those_there_are(home: Path, tmp_path: Pat
 def test_what_stopping_saved_is_told_when_all_have_ended(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     print_study(home, "toy")
     assert "early saved" not in capsys.readouterr().out
-    ledger = Ledger(home / "studies" / "toy", "toy", create=True)
-    ledger.finish("toy-0004", TrialState.STOPPED, "budget", {}, None)
+    ledger = Ledger.create(home / "studies" / "toy", "toy")
+    ledger.finish("toy-0004", TrialState.STOPPED, "budget", {}, (None,))
     print_study(home, "toy")
     assert "8 epochs run instead of 20: stopping early saved 60%\n" in capsys.readouterr().out

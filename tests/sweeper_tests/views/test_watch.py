@@ -71,13 +71,13 @@ def test_events_are_what_is_new() -> None:
 
 
 def test_the_screen_has_best_controls_pace_rungs_and_events(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path, "toy", create=True)
+    ledger = Ledger.create(tmp_path, "toy")
     spec = make_spec(trials=3)
     done, running = ledger.ask(spec).id, ledger.ask(spec).id
     now_s = time.time()
     for epoch in range(1, 5):
         ledger.report(done, report(epoch, 20.0 - epoch, now_s), 20.0 - epoch)
-    ledger.finish(done, TrialState.COMPLETE, "ran all 4 epochs", {}, 16.0)
+    ledger.finish(done, TrialState.COMPLETE, "ran all 4 epochs", {}, (16.0,))
     ledger.report(running, report(1, 19.5, now_s), 19.5)
     at = standing(ledger, spec, now_s)
     assert isinstance(at, Standing)
@@ -96,15 +96,15 @@ def test_it_follows_a_driver_in_another_process_until_that_ends(tmp_path: Path, 
     spec = make_spec(trials=1)
     command = [sys.executable, "-m", "sweeper", "watch", "toy", "--home", str(tmp_path), "--interval", "0.1"]
     with study_lock(study_dir):
-        ledger = Ledger(study_dir, "toy", create=True)
-        ledger.set_attribute("spec", spec.effective)
+        ledger = Ledger.create(study_dir, "toy")
+        ledger.attributes.spec = spec.effective
         trial_id = ledger.ask(spec).id
         watching = subprocess.Popen(command + ["--json"] * as_json, stdout=subprocess.PIPE, text=True)
         assert watching.stdout is not None
         said = [watching.stdout.readline()]
         ledger.report(trial_id, report(1, 12.5, time.time()), 12.5)
         said.append(watching.stdout.readline())
-        ledger.finish(trial_id, TrialState.COMPLETE, "ran all 1 epochs", {}, 12.5)
+        ledger.finish(trial_id, TrialState.COMPLETE, "ran all 1 epochs", {}, (12.5,))
         said.append(watching.stdout.readline())
         assert watching.poll() is None, "it ends when the driver does"
     rest, _ = watching.communicate(timeout=60)
