@@ -13,6 +13,7 @@ from mano_trainers.errors import TrainerError
 from sweeper import __version__
 from sweeper.cli.ablate import ablate
 from sweeper.cli.conclude import compare, explain, importance, winners
+from sweeper.cli.convert import convert
 from sweeper.cli.data import data
 from sweeper.cli.doctor import doctor
 from sweeper.cli.group import SectionedGroup
@@ -283,6 +284,7 @@ def ui(home: Path, port: int) -> int:
 
 
 for verb in (
+    convert,
     data,
     doctor,
     extend,

@@ -4,8 +4,9 @@ The command is split as a shell would, but no shell runs it: `bash -c '...'` whe
 
     {python}        the interpreter of this environment
     {lr}            the value of a parameter, or of a nested one: {optim.lr}
-    {args}          --key value for every parameter
+    {args}          --key=value for every parameter
     {overrides}     key=value for every parameter, as Hydra takes them
+    {args_json}     all parameters as one JSON text
     {config_json}   path of a JSON file with all parameters; {config_yaml}: of a YAML file
     {workdir}       the trial's folder
     {resume}        the checkpoint to continue from, empty at the start
@@ -59,7 +60,7 @@ def fill(line: str, parameters: Mapping[str, Any], others: Mapping[str, str]) ->
     for word in shlex.split(line):
         match word:
             case "{args}":
-                words += [part for name, value in values.items() for part in (f"--{name}", value)]
+                words += [f"--{name}={value}" for name, value in values.items()]
             case "{overrides}":
                 words += [f"{name}={value}" for name, value in values.items()]
             case _:
@@ -90,7 +91,7 @@ def _write_config(parameters: Mapping[str, Any], workdir: Path) -> dict[str, str
     as_json, as_yaml = workdir / "config.json", workdir / "config.yaml"
     as_json.write_text(json.dumps(dict(parameters), indent=2))
     as_yaml.write_text(yaml.safe_dump(dict(parameters), sort_keys=False))
-    return {"config_json": str(as_json), "config_yaml": str(as_yaml)}
+    return {"args_json": json.dumps(dict(parameters)), "config_json": str(as_json), "config_yaml": str(as_yaml)}
 
 
 def _readers(settings: Mapping[str, Any], workdir: Path) -> list[Reader]:

@@ -88,7 +88,7 @@ class SpecFile(Strict):
     """The training function, `package.module:function`."""
     command: Annotated[str, Field(min_length=1)] | None = None
     """Instead of a trainer, a script that is run once for each trial: `python train.py --lr {lr}`. `{args}` stands for
-    `--key value` of every parameter, `{overrides}` for `key=value`; see the guide for the others."""
+    `--key=value` of every parameter, `{overrides}` for `key=value`; see the guide for the others."""
     report: ScriptReports | None = None
     """Where the reports of the command come from. Default: it calls `sweeper.report`."""
     base: dict[str, Any] = Field(default_factory=dict)

@@ -18,7 +18,7 @@ PARAMETERS = {"optim": {"lr": 1e-05}, "layers": [64, 32], "flag": True, "name": 
     ("line", "words"),
     [
         ("train.py --lr {optim.lr} --name {name}", ["train.py", "--lr", "1e-05", "--name", "a b"]),
-        ("t {args}", ["t", "--optim.lr", "1e-05", "--layers", "[64, 32]", "--flag", "true", "--name", "a b"]),
+        ("t {args}", ["t", "--optim.lr=1e-05", "--layers=[64, 32]", "--flag=true", "--name=a b"]),
         ("t {overrides}", ["t", "optim.lr=1e-05", "layers=[64, 32]", "flag=true", "name=a b"]),
         ("t --out={workdir}/x '{name} {name}'", ["t", "--out=/w/x", "a b a b"]),
         ("t '{\"json\": 1}' {1}", ["t", '{"json": 1}', "{1}"]),
