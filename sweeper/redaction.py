@@ -19,6 +19,8 @@ _NAMED = re.compile(rf"(?i)(?:.*_)?{_NAME}")
 _PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]*@|password=")
 _VARIABLE = re.compile(rf"(?i)(?:{_NAME}|webhook)$")
 _IN_URL = re.compile(r"://[^/@\s:]*:([^/@\s]+)@")
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _SHORTEST: Final = 8
 """Letters: a shorter value of a variable would be taken out of words that have nothing to do with it."""
 
@@ -63,3 +65,15 @@ def _held_by_the_environment() -> list[str]:
     in_urls = (match[1] for value in os.environ.values() for match in _IN_URL.finditer(value))
     found = {value for value in (*named, *in_urls) if len(value) >= _SHORTEST and not os.path.exists(value)}
     return sorted(found, key=len, reverse=True)
+
+
+def plain(text: str, most: int) -> str:
+    """The text as every store and screen can take it: no lone surrogates (not UTF-8), no control characters (a database
+    refuses NUL, a terminal obeys escapes) but tabs and line ends; at most so many characters, cut in the middle."""
+    text = _ESCAPES.sub("", text.encode("utf-8", "replace").decode())
+    text = _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n").replace("\r", "\n"))
+    if len(text) <= most:
+        return text
+    cut = f" [... {len(text) - most:,} characters left out ...] "
+    head = most * 2 // 3
+    return f"{text[:head]}{cut}{text[len(text) - (most - head) :]}"

@@ -15,38 +15,58 @@ trainer names: `preflight(config, corners) -> Iterator[CheckResult]`.
 import json
 import sys
 import time
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from mano_trainers.errors import TrainerError
 from mano_trainers.report import CheckResult, EpochReport
+from sweeper.entrypoint.checkpoint_copy import as_reported
 from sweeper.entrypoint.function import yields
+from sweeper.entrypoint.reports import ReportError, checked_reports
 from sweeper.entrypoint.resolve import current_name, load_trainer, with_model
 from sweeper.entrypoint.script import run_function
 from sweeper.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, Problem, UserError
+from sweeper.redaction import plain
+
+LONGEST_REASON: Final = 1000
+LONGEST_TRACEBACK: Final = 20_000
 
 
 def start_training(name: str, config: Mapping[str, Any], workdir: Path, resume: Path | None) -> Iterator[EpochReport]:
-    """Start the named trainer; the config is validated into its model if it has one."""
-    function = load_trainer(name)
+    """Start the named trainer; the config is validated into its model if it has one. Its reports are checked: the
+    iterator raises a ReportError where one cannot be read."""
+    function, resume = load_trainer(name), as_reported(resume)
     if not yields(function):
-        return run_function(name, config, workdir, resume)
-    reports: Iterator[EpochReport] = function(with_model(function, config), workdir, resume)
-    return reports
+        return checked_reports(name, run_function(name, config, workdir, resume), workdir)
+    return checked_reports(name, function(with_model(function, config), workdir, resume), workdir)
 
 
 def described(error: BaseException) -> str:
     """What a trainer raised, in a line; want of memory is told apart, with what helps."""
-    first_line = str(error).strip().split("\n")[0]
+    try:
+        first_line = plain(str(error).strip().split("\n")[0], LONGEST_REASON)
+    except Exception:  # the error's own text cannot be made
+        first_line = ""
+    if isinstance(error, ReportError):
+        return first_line
     text = f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__
     if type(error).__name__ == "OutOfMemoryError" or "CUDA out of memory" in first_line:
         return f"out of GPU memory: {text}; take smaller batches, or more of a GPU (resources.gpus)"
     if isinstance(error, MemoryError):
         return f"out of memory: {text}; take smaller batches, or fewer trials at once (resources.concurrent)"
     return text
+
+
+def traced(error: BaseException) -> str:
+    """The traceback, of a length that can be kept."""
+    try:
+        return plain("".join(traceback.format_exception(error)), LONGEST_TRACEBACK)
+    except Exception:  # the error's own text cannot be made
+        return plain("".join(traceback.format_tb(error.__traceback__)), LONGEST_TRACEBACK) + type(error).__name__
 
 
 def prepare(name: str, config: Mapping[str, Any]) -> dict[str, str]:

@@ -5,7 +5,6 @@ import gc
 import json
 import os
 import random
-import traceback
 from collections.abc import Generator, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from ray import tune
 from mano_trainers.report import EpochReport
 from sweeper.checkpoints.object_store import StoreUnavailable
 from sweeper.checkpoints.upload import CheckpointUploader, UploadSettings
-from sweeper.entrypoint.call import described, start_training
+from sweeper.entrypoint.call import described, start_training, traced
 from sweeper.executor.node_check import unfit
 from sweeper.redaction import redact
 
@@ -75,9 +74,9 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
             manifest = self._courier.send(report.checkpoint) if self._courier and report and report.checkpoint else None
         except StoreUnavailable as lost:
             return _message(kind="lost", problem=str(lost))
-        except (Exception, SystemExit) as error:
+        except BaseException as error:  # a KeyboardInterrupt that the trainer raises, asyncio's CancelledError, its own
             # Here, where the environment is whose secrets may stand in it: the driver's may be another.
-            return _message(kind="error", error=redact(described(error)), traceback=redact(traceback.format_exc()))
+            return _message(kind="error", error=redact(described(error)), traceback=redact(traced(error)))
         if report is None:
             return _message(kind="end")
         return _message(
@@ -85,7 +84,7 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
             step=report.step,
             epoch=report.epoch,
             total_epochs=report.total_epochs,
-            metrics={name: float(value) for name, value in report.metrics.items()},
+            metrics=report.metrics,
             checkpoint=self._named(report.checkpoint),
             manifest=manifest,
             passed_over=self._courier.passed_over if self._courier else [],

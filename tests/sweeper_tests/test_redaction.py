@@ -9,7 +9,7 @@ import pytest
 from places import ROOT
 
 from sweeper.errors import SpecError
-from sweeper.redaction import is_secret, redact
+from sweeper.redaction import is_secret, plain, redact
 from sweeper.spec.load import load_spec
 
 SPEC = ROOT / "search_spaces" / "loss_balance.yaml"
@@ -100,3 +100,26 @@ def test_a_traceback_that_ends_the_process_shows_no_secret(where: str) -> None:
     assert "Error: " in done.stderr
     assert "***" in done.stderr
     assert "not-a-number" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain\ttext\n", "plain\ttext\n"),
+        ("caf\u00e9 \U0001f600", "caf\u00e9 \U0001f600"),
+        ("lone \ud800 surrogate", "lone ? surrogate"),
+        ("nul \x00 in it", "nul \ufffd in it"),
+        ("\x1b[31mred\x1b[0m", "red"),
+        ("\x1b]0;title\x07text", "text"),
+        ("10 %\r20 %\r\n30 %", "10 %\n20 %\n30 %"),
+    ],
+)
+def test_a_plain_text_can_be_stored_and_shown(text: str, shown: str) -> None:
+    assert plain(text, 100) == shown
+
+
+def test_a_long_text_is_cut_in_the_middle() -> None:
+    cut = plain("a" * 3_000_000 + "end", 300)
+    assert cut.startswith("a" * 200)
+    assert cut.endswith("end")
+    assert "2,999,703 characters left out" in cut

@@ -66,7 +66,9 @@ def test_a_function_that_yields_nothing_reports(tmp_path: Path, module: str) -> 
     workdir = tmp_path / "trial"
     reports = list(start_training(f"{module}:train", {"lr": 0.5}, workdir, None))
     assert reports == [
-        EpochReport(epoch, float(epoch), {"val/error": pytest.approx(0.5 / epoch)}, workdir / f"epoch_{epoch}", 3)
+        EpochReport(
+            epoch, float(epoch), {"val/error": pytest.approx(0.5 / epoch)}, workdir / f"checkpoint_{epoch:06d}", 3
+        )
         for epoch in (1, 2, 3)
     ]
     assert (workdir / "end").exists()

@@ -1,0 +1,69 @@
+"""Keeps a checkpoint as it was when it was reported.
+
+One with a `manifest.json` was written whole and is not written again, so it stays where it is. Any other file or folder
+may be overwritten by the next evaluation (`last.pt`), or lie anywhere: it is copied into the trial's folder, with a
+manifest, and training continues from the copy.
+"""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any, Final
+
+MANIFEST: Final = "manifest.json"
+PREFIX: Final = "checkpoint_"
+SINGLE_FILE: Final = "single_file"
+"""Field of a copy's manifest: the name of the file that was reported, if it was a file."""
+
+
+def kept_checkpoint(path: Path, workdir: Path, step: int, epoch: float) -> Path:
+    """The folder that holds the checkpoint for good.
+
+    Args:
+        path: the file or folder that was reported.
+        workdir: the trial's folder.
+        step: of the report.
+        epoch: of the report.
+    """
+    if path.is_dir() and (path / MANIFEST).is_file():
+        return path
+    folder = workdir.absolute() / f"{PREFIX}{step:06d}"
+    if (folder / MANIFEST).is_file():  # an evaluation that is made again after a kill
+        return folder
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    if path.is_dir():
+        # The trial's own folder may be reported as the checkpoint: copies of earlier ones are no part of it.
+        shutil.copytree(path, partial, ignore=shutil.ignore_patterns(f"{PREFIX}*", f".{PREFIX}*"))
+    else:
+        partial.mkdir(parents=True)
+        shutil.copy2(path, partial / path.name)
+    manifest: dict[str, Any] = {"step": step, "epoch": epoch, "files": _sums(partial)}
+    if path.is_file():
+        manifest[SINGLE_FILE] = path.name
+    (partial / MANIFEST).write_text(json.dumps(manifest))
+    partial.rename(folder)
+    return folder
+
+
+def as_reported(folder: Path | None) -> Path | None:
+    """What the trainer continues from: a file, if it reported one."""
+    if folder is None:
+        return None
+    try:
+        name = json.loads((folder / MANIFEST).read_bytes())[SINGLE_FILE]
+    except (OSError, ValueError, KeyError, TypeError):
+        return folder
+    return folder / Path(str(name)).name
+
+
+def _sums(folder: Path) -> dict[str, dict[str, Any]]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in files}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

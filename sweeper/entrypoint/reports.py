@@ -1,0 +1,202 @@
+"""What a trainer reports, checked where it is made: a report that comes out of here can be stored by everybody.
+
+Numbers of NumPy and torch are taken for the numbers they are. What cannot be read is a `ReportError`, which names the
+trainer's file and line, and what was wrong. Imports neither NumPy nor torch.
+"""
+
+import math
+import os
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from pathlib import Path
+from types import CodeType, GeneratorType
+from typing import Any, Final
+
+import sweeper
+from mano_trainers.report import EpochReport
+from sweeper.entrypoint.checkpoint_copy import kept_checkpoint
+from sweeper.redaction import plain
+
+LARGEST_STEP: Final = 2**31 - 1
+"""A database of the ledger keeps steps in 32 bits."""
+LONGEST_NAME: Final = 500
+LONGEST_SHOWN: Final = 120
+HOW: Final = 'yield EpochReport(step, epoch, {"val/accuracy": 0.9})'
+
+
+class ReportError(Exception):
+    """What a trainer reported cannot be read; the text says where, and what is wrong."""
+
+
+def checked_reports(trainer: str, found: object, workdir: Path) -> Generator[EpochReport]:
+    """The reports of a training, each checked.
+
+    Args:
+        trainer: its name, for what is said of it.
+        found: what the training function returned.
+        workdir: the trial's folder: checkpoints are kept there.
+
+    Raises:
+        ReportError: what the function returned holds no reports, or one of them cannot be read.
+    """
+    if isinstance(found, EpochReport | Mapping | str | bytes) or not isinstance(found, Iterable):
+        raise ReportError(f"trainer `{trainer}` returned {_shown(found)}; a trainer yields its reports: {HOW}")
+    reports = iter(found)
+    before: EpochReport | None = None
+    try:
+        for yielded in reports:
+            place = _place(reports) or f"trainer `{trainer}`"
+            try:
+                report = checked(yielded, before, workdir)
+            except ReportError as error:
+                raise ReportError(f"{place}: {error}") from None
+            before = report
+            yield report
+    finally:
+        if isinstance(reports, Generator):
+            reports.close()
+
+
+def checked(yielded: object, before: EpochReport | None, workdir: Path) -> EpochReport:
+    """One report, with plain numbers, text and an absolute path.
+
+    Args:
+        yielded: what the trainer yielded: an EpochReport, or a pair of epoch and metrics.
+        before: the report before it in the same attempt.
+        workdir: the trial's folder, for relative paths of checkpoints.
+
+    Raises:
+        ReportError: it cannot be read.
+    """
+    match yielded:
+        case EpochReport():
+            report = yielded
+        case (epoch, Mapping() as metrics):
+            report = EpochReport(epoch, epoch, metrics)  # type: ignore[arg-type]  # checked below
+        case _:
+            raise ReportError(f"expected an EpochReport, but got {_shown(yielded)}; {HOW}")
+    step, epoch = _step(report.step), _epoch(report.epoch)
+    if before is not None and step <= before.step:
+        what = "reported twice" if step == before.step else f"reported after step {before.step}"
+        raise ReportError(
+            f"step {step} was {what} (at epoch {before.epoch:g} and at epoch {epoch:g}): "
+            "count the evaluations, 1, 2, 3, or use the number of training steps done"
+        )
+    if before is not None and epoch < before.epoch:
+        raise ReportError(f"epoch {epoch:g} was reported after epoch {before.epoch:g}: epochs done so far never fall")
+    total = _total_epochs(report.total_epochs)
+    return EpochReport(
+        step=step,
+        epoch=epoch,
+        metrics=_metrics(report.metrics),
+        checkpoint=_checkpoint(report.checkpoint, workdir, step, epoch),
+        total_epochs=before.total_epochs if total is None and before else total,  # said once, it holds on
+    )
+
+
+def _scalar(value: object) -> object:
+    """The Python number in a NumPy or torch scalar, or in an array of one element; anything else as it is."""
+    item = getattr(value, "item", None)
+    if item is None or isinstance(value, type):
+        return value
+    try:
+        return item()
+    except (ValueError, RuntimeError, TypeError):  # more than one element
+        return value
+
+
+def _number(value: object, name: str) -> float:
+    number = _scalar(value)
+    if isinstance(number, str | bytes | complex | list | tuple | dict) or number is None:
+        raise ReportError(f"{name} is {_shown(value)}, not a number")
+    try:
+        return float(number)  # type: ignore[arg-type]  # a Decimal or Fraction is one too
+    except (TypeError, ValueError, RuntimeError):
+        raise ReportError(f"{name} is {_shown(value)}, not a number") from None
+    except OverflowError:
+        raise ReportError(f"{name} is too large for a float: {_shown(value)}") from None
+
+
+def _step(value: object) -> int:
+    number = _scalar(value)
+    if isinstance(number, bool) or number is None:
+        raise ReportError(f"step is {_shown(value)}, not a whole number")
+    as_float = _number(number, "step")
+    if not math.isfinite(as_float) or as_float != int(as_float):
+        raise ReportError(f"step is {_shown(value)}, not a whole number; `epoch` may be a fraction, `step` counts")
+    step = number if isinstance(number, int) else int(as_float)
+    if not 0 <= step <= LARGEST_STEP:
+        raise ReportError(f"step is {step}; it must be from 0 to {LARGEST_STEP}")
+    return step
+
+
+def _epoch(value: object) -> float:
+    epoch = _number(value, "epoch")
+    if not math.isfinite(epoch) or epoch < 0:
+        raise ReportError(f"epoch is {epoch}; it must be a number of epochs done, 0 or more")
+    return epoch
+
+
+def _total_epochs(value: object) -> float | None:
+    if value is None:
+        return None
+    total = _number(value, "total_epochs")
+    if math.isnan(total) or total <= 0:
+        raise ReportError(f"total_epochs is {total}; it must be more than 0, or None where it is not known")
+    return None if math.isinf(total) else total
+
+
+def _metrics(metrics: object) -> dict[str, float]:
+    if not isinstance(metrics, Mapping):
+        raise ReportError(f"metrics is {_shown(metrics)}, not a dict of name -> number")
+    found: dict[str, float] = {}
+    for name, value in metrics.items():
+        if not isinstance(name, str) or not name.strip():
+            raise ReportError(f"the name of a metric is {_shown(name)}, not a text")
+        clean = plain(name, LONGEST_NAME + 1)
+        if len(name) > LONGEST_NAME:
+            raise ReportError(f"the name of a metric has {len(name)} letters, at most {LONGEST_NAME}: {_shown(name)}")
+        if clean in found:
+            raise ReportError(f"two metrics have the name {_shown(clean)}")
+        found[clean] = _number(value, f"metric {_shown(clean)}")
+    return found
+
+
+def _checkpoint(value: object, workdir: Path, step: int, epoch: float) -> Path | None:
+    if value is None:
+        return None
+    if not isinstance(value, str | os.PathLike):
+        raise ReportError(f"checkpoint is {_shown(value)}, not the path of a file or folder")
+    given = Path(os.fsdecode(value)).expanduser()
+    there = next((path for path in (Path.cwd() / given, workdir.absolute() / given) if path.exists()), None)
+    if there is None:
+        raise ReportError(f"the checkpoint {_shown(str(given))} does not exist; report it after it is written")
+    if there.is_dir() and not any(there.iterdir()):
+        raise ReportError(f"the checkpoint {_shown(str(given))} is an empty folder")
+    return kept_checkpoint(there, workdir, step, epoch)
+
+
+def _shown(value: object) -> str:
+    try:
+        text = plain(repr(value), LONGEST_SHOWN)
+    except Exception:  # a repr of the user's may raise anything
+        text = f"an object of {type(value).__name__}"
+    known = isinstance(value, str | int | float | None | type(Ellipsis))
+    return text if known else f"a {type(value).__name__}: {text}"
+
+
+def _place(reports: Iterator[Any]) -> str | None:
+    """File and line where the innermost generator waits, unless that is ours."""
+    place: tuple[CodeType, int] | None = None
+    inner: object = reports
+    while isinstance(inner, GeneratorType) and inner.gi_frame is not None:
+        place = inner.gi_code, inner.gi_frame.f_lineno
+        inner = inner.gi_yieldfrom
+    return None if place is None else place_text(place[0].co_filename, place[1])
+
+
+def place_text(file: str, line: int) -> str | None:
+    """A line of a user's file, by the shortest path; None of a file that is ours."""
+    path = Path(file)
+    if path.is_relative_to(Path(str(sweeper.__file__)).parent):
+        return None
+    return f"{path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}:{line}"
