@@ -125,7 +125,7 @@ def a_posed_set() -> tuple[Labels, HandLayer]:
     joints_m = layer.joints(*(torch.from_numpy(values) for values in (theta, betas, orient))).numpy()
     camera = np.tile(np.array([[400.0, 0.0, 110.0], [0.0, 380.0, 115.0], [0.0, 0.0, 1.0]]), (6, 1, 1))
     every, tag = np.arange(6), np.full(6, "")
-    return Labels(theta, orient, betas, joints_m, camera, every, tag, tag, every), HandLayer(hand)
+    return Labels(theta, orient, betas, joints_m, camera, every, tag, tag, every, tag), HandLayer(hand)
 
 
 def test_targets_turn_with_the_image() -> None:

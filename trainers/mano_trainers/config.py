@@ -66,6 +66,9 @@ class DataConfig(Strict):
     validate_on: Literal["held_out", "evaluation"] = "held_out"
     """`held_out`: a share of the poses, as `val_fraction` says; `evaluation`: FreiHAND's evaluation split, after
     training on all poses of the training split."""
+    dexycb_split: Literal["s0", "s1", "s2", "s3"] | None = None
+    """DexYCB's published split, instead of `val_fraction`, for its sets: train on its training part, and validate on
+    its validation part (`held_out`) or its test part (`evaluation`). Needs the whole of DexYCB."""
     embedded_count: Annotated[int, Field(ge=8)] = 3000
     """Poses in the embedded set (each has 4 image versions). Ignored for other roots."""
     embedded_seed: Annotated[int, Field(ge=0)] = 0
@@ -92,9 +95,14 @@ class DataConfig(Strict):
         for item in self.all_sets:
             if item.root == "embedded" and (item.format, self.hand) != ("freihand", "embedded"):
                 raise ValueError("root `embedded` is in FreiHAND's layout and shows the embedded hand")
-            if self.validate_on == "evaluation" and item.format != "freihand":
+            if self.validate_on == "evaluation" and item.format != "freihand" and not self._is_split(item):
                 raise ValueError(f"format {item.format} has no labelled evaluation split; use `held_out`")
+        if self.dexycb_split is not None and not any(item.format == "dexycb" for item in self.all_sets):
+            raise ValueError("`dexycb_split` is of sets in format dexycb, and there is none")
         return self
+
+    def _is_split(self, item: DataSetConfig) -> bool:
+        return item.format == "dexycb" and self.dexycb_split is not None
 
     @model_validator(mode="after")
     def _stages_fit(self) -> Self:

@@ -239,8 +239,10 @@ def _restore(
     """Put a checkpoint's state into model, optimizer and balance; the evaluations that were before it."""
     saved = checkpoint.load(folder)
     config = pipeline.config.model_dump(mode="json")
-    if saved.config != config:
-        different = [key for key in config if saved.config.get(key) != config[key]]
+    # A field that is newer than the checkpoint has its default there, which is what training did before it.
+    trained_with = TrainConfig.model_validate(saved.config).model_dump(mode="json")
+    if trained_with != config:
+        different = [key for key in config if trained_with[key] != config[key]]
         raise ConfigError(
             f"trained with another config, which differs in {', '.join(different)}",
             str(folder),

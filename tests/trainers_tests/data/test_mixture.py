@@ -103,7 +103,7 @@ def some_labels() -> Labels:
     zeros = np.zeros((100, 1))
     views = np.array((["egocentric"] * 20 + ["third_person"] * 40) + (["egocentric"] * 10 + ["third_person"] * 30))
     names = np.array(["a"] * 60 + ["b"] * 40)
-    return Labels(zeros, zeros, zeros, zeros, zeros, np.arange(100), views, names, np.arange(100))
+    return Labels(zeros, zeros, zeros, zeros, zeros, np.arange(100), views, names, np.arange(100), names)
 
 
 @pytest.mark.parametrize(

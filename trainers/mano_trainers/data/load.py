@@ -13,6 +13,7 @@ from mano_trainers.config import DataConfig
 from mano_trainers.data.cache import Pixels, Progress, cached_images, file_lock
 from mano_trainers.data.curriculum import check_curriculum
 from mano_trainers.data.readers.crop import picture_size
+from mano_trainers.data.readers.dexycb_splits import Part, published_split
 from mano_trainers.data.readers.labels import Array, Integers, Labels, Picture, concatenate
 from mano_trainers.data.readers.read import read_set, right_hand
 from mano_trainers.data.rendering.freihand import make_freihand
@@ -68,7 +69,11 @@ def load_data(config: DataConfig) -> LoadedData:
     for item in config.all_sets:
         root = embedded_root(config, cache_dir) if item.root == "embedded" else Path(item.root).expanduser()
         first = sum(len(part.theta) for part in parts)
-        if config.validate_on == "evaluation":
+        if item.format == "dexycb" and config.dexycb_split is not None:
+            both = [read_set(root, item.format, config.hand, name=item.name, keep=cache_dir)]
+            part: Part = "val" if config.validate_on == "held_out" else "test"
+            poses = published_split(root, both[0][1], config.dexycb_split, part)
+        elif config.validate_on == "evaluation":
             both = [read_set(root, item.format, config.hand, split, item.name) for split in ("training", "evaluation")]
             count = len(both[0][0].theta)
             poses = np.arange(count), np.arange(count, count + len(both[1][0].theta))

@@ -13,6 +13,7 @@ from mano_trainers.data.readers.labels import Strings, joints_in_wrist_frame
 from mano_trainers.evaluation import metrics
 from mano_trainers.evaluation.metrics import Array, Integers
 from mano_trainers.evaluation.procrustes import align, aligned_distances, similarity
+from mano_trainers.evaluation.protocols import Protocols, make_protocols, protocol_names, protocol_scores
 from mano_trainers.faults import broken_align, joint_order
 from mano_trainers.hand.layer import HandLayer
 from mano_trainers.losses.terms import wrist_joints
@@ -50,6 +51,7 @@ class Reference:
         sets: rows of each data set, where there are several.
         aligned_to_m: (N, 21, 3) what predicted joints are aligned with: `joints_m`, if no fault says otherwise.
         align: the alignment itself.
+        protocols: of data sets whose results are published by other joints; none with faults.
     """
 
     hand: HandLayer
@@ -65,6 +67,7 @@ class Reference:
     sets: dict[str, Integers]
     aligned_to_m: Array
     align: Align
+    protocols: Protocols
 
 
 def make_reference(data: LoadedData, mesh_images: int, faults: Sequence[FaultName] = ()) -> Reference:
@@ -106,6 +109,7 @@ def make_reference(data: LoadedData, mesh_images: int, faults: Sequence[FaultNam
         sets=_rows_of_sets(labels.set_name[val]),
         aligned_to_m=aligned_to_m,
         align=alignment,
+        protocols={} if faults else make_protocols(data),
     )
 
 
@@ -121,7 +125,8 @@ def evaluate(reference: Reference, outputs: Outputs) -> dict[str, float]:
     `val/mpjpe_mm` is root-centred (wrist) in the wrist's frame, since not every model has a global orientation to be
     judged by; of one that has, `val/mpjpe_camera_mm` is root-centred in the camera's frame. Joints predicted directly
     have `val/joints_mpjpe_mm` (wrist's frame) and `val/joints_pa_mpjpe_mm`; all other metrics are of theta's hand. AUC
-    and F-scores are the aligned ones. Of a mixture every set has its `val/<name>/pa_mpjpe_mm` too. A prediction that is
+    and F-scores are the aligned ones. Of a mixture every set has its `val/<name>/pa_mpjpe_mm` too, and
+    HO-3D and DexYCB have the scores of their own tables, see `protocol_scores`. A prediction that is
     not finite makes every metric NaN.
 
     Args:
@@ -134,6 +139,7 @@ def evaluate(reference: Reference, outputs: Outputs) -> dict[str, float]:
         "pose_entropy_bits pose_entropy_ratio gesture_macro_f1 skill skill_p"
     ).split()
     names += [f"{name}/pa_mpjpe_mm" for name in reference.sets]
+    names += protocol_names(reference.protocols, outputs.orient is not None)
     names += ["mpjpe_camera_mm"] if outputs.orient is not None else []
     names += ["joints_mpjpe_mm", "joints_pa_mpjpe_mm"] if outputs.joints_m is not None else []
     if not all(np.isfinite(values).all() for values in vars(outputs).values() if values is not None):
@@ -161,6 +167,7 @@ def evaluate(reference: Reference, outputs: Outputs) -> dict[str, float]:
         "skill": 1.0 - pa_mm / (1000.0 * float(reference.constant_pa_m.mean())),
         "skill_p": metrics.p_of_smaller(distances_m.mean(1), reference.constant_pa_m),
         **{f"{name}/pa_mpjpe_mm": 1000.0 * float(distances_m[rows].mean()) for name, rows in reference.sets.items()},
+        **protocol_scores(reference.protocols, theta, betas, outputs.orient),
     }
     if outputs.orient is not None:
         turned, true = (

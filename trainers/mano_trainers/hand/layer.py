@@ -81,6 +81,7 @@ class HandLayer(nn.Module):
         hand: the hand, with MANO's joint tree.
         dtype: of the tables; float32 for training, float64 for checks.
         joint_order: of the 21 joints among MANO's 16 and the 5 fingertips.
+        tips: vertices of the fingertips from thumb to pinky.
     """
 
     rest_joints: Tensor
@@ -93,12 +94,16 @@ class HandLayer(nn.Module):
     weights: Tensor
 
     def __init__(
-        self, hand: HandModel, dtype: torch.dtype = torch.float32, joint_order: Sequence[int] = FREIHAND_ORDER
+        self,
+        hand: HandModel,
+        dtype: torch.dtype = torch.float32,
+        joint_order: Sequence[int] = FREIHAND_ORDER,
+        tips: Sequence[int] = TIP_VERTICES,
     ) -> None:
         super().__init__()
         assert hand.parents == (-1, *PARENTS), "the reader of hand files refuses other trees"
-        tips = np.eye(len(hand.v_template))[list(TIP_VERTICES)]
-        regressor = np.concatenate([hand.J_regressor, tips])[list(joint_order)]  # (J, V)
+        fingertips = np.eye(len(hand.v_template))[list(tips)]
+        regressor = np.concatenate([hand.J_regressor, fingertips])[list(joint_order)]  # (J, V)
         spread = regressor[:, None, :] * hand.weights.T[None]  # (J, K, V): share of vertex v, moved by k, in joint j
         self.has_pose_blend = bool(np.any(hand.posedirs))
         blend = np.concatenate([hand.shapedirs, hand.posedirs], axis=2) if self.has_pose_blend else hand.shapedirs

@@ -124,6 +124,7 @@ def read_dexycb(root: Path, hand: HandModel, left_hand: HandModel, name: str = "
         viewpoint=viewpoints(joints_m),
         set_name=np.full(len(kept), name),
         group=np.unique(stored.recording[kept], return_inverse=True)[1],
+        definition=np.where(left, "dexycb_left", "dexycb"),
     ), _pictures(stored.paths, kept, boxes, left)
 
 

@@ -80,6 +80,7 @@ def read_freihand(root: Path, split: Split = "training", name: str = "") -> tupl
         viewpoint=viewpoints(joints_m),
         set_name=np.full(len(mano), name),
         group=np.arange(len(mano)),
+        definition=np.full(len(mano), "freihand"),
     ), images
 
 

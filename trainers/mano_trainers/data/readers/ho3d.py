@@ -82,6 +82,7 @@ def read_ho3d(root: Path, hand: HandModel, name: str = "") -> tuple[Labels, list
         viewpoint=viewpoints(joints_m),
         set_name=np.full(len(inside), name),
         group=np.unique(names, return_inverse=True)[1],
+        definition=np.full(len(inside), "ho3d"),
     ), [Picture(pictures[index], box) for index, box in zip(inside, map(tuple, boxes.tolist()), strict=True)]
 
 

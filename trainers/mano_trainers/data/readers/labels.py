@@ -52,6 +52,8 @@ class Labels:
         set_name: (N,) name of the data set in the config.
         group: (N,) poses of one group are so alike that training and validation must not share it: the frames of a
             video. Each pose is a group of its own where poses are independent.
+        definition: (N,) how the data set itself defines the joints: `freihand`, `ho3d`, `dexycb` or `dexycb_left`.
+            `joints_m` are always by FreiHAND's.
     """
 
     theta: Array
@@ -63,6 +65,7 @@ class Labels:
     viewpoint: Strings
     set_name: Strings
     group: Integers
+    definition: Strings
 
 
 def joints_in_wrist_frame(labels: Labels) -> Array:
@@ -106,6 +109,7 @@ def concatenate(parts: Sequence[Labels]) -> Labels:
         viewpoint=np.concatenate([part.viewpoint for part in parts]),
         set_name=np.concatenate([part.set_name for part in parts]),
         group=np.concatenate([part.group + first for part, first in zip(parts, groups[:-1], strict=True)]),
+        definition=np.concatenate([part.definition for part in parts]),
     )
 
 

@@ -19,7 +19,7 @@ from mano_trainers.hand.mirror import mirror_hand
 from mano_trainers.hand.model import HandModel
 
 Read = tuple[Labels, list[Picture]]
-READERS_VERSION: Final = 2
+READERS_VERSION: Final = 3
 """Goes up when a reader's result changes, so that labels kept by an older one are not used."""
 
 
