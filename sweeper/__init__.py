@@ -1,10 +1,36 @@
 """Ablation and sweep orchestration for training image -> MANO hand-pose models.
 
-`report`, `config`, `resume_from` and `workdir` are for training code, inside a sweep or outside.
+`run` and `load` are for notebooks and scripts that sweep; `report`, `config`, `resume_from` and `workdir` for training
+code, inside a sweep or outside.
 """
+
+from typing import TYPE_CHECKING, Any
 
 from sweeper.reporting.push import TrialStopped, config, report, resume_from, workdir
 
-__all__ = ["TrialStopped", "__version__", "config", "report", "resume_from", "workdir"]
+if TYPE_CHECKING:
+    from sweeper.api import Study, Trial, load, run
+
+__all__ = [
+    "Study",
+    "Trial",
+    "TrialStopped",
+    "__version__",
+    "config",
+    "load",
+    "report",
+    "resume_from",
+    "run",
+    "workdir",
+]
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """`run`, `load`, `Study`, `Trial`: imported when asked for, since a training script that reports needs none."""
+    if name not in ("Study", "Trial", "load", "run"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from sweeper import api
+
+    return getattr(api, name)
