@@ -12,7 +12,6 @@ from sweeper.pruning.asha import RungResult, Runner, judge, rung_of, table_of
 from sweeper.search_space.dimensions import AnyDimension, CategoricalDimension, ParamValue
 from sweeper.spec.model import SpecFile
 from sweeper.spec.sections import Objective
-from sweeper.study.controls import amount, value_of
 
 NEIGHBOURS: Final = 5
 SHARE: Final = "train/grad_share_"
@@ -91,7 +90,7 @@ def explain(home: Path, selector: str) -> Explanation:
         state=trial.state.value,
         reason=trial.reason,
         evidence=dict(trial.evidence),
-        value=value_of(trial, spec.objective),
+        value=trial.value(spec.objective.metric),
         epoch=trial.last.epoch if trial.last else 0.0,
         proposed_by=proposer,
         rungs=tuple(rungs),
@@ -180,7 +179,7 @@ def nearest(spec: SpecFile, trial: TrialRecord, others: Sequence[TrialRecord]) -
             other.id,
             distance,
             other.state.value,
-            value_of(other, spec.objective),
+            other.value(spec.objective.metric),
             {path: other.params.get(path) for path in space if other.params.get(path) != trial.params.get(path)},
         )
         for distance, _, other in sorted(found, key=lambda entry: entry[:2])[:NEIGHBOURS]
@@ -217,8 +216,8 @@ def _sentence(
     neighbours: Sequence[Neighbour],
     shares: Mapping[str, tuple[float, float]],
 ) -> str:
-    value = value_of(trial, objective)
-    reached = f" with {amount(value, objective)}" if value is not None else ""
+    value = trial.value(objective.metric)
+    reached = f" with {objective.format(value)}" if value is not None else ""
     match trial.state:
         case TrialState.COMPLETE:
             ended = f"ran to its end{reached}"
@@ -237,7 +236,7 @@ def _sentence(
     parts = [f"{trial.id} was {proposer}; it {ended}"]
     best = next((each for each in neighbours if each.value is not None), None)
     if best is not None and best.value is not None:
-        parts.append(f"its nearest neighbour {best.trial} came to {amount(best.value, objective)} ({best.state})")
+        parts.append(f"its nearest neighbour {best.trial} came to {objective.format(best.value)} ({best.state})")
     if shares:
         term, (_, share) = next(iter(shares.items()))
         parts.append(f"the {term} term made {share:.0%} of its gradient at last")

@@ -10,7 +10,6 @@ from sweeper.ledger.trial import TrialRecord, TrialState
 from sweeper.pruning.asha import value_at
 from sweeper.samplers.importance import NOISE, Evaluator, importances
 from sweeper.spec.model import SpecFile
-from sweeper.study.controls import value_of
 
 TRIALS_A_PARAMETER: Final = 10
 
@@ -66,11 +65,9 @@ def importances_of(study: str, spec: SpecFile, trials: Sequence[TrialRecord], ev
 
 
 def _value(trial: TrialRecord, spec: SpecFile, epoch: float | None) -> float | None:
-    metric = spec.objective.metric
     if epoch is None:
-        return value_of(trial, spec.objective) if trial.state is TrialState.COMPLETE else None
-    curve = [(report.epoch, report.metrics.get(metric, math.nan)) for report in trial.reports]
-    return value_at(curve, epoch, spec.objective.mode)
+        return trial.value(spec.objective.metric) if trial.state is TrialState.COMPLETE else None
+    return value_at(trial.curve(spec.objective.metric), epoch, spec.objective.mode)
 
 
 def _warning(trials: int, space: Mapping[str, object], shares: Mapping[str, float], noise: float) -> str:

@@ -12,7 +12,6 @@ from sweeper.errors import UserError
 from sweeper.ledger.studies import open_study, study_dirs
 from sweeper.spec.design import resolution_of
 from sweeper.spec.model import SpecFile
-from sweeper.study.controls import amount
 
 
 @dataclass(frozen=True)
@@ -94,8 +93,8 @@ def design_power_text(spec: SpecFile, sight: DetectableEffect) -> str:
         seen = [f"{value:.2f} standard deviations of the differences" for value in (sight.one, sight.corrected)]
         source = "  spread      unknown: no study with seeds in this home, and no `ablation.spread`"
     else:
-        seen = [amount(value, spec.objective) for value in (sight.one, sight.corrected)]
-        source = f"  spread      {amount(sight.spread, spec.objective)} of paired differences ({sight.source})"
+        seen = [spec.objective.format(value) for value in (sight.one, sight.corrected)]
+        source = f"  spread      {spec.objective.format(sight.spread)} of paired differences ({sight.source})"
     lines.append(f"  sees        differences from {seen[0]} on, 4 times in 5 ({sight.pairs} pairs)")
     if sight.comparisons > 1:
         lines.append(f"              from {seen[1]} on after correction for {sight.comparisons} comparisons")

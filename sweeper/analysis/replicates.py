@@ -13,7 +13,6 @@ from sweeper.ledger.trial import TrialRecord, TrialState
 from sweeper.search_space.dimensions import ParamValue
 from sweeper.spec.model import SEED, VARIANT, SpecFile
 from sweeper.spec.sections import CollapseGuard, Objective
-from sweeper.study.controls import amount, value_of
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,7 @@ def _runs_of(name: str, trials: Sequence[TrialRecord], objective: Objective, gua
     values = {
         trial.params.get(SEED, 0): value
         for trial in own
-        if trial.state is TrialState.COMPLETE and (value := value_of(trial, objective)) is not None
+        if trial.state is TrialState.COMPLETE and (value := trial.value(objective.metric)) is not None
     }
     return VariantRuns(
         name,
@@ -124,7 +123,7 @@ def compare(pairs: Sequence[tuple[VariantRuns, VariantRuns]]) -> list[Comparison
 
 def better(comparison: Comparison, objective: Objective) -> tuple[str, str]:
     """The names of a comparison, the better one first."""
-    first_is_better = (comparison.difference.estimate.mean < 0) == (objective.mode == "min")
+    first_is_better = objective.is_better(comparison.difference.estimate.mean, 0.0)
     names = (comparison.first, comparison.second)
     return names if first_is_better else (names[1], names[0])
 
@@ -135,7 +134,7 @@ def verdict_of(comparison: Comparison, objective: Objective) -> str:
     found = comparison.difference.estimate
     if found.n == 0:
         return f"{best} and {other} have no seed in common with which both ran to their end"
-    size = amount(abs(found.mean), objective)
+    size = objective.format(abs(found.mean))
     if comparison.difference.is_too_small:
         return f"n is too small to say: {best} is {size} better than {other} over {_seeds(found.n)}"
     if math.isnan(comparison.difference.p):

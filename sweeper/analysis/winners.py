@@ -14,7 +14,6 @@ from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.studies import open_study, study_dirs
 from sweeper.spec.model import VARIANT, SpecFile
 from sweeper.spec.sections import Objective
-from sweeper.study.controls import amount, value_of
 from sweeper.study.pareto import winner_of
 
 ENDING: Final = "-winners"
@@ -80,12 +79,10 @@ def winners_result(home: Path, study: str, name: str) -> WinnersResult:
     """
     _, source = open_study(home, study)
     ledger, spec = open_study(home, name)
-    selected = {
-        trial.id: value_of(trial, source.objective) for trial in Ledger.open(home / "studies" / study, study).trials()
-    }
-    sign = 1 if spec.objective.mode == "min" else -1
+    earlier, metric = Ledger.open(home / "studies" / study, study), source.objective.metric
+    selected = {trial.id: trial.value(metric) for trial in earlier.trials()}
     runs = runs_of_variants(spec, ledger.trials())
-    runs.sort(key=lambda each: (not each.values, sign * each.estimate.mean))
+    runs.sort(key=lambda each: (not each.values, spec.objective.loss(each.estimate.mean)))
     candidates = tuple(Candidate(each.name, selected.get(each.name) or math.nan, each) for each in runs)
     comparisons = tuple(compare(list(combinations(runs, 2))))
     winner = winner_of_comparisons(runs[0], comparisons, spec.objective)
@@ -129,5 +126,5 @@ def verdict_lines(
     spreads = [each.difference.estimate.sd for each in own if not math.isnan(each.difference.p)]
     if winner is None and spreads:
         smallest = max(spreads) * detectable_effect(len(spec.seeds), len(comparisons))
-        lines.append(f"the smallest difference this many seeds show 4 times in 5 is {amount(smallest, spec.objective)}")
+        lines.append(f"the smallest difference this many seeds show 4 times in 5 is {spec.objective.format(smallest)}")
     return lines

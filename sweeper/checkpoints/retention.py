@@ -33,11 +33,10 @@ def kept_steps(spec: SpecFile, record: TrialRecord) -> set[int]:
 
 def best_step(spec: SpecFile, record: TrialRecord) -> int | None:
     """The evaluation with a checkpoint and the best finite objective, the first of equals; None without one."""
-    metric, sign = spec.objective.metric, 1 if spec.objective.mode == "min" else -1
     values = [
-        (sign * value, report.step)
+        (spec.objective.loss(value), report.step)
         for report in record.reports
-        if report.checkpoint and math.isfinite(value := report.metrics.get(metric, math.nan))
+        if report.checkpoint and (value := report.value(spec.objective.metric)) is not None
     ]
     return min(values)[1] if values else None
 

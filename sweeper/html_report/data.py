@@ -16,7 +16,7 @@ from sweeper.search_space.dimensions import CategoricalDimension, FloatDimension
 from sweeper.search_space.paths import short_names
 from sweeper.spec.model import SpecFile
 from sweeper.study.budget import saved_s
-from sweeper.study.controls import final_word, value_of
+from sweeper.study.controls import final_word
 from sweeper.study.pareto import winner_of
 from sweeper.study.pruning_audit import audit_of, audit_seconds
 from sweeper.views.study import outcome, usage
@@ -73,7 +73,7 @@ class StudyData:
 
     def objective_of(self, trial: TrialRecord) -> float | None:
         """The objective at a trial's last evaluation, where it is finite."""
-        return value_of(trial, self.spec.objective)
+        return trial.value(self.spec.objective.metric)
 
 
 @dataclass(frozen=True)

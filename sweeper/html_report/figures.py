@@ -162,10 +162,10 @@ def shares(data: StudyData) -> list[Figure]:
         ]
         layout = legend | {"xaxis": {"title": {"text": "epoch"}}, "yaxis": yaxis}
         figures.append(Figure("shares-winner", f"The winner, {data.winner.id}, by epoch.", traces, layout))
+    objective = data.spec.objective
     shown = [trial for trial in data.trials if any(GRAD_SHARE + term in metrics_of(trial) for term in terms)]
-    sign = 1 if data.spec.objective.mode == "min" else -1
     values = {trial.id: data.objective_of(trial) for trial in shown}
-    shown.sort(key=lambda trial: math.inf if (value := values[trial.id]) is None else sign * value)
+    shown.sort(key=lambda trial: math.inf if (value := values[trial.id]) is None else objective.loss(value))
     places = list(range(1, len(shown) + 1))
     bars = [
         {"type": "bar", "x": places, "customdata": [plain(trial.id) for trial in shown]}
@@ -211,7 +211,7 @@ def cost(data: StudyData) -> list[Figure]:
 
 def _curve(data: StudyData, trial: TrialRecord) -> list[tuple[float, float]]:
     metric = data.spec.objective.metric
-    return [(report.epoch, report.metrics.get(metric, math.nan)) for report in trial.reports]
+    return trial.curve(metric)
 
 
 def _lines(data: StudyData, trials: list[TrialRecord]) -> Trace:
@@ -273,7 +273,7 @@ def _rung_lines(data: StudyData) -> list[dict[str, Any]]:
 
 
 def _pair(data: StudyData, trial: TrialRecord, place: int) -> tuple[float | None, float | None]:
-    values = objective_values(trial.last, data.spec.objectives)
+    values = objective_values(trial, data.spec.objectives)
     return values[0], values[place]
 
 

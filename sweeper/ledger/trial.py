@@ -39,6 +39,11 @@ class Report:
     seconds: float = 0.0
     total_epochs: float | None = None
 
+    def value(self, metric: str) -> float | None:
+        """A metric, where it was reported and is finite."""
+        value = self.metrics.get(metric, math.nan)
+        return value if math.isfinite(value) else None
+
 
 @dataclass(frozen=True)
 class TrialRecord:
@@ -86,6 +91,14 @@ class TrialRecord:
     @property
     def last(self) -> Report | None:
         return self.reports[-1] if self.reports else None
+
+    def value(self, metric: str) -> float | None:
+        """A metric at the last evaluation, where it was reported there and is finite."""
+        return self.last.value(metric) if self.last else None
+
+    def curve(self, metric: str, latest: int = 0) -> list[tuple[float, float]]:
+        """(epoch, metric) of each evaluation, NaN where it was not reported; of the `latest` ones, or 0 for all."""
+        return [(report.epoch, report.metrics.get(metric, math.nan)) for report in self.reports[-latest:]]
 
 
 def id_of(study: str, number: int, control: str | None = None, again: int = 0) -> str:

@@ -23,14 +23,13 @@ def record_warm_start(ledger: Ledger, spec: SweepSpec) -> None:
     name = spec.warm_start.study
     found: list[dict[str, Any]] = []
     for trial in Ledger.open(ledger.study_dir.parent / name, name).trials():
-        values = [value for value in objective_values(trial.last, spec.objectives) if value is not None]
+        values = [value for value in objective_values(trial, spec.objectives) if value is not None]
         if trial.state in LEARNED_FROM and trial.last and len(values) == len(spec.objectives):
             entry = {"params": dict(trial.params), "state": trial.state, "values": values, "step": trial.last.step}
             found.append(entry)
     if spec.warm_start.trials != "all":
-        sign = 1 if spec.objective.mode == "min" else -1
         complete = [entry for entry in found if entry["state"] is TrialState.COMPLETE]
-        best = sorted(complete, key=lambda entry: sign * entry["values"][0])
+        best = sorted(complete, key=lambda entry: spec.objective.loss(entry["values"][0]))
         found = best[: int(spec.warm_start.trials.removeprefix("best "))]
     if not found:
         metrics = " and ".join(objective.metric for objective in spec.objectives)

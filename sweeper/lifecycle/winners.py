@@ -24,7 +24,6 @@ from sweeper.lifecycle.run import run_study
 from sweeper.search_space.paths import set_path
 from sweeper.spec.load import parse_spec
 from sweeper.spec.model import SEED, VARIANT, SpecFile
-from sweeper.study.controls import value_of
 from sweeper.tracking import register_winner, tracking_uri
 from sweeper.views.winners import print_winners, winners_json
 
@@ -121,11 +120,10 @@ def winners_spec(
 
 def best_configurations(recorded: SpecFile, trials: Sequence[TrialRecord], top: int) -> list[TrialRecord]:
     """The best trials that ran to their end, each configuration once whatever its seeds."""
-    sign = 1 if recorded.objective.mode == "min" else -1
     scored = [
-        (sign * value, trial.number, trial)
+        (recorded.objective.loss(value), trial.number, trial)
         for trial in trials
-        if trial.state is TrialState.COMPLETE and (value := value_of(trial, recorded.objective)) is not None
+        if trial.state is TrialState.COMPLETE and (value := trial.value(recorded.objective.metric)) is not None
     ]
     found: dict[str, TrialRecord] = {}
     for _, _, trial in sorted(scored, key=lambda entry: entry[:2]):

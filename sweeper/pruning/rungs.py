@@ -72,7 +72,6 @@ class Rungs:
 
     def _runner(self, record: TrialRecord, latest: int = 0, total: float | None = None) -> Runner:
         """`latest`: only so many evaluations, which is all that it takes to know the rung; 0: all of them."""
-        metric = self._objective.metric
         total = self._total_epochs.get(record.id) if total is None else total
-        curve = [(report.epoch, report.metrics.get(metric, math.nan)) for report in record.reports[-latest:]]
+        curve = record.curve(self._objective.metric, latest)
         return Runner(record.number, curve, math.inf if total is None else total)

@@ -153,7 +153,7 @@ class StudyController:
                 self._end_audit(trial_id, complete=False, again=True)
             return not self.interrupted
         self._total_epochs[trial_id] = message["total_epochs"]
-        if self.ledger.report(trial_id, report, self.objective_of(report)):
+        if self.ledger.report(trial_id, report, report.metrics.get(self.spec.objective.metric)):
             self._changed(trial_id)
             for callback in self.callbacks:
                 callback.trial_reported(self.ledger.trial(trial_id))
@@ -247,9 +247,6 @@ class StudyController:
         """The folder of a trial's own files."""
         return self.ledger.study_dir / "trials" / self.ledger.trial(trial_id).folder
 
-    def objective_of(self, report: Report) -> float | None:
-        return report.metrics.get(self.spec.objective.metric)
-
     def notice(self, text: str) -> None:
         """Tell the user."""
         for callback in self.callbacks:
@@ -335,7 +332,7 @@ class StudyController:
             self._handed_out.discard(trial_id)
 
     def _finish(self, trial_id: str, state: TrialState, reason: str, evidence: Mapping[str, Any]) -> None:
-        values = objective_values(self.ledger.trial(trial_id).last, self.spec.objectives)
+        values = objective_values(self.ledger.trial(trial_id), self.spec.objectives)
         self.ledger.finish(trial_id, state, reason, evidence, values, self.meter.end(trial_id))
         record = self._changed(trial_id)
         self._handed_out.discard(trial_id)

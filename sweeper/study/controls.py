@@ -11,6 +11,7 @@ from typing import Final
 
 from sweeper.ledger.trial import TrialRecord, TrialState
 from sweeper.spec.sections import Objective, SchedulerConfig
+from sweeper.study.pareto import best_of
 
 ALPHA: Final = 0.05
 """Chance of calling it skill where there is none, over all trials of the study together."""
@@ -36,24 +37,13 @@ def control_epochs(scheduler: SchedulerConfig) -> float:
     return CONTROL_EPOCHS if scheduler.name == "none" else scheduler.grace_epochs
 
 
-def value_of(trial: TrialRecord, objective: Objective) -> float | None:
-    """The objective at a trial's last evaluation, where it is finite."""
-    value = trial.last.metrics.get(objective.metric, math.nan) if trial.last else math.nan
-    return value if math.isfinite(value) else None
-
-
-def amount(value: float, objective: Objective) -> str:
-    """A value of the objective with its unit."""
-    return f"{value:.2f} mm" if objective.metric.endswith("_mm") else f"{value:.4g}"
-
-
 def control_values(controls: Sequence[TrialRecord], objective: Objective) -> dict[str, float]:
     """Name -> objective of each control that has come to its end."""
     return {
         control.control: value
         for control in controls
         if control.control and control.state is TrialState.COMPLETE
-        if (value := value_of(control, objective)) is not None
+        if (value := control.value(objective.metric)) is not None
     }
 
 
@@ -84,8 +74,8 @@ def final_word(trials: Sequence[TrialRecord], controls: Sequence[TrialRecord], o
         if control.state.is_finished and control.state is not TrialState.COMPLETE and control.id not in again
     )
     values = control_values(controls, objective)
-    scored = [trial for trial in trials if value_of(trial, objective) is not None]
-    best = _best([trial for trial in scored if trial.state is TrialState.COMPLETE] or scored, objective)
+    scored = [trial for trial in trials if trial.value(objective.metric) is not None]
+    best = best_of([trial for trial in scored if trial.state is TrialState.COMPLETE] or scored, objective)
     if best is None or not all(trial.state.is_finished for trial in (*trials, *controls)):
         return FinalWord((*_reference_line(None, values, objective), *failed), no_skill=False)
     names = {control.control for control in controls}
@@ -98,18 +88,9 @@ def final_word(trials: Sequence[TrialRecord], controls: Sequence[TrialRecord], o
     return FinalWord((*_reference_line(best, values, objective), *failed, *found), no_skill=bool(found))
 
 
-def _best(trials: Sequence[TrialRecord], objective: Objective) -> TrialRecord | None:
-    sign = 1 if objective.mode == "min" else -1
-    return min(trials, key=lambda trial: sign * (value_of(trial, objective) or 0.0), default=None)
-
-
-def _beats(value: float, other: float, objective: Objective) -> bool:
-    return value < other if objective.mode == "min" else value > other
-
-
 def _reference_line(best: TrialRecord | None, values: dict[str, float], objective: Objective) -> tuple[str, ...]:
     unit = " mm" if objective.metric.endswith("_mm") else ""
-    value = value_of(best, objective) if best else None
+    value = best.value(objective.metric) if best else None
     parts = [f"best trial {_number(value, objective)}{unit}"] if value is not None else []
     rulers = [name for name in ("constant_pose", "shuffled_labels") if name in values]
     parts += [f"{spoken(name)} {_number(values[name], objective)}" for name in rulers]
@@ -121,9 +102,9 @@ def _against_oracle(best: TrialRecord, values: dict[str, float], objective: Obje
     if "oracle" not in values:
         return None
     rivals = {spoken(name): value for name, value in values.items() if name != "oracle"}
-    rivals["best trial"] = value_of(best, objective) or 0.0
+    rivals["best trial"] = best.value(objective.metric) or 0.0
     for name, value in rivals.items():
-        if not _beats(values["oracle"], value, objective):
+        if not objective.is_better(values["oracle"], value):
             numbers = f"{_number(values['oracle'], objective)} against {_number(value, objective)}"
             return f"THE ORACLE IS NO BETTER THAN {name.upper()} ({numbers}): suspect the metric"
     return None
@@ -137,15 +118,15 @@ def _against_constant(best: TrialRecord, tried: int, values: dict[str, float], o
             return None
         among = f", corrected for the best of {tried}" if tried > 1 else ""
         return f"NO TRIAL BEATS THE CONSTANT POSE (p = {corrected:.2g}{among}; below {ALPHA:g} counts): {_cause(best)}"
-    value = value_of(best, objective)
-    if value is None or "constant_pose" not in values or _beats(value, values["constant_pose"], objective):
+    value = best.value(objective.metric)
+    if value is None or "constant_pose" not in values or objective.is_better(value, values["constant_pose"]):
         return None
     return f"NO TRIAL BEATS THE CONSTANT POSE ({_pair(value, values['constant_pose'], objective)}): {_cause(best)}"
 
 
 def _against_shuffled(best: TrialRecord, values: dict[str, float], objective: Objective) -> str | None:
-    value = value_of(best, objective)
-    if value is None or "shuffled_labels" not in values or _beats(value, values["shuffled_labels"], objective):
+    value = best.value(objective.metric)
+    if value is None or "shuffled_labels" not in values or objective.is_better(value, values["shuffled_labels"]):
         return None
     return f"NO TRIAL BEATS SHUFFLED LABELS ({_pair(value, values['shuffled_labels'], objective)}): {_cause(best)}"
 

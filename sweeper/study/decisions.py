@@ -67,7 +67,7 @@ def decide_at_end(spec: SweepSpec, record: TrialRecord) -> Decision:
     """What a trial comes to whose trainer came to its end."""
     if record.last is None:
         return Decision(TrialState.FAILED, "the trainer ended without a report")
-    values = objective_values(record.last, spec.objectives)
+    values = objective_values(record, spec.objectives)
     if None in values:
         reason = f"the trainer never reported a finite {spec.objectives[values.index(None)].metric}"
         return Decision(TrialState.FAILED, reason)

@@ -1,16 +1,14 @@
 """The trials of a study with several objectives that no other trial beats. Pure functions."""
 
-import math
 from collections.abc import Sequence
 
-from sweeper.ledger.trial import Report, TrialRecord, TrialState
+from sweeper.ledger.trial import TrialRecord, TrialState
 from sweeper.spec.sections import Objective
 
 
-def objective_values(report: Report | None, objectives: Sequence[Objective]) -> list[float | None]:
-    """The value of each objective at an evaluation; None where it was not reported or is not finite."""
-    values = [report.metrics.get(objective.metric) if report else None for objective in objectives]
-    return [value if value is not None and math.isfinite(value) else None for value in values]
+def objective_values(trial: TrialRecord, objectives: Sequence[Objective]) -> tuple[float | None, ...]:
+    """The value of each objective at a trial's last evaluation; None where it was not reported or is not finite."""
+    return tuple(trial.value(objective.metric) for objective in objectives)
 
 
 def pareto_front(trials: Sequence[TrialRecord], objectives: Sequence[Objective]) -> list[TrialRecord]:
@@ -18,9 +16,9 @@ def pareto_front(trials: Sequence[TrialRecord], objectives: Sequence[Objective])
     one, by number."""
     points = []
     for trial in trials:
-        values = [value for value in objective_values(trial.last, objectives) if value is not None]
+        values = [value for value in objective_values(trial, objectives) if value is not None]
         if trial.state is TrialState.COMPLETE and trial.role == "candidate" and len(values) == len(objectives):
-            losses = [value if one.mode == "min" else -value for value, one in zip(values, objectives, strict=True)]
+            losses = [one.loss(value) for value, one in zip(values, objectives, strict=True)]
             points.append((losses, trial))
     return [trial for losses, trial in points if not any(_dominates(other, losses) for other, _ in points)]
 
@@ -31,13 +29,13 @@ def _dominates(one: Sequence[float], other: Sequence[float]) -> bool:
 
 def winner_of(trials: Sequence[TrialRecord], objective: Objective) -> TrialRecord | None:
     """The best candidate that ran to its end. A pruned or collapsed trial never wins, whatever it once scored."""
-    finished = [
-        (trial.last.metrics[objective.metric], trial)
-        for trial in trials
-        if trial.state is TrialState.COMPLETE and trial.role == "candidate" and trial.last
-        if objective.metric in trial.last.metrics
+    finished = [trial for trial in trials if trial.state is TrialState.COMPLETE and trial.role == "candidate"]
+    return best_of(finished, objective)
+
+
+def best_of(trials: Sequence[TrialRecord], objective: Objective) -> TrialRecord | None:
+    """The first of the trials with the best value, whatever their states; None where none has a value."""
+    scored = [
+        (objective.loss(value), trial) for trial in trials if (value := trial.value(objective.metric)) is not None
     ]
-    if not finished:
-        return None
-    pick = min if objective.mode == "min" else max
-    return pick(finished, key=lambda pair: pair[0])[1]
+    return min(scored, key=lambda pair: pair[0])[1] if scored else None

@@ -108,8 +108,8 @@ def _reports(audits: Mapping[str, Any], trial: TrialRecord) -> list[Report]:
 def _was_wrong(trial: TrialRecord, reports: list[Report], spec: SpecFile, winner: TrialRecord | None) -> bool:
     if trial.state is TrialState.COLLAPSED:
         return check_guards(spec.guards, reports) is None
-    value = reports[-1].metrics.get(spec.objective.metric)
-    best = winner.last.metrics[spec.objective.metric] if winner is not None and winner.last else None
-    if value is None or value != value or best is None:
+    value = reports[-1].value(spec.objective.metric)
+    best = winner.value(spec.objective.metric) if winner is not None else None
+    if value is None or best is None:
         return False
-    return value < best if spec.objective.mode == "min" else value > best
+    return spec.objective.is_better(value, best)

@@ -17,7 +17,7 @@ from sweeper.ledger.trial import Report, TrialRecord, TrialState
 from sweeper.redaction import redact
 from sweeper.spec.resolve import SweepSpec
 from sweeper.study.callback import StudyCallback
-from sweeper.study.controls import final_word, value_of
+from sweeper.study.controls import final_word
 from sweeper.study.decisions import config_of
 from sweeper.study.pareto import winner_of
 from sweeper.tracking.delivery.operations import Status
@@ -211,7 +211,7 @@ class MLflowCallback(StudyCallback):
         }
         self._tracker.finish_trial(record.id, MLFLOW_STATUS[record.state], tags, ended_ms)
         objective = self._spec.objective
-        value = value_of(record, objective)
+        value = record.value(objective.metric)
         if record.control and record.last and value is not None:
             metrics = {f"control/{record.control}/{objective.metric}": value}
             self._tracker.report(None, record.number, record.last.timestamp_ms, metrics)

@@ -14,7 +14,6 @@ from sweeper.analysis.replicates import interval_text, p_text
 from sweeper.analysis.statistics import ALPHA, Difference
 from sweeper.console import simple_table, to_json
 from sweeper.spec.sections import Objective
-from sweeper.study.controls import amount
 
 Format = Literal["table", "markdown", "latex", "csv", "json"]
 TOO_SMALL: Final = "n is too small to say"
@@ -84,7 +83,7 @@ def title_of(result: AblationResult) -> str:
 def _variant_cells(row: Row, objective: Objective) -> list[str]:
     runs, found = row.runs, row.runs.estimate
     name = f"{row.variant} (baseline)" if row.comparison is None and row.variant != "baseline" else row.variant
-    mean = amount(found.mean, objective) if found.n else "-"
+    mean = objective.format(found.mean) if found.n else "-"
     interval = TOO_SMALL if found.is_too_small else interval_text(found.low, found.high, objective)
     others = (
         [("-", "-", "-", "-")] if row.comparison is None else [_difference_cells(row.comparison.difference, objective)]
@@ -109,7 +108,7 @@ def _difference_cells(difference: Difference, objective: Objective) -> tuple[str
     found = difference.estimate
     if not found.n:
         return "-", "-", "-", "-"
-    size = f"+{amount(found.mean, objective)}" if found.mean > 0 else amount(found.mean, objective)
+    size = f"+{objective.format(found.mean)}" if found.mean > 0 else objective.format(found.mean)
     if difference.is_too_small:
         return size, TOO_SMALL, "-", "-"
     if math.isnan(difference.p):

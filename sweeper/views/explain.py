@@ -2,7 +2,6 @@
 
 from sweeper.analysis.explain import Explanation
 from sweeper.console import output_console, simple_table
-from sweeper.study.controls import amount
 
 
 def print_explanation(found: Explanation) -> None:
@@ -13,8 +12,8 @@ def print_explanation(found: Explanation) -> None:
         console.print("\nrungs, when it came there")
         table = simple_table(("EPOCH", "RANK", "VALUE", "CUTOFF", ""))
         for rung in found.rungs:
-            cells = (f"{rung.rung_epoch:g}", f"{rung.rank} of {rung.of}", amount(rung.value, objective))
-            table.add_row(*cells, amount(rung.cutoff, objective), "goes on" if rung.keep else "does not go on")
+            cells = (f"{rung.rung_epoch:g}", f"{rung.rank} of {rung.of}", objective.format(rung.value))
+            table.add_row(*cells, objective.format(rung.cutoff), "goes on" if rung.keep else "does not go on")
         console.print(table)
     if found.evidence:
         numbers = ", ".join(f"{key} {_text(value)}" for key, value in found.evidence.items())
@@ -24,7 +23,7 @@ def print_explanation(found: Explanation) -> None:
         table = simple_table(("TRIAL", "DISTANCE", "VALUE", "STATE", "WITH"))
         table.columns[-1].justify = "left"
         for each in found.neighbours:
-            value = "-" if each.value is None else amount(each.value, objective)
+            value = "-" if each.value is None else objective.format(each.value)
             differs = ", ".join(f"{path} {_text(other)}" for path, other in each.differs.items())
             table.add_row(each.trial, f"{each.distance:.2f}", value, each.state, differs)
         console.print(table)

@@ -16,7 +16,7 @@ from sweeper.ledger.trial import TrialRecord, TrialState
 from sweeper.search_space.paths import short_names
 from sweeper.spec.resolve import SweepSpec
 from sweeper.study.callback import StudyCallback
-from sweeper.study.controls import spoken, value_of
+from sweeper.study.controls import spoken
 
 RECENT = 6
 
@@ -78,15 +78,15 @@ class Progress(StudyCallback):
 
     def trial_finished(self, record: TrialRecord) -> None:
         self._running.pop(record.id, None)
-        value = value_of(record, self._spec.objective)
+        value = record.value(self._spec.objective.metric)
         if record.control is not None:
             if record.state is TrialState.COMPLETE and value is not None:
                 self._controls[spoken(record.control)] = value
         else:
             self._ended[record.state] += 1
-        if record.state is TrialState.COMPLETE and record.control is None and value is not None:
-            pick = min if self._spec.objective.mode == "min" else max
-            self._best = value if self._best is None else pick(self._best, value)
+            if record.state is TrialState.COMPLETE and value is not None:
+                is_best = self._best is None or self._spec.objective.is_better(value, self._best)
+                self._best = value if is_best else self._best
         self._say(f"{record.id} {record.state}: {record.reason}")
 
     def _values(self, record: TrialRecord) -> str:

@@ -57,7 +57,7 @@ def list_studies(home: Path, lost: list[LedgerLost]) -> list[dict[str, Any]]:
                 "states": {state: count for state, count in states.items() if count},
                 "winner": winner.id if winner else None,
                 "objective": spec.objective.metric,
-                "best": _objective(winner, spec.objective) if winner else None,
+                "best": winner.value(spec.objective.metric) if winner else None,
             }
         )
     return rows
@@ -161,7 +161,7 @@ def outcome(trials: Sequence[TrialRecord], objective: Objective) -> list[str]:
     if winner is None:
         lines = ["no trial has run to its end, so there is no best one"]
     else:
-        lines = [f"best trial: {winner.id}  {objective.metric} {_objective(winner, objective):.2f}"]
+        lines = [f"best trial: {winner.id}  {objective.metric} {winner.value(objective.metric):.2f}"]
         if (skill := winner.last.metrics.get("val/skill") if winner.last else None) is not None:
             better = "better" if skill > 0 else "worse"
             lines.append(f"{abs(skill):.0%} {better} than the best constant pose on the same data")
@@ -197,7 +197,7 @@ def front_lines(trials: Sequence[TrialRecord], objectives: Sequence[Objective]) 
     names = ", ".join(objective.metric for objective in objectives)
     lines = [f"Pareto front of {names}: no other trial is as good in all and better in one"]
     for trial in pareto_front(trials, objectives):
-        values = (f"{value:.4g}" for value in objective_values(trial.last, objectives) if value is not None)
+        values = (f"{value:.4g}" for value in objective_values(trial, objectives) if value is not None)
         lines.append(f"  {trial.id}  {', '.join(values)}")
     return lines
 
@@ -211,8 +211,3 @@ def _print_next_steps(console: "Console", home: Path, study: str, spec: SpecFile
         comparing = "ablate" if spec.variants else "winners"
         console.print(f"  sweeper {comparing} {study}{home_option}")
     console.print(f"  sweeper report {study}{home_option}")
-
-
-def _objective(trial: TrialRecord, objective: Objective) -> float:
-    assert trial.last is not None
-    return trial.last.metrics[objective.metric]

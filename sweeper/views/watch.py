@@ -23,7 +23,7 @@ from sweeper.spec.model import SpecFile
 from sweeper.spec.sections import Objective
 from sweeper.study.accounting import recorded
 from sweeper.study.budget import Spent, duration_text, used_text
-from sweeper.study.controls import control_values, spoken, value_of
+from sweeper.study.controls import control_values, spoken
 from sweeper.study.pareto import winner_of
 from sweeper.views.status import status, status_text
 
@@ -198,7 +198,7 @@ def screen(study: str, driver: str, at: Standing, spec: SpecFile, recent: Sequen
     counts = {state: sum(trial.state is state for trial in at.trials) for state in TrialState}
     states = ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "none yet"
     best = winner_of(at.trials, spec.objective)
-    best_text = "best -" if best is None else f"best {value_of(best, spec.objective):.4g} ({best.id})"
+    best_text = "best -" if best is None else f"best {best.value(spec.objective.metric):.4g} ({best.id})"
     rulers = "   ".join(f"{spoken(name)} {value:.4g}" for name, value in at.controls.items())
     eta = "unknown yet" if at.eta_s is None else f"about {duration_text(at.eta_s)}"
     images = sum(trial.last.metrics.get(IMAGES_PER_S, 0.0) for trial in at.running if trial.last)
@@ -225,5 +225,5 @@ def _progress(trial: TrialRecord, objective: Objective) -> tuple[str, str]:
     if trial.last is None:
         return "-", "-"
     total = f" of {trial.last.total_epochs:g}" if trial.last.total_epochs else ""
-    value = value_of(trial, objective)
+    value = trial.value(objective.metric)
     return f"{trial.last.epoch:g}{total}", "-" if value is None else f"{value:.4g}"

@@ -8,7 +8,6 @@ from rich.table import Table
 from sweeper.analysis.replicates import interval_text
 from sweeper.analysis.winners import WinnersResult
 from sweeper.console import output_console
-from sweeper.study.controls import amount
 
 
 def winners_json(result: WinnersResult) -> dict[str, Any]:
@@ -30,9 +29,9 @@ def print_winners(result: WinnersResult) -> None:
         found = candidate.runs.estimate
         table.add_row(
             candidate.trial,
-            amount(candidate.selected, result.objective),
+            result.objective.format(candidate.selected),
             str(found.n),
-            amount(found.mean, result.objective) if found.n else "-",
+            result.objective.format(found.mean) if found.n else "-",
             interval_text(found.low, found.high, result.objective) if found.n > 1 else "-",
             candidate.runs.losses_text,
             style="bold green" if candidate.trial == result.winner else "",

@@ -9,12 +9,11 @@ from ledgers import SPEC, run_one
 from postgres_server import SECRET, PostgresServer
 
 from sweeper.cli.main import main
-from sweeper.errors import UserError
+from sweeper.errors import SpecError, UserError
 from sweeper.ledger.ledger import Ledger, TrialState
 from sweeper.ledger.storage import POINTER, url_beside
 from sweeper.ledger.studies import study_dirs
 from sweeper.spec.load import parse_spec
-from sweeper.spec.sections import SpecError
 
 
 @pytest.fixture(scope="session")

@@ -41,7 +41,7 @@ def test_only_finished_candidates_with_all_values_are_on_it() -> None:
         TrialRecord("toy-oracle", 0, {}, state=TrialState.COMPLETE, reports=trial(0, *best).reports, control="oracle"),
         TrialRecord("toy-0005", 5, {}),
     ) == [0]
-    assert objective_values(trial(0, 1, math.inf).last, TWO) == [1, None]
+    assert objective_values(trial(0, 1, math.inf), TWO) == (1, None)
 
 
 POINTS = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=12)
