@@ -7,7 +7,7 @@ import lightning as L
 from sweeper.reporting import push
 
 
-class SweeperCallback(L.Callback):
+class SweeperCallback(L.Callback):  # type: ignore[misc]
     """Reports at the end of each validation: every logged metric, and Lightning's own checkpoint.
 
     The sanity check is not reported. When the trial is stopped, `fit` returns as after any early stop.
@@ -37,9 +37,9 @@ class SweeperCallback(L.Callback):
 
 def _epochs_done(trainer: L.Trainer) -> float:
     """Epochs of training, fractional inside one: validation runs before Lightning counts the epoch as done."""
-    batches = trainer.num_training_batches
-    inside = trainer.fit_loop.epoch_loop.batch_progress.current.ready
-    return trainer.current_epoch + (inside / batches if isinstance(batches, int) and batches else 1.0)
+    batches: int | float = trainer.num_training_batches
+    inside: int = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+    return float(trainer.current_epoch) + (inside / batches if isinstance(batches, int) and batches else 1.0)
 
 
 def _numbers(metrics: Any) -> dict[str, float]:
