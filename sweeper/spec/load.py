@@ -2,7 +2,9 @@
 
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
+from typing import Final
 
 from sweeper.errors import Problem, SpecError
 from sweeper.spec.messages import dotted
@@ -11,12 +13,16 @@ from sweeper.spec.resolve import SweepSpec
 from sweeper.spec.validate import check_spec
 from sweeper.spec.yaml_reader import Document, KeyPath, Place, SpecFinding, parse_yaml, read_text
 
+EXAMPLE: Final = "example:"
+"""Before the name of a sweep file that comes with the package."""
+EXAMPLES: Final = Path(__file__).parents[1] / "examples"
+
 
 def load_spec(path: Path, overrides: Sequence[str] = (), trials: int | None = None) -> SweepSpec:
     """Read and validate a sweep file.
 
     Args:
-        path: the YAML file.
+        path: the YAML file; `example:NAME` is one that comes with the package.
         overrides: `key=value` with a dotted path of the spec and a YAML value, applied in order.
         trials: replaces the number of trials; kept as the override `trials=N`.
 
@@ -25,7 +31,19 @@ def load_spec(path: Path, overrides: Sequence[str] = (), trials: int | None = No
     """
     if trials is not None:
         overrides = (*overrides, f"trials={trials}")
-    return parse_spec(read_text(path), path, overrides)
+    return parse_spec(read_text(_file(path)), path, overrides)
+
+
+def _file(path: Path) -> Path:
+    if not str(path).startswith(EXAMPLE):
+        return path
+    name = str(path).removeprefix(EXAMPLE)
+    names = sorted(file.stem for file in EXAMPLES.glob("*.yaml"))
+    if name not in names:
+        close = get_close_matches(name, names, n=1)
+        help = f"did you mean `{EXAMPLE}{close[0]}`?" if close else f"the examples are: {', '.join(names)}"
+        raise SpecError([Problem(f"there is no example `{name}`", help=help)])
+    return EXAMPLES / f"{name}.yaml"
 
 
 def parse_spec(text: str, path: Path, overrides: Sequence[str] = ()) -> SweepSpec:
