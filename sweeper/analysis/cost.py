@@ -3,7 +3,7 @@
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,11 +11,11 @@ from sweeper.analysis.throughput import Throughput, measured_throughput, recorde
 from sweeper.errors import UserError
 from sweeper.executor.monitor import room, this_machine
 from sweeper.pruning.asha import bracket_of, rung_epochs
-from sweeper.search_space.conditions import example
 from sweeper.search_space.dimensions import extremes
 from sweeper.search_space.paths import leaves
+from sweeper.spec.feasibility import feasibility, feasibility_lines, limit_of
 from sweeper.spec.model import VARIANT, SpecFile
-from sweeper.spec.resolve import SweepSpec, resolve
+from sweeper.spec.resolve import SweepSpec, accepted_example, resolve
 from sweeper.spec.sections import SchedulerConfig
 from sweeper.study.budget import amount_text, duration_text, left, spent
 from sweeper.study.controls import TRAINED, control_epochs
@@ -40,7 +40,8 @@ class CostEstimate:
 @dataclass(frozen=True)
 class Plan:
     """`rungs`: epoch -> candidates expected to train up to there; the last one is the full length. `control_epochs`:
-    what the controls that train take, part of both costs."""
+    what the controls that train take, part of both costs. `share_infeasible`: part of the search space that the
+    trainer's config refuses, 0 to 1; `space`: that in words, and whether it has fewer configurations than trials."""
 
     trials: int
     full_epochs: float
@@ -51,6 +52,8 @@ class Plan:
     pace: Throughput | None
     free_bytes: int
     problems: tuple[str, ...]
+    share_infeasible: float = 0.0
+    space: tuple[str, ...] = ()
 
 
 def estimate_cost(
@@ -133,7 +136,7 @@ def full_epochs_of(spec: SweepSpec) -> float:
     Raises:
         UserError: the trainer's config has no such field, or several.
     """
-    points: Sequence[Mapping[str, Any]] = [{VARIANT: name} for name in spec.variants] or [example(spec.search_space)]
+    points: Sequence[Mapping[str, Any]] = [{VARIANT: name} for name in spec.variants] or [accepted_example(spec)]
     longest = 0.0
     for params in points:
         found = {
@@ -160,7 +163,11 @@ def plan_study(spec: SweepSpec, home: Path, *, measure: bool = False) -> Plan:
         pace = measured_throughput(spec, home)
     existing = next(folder for folder in (home.resolve(), *home.resolve().parents) if folder.exists())
     trained = sum(name in TRAINED for name in spec.control_names)
-    return estimate_cost(spec, full_epochs_of(spec), pace, shutil.disk_usage(existing).free, trained)
+    found = feasibility(spec)
+    limit = limit_of(spec, found)
+    possible = spec if limit is None or limit >= spec.trials else spec.model_copy(update={"trials": max(limit, 1)})
+    plan = estimate_cost(possible, full_epochs_of(spec), pace, shutil.disk_usage(existing).free, trained)
+    return replace(plan, share_infeasible=found.share_refused, space=tuple(feasibility_lines(spec, found)))
 
 
 def plan_text(spec: SpecFile, plan: Plan) -> str:
@@ -180,6 +187,7 @@ def plan_text(spec: SpecFile, plan: Plan) -> str:
             f"  checkpoints {disk[0]}, at most {disk[1]}, with MLflow's copies; {_bytes(plan.free_bytes)} free"
         )
     limits = left(spec.budget, spent(spec.budget, spec.resources, 0, 0.0, 0.0))
+    lines += plan.space
     lines.append("  budget      " + (", ".join(amount_text(*limit) for limit in limits.items()) or "none"))
     return "\n".join(lines)
 

@@ -227,6 +227,8 @@ def _sentence(
             ended = f"was stopped by a guard ({trial.reason})"
         case TrialState.FAILED:
             ended = f"failed ({trial.reason})"
+        case TrialState.INFEASIBLE:
+            ended = f"was never trained: {trial.reason}"
         case TrialState.STOPPED:
             ended = f"was stopped{reached} ({trial.reason})"
         case TrialState.PAUSED:

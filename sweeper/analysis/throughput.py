@@ -14,10 +14,9 @@ from typing import Any
 from sweeper.errors import UserError
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.studies import study_dirs
-from sweeper.search_space.conditions import example
 from sweeper.search_space.paths import leaves
 from sweeper.spec.model import VARIANT
-from sweeper.spec.resolve import SweepSpec, resolve
+from sweeper.spec.resolve import SweepSpec, accepted_example, resolve
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ def measured_throughput(spec: SweepSpec, home: Path) -> Throughput:
     Raises:
         UserError: the trainer failed; it has said why on stderr.
     """
-    params: Mapping[str, Any] = {VARIANT: next(iter(spec.variants))} if spec.variants else example(spec.search_space)
+    params: Mapping[str, Any] = {VARIANT: next(iter(spec.variants))} if spec.variants else accepted_example(spec)
     with tempfile.TemporaryDirectory(prefix="sweeper-plan-") as scratch:
         done = subprocess.run(
             [sys.executable, "-m", "sweeper.entrypoint.call", spec.trainer, "--time", scratch],

@@ -17,7 +17,7 @@ from sweeper.ledger.trial import TrialRecord
 from sweeper.search_space.paths import leaves
 from sweeper.spec.load import load_spec, parse_spec
 from sweeper.spec.resolve import SweepSpec
-from sweeper.study.decisions import config_of
+from sweeper.study.decisions import recorded_config
 from sweeper.study.pareto import winner_of
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ class Study:
 
     def _trial(self, record: TrialRecord) -> Trial:
         metrics = record.last.metrics if record.last else {}
-        config = config_of(self.spec, record)
+        config = recorded_config(self.spec, record)
         return Trial(record.id, record.state.value, record.reason, dict(record.params), config, dict(metrics))
 
     def _record(self, ledger: Ledger, trial_id: str) -> TrialRecord:

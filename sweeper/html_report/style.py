@@ -21,15 +21,17 @@ SYMBOLS: Final = {
     TrialState.COLLAPSED: "x",
     TrialState.STOPPED: "diamond",
     TrialState.FAILED: "square",
+    TrialState.INFEASIBLE: "cross",
     TrialState.RUNNING: "circle-open",
     TrialState.PAUSED: "diamond-open",
 }
-GLYPHS: Final = dict(zip(SYMBOLS, "●▼✖◆■○◇", strict=True))
+GLYPHS: Final = dict(zip(SYMBOLS, "●▼✖◆■✚○◇", strict=True))
 """The same symbols as characters, for the text of the page."""
 DRAWN: Final = (
     TrialState.PRUNED,
     TrialState.STOPPED,
     TrialState.FAILED,
+    TrialState.INFEASIBLE,
     TrialState.PAUSED,
     TrialState.RUNNING,
     TrialState.COLLAPSED,

@@ -234,8 +234,8 @@ class Ledger:
         charge: Mapping[str, float] | None = None,
     ) -> TrialRecord:
         """Give a trial its one terminal state. COMPLETE counts for the sampler with its values, one for each objective,
-        PRUNED with what it reached, COLLAPSED as infeasible, STOPPED and FAILED not at all. `charge`: as `charge` does,
-        attempt -> seconds, in the same write."""
+        PRUNED with what it reached, COLLAPSED and INFEASIBLE as breaking a constraint, STOPPED and FAILED not at all.
+        `charge`: as `charge` does, attempt -> seconds, in the same write."""
         assert state.is_finished, state
         record = self.trial(trial_id)
         assert not record.state.is_finished, f"{record.id} is {record.state} already"

@@ -44,6 +44,9 @@ def tell(study: optuna.Study, handle: optuna.trial.Trial, state: TrialState, val
             study.tell(handle.number, finite)
         case TrialState.PRUNED:
             study.tell(handle.number, state=told.PRUNED)
+        case TrialState.INFEASIBLE:
+            handle.set_constraint("infeasible", 1.0)
+            study.tell(handle.number, state=told.PRUNED)
         case TrialState.COLLAPSED:
             handle.set_constraint("collapsed", 1.0)
             study.tell(handle.number, state=told.PRUNED)

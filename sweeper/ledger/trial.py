@@ -11,7 +11,11 @@ from sweeper.search_space.dimensions import ParamValue
 
 
 class TrialState(StrEnum):
-    """How a trial stands. PAUSED waits at a rung; COLLAPSED (guard) is not PRUNED (rank) is not FAILED (error)."""
+    """How a trial stands. PAUSED waits at a rung; COLLAPSED (guard) is not PRUNED (rank) is not FAILED (error).
+
+    INFEASIBLE was never trained: the trainer's config refuses its parameters, and would again, so that it is nothing to
+    retry; and unlike STOPPED it tells the sampler something.
+    """
 
     RUNNING = "RUNNING"
     PAUSED = "PAUSED"
@@ -20,6 +24,7 @@ class TrialState(StrEnum):
     COLLAPSED = "COLLAPSED"
     STOPPED = "STOPPED"
     FAILED = "FAILED"
+    INFEASIBLE = "INFEASIBLE"
 
     @property
     def is_finished(self) -> bool:

@@ -24,6 +24,7 @@ from sweeper.preflight.run import PreflightFailed
 from sweeper.redaction import redact
 from sweeper.reproducibility import drift, provenance
 from sweeper.reproducibility.drift import spec_drift
+from sweeper.spec.feasibility import UntriedPoints, keys_of
 from sweeper.spec.resolve import SweepSpec
 from sweeper.study.controller import STOPPED_BY_USER, StudyController
 from sweeper.study.controls import final_word
@@ -112,6 +113,8 @@ def continue_study(
         print_study(home, study)
     except LedgerLost as lost:  # just now: what the trials came to is known all the same
         print(lost.render(), file=sys.stderr)
+    if not interrupted and (reason := exhausted(spec, ledger)):
+        print(reason, file=sys.stderr)
     if interrupted:
         print(f"interrupted: `sweeper resume {study}` continues it", file=sys.stderr)
         return EXIT_SIGNAL + interrupted
@@ -120,6 +123,14 @@ def continue_study(
         return EXIT_NO_SKILL  # before a failed trial: it makes every other trial worthless too
     failed = unretried_failures(trials) or unretried_failures(controls)
     return EXIT_TRIAL_FAILED if failed else EXIT_OK
+
+
+def exhausted(spec: SweepSpec, ledger: Ledger) -> str | None:
+    """Why a study has ended with fewer trials than planned: nothing is left to try. None: that is not so."""
+    tried = [trial.params for trial in ledger.trials()]
+    if len(tried) - ledger.retries >= spec.trials or UntriedPoints(spec).are_left(keys_of(tried)):
+        return None
+    return f"every configuration of the search space was tried, with {len(tried)} of {spec.trials} trials"
 
 
 def unretried_failures(trials: Sequence[TrialRecord]) -> list[TrialRecord]:

@@ -25,10 +25,9 @@ from sweeper.errors import SpecError, UserError
 from sweeper.executor.monitor import Child, Machines
 from sweeper.preflight.machine import check_machine
 from sweeper.reproducibility.provenance import installed_packages
-from sweeper.search_space.conditions import example
 from sweeper.search_space.dimensions import extremes
 from sweeper.spec.model import VARIANT
-from sweeper.spec.resolve import SweepSpec, resolve
+from sweeper.spec.resolve import SweepSpec, accepted_example, resolve
 
 MOST_CORNERS: Final = 64
 KEPT_VERSION: Final = 1
@@ -142,7 +141,7 @@ def finish(
 def base_config(spec: SweepSpec) -> dict[str, Any]:
     """The config that is checked: the spec's base, with the first values of the search space."""
     if not spec.variants:
-        return resolve(spec, example(spec.search_space))
+        return resolve(spec, accepted_example(spec))
     model = config_class(spec.trainer)
     if model is None:
         return dict(spec.base)
@@ -163,7 +162,7 @@ def corners(spec: SweepSpec) -> list[dict[str, Any]]:
     else:
         first, last = ({path: values[index] for path, values in ends.items()} for index in (0, -1))
         points = [first, *({**first, path: value} for path in ends for value in ends[path][1:]), last]
-    present = set(example(spec.search_space))
+    present = set(accepted_example(spec))
     configs = []
     for point in points[: 2 * MOST_CORNERS]:
         try:

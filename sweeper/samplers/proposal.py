@@ -2,9 +2,11 @@
 
 A trial's parameters are drawn all at once, before one of them is written, from a sampler built afresh from (seed,
 trial number, attempt) and the history. So a resumed study proposes what the unbroken one would have, a proposal that
-was cut off is completed with the same values, and one that breaks a constraint is drawn again without a trace.
+was cut off is completed with the same values. A draw that breaks a constraint, repeats an earlier trial or is refused
+by the trainer's config is made again without a trace, within a bound.
 """
 
+from collections.abc import Hashable
 from itertools import islice
 from typing import Any, Final
 
@@ -17,11 +19,14 @@ from sweeper.samplers.optuna_samplers import sampler_of
 from sweeper.search_space.conditions import Params, exists, parents_first, point
 from sweeper.search_space.constraints import all_hold
 from sweeper.search_space.grid import grid_points
+from sweeper.spec.feasibility import UntriedPoints, key_of, keys_of, refusal
 from sweeper.spec.resolve import SweepSpec
 
 SAMPLER_DRAWS: Final = 8
-"""Draws of the spec's sampler that may break a constraint, before random ones take over."""
+"""Draws of the spec's sampler that may be unusable, before random ones take over."""
 MOST_DRAWS: Final = 2_000
+REDRAWS: Final = 200
+"""Draws that repeat a trial or that the trainer's config refuses, before one of them is taken all the same."""
 
 
 def propose(handle: optuna.trial.Trial, spec: SweepSpec) -> Params:
@@ -68,30 +73,70 @@ class _Drawn(optuna.samplers.BaseSampler):
 
 
 def _propose(spec: SweepSpec, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> Params:
-    """The parameters of a trial: the first draw that meets the constraints.
+    """The parameters of a trial: the first draw that meets the constraints, is not those of an earlier trial and is
+    accepted by the trainer's config; a point that is left, where draws do not find one but the space can be listed.
+
+    Where there is none after all, the first that the config refused, which the study records as infeasible, or else
+    the first that was a repetition.
 
     Raises:
-        UserError: none of MOST_DRAWS draws does.
+        UserError: none of MOST_DRAWS draws meets the constraints.
     """
     if spec.sampler.name == "grid":
         return next(islice(grid_points(spec.search_space, spec.constraints), trial.number, None))
     number = trial.number
-    fixed = spec.enqueue[number] if number < len(spec.enqueue) else {}
+    tried = _tried_before(spec, study, number)
     if spec.warm_start is not None or spec.sampler.name in ("gp", "nsga2"):
         study, trial = as_seen(spec, study, number)
+    refused: list[Params] = []
+    repeated: list[Params] = []
     for attempt in range(MOST_DRAWS):
-        seed = (spec.seed * 1_000_003 + number + attempt * 0x9E3779B1) % 2**32
-        if spec.sampler.name == "qmc":
-            params = point(spec.search_space, _sobol(spec, number, attempt), fixed)
+        params = _drawn(spec, study, trial, number, attempt)
+        if not all_hold(spec.constraints, params):
+            continue
+        if key_of(params) in tried:
+            repeated.append(params)
+        elif refusal(spec, params) is not None:
+            refused.append(params)
         else:
-            sampler = sampler_of(spec, seed) if attempt < SAMPLER_DRAWS else optuna.samplers.RandomSampler(seed=seed)
-            params = _draw(spec, sampler, study, trial, fixed)
-        if all_hold(spec.constraints, params):
             return params
+        is_fixed = params.items() <= _fixed(spec, number).items()
+        if is_fixed or len(refused) + len(repeated) >= REDRAWS:
+            break
+    if left := UntriedPoints(spec).draw(tried, _fixed(spec, number), _seed(spec, number, 0)):
+        return left
+    if unusable := refused or repeated:
+        return unusable[0]
     raise UserError(
         f"none of {MOST_DRAWS} draws for trial {number} meets the constraints",
         help="widen the ranges, or state the constraint as a smaller range where that is possible",
     )
+
+
+def _tried_before(spec: SweepSpec, study: optuna.Study, number: int) -> set[Hashable]:
+    """The parameters of earlier trials; none where each trial trains with a seed of its own, so that none repeats."""
+    if spec.replicate_seed == "per_trial":
+        return set()
+    return keys_of(frozen.params for frozen in study.get_trials(deepcopy=False) if frozen.number < number)
+
+
+def _fixed(spec: SweepSpec, number: int) -> Params:
+    """What is enqueued for the trial of this number."""
+    return spec.enqueue[number] if number < len(spec.enqueue) else {}
+
+
+def _seed(spec: SweepSpec, number: int, attempt: int) -> int:
+    return (spec.seed * 1_000_003 + number + attempt * 0x9E3779B1) % 2**32
+
+
+def _drawn(spec: SweepSpec, study: optuna.Study, trial: optuna.trial.FrozenTrial, number: int, attempt: int) -> Params:
+    """One draw for the trial of this number in its study; what is enqueued for it has its value."""
+    fixed = _fixed(spec, number)
+    if spec.sampler.name == "qmc":
+        return point(spec.search_space, _sobol(spec, number, attempt), fixed)
+    seed = _seed(spec, number, attempt)
+    sampler = sampler_of(spec, seed) if attempt < SAMPLER_DRAWS else optuna.samplers.RandomSampler(seed=seed)
+    return _draw(spec, sampler, study, trial, fixed)
 
 
 def _sobol(spec: SweepSpec, number: int, attempt: int) -> dict[str, float]:

@@ -15,17 +15,15 @@ def parents_first(space: Space) -> list[str]:
     """The parameters in written order, but each after those its `when` names."""
     order: dict[str, None] = {}
     visited: set[str] = set()
-
-    def visit(path: str) -> None:
-        if path in visited or path not in space:
-            return
-        visited.add(path)
-        for parent in space[path].when:
-            visit(parent)
-        order[path] = None
-
     for path in space:
-        visit(path)
+        way = [path]
+        while way:
+            visited.add(way[-1])
+            parents = (parent for parent in space[way[-1]].when if parent in space and parent not in visited)
+            if (parent := next(parents, None)) is not None:
+                way.append(parent)
+            else:
+                order.setdefault(way.pop())
     return list(order)
 
 

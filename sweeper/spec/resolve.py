@@ -2,14 +2,16 @@
 
 from collections.abc import Mapping
 from copy import deepcopy
+from itertools import chain
 from pathlib import Path
+from random import Random
 from typing import Any, Final
 
 from pydantic import ValidationError
 
 from sweeper.entrypoint.resolve import config_class, offered_controls
 from sweeper.errors import Problem, SpecError
-from sweeper.search_space.conditions import example
+from sweeper.search_space.conditions import Params, example, point
 from sweeper.search_space.dimensions import ParamValue
 from sweeper.search_space.paths import leaves, set_path
 from sweeper.spec.command import COMMAND, ScriptReports, with_command
@@ -47,7 +49,7 @@ class SweepSpec(SpecFile):
             # Each variant holds all its fields; base is for the controls.
             return spec | {"base": self._base(), "variants": {name: self._leaves_of(name) for name in self.variants}}
         # A conditional parameter may be left to base, whose value counts then.
-        always = example(self.search_space)
+        always = accepted_example(self)
         spec["base"] = resolve(self, always)
         spec["base"].pop(COMMAND if self.command else None, None)  # it is a key of its own
         for key in always:
@@ -98,8 +100,7 @@ def control_config(spec: SweepSpec, control: str) -> dict[str, Any]:
     try:
         return _validated(spec, {"control": control})
     except SpecError:
-        point = example(spec.search_space)
-        return _validated(spec, {**_settings(spec, point), "control": control})
+        return _validated(spec, {**_settings(spec, accepted_example(spec)), "control": control})
 
 
 def _settings(spec: SweepSpec, params: Mapping[str, ParamValue]) -> Mapping[str, Any]:
@@ -110,19 +111,52 @@ def _settings(spec: SweepSpec, params: Mapping[str, ParamValue]) -> Mapping[str,
     return {**spec.variants[str(params[VARIANT])], **others}
 
 
-def _validated(spec: SweepSpec, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with settings (dotted path -> value), as the trainer's config model completes it."""
+def accepted_example(spec: SweepSpec) -> Params:
+    """A point of the search space, without the parameters that not every trial has, that the trainer's config accepts:
+    the lower ends, else the first of 1,000 random ones; the lower ends again where it accepts none of them."""
+    first = example(spec.search_space)
+    random = Random(0)
+    always = {path: spec.search_space[path] for path in first}
+    others = (point(always, {path: random.random() for path in always}, {}) for _ in range(1_000))
+    return next((params for params in chain([first], others) if _accepts(spec, params)), first)
+
+
+def _accepts(spec: SweepSpec, params: Params) -> bool:
+    try:
+        resolve(spec, params)
+    except SpecError:
+        return False
+    return True
+
+
+def unchecked_config(spec: SweepSpec, params: Mapping[str, ParamValue]) -> dict[str, Any]:
+    """The config of one trial as it is put to the trainer's config model: `base` with the parameters set."""
+    return _with_settings(spec, _settings(spec, params))
+
+
+def _with_settings(spec: SweepSpec, settings: Mapping[str, Any]) -> dict[str, Any]:
     config = deepcopy(spec.base)
     for path, value in settings.items():
         set_path(config, path, value)
     if spec.command is not None:
         return with_command(config, spec.command, spec.report or ScriptReports(), spec.objective.metric)
+    return config
+
+
+def _validated(spec: SweepSpec, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with settings (dotted path -> value), as the trainer's config model completes it."""
+    config = _with_settings(spec, settings)
+    if spec.command is not None:
+        return config
     model = config_class(spec.trainer)
     if model is None:
         return config
+    source = str(spec.path or spec.name)
     try:
         return model.model_validate(config).model_dump(mode="json")
     except ValidationError as error:
         found = findings_of(error, config, (), lambda _: None)
-        source = str(spec.path or spec.name)
         raise SpecError([Problem(one.what, f"{source} base.{dotted(one.path)}", one.help) for one in found]) from error
+    except Exception as error:  # a validator of the user may raise anything
+        what = f"the trainer's config cannot be checked: {type(error).__name__}: {error}"
+        raise SpecError([Problem(what, f"{source} base")]) from error

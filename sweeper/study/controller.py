@@ -4,24 +4,27 @@ decisions, and nothing of Ray, so that a test can drive it with a list of report
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from sweeper.checkpoints.locate import keep_manifest, last_good
 from sweeper.checkpoints.object_store import PATIENCE_S
 from sweeper.checkpoints.upload import UploadSettings
+from sweeper.errors import SpecError
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.trial import Report, TrialRecord, TrialState
 from sweeper.pruning.asha import is_audited
 from sweeper.pruning.rungs import Rungs
 from sweeper.redaction import redact
+from sweeper.spec.feasibility import UntriedPoints, keys_of, refusal_text
 from sweeper.spec.resolve import SweepSpec
 from sweeper.study import pruning_audit as audit
 from sweeper.study import requests
 from sweeper.study.accounting import UsageMeter
 from sweeper.study.budget import may_start, used_up
 from sweeper.study.callback import StudyCallback
-from sweeper.study.decisions import Decision, NextTrial, config_of, decide, decide_at_end
+from sweeper.study.decisions import Decision, NextTrial, config_of, decide, decide_at_end, recorded_config
 from sweeper.study.pareto import objective_values
 
 STOPPED_BY_USER = "stopped by the user"
@@ -55,6 +58,7 @@ class StudyController:
             trial.id: trial.last.total_epochs for trial in ledger.all_trials() if trial.last
         }
         self._rungs = Rungs(spec, self._total_epochs)
+        self._untried = UntriedPoints(spec)
         for record in ledger.trials():
             self._rungs.update(record)
 
@@ -62,12 +66,15 @@ class StudyController:
         """The next trial to run: one a former driver left unfinished, else a control, else a paused one that is
         promoted, else a newly sampled candidate. None when there is none now (see `may_come_again`), the budget allows
         no more, or the study is being interrupted."""
-        record = None if self.interrupted or self.over else self._next_record()
-        if record is None:
-            return self._next_audit()
+        while not (self.interrupted or self.over) and (record := self._next_record()) is not None:
+            config = self._config_of(record)
+            if config is not None:
+                return self._start(record, config)
+        return self._next_audit()
+
+    def _start(self, record: TrialRecord, config: dict[str, Any]) -> NextTrial:
         self._handed_out.add(record.id)
         self.meter.start(record.id)
-        config = config_of(self.spec, record)
         workdir = self.workdir_of(record.id)
         resume, step, damaged = last_good(self.ledger.study_dir, record, stored=self._stored)
         for problem in damaged:
@@ -75,6 +82,18 @@ class StudyController:
         for callback in self.callbacks:
             callback.trial_started(record, config, step)
         return NextTrial(record, config, workdir, resume)
+
+    def _config_of(self, record: TrialRecord) -> dict[str, Any] | None:
+        """The trial's config; None where the trainer's config refuses its parameters, and the trial ends with that."""
+        try:
+            return config_of(self.spec, record)
+        except SpecError as refused:
+            for callback in self.callbacks:
+                callback.trial_started(record, recorded_config(self.spec, record), 0)
+            reason = f"the trainer's config refuses it: {refusal_text(refused)}"
+            problems = [asdict(problem) for problem in refused.problems]
+            self._finish(record.id, TrialState.INFEASIBLE, reason, {"problems": problems})
+            return None
 
     def _next_audit(self) -> NextTrial | None:
         """A stopped trial whose audit was cut off with a former driver, from where it had come to."""
@@ -124,7 +143,14 @@ class StudyController:
     @property
     def has_all_candidates(self) -> bool:
         """Whether every candidate of the study exists; those that try a failed one again are beside the count."""
-        return self.ledger.count - self.ledger.retries >= self.spec.trials
+        return self.ledger.count - self.ledger.retries >= self.spec.trials or self.is_exhausted
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether every configuration of the search space was tried, so that another trial would repeat one."""
+        if not self._untried.is_listed:
+            return False
+        return not self._untried.are_left(keys_of(trial.params for trial in self.ledger.trials()))
 
     @property
     def has_all_trials(self) -> bool:

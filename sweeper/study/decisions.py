@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sweeper.errors import SpecError
 from sweeper.ledger.trial import TrialRecord, TrialState
 from sweeper.pruning.guards import check_guards
 from sweeper.pruning.rungs import Rungs
-from sweeper.spec.resolve import SweepSpec, control_config, resolve
+from sweeper.spec.resolve import SweepSpec, control_config, resolve, unchecked_config
 from sweeper.study.controls import control_epochs
 from sweeper.study.pareto import objective_values
 
@@ -40,6 +41,14 @@ def config_of(spec: SweepSpec, record: TrialRecord) -> dict[str, Any]:
     if spec.replicate_seed == "per_trial":
         config["seed"] = config.get("seed", 0) + record.number
     return config
+
+
+def recorded_config(spec: SweepSpec, record: TrialRecord) -> dict[str, Any]:
+    """The config of a trial for the record: that of an infeasible one as the trainer's config refused it."""
+    try:
+        return config_of(spec, record)
+    except SpecError:
+        return unchecked_config(spec, record.params)
 
 
 def decide(spec: SweepSpec, rungs: Rungs, record: TrialRecord) -> Decision | None:

@@ -18,7 +18,7 @@ from sweeper.redaction import redact
 from sweeper.spec.resolve import SweepSpec
 from sweeper.study.callback import StudyCallback
 from sweeper.study.controls import final_word
-from sweeper.study.decisions import config_of
+from sweeper.study.decisions import recorded_config
 from sweeper.study.pareto import winner_of
 from sweeper.tracking.delivery.operations import Status
 from sweeper.tracking.schema import trial_provenance, trial_yaml
@@ -31,6 +31,7 @@ MLFLOW_STATUS: Final[Mapping[TrialState, Status]] = {
     TrialState.COLLAPSED: "KILLED",
     TrialState.STOPPED: "KILLED",
     TrialState.FAILED: "FAILED",
+    TrialState.INFEASIBLE: "KILLED",  # nothing has failed: it was never started
 }
 
 
@@ -166,7 +167,7 @@ class MLflowCallback(StudyCallback):
             record.id,
             record.params,
             _trial_tags(self._spec, record),
-            self._trial_artifacts(record, config_of(self._spec, record), known),
+            self._trial_artifacts(record, recorded_config(self._spec, record), known),
             data,
             started_ms=first.timestamp_ms - int(first.seconds * 1000) if first else None,
         )

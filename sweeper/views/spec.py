@@ -6,6 +6,7 @@ from sweeper.search_space.dimensions import AnyDimension, CategoricalDimension, 
 from sweeper.search_space.grid import grid_size
 from sweeper.search_space.paths import short_names
 from sweeper.spec.design import Ablation, defining_words, factors_of
+from sweeper.spec.feasibility import feasibility, feasibility_lines
 from sweeper.spec.messages import show
 from sweeper.spec.resolve import SweepSpec
 from sweeper.spec.sections import Budget, CollapseGuard, Guard, Objective, SchedulerConfig
@@ -32,6 +33,7 @@ def describe(spec: SweepSpec) -> str:
         f"  ledger      {spec.ledger}" if spec.ledger else "",
         f"  varies      {len(names)} parameters",
         *(f"    {names[path]:<{width}}  {dimension_text(dimension)}" for path, dimension in spec.search_space.items()),
+        *feasibility_lines(spec, feasibility(spec)),
         *(f"  constraint  {text}" for text in spec.constraints),
         *(f"  {'enqueue' if index == 0 else '':<10}  {_entry(entry)}" for index, entry in enumerate(spec.enqueue)),
     ]

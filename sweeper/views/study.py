@@ -29,6 +29,7 @@ STATE_STYLES = {
     TrialState.PRUNED: "dim",
     TrialState.COLLAPSED: "yellow",
     TrialState.FAILED: "red",
+    TrialState.INFEASIBLE: "dim",
     TrialState.RUNNING: "cyan",
     TrialState.PAUSED: "cyan",
     TrialState.STOPPED: "dim",

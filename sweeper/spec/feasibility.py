@@ -1,0 +1,147 @@
+"""Which points of a search space the trainer's config accepts: joint points, as trials have them. Pure."""
+
+from collections import Counter
+from collections.abc import Collection, Hashable, Iterable, Mapping
+from dataclasses import dataclass
+from random import Random
+from typing import Final
+
+from sweeper.errors import SpecError
+from sweeper.search_space.conditions import Params, point
+from sweeper.search_space.constraints import all_hold
+from sweeper.search_space.dimensions import ParamValue
+from sweeper.search_space.grid import small_grid
+from sweeper.spec.resolve import SweepSpec, resolve
+
+SAMPLES: Final = 1_000
+"""Joint points that `sweeper check` puts to the trainer's config."""
+LARGEST_LISTED: Final = 10_000
+"""A space with more points is never exhausted in practice, and its points are not listed."""
+
+
+@dataclass(frozen=True)
+class Feasibility:
+    """What the trainer's config says to points of the search space.
+
+    Attributes:
+        points: how many were tried.
+        refused: what is wrong -> how many of them were refused for it first, the most frequent first.
+        listed: whether the points are all that there are, and not a sample.
+    """
+
+    points: int
+    refused: Mapping[str, int]
+    listed: bool
+
+    @property
+    def share_refused(self) -> float:
+        """Part of the points that the config refuses, 0 to 1."""
+        return sum(self.refused.values()) / self.points if self.points else 0.0
+
+    @property
+    def accepted(self) -> int:
+        """How many points the config accepts."""
+        return self.points - sum(self.refused.values())
+
+
+def refusal(spec: SweepSpec, params: Mapping[str, ParamValue]) -> str | None:
+    """Why the trainer's config refuses a trial with these parameters; None: it accepts it."""
+    try:
+        resolve(spec, params)
+    except SpecError as error:
+        return refusal_text(error)
+    return None
+
+
+def refusal_text(error: SpecError) -> str:
+    """The validator's words in one line, each with the field they are about."""
+    said = []
+    for problem in error.problems:
+        field = (problem.where or "").rpartition(" base.")[2]
+        said.append(f"{field}: {problem.what}" if field else problem.what)
+    return "; ".join(said)
+
+
+def feasibility(spec: SweepSpec, samples: int = SAMPLES) -> Feasibility:
+    """Put the points of the search space to the trainer's config: all of a small one, else random ones that meet the
+    constraints, always the same."""
+    points = small_grid(spec.search_space, spec.constraints, samples)
+    listed = points is not None
+    if points is None:
+        random = Random(0)
+        drawn = [
+            point(spec.search_space, {path: random.random() for path in spec.search_space}, {}) for _ in range(samples)
+        ]
+        points = [params for params in drawn if all_hold(spec.constraints, params)]
+    reasons = Counter(reason for params in points if (reason := refusal(spec, params)) is not None)
+    return Feasibility(len(points), dict(reasons.most_common()), listed)
+
+
+def limit_of(spec: SweepSpec, found: Feasibility) -> int | None:
+    """How many trials the search space is good for, no configuration being trained twice; None: no limit is known."""
+    endless = spec.sampler.name == "grid" or spec.replicate_seed == "per_trial"
+    return found.accepted if found.listed and not endless else None
+
+
+def feasibility_lines(spec: SweepSpec, found: Feasibility) -> list[str]:
+    """What people should know of it before they start the study."""
+    lines = []
+    if found.refused:
+        reason, count = next(iter(found.refused.items()))
+        points = f"all {found.points} points" if found.listed else f"{found.points} random points"
+        share = f"{found.share_refused:.1%} of {points} are refused by the trainer's config"
+        lines.append(f"  infeasible  {share}, {count} of them for: {reason}")
+    limit = limit_of(spec, found)
+    if limit is not None and limit < spec.trials:
+        known = f"the space has {limit} configurations"
+        lines.append(f"  exhausted   {known}: the study ends when they are tried, before its {spec.trials} trials")
+    return lines
+
+
+def key_of(params: Mapping[str, ParamValue]) -> Hashable:
+    """Equal for parameters that mean the same trial; `true` is not 1."""
+    return frozenset((path, isinstance(value, bool), value) for path, value in params.items())
+
+
+class UntriedPoints:
+    """What is left to try of a search space that can be listed; a grid and a space of ranges have no end here.
+
+    Trials that train with seeds of their own repeat no other, so their space is never exhausted either.
+    """
+
+    def __init__(self, spec: SweepSpec) -> None:
+        self._spec = spec
+        endless = spec.sampler.name == "grid" or spec.replicate_seed == "per_trial"
+        self._points = None if endless else small_grid(spec.search_space, spec.constraints, LARGEST_LISTED)
+
+    @property
+    def is_listed(self) -> bool:
+        """Whether the space is one that can be exhausted."""
+        return self._points is not None
+
+    def are_left(self, tried: Collection[Hashable]) -> bool:
+        """Whether a point is left that the config accepts and that is none of those tried (their `key_of`)."""
+        if self._points is None:
+            return True
+        while self._points:
+            if key_of(self._points[-1]) not in tried and refusal(self._spec, self._points[-1]) is None:
+                return True
+            self._points.pop()
+        return False
+
+    def draw(self, tried: Collection[Hashable], fixed: Mapping[str, ParamValue], seed: int) -> Params | None:
+        """A random one of the points that are left with the values of `fixed`; None where there is none."""
+        if self._points is None:
+            return None
+        left = [params for params in self._points if key_of(params) not in tried and _has(params, fixed)]
+        Random(seed).shuffle(left)
+        return next((params for params in left if refusal(self._spec, params) is None), None)
+
+
+def keys_of(trials: Iterable[Mapping[str, ParamValue]]) -> set[Hashable]:
+    """The `key_of` of each trial's parameters."""
+    return {key_of(params) for params in trials}
+
+
+def _has(params: Mapping[str, ParamValue], fixed: Mapping[str, ParamValue]) -> bool:
+    return key_of({path: params[path] for path in fixed if path in params}) == key_of(fixed)
