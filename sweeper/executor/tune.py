@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from mano_trainers.report import EpochReport
 from sweeper.checkpoints.object_store import NOTHING_LOST, StoreUnavailable
 from sweeper.errors import UserError
 from sweeper.executor.heartbeat import Heartbeat
@@ -38,7 +40,7 @@ def _keeping(study: StudyController) -> Iterator[None]:
     try:
         yield
     except (OSError, UserError) as error:
-        study.failure = error
+        study.fail(error)
         raise
 
 
@@ -65,7 +67,7 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]
         if upcoming is None:
             return None if self.study.may_come_again else str(Searcher.FINISHED)
         self.trials[trial_id] = upcoming.record.id
-        self.study.meter.wait(upcoming.record.id)
+        self.study.meter.wait_for_worker(upcoming.record.id)
         job = Job(
             trainer=self.study.spec.trainer,
             config=upcoming.config,
@@ -73,7 +75,7 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]
             resume=str(upcoming.resume) if upcoming.resume else None,
             gpus=resources.gpus,
             expected=self.expected,
-            parcel=self.study.parcel(upcoming),
+            parcel=vars(upcoming.upload) if upcoming.upload else None,
         )
         return {"job": job.to_json()}
 
@@ -119,7 +121,7 @@ class LedgerScheduler(FIFOScheduler):  # type: ignore[misc]
         with _keeping(self.study):
             match message["kind"]:
                 case "report":
-                    goes_on = self.study.on_report(trial_id, message)
+                    goes_on = self._report(trial_id, message)
                     return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
                 case "end":
                     self.study.on_end(trial_id)
@@ -132,6 +134,18 @@ class LedgerScheduler(FIFOScheduler):  # type: ignore[misc]
                 case "lost":
                     raise StoreUnavailable(message["problem"], help=NOTHING_LOST)
         return str(TrialScheduler.STOP)
+
+    def _report(self, trial_id: str, message: Mapping[str, Any]) -> bool:
+        for problem in message["passed_over"]:
+            self.study.notice(f"{problem}; an earlier checkpoint is used")
+        report = EpochReport(
+            step=message["step"],
+            epoch=message["epoch"],
+            metrics=message["metrics"],
+            checkpoint=Path(message["checkpoint"]) if message["checkpoint"] else None,
+            total_epochs=message["total_epochs"],
+        )
+        return self.study.on_report(trial_id, report, message["manifest"])
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         """Tune keeps every trial for ever, 25 KB each, and looks through all of them at each step: forget those whose
@@ -171,7 +185,7 @@ class Ticker(TrialProgressCallback):  # type: ignore[misc]
     def _watch(self, trial: Any) -> None:
         trial_id = self.searcher.trials[trial.trial_id]
         if self.live.get(trial_id) is not trial:
-            self.study.meter.go(trial_id)
+            self.study.meter.worker_found(trial_id)
             if self.searcher.expected:
                 self.unready.add(trial_id)
         self.live[trial_id] = trial
@@ -287,7 +301,7 @@ def _graceful_interrupt(study: StudyController) -> Iterator[None]:
     def interrupt(number: int, _frame: FrameType | None) -> None:
         if study.interrupted:
             raise KeyboardInterrupt
-        study.interrupted = number
+        study.request_stop(number)
         print("stopping: running trials go on to their next checkpoint; Ctrl-C again stops now", file=sys.stderr)
 
     previous = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -15,10 +15,11 @@ from sweeper.redaction import redact
 from sweeper.search_space.dimensions import CategoricalDimension, FloatDimension, ParamValue
 from sweeper.search_space.paths import short_names
 from sweeper.spec.model import SpecFile
+from sweeper.study.accounting import audit_seconds
 from sweeper.study.budget import saved_s
 from sweeper.study.controls import final_word
 from sweeper.study.pareto import winner_of
-from sweeper.study.pruning_audit import audit_of, audit_seconds
+from sweeper.study.pruning_audit import audit_of
 from sweeper.views.study import outcome, usage
 
 GRAD_SHARE: Final = "train/grad_share_"

@@ -1,5 +1,6 @@
 """The studies of a home: find one, and open its ledger."""
 
+from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from sweeper.errors import UserError
 from sweeper.home import refuse_code_of
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.storage import is_study
+from sweeper.ledger.trial import TrialRecord, TrialState
 from sweeper.spec.model import SpecFile
 from sweeper.spec.resolve import SweepSpec
 
@@ -76,3 +78,9 @@ def open_ledger(study_dir: Path, spec: SweepSpec) -> Ledger:
 def planned_trials(ledger: Ledger, spec: SpecFile) -> int:
     """Candidates that the study will have, those of `sweeper extend` included."""
     return spec.trials + ledger.attributes.extended
+
+
+def unretried_failures(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """The trials that failed and were not tried again."""
+    again = {trial.retry_of for trial in trials}
+    return [trial for trial in trials if trial.state is TrialState.FAILED and trial.id not in again]

@@ -69,7 +69,7 @@ def attach(study: StudyController, to: Channels | None, complain: Callable[[str]
     if to is None:
         return None
     notifier = Notifier(to, study, complain)
-    study.callbacks = [*study.callbacks, notifier]
+    study.add_callback(notifier)
     return notifier
 
 

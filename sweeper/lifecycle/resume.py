@@ -6,12 +6,13 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from sweeper.errors import UserError
-from sweeper.ledger.studies import find_study, open_ledger, study_folder
+from sweeper.ledger.studies import find_study, open_ledger, study_folder, unretried_failures
 from sweeper.ledger.study_lock import running_driver, study_lock
-from sweeper.lifecycle.run import continue_study, end_study, unretried_failures
+from sweeper.lifecycle.run import continue_study, end_study
 from sweeper.spec.resolve import SweepSpec
 from sweeper.study import requests
-from sweeper.study.controller import STOPPED_BY_USER, StudyController
+from sweeper.study.controller import STOPPED_BY_USER
+from sweeper.study.next_trial import TrialsToCome
 
 
 def resume(
@@ -69,7 +70,7 @@ def retry_failed(
     """
     study_dir, spec = find_study(home, study)
     with study_lock(study_dir), closing(open_ledger(study_dir, spec)) as ledger:
-        if not StudyController(spec, ledger, []).has_all_candidates:
+        if not TrialsToCome(spec, ledger).has_all_candidates:
             raise UserError(f"the study `{study}` has trials to come", help=f"first `sweeper resume {study}`")
         failed, controls = unretried_failures(ledger.trials()), unretried_failures(ledger.controls())
         if not failed and not controls:

@@ -2,7 +2,7 @@
 
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,8 @@ from sweeper.executor.monitor import Machines, Workers
 from sweeper.executor.node_check import expectation
 from sweeper.html_report.artifacts import study_artifacts
 from sweeper.ledger.ledger import Ledger
+from sweeper.ledger.studies import unretried_failures
 from sweeper.ledger.study_lock import study_lock
-from sweeper.ledger.trial import TrialRecord, TrialState
 from sweeper.lifecycle import notifications as notify
 from sweeper.lifecycle.warm_start import record_warm_start
 from sweeper.preflight import run as preflight
@@ -24,10 +24,10 @@ from sweeper.preflight.run import PreflightFailed
 from sweeper.redaction import redact
 from sweeper.reproducibility import drift, provenance
 from sweeper.reproducibility.drift import spec_drift
-from sweeper.spec.feasibility import UntriedPoints, keys_of
 from sweeper.spec.resolve import SweepSpec
 from sweeper.study.controller import STOPPED_BY_USER, StudyController
 from sweeper.study.controls import final_word
+from sweeper.study.next_trial import TrialsToCome
 from sweeper.tracking import Tracker, artifact_root, tracking_uri
 from sweeper.tracking.callback import MLflowCallback
 from sweeper.views.preflight import print_preflight
@@ -127,16 +127,9 @@ def continue_study(
 
 def exhausted(spec: SweepSpec, ledger: Ledger) -> str | None:
     """Why a study has ended with fewer trials than planned: nothing is left to try. None: that is not so."""
-    tried = [trial.params for trial in ledger.trials()]
-    if len(tried) - ledger.retries >= spec.trials or UntriedPoints(spec).are_left(keys_of(tried)):
+    if ledger.count - ledger.retries >= spec.trials or not TrialsToCome(spec, ledger).is_exhausted:
         return None
-    return f"every configuration of the search space was tried, with {len(tried)} of {spec.trials} trials"
-
-
-def unretried_failures(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """The trials that failed and were not tried again."""
-    again = {trial.retry_of for trial in trials}
-    return [trial for trial in trials if trial.state is TrialState.FAILED and trial.id not in again]
+    return f"every configuration of the search space was tried, with {ledger.count} of {spec.trials} trials"
 
 
 def extended(spec: SweepSpec, ledger: Ledger) -> SweepSpec:
@@ -173,7 +166,7 @@ def _execute(
             recorder = MLflowCallback(tracker, spec, ledger, record, workers)
             recorder.start_study(checked.summary)
             study = StudyController(spec, ledger, [recorder, progress])
-            ledger.wait_with(progress.note, study.is_waited_enough)
+            ledger.wait_with(progress.note, study.should_stop_waiting)
             notifier = notify.attach(study, to, progress.note)
             progress.note("starting Ray" if address is None else f"on the Ray cluster at {address}")
             try:
@@ -208,13 +201,13 @@ def _train(study: StudyController, there: Machines, workers: Workers, record: Ma
     try:
         driver.execute(study, there, workers, expected)
     except KeyboardInterrupt:  # the second Ctrl-C
-        study.interrupted = study.interrupted or signal.SIGINT
+        study.request_stop(signal.SIGINT)
     except LedgerLost as lost:
-        study.failure = lost
+        study.fail(lost)
         if not study.interrupted:
             raise
     except Exception as error:
-        study.failure = error
+        study.fail(error)
         raise
 
 
@@ -228,7 +221,7 @@ def _wind_down(
             study.close()
             recorder.finish_study(study_artifacts(ledger, spec), is_done=study.is_done)
     except LedgerLost as lost:
-        study.failure = lost
+        study.fail(lost)
         if not study.interrupted:
             raise
     finally:

@@ -15,11 +15,10 @@ from typing import Final
 
 from pydantic import BaseModel, NonNegativeFloat
 
-from sweeper.ledger.attributes import RUN_SECONDS
+from sweeper.ledger.attributes import AUDIT, RUN_SECONDS
 from sweeper.ledger.ledger import Ledger
 from sweeper.spec.sections import Budget, Resources
 from sweeper.study.budget import Spent, spent
-from sweeper.study.pruning_audit import audit_seconds
 
 TICK_S: Final = 1.0
 OPEN_FILE: Final = "meter.json"
@@ -76,12 +75,12 @@ class UsageMeter:
         attempt = f"{self._run}-{sum(key.startswith(self._run) for key in self._charges(trial_id))}"
         self._attempts[trial_id] = _Attempt(attempt, self._clock())
 
-    def wait(self, trial_id: str) -> None:
+    def wait_for_worker(self, trial_id: str) -> None:
         """The trial, just started, has yet to find a worker, which on a cluster that others use may take hours."""
         self._attempts[trial_id].lap_s = None
 
-    def go(self, trial_id: str) -> None:
-        """It has found one."""
+    def worker_found(self, trial_id: str) -> None:
+        """A worker has picked up the trial."""
         attempt = self._attempts.get(trial_id)
         if attempt and attempt.lap_s is None:
             attempt.lap_s = self._clock()
@@ -165,6 +164,11 @@ def recorded(ledger: Ledger, budget: Budget, resources: Resources) -> Spent:
 def run_seconds(ledger: Ledger) -> dict[str, float]:
     """Seconds of each driver's run that has ended: when it started -> how long it was."""
     return ledger.attributes.starting_with(RUN_SECONDS)
+
+
+def audit_seconds(ledger: Ledger) -> float:
+    """Seconds that stopped trials have held a worker to be audited: they cost what others cost."""
+    return sum(float(value["seconds"]) for value in ledger.attributes.starting_with(AUDIT).values())
 
 
 def _trial_seconds(ledger: Ledger) -> float:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from sweeper.errors import SpecError
@@ -12,16 +11,6 @@ from sweeper.pruning.rungs import Rungs
 from sweeper.spec.resolve import SweepSpec, control_config, resolve, unchecked_config
 from sweeper.study.controls import control_epochs
 from sweeper.study.pareto import objective_values
-
-
-@dataclass(frozen=True)
-class NextTrial:
-    """A trial to be run: its record, its resolved config, and the checkpoint to continue from."""
-
-    record: TrialRecord
-    config: dict[str, Any]
-    workdir: Path
-    resume: Path | None
 
 
 @dataclass(frozen=True)

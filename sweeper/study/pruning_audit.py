@@ -11,8 +11,10 @@ from typing import Any
 from sweeper.ledger.attributes import AUDIT
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.trial import Report, TrialRecord, TrialState, encode_report, report_key, stored_reports
+from sweeper.pruning.asha import is_audited
 from sweeper.pruning.guards import check_guards
 from sweeper.spec.model import SpecFile
+from sweeper.study.accounting import UsageMeter
 
 
 @dataclass(frozen=True)
@@ -39,30 +41,68 @@ class Audit:
         )
 
 
-def add_report(ledger: Ledger, trial_id: str, report: Report) -> None:
-    """Keep what a stopped trial reports."""
-    ledger.attributes.store(f"{AUDIT}{trial_id}:{report_key(report.step)}", encode_report(report))
-
-
-def begin(ledger: Ledger, trial_id: str) -> None:
-    """The trial is to be stopped, and runs on."""
-    ledger.attributes.store(f"{AUDIT}{trial_id}:begin", {"seconds": 0.0})
-
-
-def end(ledger: Ledger, trial_id: str, complete: bool, seconds: float, *, again: bool = False) -> None:
-    """The stopped trial came to its end, or was cut off.
+class PruningAudit:
+    """The stopped trials that one driver lets run on.
 
     Args:
+        spec: of the study.
         ledger: of the study.
-        trial_id: the trial.
-        complete: whether it ran to its end.
-        seconds: of its worker since its last report.
-        again: whether the next driver takes it up.
+        meter: books what they use, like that of any trial.
     """
-    before = _audits(ledger).get(f"{trial_id}:end", {}).get("seconds", 0.0)
-    ledger.attributes.store(
-        f"{AUDIT}{trial_id}:end", {"complete": complete, "seconds": before + seconds, "again": again}
-    )
+
+    def __init__(self, spec: SpecFile, ledger: Ledger, meter: UsageMeter) -> None:
+        self._spec, self._ledger, self._meter = spec, ledger, meter
+        self._left = cut_off(ledger)
+        self.running: set[str] = set()
+
+    @property
+    def has_left(self) -> bool:
+        """Whether an audit was cut off with a former driver, and is not taken up yet."""
+        return bool(self._left)
+
+    def is_due(self, record: TrialRecord) -> bool:
+        """Whether the trial, about to be stopped, is to run on."""
+        return is_audited(self._spec.audit, self._spec.seed, record.number)
+
+    def announce(self, record: TrialRecord) -> None:
+        """The trial is to be stopped, and runs on."""
+        self._ledger.attributes.store(f"{AUDIT}{record.id}:begin", {"seconds": 0.0})
+
+    def start(self, trial_id: str) -> None:
+        """The trial is stopped, and its worker goes on."""
+        self.running.add(trial_id)
+        self._meter.start(trial_id)
+
+    def take_up(self) -> TrialRecord:
+        """The next of those that were cut off, with what it has reported since its stop; it runs from now on."""
+        record = self._ledger.trial(self._left.pop(0))
+        self.start(record.id)
+        return with_audit(self._ledger, record)
+
+    def report(self, trial_id: str, report: Report) -> None:
+        """Keep what a stopped trial reports."""
+        self._ledger.attributes.store(f"{AUDIT}{trial_id}:{report_key(report.step)}", encode_report(report))
+
+    def end(self, trial_id: str, *, complete: bool, again: bool = False) -> None:
+        """The worker is done with the trial; if it ran on after its stop, so is its audit, or this part of it.
+
+        Args:
+            trial_id: the trial, audited or not.
+            complete: whether it ran to its end.
+            again: whether the next driver takes it up.
+        """
+        if trial_id not in self.running:
+            return
+        before = _audits(self._ledger).get(f"{trial_id}:end", {}).get("seconds", 0.0)
+        seconds = before + sum(self._meter.end(trial_id).values())
+        ended = {"complete": complete, "seconds": seconds, "again": again}
+        self._ledger.attributes.store(f"{AUDIT}{trial_id}:end", ended)
+        self.running.discard(trial_id)
+
+    def end_all(self, *, again: bool) -> None:
+        """No worker goes on; `again`: the next driver takes them up."""
+        for trial_id in sorted(self.running):
+            self.end(trial_id, complete=False, again=again)
 
 
 def cut_off(ledger: Ledger) -> list[str]:
@@ -75,11 +115,6 @@ def cut_off(ledger: Ledger) -> list[str]:
 def with_audit(ledger: Ledger, trial: TrialRecord) -> TrialRecord:
     """The trial with what it has reported after it was stopped."""
     return replace(trial, reports=tuple(_reports(_audits(ledger), trial)))
-
-
-def audit_seconds(ledger: Ledger) -> float:
-    """Seconds that stopped trials have held a worker to be audited: they cost what others cost."""
-    return sum(float(value["seconds"]) for value in _audits(ledger).values())
 
 
 def audit_of(ledger: Ledger, spec: SpecFile, winner: TrialRecord | None) -> Audit | None:

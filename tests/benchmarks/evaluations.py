@@ -51,7 +51,7 @@ def report_ms(count: int, folder: Path) -> list[float]:
     for step in range(1, count + 1):
         report = EpochReport(step, step / 100, {OBJECTIVE: 5.0 + 1.0 / step, "train/loss": 1.0}, None, count / 50)
         began_s = time.perf_counter()
-        study.on_report(upcoming.record.id, vars(report))
+        study.on_report(upcoming.record.id, report)
         times.append(1000 * (time.perf_counter() - began_s))
     return times
 

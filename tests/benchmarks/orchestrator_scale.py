@@ -46,7 +46,7 @@ def run_trial(study: StudyController) -> None:
     assert upcoming is not None
     for report in train(NoopConfig(**upcoming.config), upcoming.workdir, upcoming.resume):
         study.tick()
-        if not study.on_report(upcoming.record.id, vars(report)):
+        if not study.on_report(upcoming.record.id, report):
             return
     study.on_end(upcoming.record.id)
 

@@ -56,7 +56,7 @@ def execute(study: StudyController, machines: Machines, workers: Workers, expect
     def interrupt(number: int, _frame: object) -> None:
         if study.interrupted:
             raise KeyboardInterrupt
-        study.interrupted = number
+        study.request_stop(number)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, interrupt)
@@ -66,8 +66,7 @@ def execute(study: StudyController, machines: Machines, workers: Workers, expect
             goes_on = True
             for report in start_training(study.spec.trainer, upcoming.config, upcoming.workdir, upcoming.resume):
                 study.tick()
-                message = vars(report) | {"checkpoint": str(report.checkpoint) if report.checkpoint else None}
-                goes_on = study.on_report(trial_id, message)
+                goes_on = study.on_report(trial_id, report)
                 if not goes_on:
                     break
             if goes_on:

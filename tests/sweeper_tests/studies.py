@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mano_trainers.report import EpochReport
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.trial import TrialRecord
 from sweeper.spec.resolve import SweepSpec
@@ -51,14 +52,9 @@ def make_study(folder: Path, log: Log | None = None, **changes: Any) -> StudyCon
     return StudyController(make_spec(**changes), Ledger.create(folder, "toy"), [log or Log()])
 
 
-def message(epoch: int, value: float, ratio: float = 0.5, checkpoint: Path | None = None) -> dict[str, Any]:
-    return {
-        "step": epoch,
-        "epoch": float(epoch),
-        "total_epochs": 8.0,
-        "metrics": {OBJECTIVE: value, "val/theta_var_ratio": ratio, "val/theta_r2": ratio},
-        "checkpoint": str(checkpoint) if checkpoint else None,
-    }
+def message(epoch: int, value: float, ratio: float = 0.5, checkpoint: Path | None = None) -> EpochReport:
+    metrics = {OBJECTIVE: value, "val/theta_var_ratio": ratio, "val/theta_r2": ratio}
+    return EpochReport(epoch, float(epoch), metrics, checkpoint, 8.0)
 
 
 def start(study: StudyController) -> str:

@@ -10,6 +10,7 @@ import pytest
 from places import TESTS
 from studies import OBJECTIVE, make_spec
 
+from mano_trainers.report import EpochReport
 from sweeper.analysis.compare import compare_trials, varying_keys
 from sweeper.analysis.explain import explain
 from sweeper.analysis.importance import importances_of
@@ -41,8 +42,8 @@ def run_one_by_one(home: Path, spec: SweepSpec, score: Any) -> None:
             metrics = {OBJECTIVE: (20.0 if flat else end) + EPOCHS - epoch}
             metrics |= {"val/theta_var_ratio": 0.001 if flat else 0.5, "val/theta_r2": 0.0 if flat else 0.5}
             metrics |= {"train/grad_share_param": 0.9 - epoch / 10, "train/grad_share_joint": 0.1 + epoch / 10}
-            message = {"step": epoch, "epoch": float(epoch), "metrics": metrics, "checkpoint": None}
-            goes_on = study.on_report(upcoming.record.id, {**message, "total_epochs": float(EPOCHS)})
+            report = EpochReport(epoch, float(epoch), metrics, total_epochs=float(EPOCHS))
+            goes_on = study.on_report(upcoming.record.id, report)
             if not goes_on:
                 break
         if goes_on:

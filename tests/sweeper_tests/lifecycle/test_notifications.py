@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from studies import make_spec
 
+from mano_trainers.report import EpochReport
 from sweeper.errors import UserError
 from sweeper.ledger.ledger import Ledger
 from sweeper.lifecycle import notifications as notify
@@ -62,8 +63,7 @@ def sweep(study: StudyController, ending: Callable[[StudyController, str], None]
 
 def report(study: StudyController, trial_id: str, **metrics: float) -> None:
     metrics = {OBJECTIVE: 12.0, "val/theta_var_ratio": 0.5, "val/theta_r2": 0.5, **metrics}
-    message = {"step": 1, "epoch": 1.0, "metrics": metrics, "checkpoint": None, "total_epochs": 1.0}
-    study.on_report(trial_id, message)
+    study.on_report(trial_id, EpochReport(1, 1.0, metrics, total_epochs=1.0))
 
 
 def complete(study: StudyController, trial_id: str) -> None:
@@ -74,8 +74,7 @@ def complete(study: StudyController, trial_id: str) -> None:
 def collapse(study: StudyController, trial_id: str) -> None:
     for epoch in (1, 2):
         metrics = {OBJECTIVE: 22.0, "val/theta_var_ratio": 0.001, "val/theta_r2": 0.0}
-        message = {"step": epoch, "epoch": float(epoch), "metrics": metrics, "checkpoint": None, "total_epochs": 4.0}
-        study.on_report(trial_id, message)
+        study.on_report(trial_id, EpochReport(epoch, float(epoch), metrics, total_epochs=4.0))
 
 
 def heard(service: Service, count: int) -> None:

@@ -56,17 +56,17 @@ def test_the_way_to_a_worker_costs_nothing(tmp_path: Path) -> None:
     clock = Clock()
     study = open_study(tmp_path, clock, budget={"cpu_seconds": 10})
     trial_id = start(study)
-    study.meter.wait(trial_id)
+    study.meter.wait_for_worker(trial_id)
     clock.now_s += 3600.0  # other people's trials have the cluster
     assert study.tick() == [], "nothing of the budget is used"
     assert json.loads((tmp_path / OPEN_FILE).read_text())["trials"][trial_id]["open_s"] == 0
-    study.meter.go(trial_id)
+    study.meter.worker_found(trial_id)
     clock.now_s += 2.0
-    study.meter.go(trial_id)  # said twice
+    study.meter.worker_found(trial_id)  # said twice
     study.on_report(trial_id, message(1, 20.0))
     assert study.ledger.trial(trial_id).reports[0].seconds == 2.0
     other = start(study)
-    study.meter.wait(other)
+    study.meter.wait_for_worker(other)
     clock.now_s += 1.0
     study.close()  # before it found one
     assert used_s(study) == pytest.approx(3.0)

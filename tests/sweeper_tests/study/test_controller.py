@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -85,7 +86,7 @@ def test_an_interrupted_trial_goes_on_from_its_last_checkpoint(tmp_path: Path) -
     checkpoint = tmp_path / "trials" / "0000" / "epoch_001"
     checkpoint.mkdir(parents=True)
     (checkpoint / "weights").touch()
-    study.interrupted = 2
+    study.request_stop(2)
     assert not study.on_report(trial_id, message(1, 20.0, checkpoint=checkpoint))
     assert study.running == 0
     assert study.next_trial() is None
@@ -152,7 +153,7 @@ def test_without_a_scheduler_a_control_trains_two_epochs(tmp_path: Path) -> None
 def test_a_perfect_score_of_zero_is_a_score(tmp_path: Path) -> None:
     study = make_study(tmp_path, controls=["oracle"])
     oracle = start(study)
-    assert study.on_report(oracle, message(0, 0.0) | {"step": 1})
+    assert study.on_report(oracle, replace(message(0, 0.0), step=1))
     study.on_end(oracle)
     record = study.ledger.trial(oracle)
     assert (record.state, record.reason) == (TrialState.COMPLETE, "evaluated without training")
@@ -205,7 +206,7 @@ def test_an_exception_is_not_retried(tmp_path: Path) -> None:
 def test_a_loss_while_the_study_is_interrupted_is_left_for_the_next_run(tmp_path: Path) -> None:
     study = make_study(tmp_path, resources={"retries": 0})
     trial_id = start(study)
-    study.interrupted = 2
+    study.request_stop(2)
     study.on_lost(trial_id, "the worker process was lost")
     assert study.ledger.trial(trial_id).state is TrialState.RUNNING
     assert study.running == 0

@@ -81,7 +81,7 @@ def test_no_configuration_is_tried_twice_and_the_study_ends_when_none_is_left(sa
     study = make_study(tmp_path, search_space=space, sampler={"name": sampler}, trials=20)
     tried = [(config["epochs"], config["name"]) for config in run_all(study)]
     assert sorted(tried) == [(epochs, name) for epochs in (2, 8) for name in "abc"]
-    assert study.is_exhausted
+    assert study.to_come.is_exhausted
     assert study.is_done
 
 

@@ -1,5 +1,6 @@
 """The pruning audit: stopped trials that run on, off the books."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,9 +8,10 @@ from places import TESTS
 from studies import Log, make_study, message, report_to_rung, start
 
 from sweeper.ledger.trial import TrialState
+from sweeper.study.accounting import audit_seconds
 from sweeper.study.controller import StudyController
 from sweeper.study.pareto import winner_of
-from sweeper.study.pruning_audit import audit_of, audit_seconds, with_audit
+from sweeper.study.pruning_audit import audit_of, with_audit
 
 
 @pytest.fixture(autouse=True)
@@ -70,7 +72,7 @@ def test_an_audit_that_was_cut_off_does_not_count(tmp_path: Path) -> None:
         study.on_report(trial_id, message(1, 20.0, ratio=0.001))
         assert study.on_report(trial_id, message(2, 20.0, ratio=0.001))
     study.on_error(first, "the worker process was lost")
-    study.interrupted = 2
+    study.request_stop(2)
     assert not study.on_report(second, message(3, 20.0))
     assert study.running == 0
     assert study.ledger.trial(first).state is TrialState.COLLAPSED
@@ -113,7 +115,7 @@ def test_an_audit_that_is_interrupted_goes_on_and_keeps_its_seconds(tmp_path: Pa
     study = make_study(tmp_path, **spec)
     trial_id = start(study)
     assert all(study.on_report(trial_id, message(epoch, 20.0, ratio=0.001)) for epoch in (1, 2))
-    study.interrupted = 2
+    study.request_stop(2)
     assert not study.on_report(trial_id, message(3, 20.0))
     study.close()
     before_s = audit_seconds(study.ledger)
@@ -129,7 +131,7 @@ def test_what_an_audited_trial_reports_is_ordered_by_number(tmp_path: Path) -> N
     study = make_study(tmp_path, audit=1.0, guards=[{"kind": "collapse", "after_epochs": 1.0}])
     trial_id = start(study)
     for epoch in range(1, 5):
-        study.on_report(trial_id, message(epoch, 20.0, ratio=0.001) | {"step": 50_000 * epoch})
+        study.on_report(trial_id, replace(message(epoch, 20.0, ratio=0.001), step=50_000 * epoch))
     stopped = study.ledger.trial(trial_id)
     assert [report.step for report in stopped.reports] == [50_000, 100_000]
     audited = with_audit(study.ledger, stopped)
