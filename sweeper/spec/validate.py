@@ -1,28 +1,22 @@
 """Everything that is wrong with the data of a spec: its own keys, and whether the trainer's config takes them."""
 
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 
-from sweeper.entrypoint.resolve import DEFAULT_TRAINER, config_class, offered_controls
+from sweeper.entrypoint.resolve import config_class, offered_controls
 from sweeper.errors import UserError
 from sweeper.redaction import is_secret
-from sweeper.search_space.dimensions import (
-    AnyDimension,
-    CategoricalDimension,
-    FloatDimension,
-    IntDimension,
-    dimensions_of,
-    extremes,
-)
+from sweeper.search_space.dimensions import CategoricalDimension, FloatDimension, IntDimension
 from sweeper.search_space.paths import set_path
 from sweeper.spec.command import of_command
-from sweeper.spec.messages import did_you_mean, dotted, findings_of, leaf_paths, sub_model, unknown_path
-from sweeper.spec.model import SEED, TRAINER_PATTERN, SpecFile
+from sweeper.spec.draft import Draft
+from sweeper.spec.messages import did_you_mean, dotted, findings_of, sub_model, unknown_path
+from sweeper.spec.model import SEED, SpecFile
 from sweeper.spec.sections import CollapseGuard, Objective, ThresholdGuard
+from sweeper.spec.validate_config import check_plain, check_search_space, config_findings
 from sweeper.spec.validate_design import at_its_level, expand
 from sweeper.spec.validate_space import check_space
 from sweeper.spec.yaml_reader import KeyPath, SpecFinding
@@ -48,8 +42,9 @@ def check_spec(data: object) -> tuple[SpecFile | None, list[SpecFinding]]:
     if isinstance(data, dict):
         data, of_ablation = expand(data)
         findings += of_ablation
-        findings += [at_its_level(finding, data.get("ablation")) for finding in _check_config(data)]
-        findings += check_space(data)
+        draft = Draft.model_validate(data)
+        findings += [at_its_level(finding, data.get("ablation")) for finding in _check_config(draft)]
+        findings += check_space(draft)
     try:
         spec = SpecFile.model_validate(data)
     except ValidationError as error:
@@ -89,60 +84,46 @@ def _mend_spec_key(loc: KeyPath) -> str | None:
     return did_you_mean(str(loc[-1]), known)
 
 
-def _check_config(data: Mapping[str, Any]) -> list[SpecFinding]:
-    """What the trainer's config says to `base` and `search_space`."""
-    trainer, base, space = data.get("trainer", DEFAULT_TRAINER), data.get("base", {}), data.get("search_space")
-    if not isinstance(trainer, str) or not re.fullmatch(TRAINER_PATTERN, trainer):
+def _check_config(draft: Draft) -> list[SpecFinding]:
+    """What the trainer's config says to all that becomes one."""
+    if draft.trainer is None:
         return []  # the spec's own model says what is wrong
     try:
-        model = config_class(trainer)
+        model = config_class(draft.trainer)
     except UserError as error:
         return [SpecFinding(("trainer",), problem.what, problem.help) for problem in error.problems]
-    base = base if isinstance(base, dict) else {}
-    space = space if isinstance(space, dict) else {}
-    variants = data.get("variants")
-    findings = _check_controls(model, data.get("controls"))
-    if model is not None and data.get("replicate_seed") == "per_trial" and "seed" not in model.model_fields:
+    findings = _check_controls(model, draft.controls or ())
+    if model is not None and draft.replicate_seed == "per_trial" and "seed" not in model.model_fields:
         findings.append(SpecFinding(("replicate_seed",), "the trainer's config has no `seed` to vary"))
-    if data.get("seeds"):
+    variants = {name: settings for name, settings in (draft.variants or {}).items() if settings is not None}
+    base = draft.base or {}
+    if draft.seeds:
         findings += _check_seeds(model, base, variants)
-    if isinstance(variants, dict) and variants:
-        for name, settings in variants.items():
-            findings += _check_variant(model, base, name, settings) if isinstance(settings, dict) else []
-        return findings
-    if model is None:
-        return _check_plain(base, space)
-    base_findings = _config_findings(model, base, ("base",))
-    findings += [finding for finding in base_findings if not _filled_by_space(finding, space)]
-    dimensions = dimensions_of(space)
-    for key in space:
-        problem = unknown_path(model, key)
-        if problem is not None:
-            what, help = problem
-            findings.append(SpecFinding(("search_space", key), what, help, at_key=True))
-        else:
-            findings += _check_dimension(model, base, key, dimensions, base_findings)
-    return findings
+    if draft.variants:
+        return findings + [
+            finding for name, settings in variants.items() for finding in _check_variant(model, base, name, settings)
+        ]
+    return findings + (check_plain(draft) if model is None else check_search_space(model, draft))
 
 
-def _check_seeds(model: type[BaseModel] | None, base: Mapping[str, Any], variants: object) -> list[SpecFinding]:
+def _check_seeds(
+    model: type[BaseModel] | None, base: Mapping[str, Any], variants: Mapping[str, Mapping[str, Any]]
+) -> list[SpecFinding]:
     """Whether the config has a seed, which nothing but `seeds` sets."""
     if model is not None and SEED not in model.model_fields:
         return [SpecFinding(("seeds",), "the trainer's config has no `seed` to vary")]
-    named = variants.items() if isinstance(variants, dict) else ()
     places: list[KeyPath] = [("base", SEED)] if SEED in base else []
-    places += [("variants", name, SEED) for name, settings in named if isinstance(settings, dict) and SEED in settings]
+    places += [("variants", name, SEED) for name, settings in variants.items() if SEED in settings]
     return [SpecFinding(place, "`seeds` sets this field too", "leave it out", at_key=True) for place in places]
 
 
-def _check_controls(model: type[BaseModel] | None, controls: object) -> list[SpecFinding]:
+def _check_controls(model: type[BaseModel] | None, controls: Sequence[str | None]) -> list[SpecFinding]:
     """Whether the trainer offers the controls that are asked for."""
     offered = offered_controls(model)
-    names = controls if isinstance(controls, list) else []
     return [
-        SpecFinding(("controls", index), f"the trainer offers no control `{name}`", did_you_mean(str(name), offered))
-        for index, name in enumerate(names)
-        if isinstance(name, str) and name not in offered
+        SpecFinding(("controls", index), f"the trainer offers no control `{name}`", did_you_mean(name, offered))
+        for index, name in enumerate(controls)
+        if name is not None and name not in offered
     ]
 
 
@@ -161,7 +142,7 @@ def _check_variant(
             findings.append(SpecFinding(("variants", name, key), *problem, at_key=True))
     if findings or model is None:
         return findings
-    for finding in _config_findings(model, config, ()):
+    for finding in config_findings(model, config, ()):
         path = dotted(finding.path)
         setter = next((key for key in settings if f"{path}.".startswith(f"{key}.")), None)
         place = (
@@ -173,77 +154,3 @@ def _check_variant(
         )
         findings.append(finding._replace(path=place, at_key=finding.at_key or not path))
     return findings
-
-
-def _check_plain(base: Mapping[str, Any], space: Mapping[str, Any]) -> list[SpecFinding]:
-    """Whether the parameters fit into a base that no model describes: no value may stand where a section must."""
-    config, findings = deepcopy(dict(base)), []
-    for key in space:
-        try:
-            set_path(config, key, 0)
-        except TypeError as error:
-            findings.append(SpecFinding(("search_space", key), str(error), at_key=True))
-    return findings
-
-
-def _filled_by_space(finding: SpecFinding, space: Mapping[str, Any]) -> bool:
-    """Whether a key that is missing in base is set by the search space."""
-    path = dotted(finding.path[1:])
-    return finding.what.startswith("missing key") and any(
-        f"{key}.".startswith(f"{path}.") and not (isinstance(raw, dict) and raw.get("when"))
-        for key, raw in space.items()
-    )
-
-
-def _config_findings(model: type[BaseModel], config: Mapping[str, Any], root: KeyPath) -> list[SpecFinding]:
-    def mend(loc: KeyPath) -> str | None:
-        return did_you_mean(dotted(loc), leaf_paths(model))
-
-    try:
-        model.model_validate(config)
-    except ValidationError as error:
-        return findings_of(error, config, root, mend)
-    return []
-
-
-def _check_dimension(
-    model: type[BaseModel],
-    base: Mapping[str, Any],
-    key: str,
-    space: Mapping[str, AnyDimension],
-    base_findings: list[SpecFinding],
-) -> list[SpecFinding]:
-    """Whether the config takes both ends, or every choice, of a dimension, beside what its `when` asks for."""
-    if key not in space:
-        return []  # the spec's own model says what is wrong
-    dimension, findings = space[key], []
-    beside, known = deepcopy(dict(base)), base_findings
-    try:
-        for path, needed in _needed(space, key).items():
-            set_path(beside, path, needed)
-            known = _config_findings(model, beside, ("base",))
-        set_path(deepcopy(beside), key, 0)
-    except TypeError:
-        return []  # a section of base is no mapping, which is found there
-    for below, value in extremes(dimension):
-        config = deepcopy(beside)
-        set_path(config, key, value)
-        new = [finding for finding in _config_findings(model, config, ("base",)) if finding not in known]
-        for finding in new:
-            if isinstance(dimension, FloatDimension) and finding.what.startswith("expected a whole number"):
-                what = f"`{key}` is a whole number, and this dimension samples real numbers"
-                return [SpecFinding(("search_space", key), what, "add `type: int`", at_key=True)]
-            findings.append(SpecFinding(("search_space", key, *below), finding.what, finding.help))
-    return findings
-
-
-def _needed(space: Mapping[str, AnyDimension], key: str) -> dict[str, object]:
-    """What the parameters above have to be for the parameter to exist: the first values that `when` names."""
-    needed: dict[str, object] = {}
-    pending = [key]
-    while pending:
-        for parent, allowed in space[pending.pop()].when.items():
-            if parent in space and parent not in needed:
-                needed[parent] = allowed[0]
-                pending.append(parent)
-    return needed

@@ -5,55 +5,45 @@ from typing import Any
 
 from sweeper.search_space.conditions import can_be_met, contains, exists, listed
 from sweeper.search_space.constraints import LANGUAGE, parse_constraint
-from sweeper.search_space.dimensions import AnyDimension, dimensions_of
+from sweeper.search_space.dimensions import AnyDimension
 from sweeper.search_space.grid import LARGEST_GRID, grid_size
+from sweeper.spec.draft import Draft
 from sweeper.spec.messages import did_you_mean, show
 from sweeper.spec.yaml_reader import KeyPath, SpecFinding
 
 
-def check_space(data: Mapping[str, Any]) -> list[SpecFinding]:
+def check_space(draft: Draft) -> list[SpecFinding]:
     """What is wrong between the parts of a spec's search space; of each part alone the spec's model speaks."""
-    raw = data.get("search_space")
-    if not isinstance(raw, dict) or data.get("variants"):
+    space, written = draft.dimensions, draft.search_space or {}
+    if not written or draft.variants:
         return []
-    space = dimensions_of(raw)
-    findings = [finding for path in space for finding in _check_when(path, space, raw)]
+    findings = [finding for path in space for finding in _check_when(path, space, written)]
     findings += _check_cycles(space)
-    if findings or len(space) < len(raw):
+    if findings or len(space) < len(written):
         return findings  # nothing can be drawn from it yet
-    constraints = [text for text in _items(data, "constraints") if isinstance(text, str)]
     findings = [
         finding
-        for index, text in enumerate(_items(data, "constraints"))
-        if isinstance(text, str)
+        for index, text in enumerate(draft.constraints or ())
+        if text is not None
         for finding in _check_constraint(("constraints", index), text, space)
     ]
     solvable = not findings
-    for index, entry in enumerate(_items(data, "enqueue")):
-        if isinstance(entry, dict):
-            findings += _check_entry(("enqueue", index), entry, space, constraints if solvable else [])
-    findings += _check_warm_start(data)
-    trials, first = data.get("trials"), len(_items(data, "enqueue"))
-    if isinstance(trials, int) and 0 < trials < first:
+    constraints = draft.valid_constraints if solvable else []
+    for index, entry in enumerate(draft.enqueue or ()):
+        if entry is not None:
+            findings += _check_entry(("enqueue", index), entry, space, constraints)
+    findings += _check_warm_start(draft)
+    trials, first = draft.trials, len(draft.enqueue or ())
+    if trials is not None and 0 < trials < first:
         noun = "trial" if trials == 1 else "trials"
         what = f"{first} configurations come first, but there {'is' if trials == 1 else 'are'} {trials} {noun}"
         findings.append(SpecFinding(("enqueue",), what, at_key=True))
-    if _is_grid(data):
-        findings += _check_grid(data, space, constraints if solvable else [])
-    elif solvable and constraints and not can_be_met(space, constraints, {}):
+    if draft.sampler is not None and draft.sampler.name == "grid":
+        findings += _check_grid(draft, constraints)
+    elif constraints and not can_be_met(space, constraints, {}):
         what = "no point of the search space that was tried meets the constraints"
         findings.append(SpecFinding(("constraints",), what, "widen the ranges or loosen a constraint", at_key=True))
     return findings
-
-
-def _is_grid(data: Mapping[str, Any]) -> bool:
-    sampler = data.get("sampler")
-    return isinstance(sampler, dict) and sampler.get("name") == "grid"
-
-
-def _items(data: Mapping[str, Any], key: str) -> list[Any]:
-    items = data.get(key)
-    return list(items) if isinstance(items, list | tuple) else []
 
 
 def _check_when(path: str, space: Mapping[str, AnyDimension], raw: Mapping[str, Any]) -> Iterator[SpecFinding]:
@@ -144,9 +134,8 @@ def _check_entry(
     return findings
 
 
-def _check_grid(
-    data: Mapping[str, Any], space: Mapping[str, AnyDimension], constraints: list[str]
-) -> list[SpecFinding]:
+def _check_grid(draft: Draft, constraints: list[str]) -> list[SpecFinding]:
+    space = draft.dimensions
     findings = [
         SpecFinding(
             ("search_space", path),
@@ -157,7 +146,7 @@ def _check_grid(
         for path, dimension in space.items()
         if listed(dimension) is None
     ]
-    if data.get("enqueue"):
+    if draft.enqueue:
         findings.append(SpecFinding(("enqueue",), "a grid has its own order, nothing can come first", at_key=True))
     if findings:
         return findings
@@ -166,22 +155,19 @@ def _check_grid(
         return [SpecFinding(("search_space",), f"the grid has more than {LARGEST_GRID} points", at_key=True)]
     if size == 0:
         return [SpecFinding(("constraints",), "no point of the grid meets the constraints", at_key=True)]
-    trials = data.get("trials")
-    if isinstance(trials, int) and trials > size:
-        return [SpecFinding(("trials",), f"the grid has {size} points, and each is one trial; got {trials} trials")]
+    if draft.trials is not None and draft.trials > size:
+        what = f"the grid has {size} points, and each is one trial; got {draft.trials} trials"
+        return [SpecFinding(("trials",), what)]
     return []
 
 
-def _check_warm_start(data: Mapping[str, Any]) -> list[SpecFinding]:
-    warm_start, sampler = data.get("warm_start"), data.get("sampler")
-    if not isinstance(warm_start, dict):
+def _check_warm_start(draft: Draft) -> list[SpecFinding]:
+    if draft.warm_start is None or draft.sampler is None:
         return []
-    name = sampler.get("name", "tpe") if isinstance(sampler, dict) else "tpe"
-    if name in ("random", "qmc", "grid"):
-        what = f"the sampler {show(name)} learns from no trial, also not from those of a warm start"
+    if draft.sampler.name in ("random", "qmc", "grid"):
+        what = f"the sampler {show(draft.sampler.name)} learns from no trial, also not from those of a warm start"
         return [SpecFinding(("warm_start",), what, "use `tpe`, `gp` or `nsga2`, or leave this out", at_key=True)]
-    if warm_start.get("study") == data.get("name"):
-        return [
-            SpecFinding(("warm_start", "study"), "a study cannot start from itself", "give this one another `name`")
-        ]
+    if draft.warm_start.study == draft.name:
+        what = "a study cannot start from itself"
+        return [SpecFinding(("warm_start", "study"), what, "give this one another `name`")]
     return []
