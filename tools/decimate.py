@@ -6,10 +6,8 @@ from collections.abc import Iterable
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
-Integers = NDArray[np.int64]
+from mano_trainers.arrays import Array, Integers
 
 LENGTH_COST: Final = 1e-9
 FEATURE_COST: Final = 3e-9

@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
-Integers = NDArray[np.int64]
+from mano_trainers.arrays import Array
 
 FINGERS: Final = {"index": 2, "middle": 3, "pinky": 5, "ring": 4, "thumb": 1}
 """MANO's order of fingers -> MakeHuman's number of the finger."""

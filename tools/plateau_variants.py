@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 import numpy as np
-import numpy.typing as npt
 from scipy import stats
 
+from mano_trainers.arrays import Array
 from mano_trainers.config import FaultName
 from sweeper.errors import UserError
 
-Array = npt.NDArray[np.float64]
 FAULTS: tuple[str, ...] = get_args(FaultName)
 LETTERS = dict(zip(FAULTS, "ABCDEFGH", strict=True))
 BALANCE = ("param", "joint", "angular", "pca")

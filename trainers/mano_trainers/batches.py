@@ -10,17 +10,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mano_trainers.data.augment import Draw, Pixels, augment, camera_roll, fill_augmented, fill_normalised, normalise
+from mano_trainers.arrays import Integers, Pixels
+from mano_trainers.data.augment import Draw, augment, camera_roll, fill_augmented, fill_normalised, normalise
 from mano_trainers.data.readers.labels import Labels
 from mano_trainers.hand.layer import HandLayer
 from mano_trainers.losses.terms import Target, wrist_joints
 from mano_trainers.rotations import matrix_from_axis_angle
-
-Integers = npt.NDArray[np.int64]
 
 
 def seeded(seed: int, purpose: str, index: int) -> torch.Generator:

@@ -10,9 +10,10 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from mano_trainers.arrays import Integers
 from mano_trainers.config import TrainConfig
 from mano_trainers.data.load import LoadedData
-from mano_trainers.data.readers.labels import Integers, Labels, joints_in_wrist_frame
+from mano_trainers.data.readers.labels import Labels, joints_in_wrist_frame
 from mano_trainers.evaluation.evaluate import Outputs, Reference, evaluate, joints_of, make_reference
 from mano_trainers.faults import read_faultily
 from mano_trainers.pipeline import HONEST

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from mano_trainers import checkpoint
+from mano_trainers.arrays import Array
 from mano_trainers.config import TrainConfig
 from mano_trainers.data.cache import cached_images
 from mano_trainers.data.load import cache_folder, embedded_root
@@ -23,7 +24,6 @@ from mano_trainers.data.readers.read import right_hand
 from mano_trainers.device import process
 from mano_trainers.errors import TrainerError
 from mano_trainers.evaluation.evaluate import Outputs
-from mano_trainers.evaluation.metrics import Array
 from mano_trainers.evaluation.predict import predict
 from mano_trainers.hand.layer import HandLayer
 from mano_trainers.models import build_model

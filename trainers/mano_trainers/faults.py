@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mano_trainers.arrays import Array, Integers
 from mano_trainers.batches import Targets, image_table
 from mano_trainers.config import FaultName
 from mano_trainers.data.augment import Draw, augment
 from mano_trainers.data.load import LoadedData
-from mano_trainers.data.readers.labels import Integers, Labels, joints_in_wrist_frame
-from mano_trainers.evaluation.metrics import Array
+from mano_trainers.data.readers.labels import Labels, joints_in_wrist_frame
 from mano_trainers.evaluation.procrustes import similarity
 from mano_trainers.hand.model import FREIHAND_ORDER
 

@@ -17,12 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from mano_trainers import checkpoint
-from mano_trainers.batches import (
-    Integers,
-    batch_memory,
-    epoch_order,
-    seeded,
-)
+from mano_trainers.arrays import Integers
+from mano_trainers.batches import batch_memory, epoch_order, seeded
 from mano_trainers.checkpoint import Checkpoint
 from mano_trainers.config import OptimConfig, TrainConfig
 from mano_trainers.controls import evaluate_control, shuffle_labels

@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mano_trainers.batches import Integers, Targets, make_batch, make_targets, seeded
+from mano_trainers.arrays import Array, Integers, Pixels
+from mano_trainers.batches import Targets, make_batch, make_targets, seeded
 from mano_trainers.config import LossConfig, TrainConfig
-from mano_trainers.data.augment import Pixels, draw
+from mano_trainers.data.augment import draw
 from mano_trainers.data.load import LoadedData
 from mano_trainers.device.memory_share import resident
 from mano_trainers.device.shared_images import SharedImages
 from mano_trainers.evaluation.evaluate import Reference, evaluate, joints_of, make_reference
-from mano_trainers.evaluation.metrics import Array
 from mano_trainers.evaluation.pictures import draw_samples
 from mano_trainers.evaluation.predict import predict
 from mano_trainers.evaluation.procrustes import aligned_distances

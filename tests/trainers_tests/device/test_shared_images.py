@@ -16,8 +16,8 @@ import pytest
 import torch
 
 from mano_trainers import pipeline
+from mano_trainers.arrays import Pixels
 from mano_trainers.config import TrainConfig
-from mano_trainers.data.cache import Pixels
 from mano_trainers.data.load import load_data
 from mano_trainers.device import shared_images as shared
 from mano_trainers.device.shared_images import SharedImages, share

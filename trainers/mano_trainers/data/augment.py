@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mano_trainers.arrays import Pixels
 from mano_trainers.rotations import axis_angle_from_quaternion, quaternion_from_axis_angle, quaternion_multiply
 
 MAX_ANGLE = math.radians(15)
@@ -22,7 +23,6 @@ BRIGHTNESS, CONTRAST, NOISE = 0.15, 0.25, 0.02
 HALF_WHITE = 127.5
 """Grey level that is 0 in normalised images, where black is -1 and white 1."""
 GREY = (128, 128, 128, 128)
-Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)

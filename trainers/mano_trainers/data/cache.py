@@ -19,14 +19,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
+from mano_trainers.arrays import Pixels
 from mano_trainers.data.pool import start_worker
 from mano_trainers.data.readers.labels import Picture
 from mano_trainers.errors import DataError
 
-Pixels = npt.NDArray[np.uint8]
 Progress = Callable[[int, int], None]
 CHUNK: Final = 512
 LARGEST_SIDE: Final = 4096

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
+from mano_trainers.arrays import Array, Integers
 from mano_trainers.config import VIEWPOINTS, Stage
-from mano_trainers.data.readers.labels import Array, Integers, Labels
+from mano_trainers.data.readers.labels import Labels
 from mano_trainers.errors import ConfigError
 
 

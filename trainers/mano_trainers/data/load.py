@@ -9,12 +9,13 @@ from typing import Final
 
 import numpy as np
 
+from mano_trainers.arrays import Array, Integers, Pixels
 from mano_trainers.config import DataConfig
-from mano_trainers.data.cache import Pixels, Progress, cached_images, file_lock
+from mano_trainers.data.cache import Progress, cached_images, file_lock
 from mano_trainers.data.curriculum import check_curriculum
 from mano_trainers.data.readers.crop import picture_size
 from mano_trainers.data.readers.dexycb_splits import Part, published_split
-from mano_trainers.data.readers.labels import Array, Integers, Labels, Picture, concatenate
+from mano_trainers.data.readers.labels import Labels, Picture, concatenate
 from mano_trainers.data.readers.read import read_set, right_hand
 from mano_trainers.data.rendering.freihand import make_freihand
 from mano_trainers.data.split import split_by_group

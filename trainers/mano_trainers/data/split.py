@@ -1,11 +1,9 @@
 """Training and validation never share a pose: the versions of one pose differ in their background only."""
 
 import numpy as np
-import numpy.typing as npt
 
+from mano_trainers.arrays import Integers
 from mano_trainers.errors import DataError
-
-Integers = npt.NDArray[np.int64]
 
 
 def split_by_pose(poses: int, val_fraction: float, seed: int = 0) -> tuple[Integers, Integers]:

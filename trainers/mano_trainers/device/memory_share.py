@@ -12,8 +12,8 @@ from typing import Final
 
 import torch
 
+from mano_trainers.arrays import Pixels
 from mano_trainers.batches import on_device
-from mano_trainers.data.augment import Pixels
 from mano_trainers.device.shared_images import SharedImages, share
 from mano_trainers.errors import ConfigError
 

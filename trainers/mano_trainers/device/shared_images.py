@@ -30,7 +30,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mano_trainers.data.cache import Pixels, file_lock
+from mano_trainers.arrays import Pixels
+from mano_trainers.data.cache import file_lock
 
 READY_S: Final = 120.0
 """How long an owner may take to copy the images."""

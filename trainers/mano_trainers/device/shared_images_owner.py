@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mano_trainers.data.cache import Pixels
+from mano_trainers.arrays import Pixels
 from mano_trainers.device.shared_images import message_of, same_user
 
 FIRST_USER_S: Final = 60.0

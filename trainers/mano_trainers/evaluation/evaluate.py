@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from mano_trainers.arrays import Array, Integers, Strings
 from mano_trainers.config import FaultName
 from mano_trainers.data.load import LoadedData
-from mano_trainers.data.readers.labels import Strings, joints_in_wrist_frame
+from mano_trainers.data.readers.labels import joints_in_wrist_frame
 from mano_trainers.evaluation import metrics
-from mano_trainers.evaluation.metrics import Array, Integers
 from mano_trainers.evaluation.procrustes import align, aligned_distances, similarity
 from mano_trainers.evaluation.protocols import Protocols, make_protocols, protocol_names, protocol_scores
 from mano_trainers.faults import broken_align, joint_order

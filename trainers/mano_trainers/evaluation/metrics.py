@@ -4,12 +4,10 @@ Shapes: N samples, J 21 joints in FreiHAND's order, V vertices, 45 theta values 
 """
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from scipy.special import stdtr
 
-Array = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
+from mano_trainers.arrays import Array, Integers
 
 AUC_MAX_M, AUC_STEPS = 0.05, 100
 ROUNDING = 1e-9

@@ -5,12 +5,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mano_trainers.batches import Integers, gather
-from mano_trainers.data.augment import Pixels
+from mano_trainers.arrays import Array, Integers, Pixels
+from mano_trainers.batches import gather
 from mano_trainers.data.load import LoadedData
 from mano_trainers.data.readers.crop import project
 from mano_trainers.evaluation.evaluate import Outputs, Reference, joints_of
-from mano_trainers.evaluation.metrics import Array
 from mano_trainers.evaluation.procrustes import aligned_distances
 
 SAMPLES, COLUMNS, TILE_PX, HEADER_PX = 8, 4, 192, 20

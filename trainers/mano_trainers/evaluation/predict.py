@@ -5,10 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mano_trainers.batches import Integers, batch_memory, make_batch
-from mano_trainers.data.augment import Pixels
+from mano_trainers.arrays import Array, Integers, Pixels
+from mano_trainers.batches import batch_memory, make_batch
 from mano_trainers.evaluation.evaluate import Outputs
-from mano_trainers.evaluation.metrics import Array
 from mano_trainers.models import HandNet, Prediction
 
 

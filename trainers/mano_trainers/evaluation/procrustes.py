@@ -3,9 +3,8 @@
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[np.float64]
+from mano_trainers.arrays import Array
 
 
 def similarity(predicted: Array, true: Array) -> tuple[Array, Array]:

@@ -10,12 +10,10 @@ from typing import Final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from mano_trainers.arrays import Array
 from mano_trainers.hand.layer import HandLayer
 from mano_trainers.hand.model import FREIHAND_ORDER
-
-Array = NDArray[np.float64]
 
 HO3D_TIPS: Final = (744, 333, 444, 555, 672)
 DEXYCB_TIPS: Final = (745, 317, 444, 556, 673)

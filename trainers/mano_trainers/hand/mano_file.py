@@ -12,8 +12,9 @@ from typing import Any, Final, Literal, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
+from mano_trainers.arrays import Array
 from mano_trainers.errors import DataError
-from mano_trainers.hand.model import PARENTS, Array, HandModel
+from mano_trainers.hand.model import PARENTS, HandModel
 from mano_trainers.hand.restricted_pickle import Stored, read_pickle
 
 Side = Literal["right", "left"]

@@ -4,11 +4,10 @@ from dataclasses import replace
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mano_trainers.arrays import Array
 from mano_trainers.hand.model import HandModel
 
-Array = NDArray[np.float64]
 POSITION: Final = np.array([-1.0, 1.0, 1.0])
 ROTATION: Final = np.array([1.0, -1.0, -1.0])
 """A rotation vector is an axial vector: its part along the mirror's normal stays."""

@@ -13,6 +13,8 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from mano_trainers.arrays import Array
+
 ASSETS: Final = Path(__file__).parent / "assets"
 PARENTS: Final = (0, 1, 2, 0, 4, 5, 0, 7, 8, 0, 10, 11, 0, 13, 14)
 """Of the joints 1 to 15: index, middle, pinky, ring, thumb, three each."""
@@ -23,8 +25,6 @@ FREIHAND_ORDER: Final = (0, 13, 14, 15, 16, 1, 2, 3, 17, 4, 5, 6, 18, 10, 11, 12
 UNIT_TOLERANCE: Final = 1e-6
 """A row whose norm is this near to 1 is a unit row that was rounded to float32."""
 GESTURE_NAMES: Final = ("open", "fist", "point", "pinch", "peace", "thumb_up", "relaxed", "three")
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)

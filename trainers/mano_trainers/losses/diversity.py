@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mano_trainers.evaluation.metrics import Array
+from mano_trainers.arrays import Array
 
 EPS_RAD2 = 1e-6
 

@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw
 
+from mano_trainers.arrays import Array
 from mano_trainers.batches import gather
 from mano_trainers.data.load import cache_folder, embedded_root
 from mano_trainers.data.readers.crop import project
-from mano_trainers.data.readers.labels import Array
 from mano_trainers.data.verify import LEAST_INSIDE, LEAST_ON_MASK, on_mask
 from mano_trainers.preflight.permutation import p_value, permutations
 from mano_trainers.preflight.subject import Subject, spread, verdict

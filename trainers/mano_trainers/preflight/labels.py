@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from mano_trainers.data.readers.labels import Array, Labels, joints_in_wrist_frame
+from mano_trainers.arrays import Array
+from mano_trainers.data.readers.labels import Labels, joints_in_wrist_frame
 from mano_trainers.data.verify import LARGEST_ERROR_MM
 from mano_trainers.evaluation.procrustes import aligned_distances, similarity
 from mano_trainers.hand.layer import HandLayer

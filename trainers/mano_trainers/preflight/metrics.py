@@ -9,8 +9,8 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from mano_trainers.arrays import Array
 from mano_trainers.evaluation.evaluate import Outputs, evaluate
-from mano_trainers.evaluation.metrics import Array
 from mano_trainers.hand.model import FREIHAND_ORDER
 from mano_trainers.preflight.subject import Subject, verdict
 from mano_trainers.report import CheckResult

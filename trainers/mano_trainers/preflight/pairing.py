@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mano_trainers.batches import Integers, gather
-from mano_trainers.data.readers.labels import Array
+from mano_trainers.arrays import Array, Integers
+from mano_trainers.batches import gather
 from mano_trainers.preflight.permutation import p_value, permutations
 from mano_trainers.preflight.subject import Subject, spread, verdict
 from mano_trainers.report import CheckResult, CheckStatus

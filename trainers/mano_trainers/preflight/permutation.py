@@ -3,9 +3,8 @@
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
-Integers = npt.NDArray[np.int64]
+from mano_trainers.arrays import Integers
 
 
 def permutations(count: int, times: int) -> Iterator[Integers]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from mano_trainers.batches import Integers
+from mano_trainers.arrays import Integers
 from mano_trainers.loop import order_of_epoch
 from mano_trainers.preflight.subject import Subject, verdict
 from mano_trainers.report import CheckResult

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 import torch
 
-from mano_trainers.batches import Integers
+from mano_trainers.arrays import Integers
 from mano_trainers.config import LossConfig, TrainConfig
 from mano_trainers.data.load import LoadedData
 from mano_trainers.losses.terms import loss_weights

@@ -4,13 +4,10 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
-from mano_trainers.data.readers.labels import Array, Integers
+from mano_trainers.arrays import Array, Flags, Integers
 from mano_trainers.errors import DataError
-
-Flags = npt.NDArray[np.bool_]
 
 MARGIN: Final = 1.5
 """Side of the cut by the longer side of the joints' bounding box: joints lie inside the skin, and a hand turned by

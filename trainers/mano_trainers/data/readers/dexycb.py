@@ -15,8 +15,8 @@ import numpy as np
 import torch
 import yaml
 
+from mano_trainers.arrays import Array, Flags, Integers, Strings
 from mano_trainers.data.readers.crop import (
-    Flags,
     cut_intrinsics,
     mirror_intrinsics,
     mostly_inside,
@@ -24,17 +24,7 @@ from mano_trainers.data.readers.crop import (
     project,
     square_boxes,
 )
-from mano_trainers.data.readers.labels import (
-    Array,
-    Integers,
-    Labels,
-    Picture,
-    Strings,
-    check_cameras,
-    check_in_front,
-    check_metres,
-    viewpoints,
-)
+from mano_trainers.data.readers.labels import Labels, Picture, check_cameras, check_in_front, check_metres, viewpoints
 from mano_trainers.errors import DataError
 from mano_trainers.hand.definitions import DEXYCB_TIPS, DEXYCB_TIPS_LEFT, redefine_joints
 from mano_trainers.hand.layer import HandLayer

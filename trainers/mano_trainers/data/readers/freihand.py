@@ -11,16 +11,9 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
+from mano_trainers.arrays import Array
 from mano_trainers.data.readers.crop import picture_size
-from mano_trainers.data.readers.labels import (
-    Array,
-    Labels,
-    Picture,
-    check_cameras,
-    check_in_front,
-    check_metres,
-    viewpoints,
-)
+from mano_trainers.data.readers.labels import Labels, Picture, check_cameras, check_in_front, check_metres, viewpoints
 from mano_trainers.errors import DataError
 
 Split = Literal["training", "evaluation"]

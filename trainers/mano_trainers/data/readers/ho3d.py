@@ -12,16 +12,9 @@ from typing import Any, Final
 import numpy as np
 import torch
 
+from mano_trainers.arrays import Array
 from mano_trainers.data.readers.crop import cut_intrinsics, mostly_inside, picture_size, project, square_boxes
-from mano_trainers.data.readers.labels import (
-    Array,
-    Labels,
-    Picture,
-    check_cameras,
-    check_in_front,
-    check_metres,
-    viewpoints,
-)
+from mano_trainers.data.readers.labels import Labels, Picture, check_cameras, check_in_front, check_metres, viewpoints
 from mano_trainers.errors import DataError
 from mano_trainers.hand.definitions import HO3D_TIPS, redefine_joints
 from mano_trainers.hand.layer import HandLayer

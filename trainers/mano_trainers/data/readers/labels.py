@@ -6,15 +6,11 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from mano_trainers.arrays import Array, Integers, Strings
 from mano_trainers.errors import DataError
 from mano_trainers.rotations import matrix_from_axis_angle
-
-Array = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
-Strings = npt.NDArray[np.str_]
 
 LONGEST_HAND_M: Final = 0.5
 AWAY_DEG: Final = 20.0

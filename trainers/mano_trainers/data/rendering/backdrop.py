@@ -3,11 +3,9 @@
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-Array = NDArray[np.float64]
-Pixels = NDArray[np.uint8]
+from mano_trainers.arrays import Array, Pixels
 
 GREEN_SCREEN: Final = (45, 150, 70)
 MOST_OBJECTS: Final = 4

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 import yaml
 
+from mano_trainers.arrays import Array
 from mano_trainers.data.readers.crop import mirror_intrinsics
-from mano_trainers.data.readers.labels import Array
 from mano_trainers.data.rendering.freihand import Progress
 from mano_trainers.data.rendering.shots import Shots, draw_nothing, draw_shot, picture_width, take_shots, written_whole
 from mano_trainers.hand.definitions import DEXYCB_TIPS, DEXYCB_TIPS_LEFT, chain_joints

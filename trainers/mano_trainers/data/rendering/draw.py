@@ -5,14 +5,11 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from mano_trainers.arrays import Array, Integers
 from mano_trainers.data.rendering.backdrop import composite, green_screen, occlude, scenery
 from mano_trainers.data.rendering.render import Look, render_hand
-
-Array = NDArray[np.float64]
-Integers = NDArray[np.int64]
 
 JPEG_QUALITY: Final = 90
 LIGHTEST_SKIN: Final = np.array([0.96, 0.80, 0.69])

@@ -12,8 +12,8 @@ from typing import Final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from mano_trainers.arrays import Array
 from mano_trainers.data.pool import start_worker
 from mano_trainers.data.rendering.draw import Batch, draw_batch
 from mano_trainers.data.rendering.poses import sample_orientations, sample_poses, sample_shapes
@@ -22,7 +22,6 @@ from mano_trainers.errors import DataError
 from mano_trainers.hand.layer import HandLayer
 from mano_trainers.hand.model import HandModel, load_embedded_hand
 
-Array = NDArray[np.float64]
 Progress = Callable[[int, int], None]
 
 VERSIONS: Final = 4

@@ -4,12 +4,10 @@ from typing import Final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from mano_trainers.arrays import Array
 from mano_trainers.hand.model import ASSETS, load_embedded_hand, load_gestures
 from mano_trainers.rotations import axis_angle_from_quaternion, quaternion_from_axis_angle, quaternion_multiply
-
-Array = NDArray[np.float64]
 
 FINGER_FLEXION_DEG: Final = 9.0
 JOINT_FLEXION_DEG: Final = 4.0

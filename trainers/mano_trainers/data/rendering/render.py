@@ -7,11 +7,8 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
-Pixels = NDArray[np.uint8]
-Integers = NDArray[np.int64]
+from mano_trainers.arrays import Array, Integers, Pixels
 
 SUPERSAMPLING: Final = 2
 """Samples per pixel along each side."""

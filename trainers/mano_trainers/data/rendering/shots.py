@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mano_trainers.data.readers.labels import Array
+from mano_trainers.arrays import Array
 from mano_trainers.data.rendering.backdrop import composite, occlude, scenery
 from mano_trainers.data.rendering.draw import sample_look
 from mano_trainers.data.rendering.freihand import forward, palm_share_of, sample_scenes
