@@ -19,8 +19,9 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial.transform import Rotation
 
+from mano_trainers.arrays import Array, Integers
 from tools.decimate import boundary, decimate
-from tools.makehuman import FINGERS, Array, Body, Integers, read_body
+from tools.makehuman import FINGERS, Body, read_body
 
 METRES: Final = 0.1
 """MakeHuman's decimetres in metres."""

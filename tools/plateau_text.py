@@ -7,7 +7,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from tools.plateau_variants import BALANCE, FAULTS, LETTERS, Array, Difference, Variant, paired_difference
+from mano_trainers.arrays import Array
+from tools.plateau_variants import BALANCE, FAULTS, LETTERS, Difference, Variant, paired_difference
 
 WRAPPED: Final = TextWrapper(120, break_long_words=False, break_on_hyphens=False)
 ITEM: Final = TextWrapper(120, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)

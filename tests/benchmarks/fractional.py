@@ -1,7 +1,7 @@
 """Several trainings of ResNet-18 at once on one GPU (or CPU), each with its share, against one after the other.
 
 Each trains an epoch to warm up and then waits, so that all are timed together: images a second of all, its ratio to one
-alone, and memory. On a GPU one process holds the images for all; on a CPU they lie in the machine's file cache.
+alone, and memory. On a CPU the images lie in the machine's file cache.
 
     PYTHONPATH=.:tests/benchmarks python tests/benchmarks/fractional.py
     PYTHONPATH=.:tests/benchmarks python tests/benchmarks/fractional.py --poses 32 --size 64 --batch 16 --epochs 3

@@ -15,10 +15,10 @@ from mano_trainers.batches import (
     image_table,
     make_batch,
     make_targets,
-    on_device,
     seeded,
 )
 from mano_trainers.data.augment import draw, turn_labels
+from mano_trainers.data.on_device import on_device
 from mano_trainers.data.readers.labels import Labels
 from mano_trainers.hand.layer import HandLayer
 from mano_trainers.hand.model import load_embedded_hand

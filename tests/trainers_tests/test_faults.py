@@ -10,17 +10,25 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from mano_trainers.batches import seeded
+from mano_trainers.batches import Targets, seeded
 from mano_trainers.config import DataConfig, FaultName, TrainConfig
 from mano_trainers.data.load import LoadedData, load_data
-from mano_trainers.evaluation.evaluate import Outputs, evaluate, make_reference
+from mano_trainers.evaluation.evaluate import Outputs, evaluate
 from mano_trainers.evaluation.procrustes import align, aligned_distances
-from mano_trainers.faults import broken_align, read_faultily, split_images, turn_pixels_only
+from mano_trainers.faults import (
+    CameraTargets,
+    broken_align,
+    faulty_reference,
+    pipeline_of,
+    read_faultily,
+    split_images,
+    turn_pixels_only,
+)
 from mano_trainers.hand.model import FREIHAND_ORDER
 from mano_trainers.loop import train_on
 from mano_trainers.losses.terms import Target, loss_terms
 from mano_trainers.models import Prediction
-from mano_trainers.pipeline import Pipeline, make_pipeline, training_batch
+from mano_trainers.pipeline import Pipeline, training_batch
 
 NAMES: tuple[FaultName, ...] = get_args(FaultName)
 CPU = torch.device("cpu")
@@ -48,7 +56,7 @@ def config(*faults: FaultName, **changes: Any) -> TrainConfig:
 
 
 def pipeline(data: LoadedData, *faults: FaultName, **changes: Any) -> Pipeline:
-    return make_pipeline(data, config(*faults, **changes), CPU)
+    return pipeline_of(data, config(*faults, **changes), CPU)
 
 
 def perfect(data: LoadedData) -> Outputs:
@@ -70,8 +78,9 @@ def run(data: LoadedData, folder: Path, config: TrainConfig) -> Mapping[str, flo
 def test_without_faults_the_data_are_passed_on_as_they_are(data: LoadedData) -> None:
     sound = pipeline(data)
     assert sound.data is data
-    assert sound.honest is None
-    assert sound.targets.camera_m is None
+    assert sound.more_metrics is None
+    assert sound.turn_pixels is None
+    assert type(sound.targets) is Targets
     assert np.array_equal(sound.val_images, sound.last_val_images)
     assert evaluate(sound.reference, perfect(data))["val/pa_mpjpe_mm"] == pytest.approx(0, abs=1e-3)
 
@@ -135,6 +144,7 @@ def test_the_camera_frame_has_a_floor_that_no_theta_reduces(data: LoadedData) ->
 
 def test_labels_in_the_cameras_frame_turn_with_the_pixels(data: LoadedData) -> None:
     broken = pipeline(data, "camera_frame")
+    assert isinstance(broken.targets, CameraTargets)
     angle = torch.full((len(data.train_poses),), 0.3)
     plain, turned = (broken.targets.of(data.train_poses, each).camera_m for each in (None, angle))
     assert plain is not None
@@ -144,7 +154,7 @@ def test_labels_in_the_cameras_frame_turn_with_the_pixels(data: LoadedData) -> N
 
 
 def test_broken_procrustes_measures_the_hand_and_not_the_prediction(data: LoadedData) -> None:
-    broken, sound = (make_reference(data, 2, faults) for faults in (["broken_procrustes"], []))
+    broken, sound = (faulty_reference(data, 2, faults) for faults in (["broken_procrustes"], []))
     true = broken.aligned_to_m
     spread_mm = 1000 * np.linalg.norm(true - true.mean(1, keepdims=True), axis=-1).mean()
     shuffled = Outputs(np.roll(perfect(data).theta, 1, axis=0))

@@ -4,7 +4,6 @@ Shapes: N poses, V image versions of a pose, B batch, S side of the images in pi
 """
 
 import hashlib
-import mmap
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from mano_trainers.arrays import Integers, Pixels
 from mano_trainers.data.augment import Draw, augment, camera_roll, fill_augmented, fill_normalised, normalise
+from mano_trainers.data.on_device import forget, gather, to_device
 from mano_trainers.data.readers.labels import Labels
 from mano_trainers.hand.layer import HandLayer
 from mano_trainers.losses.terms import Target, wrist_joints
@@ -67,28 +67,6 @@ def epoch_order(
     return order
 
 
-def on_device(images: Pixels, device: torch.device, free_bytes: int) -> Pixels | Tensor:
-    """The images (M, S, S, 3) as a tensor on a GPU, where they take at most half of its free memory; else as given.
-
-    From there a batch costs no copy over the bus. The numbers are the same.
-    """
-    if device.type == "cpu" or images.nbytes > free_bytes // 2:
-        return images
-    copied = torch.empty(images.shape, dtype=torch.uint8, device=device)
-    for rows in np.array_split(np.arange(len(images)), -(-images.nbytes // 2**28)):
-        copied[rows[0] : rows[-1] + 1] = gather(images, rows, device)
-    return copied
-
-
-def gather(images: Pixels | Tensor, indices: Integers, device: torch.device) -> Tensor:
-    """uint8 images (B, S, S, 3) on the device, from the memory-mapped cache (M, S, S, 3) or from `on_device`."""
-    if isinstance(images, Tensor):
-        return images[_to(indices, images.device)]
-    batch = torch.from_numpy(images[indices])
-    _forget(images)
-    return batch.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else batch
-
-
 def batch_memory(images: Pixels | Tensor, count: int, device: torch.device) -> Tensor | None:
     """Memory for `make_batch` of up to `count` images to use again and again, where that saves time: on a CPU.
 
@@ -104,6 +82,7 @@ def make_batch(
     device: torch.device,
     drawn: Draw | None = None,
     memory: Tensor | None = None,
+    gathered: Tensor | None = None,
 ) -> Tensor:
     """Normalised images (B, 3, S, S) in channels_last on the device, augmented as drawn.
 
@@ -113,15 +92,16 @@ def make_batch(
         device: where the batch is wanted.
         drawn: augmentation of the batch; None for none.
         memory: from `batch_memory`; the batch lies in it until the next one does.
+        gathered: these images on the device, where they were copied ahead.
     """
     if device.type == "cpu" and not isinstance(images, Tensor):
         memory = batch_memory(images, len(indices), device) if memory is None else memory
         assert memory is not None, "a CPU has some"
         batch = memory[: len(indices)]
         _fill(batch, images, indices, drawn)
-        _forget(images)
+        forget(images)
         return batch
-    batch = normalise(gather(images, indices, device))
+    batch = normalise(gather(images, indices, device) if gathered is None else gathered)
     return batch if drawn is None else augment(batch, drawn)
 
 
@@ -143,18 +123,6 @@ def _fill(batch: Tensor, images: Pixels, indices: Integers, drawn: Draw | None) 
         list(pool.map(fill, [slice(first, first + share) for first in range(0, len(indices), share)]))
 
 
-def _forget(images: Pixels) -> None:
-    """Pages stay in the machine's file cache, for all processes, but count no longer as memory of this one."""
-    if isinstance(images.base, mmap.mmap):
-        images.base.madvise(mmap.MADV_DONTNEED)
-
-
-def _to(indices: Integers, device: torch.device) -> Tensor:
-    """Indices on the device, without waiting for it."""
-    index = torch.from_numpy(indices)
-    return index.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else index
-
-
 @dataclass(frozen=True)
 class Targets:
     """Labels of all poses on the device.
@@ -165,7 +133,6 @@ class Targets:
         joints_m: (N, 21, 3) in the wrist's frame.
         orient: (N, 3, 3) rotation of the wrist in the camera's frame, where a loss term needs it.
         intrinsics: (N, 3, 3) camera matrices, to turn `orient` with the image.
-        camera_m: (N, 21, 3) joints as seen from the camera, with the fault `camera_frame` only.
     """
 
     theta: Tensor
@@ -173,23 +140,17 @@ class Targets:
     joints_m: Tensor
     orient: Tensor | None
     intrinsics: Tensor
-    camera_m: Tensor | None = None
 
     def of(self, poses: Integers, angle: Tensor | None) -> Target:
         """Those of a batch of poses (B,), whose images were turned by `angle` (B,) rad, if at all."""
-        index = _to(poses, self.theta.device)
-        orient = camera_m = None
+        index = to_device(poses, self.theta.device)
+        orient = None
         if self.orient is not None:
             orient = self.orient[index]
             if angle is not None:
                 rolled = camera_roll(angle, self.intrinsics[index]) @ orient[:, :2]
                 orient = torch.cat((rolled, orient[:, 2:]), dim=1)
-        if self.camera_m is not None:
-            camera_m = self.camera_m[index]
-            if angle is not None:
-                rolled = camera_m[..., :2] @ camera_roll(angle, self.intrinsics[index]).mT
-                camera_m = torch.cat((rolled, camera_m[..., 2:]), dim=-1)
-        return Target(self.theta[index], self.betas[index], self.joints_m[index], orient, camera_m)
+        return Target(self.theta[index], self.betas[index], self.joints_m[index], orient)
 
 
 def make_targets(hand: HandLayer, labels: Labels, device: torch.device, with_orient: bool) -> Targets:

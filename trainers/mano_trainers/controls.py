@@ -15,8 +15,6 @@ from mano_trainers.config import TrainConfig
 from mano_trainers.data.load import LoadedData
 from mano_trainers.data.readers.labels import Labels, joints_in_wrist_frame
 from mano_trainers.evaluation.evaluate import Outputs, Reference, evaluate, joints_of, make_reference
-from mano_trainers.faults import read_faultily
-from mano_trainers.pipeline import HONEST
 from mano_trainers.report import EpochReport
 from mano_trainers.rotations import matrix_from_axis_angle
 
@@ -26,21 +24,13 @@ def evaluate_control(data: LoadedData, config: TrainConfig) -> EpochReport:
 
     The oracle predicts the labels: theta, shape, orientation, joints. `zero` predicts theta 0, which is MANO's mean
     pose; `constant_pose` the pose that `best_constant_theta` fitted to the training labels. Those two turn the hand
-    like the camera, and have zero shape. A pipeline with faults is measured with them, and honestly beside.
+    like the camera, and have zero shape.
     """
-    faults = config.faults
-    read = read_faultily(data, faults) if faults else data
-    reference = make_reference(read, config.eval.mesh_images, faults)
-    metrics = evaluate(reference, _predictions(reference, read.labels, read.val_poses, config))
-    if faults:
-        honest = evaluate(
-            make_reference(data, mesh_images=1), _predictions(reference, read.labels, data.val_poses, config)
-        )
-        metrics |= {f"honest/{name}": honest[f"val/{name}"] for name in HONEST}
-    return EpochReport(1, 0.0, metrics)
+    reference = make_reference(data, config.eval.mesh_images)
+    return EpochReport(1, 0.0, evaluate(reference, control_outputs(reference, data.labels, data.val_poses, config)))
 
 
-def _predictions(reference: Reference, labels: Labels, poses: Integers, config: TrainConfig) -> Outputs:
+def control_outputs(reference: Reference, labels: Labels, poses: Integers, config: TrainConfig) -> Outputs:
     """What the control says of these poses (N): theta and shape, and what else a model of the config predicts."""
     count = len(poses)
     betas, turns = np.zeros((count, 10)), np.zeros((count, 3))

@@ -1,14 +1,14 @@
 """The eight mistakes of a pipeline whose every training ended at 47 mm, to be made again on purpose.
 
-Each is written as that pipeline had it, and switched on by its name in `TrainConfig.faults`. Without names nothing here
-changes anything. `docs/plateau.md` shows what each of them costs.
+Each is written as that pipeline had it, and switched on by its name in `TrainConfig.faults`: it replaces a part of a
+`Pipeline`, and nothing below this module knows of it. `docs/plateau.md` shows what each of them costs.
 
 Shapes: N poses, M images, V image versions of a pose, B batch, S side of the images in pixels.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -17,17 +17,86 @@ from torch import Tensor
 
 from mano_trainers.arrays import Array, Integers
 from mano_trainers.batches import Targets, image_table
-from mano_trainers.config import FaultName
-from mano_trainers.data.augment import Draw, augment
+from mano_trainers.config import FaultName, TrainConfig
+from mano_trainers.controls import control_outputs, evaluate_control
+from mano_trainers.data.augment import Draw, augment, camera_roll
 from mano_trainers.data.load import LoadedData
-from mano_trainers.data.readers.labels import Labels, joints_in_wrist_frame
-from mano_trainers.evaluation.procrustes import similarity
+from mano_trainers.data.on_device import to_device
+from mano_trainers.data.readers.labels import joints_in_wrist_frame
+from mano_trainers.evaluation.evaluate import Reference, evaluate, joints_of, make_reference
+from mano_trainers.evaluation.procrustes import aligned_distances, similarity
 from mano_trainers.hand.model import FREIHAND_ORDER
+from mano_trainers.losses.terms import Criterion, Target
+from mano_trainers.models import Prediction
+from mano_trainers.pipeline import Pipeline, Predictor, Split, assemble, make_pipeline, proper_split
+from mano_trainers.report import EpochReport
 
+HONEST: Final = ("pa_mpjpe_mm", "mpjpe_mm", "skill")
+"""Metrics that a faulty pipeline reports of a sound one too, as `honest/...`."""
 MANO_ORDER: Final = tuple(range(21))
 FAULTY_ANGLE: Final = math.radians(30)
 FAULTY_SCALE: Final = 3.0
 """Over the number of points: how much too small their scale was."""
+
+
+def pipeline_of(data: LoadedData, config: TrainConfig, device: torch.device) -> Pipeline:
+    """The pipeline of a config on data that are as they should be: sound, or with the config's faults."""
+    faults = config.faults
+    if not faults:
+        return make_pipeline(data, config, device)
+    read = read_faultily(data, faults)
+    reference = faulty_reference(read, config.eval.mesh_images, faults)
+    pipeline = assemble(read, config, device, reference, split_images(read, faults), joint_order(faults))
+    criterion, targets = pipeline.criterion, pipeline.targets
+    if {"misread_theta", "no_mean_pose", "mano_joint_order"} & set(faults):
+        # Their joints are those of the data set's file, not those that their own hand layer would make.
+        targets = replace(targets, joints_m=torch.from_numpy(joints_in_wrist_frame(data.labels)).to(targets.joints_m))
+    if "camera_frame" in faults:
+        targets = CameraTargets(**vars(targets), camera_m=torch.from_numpy(data.labels.joints_m).to(targets.joints_m))
+        criterion = CameraCriterion(**vars(criterion))
+    return replace(
+        pipeline,
+        criterion=criterion,
+        targets=targets,
+        turn_pixels=turn_pixels_only if "unturned_labels" in faults else None,
+        more_metrics=_HonestMetrics(data, read, reference),
+    )
+
+
+def control_report(data: LoadedData, config: TrainConfig) -> EpochReport:
+    """As `evaluate_control`; a pipeline with faults is measured with them, and honestly beside."""
+    faults = config.faults
+    if not faults:
+        return evaluate_control(data, config)
+    read = read_faultily(data, faults)
+    reference = faulty_reference(read, config.eval.mesh_images, faults)
+    metrics = evaluate(reference, control_outputs(reference, read.labels, read.val_poses, config))
+    outputs = control_outputs(reference, read.labels, data.val_poses, config)
+    honest = evaluate(make_reference(data, mesh_images=1), outputs)
+    return EpochReport(1, 0.0, metrics | {f"honest/{name}": honest[f"val/{name}"] for name in HONEST})
+
+
+class _HonestMetrics:
+    """What a faulty pipeline reports beside its own `val/` metrics.
+
+    `honest/...`: the same model by right labels, metric, hand and split. Only from `mispaired_labels` no image can be
+    held out: it shows those of all poses, under other poses' labels.
+
+    `val/mean_pose_pa_mpjpe_mm`: what the pipeline says of the mean of its training labels, shown for every image: the
+    pose of a model that has learned nothing else. The best constant pose of its reference is found by the sound
+    alignment, and means little where the measure is not that one.
+    """
+
+    def __init__(self, data: LoadedData, read: LoadedData, reference: Reference) -> None:
+        self.reference, self.images = make_reference(data, mesh_images=1), proper_split(data)[1]
+        mean_m = joints_of(reference.hand, read.labels.theta[read.train_poses].mean(0)[None], np.zeros((1, 10)))
+        distances_m = aligned_distances(mean_m, reference.aligned_to_m, reference.align)
+        self.mean_pose_pa_mm = 1000.0 * float(distances_m.mean())
+
+    def __call__(self, predictor: Predictor) -> dict[str, float]:
+        honest = evaluate(self.reference, predictor(self.images))
+        metrics = {f"honest/{name}": honest[f"val/{name}"] for name in HONEST}
+        return metrics | {"val/mean_pose_pa_mpjpe_mm": self.mean_pose_pa_mm}
 
 
 def joint_order(faults: Sequence[FaultName]) -> tuple[int, ...]:
@@ -61,45 +130,68 @@ def read_faultily(data: LoadedData, faults: Sequence[FaultName]) -> LoadedData:
     return replace(data, labels=labels, hand=hand, val_poses=val_poses)
 
 
-def split_images(data: LoadedData, faults: Sequence[FaultName]) -> tuple[Integers, Integers, Integers]:
+def faulty_reference(read: LoadedData, mesh_images: int, faults: Sequence[FaultName]) -> Reference:
+    """What validation of a pipeline with these faults compares with.
+
+    `broken_procrustes`: by `broken_align`, with the hand as the camera sees it.
+    """
+    if "broken_procrustes" in faults:
+        in_camera_m = read.labels.joints_m[read.val_poses]
+        reference = make_reference(read, mesh_images, joint_order(faults), broken_align, in_camera_m)
+    else:
+        reference = make_reference(read, mesh_images, joint_order(faults))
+    return replace(reference, protocols={})  # published tables know nothing of mistakes
+
+
+def split_images(read: LoadedData, faults: Sequence[FaultName]) -> Split:
     """Which images are trained and validated on.
 
     `leaky_split`: of a pose that is validated on, the first version is held out and the others are trained on; the last
     evaluation is on one of those.
-
-    Args:
-        data: as the pipeline reads them.
-        faults: of the pipeline.
-
-    Returns:
-        Images (N, V) of each pose to train on; images of `data.val_poses` to evaluate on; and those of the last
-        evaluation.
     """
-    table = image_table(data.labels.pose_index)
-    first = table[data.val_poses, 0]
     if "leaky_split" not in faults:
-        return table, first, first
+        return proper_split(read)
+    table = image_table(read.labels.pose_index)
+    first = table[read.val_poses, 0]
     if table.shape[1] > 1:
-        table[data.val_poses, 0] = table[data.val_poses, 1]
-    return table, first, table[data.val_poses, 0]
+        table[read.val_poses, 0] = table[read.val_poses, 1]
+    return table, first, table[read.val_poses, 0]
 
 
-def faulty_targets(targets: Targets, labels: Labels, faults: Sequence[FaultName]) -> Targets:
-    """Targets of training as a pipeline with faults has them.
+@dataclass(frozen=True)
+class CameraTarget(Target):
+    """`camera_frame`: with joints (B, 21, 3) in metres as seen from the camera, not centred."""
 
-    Where it goes wrong with theta, hand layer or joint order, the joints it compares with are still those of the data
-    set's file, not those its own hand layer would make. `camera_frame`: they are in metres from the camera.
+    camera_m: Tensor | None = None
 
-    Args:
-        targets: made with the faulty hand layer from the labels as they were read.
-        labels: any of the same poses: their joints are right.
-        faults: of the pipeline.
-    """
-    if "camera_frame" in faults:
-        targets = replace(targets, camera_m=torch.from_numpy(labels.joints_m).to(targets.joints_m))
-    if {"misread_theta", "no_mean_pose", "mano_joint_order"} & set(faults):
-        targets = replace(targets, joints_m=torch.from_numpy(joints_in_wrist_frame(labels)).to(targets.joints_m))
-    return targets
+
+@dataclass(frozen=True)
+class CameraTargets(Targets):
+    """Those of `CameraTarget`, of all poses (N, 21, 3)."""
+
+    camera_m: Tensor | None = None
+
+    def of(self, poses: Integers, angle: Tensor | None) -> CameraTarget:
+        """As `Targets.of`; the joints turn with the pixels."""
+        assert self.camera_m is not None
+        index = to_device(poses, self.theta.device)
+        camera_m = self.camera_m[index]
+        if angle is not None:
+            rolled = camera_m[..., :2] @ camera_roll(angle, self.intrinsics[index]).mT
+            camera_m = torch.cat((rolled, camera_m[..., 2:]), dim=-1)
+        return CameraTarget(**vars(super().of(poses, angle)), camera_m=camera_m)
+
+
+@dataclass(frozen=True)
+class CameraCriterion(Criterion):
+    """`camera_frame`: the joint term compares with `CameraTarget`."""
+
+    def joint_pair(self, joints_m: Tensor, prediction: Prediction, target: Target) -> tuple[Tensor, Tensor]:
+        """The hand in its own frame, with its own origin, and the joints as seen from the camera."""
+        assert isinstance(target, CameraTarget)
+        assert target.camera_m is not None
+        betas = target.betas if prediction.betas is None else prediction.betas
+        return self.hand.joints(prediction.theta, betas), target.camera_m
 
 
 def turn_pixels_only(images: Tensor, generator: torch.Generator) -> Tensor:

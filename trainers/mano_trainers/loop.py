@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 
 import torch
@@ -21,17 +22,19 @@ from mano_trainers.arrays import Integers
 from mano_trainers.batches import batch_memory, epoch_order, seeded
 from mano_trainers.checkpoint import Checkpoint
 from mano_trainers.config import OptimConfig, TrainConfig
-from mano_trainers.controls import evaluate_control, shuffle_labels
+from mano_trainers.controls import shuffle_labels
 from mano_trainers.data.curriculum import epoch_poses, weights_at
 from mano_trainers.data.load import LoadedData, load_data
+from mano_trainers.data.on_device import gather_ahead
 from mano_trainers.device import process
 from mano_trainers.errors import ConfigError, DataError
+from mano_trainers.faults import control_report, pipeline_of
 from mano_trainers.hand.load import load_hand
 from mano_trainers.losses.balance import Balance
 from mano_trainers.losses.terms import loss_terms
 from mano_trainers.models import HandNet, build_model
 from mano_trainers.models.pretrained import load_pretrained, pretrained_fingerprint
-from mano_trainers.pipeline import Pipeline, make_pipeline, training_batch, validate
+from mano_trainers.pipeline import Pipeline, training_batch, validate
 from mano_trainers.report import EpochReport
 
 
@@ -64,14 +67,14 @@ def train(config: TrainConfig, workdir: Path, resume: Path | None = None) -> Ite
         if config.control in (None, "shuffled_labels"):
             yield from train_on(data, config, device, workdir, resume)
         else:
-            yield evaluate_control(data, config)
+            yield control_report(data, config)
 
 
 def train_on(
     data: LoadedData, config: TrainConfig, device: torch.device, workdir: Path, resume: Path | None = None
 ) -> Iterator[EpochReport]:
     """As `train`, on data that were loaded before and with `process.settings` made."""
-    pipeline = make_pipeline(data, config, device)
+    pipeline = pipeline_of(data, config, device)
 
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
@@ -94,8 +97,8 @@ def train_on(
         start, stop = (len(order) * edge // windows for edge in (window, window + 1))
         if start == stop:
             raise ConfigError(f"an epoch has only {len(order)} steps, got {windows} evaluations", "evaluate_every")
-        place = _Place(order[start:stop], epochs_before * len(order) + start, config.optim.epochs * len(order))
-        metrics = _train_steps(pipeline, model, optimizer, balance, place)
+        steps = StepRange(order[start:stop], epochs_before * len(order) + start, config.optim.epochs * len(order))
+        metrics = _train_steps(pipeline, model, optimizer, balance, steps)
         validated, picture = validate(pipeline, model, last=evaluation == config.optim.epochs * windows)
         metrics |= validated
         epoch = evaluation / windows
@@ -151,7 +154,7 @@ def learning_rate(config: OptimConfig, step: int, total_steps: int) -> float:
 
 
 @dataclass(frozen=True)
-class _Place:
+class StepRange:
     """Where in the run the steps to the next evaluation lie, and the images (steps, B) that they show."""
 
     order: Integers
@@ -169,25 +172,27 @@ def order_of_epoch(pipeline: Pipeline, epoch: int) -> Integers:
 
 
 def _train_steps(
-    pipeline: Pipeline, model: HandNet, optimizer: torch.optim.Optimizer, balance: Balance, place: _Place
+    pipeline: Pipeline, model: HandNet, optimizer: torch.optim.Optimizer, balance: Balance, steps: StepRange
 ) -> dict[str, float]:
     """The steps to the next evaluation; their `train/` metrics. Nothing waits for the device until the end."""
-    config, device, order = pipeline.config, pipeline.device, place.order
+    config, device, order = pipeline.config, pipeline.device, steps.order
     weights = balance.weights()
     sums = torch.zeros(1 + len(weights), device=device)
     shares = torch.zeros(len(weights), device=device)
     memory = batch_memory(pipeline.images, order.shape[1], device)
+    is_copied = device.type == "cuda" and not isinstance(pipeline.images, Tensor)
+    ahead = gather_ahead(pipeline.images, order, device) if is_copied else repeat(None)
     started = time.perf_counter()
     model.train()
-    for step, indices in enumerate(order, start=place.first_step):
+    for step, (indices, gathered) in enumerate(zip(order, ahead, strict=False), start=steps.first_step):
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(config.optim, step, place.total_steps)
-        images, target = training_batch(pipeline, indices, step, memory)
+            group["lr"] = learning_rate(config.optim, step, steps.total_steps)
+        images, target = training_batch(pipeline, indices, step, memory, gathered)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             prediction = model(images)
         terms = loss_terms(pipeline.criterion, prediction, target)
         loss = balance.total(terms, model.last_layer)
-        if step == place.first_step:
+        if step == steps.first_step:
             shares = _gradient_shares(model, weights, terms)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -203,7 +208,7 @@ def _train_steps(
     if balance.learned:
         metrics |= {f"train/weight_{name}": weight for name, weight in balance.weights().items()}
     metrics |= {
-        "train/optimizer_steps": float(place.first_step + len(order)),
+        "train/optimizer_steps": float(steps.first_step + len(order)),
         "train/images_per_s": order.size / seconds,
         "train/seconds": seconds,
     }

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from mano_trainers.device import memory_share as gpu_share
+from mano_trainers.device import memory_share
 from mano_trainers.device.memory_share import CONTEXT_BYTES, cap_bytes, free_bytes, memory_capped, resident
-from mano_trainers.device.shared_images import SharedImages
 from mano_trainers.errors import ConfigError
 
 GIB = 2**30
@@ -27,9 +26,8 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 @pytest.mark.parametrize("share", [0.5, 0.25, 1 / 3, 0.4])
-def test_shares_contexts_and_the_shared_images_fit_a_gpu_together(share: float) -> None:
-    count = int(1 / share)
-    taken = count * (cap_bytes(share, 80 * GIB, 18 * GIB) + CONTEXT_BYTES) + 18 * GIB + CONTEXT_BYTES
+def test_shares_and_contexts_fit_a_gpu_together(share: float) -> None:
+    taken = int(1 / share) * (cap_bytes(share, 80 * GIB) + CONTEXT_BYTES)
     assert 0.75 * 80 * GIB < taken <= 80 * GIB
 
 
@@ -56,11 +54,12 @@ def test_no_share_of_a_gpu(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
         pass
 
 
-def test_shared_images_leave_less_for_each(told: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
-    pixels = np.zeros((4, 2, 2, 3), np.uint8)
-    shared = SharedImages(pixels, pixels, None)  # type: ignore[arg-type]
-    monkeypatch.setattr(gpu_share, "share", lambda pixels, device: shared)
-    monkeypatch.setenv("TRAINERS_GPU_SHARE", "0.5")
-    assert resident(pixels, CUDA) is shared
-    assert told == [cap_bytes(0.5, 80 * GIB, pixels.nbytes) / (80 * GIB)]
-    assert resident(pixels, torch.device("cpu")) is pixels
+def test_each_training_holds_the_images_that_fit_half_of_its_share(
+    told: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits: list[int] = []
+    monkeypatch.setattr(memory_share, "on_device", lambda pixels, device, free: limits.append(free))
+    monkeypatch.setenv("TRAINERS_GPU_SHARE", "0.25")
+    resident(np.zeros((4, 2, 2, 3), np.uint8), CUDA)
+    resident(np.zeros((4, 2, 2, 3), np.uint8), torch.device("cpu"))
+    assert limits == [20 * GIB - CONTEXT_BYTES, 0]

@@ -13,8 +13,7 @@ from typing import Final
 import torch
 
 from mano_trainers.arrays import Pixels
-from mano_trainers.batches import on_device
-from mano_trainers.device.shared_images import SharedImages, share
+from mano_trainers.data.on_device import on_device
 from mano_trainers.errors import ConfigError
 
 VARIABLE: Final = "TRAINERS_GPU_SHARE"
@@ -38,16 +37,9 @@ def gpu_share() -> float:
     return value
 
 
-def cap_bytes(share: float, total_bytes: int, shared_bytes: int = 0) -> int:
-    """Memory that torch may take in a process with a share of a GPU.
-
-    Args:
-        share: of the process.
-        total_bytes: memory of the GPU.
-        shared_bytes: of the images that another process holds for all.
-    """
-    processes = int(1 / share) + (1 if shared_bytes else 0)
-    return max(0, int(share * (total_bytes - shared_bytes - processes * CONTEXT_BYTES)))
+def cap_bytes(share: float, total_bytes: int) -> int:
+    """Memory that torch may take in a process with a share of a GPU of `total_bytes`: of what the contexts leave."""
+    return max(0, int(share * (total_bytes - int(1 / share) * CONTEXT_BYTES)))
 
 
 @contextmanager
@@ -57,16 +49,12 @@ def memory_capped(device: torch.device) -> Iterator[None]:
     if device.type != "cuda" or part == 1.0:
         yield
         return
-    _cap(device, part)
+    total_bytes = torch.cuda.get_device_properties(device).total_memory
+    torch.cuda.set_per_process_memory_fraction(cap_bytes(part, total_bytes) / total_bytes, device)
     try:
         yield
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0, device)
-
-
-def _cap(device: torch.device, part: float, shared_bytes: int = 0) -> None:
-    total_bytes = torch.cuda.get_device_properties(device).total_memory
-    torch.cuda.set_per_process_memory_fraction(cap_bytes(part, total_bytes, shared_bytes) / total_bytes, device)
 
 
 def free_bytes(device: torch.device) -> int:
@@ -78,12 +66,6 @@ def free_bytes(device: torch.device) -> int:
     return free if part == 1.0 else min(free, cap_bytes(part, total))
 
 
-def resident(pixels: Pixels, device: torch.device) -> Pixels | torch.Tensor | SharedImages:
-    """The images on the device where they fit: one copy for all trainings that share it, else a copy of their own."""
-    part = gpu_share()
-    if device.type == "cuda" and part < 1.0:
-        shared = share(pixels, device)
-        if shared is not None:
-            _cap(device, part, pixels.nbytes)
-            return shared
+def resident(pixels: Pixels, device: torch.device) -> Pixels | torch.Tensor:
+    """The images on the device where they fit this training's part of it, else as they are in the file cache."""
     return on_device(pixels, device, free_bytes(device))

@@ -8,14 +8,13 @@ import numpy as np
 import torch
 
 from mano_trainers.arrays import Array, Integers, Strings
-from mano_trainers.config import FaultName
 from mano_trainers.data.load import LoadedData
 from mano_trainers.data.readers.labels import joints_in_wrist_frame
 from mano_trainers.evaluation import metrics
 from mano_trainers.evaluation.procrustes import align, aligned_distances, similarity
 from mano_trainers.evaluation.protocols import Protocols, make_protocols, protocol_names, protocol_scores
-from mano_trainers.faults import broken_align, joint_order
 from mano_trainers.hand.layer import HandLayer
+from mano_trainers.hand.model import FREIHAND_ORDER
 from mano_trainers.losses.terms import wrist_joints
 from mano_trainers.rotations import matrix_from_axis_angle
 
@@ -49,9 +48,9 @@ class Reference:
         constant_theta: (45,) the best constant pose.
         constant_pa_m: (N,) its aligned error on each image.
         sets: rows of each data set, where there are several.
-        aligned_to_m: (N, 21, 3) what predicted joints are aligned with: `joints_m`, if no fault says otherwise.
+        aligned_to_m: (N, 21, 3) what predicted joints are aligned with, in any frame.
         align: the alignment itself.
-        protocols: of data sets whose results are published by other joints; none with faults.
+        protocols: of data sets whose results are published by other joints.
     """
 
     hand: HandLayer
@@ -70,7 +69,13 @@ class Reference:
     protocols: Protocols
 
 
-def make_reference(data: LoadedData, mesh_images: int, faults: Sequence[FaultName] = ()) -> Reference:
+def make_reference(
+    data: LoadedData,
+    mesh_images: int,
+    joint_order: Sequence[int] = FREIHAND_ORDER,
+    align: Align = align,
+    aligned_to_m: Array | None = None,
+) -> Reference:
     """Prepare what every evaluation of a run shares.
 
     The true joints are the data set's own, turned back into the wrist's frame, not computed ones: a hand layer that
@@ -80,15 +85,16 @@ def make_reference(data: LoadedData, mesh_images: int, faults: Sequence[FaultNam
         data: whose validation poses are evaluated, in their order, and whose training poses give the codebook and the
             constant pose.
         mesh_images: M.
-        faults: of joint order and alignment; those of the data are in `data` already.
+        joint_order: of the predicted joints; labels have FreiHAND's.
+        align: the alignment of every aligned metric.
+        aligned_to_m: (N, 21, 3) what predicted joints are aligned with, for each validation pose; the labels' joints
+            in the wrist's frame if None.
     """
     labels, val, train = data.labels, data.val_poses, data.train_poses
-    hand = HandLayer(data.hand, torch.float64, joint_order(faults))
+    hand = HandLayer(data.hand, torch.float64, joint_order)
     rotation = matrix_from_axis_angle(torch.from_numpy(labels.global_orient)).numpy()
     joints_m = joints_in_wrist_frame(labels)
-    aligned_to_m, alignment = joints_m[val], align
-    if "broken_procrustes" in faults:  # theirs met the hand as the camera sees it
-        aligned_to_m, alignment = labels.joints_m[val], broken_align
+    aligned_to_m = joints_m[val] if aligned_to_m is None else aligned_to_m
     with torch.no_grad():
         some = val[_spread(len(val), mesh_images)]
         verts_m = hand.vertices(torch.from_numpy(labels.theta[some]), torch.from_numpy(labels.betas[some])).numpy()
@@ -105,11 +111,11 @@ def make_reference(data: LoadedData, mesh_images: int, faults: Sequence[FaultNam
         entropy_bits=metrics.entropy_bits(metrics.nearest_code(labels.theta[val], codebook), len(codebook)),
         gestures=metrics.extended_fingers(joints_m[val]),
         constant_theta=constant,
-        constant_pa_m=aligned_distances(constant_m, aligned_to_m, alignment).mean(1),
+        constant_pa_m=aligned_distances(constant_m, aligned_to_m, align).mean(1),
         sets=_rows_of_sets(labels.set_name[val]),
         aligned_to_m=aligned_to_m,
-        align=alignment,
-        protocols={} if faults else make_protocols(data),
+        align=align,
+        protocols=make_protocols(data),
     )
 
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from mano_trainers.arrays import Array, Integers, Pixels
-from mano_trainers.batches import gather
 from mano_trainers.data.load import LoadedData
+from mano_trainers.data.on_device import gather
 from mano_trainers.data.readers.crop import project
 from mano_trainers.evaluation.evaluate import Outputs, Reference, joints_of
 from mano_trainers.evaluation.procrustes import aligned_distances

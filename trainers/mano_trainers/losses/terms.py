@@ -37,14 +37,12 @@ class Target:
     """What a batch is compared with: theta (B, 45) rad, betas (B, 10), joints_m (B, 21, 3) from `wrist_joints`.
 
     `orient` (B, 3, 3), the rotation of the wrist in the camera's frame, is there if `needs_orient` of the config.
-    `camera_m` (B, 21, 3), joints as seen from the camera and not centred, is there with the fault `camera_frame` only.
     """
 
     theta: Tensor
     betas: Tensor
     joints_m: Tensor
     orient: Tensor | None = None
-    camera_m: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +60,19 @@ class Criterion:
     hand: HandLayer
     prior: PosePrior
     codes: PoseCodes | None = None
+
+    def joint_pair(self, joints_m: Tensor, prediction: Prediction, target: Target) -> tuple[Tensor, Tensor]:
+        """Predicted and true joints (B, 21, 3) in the frame of the joint term, both with the wrist at the origin.
+
+        Args:
+            joints_m: of the predicted hand, in the wrist's frame.
+            prediction: with an orientation or without.
+            target: of the same batch.
+        """
+        if self.config.joint_frame == "wrist":
+            return joints_m, target.joints_m
+        turned = joints_m if prediction.orient is None else joints_m @ prediction.orient.mT
+        return turned, target.joints_m @ _there(target.orient).mT
 
 
 def wrist_joints(hand: HandLayer, theta: Tensor, betas: Tensor) -> Tensor:
@@ -182,7 +193,7 @@ def loss_terms(criterion: Criterion, prediction: Prediction, target: Target) -> 
             case "param":
                 terms[name] = param_loss(theta, target.theta)
             case "joint":
-                terms[name] = joint_loss(*_in_frame(criterion, joints_m(), prediction, target), config.joint_form)
+                terms[name] = joint_loss(*criterion.joint_pair(joints_m(), prediction, target), config.joint_form)
             case "angular":
                 terms[name] = angular_loss(theta, target.theta, prior.mean)
             case "pca":
@@ -208,17 +219,6 @@ def loss_terms(criterion: Criterion, prediction: Prediction, target: Target) -> 
                 assert criterion.codes is not None
                 terms[name] = entropy_loss(theta, target.theta, criterion.codes)
     return terms
-
-
-def _in_frame(criterion: Criterion, joints_m: Tensor, prediction: Prediction, target: Target) -> tuple[Tensor, Tensor]:
-    """Predicted and true joints in the frame of the joint term, both with the wrist at the origin."""
-    if target.camera_m is not None:  # the fault `camera_frame`: the hand's own origin against the camera's
-        betas = target.betas if prediction.betas is None else prediction.betas
-        return criterion.hand.joints(prediction.theta, betas), target.camera_m
-    if criterion.config.joint_frame == "wrist":
-        return joints_m, target.joints_m
-    turned = joints_m if prediction.orient is None else joints_m @ prediction.orient.mT
-    return turned, target.joints_m @ _there(target.orient).mT
 
 
 def _there(output: Tensor | None) -> Tensor:

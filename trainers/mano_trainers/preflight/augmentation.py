@@ -28,7 +28,7 @@ def check_augmentation(subject: Subject) -> Iterator[CheckResult]:
     picture = _spots(pipeline.data.images.shape[1])
     # Every image is the one of the spots; a view of it takes no memory.
     everywhere = np.broadcast_to(picture, pipeline.data.images.shape)
-    images, target = training_batch(replace(pipeline, held=everywhere), chosen, step=0)
+    images, target = training_batch(replace(pipeline, images=everywhere), chosen, step=0)
     untouched = pipeline.targets.of(pipeline.data.labels.pose_index[chosen], None)
     assert target.orient is not None
     assert untouched.orient is not None

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw
 
 from mano_trainers.arrays import Array
-from mano_trainers.batches import gather
 from mano_trainers.data.load import cache_folder, embedded_root
+from mano_trainers.data.on_device import gather
 from mano_trainers.data.readers.crop import project
 from mano_trainers.data.verify import LEAST_INSIDE, LEAST_ON_MASK, on_mask
 from mano_trainers.preflight.permutation import p_value, permutations

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mano_trainers.arrays import Array, Integers
-from mano_trainers.batches import gather
+from mano_trainers.data.on_device import gather
 from mano_trainers.preflight.permutation import p_value, permutations
 from mano_trainers.preflight.subject import Subject, spread, verdict
 from mano_trainers.report import CheckResult, CheckStatus

@@ -10,8 +10,9 @@ import torch
 from mano_trainers.arrays import Integers
 from mano_trainers.config import LossConfig, TrainConfig
 from mano_trainers.data.load import LoadedData
+from mano_trainers.faults import pipeline_of
 from mano_trainers.losses.terms import loss_weights
-from mano_trainers.pipeline import Pipeline, make_pipeline
+from mano_trainers.pipeline import Pipeline
 from mano_trainers.report import CheckResult, CheckStatus
 
 SAMPLES: Final = 512
@@ -50,7 +51,7 @@ def make_subject(
     """Build the pipeline of a config, so that all terms of all corners can be computed with it."""
     corners = tuple(corners) or (config,)
     loss = used_terms([config, *corners]).model_copy(update={"lambda_orient": 1.0})
-    pipeline = make_pipeline(data, config.model_copy(update={"loss": loss}), device)
+    pipeline = pipeline_of(data, config.model_copy(update={"loss": loss}), device)
     return Subject(config, pipeline, data, corners, spread(np.unique(data.train_poses), SAMPLES))
 
 
