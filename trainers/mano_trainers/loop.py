@@ -9,7 +9,7 @@ unbroken one.
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
@@ -180,8 +180,9 @@ def _train_steps(
     sums = torch.zeros(1 + len(weights), device=device)
     shares = torch.zeros(len(weights), device=device)
     memory = batch_memory(pipeline.images, order.shape[1], device)
-    is_copied = device.type == "cuda" and not isinstance(pipeline.images, Tensor)
-    ahead = gather_ahead(pipeline.images, order, device) if is_copied else repeat(None)
+    ahead: Iterable[Tensor | None] = repeat(None)
+    if device.type == "cuda" and not isinstance(pipeline.images, Tensor):
+        ahead = gather_ahead(pipeline.images, order, device)
     started = time.perf_counter()
     model.train()
     for step, (indices, gathered) in enumerate(zip(order, ahead, strict=False), start=steps.first_step):

@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from smplx_reference import smplx_layer
 
 from mano_trainers.data.cache import decode
 from mano_trainers.data.readers import dexycb, ho3d
@@ -23,7 +24,7 @@ from mano_trainers.hand import mirror
 from mano_trainers.hand.definitions import DEXYCB_TIPS, DEXYCB_TIPS_LEFT, HO3D_TIPS, freihand_joints
 from mano_trainers.hand.layer import HandLayer
 from mano_trainers.hand.mirror import mirror_hand
-from mano_trainers.hand.model import FREIHAND_ORDER, HandModel, load_embedded_hand, smplx_layer
+from mano_trainers.hand.model import FREIHAND_ORDER, HandModel, load_embedded_hand
 
 HAND = load_embedded_hand()
 LEFT = mirror_hand(HAND)

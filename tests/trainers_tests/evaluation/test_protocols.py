@@ -10,6 +10,7 @@ import pytest
 import torch
 from scipy.linalg import orthogonal_procrustes
 from scipy.spatial.transform import Rotation
+from smplx_reference import smplx_layer
 
 from mano_trainers.config import DataConfig
 from mano_trainers.data.load import LoadedData, load_data
@@ -18,7 +19,7 @@ from mano_trainers.data.rendering.freihand import make_freihand
 from mano_trainers.data.rendering.ho3d import make_ho3d
 from mano_trainers.evaluation.evaluate import Outputs, evaluate, make_reference
 from mano_trainers.hand.definitions import DEXYCB_TIPS, HO3D_TIPS
-from mano_trainers.hand.model import FREIHAND_ORDER, load_embedded_hand, smplx_layer
+from mano_trainers.hand.model import FREIHAND_ORDER, load_embedded_hand
 from mano_trainers.rotations import matrix_from_axis_angle
 
 HAND = load_embedded_hand()

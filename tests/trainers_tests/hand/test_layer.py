@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
+from smplx_reference import smplx_layer
 
 from mano_trainers.hand.layer import HandLayer, rotation_matrices
 from mano_trainers.hand.model import (
@@ -14,7 +15,6 @@ from mano_trainers.hand.model import (
     HandModel,
     load_embedded_hand,
     load_gestures,
-    smplx_layer,
 )
 
 EMBEDDED = load_embedded_hand()

@@ -21,12 +21,13 @@ from mano_pickles import (
     standard_coefficients,
 )
 from scipy import sparse
+from smplx_reference import smplx_layer
 
 from mano_trainers.errors import DataError
 from mano_trainers.hand.layer import HandLayer
 from mano_trainers.hand.load import load_hand
 from mano_trainers.hand.mano_file import Side, load_mano
-from mano_trainers.hand.model import HandModel, load_embedded_hand, smplx_layer
+from mano_trainers.hand.model import HandModel, load_embedded_hand
 from mano_trainers.losses.terms import PosePrior, pca_loss
 
 

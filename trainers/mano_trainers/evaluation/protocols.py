@@ -12,10 +12,10 @@ from typing import Final
 import numpy as np
 import torch
 
+from mano_trainers.arrays import Array, Integers
 from mano_trainers.data.load import LoadedData
 from mano_trainers.data.readers.labels import Labels
 from mano_trainers.evaluation import metrics
-from mano_trainers.evaluation.metrics import Array, Integers
 from mano_trainers.evaluation.procrustes import aligned_distances
 from mano_trainers.hand.definitions import DEXYCB_TIPS, DEXYCB_TIPS_LEFT, HO3D_TIPS
 from mano_trainers.hand.layer import HandLayer

@@ -8,7 +8,7 @@ import hashlib
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,22 +107,3 @@ def load_gestures() -> dict[str, Array]:
         full = stored["theta"].astype(np.float64)
     mean = load_embedded_hand().hands_mean
     return {name: pose - mean for name, pose in zip(GESTURE_NAMES, full, strict=True)}
-
-
-def smplx_layer(hand: HandModel, batch_size: int = 1) -> Any:
-    """The unmodified `smplx.MANO` on this hand: the reference `HandLayer` is tested against.
-
-    It takes theta with the mean excluded (`flat_hand_mean=False` adds it) and returns 16 joints in MANO's order.
-    """
-    import smplx
-    from smplx.utils import Struct
-
-    fields_of_mano = {item.name: getattr(hand, item.name) for item in fields(hand) if item.name != "side"}
-    return smplx.MANO(
-        model_path="",
-        data_struct=Struct(**fields_of_mano),
-        is_rhand=hand.side == "right",
-        use_pca=False,
-        flat_hand_mean=False,
-        batch_size=batch_size,
-    )

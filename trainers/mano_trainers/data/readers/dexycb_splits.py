@@ -10,7 +10,8 @@ from typing import Final, Literal
 
 import numpy as np
 
-from mano_trainers.data.readers.labels import Integers, Picture
+from mano_trainers.arrays import Integers
+from mano_trainers.data.readers.labels import Picture
 from mano_trainers.errors import DataError
 
 Setup = Literal["s0", "s1", "s2", "s3"]
