@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sweeper.analysis.trial_lookup import look_up
+from sweeper.entrypoint.offers import DEFAULT_OFFERS
 from sweeper.ledger.trial import Report, TrialRecord, TrialState
 from sweeper.pruning.asha import RungResult, Runner, judge, rung_of, table_of
 from sweeper.search_space.dimensions import AnyDimension, CategoricalDimension, ParamValue
@@ -14,7 +15,7 @@ from sweeper.spec.model import SpecFile
 from sweeper.spec.sections import Objective
 
 NEIGHBOURS: Final = 5
-SHARE: Final = "train/grad_share_"
+SHARE: Final = DEFAULT_OFFERS.gradient_share
 
 
 @dataclass(frozen=True)

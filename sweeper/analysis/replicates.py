@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sweeper.analysis.statistics import ALPHA, Difference, Estimate, estimate, holm, paired_difference
+from sweeper.entrypoint.offers import DEFAULT_OFFERS
 from sweeper.ledger.trial import TrialRecord, TrialState
 from sweeper.search_space.dimensions import ParamValue
 from sweeper.spec.model import SEED, VARIANT, SpecFile
@@ -101,8 +102,8 @@ def has_collapsed(trial: TrialRecord, guard: CollapseGuard) -> bool:
     """Whether a guard stopped the trial, or it came to its end below both thresholds of the collapse guard."""
     if trial.state is not TrialState.COMPLETE or trial.last is None:
         return trial.state is TrialState.COLLAPSED
-    ratio = trial.last.metrics.get("val/theta_var_ratio", math.inf)
-    r2 = trial.last.metrics.get("val/theta_r2", math.inf)
+    ratio = trial.last.metrics.get(DEFAULT_OFFERS.variance_ratio, math.inf)
+    r2 = trial.last.metrics.get(DEFAULT_OFFERS.explained, math.inf)
     return ratio < guard.var_ratio_below and r2 < guard.r2_below
 
 

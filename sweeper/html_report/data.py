@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
+from sweeper.entrypoint.offers import DEFAULT_OFFERS
 from sweeper.html_report.markdown import preflight_line
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.trial import TrialRecord, TrialState
@@ -22,7 +23,7 @@ from sweeper.study.pareto import winner_of
 from sweeper.study.pruning_audit import audit_of
 from sweeper.views.study import outcome, usage
 
-GRAD_SHARE: Final = "train/grad_share_"
+GRAD_SHARE: Final = DEFAULT_OFFERS.gradient_share
 """What the metrics start with that say how much of the gradient each loss term makes."""
 PICTURE_TYPES: Final = {
     ".png": "image/png",

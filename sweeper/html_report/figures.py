@@ -65,13 +65,13 @@ def variance(data: StudyData) -> list[Figure]:
     if not shown:
         return []
     guard = next((guard for guard in data.spec.guards if isinstance(guard, CollapseGuard)), None)
-    hover = "theta_var_ratio %{x:.3g}<br>" + plain(title_of(data.spec.objective.metric)) + " %{y:.4g}"
+    hover = VARIANCE.removeprefix("val/") + " %{x:.3g}<br>" + plain(title_of(data.spec.objective.metric)) + " %{y:.4g}"
     ratios = [max(LEAST_RATIO, metrics_of(trial)[VARIANCE]) for trial in shown]
     traces = by_state(data, shown, numbers(ratios), numbers(map(data.objective_of, shown)), hover)
     layout = with_controls(data, [data.objective_of(trial) or 0.0 for trial in shown])
     layout["height"] = 420
     layout["xaxis"] = {
-        "title": {"text": "theta_var_ratio (1: as varied as the labels)"},
+        "title": {"text": VARIANCE.removeprefix("val/") + " (1: as varied as the labels)"},
         "type": "log",
         "range": [math.log10(LEAST_RATIO) - 0.15, math.log10(max(1.0, *ratios)) + 0.15],
         "zeroline": False,

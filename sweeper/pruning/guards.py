@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from mano_trainers.report import TrainerOffers
+from sweeper.entrypoint.offers import DEFAULT_OFFERS
 from sweeper.spec.sections import CollapseGuard, ThresholdGuard
 
 RECOVERY_FACTOR = 1.5  # a variance ratio that grew by this much over the window is on its way back up
@@ -40,10 +42,17 @@ class Tripped:
     evidence: Mapping[str, Any] = field(default_factory=dict)
 
 
-def check_guards(guards: Sequence[CollapseGuard | ThresholdGuard], curve: Sequence[Point]) -> Tripped | None:
+def check_guards(
+    guards: Sequence[CollapseGuard | ThresholdGuard], curve: Sequence[Point], offers: TrainerOffers = DEFAULT_OFFERS
+) -> Tripped | None:
     """The first guard that trips on the curve so far, or None.
 
     A loss or objective that is not a number always trips, whatever guards the spec names.
+
+    Args:
+        guards: of the spec.
+        curve: the trial's evaluations, the latest last.
+        offers: the names of the metrics that tell a collapse.
     """
     latest = curve[-1]
     for name, value in latest.metrics.items():
@@ -53,7 +62,7 @@ def check_guards(guards: Sequence[CollapseGuard | ThresholdGuard], curve: Sequen
         window = _latest(curve, guard.for_evaluations, guard.after_epochs)
         if len(window) < guard.for_evaluations:
             continue
-        tripped = _collapsed(guard, window) if isinstance(guard, CollapseGuard) else _beyond(guard, window)
+        tripped = _collapsed(guard, window, offers) if isinstance(guard, CollapseGuard) else _beyond(guard, window)
         if tripped:
             return tripped
     return None
@@ -70,11 +79,11 @@ def _latest(curve: Sequence[Point], count: int, after_epochs: float) -> Sequence
     return found[::-1]
 
 
-def _collapsed(guard: CollapseGuard, window: Sequence[Point]) -> Tripped | None:
+def _collapsed(guard: CollapseGuard, window: Sequence[Point], offers: TrainerOffers) -> Tripped | None:
     """Low variance alone, early, kills later winners: every run dips. So three things must hold together over the
-    window: theta_var_ratio is low, theta_r2 says the images are not being read, and the ratio is not rising."""
-    ratios = [point.metrics.get("val/theta_var_ratio", math.inf) for point in window]
-    r2s = [point.metrics.get("val/theta_r2", math.inf) for point in window]
+    window: the variance ratio is low, R^2 says the images are not being read, and the ratio is not rising."""
+    ratios = [point.metrics.get(offers.variance_ratio, math.inf) for point in window]
+    r2s = [point.metrics.get(offers.explained, math.inf) for point in window]
     low = all(ratio < guard.var_ratio_below for ratio in ratios)
     blind = all(r2 < guard.r2_below for r2 in r2s)
     rising = len(ratios) > 1 and ratios[-1] > RECOVERY_FACTOR * ratios[0]
@@ -82,13 +91,13 @@ def _collapsed(guard: CollapseGuard, window: Sequence[Point]) -> Tripped | None:
         return None
     epochs = ", ".join(f"{point.epoch:g}" for point in window)
     return Tripped(
-        f"{guard.name}: theta_var_ratio {ratios[-1]:.4f} < {guard.var_ratio_below:g} and theta_r2 {r2s[-1]:.3f} < "
-        f"{guard.r2_below:g} at epochs {epochs}, not rising",
+        f"{guard.name}: {offers.variance_ratio.removeprefix('val/')} {ratios[-1]:.4f} < {guard.var_ratio_below:g} and "
+        f"{offers.explained.removeprefix('val/')} {r2s[-1]:.3f} < {guard.r2_below:g} at epochs {epochs}, not rising",
         {
             "guard": guard.name,
             "epochs": [point.epoch for point in window],
-            "val/theta_var_ratio": ratios,
-            "val/theta_r2": r2s,
+            offers.variance_ratio: ratios,
+            offers.explained: r2s,
         },
     )
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from sweeper.entrypoint.offers import offers_of
 from sweeper.errors import SpecError
 from sweeper.ledger.trial import TrialRecord, TrialState
 from sweeper.pruning.guards import check_guards
@@ -50,7 +51,7 @@ def decide(spec: SweepSpec, rungs: Rungs, record: TrialRecord) -> Decision | Non
         if record.last is None or record.last.epoch < grace_epochs:
             return None
         return Decision(TrialState.COMPLETE, f"trained for the grace period of {grace_epochs:g} epochs")
-    if tripped := check_guards(spec.guards, record.reports):
+    if tripped := check_guards(spec.guards, record.reports, offers_of(spec.trainer)):
         return Decision(TrialState.COLLAPSED, tripped.reason, tripped.evidence)
     rung = rungs.judge_latest(record)
     if rung is None or rung.keep:

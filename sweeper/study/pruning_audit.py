@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from sweeper.entrypoint.offers import offers_of
 from sweeper.ledger.attributes import AUDIT
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.trial import Report, TrialRecord, TrialState, encode_report, report_key, stored_reports
@@ -142,7 +143,7 @@ def _reports(audits: Mapping[str, Any], trial: TrialRecord) -> list[Report]:
 
 def _was_wrong(trial: TrialRecord, reports: list[Report], spec: SpecFile, winner: TrialRecord | None) -> bool:
     if trial.state is TrialState.COLLAPSED:
-        return check_guards(spec.guards, reports) is None
+        return check_guards(spec.guards, reports, offers_of(spec.trainer)) is None
     value = reports[-1].value(spec.objective.metric)
     best = winner.value(spec.objective.metric) if winner is not None else None
     if value is None or best is None:

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mano_trainers.report import CheckResult, CheckStatus
+from sweeper.entrypoint.offers import offers_of
 from sweeper.ledger.trial import TrialRecord, TrialState
 from sweeper.search_space.paths import short_names
 from sweeper.spec.resolve import SweepSpec
@@ -90,8 +91,8 @@ class Progress(StudyCallback):
         self._say(f"{record.id} {record.state}: {record.reason}")
 
     def _values(self, record: TrialRecord) -> str:
-        metrics = record.reports[-1].metrics
-        shown = [self._spec.objective.metric, "val/theta_var_ratio", "val/theta_r2"]
+        metrics, offers = record.reports[-1].metrics, offers_of(self._spec.trainer)
+        shown = [self._spec.objective.metric, offers.variance_ratio, offers.explained]
         return "  ".join(f"{name.removeprefix('val/')} {metrics[name]:.4g}" for name in shown if name in metrics)
 
     def _say(self, line: str, *, recent: bool = True) -> None:

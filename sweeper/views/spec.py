@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
+from mano_trainers.report import TrainerOffers
+from sweeper.entrypoint.offers import offers_of
 from sweeper.search_space.dimensions import AnyDimension, CategoricalDimension, FloatDimension, ParamValue
 from sweeper.search_space.grid import grid_size
 from sweeper.search_space.paths import short_names
@@ -24,7 +26,7 @@ def describe(spec: SweepSpec) -> str:
         f"  ablation    {_ablation(spec.ablation)}" if spec.ablation else "",
         f"  sampler     {_sampler(spec)}",
         f"  scheduler   {_scheduler(spec.scheduler)}",
-        *(f"  guard       {guard.name}: {_guard(guard)}" for guard in spec.guards),
+        *(f"  guard       {guard.name}: {_guard(guard, offers_of(spec.trainer))}" for guard in spec.guards),
         "  guard       none" if not spec.guards else "",
         f"  audit       {spec.audit:.0%} of the stopped trials run on, off the books" if spec.audit else "",
         f"  controls    {', '.join(spec.control_names) or 'none'}",
@@ -86,9 +88,10 @@ def _budget_limits(budget: Budget) -> list[str]:
     return [amount_text(name, limit) for name, limit in limits.items() if limit is not None]
 
 
-def _guard(guard: Guard) -> str:
+def _guard(guard: Guard, offers: TrainerOffers) -> str:
     if isinstance(guard, CollapseGuard):
-        rule = f"val/theta_var_ratio < {guard.var_ratio_below:g} and val/theta_r2 < {guard.r2_below:g}"
+        low, blind = guard.var_ratio_below, guard.r2_below
+        rule = f"{offers.variance_ratio} < {low:g} and {offers.explained} < {blind:g}"
     else:
         limits = [f"{guard.metric} {sign} {limit:g}" for sign, limit in _limits(guard.below, guard.above)]
         rule = " or ".join([*limits, *([f"{guard.metric} not finite"] if guard.nonfinite else [])])

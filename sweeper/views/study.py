@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweeper.console import output_console
+from sweeper.entrypoint.offers import DEFAULT_OFFERS
 from sweeper.errors import LedgerLost, UserError
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.studies import open_study, study_dirs
@@ -163,7 +164,7 @@ def outcome(trials: Sequence[TrialRecord], objective: Objective) -> list[str]:
         lines = ["no trial has run to its end, so there is no best one"]
     else:
         lines = [f"best trial: {winner.id}  {objective.metric} {winner.value(objective.metric):.2f}"]
-        if (skill := winner.last.metrics.get("val/skill") if winner.last else None) is not None:
+        if (skill := winner.last.metrics.get(DEFAULT_OFFERS.skill) if winner.last else None) is not None:
             better = "better" if skill > 0 else "worse"
             lines.append(f"{abs(skill):.0%} {better} than the best constant pose on the same data")
     counts = [(state, sum(trial.state is state for trial in trials)) for state in TrialState]

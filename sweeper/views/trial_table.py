@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from sweeper.entrypoint.offers import DEFAULT_OFFERS
 from sweeper.ledger.trial import TrialRecord
 from sweeper.search_space.dimensions import ParamValue
 from sweeper.spec.sections import Objective
 
-VARIANCE: Final = "val/theta_var_ratio"
+VARIANCE: Final = DEFAULT_OFFERS.variance_ratio
 """The metric that tells a collapse."""
 
 

@@ -13,7 +13,7 @@ from mano_trainers import checkpoint
 from mano_trainers.config import OptimConfig, TrainConfig
 from mano_trainers.errors import ConfigError, DataError
 from mano_trainers.loop import learning_rate, train
-from mano_trainers.report import EpochReport
+from mano_trainers.report import OFFERS, EpochReport
 
 TIMINGS = {"train/seconds", "train/images_per_s"}
 
@@ -74,6 +74,9 @@ def test_reported_metrics(unbroken: list[EpochReport]) -> None:
     assert metrics["train/loss"] == pytest.approx(sum(weighted), rel=1e-5)
     assert all(math.isfinite(value) for value in metrics.values())
     assert sum(name.startswith("val/") for name in metrics) == 16
+    named = {OFFERS.variance_ratio, OFFERS.explained, OFFERS.skill, OFFERS.skill_p}
+    assert named <= set(metrics)
+    assert OFFERS.gradient_share + "param" in metrics
 
 
 def test_the_same_config_gives_the_same_bits(unbroken: list[EpochReport], tmp_path: Path) -> None:

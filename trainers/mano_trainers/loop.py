@@ -35,7 +35,10 @@ from mano_trainers.losses.terms import loss_terms
 from mano_trainers.models import HandNet, build_model
 from mano_trainers.models.pretrained import load_pretrained, pretrained_fingerprint
 from mano_trainers.pipeline import Pipeline, training_batch, validate
-from mano_trainers.report import EpochReport
+from mano_trainers.report import OFFERS, EpochReport
+
+__all__ = ["OFFERS", "PREFLIGHT", "numerics", "prepare", "run_bytes", "train"]
+"""What a sweep calls or reads."""
 
 
 def train(config: TrainConfig, workdir: Path, resume: Path | None = None) -> Iterator[EpochReport]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Final
 
 
 @dataclass(frozen=True)
@@ -52,3 +53,32 @@ class CheckResult:
     expected: str
     help: str = ""
     seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class TrainerOffers:
+    """What a trainer reports beside its objective, by the names of its metrics: the constant `OFFERS` beside it.
+
+    Attributes:
+        variance_ratio: variance of the predictions over that of the labels; near 0 where all predictions are the same.
+        explained: R^2 of the predictions; near 0 where they do not depend on the input.
+        skill: 1 - error / error of the best constant prediction.
+        skill_p: p-value that `skill` is above 0.
+        gradient_share: prefix of each loss term's share of the gradient.
+    """
+
+    variance_ratio: str
+    explained: str
+    skill: str
+    skill_p: str
+    gradient_share: str
+
+
+OFFERS: Final = TrainerOffers(
+    variance_ratio="val/theta_var_ratio",
+    explained="val/theta_r2",
+    skill="val/skill",
+    skill_p="val/skill_p",
+    gradient_share="train/grad_share_",
+)
+"""Of `mano_trainers.loop:train`."""
