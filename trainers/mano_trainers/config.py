@@ -139,6 +139,10 @@ class ModelConfig(Strict):
     pretrained: str | None = None
     """Weights the backbone starts from: the path of a state dict (safetensors or torch's format) of timm's model or of
     an own checkpoint, or `hub:NAME` for a model on the Hugging Face hub; without it, random ones."""
+    pixels: Literal["auto", "symmetric", "imagenet"] = "auto"
+    """Range of the pixels that the backbone is given. `auto`: the one that timm's pretrained weights were trained with,
+    and `symmetric`, [-1, 1], without `pretrained` or for backbones that are not timm's; `imagenet`: ImageNet's mean and
+    standard deviation of each channel. Say `symmetric` where `pretrained` is a checkpoint trained here."""
     head: Literal["theta", "rot6d", "pca", "joints"] = "theta"
     """How theta leaves the network. `theta`: as 45 axis-angle values; `rot6d`: as 6 values a joint rotation; `pca`: as
     coefficients of the hand's pose components; `joints`: as `theta`, with 21 joints predicted directly beside it."""
@@ -213,6 +217,17 @@ class OptimConfig(Strict):
     """Peak learning rate of AdamW."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     """Decoupled weight decay."""
+    weight_decay_on: Literal["all", "weights"] = "all"
+    """`weights`: neither norms and biases nor a transformer's positions decay."""
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Learning rate of each layer as a share of the next one's; the last has the full one. Pretrained ViTs are
+    fine-tuned at 0.65 to 0.9. Below 1 it needs `weight_decay_on: weights`."""
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Decay a step of the average of the weights that is evaluated and kept, such as 0.999; without it the weights
+    themselves are. It averages over about 1 / (1 - decay) steps, so a short run needs a smaller one."""
+    micro_batches: Annotated[int, Field(ge=1)] = 1
+    """Parts in which a step's images go through the network, one after another: less memory, and the same gradient but
+    for batch normalisation, which is by part."""
     batch_size: Annotated[int, Field(ge=1)] = 64
     """Images a step."""
     epochs: Annotated[int, Field(ge=1)] = 8
@@ -221,6 +236,42 @@ class OptimConfig(Strict):
     """Steps of linear warm-up of the learning rate."""
     clip_norm: Annotated[float, Field(gt=0)] = 1.0
     """Largest norm of the gradient."""
+
+    @model_validator(mode="after")
+    def _layers_have_groups(self) -> Self:
+        if self.layer_decay < 1 and self.weight_decay_on == "all":
+            raise ValueError("layer_decay below 1 needs weight_decay_on: weights")
+        if self.batch_size % self.micro_batches:
+            raise ValueError(f"micro_batches {self.micro_batches} do not divide batch_size {self.batch_size}")
+        return self
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class AugmentConfig(Strict):
+    """Strengths of the augmentation; it is done where `augment` is true. What moves pixels moves labels."""
+
+    rotate_deg: Annotated[float, Field(ge=0, le=180)] = 15.0
+    """Largest turn about the centre of the image, either way."""
+    zoom: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Largest change of scale: by 1 / (1 + zoom) to 1 + zoom."""
+    shift: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
+    """Largest shift along each axis, as a share of the image's side."""
+    brightness: Share = 0.15
+    """Largest change, as a share of white."""
+    contrast: Share = 0.25
+    """Largest change of the factor."""
+    noise: Share = 0.02
+    """Largest standard deviation, as a share of white."""
+    colour: Share = 0.0
+    """Largest change of the saturation's factor; hues turn by up to so many eighths of a circle."""
+    grayscale: Share = 0.0
+    """Share of the images that lose their colours."""
+    blur: Annotated[float, Field(ge=0, le=0.1)] = 0.0
+    """Largest standard deviation of a Gaussian blur, as a share of the image's side."""
+    erase: Share = 0.0
+    """Share of the images that get an occluder: a rectangle of one colour, with sides of 15 to 45 % of the image's."""
 
 
 class EvalConfig(Strict):
@@ -259,7 +310,9 @@ class TrainConfig(Strict):
     """Epochs from one evaluation and checkpoint to the next: 1, 0.5, 0.1, ...; a whole number of them is an epoch. The
     weights that a run ends with do not depend on it."""
     augment: bool = True
-    """Rotate (labels turn with the pixels), scale brightness and contrast."""
+    """Change images as `augmentation` says; by default rotate (labels turn with the pixels), change brightness and
+    contrast, add noise."""
+    augmentation: AugmentConfig = AugmentConfig()
     seed: Annotated[int, Field(ge=0)] = 0
     """Seeds the initial weights, the order of the data and the augmentation."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -286,6 +339,12 @@ class TrainConfig(Strict):
             raise ValueError(
                 f"evaluate_every must be 1 / a whole number (1, 0.5, 0.25, 0.1), but got {self.evaluate_every:g}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _parts_have_one_balance(self) -> Self:
+        if self.optim.micro_batches > 1 and self.loss.balance != "fixed":
+            raise ValueError("optim.micro_batches needs loss.balance: fixed; weights are learned from whole batches")
         return self
 
     @model_validator(mode="after")

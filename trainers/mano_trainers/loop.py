@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import repeat
+from itertools import pairwise, repeat
 from pathlib import Path
 
 import torch
@@ -34,6 +34,7 @@ from mano_trainers.losses.balance import Balance
 from mano_trainers.losses.terms import loss_terms
 from mano_trainers.models import HandNet, build_model
 from mano_trainers.models.pretrained import load_pretrained, pretrained_fingerprint
+from mano_trainers.optimizer import WeightAverage, make_optimizer, raw_weights, set_learning_rate
 from mano_trainers.pipeline import Pipeline, training_batch, validate
 from mano_trainers.report import OFFERS, EpochReport
 
@@ -85,14 +86,14 @@ def train_on(
     if config.model.pretrained is not None and resume is None:
         load_pretrained(model, config.model.pretrained)
     model = model.to(device).to(memory_format=torch.channels_last)
+    average = None if config.optim.ema_decay is None else WeightAverage(model, config.optim.ema_decay)
+    shown = model if average is None else average.model
     if config.compile:
         model.backbone.compile(dynamic=False)  # in place: the names of the weights stay
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=config.optim.lr, weight_decay=config.optim.weight_decay, fused=True
-    )
+    optimizer = make_optimizer(model, config.optim)
     balance = Balance(config.loss, device)
     windows = config.evaluations_an_epoch
-    done = 0 if resume is None else _restore(resume, pipeline, model, optimizer, balance)
+    done = 0 if resume is None else _restore(resume, pipeline, model, optimizer, balance, average)
 
     for evaluation in range(done + 1, config.optim.epochs * windows + 1):
         epochs_before, window = divmod(evaluation - 1, windows)
@@ -101,8 +102,8 @@ def train_on(
         if start == stop:
             raise ConfigError(f"an epoch has only {len(order)} steps, got {windows} evaluations", "evaluate_every")
         steps = StepRange(order[start:stop], epochs_before * len(order) + start, config.optim.epochs * len(order))
-        metrics = _train_steps(pipeline, model, optimizer, balance, steps)
-        validated, picture = validate(pipeline, model, last=evaluation == config.optim.epochs * windows)
+        metrics = _train_steps(pipeline, model, optimizer, balance, average, steps)
+        validated, picture = validate(pipeline, shown, last=evaluation == config.optim.epochs * windows)
         metrics |= validated
         epoch = evaluation / windows
         finite = math.isfinite(metrics["train/loss"])
@@ -112,10 +113,11 @@ def train_on(
             state = {
                 "optimizer": optimizer.state_dict(),
                 "balance": balance.state_dict(),
+                "raw_weights": raw_weights(model, average),
                 "data_fingerprint": data.fingerprint,
             }
             mapping = config.model_dump(mode="json")
-            saved = Checkpoint(evaluation, epoch, mapping, model.state_dict(), state)
+            saved = Checkpoint(evaluation, epoch, mapping, shown.state_dict(), state)
             checkpoint.save(folder, saved, {"predictions.jpg": picture})
         yield EpochReport(evaluation, epoch, metrics, folder, total_epochs=float(config.optim.epochs))
         if not finite:
@@ -141,11 +143,13 @@ PREFLIGHT = "mano_trainers.preflight:preflight"
 
 
 def run_bytes(config: TrainConfig) -> int:
-    """About what the checkpoints of a full run take: weights and the optimiser's two moments, each evaluation anew."""
+    """About what the checkpoints of a full run take: weights, those that are averaged, and the optimiser's two moments,
+    each evaluation anew."""
     with torch.device("meta"):
         model = build_model(config.model, config.data.image_size, load_hand(config.data.hand))
     values = sum(parameter.numel() for parameter in model.parameters())
-    return 3 * 4 * values * config.optim.epochs * config.evaluations_an_epoch
+    copies = 3 if config.optim.ema_decay is None else 4
+    return copies * 4 * values * config.optim.epochs * config.evaluations_an_epoch
 
 
 def learning_rate(config: OptimConfig, step: int, total_steps: int) -> float:
@@ -175,7 +179,12 @@ def order_of_epoch(pipeline: Pipeline, epoch: int) -> Integers:
 
 
 def _train_steps(
-    pipeline: Pipeline, model: HandNet, optimizer: torch.optim.Optimizer, balance: Balance, steps: StepRange
+    pipeline: Pipeline,
+    model: HandNet,
+    optimizer: torch.optim.Optimizer,
+    balance: Balance,
+    average: WeightAverage | None,
+    steps: StepRange,
 ) -> dict[str, float]:
     """The steps to the next evaluation; their `train/` metrics. Nothing waits for the device until the end."""
     config, device, order = pipeline.config, pipeline.device, steps.order
@@ -189,21 +198,24 @@ def _train_steps(
     started = time.perf_counter()
     model.train()
     for step, (indices, gathered) in enumerate(zip(order, ahead, strict=False), start=steps.first_step):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(config.optim, step, steps.total_steps)
+        set_learning_rate(optimizer, learning_rate(config.optim, step, steps.total_steps))
         images, target = training_batch(pipeline, indices, step, memory, gathered)
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            prediction = model(images)
-        terms = loss_terms(pipeline.criterion, prediction, target)
-        loss = balance.total(terms, model.last_layer)
-        if step == steps.first_step:
-            shares = _gradient_shares(model, weights, terms)
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        for rows in _parts(len(images), config.optim.micro_batches):
+            with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+                prediction = model(images[rows])
+            terms = loss_terms(pipeline.criterion, prediction, target.part(rows))
+            loss = balance.total(terms, model.last_layer)
+            if step == steps.first_step and rows.start == 0:
+                shares = _gradient_shares(model, weights, terms)
+            share = (rows.stop - rows.start) / len(images)
+            (loss if share == 1 else share * loss).backward()
+            sums += share * torch.stack([loss, *terms.values()]).detach()
         _clip_gradients(model, config.optim.clip_norm)
         optimizer.step()
         balance.step()
-        sums += torch.stack([loss, *terms.values()]).detach()
+        if average is not None:
+            average.update(model, step)
     means = (sums / len(order)).tolist()  # waits for the device
     seconds = time.perf_counter() - started
     metrics = {"train/loss": means[0] if math.isfinite(means[0]) else math.nan}
@@ -219,6 +231,12 @@ def _train_steps(
     if device.type == "cuda":
         metrics["gpu/peak_memory_mib"] = torch.cuda.max_memory_allocated(device) / 2**20
     return metrics
+
+
+def _parts(count: int, parts: int) -> list[slice]:
+    """Rows of `count` images in so many parts of nearly one size."""
+    edges = [count * number // parts for number in range(parts + 1)]
+    return [slice(start, stop) for start, stop in pairwise(edges) if start < stop]
 
 
 def _clip_gradients(model: nn.Module, clip_norm: float) -> None:
@@ -239,9 +257,14 @@ def _gradient_shares(model: HandNet, weights: Mapping[str, float], terms: Mappin
 
 
 def _restore(
-    folder: Path, pipeline: Pipeline, model: HandNet, optimizer: torch.optim.Optimizer, balance: Balance
+    folder: Path,
+    pipeline: Pipeline,
+    model: HandNet,
+    optimizer: torch.optim.Optimizer,
+    balance: Balance,
+    average: WeightAverage | None,
 ) -> int:
-    """Put a checkpoint's state into model, optimizer and balance; the evaluations that were before it."""
+    """Put a checkpoint's state into model, optimizer, balance and average; the evaluations that were before it."""
     saved = checkpoint.load(folder)
     config = pipeline.config.model_dump(mode="json")
     # A field that is newer than the checkpoint has its default there, which is what training did before it.
@@ -257,7 +280,9 @@ def _restore(
         raise DataError(
             f"trained on other data than {pipeline.config.data.root} holds now", str(folder), "train from the start"
         )
-    model.load_state_dict(saved.weights)
+    model.load_state_dict(saved.weights if average is None else saved.state["raw_weights"])
+    if average is not None:
+        average.model.load_state_dict(saved.weights)
     optimizer.load_state_dict(saved.state["optimizer"])
     balance.load_state_dict(saved.state["balance"])
     return round(saved.epoch * pipeline.config.evaluations_an_epoch)

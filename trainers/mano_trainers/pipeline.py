@@ -128,7 +128,7 @@ def training_batch(
     generator = seeded(config.seed, "augment", step)
     drawn = None
     if config.augment and pipeline.turn_pixels is None:
-        drawn = draw(len(indices), config.data.image_size, generator, device)
+        drawn = draw(len(indices), config.data.image_size, generator, device, config.augmentation)
     images = make_batch(pipeline.images, indices, device, drawn, memory, gathered)
     if pipeline.turn_pixels is not None:
         images = pipeline.turn_pixels(images, generator)

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
+from mano_trainers.config import AugmentConfig
 from mano_trainers.data import augment
 from mano_trainers.data.augment import Draw
 
@@ -113,6 +114,89 @@ def test_no_draw_changes_nothing(path: Path) -> None:
     images = torch.randint(0, 256, (2, SIZE, SIZE, 3), dtype=torch.uint8)
     turned = path(images, only_turned(torch.zeros(2)))
     torch.testing.assert_close(turned, augment.normalise(images), atol=2e-5, rtol=0)
+
+
+@PATHS
+@settings(max_examples=30)
+@given(
+    degrees=st.floats(-180, 180),
+    zoom=st.floats(0.7, 1.4),
+    shift=st.tuples(st.floats(-0.1, 0.1), st.floats(-0.1, 0.1)),
+    x=st.floats(24, 40),
+    y=st.floats(24, 40),
+    aspect=st.floats(0.8, 1.25),
+)
+def test_zoom_and_shift_move_pixels_to_where_the_labels_project(
+    path: Path, degrees: float, zoom: float, shift: tuple[float, float], x: float, y: float, aspect: float
+) -> None:
+    intrinsics = torch.tensor([[[90.0, 0, 30], [0, 90 * aspect, 33], [0, 0, 1]]])
+    joints_m = 0.7 * torch.tensor([[[x, y, 1.0]]]) @ torch.linalg.inv(intrinsics).mT
+    rows, columns = torch.meshgrid(torch.arange(SIZE), torch.arange(SIZE), indexing="ij")
+    image = (255 * torch.exp(-((columns - x) ** 2 + (rows - y) ** 2) / 8.0)).round().to(torch.uint8)
+    angle, factor, move = torch.tensor([math.radians(degrees)]), torch.tensor([zoom]), torch.tensor([shift])
+    drawn = replace(only_turned(angle), zoom=factor, shift=move)
+    moved = path(image[None, :, :, None].expand(1, SIZE, SIZE, 3).contiguous(), drawn)[0, 0] + 1
+    moved = torch.where(moved > 1.05, moved - 1, torch.zeros(()))
+    _, new_joints, new_intrinsics = augment.turn_labels(
+        angle, torch.zeros(1, 3), joints_m, intrinsics, SIZE, factor, move
+    )
+    expected = project(new_joints, new_intrinsics)[0, 0]
+    centre = torch.stack(((moved * columns).sum(), (moved * rows).sum())) / moved.sum()
+    assert (centre - expected).norm() < 0.35
+
+
+STRONG = AugmentConfig(rotate_deg=40, zoom=0.25, shift=0.1, colour=0.4, grayscale=0.3, blur=0.03, erase=0.5)
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+def test_both_paths_give_the_same_images_when_all_is_asked_for(seed: int) -> None:
+    images, generator = smooth_images(6, seed), torch.Generator().manual_seed(seed)
+    drawn = augment.draw(6, SIZE, generator, torch.device("cpu"), STRONG)
+    # As below, times the largest row sum of a colour matrix of that strength, which is under 2; the bilinear weights of
+    # OpenCV have 5 bits, which shows where a border of the image against the grey around it is zoomed.
+    tolerance = 2 * ((0.5 + 0.5) / augment.HALF_WHITE * 1.25) + 0.06
+    difference = (one_by_one(images, drawn) - whole_batch(images, drawn)).abs()
+    assert difference.max() < tolerance
+    assert difference.mean() < 0.01
+
+
+def test_asking_for_more_leaves_the_other_draws_as_they_are() -> None:
+    few, more = (
+        augment.draw(64, 8, torch.Generator().manual_seed(3), torch.device("cpu"), strengths)
+        for strengths in (AugmentConfig(), STRONG)
+    )
+    torch.testing.assert_close(more.angle, few.angle * 40 / 15)
+    for name in ("contrast", "brightness", "noise", "pattern"):
+        assert torch.equal(getattr(few, name), getattr(more, name)), name
+    assert (few.zoom, few.shift, few.appearance) == (None, None, None)
+    assert more.zoom is not None
+    assert more.shift is not None
+    assert 1 / 1.25 <= more.zoom.min() < 0.9 < 1.1 < more.zoom.max() <= 1.25
+    assert 0.08 < more.shift.abs().max() <= 0.1
+
+
+@PATHS
+def test_colours_blur_and_occluders_do_what_they_say(path: Path) -> None:
+    def looks(**asked: float) -> torch.Tensor:
+        off = {"rotate_deg": 0.0, "brightness": 0.0, "contrast": 0.0, "noise": 0.0}
+        strengths = AugmentConfig.model_validate(off | asked)
+        return path(images, augment.draw(8, SIZE, torch.Generator().manual_seed(1), torch.device("cpu"), strengths))
+
+    images = torch.randint(0, 256, (8, SIZE, SIZE, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    plain = augment.normalise(images)
+    grey = looks(grayscale=1.0)
+    luma = torch.einsum("c,bcyx->byx", torch.tensor([0.299, 0.587, 0.114]), plain)
+    torch.testing.assert_close(grey, luma[:, None].expand(8, 3, SIZE, SIZE), atol=1e-3, rtol=0)
+    coloured = looks(colour=0.5)
+    assert (coloured - plain).abs().mean() > 0.02
+    blurred = looks(blur=0.05)
+    assert (blurred.var((1, 2, 3)) < 0.9 * plain.var((1, 2, 3))).sum() >= 6
+    torch.testing.assert_close(blurred.mean((1, 2, 3)), plain.mean((1, 2, 3)), atol=0.02, rtol=0)
+    erased = ((looks(erase=1.0) - plain).abs() > 0.01).any(1).float().mean((1, 2))
+    assert 0.15**2 * 0.9 < erased.min() < erased.max() < 0.45**2 * 1.1
+    greys = torch.full((8, SIZE, SIZE, 3), 90, dtype=torch.uint8)
+    images = greys
+    torch.testing.assert_close(looks(colour=1.0), augment.normalise(greys), atol=1e-5, rtol=0)
 
 
 @given(seed=st.integers(0, 2**32 - 1), angle=st.floats(-math.pi, math.pi))

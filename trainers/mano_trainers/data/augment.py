@@ -16,10 +16,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mano_trainers.arrays import Pixels
+from mano_trainers.config import AugmentConfig
+from mano_trainers.data.appearance import Appearance, change_batch, change_one, draw_appearance
 from mano_trainers.rotations import axis_angle_from_quaternion, quaternion_from_axis_angle, quaternion_multiply
 
-MAX_ANGLE = math.radians(15)
-BRIGHTNESS, CONTRAST, NOISE = 0.15, 0.25, 0.02
+DEFAULT = AugmentConfig()
+MAX_ANGLE = math.radians(DEFAULT.rotate_deg)
+BRIGHTNESS, CONTRAST, NOISE = DEFAULT.brightness, DEFAULT.contrast, DEFAULT.noise
 HALF_WHITE = 127.5
 """Grey level that is 0 in normalised images, where black is -1 and white 1."""
 GREY = (128, 128, 128, 128)
@@ -36,6 +39,9 @@ class Draw:
         noise: (B,) standard deviation, as a share of white.
         pattern: (1, 3, S, S) standard normal noise, one for the whole batch: drawing it anew for each image would
             cost as much as the turn.
+        zoom: (B,) factor of the scale about the centre; None: 1.
+        shift: (B, 2) along x and y as shares of the side, after turn and zoom; None: 0.
+        appearance: colours, blur and occluders; None for none.
     """
 
     angle: Tensor
@@ -43,14 +49,32 @@ class Draw:
     brightness: Tensor
     noise: Tensor
     pattern: Tensor
+    zoom: Tensor | None = None
+    shift: Tensor | None = None
+    appearance: Appearance | None = None
 
     def part(self, rows: slice) -> "Draw":
         """That of some images of the batch."""
-        return Draw(self.angle[rows], self.contrast[rows], self.brightness[rows], self.noise[rows], self.pattern)
+        return Draw(
+            self.angle[rows],
+            self.contrast[rows],
+            self.brightness[rows],
+            self.noise[rows],
+            self.pattern,
+            None if self.zoom is None else self.zoom[rows],
+            None if self.shift is None else self.shift[rows],
+            None if self.appearance is None else self.appearance.part(rows),
+        )
 
 
-def draw(count: int, size: int, generator: torch.Generator, device: torch.device) -> Draw:
-    """Draw the augmentation of `count` images.
+def draw(
+    count: int,
+    size: int,
+    generator: torch.Generator,
+    device: torch.device,
+    strengths: AugmentConfig = DEFAULT,
+) -> Draw:
+    """Draw the augmentation of `count` images, as strong as `strengths` says.
 
     `generator` is one of the CPU, so all devices turn and shade the same; the noise is drawn on the device itself, for
     so many numbers would take longer to draw and send than an H100 takes for the rest of the data path.
@@ -59,13 +83,25 @@ def draw(count: int, size: int, generator: torch.Generator, device: torch.device
     if device.type != "cpu":
         noise_generator = torch.Generator(device).manual_seed(generator.initial_seed())
     uniform = torch.rand(4, count, generator=generator).mul_(2).sub_(1).to(device)
+    zoom = shift = None
+    if strengths.zoom or strengths.shift:
+        placed = torch.rand(3, count, generator=seeded_beside(generator)).mul_(2).sub_(1).to(device)
+        zoom, shift = (1 + strengths.zoom) ** placed[0], strengths.shift * placed[1:].T
     return Draw(
-        angle=uniform[0] * MAX_ANGLE,
-        contrast=1 + uniform[1] * CONTRAST,
-        brightness=uniform[2] * BRIGHTNESS,
-        noise=uniform[3] * NOISE,
+        angle=uniform[0] * math.radians(strengths.rotate_deg),
+        contrast=1 + uniform[1] * strengths.contrast,
+        brightness=uniform[2] * strengths.brightness,
+        noise=uniform[3] * strengths.noise,
         pattern=torch.randn(1, 3, size, size, generator=noise_generator, device=device),
+        zoom=zoom,
+        shift=shift,
+        appearance=draw_appearance(count, size, strengths, generator, device),
     )
+
+
+def seeded_beside(generator: torch.Generator) -> torch.Generator:
+    """A generator for what is not always drawn: asking for it leaves all other draws as they are."""
+    return torch.Generator().manual_seed((generator.initial_seed() + 1) % 2**63)
 
 
 def normalise(images: Tensor) -> Tensor:
@@ -82,11 +118,17 @@ def augment(images: Tensor, drawn: Draw) -> Tensor:
     cos, sin, zero = drawn.angle.cos(), drawn.angle.sin(), torch.zeros_like(drawn.angle)
     # affine_grid maps output to input: the inverse turn.
     inverse = torch.stack((cos, sin, zero, -sin, cos, zero), dim=-1).view(-1, 2, 3)
+    if drawn.zoom is not None and drawn.shift is not None:
+        linear = inverse[:, :, :2] / drawn.zoom.view(-1, 1, 1)
+        moved = linear @ (2 * drawn.shift).unsqueeze(-1)  # affine_grid's side is 2 long
+        inverse = torch.cat((linear, -moved), dim=-1)
     grid = F.affine_grid(inverse, list(images.shape), align_corners=False)
     turned = F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     # White is 2 above black in normalised images.
     turned.mul_(drawn.contrast.view(-1, 1, 1, 1)).add_(2 * drawn.brightness.view(-1, 1, 1, 1))
     turned.addcmul_(drawn.pattern, drawn.noise.view(-1, 1, 1, 1), value=2)
+    if drawn.appearance is not None:
+        return change_batch(turned, drawn.appearance)
     return turned.contiguous(memory_format=torch.channels_last)
 
 
@@ -116,11 +158,12 @@ def fill_augmented(out: Tensor, images: Pixels, indices: npt.NDArray[np.int64], 
     columns = (drawn.angle, drawn.contrast, 2 * drawn.brightness, 2 * drawn.noise)  # white is 2 above black
     values = zip(*(column.tolist() for column in columns), strict=True)
     rows = out.permute(0, 2, 3, 1).numpy()
-    for row, index, (angle, contrast, brightness, noise) in zip(rows, indices, values, strict=True):
+    places = _inverse_maps(drawn, size)
+    for number, (row, index, (_, contrast, brightness, noise)) in enumerate(zip(rows, indices, values, strict=True)):
         cv2.cvtColor(images[index], cv2.COLOR_RGB2RGBA, dst=four)
         cv2.warpAffine(
             four,
-            _inverse_turn(angle, size),
+            places[number],
             (size, size),
             dst=turned,
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
@@ -130,6 +173,21 @@ def fill_augmented(out: Tensor, images: Pixels, indices: npt.NDArray[np.int64], 
         cv2.cvtColor(turned, cv2.COLOR_RGBA2RGB, dst=three)
         # The only pass from bytes to floats: contrast * (byte / 127.5 - 1) + brightness + noise * pattern.
         cv2.addWeighted(three, contrast / HALF_WHITE, pattern, noise, brightness - contrast, dst=row, dtype=cv2.CV_32F)
+        if drawn.appearance is not None:
+            change_one(row, drawn.appearance, number)
+
+
+def _inverse_maps(drawn: Draw, size: int) -> list[npt.NDArray[np.float64]]:
+    """Of each image, the affine map (2, 3) of pixels of the changed image to pixels of the image."""
+    maps = [_inverse_turn(angle, size) for angle in drawn.angle.tolist()]
+    if drawn.zoom is None or drawn.shift is None:
+        return maps
+    centre = np.full(2, (size - 1) / 2)
+    placed = []
+    for turn, zoom, shift in zip(maps, drawn.zoom.tolist(), drawn.shift.double().numpy(), strict=True):
+        linear = turn[:, :2] / zoom
+        placed.append(np.column_stack((linear, centre - linear @ (centre + size * shift))))
+    return placed
 
 
 def _inverse_turn(angle: float, size: int) -> npt.NDArray[np.float64]:
@@ -139,9 +197,17 @@ def _inverse_turn(angle: float, size: int) -> npt.NDArray[np.float64]:
 
 
 def turn_labels(
-    angle: Tensor, global_orient: Tensor, joints_m: Tensor, intrinsics: Tensor, size: int
+    angle: Tensor,
+    global_orient: Tensor,
+    joints_m: Tensor,
+    intrinsics: Tensor,
+    size: int,
+    zoom: Tensor | None = None,
+    shift: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Labels in the camera's frame that belong to images turned about their centre; theta, in the wrist's, stays.
+
+    A zoom and a shift of the image are another focal length and principal point: they change the camera matrix alone.
 
     The turned image H x of a camera K is that of a camera K' turned by R, where K' R = H K. K' and R come from an
     RQ decomposition of the upper left 2x2 of H K, so projecting the new joints with K' lands exactly on the turned
@@ -153,6 +219,8 @@ def turn_labels(
         joints_m: (B, J, 3) metres.
         intrinsics: (B, 3, 3) pixels, pixel centres at whole numbers.
         size: S.
+        zoom: (B,) as in `Draw`.
+        shift: (B, 2) as in `Draw`.
 
     Returns:
         global_orient, joints_m and intrinsics anew.
@@ -164,6 +232,12 @@ def turn_labels(
     turned_intrinsics = intrinsics.clone()
     turned_intrinsics[:, :2, :2] = focal @ roll.mT
     turned_intrinsics[:, :2, 2] = (turn @ (intrinsics[:, :2, 2] - centre).unsqueeze(-1)).squeeze(-1) + centre
+    if zoom is not None:
+        scale = zoom.view(-1, 1, 1)
+        turned_intrinsics[:, :2] = scale * turned_intrinsics[:, :2]
+        turned_intrinsics[:, :2, 2] += (1 - zoom).unsqueeze(-1) * centre
+    if shift is not None:
+        turned_intrinsics[:, :2, 2] += size * shift
     turned_joints = torch.cat((joints_m[..., :2] @ roll.mT, joints_m[..., 2:]), dim=-1)
     roll_angle = torch.atan2(roll[:, 1, 0], roll[:, 0, 0])
     about_z = torch.stack((torch.zeros_like(roll_angle), torch.zeros_like(roll_angle), roll_angle), dim=-1)

@@ -44,6 +44,10 @@ class Target:
     joints_m: Tensor
     orient: Tensor | None = None
 
+    def part(self, rows: slice) -> "Target":
+        """That of some images of the batch."""
+        return Target(*(None if value is None else value[rows] for value in vars(self).values()))  # type: ignore[arg-type]
+
 
 @dataclass(frozen=True)
 class Criterion:

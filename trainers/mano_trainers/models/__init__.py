@@ -6,6 +6,7 @@ from mano_trainers.config import PATCH_PX, ModelConfig
 from mano_trainers.errors import ConfigError
 from mano_trainers.hand.model import HandModel
 from mano_trainers.models.heads import Head, Prediction
+from mano_trainers.models.pixels import PixelScale, pixel_statistics
 from mano_trainers.models.resnet import resnet, resnet_tiny
 from mano_trainers.models.transformer import handformer, vit, vit_tiny
 
@@ -18,13 +19,16 @@ class HandNet(nn.Module):
     Attributes:
         backbone: everything that has weights; its last layer is linear.
         head: what its outputs mean.
+        pixels: what the images go through first.
     """
 
-    def __init__(self, backbone: nn.Module, head: Head) -> None:
+    def __init__(self, backbone: nn.Module, head: Head, pixels: nn.Module | None = None) -> None:
         super().__init__()
-        self.backbone, self.head = backbone, head
+        self.backbone, self.head, self.pixels = backbone, head, pixels
 
     def forward(self, images: Tensor) -> Prediction:
+        if self.pixels is not None:
+            images = self.pixels(images)
         prediction: Prediction = self.head(self.backbone(images))
         return prediction
 
@@ -68,7 +72,8 @@ def build_model(config: ModelConfig, image_size: int, hand: HandModel) -> HandNe
             backbone = vit("vit_small_patch16_224", outputs, image_size)
         case "vit_b16":
             backbone = vit("vit_base_patch16_224", outputs, image_size)
-    model = HandNet(backbone, head)
+    statistics = pixel_statistics(config)
+    model = HandNet(backbone, head, None if statistics is None else PixelScale(statistics))
     nn.init.zeros_(model.last_layer.weight)
     nn.init.zeros_(model.last_layer.bias)
     return model

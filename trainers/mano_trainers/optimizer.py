@@ -1,0 +1,61 @@
+"""How weights learn: groups of AdamW, and the running average of the weights."""
+
+from typing import Any
+
+import torch
+from timm.optim import param_groups_layer_decay, param_groups_weight_decay
+from timm.utils import ModelEmaV3
+from torch import Tensor
+
+from mano_trainers.config import OptimConfig
+from mano_trainers.models import HandNet
+
+
+def make_optimizer(model: HandNet, config: OptimConfig) -> torch.optim.AdamW:
+    """AdamW on all weights of a model; a group's `lr_scale` says what its learning rate is multiplied by.
+
+    With `weight_decay_on: weights` neither norms nor biases, nor what the backbone itself names (a transformer's
+    positions), decay. With `layer_decay` below 1 the last layer learns at the full rate, and each layer before it at so
+    much of the next one's (Bao et al., "BEiT", 2022); which layers there are is timm's own grouping of the backbone.
+    """
+    backbone: Any = model.backbone
+    exempt = backbone.no_weight_decay() if hasattr(backbone, "no_weight_decay") else ()
+    groups: Any
+    if config.layer_decay < 1:
+        groups = param_groups_layer_decay(
+            backbone, config.weight_decay, no_weight_decay_list=exempt, layer_decay=config.layer_decay
+        )
+    elif config.weight_decay_on == "weights":
+        groups = param_groups_weight_decay(backbone, config.weight_decay, no_weight_decay_list=exempt)
+    else:
+        groups = model.parameters()
+    return torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay, fused=True)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the rate of every group, by its scale."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group.get("lr_scale", 1.0)
+
+
+class WeightAverage:
+    """The exponential moving average of a model's weights and of its normalisation's statistics.
+
+    Early on the average is over fewer steps than `decay` says, so that it does not begin with random weights.
+
+    Attributes:
+        model: has the averaged weights; evaluated, exported and written as the weights of a checkpoint.
+    """
+
+    def __init__(self, model: HandNet, decay: float) -> None:
+        self.average = ModelEmaV3(model, decay=decay, use_warmup=True)
+        self.model: HandNet = self.average.module
+
+    def update(self, model: HandNet, step: int) -> None:
+        """Take in the weights after a step of training, counted from 0."""
+        self.average.update(model, step=step)
+
+
+def raw_weights(model: HandNet, average: WeightAverage | None) -> dict[str, Tensor]:
+    """What a checkpoint needs beside its weights to go on training: those that are not averaged, if others are."""
+    return {} if average is None else dict(model.state_dict())
