@@ -1,6 +1,8 @@
 """Text on stdout: JSON for scripts, tables for people."""
 
 import json
+import os
+import stat
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -37,9 +39,17 @@ def simple_table(columns: Sequence[str]) -> "Table":
 
 
 def output_console() -> "Console":
-    """A console on stdout."""
+    """A console on stdout. Square brackets in a trainer's text are no markup."""
     from rich.console import Console
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     # A pipe has no width; rich would fold the table at 80 columns.
-    return console if console.is_terminal else Console(highlight=False, width=200)
+    return console if console.is_terminal else Console(highlight=False, markup=False, width=200)
+
+
+def leave_terminal() -> None:
+    """Send what is printed from now on nowhere, where it went to a terminal: it is closed, and printing would fail."""
+    with open(os.devnull, "wb") as nowhere:
+        for number in (1, 2):
+            if stat.S_ISCHR(os.fstat(number).st_mode):  # one that was hung up is no tty any more
+                os.dup2(nowhere.fileno(), number)

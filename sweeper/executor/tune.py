@@ -21,6 +21,7 @@ from ray.tune.search import Searcher
 
 from mano_trainers.report import EpochReport
 from sweeper.checkpoints.object_store import NOTHING_LOST, StoreUnavailable
+from sweeper.console import leave_terminal
 from sweeper.errors import UserError
 from sweeper.executor.heartbeat import Heartbeat
 from sweeper.executor.monitor import Machines, Worker, Workers, room
@@ -30,6 +31,7 @@ from sweeper.study.controller import StudyController
 
 LOOK_AT_RAY_S: Final = 5.0
 IDLE_S: Final = 120.0
+STOPPING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the traceback of a lost worker: we say it in a line
 UNFIT_HELP: Final = "mend it, or take that machine out of the cluster; then run the study again, nothing is lost"
 
@@ -262,8 +264,8 @@ def execute(
 ) -> None:
     """Run the study's trials until none is left, or it is interrupted (`study.interrupted`).
 
-    The first Ctrl-C (or SIGTERM) lets each running trial reach its next evaluation and checkpoint; the second raises
-    KeyboardInterrupt at once. Either way everything reported is in the ledger.
+    The first Ctrl-C (or SIGTERM, or a closed terminal) lets each running trial reach its next evaluation and
+    checkpoint; the second raises KeyboardInterrupt at once. Either way everything reported is in the ledger.
 
     Args:
         study: what to run.
@@ -299,12 +301,16 @@ def execute(
 @contextmanager
 def _graceful_interrupt(study: StudyController) -> Iterator[None]:
     def interrupt(number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            leave_terminal()
+            if study.interrupted:  # a closed terminal tells it twice: the kernel and the shell
+                return
         if study.interrupted:
             raise KeyboardInterrupt
         study.request_stop(number)
         print("stopping: running trials go on to their next checkpoint; Ctrl-C again stops now", file=sys.stderr)
 
-    previous = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, interrupt) for number in STOPPING}
     try:
         yield
     finally:

@@ -1,7 +1,9 @@
 """MLflow's web UI on loopback, for one person on this machine."""
 
 import contextlib
+import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -15,7 +17,8 @@ from typing import Final
 
 from sweeper.errors import EXIT_OK, UserError
 from sweeper.redaction import redact
-from sweeper.tracking.client import MLFLOW_ENVIRONMENT, require_store, tracking_uri
+from sweeper.tracking.client import require_store, tracking_uri
+from sweeper.tracking.environment import MLFLOW_ENVIRONMENT
 
 HOST: Final = "127.0.0.1"
 LOOPBACK_NAMES: Final = ("localhost", "127.0.0.1")
@@ -42,11 +45,11 @@ def serve_ui(home: Path, port: int) -> int:
         return EXIT_OK
     require_store(uri)
     _require_free(port)
-    url = f"http://{HOST}:{port}"
+    url, token = f"http://{HOST}:{port}", secrets.token_urlsafe(24)
     log = home.resolve() / "mlflow-ui.log"
-    with contextlib.suppress(KeyboardInterrupt), _server(uri, home, port, log) as server:
+    with contextlib.suppress(KeyboardInterrupt), _server(uri, home, port, token, log) as server:
         _wait_until_up(server, url, log)
-        print(url, flush=True)
+        print(f"{url}/?token={token}", flush=True)
         print("Ctrl-C ends it", file=sys.stderr, flush=True)
         server.wait()
         raise UserError("the MLflow server ended by itself", where=str(log), help=_tail(log))
@@ -65,28 +68,45 @@ def _require_free(port: int) -> None:
 
 
 @contextlib.contextmanager
-def _server(uri: str, home: Path, port: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """The running server; it is ended with the block, its helper processes too."""
+def _server(uri: str, home: Path, port: int, token: str, log: Path) -> Iterator[subprocess.Popen[str]]:
+    """The running server; it is ended with the block, and by itself when this process is no more."""
     hosts = ",".join(f"{name},{name}:*" for name in LOOPBACK_NAMES)
-    command = [sys.executable, "-P", "-m", "mlflow", "server", "--backend-store-uri", uri]
-    command += ["--default-artifact-root", str(home.resolve() / "artifacts"), "--no-serve-artifacts"]
-    command += ["--host", HOST, "--port", str(port), "--workers", "1", "--allowed-hosts", hosts]
-    environment = {**MLFLOW_ENVIRONMENT, **os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    # SIGTERM must end the children too, and it does so only as an exception.
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    environment = {
+        "_MLFLOW_SERVER_FILE_STORE": uri,
+        "_MLFLOW_SERVER_ARTIFACT_ROOT": str(home.resolve() / "artifacts"),
+        "MLFLOW_SERVER_ALLOWED_HOSTS": hosts,
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
+    settings = {"environment": environment, "token": token, "host": HOST, "port": port}
+    # SIGTERM and SIGHUP must end the server too, and they do so only as an exception.
+    before = {each: signal.signal(each, _exit) for each in (signal.SIGTERM, signal.SIGHUP)}
     with log.open("wb") as output:
         server = subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+            [sys.executable, "-P", "-m", "sweeper.tracking.ui_server"],
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**MLFLOW_ENVIRONMENT, **os.environ},
+            start_new_session=True,
+            text=True,
         )
+    assert server.stdin is not None
     try:
+        # By a pipe: other users read command lines, and the end of the pipe is the end of this process.
+        server.stdin.write(json.dumps(settings) + "\n")
+        server.stdin.flush()
         yield server
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)
         _end(server)
 
 
-def _end(server: subprocess.Popen[bytes]) -> None:
-    """End the server's whole process group: MLflow's own parent does not take its worker along."""
+def _exit(number: int, _frame: object) -> None:
+    sys.exit(128 + number)
+
+
+def _end(server: subprocess.Popen[str]) -> None:
     for how in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(server.pid, how)
@@ -94,7 +114,7 @@ def _end(server: subprocess.Popen[bytes]) -> None:
             server.wait(STOP_TIMEOUT_S)
 
 
-def _wait_until_up(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
+def _wait_until_up(server: subprocess.Popen[str], url: str, log: Path) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline and server.poll() is None:
         with contextlib.suppress(urllib.error.URLError, OSError), urllib.request.urlopen(f"{url}/health", timeout=5):

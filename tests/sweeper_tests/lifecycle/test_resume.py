@@ -1,18 +1,24 @@
 """The verbs that stop and continue a study, with real processes and signals; trials run one by one, without Ray."""
 
+import contextlib
 import json
+import os
+import pty
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from pathlib import Path
 
 import pytest
 from checker import Results, check, results
 from faulty import SPEC, begin, command, environment, sweep, wait_until
+from mlflow_helpers import uri_of
 from places import TESTS
 
 from sweeper.ledger.ledger import Ledger
+from sweeper.tracking.client import open_client
 
 pytestmark = pytest.mark.slow
 
@@ -173,3 +179,45 @@ def test_drift_of_code_and_data_is_refused_with_the_difference_or_recorded(
     assert accepted.returncode == 0, accepted.stderr
     drifts = Ledger.open(study_home / "studies" / "scripted", "scripted").attributes.drift
     assert [drift["differences"] for drift in drifts] == [["own_trainer.py has changed"], ["data has changed"]]
+
+
+def test_a_closed_terminal_ends_a_run_as_sigterm_does(tmp_path: Path, template_db: Path) -> None:
+    """With Ray, whose processes the hang-up reaches too, and with nowhere left to print to."""
+    home = tmp_path / "home"
+    home.mkdir()
+    shutil.copy(template_db, home / "mlflow.db")
+    (tmp_path / "spec.yaml").write_text(CLOSED)
+    arguments = command(home, "run", str(tmp_path / "spec.yaml"), "--skip-preflight", "a test", ray=True)
+    controller, terminal = pty.openpty()
+    process = subprocess.Popen(
+        arguments, stdin=terminal, stdout=terminal, stderr=terminal, env=environment(), start_new_session=True
+    )
+    os.close(terminal)
+    threading.Thread(target=_drain, args=(controller,), daemon=True).start()
+    wait_for(home, '"report:00003"')
+    process.send_signal(signal.SIGHUP)
+    os.close(controller)
+    assert process.wait(120) == 128 + signal.SIGHUP
+    client = open_client(uri_of(home))
+    runs = client.search_runs([client.get_experiment_by_name("scripted").experiment_id])
+    assert {run.info.status for run in runs} == {"KILLED"}, "each is told as interrupted"
+
+
+def _drain(terminal: int) -> None:
+    with contextlib.suppress(OSError):
+        while os.read(terminal, 4096):
+            pass
+
+
+CLOSED = """
+name: scripted
+trainer: scripted_trainer:train
+base: {epochs: 40, sleep_s: 0.3}
+search_space:
+  scale: {low: 0.5, high: 1.0}
+objective: {metric: val/pa_mpjpe_mm, mode: min}
+trials: 1
+controls: []
+sampler: {name: random}
+scheduler: {name: none}
+"""

@@ -73,11 +73,11 @@ def url(shown: Path) -> Iterator[str]:
 def test_a_person_finds_the_winner_its_curves_checkpoints_and_pictures(shown: Path, url: str, page: Any) -> None:
     runs = runs_of(uri_of(shown))
     experiment = runs["toy"].info.experiment_id
-    page.goto(f"{url}/#/experiments")
+    page.goto(f"{url}#/experiments")
     page.get_by_role("link", name="toy", exact=True).first.click()
     page.wait_for_url(f"**/experiments/{experiment}/**")
     order = "orderByKey=metrics.%60val%2Fpa_mpjpe_mm%60&orderByAsc=true"
-    page.goto(f"{url}/#/experiments/{experiment}/runs?{order}&viewMode=TABLE")
+    page.goto(f"{url}#/experiments/{experiment}/runs?{order}&viewMode=TABLE")
     page.get_by_text("toy-0001").first.wait_for()
     tops = {name: page.get_by_text(name, exact=True).first.bounding_box()["y"] for name in TRIALS}
     assert sorted(tops, key=tops.__getitem__) == ["toy-0001", "toy-0002", "toy-0000"]
@@ -86,7 +86,7 @@ def test_a_person_finds_the_winner_its_curves_checkpoints_and_pictures(shown: Pa
     page.get_by_text("val/pa_mpjpe_mm").first.wait_for()
     assert page.get_by_text("9.25").first.is_visible()
     assert page.get_by_text("optim.lr").first.is_visible()
-    page.goto(f"{url}/#/experiments/{experiment}/runs/{runs['toy-0001'].info.run_id}/artifacts")
+    page.goto(f"{url}#/experiments/{experiment}/runs/{runs['toy-0001'].info.run_id}/artifacts")
     page.get_by_text("checkpoints", exact=True).first.click()
     page.get_by_text("epoch_002", exact=True).first.click()
     page.get_by_text("manifest.json", exact=True).first.wait_for()

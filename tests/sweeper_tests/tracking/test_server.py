@@ -2,8 +2,11 @@
 
 import http.client
 import os
+import shutil
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -80,9 +83,9 @@ def test_a_taken_port_is_said(home: Path) -> None:
             serve_ui(home, holder.getsockname()[1])
 
 
-def get(port: int, path: str, host: str) -> tuple[int, bytes]:
+def get(port: int, path: str, host: str, token: str = "") -> tuple[int, bytes]:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    connection.request("GET", path, headers={"Host": host})
+    connection.request("GET", path, headers={"Host": host, "Cookie": f"sweeper_token_{port}={token}"})
     response = connection.getresponse()
     body = response.read()
     connection.close()
@@ -91,9 +94,10 @@ def get(port: int, path: str, host: str) -> tuple[int, bytes]:
 
 @pytest.mark.slow
 def test_the_ui_answers_on_loopback_and_ends_with_ctrl_c(
-    recorded: str, home: Path, capsys: pytest.CaptureFixture[str]
+    recorded: str, home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     port, run_id, seen = free_port(), find_trial(recorded, "toy-0001").run_id, {}
+    monkeypatch.setattr("secrets.token_urlsafe", lambda _bytes: "right")
     search = "/api/2.0/mlflow/experiments/search?max_results=5"
 
     def look_and_interrupt() -> None:
@@ -101,10 +105,16 @@ def test_the_ui_answers_on_loopback_and_ends_with_ctrl_c(
         while not answers(port) and time.monotonic() < deadline:
             time.sleep(0.2)
         try:
-            seen["page"] = get(port, "/", f"127.0.0.1:{port}")
-            seen["search"] = get(port, search, f"localhost:{port}")
-            seen["artifact"] = get(port, f"/get-artifact?path=trial.yaml&run_uuid={run_id}", f"localhost:{port}")
-            seen["rebound"] = get(port, search, "evil.example")
+            artifact = f"/get-artifact?path=trial.yaml&run_uuid={run_id}"
+            seen["page"] = get(port, "/", f"127.0.0.1:{port}", "right")
+            seen["search"] = get(port, search, f"localhost:{port}", "right")
+            seen["artifact"] = get(port, artifact, f"localhost:{port}", "right")
+            seen["rebound"] = get(port, search, "evil.example", "right")
+            seen["first"] = get(port, "/?token=right", f"localhost:{port}")
+            seen["nobody"] = get(port, search, f"localhost:{port}")
+            seen["wrong"] = get(port, "/?token=wrong", f"localhost:{port}", "wrong")
+            for part in ("assistant/config", "gateway/endpoints", "webhooks/list"):
+                seen[part] = get(port, f"/ajax-api/3.0/mlflow/{part}", f"localhost:{port}", "right")
         finally:
             time.sleep(0.5)  # the address is printed just after the first answer
             os.kill(os.getpid(), signal.SIGINT)
@@ -113,21 +123,64 @@ def test_the_ui_answers_on_loopback_and_ends_with_ctrl_c(
     visitor.start()
     assert serve_ui(home, port) == 0
     visitor.join()
-    assert capsys.readouterr().out == f"http://127.0.0.1:{port}\n"
+    assert capsys.readouterr().out == f"http://127.0.0.1:{port}/?token=right\n"
     assert {name: status for name, (status, _) in seen.items()} == {
         "page": 200,
         "search": 200,
         "artifact": 200,
         "rebound": 403,
+        "first": 303,
+        "nobody": 401,
+        "wrong": 401,
+        "assistant/config": 404,
+        "gateway/endpoints": 404,
+        "webhooks/list": 404,
     }
+    assert b"mlflow.assistant.fab.autoOpenedOnFirstLoad_v1" in seen["page"][1]
     assert b'"toy"' in seen["search"][1]
     assert b"scripted_trainer" in seen["artifact"][1]
     assert not answers(port)
 
 
-@pytest.mark.slow
-def test_a_ui_that_does_not_start_says_why(tmp_path: Path) -> None:
+def test_a_ui_of_a_broken_database_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_bytes(b"this is no database" * 100)
-    with pytest.raises(UserError, match="the MLflow server does not start") as caught:
+    with pytest.raises(UserError, match="the MLflow database is broken: file is not a database") as caught:
         serve_ui(tmp_path, free_port())
-    assert "file is not a database" in caught.value.render()
+    assert "sweeper doctor --fix" in caught.value.render()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGQUIT, signal.SIGKILL])
+def test_a_ui_that_ends_leaves_no_server(home: Path, number: signal.Signals) -> None:
+    """However it ends: a closed terminal, a kill."""
+    port = free_port()
+    command = [sys.executable, "-m", "sweeper", "ui", "--home", str(home), "--port", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as ui:
+        assert ui.stdout is not None
+        assert "?token=" in ui.stdout.readline()
+        assert get(port, "/", f"127.0.0.1:{port}")[0] == 401
+        ui.send_signal(number)
+        ui.wait(60)
+    deadline = time.monotonic() + 30
+    while answers(port):
+        assert time.monotonic() < deadline, "the server lives on"
+        time.sleep(0.2)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.getuid() != 0 or shutil.which("runuser") is None, reason="only root becomes another user")
+def test_another_user_of_the_machine_gets_nothing(home: Path) -> None:
+    port = free_port()
+    command = [sys.executable, "-m", "sweeper", "ui", "--home", str(home), "--port", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as ui:
+        assert ui.stdout is not None
+        token = ui.stdout.readline().strip().partition("token=")[2]
+        as_nobody = ["runuser", "-u", "nobody", "--"]
+        url = f"http://127.0.0.1:{port}/api/2.0/mlflow/experiments/search?max_results=5"
+        curl = [*as_nobody, "curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", url]
+        assert subprocess.run(curl, capture_output=True, text=True).stdout == "401"
+        server = subprocess.run(["pgrep", "-P", str(ui.pid)], capture_output=True, text=True).stdout.split()[0]
+        for what in ("cmdline", "environ"):
+            shown = subprocess.run([*as_nobody, "cat", f"/proc/{server}/{what}"], capture_output=True).stdout
+            assert token.encode() not in shown
+        ui.terminate()
