@@ -123,7 +123,7 @@ def _p(p: float) -> str:
 
 def _terminal(result: AblationResult) -> str:
     out = io.StringIO()
-    console = Console(file=out, width=200, highlight=False)
+    console = Console(file=out, width=200, highlight=False, markup=False)
     console.print(title_of(result), markup=False)
     for title, header, rows in tables(result):
         console.print(f"\n{title}")

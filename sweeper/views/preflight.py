@@ -26,7 +26,7 @@ def preflight_spec(spec: SweepSpec, home: Path, *, quiet: bool = False) -> Prefl
         quiet: print nothing.
     """
     home = home.resolve()
-    console = Console(stderr=True, highlight=False, quiet=quiet)
+    console = Console(stderr=True, highlight=False, markup=False, quiet=quiet)
     results: list[CheckResult] = []
     began_s = time.monotonic()
     with Live(console=console, auto_refresh=False, transient=True) as live:
@@ -45,9 +45,9 @@ def preflight_spec(spec: SweepSpec, home: Path, *, quiet: bool = False) -> Prefl
 
 def print_preflight(outcome: PreflightOutcome) -> None:
     """The table and its last line on stdout."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     if not console.is_terminal:  # a pipe has no width; rich would fold the table at 80 columns
-        console = Console(highlight=False, width=220)
+        console = Console(highlight=False, markup=False, width=220)
     console.print(result_table(outcome.results))
     counts = [(status, sum(result.status is status for result in outcome.results)) for status in CheckStatus]
     said = ", ".join(f"{count} {status}" for status, count in counts if count)

@@ -28,7 +28,7 @@ class Progress(StudyCallback):
     def __init__(self, spec: SweepSpec) -> None:
         self._spec = spec
         self._names = short_names(spec.search_space)
-        self._console = Console(stderr=True, highlight=False)
+        self._console = Console(stderr=True, highlight=False, markup=False)
         self._live = Live(console=self._console, auto_refresh=False) if self._console.is_terminal else None
         self._running: dict[str, TrialRecord] = {}
         self._ended: Counter[TrialState] = Counter()

@@ -25,6 +25,8 @@ from sweeper.views.trial_table import table_columns, table_row
 if TYPE_CHECKING:
     from rich.console import Console  # slow to import, and no JSON needs it
 
+MOST_ROWS, BEST_ROWS = 30, 20
+"""A longer table of trials is cut to its best rows: nobody reads thousands, and what matters would scroll away."""
 STATE_STYLES = {
     TrialState.COMPLETE: "green",
     TrialState.PRUNED: "dim",
@@ -134,10 +136,14 @@ def print_study(home: Path, study: str) -> None:
     for header, justify in table_columns(names, spec.objectives):
         table.add_column(header, justify=justify, overflow="fold")
     winner = winner_of(trials, spec.objective)
-    for trial in trials:
+    shown = trials if len(trials) <= MOST_ROWS else best_first(trials, spec.objective)[:BEST_ROWS]
+    for trial in shown:
         style = "bold green" if winner and trial.id == winner.id else STATE_STYLES[trial.state]
         table.add_row(*table_row(trial, names, spec.objectives), style=style)
     console.print(table)
+    if len(shown) < len(trials):
+        more = f"the best {len(shown)} trials; {len(trials) - len(shown)} more: `sweeper show {study} --json`"
+        console.print(more, style="dim")
     if controls:
         rulers = Table(box=None, pad_edge=False, title="\ncontrols, which never win", title_justify="left")
         for header, justify in table_columns({}, spec.objectives):
@@ -155,6 +161,16 @@ def print_study(home: Path, study: str) -> None:
     for line in word.lines:
         console.print(line, style="bold red" if word.no_skill else "bold")
     _print_next_steps(console, home, study, spec, winner)
+
+
+def best_first(trials: Sequence[TrialRecord], objective: Objective) -> list[TrialRecord]:
+    """Complete trials before others, then by the objective; those without a value last, each in the order they ran."""
+
+    def rank(trial: TrialRecord) -> tuple[bool, bool, float]:
+        value = trial.value(objective.metric)
+        return trial.state is not TrialState.COMPLETE, value is None, 0.0 if value is None else objective.loss(value)
+
+    return sorted(trials, key=rank)
 
 
 def outcome(trials: Sequence[TrialRecord], objective: Objective) -> list[str]:

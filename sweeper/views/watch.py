@@ -144,7 +144,7 @@ def watch(home: Path, study: str, *, as_json: bool = False, interval_s: float = 
     Raises:
         UserError: no such study.
     """
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     seen: dict[str, TrialRecord] = {}
     recent: deque[Event] = deque(maxlen=RECENT)
 

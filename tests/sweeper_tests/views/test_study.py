@@ -40,6 +40,30 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.parametrize(("trials", "rows"), [(30, 30), (31, 20), (60, 20)])
+def test_a_long_table_shows_the_best_and_says_how_many_more(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], trials: int, rows: int
+) -> None:
+    folder = tmp_path / "studies" / "toy"
+    folder.mkdir(parents=True)
+    ledger = Ledger.create(folder, "toy")
+    spec = make_spec(trials=trials)
+    ledger.attributes.spec = spec.effective
+    for number in range(trials):
+        trial_id = ledger.ask(spec).id
+        value = float((number * 7) % trials)  # 0 is the best
+        ledger.report(trial_id, Report(1, 1.0, {OBJECTIVE: value}, None, 1), value)
+        ledger.finish(trial_id, TrialState.COMPLETE, "ValueError: [/foo] [bold]x", {}, (value,))
+    print_study(tmp_path, "toy")
+    lines = capsys.readouterr().out.splitlines()
+    shown = [line for line in lines if line.startswith("toy-00")]
+    assert len(shown) == rows
+    assert all("[/foo] [bold]x" in line for line in shown), "a trainer's brackets are no markup"
+    if rows < trials:
+        assert shown[0].split()[0] == "toy-0000"
+        assert f"the best 20 trials; {trials - 20} more: `sweeper show toy --json`" in lines
+
+
 def test_the_table_names_winner_reasons_and_what_was_saved(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     print_study(home, "toy")
     text = capsys.readouterr().out
