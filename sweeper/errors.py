@@ -9,6 +9,7 @@ EXIT_TRIAL_FAILED: Final = 1
 EXIT_BAD_INPUT: Final = 2
 EXIT_NO_SKILL: Final = 3
 EXIT_DIFFERS: Final = 4
+EXIT_NOT_RECORDED: Final = 5
 EXIT_SIGNAL: Final = 128  # plus the number of the signal
 EXIT_INTERRUPTED: Final = 130
 

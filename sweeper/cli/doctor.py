@@ -9,13 +9,13 @@ from sweeper.cli.options import home_option, json_option
 
 @click.command()
 @home_option
-@click.option("--fix", is_flag=True, help="Mend what can be mended without losing anything.")
+@click.option("--fix", is_flag=True, help="Fix what can be fixed without data loss.")
 @json_option
 def doctor(home: Path, fix: bool, as_json: bool) -> int:
     """Look for what is wrong with the installation, left-over processes, open ports and the studies.
 
     Without --fix nothing is changed. What a driver works on is never touched.
-    Exit code: 0 nothing is left to be mended, 1 something is.
+    Exit code: 0 nothing is left to be fixed, 1 something is, 5 only records that MLflow refused are.
 
     \b
     Example:

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from sweeper.cli.options import complete_study, home_option, json_option, study_argument
-from sweeper.errors import EXIT_OK, EXIT_TRIAL_FAILED
+from sweeper.errors import EXIT_OK
 
 
 @click.command()
@@ -13,9 +13,10 @@ from sweeper.errors import EXIT_OK, EXIT_TRIAL_FAILED
 @home_option
 @json_option
 def sync(study: str, home: Path, as_json: bool) -> int:
-    """Ship what MLflow has not got of STUDY: after the server was down, or MLFLOW_TRACKING_URI was wrong.
+    """Send to MLflow what it lacks of STUDY: after the server was down, or MLFLOW_TRACKING_URI was wrong.
 
-    Exit code: 0 MLflow is up to date, 1 records still wait, 2 bad input.
+    What MLflow has lost, or refused before, is sent again.
+    Exit code: 0 MLflow is up to date, 1 records still wait, 2 bad input, 5 MLflow refused records for good.
 
     \b
     Example:
@@ -26,7 +27,7 @@ def sync(study: str, home: Path, as_json: bool) -> int:
 
     synced = sync_study(home, study)
     click.echo(to_json(vars(synced)) if as_json else synced.sentence())
-    return EXIT_TRIAL_FAILED if synced.left else EXIT_OK
+    return synced.code
 
 
 @click.command()

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from sweeper.cli.options import address_option, home_option, json_option, reason_given, spec_options, study_argument
-from sweeper.errors import EXIT_BAD_INPUT, EXIT_OK, Problem
+from sweeper.errors import EXIT_BAD_INPUT, EXIT_NOT_RECORDED, EXIT_OK, Problem
 
 
 @click.command()
@@ -157,7 +157,9 @@ def stop(study: str, home: Path) -> int:
 @home_option
 @json_option
 def status(study: str, home: Path, as_json: bool) -> int:
-    """Say where STUDY stands: whether a driver runs it, its trials by state, and what it has used.
+    """Say where STUDY stands: whether a driver runs it, its trials by state, what it has used, and what MLflow lacks.
+
+    Exit code: 0, or 5 where MLflow refused records of it for good.
 
     \b
     Example:
@@ -169,4 +171,4 @@ def status(study: str, home: Path, as_json: bool) -> int:
 
     standing = standing_of(home, study)
     click.echo(to_json(standing) if as_json else status_text(standing))
-    return EXIT_OK
+    return EXIT_NOT_RECORDED if standing["refused"] else EXIT_OK

@@ -1,5 +1,6 @@
 """`sweeper run`: open or continue a study, prepare its data, execute it, say how it ended."""
 
+import math
 import signal
 import sys
 from collections.abc import Mapping
@@ -7,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from sweeper.checkpoints.locate import open_store, store_of
+from sweeper.checkpoints.locate import open_store
 from sweeper.entrypoint.source_hashes import code_sums
 from sweeper.errors import EXIT_NO_SKILL, EXIT_OK, EXIT_SIGNAL, EXIT_TRIAL_FAILED, LedgerLost
 from sweeper.executor.cluster import machines
@@ -28,13 +29,14 @@ from sweeper.spec.resolve import SweepSpec
 from sweeper.study.controller import STOPPED_BY_USER, StudyController
 from sweeper.study.controls import final_word
 from sweeper.study.next_trial import TrialsToCome
-from sweeper.tracking import Tracker, artifact_root, tracking_uri
+from sweeper.tracking import Tracker
 from sweeper.tracking.callback import MLflowCallback
+from sweeper.tracking.standing import standing_of
+from sweeper.tracking.study_tracker import open_tracker, refuse_other_ledger
 from sweeper.views.preflight import print_preflight
 from sweeper.views.progress import Progress
 from sweeper.views.study import print_study
 
-FLUSH_S = 120.0
 FLUSH_INTERRUPTED_S = 10.0
 STALLED_S = 10.0
 
@@ -62,7 +64,7 @@ def run_study(
 
     Returns:
         The exit code: 0 done, 3 the preflight failed or the final word is that the trials have learned nothing, or
-        else 1 some trial or control failed, 130 interrupted, 143 terminated.
+        else 1 some trial or control failed, or else 5 MLflow refused records for good; 130 interrupted, 143 terminated.
 
     Raises:
         UserError: another driver runs it, the spec, code or data have changed since, or the data cannot be prepared.
@@ -93,6 +95,7 @@ def continue_study(
     address: str | None = None,
 ) -> int:
     """Run what is left of a study whose lock is held and whose spec is settled. Else as `run_study`."""
+    refuse_other_ledger(ledger)
     study, spec = ledger.study, extended(spec, ledger)
     if ledger.attributes.stopped:
         end_study(spec, home, ledger, STOPPED_BY_USER)
@@ -117,7 +120,14 @@ def continue_study(
         print(reason, file=sys.stderr)
     if interrupted:
         print(f"interrupted: `sweeper resume {study}` continues it", file=sys.stderr)
-        return EXIT_SIGNAL + interrupted
+    lacking = standing_of(ledger.study_dir)
+    if lacking.sentence:
+        print(lacking.sentence, file=sys.stderr)
+    return EXIT_SIGNAL + interrupted if interrupted else lacking.code(_exit_code(spec, ledger))
+
+
+def _exit_code(spec: SweepSpec, ledger: Ledger) -> int:
+    """What the trials came to."""
     trials, controls = ledger.trials(), ledger.controls()
     if final_word(trials, controls, spec.objective).no_skill:
         return EXIT_NO_SKILL  # before a failed trial: it makes every other trial worthless too
@@ -151,7 +161,8 @@ def _execute(
     run_ids: dict[str, str] = {}  # filled by the delivering thread; written to the ledger by this one
     with machines(spec.resources, address, home / "data") as there:
         preparing = preflight.start(spec, there)
-        tracker = _tracker(home, ledger, run_ids)
+        tracker = open_tracker(home, ledger, run_ids.__setitem__)
+        tracker.deliver()
         with closing(tracker), Progress(spec) as progress, closing(Workers(there)) as workers:
             progress.note("preparing the data")
             checked = preflight.finish(preparing, spec, home, progress.checked, there, skip=skip_preflight)
@@ -176,17 +187,6 @@ def _execute(
                 if notifier:
                     notifier.close(study)
     return study.interrupted
-
-
-def _tracker(home: Path, ledger: Ledger, run_ids: dict[str, str]) -> Tracker:
-    """The ledger knows the outbox before MLflow does: a home that adopts the study then makes no second experiment."""
-    uri, root, study = tracking_uri(home), artifact_root(home), ledger.study
-    told, store = run_ids.__setitem__, store_of(ledger)
-    tracker = Tracker(ledger.study_dir, uri, root, study, on_run=told, paused=True, store=store)
-    if ledger.attributes.stream != tracker.stream:
-        ledger.attributes.stream = tracker.stream
-    tracker.deliver()
-    return tracker
 
 
 def _train(study: StudyController, there: Machines, workers: Workers, record: Mapping[str, Any]) -> None:
@@ -228,7 +228,7 @@ def _wind_down(
         if isinstance(study.failure, LedgerLost):
             progress.note(str(study.failure))
             recorder.interrupt_study()
-        _flush(tracker, progress, FLUSH_INTERRUPTED_S if study.interrupted or study.failure else FLUSH_S)
+        _flush(tracker, progress, FLUSH_INTERRUPTED_S if study.interrupted or study.failure else math.inf)
     if study.failure is None or not isinstance(study.failure, LedgerLost):
         for trial in ledger.all_trials():
             if trial.id in run_ids:
@@ -240,14 +240,14 @@ def end_study(spec: SweepSpec, home: Path, ledger: Ledger, reason: str) -> None:
     study = StudyController(spec, ledger, [])
     has_open = not all(trial.state.is_finished for trial in ledger.all_trials())
     study.end(reason)
-    store = store_of(ledger)
-    tracker = Tracker(ledger.study_dir, tracking_uri(home), artifact_root(home), ledger.study, store=store)
+    tracker = open_tracker(home, ledger)
+    tracker.deliver()
     with closing(tracker), Progress(spec) as progress:
         recorder = MLflowCallback(tracker, spec, ledger)
         recorder.hand_over_all()
         if has_open or not tracker.is_settled:  # else the report and its figures are there
             recorder.finish_study(study_artifacts(ledger, spec), is_done=study.is_done)
-        _flush(tracker, progress, FLUSH_S)
+        _flush(tracker, progress, math.inf)
 
 
 def _bind(ledger: Ledger, spec: SweepSpec, code: Mapping[str, str], data: Mapping[str, str]) -> None:
@@ -264,7 +264,9 @@ def _flush(tracker: Tracker, progress: Progress, timeout_s: float) -> None:
     if tracker.flush(0):
         progress.note("handing the last metrics and checkpoints to MLflow")
     if left := tracker.flush(timeout_s, STALLED_S):
-        progress.note(f"{left} records wait for MLflow ({tracker.problem}); `sweeper sync` or the next run sends them")
+        progress.note(f"{left} records wait for MLflow ({tracker.problem})")
+    for notice in tracker.notices:
+        progress.note(notice)
 
 
 def _free_name(home: Path, name: str) -> str:

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from mano_trainers.report import CheckStatus
 from sweeper.console import to_json
-from sweeper.errors import EXIT_OK, EXIT_TRIAL_FAILED
+from sweeper.errors import EXIT_NOT_RECORDED, EXIT_OK, EXIT_TRIAL_FAILED, UserError
 from sweeper.maintenance import machine as doctor_machine
 from sweeper.maintenance import studies as doctor_home
 from sweeper.maintenance.finding import Finding
@@ -18,10 +18,11 @@ STYLES = {CheckStatus.PASS: "green", CheckStatus.WARN: "yellow", CheckStatus.FAI
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """A finding, and what `--fix` did about it; empty where nothing was done."""
+    """A finding, what `--fix` did about it (empty where nothing was done), and why it could not."""
 
     finding: Finding
     mended: str
+    failed: str = ""
 
 
 def examine(home: Path, *, fix: bool) -> Iterator[Diagnosis]:
@@ -31,12 +32,20 @@ def examine(home: Path, *, fix: bool) -> Iterator[Diagnosis]:
     """
     for look in (doctor_machine.findings, doctor_home.findings):
         for finding in look(home.resolve()):
-            yield Diagnosis(finding, finding.mend() if fix and finding.mend is not None else "")
+            yield _fixed(finding) if fix and finding.mend is not None else Diagnosis(finding, "")
+
+
+def _fixed(finding: Finding) -> Diagnosis:
+    assert finding.mend is not None
+    try:
+        return Diagnosis(finding, finding.mend())
+    except (UserError, OSError) as error:
+        return Diagnosis(finding, "", str(error))
 
 
 def doctor(home: Path, *, fix: bool, as_json: bool) -> int:
-    """Print every finding. Returns 0 if nothing is left to be mended, else 1."""
-    console = Console(highlight=False)
+    """Print every finding. Returns 0 if nothing is left to be fixed, 5 if only refused records are, else 1."""
+    console = Console(highlight=False, markup=False)
     done = list(examine(home, fix=fix))
     left = [each for each in done if each.finding.status is not CheckStatus.PASS and not each.mended]
     if as_json:
@@ -45,6 +54,8 @@ def doctor(home: Path, *, fix: bool, as_json: bool) -> int:
         for each in done:
             _print(console, each)
         console.print(_summary(done, left), style="bold")
+    if left and all(each.finding.check.endswith(f".{doctor_home.REFUSED}") for each in left):
+        return EXIT_NOT_RECORDED
     return EXIT_TRIAL_FAILED if left else EXIT_OK
 
 
@@ -53,6 +64,8 @@ def _print(console: Console, diagnosis: Diagnosis) -> None:
     console.print(f"{finding.status:4} {finding.check}: {finding.what}", style=STYLES[finding.status], markup=False)
     if diagnosis.mended:
         console.print(f"     mended: {diagnosis.mended}", markup=False)
+    elif diagnosis.failed:
+        console.print(f"     not fixed: {diagnosis.failed}", markup=False)
     elif finding.status is not CheckStatus.PASS:
         console.print(f"     help: {finding.help}", markup=False)
 
@@ -74,4 +87,5 @@ def _as_json(diagnosis: Diagnosis) -> dict[str, object]:
         "help": finding.help,
         "mendable": finding.mend is not None,
         "mended": diagnosis.mended,
+        "failed": diagnosis.failed,
     }

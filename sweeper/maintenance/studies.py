@@ -18,18 +18,45 @@ from sweeper.ledger.trial import TrialRecord
 from sweeper.maintenance.finding import Finding
 from sweeper.maintenance.sync import sync_study
 from sweeper.tracking import runs_of, tracking_uri
+from sweeper.tracking.database import DatabaseState, database_file, examine, prepare_database, set_aside
+from sweeper.tracking.outbox import OUTBOX
+from sweeper.tracking.standing import standing_of
+from sweeper.tracking.study_tracker import missing_from_ledger
 
+DATABASE: Final = "mlflow.database"
+REFUSED: Final = "refused"
 LEFTOVERS: Final = ("*.tmp", "*.partial", "request", "request.*")
 
 
 def findings(home: Path) -> Iterator[Finding]:
     """Everything about the studies of a home."""
+    yield from _database(home)
     folders = study_dirs(home)
     if not folders:
         yield Finding("studies", CheckStatus.PASS, f"no studies in {home}")
     for folder in folders:
         found = list(_study(folder, home))
         yield from found or [Finding(f"studies.{folder.name}", CheckStatus.PASS, "ledger and checkpoints are whole")]
+
+
+def _database(home: Path) -> Iterator[Finding]:
+    """Whether MLflow's database is whole; before the studies, which are recorded anew if it is not."""
+    uri = tracking_uri(home)
+    path = database_file(uri)
+    if path is None:
+        return
+    found = examine(path, thorough=True)
+
+    def repair() -> str:
+        aside = set_aside(path)
+        prepare_database(uri)
+        return f"set aside as {aside.name}, and a new one made"
+
+    if found.state is DatabaseState.BROKEN:
+        help = "--fix sets it aside, and records the studies anew"
+        yield Finding(DATABASE, CheckStatus.FAIL, f"the MLflow database is broken: {found.why}", help, repair)
+    elif found.state is DatabaseState.NEWER:
+        yield Finding(DATABASE, CheckStatus.FAIL, "a newer MLflow wrote its database", "pip install --upgrade mlflow")
 
 
 def _study(folder: Path, home: Path) -> Iterator[Finding]:
@@ -62,7 +89,7 @@ def _study(folder: Path, home: Path) -> Iterator[Finding]:
     text = json.dumps(ledger.attributes.stored)  # an audited trial's reports lie there
     yield from _orphans(name, folder, {*kept, *(path for path in _checkpoint_folders(folder) if path in text)})
     yield from _left_files(name, folder)
-    yield from _tracking(name, folder, home, trials)
+    yield from _tracking(name, folder, home, ledger, trials)
 
 
 def _ledger_file(name: str, folder: Path) -> Iterator[Finding]:
@@ -120,44 +147,43 @@ def _left_files(name: str, folder: Path) -> Iterator[Finding]:
     yield Finding(f"{name}.left_over", CheckStatus.WARN, what, "--fix removes them", remove)
 
 
-def _tracking(name: str, folder: Path, home: Path, trials: Sequence[TrialRecord]) -> Iterator[Finding]:
+def _tracking(name: str, folder: Path, home: Path, ledger: Ledger, trials: Sequence[TrialRecord]) -> Iterator[Finding]:
     """Whether MLflow has what the ledger has."""
 
-    def ship() -> str:
-        return sync_study(home, folder.name).sentence()
+    def send() -> str:
+        synced = sync_study(home, folder.name)
+        if synced.left or synced.refused:
+            raise UserError(synced.sentence())
+        return synced.sentence()
 
-    help = f"sweeper sync {folder.name}, or --fix"
-    if left := _waiting_records(folder):
-        yield Finding(f"{name}.outbox", CheckStatus.WARN, f"{left} records wait for MLflow", help, ship)
+    if missing := next(missing_from_ledger(ledger), None):
+        what = f"the ledger does not have {missing}, which was sent to MLflow"
+        yield Finding(f"{name}.ledger", CheckStatus.FAIL, what, "was it replaced by an older copy? Restore it")
         return
-    if not (folder / "outbox.jsonl").exists():  # nothing was ever sent
+    help = f"sweeper sync {folder.name}, or --fix"
+    standing = standing_of(folder)
+    if standing.refused:
+        what = f"MLflow refused {standing.refused} records, see {standing.rejects}"
+        help_refused = f"{help}; if they do not matter, delete that file"
+        yield Finding(f"{name}.{REFUSED}", CheckStatus.WARN, what, help_refused, send)
+    if standing.waiting:
+        yield Finding(f"{name}.outbox", CheckStatus.WARN, f"{standing.waiting} records wait for MLflow", help, send)
+    if standing.waiting or not (folder / OUTBOX).exists():  # nothing was ever sent
         return
     try:
         runs = runs_of(tracking_uri(home), folder.name)
     except UserError as error:
-        yield Finding(f"{name}.mlflow", CheckStatus.WARN, error.problems[0].what, error.problems[0].help or help)
+        yield Finding(f"{name}.mlflow", CheckStatus.WARN, error.problems[0].what, error.problems[0].help or help, send)
         return
-    missing = [trial.id for trial in trials if trial.reports and trial.id not in runs]
+    missing_runs = [trial.id for trial in trials if trial.reports and trial.id not in runs]
     open_runs = [trial_id for trial_id, status in runs.items() if status == "RUNNING"]
     unknown = sorted(set(runs) - {trial.id for trial in trials})
-    for ids, what in ((missing, "trials have no run in MLflow"), (open_runs, "runs seem to go on in MLflow")):
+    for ids, what in ((missing_runs, "trials have no run in MLflow"), (open_runs, "runs seem to go on in MLflow")):
         if ids:
             text = f"{len(ids)} {what}: {', '.join(ids[:3])}"
-            yield Finding(f"{name}.mlflow", CheckStatus.WARN, text, help, ship)
+            yield Finding(f"{name}.mlflow", CheckStatus.WARN, text, help, send)
     if unknown:
         text = f"{len(unknown)} runs in MLflow are of no trial of the ledger: {', '.join(unknown[:3])}"
         yield Finding(
             f"{name}.mlflow", CheckStatus.WARN, text, "of an earlier study of this name? `sweeper ui` shows them"
         )
-
-
-def _waiting_records(folder: Path) -> int:
-    """Counted without opening the outbox, which would mend it."""
-    try:
-        delivered = int((folder / "outbox.ack").read_text())
-    except (OSError, ValueError):
-        delivered = 0
-    try:
-        return (folder / "outbox.jsonl").read_bytes()[delivered:].count(b"\n")
-    except OSError:
-        return 0

@@ -1,17 +1,20 @@
 """`sweeper sync`: bring MLflow up to date with a study's ledger, without a driver."""
 
+import math
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from sweeper.checkpoints.locate import store_of
+from sweeper.errors import EXIT_NOT_RECORDED, EXIT_OK, EXIT_TRIAL_FAILED
 from sweeper.ledger.studies import find_study, open_ledger
 from sweeper.ledger.study_lock import study_lock
 from sweeper.redaction import redact
-from sweeper.tracking import Tracker, artifact_root, tracking_uri
+from sweeper.tracking import tracking_uri
 from sweeper.tracking.callback import MLflowCallback
+from sweeper.tracking.outbox import REJECTS
+from sweeper.tracking.standing import standing_of
+from sweeper.tracking.study_tracker import open_tracker, refuse_other_ledger
 
-FLUSH_S = 600.0
 STALLED_S = 20.0
 
 
@@ -24,8 +27,9 @@ class Synced:
         store: the MLflow store, without secrets.
         delivered: records that were shipped now: evaluations, checkpoints, starts and ends.
         left: records that still wait.
-        refused: records that MLflow will never take, over the study's life; they are in `outbox.rejected.jsonl`.
+        refused: records that MLflow will never take; they are in `outbox.rejected.jsonl` of the study.
         problem: why some wait, or None.
+        notices: what people must be told of the store.
     """
 
     study: str
@@ -34,18 +38,25 @@ class Synced:
     left: int
     refused: int
     problem: str | None
+    notices: tuple[str, ...] = ()
 
     def sentence(self) -> str:
         """What happened, for people."""
         if self.left:
             said = f"{self.left} records wait for MLflow: {self.problem}"
             said = f"{self.delivered} records delivered, {said}" if self.delivered else said
-        elif self.delivered:
-            said = f"{self.delivered} records delivered; MLflow is up to date"
         else:
-            said = "nothing to do, MLflow is up to date"
-        refused = f"; {self.refused} were refused, see outbox.rejected.jsonl" if self.refused else ""
-        return f"{self.study}: {said} ({self.store}){refused}"
+            done = f"{self.delivered} records delivered" if self.delivered else "nothing to do"
+            said = done if self.refused else f"{done}, MLflow is up to date"
+        refused = f"; {self.refused} records were refused for good, see {REJECTS} of the study" if self.refused else ""
+        return "\n".join([*self.notices, f"{self.study}: {said} ({self.store}){refused}"])
+
+    @property
+    def code(self) -> int:
+        """The exit code: 1 while records wait, 5 where some were refused for good."""
+        if self.left:
+            return EXIT_TRIAL_FAILED
+        return EXIT_NOT_RECORDED if self.refused else EXIT_OK
 
 
 def sync_study(home: Path, study: str) -> Synced:
@@ -55,21 +66,29 @@ def sync_study(home: Path, study: str) -> Synced:
         UserError: there is no such study, or a driver runs it and delivers itself.
     """
     study_dir, spec = find_study(home, study)
-    uri = tracking_uri(home)
     with study_lock(study_dir), closing(open_ledger(study_dir, spec)) as ledger:
+        refuse_other_ledger(ledger)
         run_ids: dict[str, str] = {}
-        tracker = Tracker(
-            study_dir, uri, artifact_root(home), study, on_run=run_ids.__setitem__, paused=True, store=store_of(ledger)
-        )
+        tracker = open_tracker(home, ledger, run_ids.__setitem__)
         with closing(tracker):
+            if standing_of(study_dir).refused:  # in the order in which they were told: a start after its end is none
+                tracker.deliver_all_again()
+                (study_dir / REJECTS).unlink()
             MLflowCallback(tracker, spec, ledger).hand_over_all()
             waiting = tracker.left
+            tracker.verify()
             tracker.deliver()
-            left = tracker.flush(FLUSH_S, STALLED_S)
+            left = tracker.flush(math.inf, STALLED_S)
             problem = tracker.problem
         for trial in ledger.all_trials():
             if trial.id in run_ids:
                 ledger.set_mlflow_run_id(trial.id, run_ids[trial.id])
-        rejects = study_dir / "outbox.rejected.jsonl"
-        refused = len(rejects.read_text().splitlines()) if rejects.exists() else 0
-    return Synced(study, redact(uri), waiting - left, left, refused, problem if left else None)
+    return Synced(
+        study=study,
+        store=redact(tracking_uri(home)),
+        delivered=max(waiting, tracker.restored) - left,
+        left=left,
+        refused=standing_of(study_dir).refused,
+        problem=problem if left else None,
+        notices=tracker.notices,
+    )

@@ -21,7 +21,7 @@ from sweeper.study.controls import final_word
 from sweeper.study.decisions import recorded_config
 from sweeper.study.pareto import winner_of
 from sweeper.tracking.delivery.operations import Status
-from sweeper.tracking.schema import trial_provenance, trial_yaml
+from sweeper.tracking.schema import PROVENANCE_FILE, STUDY_PROVENANCE, TRIAL_FILE, trial_provenance, trial_yaml
 from sweeper.tracking.tracker import Tracker
 
 INTERRUPTED: Final = "interrupted; the next run of the study goes on with it"
@@ -82,6 +82,8 @@ class MLflowCallback(StudyCallback):
         self._spec = spec
         self._ledger = ledger
         self._provenance = provenance or {}
+        self._provenance_text = json.dumps(self._provenance, indent=2)
+        self._provenance_file = f"provenance/{hashlib.sha256(self._provenance_text.encode()).hexdigest()[:16]}.json"
         self._datasets: Mapping[str, str] = self._provenance.get("data", {})
         self._workers = workers
 
@@ -89,7 +91,11 @@ class MLflowCallback(StudyCallback):
         """Open the study's run, and hand over what a killed driver may not have handed over."""
         self._tracker.start_study(
             _study_tags(self._spec) | {"sweeper.preflight": preflight_summary},
-            {"spec.yaml": redact(self._spec.text), "provenance.json": json.dumps(self._provenance, indent=2)},
+            {
+                "spec.yaml": redact(self._spec.text),
+                PROVENANCE_FILE: self._provenance_text,
+                self._provenance_file: self._provenance_text,  # stays when the study is resumed with other code
+            },
             self._datasets,
         )
         self.hand_over_all()
@@ -110,7 +116,7 @@ class MLflowCallback(StudyCallback):
             record.id,
             record.params,
             _trial_tags(self._spec, record),
-            self._trial_artifacts(record, config, self._provenance),
+            self._trial_artifacts(record, config, {STUDY_PROVENANCE: self._provenance_file}),
             self._datasets,
         )
 
@@ -153,8 +159,8 @@ class MLflowCallback(StudyCallback):
         self, record: TrialRecord, config: Mapping[str, Any], provenance: Mapping[str, Any]
     ) -> dict[str, str]:
         return {
-            "trial.yaml": trial_yaml(record.id, self._spec.trainer, config, record.params),
-            "provenance.json": json.dumps(trial_provenance(provenance, config, record.params), indent=2),
+            TRIAL_FILE: trial_yaml(record.id, self._spec.trainer, config, record.params),
+            PROVENANCE_FILE: json.dumps(trial_provenance(provenance, config, record.params), indent=2),
         }
 
     def _restore(self, record: TrialRecord) -> None:

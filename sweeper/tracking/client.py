@@ -2,24 +2,14 @@
 
 import logging
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
 from sweeper.errors import UserError
 from sweeper.redaction import redact
-
-MLFLOW_ENVIRONMENT = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_LOGGING_LEVEL": "ERROR",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
-    # One call may take 2 x 10 s, not MLflow's 8 x 120 s: the outbox repeats it anyway.
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-}
-"""Set before MLflow is imported, where the user has not set them."""
+from sweeper.tracking.database import require_database
+from sweeper.tracking.environment import MLFLOW_ENVIRONMENT
 
 
 def tracking_uri(home: Path) -> str:
@@ -44,16 +34,13 @@ def artifact_root(home: Path) -> str | None:
 
 
 def require_store(uri: str) -> None:
-    """Refuse a sqlite store that does not exist, since MLflow would silently make an empty one.
+    """Refuse a SQLite store that is not there or cannot be read; one of an older MLflow is migrated, and that is said.
 
     Raises:
-        UserError: there is no such file.
+        UserError: there is no such file, it is broken, or a newer MLflow wrote it.
     """
-    path = uri.removeprefix("sqlite:///").partition("?")[0]
-    if uri.startswith("sqlite:///") and not Path(path).is_file():
-        raise UserError(
-            "no MLflow store here", where=path, help="run a sweep first, or name the study home with --home"
-        )
+    for notice in require_database(uri):
+        print(notice, file=sys.stderr)
 
 
 def keeps_in_its_place(uri: str, artifact_root: str | Path | None, run_id: str, artifact_uri: str) -> bool:

@@ -19,6 +19,7 @@ from sweeper.tracking.client import open_client, require_store
 from sweeper.tracking.schema import (
     CHECKPOINTS,
     PROVENANCE_FILE,
+    STUDY_PROVENANCE,
     SYSTEM,
     TAG_OBJECTIVE,
     TAG_PARENT,
@@ -228,9 +229,7 @@ def _read(client: Any, run: Any) -> RecordedTrial:
         if text is None:
             help_text = f"it cannot be run again without; were the artifacts moved? They belong in {_place(run)}"
             raise UserError(f"`{trial_id}` has no {TRIAL_FILE} in MLflow", help=help_text)
-        provenance = _artifact(client, run.info.run_id, PROVENANCE_FILE, scratch)
-        if provenance is None and TAG_PARENT in tags:
-            provenance = _artifact(client, tags[TAG_PARENT], PROVENANCE_FILE, scratch)
+        provenance = _provenance(client, run.info.run_id, tags.get(TAG_PARENT), scratch)
         manifests: dict[str, dict[str, Any]] = {}
         for folder in client.list_artifacts(run.info.run_id, CHECKPOINTS):
             manifest = _artifact(client, run.info.run_id, f"{folder.path}/manifest.json", scratch)
@@ -244,7 +243,7 @@ def _read(client: Any, run: Any) -> RecordedTrial:
         config=record["config"],
         trainer=record["trainer"],
         metrics=_metrics(client, run),
-        provenance=json.loads(provenance) if provenance else {},
+        provenance=provenance,
         tags=tags,
         manifests=manifests,
         sums={name.removeprefix(TAG_SUM): value for name, value in tags.items() if name.startswith(TAG_SUM)},
@@ -273,6 +272,17 @@ def _artifact(client: Any, run_id: str, name: str, scratch: str) -> str | None:
         return Path(client.download_artifacts(run_id, name, scratch)).read_text()
     except (MlflowException, OSError):
         return None
+
+
+def _provenance(client: Any, run_id: str, parent_id: str | None, scratch: str) -> dict[str, Any]:
+    """What was recorded of a trial, and of its study: what all trials share lies once in the study's run."""
+    text = _artifact(client, run_id, PROVENANCE_FILE, scratch)
+    own: dict[str, Any] = json.loads(text) if text else {}
+    shared = own.pop(STUDY_PROVENANCE, PROVENANCE_FILE if text is None else None)
+    if shared is None or parent_id is None:
+        return own
+    text = _artifact(client, parent_id, str(shared), scratch)
+    return {**(json.loads(text) if text else {}), **own}
 
 
 def _metrics(client: Any, run: Any) -> dict[int, dict[str, float]]:

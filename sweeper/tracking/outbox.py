@@ -5,16 +5,30 @@ other processes out. What a crash can leave behind is repaired on opening: a hal
 offset that was never saved means that some operations are delivered twice, which the receiver must bear.
 """
 
+import gzip
 import json
 import os
+import shutil
 import threading
+import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+from sweeper.redaction import redact
 
 Record = dict[str, Any]
 
 READ_BYTES = 4 << 20
+PACK_BYTES = 1 << 18
+"""A smaller outbox is not worth packing."""
+OUTBOX: Final = "outbox.jsonl"
+PACKED: Final = "outbox.delivered.gz"
+"""What was delivered long ago: a study that is sent to another MLflow needs it."""
+ACK: Final = "outbox.ack"
+REJECTS: Final = "outbox.rejected.jsonl"
+"""What MLflow will never take of a study, each line with the reason."""
 
 
 class Outbox:
@@ -25,9 +39,10 @@ class Outbox:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / "outbox.jsonl"
-        self._ack_path = folder / "outbox.ack"
-        self._lock = threading.Lock()
+        self._path = folder / OUTBOX
+        self._ack_path = folder / ACK
+        self._packed = folder / PACKED
+        self._lock = threading.RLock()
         self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         self._size = _cut_half_line(self._fd)
         self._acked = self._load_ack()
@@ -42,7 +57,7 @@ class Outbox:
     @property
     def has_delivered(self) -> bool:
         """Whether anything was acknowledged before, or has been since."""
-        return self._acked > 0
+        return self._acked > 0 or self._packed.exists()
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Add one operation at the end; it survives the end of this process once this returns.
@@ -87,12 +102,51 @@ class Outbox:
     def rewind(self) -> None:
         """Mark everything as not delivered."""
         with self._lock:
+            self._unpack()
             self._acked = 0
-        self._left = sum(1 for _ in self._lines(0))
-        self._ack_path.unlink(missing_ok=True)
+            self._left = sum(1 for _ in self._lines(0))
+            self._ack_path.unlink(missing_ok=True)
+
+    def pack(self) -> None:
+        """Compress what was delivered, if that is all there is. A crash here means that some is delivered twice."""
+        with self._lock:
+            if self._left or self._size < PACK_BYTES:
+                return
+            scratch = self._packed.with_suffix(".gz.tmp")
+            with scratch.open("wb") as file:
+                if self._packed.exists():
+                    with self._packed.open("rb") as before:
+                        shutil.copyfileobj(before, file)
+                with gzip.GzipFile(fileobj=file, mode="wb") as packed, self._path.open("rb") as lines:
+                    shutil.copyfileobj(lines, packed)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(scratch, self._packed)
+            self._ack_path.unlink(missing_ok=True)  # first: it is of the file as it was
+            os.ftruncate(self._fd, 0)
+            self._size = self._acked = 0
+
+    def _unpack(self) -> None:
+        if not self._packed.exists():
+            return
+        scratch = self._path.with_suffix(".jsonl.tmp")
+        with self._lock, scratch.open("wb") as file:
+            file.writelines(_packed_lines(self._packed))
+            with self._path.open("rb") as lines:
+                shutil.copyfileobj(lines, file)
+            file.flush()
+            os.fsync(file.fileno())
+            self._ack_path.unlink(missing_ok=True)
+            os.replace(scratch, self._path)
+            os.close(self._fd)
+            self._fd = os.open(self._path, os.O_RDWR | os.O_APPEND)
+            self._size = os.fstat(self._fd).st_size
+            self._packed.unlink()
 
     def operations(self) -> Iterator[Record]:
         """Every operation ever appended, the delivered ones too, oldest first."""
+        for packed in _packed_lines(self._packed):
+            yield _parse(packed)
         for line, _ in self._lines(0):
             yield _parse(line)
 
@@ -129,6 +183,55 @@ class Outbox:
             for line in lines:
                 offset += len(line) + 1
                 yield line, offset
+
+
+def deliver_anew_elsewhere(outbox: Outbox, study_dir: Path, uri: str) -> None:
+    """What was delivered to one store (by a wrong URL, say) is delivered to another from the start."""
+    path = uri.partition("?")[0].removeprefix("sqlite:///")  # what follows may hold a password
+    at_a_file = uri.startswith("sqlite:///")
+    here = f"sqlite in {os.path.relpath(path, study_dir)}" if at_a_file else redact(uri)  # a home may move
+    note = study_dir / "outbox.store"
+    if note.exists() and note.read_text() != here:
+        outbox.rewind()
+    with suppress(OSError):
+        note.write_text(here)
+
+
+def read_records(folder: Path) -> Iterator[Record]:
+    """Every whole record of an outbox, oldest first, without opening it, which would repair it."""
+    path = folder / OUTBOX
+    for line in _packed_lines(folder / PACKED):
+        yield _parse(line)
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        for line in file:
+            if line.endswith(b"\n"):
+                yield _parse(line)
+
+
+def waiting_records(folder: Path) -> int:
+    """How many records wait for delivery, without opening the outbox."""
+    try:
+        delivered = int((folder / ACK).read_text())
+    except (OSError, ValueError):
+        delivered = 0
+    path = folder / OUTBOX
+    if not path.is_file():
+        return 0
+    with path.open("rb") as file:
+        file.seek(max(0, delivered))
+        return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(READ_BYTES), b""))
+
+
+def _packed_lines(path: Path) -> Iterator[bytes]:
+    """The whole lines of a packed outbox, as far as it can be read."""
+    if not path.is_file():
+        return
+    with suppress(EOFError, OSError, zlib.error), gzip.open(path) as file:
+        for line in file:
+            if line.endswith(b"\n"):
+                yield line
 
 
 def _cut_half_line(fd: int) -> int:

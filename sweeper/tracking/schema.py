@@ -10,6 +10,8 @@ from sweeper.search_space.paths import leaves
 
 TRIAL_FILE: Final = "trial.yaml"
 PROVENANCE_FILE: Final = "provenance.json"
+STUDY_PROVENANCE: Final = "study_provenance"
+"""What names, in the provenance of a trial, the artifact of the study's run that holds what all its trials share."""
 CHECKPOINTS: Final = "checkpoints"
 SYSTEM: Final = "system/"
 """What names of metrics about the machine begin with; MLflow's UI shows them apart."""
@@ -69,7 +71,8 @@ def read_trial_yaml(text: str) -> dict[str, Any]:
 
 
 def trial_provenance(record: Mapping[str, Any], config: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
-    """The record of one trial: that of its study, and what was sampled, with floats that read back to the last bit.
+    """The record of one trial: `record`, which is or names that of its study, and what was sampled, with floats that
+    read back to the last bit.
 
     The config is in `trial.yaml` too: what a rerun takes from there is compared with this.
     """

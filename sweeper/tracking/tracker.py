@@ -5,24 +5,19 @@ A server that is down, slow or hung means a longer outbox, never a slower trial 
 
 import json
 import math
-import os
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from sweeper.checkpoints.object_store import ObjectStore
-from sweeper.redaction import redact
+from sweeper.tracking.database import refuse_newer
 from sweeper.tracking.delivery.operations import Copy, Finish, Open, Report, Start, Status, Tag, from_json
-from sweeper.tracking.delivery.run_writer import RunWriter
+from sweeper.tracking.delivery.run_writer import Delivered, RunWriter
 from sweeper.tracking.delivery.thread import DeliveryThread
-from sweeper.tracking.outbox import Outbox
-
-REJECTS: Final = "outbox.rejected.jsonl"
-"""What MLflow will never take of a study, in its folder."""
+from sweeper.tracking.outbox import REJECTS, Outbox, deliver_anew_elsewhere
 
 
 class Tracker:
@@ -39,6 +34,7 @@ class Tracker:
         on_run: called as ``on_run(trial_id, mlflow_run_id)`` from the delivering thread, once a trial.
         paused: deliver nothing before :meth:`deliver`.
         store: holds the checkpoints, instead of the study's folder.
+        stream: ID of the outbox as the ledger knows it; None: it does not.
     """
 
     def __init__(
@@ -51,15 +47,18 @@ class Tracker:
         *,
         paused: bool = False,
         store: ObjectStore | None = None,
+        stream: str | None = None,
     ) -> None:
         self._study_dir = study_dir.resolve()
         self._seen: set[tuple[str | None, int | str]] = set()
         self._settled: dict[str | None, Finish] = {}  # None: the study itself
         self._started: set[str | None] = set()
-        outbox = Outbox(study_dir)
-        _deliver_anew_elsewhere(outbox, study_dir, tracking_uri)
+        self._last_epoch: dict[str | None, float] = {}
+        refuse_newer(tracking_uri)
+        self._outbox = outbox = Outbox(study_dir)
+        deliver_anew_elsewhere(outbox, study_dir, tracking_uri)
         known = self._recall(outbox)
-        self.stream = stream = known or uuid.uuid4().hex
+        self.stream = stream = stream or known or uuid.uuid4().hex
         self._writer = RunWriter(
             self._study_dir,
             tracking_uri,
@@ -71,7 +70,7 @@ class Tracker:
             may_create=not outbox.has_delivered,
         )
         self._thread = DeliveryThread(outbox, self._writer, study_dir / REJECTS)
-        if not known:
+        if known != stream:
             self._thread.append(Open(stream))
         if not paused:
             self.deliver()
@@ -87,6 +86,11 @@ class Tracker:
         return self._thread.left
 
     @property
+    def notices(self) -> tuple[str, ...]:
+        """What people must be told of the store: that its database was repaired, say."""
+        return tuple(self._writer.notices)
+
+    @property
     def run_ids(self) -> dict[str, str]:
         """MLflow run IDs known so far, by trial ID; the parent run's by the study's name."""
         return dict(self._writer.run_ids)
@@ -99,6 +103,27 @@ class Tracker:
     def deliver(self) -> None:
         """Start to deliver, if the Tracker was made `paused`."""
         self._thread.start()
+
+    @property
+    def restored(self) -> int:
+        """Operations that are delivered again, since MLflow had lost what they were."""
+        return self._thread.restored
+
+    def deliver_all_again(self) -> None:
+        """Deliver everything from the start, before `deliver`: what MLflow has already does not change."""
+        self._outbox.rewind()
+
+    def verify(self) -> None:
+        """Let `flush` look whether MLflow has everything that was ever delivered, and deliver anew what it lost."""
+        self._thread.verify(
+            {
+                trial: Delivered(
+                    status=self._settled[trial].status if trial in self._settled else None,
+                    epoch=self._last_epoch.get(trial),
+                )
+                for trial in self._started
+            }
+        )
 
     def start_study(
         self, tags: Mapping[str, Any], artifacts: Mapping[str, str], datasets: Mapping[str, str] | None = None
@@ -151,7 +176,9 @@ class Tracker:
         """Record the metrics of one evaluation; None: of the parent run. A step already reported is ignored."""
         if self._first(trial_id, step):
             values = {name: float(value) for name, value in metrics.items()}
-            self._thread.append(Report(trial_id, step, timestamp_ms, values))
+            told = Report(trial_id, step, timestamp_ms, values)
+            self._note_epoch(told)
+            self._thread.append(told)
 
     def checkpoint(self, trial_id: str, folder: Path, artifact_path: str) -> None:
         """Copy a checkpoint folder into the run's artifacts as `artifact_path`, ``checkpoints/epoch_003`` say.
@@ -233,11 +260,16 @@ class Tracker:
                     self._settled[operation.trial] = operation
                 case Report():
                     self._seen.add((operation.trial, operation.step))
+                    self._note_epoch(operation)
                 case Copy():
                     self._seen.add((operation.trial, operation.path))
                 case Tag():
                     self._seen.add((operation.trial, _tags_key(operation.tags)))
         return stream
+
+    def _note_epoch(self, report: Report) -> None:
+        if "epoch" in report.metrics:
+            self._last_epoch[report.trial] = report.metrics["epoch"]
 
     def _first(self, trial_id: str | None, what: int | str) -> bool:
         if (trial_id, what) in self._seen:
@@ -246,28 +278,17 @@ class Tracker:
         return True
 
 
-def _deliver_anew_elsewhere(outbox: Outbox, study_dir: Path, uri: str) -> None:
-    """What was delivered to one store (by a wrong URL, say) is delivered to another from the start."""
-    path = uri.partition("?")[0].removeprefix("sqlite:///")  # what follows may hold a password
-    at_a_file = uri.startswith("sqlite:///")
-    here = f"sqlite in {os.path.relpath(path, study_dir)}" if at_a_file else redact(uri)  # a home may move
-    note = study_dir / "outbox.store"
-    if note.exists() and note.read_text() != here:
-        outbox.rewind()
-    with suppress(OSError):
-        note.write_text(here)
-
-
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
 def _texts(tags: Mapping[str, Any]) -> dict[str, str]:
-    return {name: str(value) for name, value in tags.items() if value is not None}
+    # Half a character (a lone surrogate) is what no database stores.
+    return {name: str(value).encode(errors="replace").decode() for name, value in tags.items() if value is not None}
 
 
 def _params(params: Mapping[str, Any]) -> dict[str, str]:
-    return {name: str(value) for name, value in params.items()}
+    return {name: str(value).encode(errors="replace").decode() for name, value in params.items()}
 
 
 def _tags_key(tags: Mapping[str, str]) -> str:

@@ -13,7 +13,8 @@ from typing import Any
 
 from sweeper.ledger.ledger import Ledger
 from sweeper.tracking import Tracker, trial_yaml
-from sweeper.tracking.client import MLFLOW_ENVIRONMENT, open_client
+from sweeper.tracking.client import open_client
+from sweeper.tracking.environment import MLFLOW_ENVIRONMENT
 from sweeper.tracking.schema import metric_key, metric_value
 
 

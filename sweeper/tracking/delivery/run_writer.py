@@ -12,6 +12,7 @@ from typing import Any
 from sweeper.checkpoints.object_store import ObjectStore
 from sweeper.redaction import redact
 from sweeper.tracking.client import keeps_in_its_place, open_client
+from sweeper.tracking.database import prepare_database
 from sweeper.tracking.delivery.operations import (
     Copy,
     Finish,
@@ -36,6 +37,21 @@ class _Run:
     id: str
     status: str
     files: RunFiles
+    is_deleted: bool = False
+    epoch: float | None = None
+
+
+@dataclass
+class Delivered:
+    """What was delivered of a run in the end.
+
+    Attributes:
+        status: with which it ended; None if it has not.
+        epoch: of its last evaluation; None if it has none.
+    """
+
+    status: str | None = None
+    epoch: float | None = None
 
 
 class RunWriter:
@@ -75,6 +91,8 @@ class RunWriter:
         self._runs: dict[str, _Run] = {}
         self._may_create = may_create
         self.run_ids: dict[str, str] = {}
+        self.notices: list[str] = []
+        """What people must be told of the store."""
 
     def connect(self) -> None:
         """Reach MLflow and find or make the experiment; the first thing done, since it fixes the artifact folder.
@@ -85,6 +103,7 @@ class RunWriter:
         if self._experiment_id:
             return
         if self._client is None:
+            self.notices += prepare_database(self._uri)
             self._client = open_client(self._uri)
         for name in (self._study, f"{self._study}@{self._stream[:8]}"):
             experiment = self._client.get_experiment_by_name(name)
@@ -104,6 +123,25 @@ class RunWriter:
         """Forget what MLflow had: it is made again by what is delivered from now on."""
         self._experiment_id, self._may_create = "", True
         self._runs.clear()
+
+    def verify(self, delivered: Mapping[str | None, Delivered]) -> None:
+        """Look whether MLflow has what was delivered.
+
+        Args:
+            delivered: trial -> its end; None is the study itself.
+
+        Raises:
+            RecordsLostError: a run is gone, deleted, or as it was before.
+        """
+        self._experiment_id = ""  # whatever was found earlier
+        self.connect()
+        for trial, told in delivered.items():
+            name = trial or self._study
+            run = self._runs.get(name)
+            if run is None or run.is_deleted:
+                raise RecordsLostError(f"MLflow has lost the run `{name}`")
+            if told.status not in (None, run.status) or told.epoch not in (None, run.epoch):
+                raise RecordsLostError(f"MLflow has an older state of the run `{name}`")
 
     def apply(self, operations: Sequence[Operation]) -> dict[int, str]:
         """Store operations that copy no files, all that concern one run in as few calls as MLflow allows.
@@ -168,7 +206,10 @@ class RunWriter:
                 return
 
     def _as_run(self, run: Any) -> _Run:
-        return _Run(run.info.run_id, run.info.status, RunFiles(self._client, run.info.run_id, run.info.artifact_uri))
+        info = run.info
+        files = RunFiles(self._client, info.run_id, info.artifact_uri)
+        is_deleted = info.lifecycle_stage == "deleted"
+        return _Run(info.run_id, info.status, files, is_deleted, run.data.metrics.get("epoch"))
 
     def _apply_to_run(self, trial: str | None, operations: Sequence[Operation], *, params_last: bool = False) -> None:
         """Make one change of several operations on a run, and store it.

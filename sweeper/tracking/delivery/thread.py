@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from sweeper.redaction import redact
 from sweeper.tracking.delivery.operations import Copy, Operation, RecordsLostError, RejectedError, from_json, to_json
-from sweeper.tracking.delivery.run_writer import RunWriter
+from sweeper.tracking.delivery.run_writer import Delivered, RunWriter
 from sweeper.tracking.outbox import Outbox
 
 READ_OPERATIONS: Final = 1000
@@ -36,8 +36,11 @@ class DeliveryThread:
         self._rejects = rejects
         self._backlog: deque[Operation] = deque()
         self._backlog_lock = threading.Lock()
+        self._to_verify: Mapping[str | None, Delivered] | None = None
         self._problem: str | None = None
         self._closed = False
+        self.restored = 0
+        """Operations that are delivered again, since MLflow had lost what they were."""
         self._more, self._retry = threading.Event(), threading.Event()
         self._delivered = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="mlflow-outbox", daemon=True)
@@ -49,12 +52,17 @@ class DeliveryThread:
 
     @property
     def left(self) -> int:
-        """Operations that are not delivered yet."""
-        return self._outbox.left + len(self._backlog)
+        """Operations that are not delivered yet; one more while it is not known whether MLflow has the others."""
+        return self._outbox.left + len(self._backlog) + (self._to_verify is not None)
 
     def start(self) -> None:
         """Begin to deliver."""
         self._thread.start()
+
+    def verify(self, delivered: Mapping[str | None, Delivered]) -> None:
+        """Once all is delivered, look whether MLflow has it, and deliver everything anew if it has not."""
+        self._to_verify = delivered
+        self._more.set()
 
     def append(self, operation: Operation) -> None:
         """Append to the outbox; what a full disk refuses waits in memory, in order."""
@@ -94,6 +102,8 @@ class DeliveryThread:
         if self._thread.ident is not None:
             self._thread.join(JOIN_S)
         if not self._thread.is_alive():  # a thread that hangs in a call still needs the file
+            with contextlib.suppress(OSError):
+                self._outbox.pack()
             self._outbox.close()
 
     def _save(self, *operations: Operation) -> None:
@@ -113,15 +123,25 @@ class DeliveryThread:
                 continue
             try:
                 self._deliver_some()
+                self._verify()
                 self._problem, pause_s = None, FIRST_PAUSE_S
             except RecordsLostError:  # what the outbox still has of them goes there anew
+                self._to_verify = None
                 self._outbox.rewind()
+                self.restored = self._outbox.left
                 self._writer.start_over()
             except Exception as error:
                 self._problem = redact(f"{type(error).__name__}: {error}".splitlines()[0])
                 self._retry.wait(pause_s)
                 self._retry.clear()
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+    def _verify(self) -> None:
+        if self._to_verify is not None and self._outbox.left + len(self._backlog) == 0:
+            self._writer.verify(self._to_verify)
+            self._to_verify = None
+            with self._delivered:
+                self._delivered.notify_all()
 
     def _deliver_some(self) -> None:
         """All values of a batch in few calls, and before its files, which may take long."""

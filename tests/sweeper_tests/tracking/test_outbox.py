@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweeper.tracking.outbox import Outbox
+from sweeper.tracking.outbox import Outbox, read_records
 
 
 def drain(outbox: Outbox, at_once: int = 3) -> list[dict[str, object]]:
@@ -115,3 +115,57 @@ def test_a_reader_beside_the_writer_sees_each_operation_once(tmp_path: Path) -> 
     reader.join(60)
     assert seen == list(range(count))
     assert outbox.left == 0
+
+
+def test_what_was_delivered_is_packed_and_comes_back(tmp_path: Path) -> None:
+    """A study of thousands of trials leaves a small file, of which nothing is lost if it must be sent elsewhere."""
+    outbox = Outbox(tmp_path)
+    for number in range(3000):
+        outbox.append({"op": "x", "n": number, "pad": "." * 100})
+    outbox.pack()
+    assert not (tmp_path / "outbox.delivered.gz").exists(), "it is not delivered"
+    drain(outbox, 1000)
+    before = (tmp_path / "outbox.jsonl").stat().st_size
+    outbox.pack()
+    outbox.append({"op": "x", "n": 3000})
+    assert (tmp_path / "outbox.jsonl").stat().st_size < 50
+    assert (tmp_path / "outbox.delivered.gz").stat().st_size < before / 10
+
+    again = Outbox(tmp_path)
+    assert (again.left, again.has_delivered) == (1, True)
+    assert [operation["n"] for operation in again.operations()] == list(range(3001))
+    assert [record["n"] for record in read_records(tmp_path)] == list(range(3001))
+    again.rewind()
+    assert again.left == 3001
+    again.append({"op": "x", "n": 3001})
+    assert [operation["n"] for operation in drain(again, 1000)] == list(range(3002))
+    assert Outbox(tmp_path).left == 0
+
+
+def test_a_crash_while_packing_repeats_but_never_loses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    outbox = Outbox(tmp_path)
+    for number in range(3000):
+        outbox.append({"op": "x", "n": number, "pad": "." * 100})
+    drain(outbox, 1000)
+
+    def killed(fd: int, size: int) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "ftruncate", killed)
+        with pytest.raises(KeyboardInterrupt):
+            outbox.pack()
+    again = Outbox(tmp_path)
+    again.append({"op": "x", "n": 3000})
+    assert {operation["n"] for operation in drain(again, 1000)} == set(range(3001))
+
+
+def test_a_packed_file_that_is_damaged_hides_no_later_line(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path)
+    for number in range(3000):
+        outbox.append({"op": "x", "n": number, "pad": "." * 100})
+    drain(outbox, 1000)
+    outbox.pack()
+    outbox.append({"op": "x", "n": 3000})
+    os.truncate(tmp_path / "outbox.delivered.gz", 500)
+    assert [operation["n"] for operation in Outbox(tmp_path).operations()][-1] == 3000
