@@ -1,6 +1,7 @@
 """A study home is data, whoever made it: what is read from one leads nowhere out of it, and brings no code along."""
 
 import os
+import stat
 import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -9,6 +10,8 @@ from pathlib import Path
 from sweeper.errors import UserError
 from sweeper.files import inside
 
+FILES = frozenset({".journal", ".jsonl", ".ack", ".url", ".json", ".gz", "home.id", "lock", "request"})
+"""Endings and names of what a study keeps in files."""
 HELP = "did somebody else make this home? Read SECURITY.md before you go on with it"
 
 
@@ -24,6 +27,22 @@ def refuse_foreign_links(study_dir: Path) -> None:
     for folder in (study_dir, artifacts):
         if (link := next(_foreign_links(folder), None)) is not None:
             raise UserError(f"a link leads out of the study `{study_dir.name}`", str(link), HELP)
+
+
+def refuse_special_files(study_dir: Path) -> None:
+    """Refuse a study in whose folder a pipe or a device lies, which reading would wait for without end, or a folder
+    where a file should be.
+
+    Raises:
+        UserError: names it.
+    """
+    if not study_dir.is_dir():
+        return
+    for path in study_dir.iterdir():
+        mode = path.stat().st_mode if path.exists() else stat.S_IFREG
+        kind = "" if stat.S_ISREG(mode) else "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
+        if kind and (not stat.S_ISDIR(mode) or path.suffix in FILES or path.name in FILES):
+            raise UserError(f"{path.name} of the study `{study_dir.name}` is {kind}, not a file", str(path), HELP)
 
 
 def _foreign_links(folder: Path) -> Iterator[Path]:

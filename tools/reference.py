@@ -27,11 +27,12 @@ EXIT_CODES: Final = """\
 | code | meaning |
 |---|---|
 | 0 | done; of `reproduce`: the rerun is the same within the tolerance |
-| 1 | some trial failed; of `sync`: records still wait; of `doctor`: something is left to be mended |
+| 1 | some trial failed; of `sync`: records still wait; of `doctor`: something is left to be fixed |
 | 2 | bad input: the message says what, where and how to mend it; nothing was changed |
 | 3 | the preflight failed, or no trial beats the controls; of `winners`: nothing could be promoted |
 | 4 | `reproduce`: the rerun differs |
-| 130, 143 | ended by Ctrl-C or SIGTERM; the same command continues |
+| 5 | MLflow refused records of the study for good: `run`, `resume`, `sync`, `status`, `doctor` |
+| 130, 143, 129 | ended by Ctrl-C, SIGTERM or a closed terminal; the same command continues |
 
 Data go to stdout, all else to stderr. An error has this form; those of a file come all at once:
 

@@ -14,6 +14,7 @@ from optuna.storages.journal import JournalFileBackend, JournalStorage
 from optuna.storages.journal._file import BaseJournalFileLock
 
 from sweeper.errors import UserError
+from sweeper.home import refuse_special_files
 from sweeper.ledger.retrying_storage import PatientStorage
 
 JOURNAL: Final = "ledger.journal"
@@ -120,6 +121,7 @@ def open_storage(study_dir: Path, url: str | None, *, create: bool, adopt: bool 
         UserError: the URL is none, the database does not answer, another driver writes the ledger that is there, or the
             study keeps its ledger elsewhere.
     """
+    refuse_special_files(study_dir)
     recorded = recorded_url(study_dir)
     if recorded is None and (url is None or not create):
         return _journal(study_dir, create=create)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sweeper.errors import StudyTaken, UserError
-from sweeper.home import refuse_foreign_links
+from sweeper.home import refuse_foreign_links, refuse_special_files
 from sweeper.ledger.storage import database_holder, is_on_a_server
 
 
@@ -37,6 +37,7 @@ def study_lock(study_dir: Path, url: str | None = None) -> Iterator[None]:
         UserError: another driver holds it (says its pid and host), the home cannot be written, or a link leads out.
     """
     refuse_foreign_links(study_dir)
+    refuse_special_files(study_dir)
     try:
         study_dir.mkdir(parents=True, exist_ok=True)
         opened = open(study_dir / "lock", "a+")  # noqa: SIM115 - closed by the with below

@@ -31,6 +31,7 @@ from sweeper.study.controls import final_word
 from sweeper.study.next_trial import TrialsToCome
 from sweeper.tracking import Tracker
 from sweeper.tracking.callback import MLflowCallback
+from sweeper.tracking.client import tracking_uri
 from sweeper.tracking.standing import standing_of
 from sweeper.tracking.study_tracker import open_tracker, refuse_other_ledger
 from sweeper.views.preflight import print_preflight
@@ -70,6 +71,7 @@ def run_study(
         UserError: another driver runs it, the spec, code or data have changed since, or the data cannot be prepared.
     """
     home = home.resolve()
+    tracking_uri(home)  # refuses a path that MLflow cannot have, before anything is written there
     study = _free_name(home, spec.name) if new else spec.name
     study_dir = home / "studies" / study
     url, modes = ledger_url or spec.ledger, [one.mode for one in spec.objectives]

@@ -10,6 +10,7 @@ from typing import Final
 from mano_trainers.report import CheckStatus
 from sweeper.checkpoints.manifest import damage
 from sweeper.errors import LedgerLost, UserError
+from sweeper.home import refuse_special_files
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.storage import JOURNAL
 from sweeper.ledger.studies import study_dirs
@@ -61,6 +62,11 @@ def _database(home: Path) -> Iterator[Finding]:
 
 def _study(folder: Path, home: Path) -> Iterator[Finding]:
     name = f"studies.{folder.name}"
+    try:
+        refuse_special_files(folder)
+    except UserError as error:
+        yield Finding(f"{name}.files", CheckStatus.FAIL, error.problems[0].what, error.problems[0].help or "")
+        return
     if driver := running_driver(folder):
         yield Finding(name, CheckStatus.PASS, f"is being run by {driver}, and not looked at")
         return

@@ -2,23 +2,37 @@
 
 import logging
 import os
+import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from sweeper.errors import UserError
 from sweeper.redaction import redact
 from sweeper.tracking.database import require_database
 from sweeper.tracking.environment import MLFLOW_ENVIRONMENT
 
+UNFIT_PATH: Final = re.compile(r"\?|%[0-9a-fA-F]{2}")
+"""What a URL of a database reads as something else than a part of a path."""
+LONGEST_PATH: Final = 400
+"""Of the database: MLflow takes 512 characters for the place of a run's artifacts, beside it."""
+
 
 def tracking_uri(home: Path) -> str:
     """The store of a study home: ``MLFLOW_TRACKING_URI`` where it is set, else ``HOME/mlflow.db``.
 
     Raises:
-        UserError: ``MLFLOW_TRACKING_URI`` names a folder; MLflow no longer takes those.
+        UserError: ``MLFLOW_TRACKING_URI`` names a folder; MLflow no longer takes those. Or the path of the home is one
+            that no URL of a database can hold.
     """
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home.resolve() / 'mlflow.db'}"
+    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    if not uri:
+        path = str(home.resolve() / "mlflow.db")
+        if (found := UNFIT_PATH.search(path)) or len(path) > LONGEST_PATH:
+            what = f"has `{found[0]}` in it" if found else f"is longer than {LONGEST_PATH} characters"
+            help = "name another home with --home, or a tracking server in MLFLOW_TRACKING_URI"
+            raise UserError(f"MLflow cannot keep its database here: the path {what}", path, help)
+        uri = f"sqlite:///{path}"
     if uri.split("://")[0] not in {"sqlite", "http", "https", "postgresql", "mysql"} and "+" not in uri.split("://")[0]:
         raise UserError(
             f"MLflow cannot keep a store at {redact(uri)}",
