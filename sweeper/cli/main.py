@@ -110,7 +110,14 @@ def check(spec: Path, overrides: tuple[str, ...], trials: int | None, as_json: b
     from sweeper.views.spec import describe
 
     loaded = load_spec(spec, overrides, trials)
+    notes: list[str] = []
+    if loaded.sampler.is_custom:
+        from sweeper.samplers.custom import check_sampler  # imports optuna, over a second
+
+        notes = check_sampler(loaded)
     click.echo(json.dumps(loaded.effective, indent=2) if as_json else describe(loaded))
+    for note in notes:
+        click.echo(f"note: {note}", err=True)
     return EXIT_OK
 
 

@@ -60,6 +60,8 @@ def find_study(home: Path, study: str) -> tuple[Path, SweepSpec]:
     """
     ledger, known = open_study(home, study)
     refuse_code_of(home, known.trainer)
+    if known.sampler.is_custom:
+        refuse_code_of(home, known.sampler.name)
     kept = ledger.attributes
     path = Path(kept.spec_path) if kept.spec_path else None
     try:

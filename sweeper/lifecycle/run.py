@@ -25,6 +25,7 @@ from sweeper.preflight.run import PreflightFailed
 from sweeper.redaction import redact
 from sweeper.reproducibility import drift, provenance
 from sweeper.reproducibility.drift import spec_drift
+from sweeper.samplers.custom import check_sampler
 from sweeper.spec.resolve import SweepSpec
 from sweeper.study.controller import STOPPED_BY_USER, StudyController
 from sweeper.study.controls import final_word
@@ -155,6 +156,8 @@ def _execute(
 ) -> int:
     """Run what is left of the study; returns the number of the signal that ended it early, or 0."""
     to = notify.channels()
+    for note in check_sampler(spec):
+        print(f"note: {note}", file=sys.stderr)
     code = code_sums(spec.trainer)
     differences = drift.changed(ledger.attributes.code, code)
     drift.refuse_or_record(ledger, "other code", differences, None, accept_drift)

@@ -4,8 +4,9 @@ from typing import Any
 
 import optuna
 
-from sweeper.search_space.conditions import Params, listed
+from sweeper.search_space.conditions import Params
 from sweeper.search_space.dimensions import AnyDimension, CategoricalDimension, FloatDimension, IntDimension, ParamValue
+from sweeper.search_space.unit import listed
 from sweeper.spec.resolve import SweepSpec
 
 

@@ -35,6 +35,23 @@ def as_seen(spec: SweepSpec, study: optuna.Study, number: int) -> tuple[optuna.S
     return seen, seen.get_trials(deepcopy=False)[-1]
 
 
+def has_not_learned(spec: SweepSpec, study: optuna.Study, number: int) -> bool:
+    """Whether the sampler draws the trial of this number without regard to others, from the priors if there are any."""
+    states = optuna.trial.TrialState
+    match spec.sampler.name:
+        case "random":
+            return True
+        case "tpe":
+            learned = study.get_trials(deepcopy=False, states=(states.COMPLETE, states.PRUNED))
+            return len(learned) < spec.sampler.startup_trials
+        case "gp":
+            return len(study.get_trials(deepcopy=False, states=(states.COMPLETE,))) < spec.sampler.startup_trials
+        case "nsga2":
+            return number < spec.sampler.population
+        case _:
+            return False
+
+
 def _with_values(frozen: optuna.trial.FrozenTrial) -> optuna.trial.FrozenTrial:
     """A trial for the samplers that learn from complete trials alone: one that was stopped for its rank or by a guard
     is complete with the values it reached, the latter infeasible."""

@@ -4,6 +4,8 @@ import warnings
 
 import optuna
 
+from sweeper.samplers.cma_es import CmaEsSampler
+from sweeper.samplers.custom import custom_sampler
 from sweeper.spec.resolve import SweepSpec
 from sweeper.spec.sections import SamplerConfig
 
@@ -41,6 +43,10 @@ def sampler_of(spec: SweepSpec, seed: int) -> optuna.samplers.BaseSampler:
                 swapping_prob=0.5,
                 seed=seed,
             )
+        case "cmaes":
+            return CmaEsSampler(spec, seed)
+        case _ if config.is_custom:
+            return custom_sampler(config, seed)
         case _:
             return optuna.samplers.RandomSampler(seed=seed)
 

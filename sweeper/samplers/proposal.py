@@ -8,17 +8,20 @@ by the trainer's config is made again without a trace, within a bound.
 
 from collections.abc import Hashable
 from itertools import islice
+from random import Random
 from typing import Any, Final
 
 import optuna
 
 from sweeper.errors import UserError
 from sweeper.samplers.distributions import distribution, suggest
-from sweeper.samplers.history import as_seen
+from sweeper.samplers.history import as_seen, has_not_learned
 from sweeper.samplers.optuna_samplers import sampler_of
 from sweeper.search_space.conditions import Params, exists, parents_first, point
 from sweeper.search_space.constraints import all_hold
+from sweeper.search_space.dimensions import CategoricalDimension
 from sweeper.search_space.grid import grid_points
+from sweeper.search_space.unit import prior_at
 from sweeper.spec.feasibility import UntriedPoints, key_of, keys_of, refusal
 from sweeper.spec.resolve import SweepSpec
 
@@ -86,7 +89,7 @@ def _propose(spec: SweepSpec, study: optuna.Study, trial: optuna.trial.FrozenTri
         return next(islice(grid_points(spec.search_space, spec.constraints), trial.number, None))
     number = trial.number
     tried = _tried_before(spec, study, number)
-    if spec.warm_start is not None or spec.sampler.name in ("gp", "nsga2"):
+    if spec.warm_start is not None or spec.sampler.name not in ("tpe", "random", "qmc"):
         study, trial = as_seen(spec, study, number)
     refused: list[Params] = []
     repeated: list[Params] = []
@@ -133,10 +136,23 @@ def _drawn(spec: SweepSpec, study: optuna.Study, trial: optuna.trial.FrozenTrial
     """One draw for the trial of this number in its study; what is enqueued for it has its value."""
     fixed = _fixed(spec, number)
     if spec.sampler.name == "qmc":
-        return point(spec.search_space, _sobol(spec, number, attempt), fixed)
+        return point(spec.search_space, _sobol(spec, number, attempt), fixed, prior_at)
     seed = _seed(spec, number, attempt)
     sampler = sampler_of(spec, seed) if attempt < SAMPLER_DRAWS else optuna.samplers.RandomSampler(seed=seed)
+    if has_not_learned(spec, study, number):
+        fixed = _from_priors(spec, seed) | fixed
     return _draw(spec, sampler, study, trial, fixed)
+
+
+def _from_priors(spec: SweepSpec, seed: int) -> Params:
+    """A draw from each prior that a parameter has."""
+    random = Random(seed)
+    units = {path: random.random() for path in spec.search_space}
+    return {
+        path: prior_at(dimension, units[path])
+        for path, dimension in spec.search_space.items()
+        if not isinstance(dimension, CategoricalDimension) and dimension.prior is not None
+    }
 
 
 def _sobol(spec: SweepSpec, number: int, attempt: int) -> dict[str, float]:

@@ -1,11 +1,12 @@
 """Which parameters a trial has, which values they may take, and the points of a grid. Pure functions."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 
 from sweeper.search_space.constraints import all_hold
 from sweeper.search_space.dimensions import AnyDimension, CategoricalDimension, FloatDimension, ParamValue, extremes
+from sweeper.search_space.unit import listed, value_at
 
 Space = Mapping[str, AnyDimension]
 Params = dict[str, ParamValue]
@@ -50,23 +51,6 @@ def example(space: Space) -> Params:
     return {path: extremes(dimension)[0][1] for path, dimension in space.items() if not dimension.when}
 
 
-def listed(dimension: AnyDimension) -> Sequence[ParamValue] | None:
-    """All values of a dimension in written order, or None where they are too many to write down."""
-    match dimension:
-        case CategoricalDimension():
-            return dimension.choices
-        case FloatDimension() if dimension.values:
-            return dimension.values
-        case FloatDimension() if dimension.step is None:
-            return None
-        case FloatDimension():
-            assert dimension.step is not None
-            steps = round((dimension.high - dimension.low) / dimension.step)
-            return [dimension.low + index * dimension.step for index in range(steps)] + [dimension.high]
-        case _:
-            return range(dimension.low, dimension.high + 1, dimension.step)
-
-
 def contains(dimension: AnyDimension, value: object) -> bool:
     """Whether the dimension may take the value."""
     if isinstance(dimension, CategoricalDimension):
@@ -81,27 +65,18 @@ def contains(dimension: AnyDimension, value: object) -> bool:
     return isinstance(value, int) and value in range(dimension.low, dimension.high + 1, dimension.step)
 
 
-def value_at(dimension: AnyDimension, unit: float) -> ParamValue:
-    """The value at a place of the dimension: `unit` in [0, 1) runs through it evenly, on a log scale if it has one."""
-    values = listed(dimension)
-    if isinstance(dimension, CategoricalDimension) or (values and not dimension.log):
-        assert values is not None
-        return values[min(int(unit * len(values)), len(values) - 1)]
-    low, high = float(dimension.low), float(dimension.high)
-    if values:  # whole numbers on a log scale: each has half a step on either side
-        drawn = math.exp(math.log(low - 0.5) + unit * (math.log(high + 0.5) - math.log(low - 0.5)))
-        return min(max(round(drawn), int(low)), int(high))
-    if dimension.log:
-        return min(max(math.exp(math.log(low) + unit * (math.log(high) - math.log(low))), low), high)
-    return low + unit * (high - low)
-
-
-def point(space: Space, units: Mapping[str, float], fixed: Mapping[str, ParamValue]) -> Params:
-    """The parameters at a place of the unit cube; those of `fixed` have its values."""
+def point(
+    space: Space,
+    units: Mapping[str, float],
+    fixed: Mapping[str, ParamValue],
+    at: Callable[[AnyDimension, float], ParamValue] = value_at,
+) -> Params:
+    """The parameters at a place of the unit cube; those of `fixed` have its values. `at`: the value of a dimension at a
+    place of the unit interval."""
     params: Params = {}
     for path in parents_first(space):
         if exists(space[path], params):
-            params[path] = fixed[path] if path in fixed else value_at(space[path], units[path])
+            params[path] = fixed[path] if path in fixed else at(space[path], units[path])
     return params
 
 

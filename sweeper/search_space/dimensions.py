@@ -11,9 +11,11 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    SerializerFunctionWrapHandler,
     Tag,
     TypeAdapter,
     ValidationError,
+    model_serializer,
     model_validator,
 )
 
@@ -55,7 +57,27 @@ class _Conditional(Strict):
     base's value stays."""
 
 
-class FloatDimension(_Conditional):
+class Prior(Strict):
+    """Where good values are expected: the first draws come from a normal distribution around it."""
+
+    center: float
+    """The most likely value."""
+    spread: Annotated[float, Field(gt=0)]
+    """Standard deviation; on a log scale a factor above 1: 3 for from a third to three times the center."""
+
+
+class _Numeric(_Conditional):
+    prior: Prior | None = None
+    """Draws before the sampler learns, and all of `random` and `qmc`, come from around here; `cmaes` begins here."""
+
+    @model_serializer(mode="wrap")
+    def _without_default(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Studies of earlier versions recorded no prior, and none is no difference."""
+        dumped: dict[str, Any] = handler(self)
+        return {key: value for key, value in dumped.items() if not (key == "prior" and value is None)}
+
+
+class FloatDimension(_Numeric):
     """A real number between two bounds, both included; or one of a list of numbers."""
 
     type: Literal["float"] = "float"
@@ -84,6 +106,7 @@ class FloatDimension(_Conditional):
             self._check_values()
             return self
         _check_bounds(self.low, self.high, self.log)
+        _check_prior(self.prior, self.low, self.high, self.log)
         if self.step is not None:
             if self.log:
                 raise ValueError("`step` and `log` cannot be used together")
@@ -95,10 +118,12 @@ class FloatDimension(_Conditional):
     def _check_values(self) -> None:
         if (self.low, self.high) != (min(self.values), max(self.values)) or self.log or self.step is not None:
             raise ValueError("`values` stands alone, without `low`, `high`, `log` and `step`")
+        if self.prior is not None:
+            raise ValueError("a prior needs bounds: leave out `prior`, or write `low` and `high` instead of `values`")
         _refuse_repeated("values", self.values)
 
 
-class IntDimension(_Conditional):
+class IntDimension(_Numeric):
     """A whole number between two bounds, both included."""
 
     type: Literal["int"]
@@ -114,6 +139,7 @@ class IntDimension(_Conditional):
     @model_validator(mode="after")
     def _check(self) -> Self:
         _check_bounds(self.low, self.high, self.log)
+        _check_prior(self.prior, self.low, self.high, self.log)
         if self.step != 1 and self.log:
             raise ValueError("`step` and `log` cannot be used together")
         if (self.high - self.low) % self.step:
@@ -175,6 +201,15 @@ def _check_bounds(low: float, high: float, log: bool) -> None:
         raise ValueError(f"`low` must be less than `high`, but got low {low:g} and high {high:g}")
     if log and low <= 0:
         raise ValueError(f"`low` must be > 0 on a log scale, but got {low:g}")
+
+
+def _check_prior(prior: Prior | None, low: float, high: float, log: bool) -> None:
+    if prior is None:
+        return
+    if not low <= prior.center <= high:
+        raise ValueError(f"the center of the prior must be between {low:g} and {high:g}, but got {prior.center:g}")
+    if log and prior.spread <= 1:
+        raise ValueError(f"on a log scale the spread of the prior is a factor > 1, but got {prior.spread:g}")
 
 
 def extremes(dimension: AnyDimension) -> list[tuple[tuple[str | int, ...], ParamValue]]:

@@ -4,8 +4,9 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Final
 
-from sweeper.search_space.conditions import Params, Space, exists, listed, parents_first
+from sweeper.search_space.conditions import Params, Space, exists, parents_first
 from sweeper.search_space.constraints import all_hold
+from sweeper.search_space.unit import listed
 
 LARGEST_GRID: Final = 100_000
 

@@ -46,11 +46,17 @@ class Draft(BaseModel):
     sampler: Annotated[SamplerConfig | None, OrNone] = SamplerConfig()
     controls: Annotated[tuple[Text, ...] | None, Field(strict=False), OrNone] = None
     replicate_seed: Text = None
+    objective: Any = None
 
     @cached_property
     def dimensions(self) -> dict[str, AnyDimension]:
         """The dimensions of the search space that are valid in themselves."""
         return dimensions_of(self.search_space or {})
+
+    @property
+    def objectives(self) -> int:
+        """How many objectives the file names."""
+        return len(self.objective) if isinstance(self.objective, list) else 1
 
     @property
     def valid_constraints(self) -> list[str]:

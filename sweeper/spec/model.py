@@ -7,9 +7,9 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from sweeper.entrypoint.resolve import DEFAULT_TRAINER
-from sweeper.search_space.conditions import listed
 from sweeper.search_space.dimensions import CategoricalDimension, Choice, Dimension, Strict, dimensions_of
 from sweeper.search_space.grid import grid_size
+from sweeper.search_space.unit import listed
 from sweeper.spec.command import COMMAND, COMMAND_TRAINER, ScriptReports
 from sweeper.spec.design import Ablation
 from sweeper.spec.sections import (

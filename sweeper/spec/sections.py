@@ -1,11 +1,24 @@
 """The parts of a sweep file: objectives, sampler, scheduler, guards, resources and budget."""
 
-from typing import Annotated, Final, Literal, Self
+import re
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SerializerFunctionWrapHandler,
+    WithJsonSchema,
+    model_serializer,
+    model_validator,
+)
+from pydantic_core import PydanticKnownError
 
 from sweeper.search_space.dimensions import Strict
 
+CALLABLE_PATTERN: Final = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"
 NAME_PATTERN: Final = r"^[a-z0-9][a-z0-9_-]{0,63}$"
 WARM_TRIALS_PATTERN: Final = r"^(all|best [1-9][0-9]{0,5})$"
 
@@ -74,18 +87,64 @@ Objectives = Annotated[
 ]
 
 
+SAMPLERS: Final = ("tpe", "random", "qmc", "gp", "cmaes", "nsga2", "grid")
+
+
+def _require_sampler(name: str) -> str:
+    if name not in SAMPLERS and not re.fullmatch(CALLABLE_PATTERN, name):
+        expected = ", ".join(f"'{known}'" for known in SAMPLERS)
+        raise PydanticKnownError("literal_error", {"expected": expected})
+    return name
+
+
 class SamplerConfig(Strict):
     """How the parameters of the next trial are chosen."""
 
-    name: Literal["tpe", "random", "qmc", "gp", "nsga2", "grid"] = "tpe"
+    model_config = ConfigDict(json_schema_extra={"additionalProperties": True})  # the arguments of a class
+
+    name: Annotated[
+        str,
+        AfterValidator(_require_sampler),
+        WithJsonSchema({"anyOf": [{"enum": list(SAMPLERS)}, {"type": "string", "pattern": CALLABLE_PATTERN}]}),
+    ] = "tpe"
     """`tpe`: learns from the finished trials; `random`: does not; `qmc`: a scrambled Sobol sequence, which fills the
-    space more evenly; `gp`: a Gaussian process, for few and costly trials; `nsga2`: evolves a population, for several
-    objectives; `grid`: every combination of the listed values once, in written order, the last parameter changing
-    fastest."""
+    space more evenly; `gp`: a Gaussian process, for few and costly trials; `cmaes`: CMA-ES, for numbers and hundreds of
+    trials; `nsga2`: evolves a population, for several objectives; `grid`: every combination of the listed values once,
+    in written order, the last parameter changing fastest. `package.module:Class`: a sampler of Optuna's kind; the other
+    keys of the section are its arguments."""
     startup_trials: Annotated[int, Field(ge=0)] = 6
     """Random trials before `tpe` or `gp` starts to learn."""
     population: Annotated[int, Field(ge=2)] = 16
     """Trials of one generation of `nsga2`."""
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    """Of a sampler that is named by its class; may be written beside `name`."""
+
+    @property
+    def is_custom(self) -> bool:
+        """Whether it is named by its class."""
+        return self.name not in SAMPLERS
+
+    @model_validator(mode="before")
+    @classmethod
+    def _collect_arguments(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or not isinstance(data.get("name"), str) or ":" not in data["name"]:
+            return data
+        others = {key: value for key, value in data.items() if key not in cls.model_fields}
+        return {key: value for key, value in data.items() if key in cls.model_fields} | (
+            {"arguments": {**data.get("arguments", {}), **others}} if others else {}
+        )
+
+    @model_validator(mode="after")
+    def _check_arguments(self) -> Self:
+        if self.arguments and not self.is_custom:
+            raise ValueError("`arguments` are of a sampler that is named by its class, `package.module:Class`")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_default(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Studies of earlier versions recorded no arguments, and none are no difference."""
+        dumped: dict[str, Any] = handler(self)
+        return {key: value for key, value in dumped.items() if not (key == "arguments" and not value)}
 
 
 class WarmStart(Strict):

@@ -3,10 +3,11 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from sweeper.search_space.conditions import can_be_met, contains, exists, listed
+from sweeper.search_space.conditions import can_be_met, contains, exists
 from sweeper.search_space.constraints import LANGUAGE, parse_constraint
-from sweeper.search_space.dimensions import AnyDimension
+from sweeper.search_space.dimensions import AnyDimension, CategoricalDimension
 from sweeper.search_space.grid import LARGEST_GRID, grid_size
+from sweeper.search_space.unit import listed
 from sweeper.spec.draft import Draft
 from sweeper.spec.messages import did_you_mean, show
 from sweeper.spec.yaml_reader import KeyPath, SpecFinding
@@ -32,7 +33,7 @@ def check_space(draft: Draft) -> list[SpecFinding]:
     for index, entry in enumerate(draft.enqueue or ()):
         if entry is not None:
             findings += _check_entry(("enqueue", index), entry, space, constraints)
-    findings += _check_warm_start(draft)
+    findings += [*_check_warm_start(draft), *_check_sampler(draft)]
     trials, first = draft.trials, len(draft.enqueue or ())
     if trials is not None and 0 < trials < first:
         noun = "trial" if trials == 1 else "trials"
@@ -161,12 +162,36 @@ def _check_grid(draft: Draft, constraints: list[str]) -> list[SpecFinding]:
     return []
 
 
+def _check_sampler(draft: Draft) -> list[SpecFinding]:
+    """Whether the sampler can search this space, and takes notice of the priors."""
+    if draft.sampler is None:
+        return []
+    name, findings = draft.sampler.name, []
+    numeric = [path for path, each in draft.dimensions.items() if not isinstance(each, CategoricalDimension)]
+    ranges = [path for path in numeric if not getattr(draft.dimensions[path], "values", ())]
+    if name == "cmaes" and not any(not draft.dimensions[path].when for path in ranges):
+        what = "the sampler `cmaes` searches numbers between bounds, and the search space has none that every trial has"
+        findings.append(SpecFinding(("sampler",), what, "use `tpe`"))
+    if name == "cmaes" and draft.objectives > 1:
+        findings.append(SpecFinding(("sampler",), "the sampler `cmaes` takes one objective", "use `nsga2` or `tpe`"))
+    if name == "grid" or draft.sampler.is_custom:
+        what = f"the sampler {show(name)} takes no priors"
+        findings += [
+            SpecFinding(("search_space", path, "prior"), what, "leave it out", at_key=True)
+            for path in ranges
+            if getattr(draft.dimensions[path], "prior", None) is not None
+        ]
+    return findings
+
+
 def _check_warm_start(draft: Draft) -> list[SpecFinding]:
     if draft.warm_start is None or draft.sampler is None:
         return []
     if draft.sampler.name in ("random", "qmc", "grid"):
         what = f"the sampler {show(draft.sampler.name)} learns from no trial, also not from those of a warm start"
-        return [SpecFinding(("warm_start",), what, "use `tpe`, `gp` or `nsga2`, or leave this out", at_key=True)]
+        return [
+            SpecFinding(("warm_start",), what, "use `tpe`, `gp`, `cmaes` or `nsga2`, or leave this out", at_key=True)
+        ]
     if draft.warm_start.study == draft.name:
         what = "a study cannot start from itself"
         return [SpecFinding(("warm_start", "study"), what, "give this one another `name`")]

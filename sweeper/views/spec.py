@@ -51,6 +51,9 @@ def _sampler(spec: SweepSpec) -> str:
     match spec.sampler.name:
         case "tpe" | "gp":
             how = f", the first {spec.sampler.startup_trials} at random"
+        case _ if spec.sampler.is_custom:
+            said = ", ".join(f"{key}={value!r}" for key, value in spec.sampler.arguments.items())
+            how = f"({said})"
         case "nsga2":
             how = f", generations of {spec.sampler.population}"
         case _:
@@ -109,7 +112,14 @@ def _entry(entry: Mapping[str, ParamValue]) -> str:
 def dimension_text(dimension: AnyDimension) -> str:
     """The values of a dimension, and when a trial has it, in words."""
     only = [f"{parent} is {_choices(allowed)}" for parent, allowed in dimension.when.items()]
-    return _values(dimension) + (f"; only if {' and '.join(only)}" if only else "")
+    return _values(dimension) + _prior(dimension) + (f"; only if {' and '.join(only)}" if only else "")
+
+
+def _prior(dimension: AnyDimension) -> str:
+    if isinstance(dimension, CategoricalDimension) or dimension.prior is None:
+        return ""
+    spread = f"a factor of {dimension.prior.spread:g}" if dimension.log else f"{dimension.prior.spread:g}"
+    return f", at first around {dimension.prior.center:g} (spread {spread})"
 
 
 def _values(dimension: AnyDimension) -> str:

@@ -34,7 +34,7 @@ def train(config: dict[str, Any], workdir: Path, resume: Path | None = None) -> 
     raise NotImplementedError
 
 
-def make_spec(sampler: str, **changes: Any) -> SweepSpec:
+def make_spec(sampler: str, /, **changes: Any) -> SweepSpec:
     data = {
         "name": "toy",
         "trainer": "proposals:train",

@@ -6,18 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweeper.search_space.conditions import (
-    can_be_met,
-    contains,
-    existing,
-    exists,
-    listed,
-    parents_first,
-    point,
-    value_at,
-)
+from sweeper.search_space.conditions import can_be_met, contains, existing, exists, parents_first, point
 from sweeper.search_space.dimensions import AnyDimension, dimensions_of
 from sweeper.search_space.grid import grid_points, grid_size
+from sweeper.search_space.unit import listed, value_at
 
 CHAIN = dimensions_of(
     {

@@ -1,0 +1,90 @@
+"""CMA-ES (Hansen 2016, https://arxiv.org/abs/1604.00772) without a state of its own.
+
+Optuna's sampler keeps its state as a pickle in the study, which we do not unpickle. Here the state is computed anew for
+each draw from the finished trials, so that a resumed study proposes what the unbroken one would have.
+"""
+
+import math
+from typing import Any, Final
+
+import cmaes
+import numpy as np
+import optuna
+
+from sweeper.samplers.distributions import distribution
+from sweeper.search_space.dimensions import CategoricalDimension, FloatDimension, IntDimension
+from sweeper.search_space.unit import unit_of, value_at
+from sweeper.spec.resolve import SweepSpec
+
+STEP: Final = 0.25
+"""Standard deviation of the first generation, as part of a parameter's range."""
+
+
+class CmaEsSampler(optuna.samplers.BaseSampler):
+    """Draws the numeric parameters that every trial has together; all others at random.
+
+    Trials are told in the order of their numbers, a population at a time, whichever state of the search each was drawn
+    from: trials that run side by side end in any order.
+    """
+
+    def __init__(self, spec: SweepSpec, seed: int) -> None:
+        self._numeric = {
+            path: dimension
+            for path, dimension in spec.search_space.items()
+            if not isinstance(dimension, CategoricalDimension)
+            and not dimension.when
+            and not (isinstance(dimension, FloatDimension) and dimension.values)
+        }
+        self._seed = seed
+        self._random = optuna.samplers.RandomSampler(seed=seed)
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: optuna.trial.FrozenTrial
+    ) -> dict[str, optuna.distributions.BaseDistribution]:
+        return {path: distribution(dimension) for path, dimension in self._numeric.items()}
+
+    def sample_relative(
+        self,
+        study: optuna.Study,
+        trial: optuna.trial.FrozenTrial,
+        search_space: dict[str, optuna.distributions.BaseDistribution],
+    ) -> dict[str, Any]:
+        search = cmaes.CMA(
+            mean=np.array([_start(dimension) for dimension in self._numeric.values()]),
+            sigma=STEP,
+            bounds=np.array([[0.0, 1.0]] * len(self._numeric)),
+            seed=self._seed,
+        )
+        told = self._told(study)
+        for first in range(0, len(told) - search.population_size + 1, search.population_size):
+            search.tell(told[first : first + search.population_size])
+        drawn = search.ask()
+        return {
+            path: value_at(dimension, min(float(unit), math.nextafter(1.0, 0.0)))
+            for (path, dimension), unit in zip(self._numeric.items(), drawn, strict=True)
+        }
+
+    def _told(self, study: optuna.Study) -> list[tuple[np.ndarray[Any, Any], float]]:
+        """Place in the unit cube and value to be minimised of each trial that has one; the worst if it collapsed."""
+        sign = -1.0 if study.direction == optuna.study.StudyDirection.MAXIMIZE else 1.0
+        told = []
+        for trial in study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.COMPLETE]):
+            if self._numeric.keys() <= trial.params.keys():
+                place = np.array([unit_of(each, trial.params[path]) for path, each in self._numeric.items()])
+                broken = any(violation > 0 for violation in trial.constraints.values())
+                told.append((place, math.inf if broken else sign * float(trial.values[0])))
+        return told
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: optuna.trial.FrozenTrial,
+        param_name: str,
+        param_distribution: optuna.distributions.BaseDistribution,
+    ) -> Any:
+        return self._random.sample_independent(study, trial, param_name, param_distribution)
+
+
+def _start(dimension: FloatDimension | IntDimension) -> float:
+    """Where the search begins, in the unit interval: at the centre of a prior, else in the middle."""
+    return 0.5 if dimension.prior is None else unit_of(dimension, dimension.prior.center)
