@@ -55,7 +55,7 @@ def test_an_enqueued_configuration_that_is_refused_is_recorded_and_the_study_goe
     assert first.reports == ()
     assert log.events[:2] == [("started", "toy-0000 from 0"), ("finished", "toy-0000 INFEASIBLE")]
     assert study.is_done
-    reopened = Ledger(tmp_path, "toy")
+    reopened = Ledger.open(tmp_path, "toy")
     assert reopened.trial("toy-0000").state is TrialState.INFEASIBLE
 
 
