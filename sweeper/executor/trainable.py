@@ -1,24 +1,22 @@
-"""One trial in one Ray actor. The actor is reused: a new trial resets everything the trainer does not seed itself."""
+"""One trial in one Ray actor, which is reused: the trial itself runs in a process of its own (`trainer_process`)."""
 
-import contextlib
-import gc
 import json
 import os
-import random
-from collections.abc import Generator, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-import numpy as np
 from ray import tune
 
-from mano_trainers.report import EpochReport
-from sweeper.checkpoints.object_store import StoreUnavailable
+from sweeper.checkpoints.object_store import StoreLost
 from sweeper.checkpoints.upload import CheckpointUploader, UploadSettings
-from sweeper.entrypoint.call import described, start_training, traced
-from sweeper.executor.node_check import unfit
-from sweeper.redaction import redact
+from sweeper.entrypoint.mlflow_run import RUN_FILE
+from sweeper.entrypoint.trial_log import LOG, last_lines
+from sweeper.executor.node_check import mismatch
+from sweeper.executor.trainer_process import TrainerProcess
+
+LAST_LINES: Final = 5
+LONGEST_OUTPUT: Final = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -30,10 +28,12 @@ class Job:
     workdir: str
     resume: str | None
     gpus: float
+    folder: str
+    """The working folder of the driver, and so of the trial."""
     expected: dict[str, Any] | None = None
-    """What this machine must have, if it is not the driver's (see `node.py`)."""
+    """What this machine must have, if it is not the driver's (see `node_check`)."""
     parcel: dict[str, Any] | None = None
-    """The store of checkpoints, instead of `workdir` and `resume` (see `courier.py`)."""
+    """The store of checkpoints, instead of `workdir` and `resume` (see `checkpoints.upload`)."""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -43,52 +43,74 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
     """Hands the trainer's reports to Tune, one a step. An exception of the trainer is a result, not a crash:
     only a lost process is worth a retry."""
 
+    _process: TrainerProcess | None = None
+
     def setup(self, config: dict[str, Any]) -> None:
-        self._umask = os.umask(0o077)  # a cluster's node has its own
         self._job = Job(**json.loads(config["job"]))
-        self._environment = dict(os.environ)
-        self._folder = Path.cwd()
-        random.seed(0)  # a trainer that draws from global generators gets the same in a used process as in a new one
-        np.random.seed(0)
-        if self._job.gpus == 0:
-            os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray leaves it unset, and `device: auto` would take a GPU
-        elif self._job.gpus < 1:
-            os.environ["TRAINERS_GPU_SHARE"] = str(self._job.gpus)  # torch takes no more of its memory than that
-        self._reports: Iterator[EpochReport] | None = None
         self._courier: CheckpointUploader | None = None
-        self._fit = False
+        self._fit = self._started = False
+        self._told_bytes = 0
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self.cleanup()
+        self._leave()
         self.setup(new_config)
         return True
 
     def step(self) -> dict[str, Any]:
         try:
-            if self._reports is None:
+            if not self._started:
                 if self._job.expected and not self._fit:
-                    self._fit = not (problem := unfit(self._job.trainer, self._job.expected))
+                    self._fit = not (problem := mismatch(self._job.trainer, self._job.expected))
                     return _message(kind="ready") if self._fit else _message(kind="unfit", problem=problem)
-                self._reports = start_training(self._job.trainer, self._job.config, *self._folders())
-            report = next(self._reports, None)
-            manifest = self._courier.send(report.checkpoint) if self._courier and report and report.checkpoint else None
-        except StoreUnavailable as lost:
+                self._start()
+            assert self._process is not None
+            message = self._process.next()
+            checkpoint = Path(message["checkpoint"]) if message.get("checkpoint") else None
+            manifest = self._courier.send(checkpoint) if self._courier and checkpoint else None
+        except StoreLost as lost:
             return _message(kind="lost", problem=str(lost))
-        except BaseException as error:  # a KeyboardInterrupt that the trainer raises, asyncio's CancelledError, its own
-            # Here, where the environment is whose secrets may stand in it: the driver's may be another.
-            return _message(kind="error", error=redact(described(error)), traceback=redact(traced(error)))
-        if report is None:
-            return _message(kind="end")
-        return _message(
-            kind="report",
-            step=report.step,
-            epoch=report.epoch,
-            total_epochs=report.total_epochs,
-            metrics=report.metrics,
-            checkpoint=self._named(report.checkpoint),
-            manifest=manifest,
-            passed_over=self._courier.passed_over if self._courier else [],
+        if message["kind"] == "report":
+            message |= {"checkpoint": self._named(checkpoint), "manifest": manifest}
+            message["passed_over"] = self._courier.passed_over if self._courier else []
+        else:  # its end: now its log is whole
+            self._process.close()
+            message["last_lines"] = last_lines(self._log, LAST_LINES)
+        return _message(**message | {"output": self._new_output()})
+
+    def cleanup(self) -> None:
+        """The worker ends."""
+        self._leave()
+        if self._process is not None:
+            self._process.end()
+            self._process = None
+
+    def _start(self) -> None:
+        """Hand the trial to the process that has the trainer's module."""
+        workdir, resume = self._folders()
+        self._log = workdir / LOG
+        self._told_bytes = self._log.stat().st_size if self._log.exists() else 0
+        folder = Path(self._job.folder)
+        if self._process is None or not self._process.is_alive:
+            self._process = TrainerProcess(self._job.trainer, folder, self._log)
+        self._process.start(
+            {
+                "config": self._job.config,
+                "workdir": str(workdir),
+                "resume": str(resume) if resume else None,
+                "folder": str(folder),
+                "log": str(self._log),
+                "run_file": None if self._courier else str(workdir / RUN_FILE),
+                "environment": self._environment(),
+            }
         )
+        self._started = True
+
+    def _environment(self) -> dict[str, str]:
+        if self._job.gpus == 0:
+            return {"CUDA_VISIBLE_DEVICES": ""}  # Ray leaves it unset, and `device: auto` would take a GPU
+        if self._job.gpus < 1:
+            return {"TRAINERS_GPU_SHARE": str(self._job.gpus)}  # torch takes no more of its memory than that
+        return {}
 
     def _folders(self) -> tuple[Path, Path | None]:
         """Where the trial works, and the checkpoint that it goes on from."""
@@ -96,7 +118,9 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
             self._courier = CheckpointUploader(UploadSettings(**self._job.parcel))
             return self._courier.workdir, self._courier.resume()
         workdir = Path(self._job.workdir)
+        umask = os.umask(0o077)  # a cluster's node has its own
         workdir.mkdir(parents=True, exist_ok=True)
+        os.umask(umask)
         return workdir, Path(self._job.resume) if self._job.resume else None
 
     def _named(self, checkpoint: Path | None) -> str | None:
@@ -105,22 +129,25 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
             return None
         return str(Path(self._job.workdir) / checkpoint.name) if self._courier else str(checkpoint)
 
-    def cleanup(self) -> None:
-        """Leave the process as the trial found it."""
-        if isinstance(self._reports, Generator):
-            with contextlib.suppress(Exception):
-                self._reports.close()  # the trainer puts back what it set for the process, threads for one
-        self._reports = None
+    def _new_output(self) -> str:
+        """What the trial has written since the last message, where its log does not lie in the study's folder."""
+        if not self._courier or not self._log.exists():
+            return ""
+        with self._log.open("rb") as file:
+            self._told_bytes = min(self._told_bytes, self._log.stat().st_size)  # less than told: begun anew
+            file.seek(max(self._told_bytes, self._log.stat().st_size - LONGEST_OUTPUT))
+            data = file.read()
+            self._told_bytes = file.tell()
+        return data.decode(errors="replace")
+
+    def _leave(self) -> None:
+        """The trial is done here."""
+        if self._process is not None and self._started:
+            self._process.close()
+        self._started = False
         if self._courier:
             self._courier.close()
             self._courier = None
-        gc.collect()
-        if not gc.get_freeze_count():
-            gc.freeze()  # the modules of Ray and the trainer: to look through them after every trial costs 0.1 s
-        os.environ.clear()
-        os.environ.update(self._environment)
-        os.chdir(self._folder)
-        os.umask(self._umask)
 
 
 def _message(**content: Any) -> dict[str, Any]:

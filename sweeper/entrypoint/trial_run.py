@@ -1,0 +1,115 @@
+"""The trial's side of `trial_process`: trains, and answers."""
+
+import atexit
+import contextlib
+import faulthandler
+import gc
+import json
+import os
+import random
+import signal
+import sys
+import traceback
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any, BinaryIO, Final
+
+from sweeper.entrypoint.call import described, start_training, traced
+from sweeper.entrypoint.mlflow_run import hand_over_run, leave_state_to_driver
+from sweeper.entrypoint.trial_process import prepare_process, say
+from sweeper.redaction import redact
+
+EXIT_S: Final = 5
+"""Seconds for what the trainer has registered to be done at its end."""
+
+
+def alone(trainer: str, orders: int, output: int, answers: int) -> None:
+    """One trial in an interpreter of its own."""
+    prepare_process(output)
+    run_trials(trainer, orders, answers, reuse=False)
+    os._exit(0)
+
+
+def run_trials(trainer: str, orders: int, answers: int, *, reuse: bool) -> None:
+    """Run the trial that the worker names; with `reuse` the next ones too, unless one of them fails."""
+    faulthandler.enable()  # a native crash leaves its Python lines in the log
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    with os.fdopen(orders, "rb") as lines:
+        for line in lines:
+            with _process_as_found():
+                failed = _run(trainer, json.loads(line)["job"], lines, answers)
+            if failed or not reuse:
+                break
+            gc.collect()
+            say(answers, {"kind": "idle"})
+    _tidy_up()
+
+
+def _run(trainer: str, job: dict[str, Any], lines: BinaryIO, answers: int) -> bool:
+    """Train as the job says, report by report; returns whether it failed."""
+    reports: Iterator[Any] | None = None
+    failed = False
+    try:
+        _set_up(job)
+        hand_over_run(trainer, Path(job["run_file"]) if job["run_file"] else None)
+        resume = Path(job["resume"]) if job["resume"] else None
+        while lines.readline().strip() == b'"next"':
+            if reports is None:
+                reports = start_training(trainer, job["config"], Path(job["workdir"]), resume)
+            report = next(reports, None)
+            if report is None:
+                say(answers, {"kind": "end"})
+                lines.readline()
+                break
+            say(answers, {"kind": "report"} | vars(report) | {"checkpoint": _text(report.checkpoint)})
+    except BaseException as error:  # whatever a trainer raises is a result of its trial: KeyboardInterrupt too
+        failed = True
+        with contextlib.suppress(Exception):
+            traceback.print_exception(error)
+        # Redacted here, where the environment is whose secrets may stand in it: the driver's may be another.
+        say(answers, {"kind": "error", "error": redact(described(error)), "traceback": redact(traced(error))})
+        lines.readline()
+    leave_state_to_driver()
+    if isinstance(reports, Generator):
+        with contextlib.suppress(BaseException):
+            reports.close()  # the trainer puts back what it set for the process, threads for one
+    return failed
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
+def _set_up(job: dict[str, Any]) -> None:
+    os.environ.update(job["environment"])
+    with contextlib.suppress(OSError):  # a machine of a cluster need not have the driver's folder
+        os.chdir(job["folder"])
+    Path(job["workdir"]).mkdir(parents=True, exist_ok=True)
+    numpy: ModuleType = sys.modules.get("numpy") or __import__("numpy")
+    random.seed(0)  # a trainer that draws from global generators gets the same in every process
+    numpy.random.seed(0)
+
+
+@contextlib.contextmanager
+def _process_as_found() -> Iterator[None]:
+    environment, folder, umask = dict(os.environ), Path.cwd(), os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(environment)
+        os.chdir(folder)
+        os.umask(umask)
+
+
+def _tidy_up() -> None:
+    """What a program does at its end; whatever hangs there is cut off."""
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(EXIT_S)
+    with contextlib.suppress(BaseException):
+        atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(BaseException):
+            stream.flush()
