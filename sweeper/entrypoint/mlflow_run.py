@@ -1,27 +1,31 @@
 """Lets a trainer's own `mlflow.log_*` go to the run of its trial.
 
 The driver makes the run while the trial starts, and writes where it is into a file in the trial's folder. It is waited
-for only when the trainer imports MLflow, or trains in another program of which we know nothing.
+for only when the trainer imports MLflow, or trains in another program of which we know nothing. Inside the trial code
+that names an experiment or a server of its own, and starts and ends its run, works as it is: all of it is this run, and
+the driver alone says how that ended.
 """
 
-import atexit
+import functools
+import importlib
 import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from importlib.abc import MetaPathFinder
+from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
-from typing import Final
+from typing import Any, Final
 
 from sweeper.entrypoint.function import yields
 from sweeper.entrypoint.resolve import load_trainer
 
 RUN_FILE: Final = "mlflow_run.json"
-"""In the trial's folder: variable -> value, `MLFLOW_TRACKING_URI`, `MLFLOW_EXPERIMENT_ID` and `MLFLOW_RUN_ID`."""
+"""In the trial's folder: variable -> value, `MLFLOW_TRACKING_URI` and `MLFLOW_RUN_ID`."""
+RUN_ID: Final = "MLFLOW_RUN_ID"
 WAIT_S: Final = 30.0
 """For a run that the trainer surely uses."""
 WAIT_FOR_PROGRAM_S: Final = 3.0
@@ -29,19 +33,12 @@ WAIT_FOR_PROGRAM_S: Final = 3.0
 LOOK_S: Final = 0.02
 
 
-class _Handover(MetaPathFinder):
-    """Sets the variables when MLflow is imported."""
-
-    def __init__(self, run_file: Path) -> None:
-        self._run_file = run_file
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        if fullname == "mlflow":
-            sys.meta_path.remove(self)
-            _set_variables(self._run_file, WAIT_S)
-        return None
+def write_run_file(folder: Path, tracking_uri: str, run_id: str) -> None:
+    """Say in the trial's folder which run is the trial's; whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f".{RUN_FILE}.tmp"
+    partial.write_text(json.dumps({"MLFLOW_TRACKING_URI": tracking_uri, RUN_ID: run_id}))
+    partial.replace(folder / RUN_FILE)
 
 
 def hand_over_run(trainer: str, run_file: Path | None) -> None:
@@ -55,36 +52,74 @@ def hand_over_run(trainer: str, run_file: Path | None) -> None:
     if run_file is None:
         return
     if "mlflow" in sys.modules:
-        _set_variables(run_file, WAIT_S)
+        _hand_over(run_file)
     elif trainer == "sweeper.entrypoint.command:train" or not yields(load_trainer(trainer)):
-        _set_variables(run_file, WAIT_FOR_PROGRAM_S)
+        os.environ.update(_run_of(run_file, WAIT_FOR_PROGRAM_S))
     else:
         sys.meta_path.insert(0, _Handover(run_file))
 
 
-def leave_state_to_driver() -> None:
-    """The driver alone says how a run ended: a trial that was stopped must not set its run to FINISHED as it leaves."""
-    fluent = sys.modules.get("mlflow.tracking.fluent")
-    client = sys.modules.get("mlflow.tracking.client")
-    ours = os.environ.get("MLFLOW_RUN_ID")
-    if fluent is None or client is None or ours is None:
+class _Handover(MetaPathFinder, Loader):
+    """Imports MLflow in place of the import that asks for it, and hands the run over."""
+
+    def __init__(self, run_file: Path) -> None:
+        self._run_file = run_file
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname != "mlflow":
+            return None
+        sys.meta_path.remove(self)
+        with suppress(ImportError):  # the import that asks for it says so
+            importlib.import_module(fullname)
+            _hand_over(self._run_file)
+            return ModuleSpec(fullname, self)
+        return None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        self._spec = sys.modules[spec.name].__spec__
+        return sys.modules[spec.name]
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__spec__ = self._spec  # as it was
+
+
+def _hand_over(run_file: Path) -> None:
+    run = _run_of(run_file, WAIT_S)
+    if not run:
         return
-    set_terminated = client.MlflowClient.set_terminated
+    mlflow, ours = sys.modules["mlflow"], run[RUN_ID]
+    mlflow.set_tracking_uri(run["MLFLOW_TRACKING_URI"])
+    os.environ.update(run)
+    client: Any = sys.modules["mlflow.tracking.client"].MlflowClient
+    original_terminate: Callable[..., None] = client.set_terminated
+    original_start = mlflow.start_run
 
-    def set_others_terminated(self: object, run_id: str, *args: object, **kwargs: object) -> None:
+    @functools.wraps(original_terminate)
+    def terminate_others(self: object, run_id: str, *args: object, **kwargs: object) -> None:
         if run_id != ours:
-            set_terminated(self, run_id, *args, **kwargs)
+            original_terminate(self, run_id, *args, **kwargs)
 
-    client.MlflowClient.set_terminated = set_others_terminated
-    with suppress(AttributeError):
-        atexit.unregister(fluent._safe_end_run)
+    @functools.wraps(original_start)
+    def start_ours(run_id: str | None = None, *args: object, **kwargs: Any) -> Any:
+        if run_id is None and mlflow.active_run() is None:
+            return original_start(ours)
+        return original_start(run_id, *args, **kwargs)
+
+    client.set_terminated = terminate_others
+    mlflow.start_run = start_ours  # type: ignore[attr-defined]
+    mlflow.set_tracking_uri = lambda *_args, **_kwargs: None  # type: ignore[attr-defined]
+    experiment = mlflow.get_experiment(mlflow.get_run(ours).info.experiment_id)
+    mlflow.set_experiment = lambda *_args, **_kwargs: experiment  # type: ignore[attr-defined]
 
 
-def _set_variables(run_file: Path, wait_s: float) -> None:
+def _run_of(run_file: Path, wait_s: float) -> Mapping[str, str]:
+    """What the driver says of the trial's run; nothing if it has not said so in time: MLflow may be away."""
     deadline_s = time.monotonic() + wait_s
     while time.monotonic() < deadline_s:
         with suppress(OSError, ValueError):
-            told = json.loads(run_file.read_bytes())
-            os.environ.update({str(name): str(value) for name, value in told.items()})
-            return
+            return {str(name): str(value) for name, value in json.loads(run_file.read_bytes()).items()}
         time.sleep(LOOK_S)
+    print("sweeper: the trial's MLflow run is not there; MLflow does not answer", file=sys.stderr)
+    return {}

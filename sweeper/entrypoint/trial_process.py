@@ -68,7 +68,9 @@ def serve(trainer: str, commands: int, answers: int) -> None:
 
 def isolation_of(trainer: str) -> Isolation:
     """Import the trainer's module, and tell how its trials are kept apart. An error of the import is each trial's."""
-    import numpy  # noqa: F401  # each trial seeds it
+    import numpy.random  # noqa: F401  # each trial seeds it
+
+    from sweeper.entrypoint import trial_run  # noqa: F401  # imported once, not by each trial
 
     with suppress(UserError):
         load_trainer(trainer)
@@ -138,6 +140,7 @@ class _Supervisor:
             self._pid = pid
         os.close(orders)
         os.close(output)
+        assert self._pid is not None
         self._pidfd = os.pidfd_open(self._pid)
 
     def _open_log(self, path: Path) -> None:

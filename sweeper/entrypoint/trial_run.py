@@ -12,11 +12,13 @@ import sys
 import traceback
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any, BinaryIO, Final
 
+import numpy as np
+
 from sweeper.entrypoint.call import described, start_training, traced
-from sweeper.entrypoint.mlflow_run import hand_over_run, leave_state_to_driver
+from sweeper.entrypoint.mlflow_run import hand_over_run
+from sweeper.entrypoint.script import ScriptFailed
 from sweeper.entrypoint.trial_process import prepare_process, say
 from sweeper.redaction import redact
 
@@ -66,12 +68,14 @@ def _run(trainer: str, job: dict[str, Any], lines: BinaryIO, answers: int) -> bo
             say(answers, {"kind": "report"} | vars(report) | {"checkpoint": _text(report.checkpoint)})
     except BaseException as error:  # whatever a trainer raises is a result of its trial: KeyboardInterrupt too
         failed = True
-        with contextlib.suppress(Exception):
-            traceback.print_exception(error)
+        of_program = isinstance(error, ScriptFailed)  # then the log says why, and not our traceback
+        if not of_program:
+            with contextlib.suppress(Exception):
+                traceback.print_exception(error)
         # Redacted here, where the environment is whose secrets may stand in it: the driver's may be another.
-        say(answers, {"kind": "error", "error": redact(described(error)), "traceback": redact(traced(error))})
+        texts = {"error": redact(described(error)), "traceback": redact(traced(error))}
+        say(answers, {"kind": "error", "of_program": of_program} | texts)
         lines.readline()
-    leave_state_to_driver()
     if isinstance(reports, Generator):
         with contextlib.suppress(BaseException):
             reports.close()  # the trainer puts back what it set for the process, threads for one
@@ -87,9 +91,8 @@ def _set_up(job: dict[str, Any]) -> None:
     with contextlib.suppress(OSError):  # a machine of a cluster need not have the driver's folder
         os.chdir(job["folder"])
     Path(job["workdir"]).mkdir(parents=True, exist_ok=True)
-    numpy: ModuleType = sys.modules.get("numpy") or __import__("numpy")
     random.seed(0)  # a trainer that draws from global generators gets the same in every process
-    numpy.random.seed(0)
+    np.random.seed(0)
 
 
 @contextlib.contextmanager

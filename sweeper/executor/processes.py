@@ -15,8 +15,9 @@ NVIDIA_SMI_TIMEOUT_S: Final = 10
 
 @dataclass(frozen=True)
 class Sample:
-    """A process now. `cpu_s`: processor time since its start, of the processes it has started too; `gpus`: utilisation
-    (per cent) and its own memory (MiB), by metric name."""
+    """A process now, with all that it has started: a trial runs in a child of its worker. `cpu_s`: processor time since
+    its start; `memory_mib`: of the largest of them, for forks share theirs; `gpus`: utilisation (per cent) and memory
+    (MiB), by metric name."""
 
     cpu_s: float
     memory_mib: float
@@ -26,8 +27,22 @@ class Sample:
 def samples(pids: Sequence[int], *, with_gpus: bool) -> dict[int, Sample]:
     """Those of the processes that are there; `with_gpus` asks `nvidia-smi` too."""
     gpus = gpu_samples() if with_gpus and pids else {}
-    cpu_s = cpu_seconds(pids)
-    return {pid: Sample(cpu_s[pid], memory_mib(pid), gpus.get(pid, {})) for pid in pids if pid in cpu_s}
+    table = _Table()
+    found = {}
+    for pid in filter(table.has, pids):
+        family = table.family(pid)
+        found[pid] = Sample(table.cpu_s(family), max(map(memory_mib, family)), _of_family(gpus, family))
+    return found
+
+
+def _of_family(gpus: Mapping[int, Mapping[str, float]], family: Sequence[int]) -> dict[str, float]:
+    """What these processes take of each GPU together."""
+    together: dict[str, float] = {}
+    for pid in family:
+        for name, value in gpus.get(pid, {}).items():
+            before = together.get(name, 0.0)
+            together[name] = before + value if "memory" in name else max(before, value)
+    return together
 
 
 def kill(pid: int) -> None:
@@ -40,18 +55,31 @@ def kill(pid: int) -> None:
 def cpu_seconds(pids: Sequence[int]) -> dict[int, float]:
     """Processor time that each of the processes has used so far, with all that it has started: data are decoded by
     processes of their own, while the worker waits. Those that do not exist are left out."""
-    used: dict[int, int] = {}
-    children: dict[int, list[int]] = {}
-    for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):  # not every kernel has lists of children
-        with contextlib.suppress(OSError), open(f"/proc/{pid}/stat", "rb", 0) as file:  # thousands, on a big machine
-            fields = file.read().rpartition(b")")[2].split()
-            children.setdefault(int(fields[1]), []).append(pid)
-            used[pid] = sum(map(int, fields[11:15]))  # its own, and that of children which have ended
+    table = _Table()
+    return {pid: table.cpu_s(table.family(pid)) for pid in pids if table.has(pid)}
 
-    def family(pid: int) -> int:
-        return used[pid] + sum(map(family, children.get(pid, ())))
 
-    return {pid: family(pid) / os.sysconf("SC_CLK_TCK") for pid in pids if pid in used}
+class _Table:
+    """All processes of the machine as they are now: who started whom, and who has used what."""
+
+    def __init__(self) -> None:
+        self._ticks: dict[int, int] = {}
+        self._children: dict[int, list[int]] = {}
+        for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):  # not every kernel has lists of children
+            with contextlib.suppress(OSError), open(f"/proc/{pid}/stat", "rb", 0) as file:  # thousands, on a big one
+                fields = file.read().rpartition(b")")[2].split()
+                self._children.setdefault(int(fields[1]), []).append(pid)
+                self._ticks[pid] = sum(map(int, fields[11:15]))  # its own, and that of children which have ended
+
+    def has(self, pid: int) -> bool:
+        return pid in self._ticks
+
+    def family(self, pid: int) -> list[int]:
+        """A process and all that it has started."""
+        return [pid, *(other for child in self._children.get(pid, ()) for other in self.family(child))]
+
+    def cpu_s(self, pids: Sequence[int]) -> float:
+        return sum(self._ticks[pid] for pid in pids) / os.sysconf("SC_CLK_TCK")
 
 
 def memory_mib(pid: int) -> float:

@@ -8,11 +8,11 @@ from typing import Any, Final
 
 from ray import tune
 
-from sweeper.checkpoints.object_store import StoreLost
+from sweeper.checkpoints.object_store import StoreUnavailable
 from sweeper.checkpoints.upload import CheckpointUploader, UploadSettings
 from sweeper.entrypoint.mlflow_run import RUN_FILE
 from sweeper.entrypoint.trial_log import LOG, last_lines
-from sweeper.executor.node_check import mismatch
+from sweeper.executor.node_check import unfit
 from sweeper.executor.trainer_process import TrainerProcess
 
 LAST_LINES: Final = 5
@@ -60,21 +60,22 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
         try:
             if not self._started:
                 if self._job.expected and not self._fit:
-                    self._fit = not (problem := mismatch(self._job.trainer, self._job.expected))
+                    self._fit = not (problem := unfit(self._job.trainer, self._job.expected))
                     return _message(kind="ready") if self._fit else _message(kind="unfit", problem=problem)
                 self._start()
             assert self._process is not None
             message = self._process.next()
             checkpoint = Path(message["checkpoint"]) if message.get("checkpoint") else None
             manifest = self._courier.send(checkpoint) if self._courier and checkpoint else None
-        except StoreLost as lost:
+        except StoreUnavailable as lost:
             return _message(kind="lost", problem=str(lost))
         if message["kind"] == "report":
             message |= {"checkpoint": self._named(checkpoint), "manifest": manifest}
             message["passed_over"] = self._courier.passed_over if self._courier else []
         else:  # its end: now its log is whole
             self._process.close()
-            message["last_lines"] = last_lines(self._log, LAST_LINES)
+            tells = message["kind"] == "gone" or message.get("of_program")
+            message["last_lines"] = last_lines(self._log, LAST_LINES) if tells else []
         return _message(**message | {"output": self._new_output()})
 
     def cleanup(self) -> None:

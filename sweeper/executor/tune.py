@@ -3,6 +3,7 @@ reports, and keeps nothing that matters."""
 
 import json
 import logging
+import os
 import signal
 import sys
 import time
@@ -78,6 +79,7 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]
             gpus=resources.gpus,
             expected=self.expected,
             parcel=vars(upcoming.upload) if upcoming.upload else None,
+            folder=os.getcwd(),
         )
         return {"job": job.to_json()}
 
@@ -121,6 +123,7 @@ class LedgerScheduler(FIFOScheduler):  # type: ignore[misc]
         trial_id = self.searcher.trials[trial.trial_id]
         message = json.loads(result["message"])
         with _keeping(self.study):
+            self.study.keep_output(trial_id, message.get("output", ""))
             match message["kind"]:
                 case "report":
                     goes_on = self._report(trial_id, message)
@@ -128,7 +131,9 @@ class LedgerScheduler(FIFOScheduler):  # type: ignore[misc]
                 case "end":
                     self.study.on_end(trial_id)
                 case "error":
-                    self.study.on_error(trial_id, message["error"], message["traceback"])
+                    self.study.on_error(trial_id, message["error"], message["traceback"], message["last_lines"])
+                case "gone":
+                    self.study.on_lost(trial_id, f"the trial's process {message['how']}", message["last_lines"])
                 case "ready":
                     return str(TrialScheduler.CONTINUE)
                 case "unfit":

@@ -1,14 +1,16 @@
 """`sweeper run`: open or continue a study, prepare its data, execute it, say how it ended."""
 
+import contextlib
 import math
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from sweeper.checkpoints.locate import open_store
+from sweeper.entrypoint.mlflow_run import write_run_file
 from sweeper.entrypoint.source_hashes import code_sums
 from sweeper.errors import EXIT_NO_SKILL, EXIT_OK, EXIT_SIGNAL, EXIT_TRIAL_FAILED, LedgerLost
 from sweeper.executor.cluster import machines
@@ -166,7 +168,7 @@ def _execute(
     run_ids: dict[str, str] = {}  # filled by the delivering thread; written to the ledger by this one
     with machines(spec.resources, address, home / "data") as there:
         preparing = preflight.start(spec, there)
-        tracker = open_tracker(home, ledger, run_ids.__setitem__)
+        tracker = open_tracker(home, ledger, _tell_run(home, ledger, run_ids))
         tracker.deliver()
         with closing(tracker), Progress(spec) as progress, closing(Workers(there)) as workers:
             progress.note("preparing the data")
@@ -192,6 +194,19 @@ def _execute(
                 if notifier:
                     notifier.close(study)
     return study.interrupted
+
+
+def _tell_run(home: Path, ledger: Ledger, run_ids: dict[str, str]) -> Callable[[str, str], None]:
+    """What the delivering thread does with the run of a trial: keep its ID, and let the trial know of it."""
+
+    def tell(trial_id: str, run_id: str) -> None:
+        run_ids[trial_id] = run_id
+        if trial_id != ledger.study:
+            with contextlib.suppress(OSError, KeyError):
+                folder = ledger.study_dir / "trials" / ledger.trial(trial_id).folder
+                write_run_file(folder, tracking_uri(home), run_id)
+
+    return tell
 
 
 def _train(study: StudyController, there: Machines, workers: Workers, record: Mapping[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """A study while it runs: what comes next, and what each report means. Knows the ledger, the tracker and the pure
 decisions, and nothing of Ray, so that a test can drive it with a list of reports."""
 
+import contextlib
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -9,6 +10,7 @@ from typing import Final
 
 from mano_trainers.report import EpochReport
 from sweeper.checkpoints.locate import keep_manifest
+from sweeper.entrypoint.trial_log import LOG
 from sweeper.errors import SpecError
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.trial import Report, TrialRecord, TrialState
@@ -18,7 +20,7 @@ from sweeper.study import requests
 from sweeper.study.accounting import UsageMeter
 from sweeper.study.budget import may_start, used_up
 from sweeper.study.callback import StudyCallback
-from sweeper.study.decisions import decide_at_end
+from sweeper.study.decisions import decide_at_end, with_last_lines
 from sweeper.study.next_trial import NextTrial, TrialsToCome, prepare, workdir_of
 from sweeper.study.transitions import TrialTransitions
 
@@ -172,19 +174,24 @@ class StudyController:
             found = decide_at_end(self.spec, record)
             self._trials.finish(trial_id, found.state, found.reason, found.evidence)
 
-    def on_error(self, trial_id: str, error: str, traceback: str = "") -> None:
-        """The trainer raised. It would raise again, so this is the trial's end."""
+    def on_error(self, trial_id: str, error: str, traceback: str = "", last_lines: Sequence[str] = ()) -> None:
+        """The trainer raised. It would raise again, so this is the trial's end. `last_lines`: of its log."""
         self._audit.end(trial_id, complete=False)
         if self.ledger.trial(trial_id).state.is_finished:
             return
         workdir = workdir_of(self.ledger, trial_id)
         workdir.mkdir(parents=True, exist_ok=True)
         (workdir / "error.txt").write_text(redact(traceback or error))
-        self._trials.finish(
-            trial_id, TrialState.FAILED, redact(error), {"traceback": self._relative(workdir / "error.txt")}
-        )
+        reason, evidence = with_last_lines(redact(error), last_lines), self._relative(workdir / "error.txt")
+        self._trials.finish(trial_id, TrialState.FAILED, reason, {"traceback": evidence})
 
-    def on_lost(self, trial_id: str, reason: str) -> None:
+    def keep_output(self, trial_id: str, output: str) -> None:
+        """Append what a trial has written on a machine that does not see the study's folder to its log."""
+        if output:
+            with contextlib.suppress(OSError), (workdir_of(self.ledger, trial_id) / LOG).open("a") as log:
+                log.write(output)
+
+    def on_lost(self, trial_id: str, reason: str, last_lines: Sequence[str] = ()) -> None:
         """The trial's process is gone. The trial goes on from its last good checkpoint, a few times."""
         self._audit.end(trial_id, complete=False)
         record = self.ledger.trial(trial_id)
@@ -194,7 +201,8 @@ class StudyController:
             self._trials.release(trial_id)
         elif len(record.losses) >= self.spec.resources.retries:
             times = f", {len(record.losses) + 1} times" if record.losses else ""
-            self._trials.finish(trial_id, TrialState.FAILED, f"{reason}{times}", {"earlier": list(record.losses)})
+            reason = with_last_lines(f"{reason}{times}", last_lines)
+            self._trials.finish(trial_id, TrialState.FAILED, reason, {"earlier": list(record.losses)})
         else:
             self._trials.release(trial_id)
             record = self.ledger.note_loss(trial_id, reason)

@@ -1,17 +1,20 @@
 """What is to be run of a trial, and what its latest evaluation means for it. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from sweeper.entrypoint.offers import offers_of
 from sweeper.errors import SpecError
 from sweeper.ledger.trial import TrialRecord, TrialState
 from sweeper.pruning.guards import check_guards
 from sweeper.pruning.rungs import Rungs
+from sweeper.redaction import plain
 from sweeper.spec.resolve import SweepSpec, control_config, resolve, unchecked_config
 from sweeper.study.controls import control_epochs
 from sweeper.study.pareto import objective_values
+
+LONGEST_LINE: Final = 200
 
 
 @dataclass(frozen=True)
@@ -72,3 +75,9 @@ def decide_at_end(spec: SweepSpec, record: TrialRecord) -> Decision:
         return Decision(TrialState.FAILED, reason)
     epochs = record.last.epoch
     return Decision(TrialState.COMPLETE, f"ran all {epochs:g} epochs" if epochs else "evaluated without training")
+
+
+def with_last_lines(reason: str, lines: Sequence[str]) -> str:
+    """The reason of a failure with what the trial wrote last: in the log of a program that failed stands why."""
+    said = " | ".join(plain(line, LONGEST_LINE) for line in lines)
+    return f"{reason}; its last output: {said}" if said else reason

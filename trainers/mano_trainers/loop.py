@@ -139,6 +139,8 @@ def numerics(config: TrainConfig) -> dict[str, str]:
 
 
 PREFLIGHT = "mano_trainers.preflight:preflight"
+REUSE_PROCESS = True
+"""Trials may share a process: a training puts back what it sets (`device.process`), and draws from its own seeds."""
 """Checks of data, metric, losses and training that are made before a sweep."""
 
 

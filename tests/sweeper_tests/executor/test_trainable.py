@@ -1,53 +1,21 @@
+"""A worker, its process that has the trainer's module, and the trial's own: no Ray, no study."""
+
 import json
 import os
-import random
-from collections.abc import Iterator
+import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+from leaky_trainer import sleepers
 
-from mano_trainers.report import EpochReport
 from sweeper.executor.trainable import Job, TrialWorker
 
 
-class OutOfMemoryError(RuntimeError):
-    """Named as torch names it."""
-
-
-def untidy(config: dict[str, Any], workdir: Path, resume: Path | None) -> Iterator[EpochReport]:
-    """Changes everything a process has, and draws from the global generators."""
-    os.environ["UNTIDY"] = "yes"
-    os.environ.pop("HOME", None)
-    os.chdir(workdir)
-    try:
-        while True:
-            yield EpochReport(1, 1.0, {"drawn": random.random() + np.random.rand(), "left": float(len(LEFT))})
-    finally:
-        LEFT.append(workdir)
-
-
-def failing(config: dict[str, Any], workdir: Path, resume: Path | None) -> Iterator[EpochReport]:
-    yield EpochReport(1, 1.0, {})
-    raise {"gpu": OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "ram": MemoryError()}[config["what"]]
-
-
-def talkative(config: dict[str, Any], workdir: Path, resume: Path | None) -> Iterator[EpochReport]:
-    raise PermissionError(f"no access with {os.environ['WANDB_API_KEY']}")
-    yield
-
-
-LEFT: list[Path] = []
-
-
-@pytest.fixture(autouse=True)
-def _this_module_is_a_trainer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(Path(__file__).parent))
-
-
 def job(folder: Path, trainer: str, gpus: float = 0, **config: Any) -> dict[str, str]:
-    return {"job": Job(f"test_trainable:{trainer}", config, str(folder), None, gpus=gpus).to_json()}
+    name = trainer if ":" in trainer else f"odd_trainers:{trainer}"
+    return {"job": Job(name, config, str(folder), None, gpus=gpus, folder=os.getcwd()).to_json()}
 
 
 def step(worker: TrialWorker) -> dict[str, Any]:
@@ -55,48 +23,139 @@ def step(worker: TrialWorker) -> dict[str, Any]:
     return message
 
 
-def test_a_used_worker_is_as_a_new_one(tmp_path: Path) -> None:
+def test_nothing_that_a_trial_leaves_is_seen_by_the_next(tmp_path: Path) -> None:
     before, folder = dict(os.environ), Path.cwd()
-    worker = TrialWorker(job(tmp_path / "a", "untidy"))
-    first = step(worker)
-    step(worker)
-    assert worker.reset_config(job(tmp_path / "b", "untidy"))
-    import test_trainable  # as the seam imports it, by its name
-
-    assert test_trainable.LEFT == [tmp_path / "a"], "the trainer was let tidy up"
-    assert dict(os.environ) == before | {"CUDA_VISIBLE_DEVICES": ""}
-    assert Path.cwd() == folder
-    assert step(worker)["metrics"]["drawn"] == first["metrics"]["drawn"]
+    worker = TrialWorker(job(tmp_path / "a", "leaky_trainer:leaky"))
+    first = step(worker)["metrics"]
+    assert worker.reset_config(job(tmp_path / "b", "leaky_trainer:leaky"))
+    assert step(worker)["metrics"] == first
+    assert (first["threads"], first["children"], first["home"]) == (1, 0, 1)
     worker.cleanup()
+    assert sleepers() == []
     assert dict(os.environ) == before
+    assert Path.cwd() == folder
 
 
-def test_a_share_of_a_gpu_is_for_one_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("TRAINERS_GPU_SHARE", raising=False)
-    worker = TrialWorker(job(tmp_path / "a", "untidy", gpus=0.5))
-    assert os.environ["TRAINERS_GPU_SHARE"] == "0.5"
-    for gpus in (1, 2.5, 0):
-        worker.reset_config(job(tmp_path / "b", "untidy", gpus=gpus))
-        assert "TRAINERS_GPU_SHARE" not in os.environ
-    worker.cleanup()
-
-
-@pytest.mark.parametrize(("what", "reason"), [("gpu", "out of GPU memory: OutOfMemoryError"), ("ram", "out of memory")])
-def test_running_out_of_memory_is_told_apart_with_a_hint(what: str, reason: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("what", "reason"),
+    [
+        ("gpu", "out of GPU memory: OutOfMemoryError"),
+        ("ram", "out of memory"),
+        ("interrupt", "KeyboardInterrupt: mine"),
+        ("exit", "SystemExit: 3"),
+        ("base", "Mine: of its own kind"),
+        ("text", "ValueError: lone ? surrogate and \N{REPLACEMENT CHARACTER}"),
+        ("long", "ValueError: xxx"),
+    ],
+)
+def test_whatever_a_trainer_raises_is_its_trials_result(what: str, reason: str, tmp_path: Path) -> None:
     worker = TrialWorker(job(tmp_path, "failing", what=what))
     assert step(worker)["kind"] == "report"
     message = step(worker)
     assert message["kind"] == "error"
     assert message["error"].startswith(reason)
-    assert "take smaller batches" in message["error"]
+    assert len(json.dumps(message)) < 50_000
+    assert ("take smaller batches" in message["error"]) == (what in ("gpu", "ram"))
     worker.cleanup()
 
 
-def test_a_secret_that_only_the_worker_holds_is_taken_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("segfault", "was ended by SIGSEGV"),
+        ("kill", "was ended by SIGKILL (out of memory?)"),
+        ("exit", "ended with exit code 7"),
+    ],
+)
+def test_a_process_that_dies_leaves_its_last_words(how: str, said: str, tmp_path: Path) -> None:
+    worker = TrialWorker(job(tmp_path, "dying", how=how))
+    assert step(worker)["kind"] == "report"
+    message = step(worker)
+    assert (message["kind"], message["how"]) == ("gone", said)
+    log = (tmp_path / "log.txt").read_text()
+    assert log.startswith("last words\nand more\n")
+    assert ("Fatal Python error: Segmentation fault" in log) == (how == "segfault")
+    assert message["last_lines"] == [line for line in log.splitlines() if line][-5:]
+    worker.reset_config(job(tmp_path / "next", "writing"))
+    assert step(worker)["kind"] == "report"
+    worker.cleanup()
+
+
+def test_secrets_are_taken_out_of_error_and_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "planted-7f3a9c1e")
     worker = TrialWorker(job(tmp_path, "talkative"))
     message = step(worker)
     assert message["kind"] == "error"
-    assert "planted-7f3a9c1e" not in message["error"] + message["traceback"]
+    said = message["error"] + message["traceback"] + (tmp_path / "log.txt").read_text()
+    assert "planted-7f3a9c1e" not in said
     assert "no access with ***" in message["error"]
+    assert "the key is ***" in said
     worker.cleanup()
+
+
+def test_a_trainer_that_asks_for_input_gets_none(tmp_path: Path) -> None:
+    worker = TrialWorker(job(tmp_path, "asking"))
+    assert step(worker)["error"].startswith("EOFError")
+    worker.cleanup()
+
+
+def test_a_trial_works_in_the_drivers_folder_and_has_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "driver").mkdir()
+    monkeypatch.chdir(tmp_path / "driver")
+    worker = TrialWorker(job(tmp_path / "trial", "writing"))
+    assert step(worker)["kind"] == "report"
+    assert step(worker)["kind"] == "end"
+    worker.cleanup()
+    assert (tmp_path / "driver" / "relative.txt").read_text() == "here"
+    assert sorted(path.name for path in (tmp_path / "trial").iterdir()) == ["log.txt", "own.txt"]
+
+
+def test_a_trainer_that_is_stopped_tidies_up(tmp_path: Path) -> None:
+    worker = TrialWorker(job(tmp_path, "tidy"))
+    step(worker)
+    worker.cleanup()
+    assert (tmp_path / "tidied").exists()
+
+
+def test_a_repeated_step_is_told_once_with_its_place(tmp_path: Path) -> None:
+    worker = TrialWorker(job(tmp_path, "tidy", repeat=True))
+    step(worker)
+    message = step(worker)
+    assert "odd_trainers.py:" in message["error"]
+    assert "step 1 was reported twice (at epoch 1 and at epoch 1)" in message["error"]
+    worker.cleanup()
+
+
+def test_the_processes_end_with_the_worker(tmp_path: Path) -> None:
+    """As after kill -9: nothing says goodbye."""
+    worker = TrialWorker(job(tmp_path, "tidy"))
+    step(worker)
+    assert worker._process is not None
+    process = worker._process._process
+    os.close(worker._process._commands)
+    assert process.wait(10) == 0
+    assert not (tmp_path / "tidied").exists()
+
+
+def test_a_trial_costs_a_fork_not_an_import(tmp_path: Path) -> None:
+    worker = TrialWorker(job(tmp_path / "first", "leaky_trainer:quiet"))
+    step(worker)
+    times_s = []
+    for number in range(10):
+        began_s = time.monotonic()
+        worker.reset_config(job(tmp_path / str(number), "leaky_trainer:quiet"))
+        step(worker)
+        times_s.append(time.monotonic() - began_s)
+    worker.cleanup()
+    assert sorted(times_s)[5] < 0.5
+
+
+def test_a_log_is_rotated(tmp_path: Path) -> None:
+    from sweeper.entrypoint.trial_log import TrialLog
+
+    with closing(TrialLog(tmp_path / "log.txt", largest_bytes=100)) as log:
+        for number in range(20):
+            log.write(f"line {number:02d} of the log\n".encode())
+    assert (tmp_path / "log.txt").read_text().endswith("line 19 of the log\n")
+    assert (tmp_path / "log.txt").stat().st_size <= 100
+    assert (tmp_path / "log.1.txt").stat().st_size <= 100

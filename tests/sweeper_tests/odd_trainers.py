@@ -1,0 +1,74 @@
+"""Trainers that end in every way but the right one. Imports nothing slow."""
+
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mano_trainers.report import EpochReport
+
+
+class OutOfMemoryError(RuntimeError):
+    """Named as torch names it."""
+
+
+class Mine(BaseException):
+    """Not an `Exception`."""
+
+
+def failing(config: dict[str, Any], workdir: Path, resume: Path | None) -> Iterator[EpochReport]:
+    yield EpochReport(1, 1.0, {})
+    errors: dict[str, Any] = {
+        "gpu": OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+        "ram": MemoryError(),
+        "interrupt": KeyboardInterrupt("mine"),
+        "exit": SystemExit(3),
+        "base": Mine("of its own kind"),
+        "text": ValueError("lone \ud800 surrogate and \x00"),
+        "long": ValueError("x" * 3_000_000),
+    }
+    raise errors[config["what"]]
+
+
+def dying(config: dict[str, Any], workdir: Path, resume: Path | None) -> Iterator[EpochReport]:
+    print("last words")
+    print("and more", file=sys.stderr)
+    yield EpochReport(1, 1.0, {})
+    match config["how"]:
+        case "segfault":
+            ctypes.string_at(0)
+        case "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "exit":
+            os._exit(7)
+
+
+def talkative(config: dict[str, Any], workdir: Path, resume: Path | None) -> Iterator[EpochReport]:
+    print(f"the key is {os.environ['WANDB_API_KEY']}")
+    raise PermissionError(f"no access with {os.environ['WANDB_API_KEY']}")
+    yield
+
+
+def asking(config: dict[str, Any], workdir: Path, resume: Path | None) -> Iterator[EpochReport]:
+    input("go on? ")
+    yield EpochReport(1, 1.0, {})
+
+
+def writing(config: dict[str, Any], workdir: Path, resume: Path | None) -> Iterator[EpochReport]:
+    Path("relative.txt").write_text("here")
+    (workdir / "own.txt").write_text("here")
+    yield EpochReport(1, 1.0, {})
+
+
+def tidy(config: dict[str, Any], workdir: Path, resume: Path | None) -> Iterator[EpochReport]:
+    """Goes on for ever; with `repeat` it says the same step again."""
+    step = 1
+    try:
+        while True:
+            yield EpochReport(step, 1.0, {})
+            step += not config.get("repeat")
+    finally:
+        (workdir / "tidied").touch()
