@@ -13,10 +13,12 @@ trainer names: `preflight(config, corners) -> Iterator[CheckResult]`.
 """
 
 import json
+import os
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -72,17 +74,13 @@ def traced(error: BaseException) -> str:
 def prepare(name: str, config: Mapping[str, Any]) -> dict[str, str]:
     """Call the `prepare` beside the trainer, if there is one; returns its fingerprints."""
     function = _beside(name, "prepare")
-    if function is None:
-        return {}
-    return dict(function(with_model(function, config)))
+    return {} if function is None else _texts(name, "prepare", function, config)
 
 
 def numerics(name: str, config: Mapping[str, Any]) -> dict[str, str]:
     """What the function `numerics(config)` beside the trainer says of device and settings; nothing without it."""
     function = _beside(name, "numerics")
-    if function is None:
-        return {}
-    return dict(function(with_model(function, config)))
+    return {} if function is None else _texts(name, "numerics", function, config)
 
 
 def run_bytes(name: str, config: Mapping[str, Any]) -> int | None:
@@ -100,6 +98,42 @@ def preflight(name: str, base: Mapping[str, Any], corners: Sequence[Mapping[str,
         return
     configs = [with_model(load_trainer(name), each) for each in (base, *corners)]
     yield from load_trainer(check)(configs[0], configs[1:])
+
+
+def _texts(trainer: str, what: str, function: Callable[..., Any], config: Mapping[str, Any]) -> dict[str, str]:
+    """What a function beside the trainer returns, a name and a text each.
+
+    Raises:
+        UserError: it raised, ended the program, asked for input, or returned something else. A TrainerError passes.
+    """
+    name = f"`{what}` of trainer `{trainer}`"
+    try:
+        with _no_input(), redirect_stdout(sys.stderr):
+            found = function(with_model(function, config))
+    except (TrainerError, UserError, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # `sys.exit` too
+        frames = traceback.extract_tb(error.__traceback__)[-1:]
+        where = f"{frames[0].filename}:{frames[0].lineno}" if frames else None
+        raise UserError(f"{name} failed: {described(error)}", where) from error
+    if found is None:
+        return {}
+    if not isinstance(found, Mapping):
+        help = 'return a dict: {"data": "sha256 of the files"}'
+        raise UserError(f"{name} returned a {type(found).__name__}, not a dict of name -> text", help=help)
+    return {plain(str(key), LONGEST_REASON): plain(str(value), LONGEST_REASON) for key, value in found.items()}
+
+
+@contextmanager
+def _no_input() -> Iterator[None]:
+    """Standard input is the driver's line to us: a trainer that asks for input gets an end of file."""
+    before = sys.stdin
+    with open(os.devnull) as nothing:
+        sys.stdin = nothing
+        try:
+            yield
+        finally:
+            sys.stdin = before
 
 
 def _beside(trainer: str, attribute: str) -> Any:
@@ -140,15 +174,19 @@ def timed(name: str, config: Mapping[str, Any], workdir: Path) -> dict[str, Any]
     return timing
 
 
+def _asked(arguments: Sequence[str]) -> None:
+    match arguments:
+        case [name, "--preflight"]:
+            serve_preflight(name)
+        case [name, "--time", folder]:
+            print(json.dumps(timed(name, json.load(sys.stdin), Path(folder))))
+        case [name]:
+            print(json.dumps(prepare(name, json.load(sys.stdin))))
+
+
 if __name__ == "__main__":
     try:
-        match sys.argv[2:]:
-            case ["--preflight"]:
-                serve_preflight(sys.argv[1])
-            case ["--time", folder]:
-                print(json.dumps(timed(sys.argv[1], json.load(sys.stdin), Path(folder))))
-            case _:
-                print(json.dumps(prepare(sys.argv[1], json.load(sys.stdin))))
+        _asked(sys.argv[1:])
     except UserError as user_error:
         print(user_error.render(), file=sys.stderr)
         sys.exit(EXIT_BAD_INPUT)

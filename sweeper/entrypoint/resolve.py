@@ -1,22 +1,29 @@
 """The training function a spec names, `package.module:function`, and the config model it takes."""
 
 import inspect
+import os
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
 from dataclasses import is_dataclass
 from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from traceback import extract_tb
 from typing import Any, Final, get_args, get_type_hints
 
 from pydantic import BaseModel
 
 from mano_trainers.config import TrainConfig
 from sweeper.errors import UserError
+from sweeper.redaction import plain
 
 DEFAULT_TRAINER: Final = "mano_trainers.loop:train"
+SPEC_FOLDER: Final = "SWEEPER_SPEC_FOLDER"
+"""The variable that holds the folder of the sweep file."""
+LONGEST_SAID: Final = 500
 EARLIER_DEFAULT: Final = "trainers.loop:train"
 """What the default trainer was called before its package was renamed; studies recorded it."""
 
@@ -93,8 +100,25 @@ def with_model(function: Callable[..., Any], config: Mapping[str, Any]) -> Any:
     return annotation(**config) if isinstance(annotation, type) and is_dataclass(annotation) else dict(config)
 
 
+def remember_spec_folder(folder: Path) -> None:
+    """Let a trainer beside its sweep file be found from any folder, by the processes that are started too."""
+    os.environ[SPEC_FOLDER] = str(folder.resolve())
+
+
+def _not_imported(module: str, error: BaseException) -> UserError:
+    said = plain(str(error), LONGEST_SAID)
+    what = f"cannot import trainer module `{module}`: {type(error).__name__}: {said}"
+    if isinstance(error, SystemExit):
+        help = "its module must not end the program or parse arguments: put that under `if __name__ == '__main__':`"
+        return UserError(what, help=help)
+    if not isinstance(error, ModuleNotFoundError) and (frame := extract_tb(error.__traceback__)[-1:]):
+        return UserError(what, f"{frame[0].filename}:{frame[0].lineno}", "its module must import without errors")
+    return UserError(what, help="is it installed, or its folder in PYTHONPATH?")
+
+
 def load_trainer(trainer: str) -> Callable[..., Any]:
-    """Import the training function. The working directory is importable, after everything that is installed.
+    """Import the training function. The working folder and that of the sweep file are importable, after everything that
+    is installed. What the module prints goes to stderr, and it sees no arguments: these are the sweeper's.
 
     Raises:
         UserError: the module cannot be imported, or holds no such function.
@@ -102,13 +126,19 @@ def load_trainer(trainer: str) -> Callable[..., Any]:
     module_name, function_name = current_name(trainer).split(":")
     if module_name.partition(".")[0] in sys.stdlib_module_names:
         raise UserError(f"`{trainer}` is of Python's own library, which trains nothing", help="name your own")
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))
+    for folder in filter(None, (str(Path.cwd()), os.environ.get(SPEC_FOLDER))):
+        if folder not in sys.path and not (folder == str(Path.cwd()) and "" in sys.path):
+            sys.path.append(folder)
+    arguments, sys.argv = sys.argv, [module_name]
     try:
-        module = import_module(module_name)
-    except Exception as error:  # a module of the user may raise anything
-        what = f"cannot import trainer module `{module_name}`: {type(error).__name__}: {error}"
-        raise UserError(what, help="is it installed, or its folder in PYTHONPATH?") from error
+        with redirect_stdout(sys.stderr):
+            module = import_module(module_name)
+    except BaseException as error:  # a module of the user may raise anything, and call `sys.exit`
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        raise _not_imported(module_name, error) from error
+    finally:
+        sys.argv = arguments
     function = getattr(module, function_name, None)
     if not callable(function):
         functions = [name for name, value in vars(module).items() if inspect.isfunction(value)]

@@ -6,6 +6,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Final
 
+from sweeper.entrypoint.resolve import remember_spec_folder
 from sweeper.errors import Problem, SpecError
 from sweeper.spec.messages import dotted
 from sweeper.spec.overrides import apply_overrides, override_place
@@ -31,7 +32,9 @@ def load_spec(path: Path, overrides: Sequence[str] = (), trials: int | None = No
     """
     if trials is not None:
         overrides = (*overrides, f"trials={trials}")
-    return parse_spec(read_text(_file(path)), path, overrides)
+    text = read_text(_file(path))
+    remember_spec_folder(path.absolute().parent)
+    return parse_spec(text, path, overrides)
 
 
 def _file(path: Path) -> Path:

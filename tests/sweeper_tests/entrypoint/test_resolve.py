@@ -83,3 +83,44 @@ def test_a_package_of_the_user_may_have_the_earlier_name(tmp_path: Path, monkeyp
     config_class.cache_clear()
     for name in ("trainers", "trainers.loop"):
         sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "what", "help"),
+    [
+        ("import sys\nsys.exit(3)", "cannot import trainer module `theirs`: SystemExit: 3", "must not end the program"),
+        ("1 / 0", "cannot import trainer module `theirs`: ZeroDivisionError: division by zero", "without errors"),
+        ("class E(BaseException): pass\nraise E('\\ud800')", "cannot import trainer module `theirs`: E: ?", "without"),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_an_error(
+    text: str, what: str, help: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "theirs.py").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    with pytest.raises(UserError) as caught:
+        load_trainer("theirs:train")
+    assert caught.value.problems[0].what == what
+    assert help in (caught.value.problems[0].help or "")
+
+
+def test_what_a_module_prints_and_parses_is_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "talks.py").write_text(
+        "import argparse\nprint('hello')\nparser = argparse.ArgumentParser()\nparser.add_argument('--lr', default=1)\n"
+        "parser.parse_args()\ndef train(config, workdir, resume): yield\n"
+    )
+    monkeypatch.setattr(sys, "argv", ["sweeper", "check", "spec.yaml"])
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    load_trainer("talks:train")
+    assert capsys.readouterr() == ("", "hello\n")
+    assert sys.argv == ["sweeper", "check", "spec.yaml"]
+
+
+def test_a_trainer_beside_its_spec_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "beside.py").write_text("def train(config, workdir, resume): yield\n")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setenv("SWEEPER_SPEC_FOLDER", str(tmp_path))
+    assert load_trainer("beside:train").__name__ == "train"
