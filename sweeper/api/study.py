@@ -187,6 +187,7 @@ def run(
     Raises:
         UserError: the spec is not valid, or cannot be run.
     """
+    from sweeper.lifecycle.options import RunOptions
     from sweeper.lifecycle.run import run_study
 
     if isinstance(spec, Mapping):
@@ -195,7 +196,7 @@ def run(
     else:
         loaded = load_spec(Path(spec), overrides)
     home = Path(home)
-    code = run_study(loaded, home, new=new, skip_preflight=skip_preflight, accept_drift=accept_drift, address=address)
+    code = run_study(loaded, home, RunOptions(skip_preflight, accept_drift, address), new=new)
     return Study(loaded.name, home, code)
 
 

@@ -1,4 +1,4 @@
-"""The verbs that read results: which configuration is better, why a trial ended, what matters."""
+"""The verbs that read results: which configuration is better, why a trial ended, what matters, is it so again."""
 
 from pathlib import Path
 from typing import Literal
@@ -6,15 +6,17 @@ from typing import Literal
 import click
 
 from sweeper.cli.options import (
-    address_option,
+    FiniteRange,
+    complete_study,
     complete_trial,
     home_option,
     json_option,
-    reason_given,
+    run_options,
     study_argument,
     trial_argument,
 )
-from sweeper.errors import EXIT_OK
+from sweeper.errors import EXIT_OK, UserError
+from sweeper.lifecycle.options import RunOptions
 
 
 @click.command()
@@ -25,9 +27,7 @@ from sweeper.errors import EXIT_OK
 @click.option("--new", is_flag=True, help="Another round, with seeds that no earlier one had.")
 @click.option("--promote", is_flag=True, help="Register the winner in MLflow as `winner`, if there is one.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key of these runs' spec.")
-@click.option("--skip-preflight", metavar="REASON", callback=reason_given, help="As of `run`.")
-@click.option("--accept-drift", is_flag=True, help="As of `run`.")
-@address_option
+@run_options
 @json_option
 def winners(
     study: str,
@@ -37,9 +37,7 @@ def winners(
     new: bool,
     promote: bool,
     overrides: tuple[str, ...],
-    skip_preflight: str,
-    accept_drift: bool,
-    address: str | None,
+    options: RunOptions,
     as_json: bool,
 ) -> int:
     """Train the best configurations of STUDY again with fresh seeds, and say which one is better by more than chance.
@@ -62,10 +60,51 @@ def winners(
         as_json=as_json,
         new=new,
         overrides=overrides,
-        skip_preflight=skip_preflight,
-        accept_drift=accept_drift,
-        address=address,
+        options=options,
     )
+
+
+@click.command()
+@click.argument("study", metavar="STUDY|SPEC", shell_complete=complete_study)
+@home_option
+@click.option("--baseline", metavar="VARIANT", help="Compare with this one, instead of the spec's baseline.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "markdown", "latex", "csv", "json"]),
+    default="table",
+    show_default=True,
+    help="How to print it.",
+)
+@json_option
+def ablate(
+    study: str,
+    home: Path,
+    baseline: str | None,
+    form: Literal["table", "markdown", "latex", "csv", "json"],
+    as_json: bool,
+) -> int:
+    """Compare the variants of STUDY (or of the study of SPEC) with the baseline, over the seeds they share.
+
+    For each the mean with its 95 % interval, the paired difference with p (corrected by Holm) and effect size, and how
+    many runs collapsed; of factorial designs the main effects and interactions too. `sweeper run SPEC` trains them.
+
+    \b
+    Example:
+      sweeper ablate alignment --format latex
+    """
+    if as_json and form not in ("table", "json"):
+        raise UserError(f"--json and --format {form} cannot be used together", help="leave one of the two out")
+    from sweeper.analysis.ablation import ablation_result
+    from sweeper.ledger.studies import open_study
+    from sweeper.spec.load import load_spec
+    from sweeper.views.ablation import render
+
+    name = load_spec(Path(study)).name if study.endswith((".yaml", ".yml")) else study
+    ledger, spec = open_study(home, name)
+    result = ablation_result(name, spec, ledger.trials(), baseline)
+    click.echo(render(result, "json" if as_json else form))
+    return EXIT_OK
 
 
 @click.command()
@@ -149,3 +188,35 @@ def importance(study: str, home: Path, evaluator: Literal["ped-anova", "mdi", "f
     else:
         print_importances(found)
     return EXIT_OK
+
+
+@click.command()
+@trial_argument
+@home_option
+@click.option("--until", type=FiniteRange(min=0, min_open=True), metavar="EPOCH", help="Stop at this epoch.")
+@click.option(
+    "--from-checkpoint",
+    type=FiniteRange(min=0),
+    metavar="EPOCH",
+    help="Go on from this epoch, and compare what follows.",
+)
+@click.option("--at-commit", is_flag=True, help="Run the recorded commit and changes: code from the MLflow store.")
+@json_option
+def reproduce(
+    trial: str, home: Path, until: float | None, from_checkpoint: float | None, at_commit: bool, as_json: bool
+) -> int:
+    """Run a trial again from its record and compare every metric.
+
+    ID is that of a trial, the unique start of one, or STUDY:best. All it needs is in MLflow.
+    Exit code: 0 BIT-EXACT or WITHIN TOLERANCE, 4 DIFFERS, 2 bad input.
+
+    \b
+    Example:
+      sweeper reproduce loss_balance:best --until 2
+    """
+    if until is not None and from_checkpoint is not None and until <= from_checkpoint:
+        what = f"nothing lies between --from-checkpoint {from_checkpoint:g} and --until {until:g}"
+        raise UserError(what, "--until", "name a later epoch, or leave it out")
+    from sweeper.reproducibility.reproduce import reproduce as rerun
+
+    return rerun(trial, home, until, from_checkpoint=from_checkpoint, at_commit=at_commit, as_json=as_json)

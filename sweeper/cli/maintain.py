@@ -1,4 +1,4 @@
-"""The verbs around what MLflow holds of a study."""
+"""The verbs that keep a study home in order, and MLflow up to date."""
 
 from pathlib import Path
 
@@ -6,6 +6,25 @@ import click
 
 from sweeper.cli.options import complete_study, home_option, json_option, study_argument
 from sweeper.errors import EXIT_OK
+
+
+@click.command()
+@home_option
+@click.option("--fix", is_flag=True, help="Fix what can be fixed without data loss.")
+@json_option
+def doctor(home: Path, fix: bool, as_json: bool) -> int:
+    """Look for what is wrong with the installation, left-over processes, open ports and the studies.
+
+    Without --fix nothing is changed. What a driver works on is never touched.
+    Exit code: 0 nothing is left to be fixed, 1 something is, 5 only records that MLflow refused are.
+
+    \b
+    Example:
+      sweeper doctor --fix
+    """
+    from sweeper.maintenance.doctor import doctor as examine
+
+    return examine(home, fix=fix, as_json=as_json)
 
 
 @click.command()

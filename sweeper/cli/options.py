@@ -1,5 +1,6 @@
 """Arguments and options that several verbs share, and what the shell completes them to. Imports nothing slow."""
 
+import functools
 import math
 import os
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from typing import Any, Final
 import click
 
 from sweeper.errors import UserError
+from sweeper.lifecycle.options import RunOptions
 
 DEFAULT_HOME: Final = Path(".sweeper")
 
@@ -83,6 +85,16 @@ study_argument = click.argument("study", shell_complete=complete_study)
 trial_argument = click.argument("trial", metavar="ID", shell_complete=complete_trial)
 
 
+def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of every verb that trains; the verb gets them as one argument, `options`."""
+
+    @functools.wraps(command)
+    def with_options(*, skip_preflight: str, accept_drift: bool, address: str | None, **arguments: Any) -> Any:
+        return command(options=RunOptions(skip_preflight, accept_drift, address), **arguments)
+
+    return accept_drift_option(skip_preflight_option(address_option(with_options)))
+
+
 def reason_given(context: click.Context, parameter: click.Parameter, reason: str | None) -> str:
     """The reason of `--skip-preflight`, empty without the option.
 
@@ -92,3 +104,14 @@ def reason_given(context: click.Context, parameter: click.Parameter, reason: str
     if reason is not None and not reason.strip():
         raise UserError("a reason is wanted, and it is recorded", "--skip-preflight", "say why in a few words")
     return (reason or "").strip()
+
+
+skip_preflight_option = click.option(
+    "--skip-preflight",
+    metavar="REASON",
+    callback=reason_given,
+    help="Do not check the pipeline first; the reason is recorded.",
+)
+accept_drift_option = click.option(
+    "--accept-drift", is_flag=True, help="Continue although spec, code or data have changed; it is recorded."
+)

@@ -65,6 +65,8 @@ class StudyAttributes:
     """The user ended the study for good; until `sweeper resume`."""
     extended = Attribute[int]("extended", int, 0)
     """Trials that `sweeper extend` has added."""
+    extension = Attribute[dict[str, int] | None]("extension", dict[str, int], None)
+    """The last `sweeper extend`: how many `trials` it added, and `extended` with them (`total`)."""
     stream = Attribute[str | None]("outbox", str, None)
     """ID of the outbox whose records MLflow has."""
     store_url = Attribute[str | None]("checkpoints", str, None)

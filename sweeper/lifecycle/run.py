@@ -21,6 +21,8 @@ from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.studies import unretried_failures
 from sweeper.ledger.study_lock import study_lock
 from sweeper.lifecycle import notifications as notify
+from sweeper.lifecycle.change import StudyChange
+from sweeper.lifecycle.options import RunOptions
 from sweeper.lifecycle.warm_start import record_warm_start
 from sweeper.preflight import run as preflight
 from sweeper.preflight.run import PreflightFailed
@@ -29,6 +31,7 @@ from sweeper.reproducibility import drift, provenance
 from sweeper.reproducibility.drift import spec_drift
 from sweeper.samplers.custom import check_sampler
 from sweeper.spec.resolve import SweepSpec
+from sweeper.study import requests
 from sweeper.study.controller import STOPPED_BY_USER, StudyController
 from sweeper.study.controls import final_word
 from sweeper.study.next_trial import TrialsToCome
@@ -46,25 +49,16 @@ STALLED_S = 10.0
 
 
 def run_study(
-    spec: SweepSpec,
-    home: Path,
-    *,
-    new: bool = False,
-    ledger_url: str | None = None,
-    skip_preflight: str = "",
-    accept_drift: bool = False,
-    address: str | None = None,
+    spec: SweepSpec, home: Path, options: RunOptions, *, new: bool = False, ledger_url: str | None = None
 ) -> int:
     """Run the spec's study to its end; continue it where an earlier run stopped.
 
     Args:
         spec: the validated spec.
         home: the study home.
+        options: how it is run.
         new: if the study exists, start another one beside it (`name-2`).
         ledger_url: the database of the ledger, before that of the spec; without both it is a file.
-        skip_preflight: a reason not to check the pipeline first; it is recorded.
-        accept_drift: continue although spec, code or data are not what the study was started with; the ledger notes it.
-        address: of a Ray cluster to run the trials on; None: this machine.
 
     Returns:
         The exit code: 0 done, 3 the preflight failed or the final word is that the trials have learned nothing, or
@@ -82,38 +76,35 @@ def run_study(
         study_lock(study_dir, url),
         closing(Ledger.create(study_dir, study, modes=modes, url=url)) as ledger,
     ):
-        if accept_drift:
+        if options.accept_drift:
             drift.refuse_other_choices(ledger, spec)
-        drift.refuse_or_record(ledger, "another spec", spec_drift(ledger, spec), str(spec.path), accept_drift)
-        return continue_study(
-            spec, home, ledger, skip_preflight=skip_preflight, accept_drift=accept_drift, address=address
-        )
+        drift.refuse_or_record(ledger, "another spec", spec_drift(ledger, spec), str(spec.path), options.accept_drift)
+        return continue_study(spec, home, ledger, options)
 
 
 def continue_study(
-    spec: SweepSpec,
-    home: Path,
-    ledger: Ledger,
-    *,
-    skip_preflight: str = "",
-    accept_drift: bool = False,
-    address: str | None = None,
+    spec: SweepSpec, home: Path, ledger: Ledger, options: RunOptions, change: StudyChange | None = None
 ) -> int:
-    """Run what is left of a study whose lock is held and whose spec is settled. Else as `run_study`."""
+    """Run what is left of a study whose lock is held and whose spec is settled. Else as `run_study`.
+
+    `change`: what the verb changes of the study; not even that a stopped one goes on, if None.
+    """
     refuse_other_ledger(ledger)
-    study, spec = ledger.study, extended(spec, ledger)
-    if ledger.attributes.stopped:
+    study, spec = ledger.study, extended(spec, ledger, change.trials if change else 0)
+    if ledger.attributes.stopped and change is None:
         end_study(spec, home, ledger, STOPPED_BY_USER)
         print(f"the study `{study}` was stopped; `sweeper resume {study}` continues it", file=sys.stderr)
         interrupted = 0
-    elif (opened := StudyController(spec, ledger, [])).is_done:
+    elif (opened := StudyController(spec, ledger, [])).is_done and not (change and change.retried):
+        if change and ledger.attributes.stopped:
+            ledger.attributes.stopped = False
         ending = "is complete" if opened.has_all_trials else "has used up its budget"
         end_study(spec, home, ledger, f"the study {ending}")
         print(f"the study `{study}` {ending}; --new starts another one beside it", file=sys.stderr)
         interrupted = 0
     else:
         try:
-            interrupted = _execute(spec, home, ledger, skip_preflight, accept_drift, address)
+            interrupted = _execute(spec, home, ledger, options, change)
         except PreflightFailed as refused:
             print_preflight(refused.outcome)
             return EXIT_NO_SKILL
@@ -147,46 +138,48 @@ def exhausted(spec: SweepSpec, ledger: Ledger) -> str | None:
     return f"every configuration of the search space was tried, with {ledger.count} of {spec.trials} trials"
 
 
-def extended(spec: SweepSpec, ledger: Ledger) -> SweepSpec:
-    """The spec with the trials that `sweeper extend` has added."""
-    more = ledger.attributes.extended
+def extended(spec: SweepSpec, ledger: Ledger, added: int = 0) -> SweepSpec:
+    """The spec with the trials that `sweeper extend` has added, and those it is about to add."""
+    more = ledger.attributes.extended + added
     return spec.model_copy(update={"trials": spec.trials + more}) if more else spec
 
 
-def _execute(
-    spec: SweepSpec, home: Path, ledger: Ledger, skip_preflight: str, accept_drift: bool, address: str | None
-) -> int:
+def _execute(spec: SweepSpec, home: Path, ledger: Ledger, options: RunOptions, change: StudyChange | None) -> int:
     """Run what is left of the study; returns the number of the signal that ended it early, or 0."""
     to = notify.channels()
     for note in check_sampler(spec):
         print(f"note: {note}", file=sys.stderr)
     code = code_sums(spec.trainer)
     differences = drift.changed(ledger.attributes.code, code)
-    drift.refuse_or_record(ledger, "other code", differences, None, accept_drift)
+    drift.refuse_or_record(ledger, "other code", differences, None, options.accept_drift)
     record = provenance.collect() | {"sources": code, "spec": redact(spec.text)}
     open_store(ledger, spec)
     run_ids: dict[str, str] = {}  # filled by the delivering thread; written to the ledger by this one
-    with machines(spec.resources, address, home / "data") as there:
+    with machines(spec.resources, options.address, home / "data") as there:
         preparing = preflight.start(spec, there)
         tracker = open_tracker(home, ledger, _tell_run(home, ledger, run_ids))
         tracker.deliver()
         with closing(tracker), Progress(spec) as progress, closing(Workers(there)) as workers:
+            if dropped := requests.clear_older(ledger.study_dir):
+                progress.note(dropped)
             progress.note("preparing the data")
-            checked = preflight.finish(preparing, spec, home, progress.checked, there, skip=skip_preflight)
+            checked = preflight.finish(preparing, spec, home, progress.checked, there, skip=options.skip_preflight)
             if checked.failed:
                 raise PreflightFailed(checked)
             record |= {"data": dict(checked.fingerprints), "numerics": dict(checked.numerics)}
             ledger.attributes.preflight = checked.to_json() | {"summary": checked.summary}
             record_warm_start(ledger, spec)
             differences = drift.changed(ledger.attributes.data, record["data"])
-            drift.refuse_or_record(ledger, "other data", differences, None, accept_drift)
+            drift.refuse_or_record(ledger, "other data", differences, None, options.accept_drift)
+            if change:
+                change.apply(ledger, spec)
             _bind(ledger, spec, code, record["data"])  # only now: a spec whose data are not there binds nobody
             recorder = MLflowCallback(tracker, spec, ledger, record, workers)
             recorder.start_study(checked.summary)
             study = StudyController(spec, ledger, [recorder, progress])
             ledger.wait_with(progress.note, study.should_stop_waiting)
             notifier = notify.attach(study, to, progress.note)
-            progress.note("starting Ray" if address is None else f"on the Ray cluster at {address}")
+            progress.note("starting Ray" if options.address is None else f"on the Ray cluster at {options.address}")
             try:
                 _train(study, there, workers, record)
             finally:

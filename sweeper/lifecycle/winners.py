@@ -20,6 +20,7 @@ from sweeper.home import refuse_code_of
 from sweeper.ledger.storage import url_beside
 from sweeper.ledger.studies import open_study
 from sweeper.ledger.trial import TrialRecord, TrialState
+from sweeper.lifecycle.options import RunOptions
 from sweeper.lifecycle.run import run_study
 from sweeper.search_space.paths import set_path
 from sweeper.spec.load import parse_spec
@@ -36,11 +37,9 @@ def run_winners(
     top: int,
     seeds: int,
     *,
+    options: RunOptions,
     new: bool = False,
     overrides: Sequence[str] = (),
-    skip_preflight: str = "",
-    accept_drift: bool = False,
-    address: str | None = None,
 ) -> tuple[int, str]:
     """Train the best `top` configurations of a study with `seeds` fresh seeds each; continue where that stopped.
 
@@ -49,11 +48,9 @@ def run_winners(
         study: whose best are taken.
         top: how many configurations.
         seeds: how many seeds.
+        options: as of `run_study`.
         new: start another round, with seeds that no earlier one had, instead of continuing the last one.
         overrides: `key=value` of the second round's spec, as for `run`.
-        skip_preflight: as of `run_study`.
-        accept_drift: as of `run_study`.
-        address: as of `run_study`.
 
     Returns:
         The exit code of `run_study`, and the name of the second round.
@@ -74,9 +71,7 @@ def run_winners(
     if not path.exists():
         path.write_text(text)
     url = url_beside(path.parent, ledger.study_dir)
-    code = run_study(
-        spec, home, ledger_url=url, skip_preflight=skip_preflight, accept_drift=accept_drift, address=address
-    )
+    code = run_study(spec, home, options, ledger_url=url)
     return code, name
 
 
@@ -167,12 +162,14 @@ def train_and_compare(
     *,
     promote: bool,
     as_json: bool,
-    **options: Any,
+    new: bool,
+    overrides: Sequence[str],
+    options: RunOptions,
 ) -> int:
     """Run the second round of a study to its end, print what it says, and promote its winner if asked to.
 
     Args:
-        home, study, top, seeds: as of `run_winners`, and so are all `options`.
+        home, study, top, seeds, new, overrides, options: as of `run_winners`.
         promote: register the winner in MLflow.
         as_json: print JSON.
 
@@ -180,7 +177,7 @@ def train_and_compare(
         The exit code of the run; 3 where there is nothing to promote.
     """
     with redirect_stdout(sys.stderr) if as_json else nullcontext():
-        code, name = run_winners(home, study, top, seeds, **options)
+        code, name = run_winners(home, study, top, seeds, new=new, overrides=overrides, options=options)
     if code > EXIT_SIGNAL:
         return code
     result = winners_result(home, study, name)

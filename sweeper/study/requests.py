@@ -1,38 +1,101 @@
-"""What another terminal asks of a study's driver: a file in the study's folder, at which the driver looks often."""
+"""What another terminal asks of a study's driver: a file in the study's folder, at which the driver looks often.
 
+It says who asked and when, so that a driver can tell what was asked of it from what was asked of one before it.
+"""
+
+import json
 import os
 import time
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final, Literal, cast
+from typing import Final, Literal
+
+from pydantic import TypeAdapter, ValidationError
 
 Request = Literal["pause", "stop"]
 FILE: Final = "request"
+LOCK: Final = "lock"
 ANSWER_S: Final = 30.0
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request as the file holds it.
+
+    Attributes:
+        request: what is asked.
+        by: who asks, as `pid N on HOST`.
+        at: local time, for people.
+    """
+
+    request: Request
+    by: str = "somebody"
+    at: str = "an unknown time"
+
+
+ADAPTER: Final = TypeAdapter(Asked)
 
 
 def ask(study_dir: Path, request: Request) -> bool:
     """Leave a request for the driver; False if none took it in half a minute."""
     path = study_dir / FILE
     scratch = study_dir / f"{FILE}.{os.getpid()}"
-    scratch.write_text(request)
+    asked = Asked(request, f"pid {os.getpid()} on {os.uname().nodename}", time.strftime("%Y-%m-%d %H:%M:%S"))
+    scratch.write_text(json.dumps(asdict(asked)))
     os.replace(scratch, path)
     deadline_s = time.monotonic() + ANSWER_S
-    while time.monotonic() < deadline_s:
-        if not path.exists():
-            return True
-        time.sleep(0.1)
-    path.unlink(missing_ok=True)
-    return False
+    try:
+        while time.monotonic() < deadline_s:
+            if not path.exists():
+                return True
+            time.sleep(0.1)
+        return False
+    finally:
+        path.unlink(missing_ok=True)  # after Ctrl-C too: nobody waits for the answer any more
 
 
 def take(study_dir: Path, only: Request | None = None) -> Request | None:
     """The request that waits, if one does (and is this one). It is gone afterwards."""
     path = study_dir / FILE
     try:
-        text = path.read_text()
-        if only not in (None, text):
+        asked = _read(path)
+        if only is not None and asked is not None and asked.request != only:
             return None
         path.unlink()
     except FileNotFoundError:
         return None
-    return cast(Request, text) if text in ("pause", "stop") else None
+    return asked.request if asked else None
+
+
+def clear_older(study_dir: Path) -> str | None:
+    """Drop a request that was left before this driver took the study's lock, by an asker that was killed.
+
+    Both times are those of the files, so that the clocks of two machines do not matter.
+
+    Returns:
+        What was dropped, in a sentence; None if nothing was.
+    """
+    path = study_dir / FILE
+    try:
+        if path.stat().st_mtime_ns >= (study_dir / LOCK).stat().st_mtime_ns:
+            return None
+        asked = _read(path)
+        path.unlink()
+    except FileNotFoundError:
+        return None
+    if asked is None:
+        return "a request that cannot be read was left for an earlier driver, and is dropped"
+    return f"a request to {asked.request}, left by {asked.by} at {asked.at} for an earlier driver, is dropped"
+
+
+def _read(path: Path) -> Asked | None:
+    """The request in a file; None where it makes no sense.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    text = path.read_text(errors="replace")
+    try:
+        return ADAPTER.validate_json(text if text.startswith("{") else json.dumps({"request": text}))
+    except ValidationError:
+        return None

@@ -175,7 +175,7 @@ def test_errors_while_running(
 def test_run_hands_on_the_spec_the_home_and_the_exit_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     seen: list[tuple[SweepSpec, Path, bool]] = []
 
-    def run_study(spec: SweepSpec, home: Path, *, new: bool, **_options: object) -> int:
+    def run_study(spec: SweepSpec, home: Path, options: object, *, new: bool, **_: object) -> int:
         seen.append((spec, home, new))
         return 1
 

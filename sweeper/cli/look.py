@@ -1,0 +1,140 @@
+"""The verbs that show studies: in a terminal, as a report, in MLflow's UI."""
+
+import webbrowser
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from sweeper.cli.options import FiniteRange, home_option, json_option, study_argument
+from sweeper.errors import EXIT_BAD_INPUT, EXIT_NOT_RECORDED, EXIT_OK, LedgerLost
+
+
+@click.command("list")
+@home_option
+@json_option
+def list_(home: Path, as_json: bool) -> int:
+    """List the studies.
+
+    \b
+    Example:
+      sweeper list --json
+    """
+    from sweeper.console import to_json
+    from sweeper.views import study as views
+
+    lost: list[LedgerLost] = []
+    if as_json:
+        click.echo(to_json(views.list_studies(home, lost)))
+    else:
+        views.print_list(home, lost)
+    for error in lost:
+        click.echo(error.render(), err=True)
+    return EXIT_BAD_INPUT if lost else EXIT_OK
+
+
+@click.command()
+@study_argument
+@home_option
+@json_option
+def status(study: str, home: Path, as_json: bool) -> int:
+    """Say where STUDY stands: whether a driver runs it, its trials by state, what it has used, and what MLflow lacks.
+
+    Exit code: 0, or 5 where MLflow refused records of it for good.
+
+    \b
+    Example:
+      sweeper status loss_balance
+    """
+    from sweeper.console import to_json
+    from sweeper.views.status import status as standing_of
+    from sweeper.views.status import status_text
+
+    standing = standing_of(home, study)
+    click.echo(to_json(standing) if as_json else status_text(standing))
+    return EXIT_NOT_RECORDED if standing["refused"] else EXIT_OK
+
+
+@click.command()
+@study_argument
+@home_option
+@json_option
+def show(study: str, home: Path, as_json: bool) -> int:
+    """Show the trials of STUDY, with the reason of every stop.
+
+    \b
+    Example:
+      sweeper show loss_balance
+    """
+    from sweeper.console import to_json
+    from sweeper.views import study as views
+
+    if as_json:
+        click.echo(to_json(views.show_study(home, study)))
+    else:
+        views.print_study(home, study)
+    return EXIT_OK
+
+
+@click.command()
+@study_argument
+@home_option
+@click.option("--interval", type=FiniteRange(min=0.1), default=1.0, show_default=True, help="Seconds between looks.")
+@json_option
+def watch(study: str, home: Path, interval: float, as_json: bool) -> int:
+    """Show STUDY while its driver runs: trials, rungs, best so far, time left, budget, last events.
+
+    From any terminal that sees the study home. A live screen in a terminal, a line an event in a pipe, a JSON object
+    an event with --json. Ends when the driver does.
+
+    \b
+    Example:
+      sweeper watch loss_balance
+    """
+    from sweeper.views.watch import watch as follow
+
+    with suppress(KeyboardInterrupt):  # ends the watching, not the study
+        follow(home, study, as_json=as_json, interval_s=interval)
+    return EXIT_OK
+
+
+@click.command()
+@study_argument
+@home_option
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="File to write; default: in the study.")
+@click.option(
+    "--format", "form", type=click.Choice(["html", "md"]), default="html", show_default=True, help="Its form."
+)
+@click.option("--open", "opened", is_flag=True, help="Show it in the browser.")
+def report(study: str, home: Path, out: Path | None, form: Literal["html", "md"], opened: bool) -> int:
+    """Write what STUDY found as one HTML file that needs no network, and print where.
+
+    \b
+    Example:
+      sweeper report loss_balance --out report.html
+    """
+    from sweeper.html_report import write_report
+
+    path = write_report(home, study, out, form)
+    click.echo(path)
+    if opened:
+        webbrowser.open(path.resolve().as_uri())
+    return EXIT_OK
+
+
+@click.command()
+@home_option
+@click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True, help="Port on this machine.")
+def ui(home: Path, port: int) -> int:
+    """Open the MLflow UI of all studies, on this machine only.
+
+    Ctrl-C ends it.
+
+    \b
+    Example:
+      sweeper ui --port 5001
+    """
+    from sweeper.tracking import serve_ui
+
+    return serve_ui(home, port)

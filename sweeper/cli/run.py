@@ -1,0 +1,190 @@
+"""The verbs that run a study, and those that pause, end, continue and lengthen one."""
+
+from pathlib import Path
+
+import click
+
+from sweeper.cli.options import (
+    accept_drift_option,
+    home_option,
+    run_options,
+    skip_preflight_option,
+    spec_options,
+    study_argument,
+)
+from sweeper.errors import EXIT_OK
+from sweeper.lifecycle.options import RunOptions
+
+
+@click.command()
+@spec_options
+@home_option
+@click.option("--new", is_flag=True, help="Start another study beside the one that exists, instead of continuing it.")
+@click.option("--ledger", metavar="URL", envvar="SWEEPER_LEDGER", show_envvar=True, help="Database of the ledger.")
+@run_options
+def run(
+    spec: Path,
+    overrides: tuple[str, ...],
+    trials: int | None,
+    home: Path,
+    new: bool,
+    ledger: str | None,
+    options: RunOptions,
+) -> int:
+    """Run the study of SPEC, or continue it where it stopped. Checks the pipeline first, if it has changed.
+
+    Exit code: 0 done, 1 some trial failed, 2 bad input, 3 the preflight failed or no trial beats the controls (even if
+    one failed too), 130 interrupted (run again to continue).
+
+    \b
+    Example:
+      sweeper run search_spaces/loss_balance.yaml --trials 4 --set base.optim.epochs=3
+    """
+    from sweeper.spec.load import load_spec
+
+    loaded = load_spec(spec, overrides, trials)  # before the slow imports: a misspelt key is told at once
+    from sweeper.lifecycle.run import run_study
+
+    return run_study(loaded, home, options, new=new, ledger_url=ledger)
+
+
+@click.command()
+@spec_options
+@click.option(
+    "--address",
+    metavar="URL",
+    envvar="RAY_API_SERVER_ADDRESS",
+    show_envvar=True,
+    required=True,
+    help="The cluster's Jobs API, http://HOST:8265.",
+)
+@click.option("--home", required=True, metavar="DIR", help="Folder of all studies, as the cluster's head node sees it.")
+@click.option("--new", is_flag=True, help="Start another study beside the one that exists, instead of continuing it.")
+@skip_preflight_option
+@accept_drift_option
+@click.option("--no-wait", is_flag=True, help="Do not follow what the run says.")
+def submit(
+    spec: Path,
+    overrides: tuple[str, ...],
+    trials: int | None,
+    address: str,
+    home: str,
+    new: bool,
+    skip_preflight: str,
+    accept_drift: bool,
+    no_wait: bool,
+) -> int:
+    """Run SPEC as a job of a Ray cluster that this machine is no node of. Exit code: as of `run`.
+
+    Only the file is sent. Code, data and secrets (SWEEPER_LEDGER, MLFLOW_TRACKING_URI, ...) are those of the cluster's
+    head node; this machine gives the token (RAY_AUTH_TOKEN).
+
+    \b
+    Example:
+      sweeper submit search_spaces/loss_balance.yaml --address http://10.0.0.1:8265 --home /srv/sweeper
+    """
+    from sweeper.spec.load import load_spec
+
+    loaded = load_spec(spec, overrides, trials)
+    arguments = [text for override in overrides for text in ("--set", override)]
+    arguments += ["--trials", str(trials)] if trials else []
+    arguments += ["--new"] if new else []
+    arguments += ["--skip-preflight", skip_preflight] if skip_preflight else []
+    arguments += ["--accept-drift"] if accept_drift else []
+    from sweeper.executor.jobs import submit as submit_spec
+
+    return submit_spec(loaded, arguments, home, address, follow=not no_wait)
+
+
+@click.command()
+@study_argument
+@home_option
+@run_options
+@click.option("--adopt", is_flag=True, help="Take STUDY over from a home that is lost.")
+@click.option(
+    "--ledger", metavar="URL", envvar="SWEEPER_LEDGER", show_envvar=True, help="Database of its ledger, with --adopt."
+)
+def resume(study: str, home: Path, options: RunOptions, adopt: bool, ledger: str | None) -> int:
+    """Continue STUDY where it was interrupted, paused or stopped. Exit code: as of `run`.
+
+    With --adopt, a study whose home is lost: its ledger in PostgreSQL is enough. Trials go on from the checkpoints that
+    this home reaches, the others anew.
+
+    \b
+    Example:
+      sweeper resume loss_balance
+      sweeper resume loss_balance --adopt --ledger postgresql://user@host/database
+    """
+    from sweeper.lifecycle.resume import resume as continue_it
+
+    if adopt:
+        from sweeper.lifecycle.adopt import adopt as take_over
+
+        click.echo(take_over(home, study, ledger).sentence(), err=True)
+    return continue_it(home, study, options)
+
+
+@click.command()
+@study_argument
+@home_option
+def pause(study: str, home: Path) -> int:
+    """Let the running trials of STUDY reach their next checkpoint, then end its driver, as Ctrl-C does there.
+
+    \b
+    Example:
+      sweeper pause loss_balance
+    """
+    from sweeper.lifecycle.stop import pause as pause_it
+
+    click.echo(pause_it(home, study))
+    return EXIT_OK
+
+
+@click.command()
+@study_argument
+@home_option
+def stop(study: str, home: Path) -> int:
+    """End STUDY: running trials are STOPPED at once, and none is started.
+
+    \b
+    Example:
+      sweeper stop loss_balance
+    """
+    from sweeper.lifecycle.stop import stop as stop_it
+
+    click.echo(stop_it(home, study))
+    return EXIT_OK
+
+
+@click.command()
+@study_argument
+@click.option("--trials", type=click.IntRange(min=1), required=True, help="How many more.")
+@home_option
+@run_options
+def extend(study: str, trials: int, home: Path, options: RunOptions) -> int:
+    """Add trials to STUDY and run them. Exit code: as of `run`.
+
+    \b
+    Example:
+      sweeper extend loss_balance --trials 6
+    """
+    from sweeper.lifecycle.resume import extend as extend_it
+
+    return extend_it(home, study, trials, options)
+
+
+@click.command()
+@study_argument
+@click.option("--failed", is_flag=True, required=True, help="The trials that failed.")
+@home_option
+@run_options
+def retry(study: str, failed: bool, home: Path, options: RunOptions) -> int:
+    """Try failed trials and controls again, as new trials of STUDY. Exit code: as of `run`.
+
+    \b
+    Example:
+      sweeper retry loss_balance --failed --accept-drift
+    """
+    from sweeper.lifecycle.resume import retry_failed
+
+    return retry_failed(home, study, options)

@@ -1,0 +1,50 @@
+"""What a verb changes of a study that it then runs on. It is written only when nothing can refuse the run any more: a
+refused or interrupted verb has changed nothing, and the same command again does what it would have done once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sweeper.ledger.ledger import Ledger
+from sweeper.ledger.trial import TrialRecord
+from sweeper.spec.resolve import SweepSpec
+
+
+@dataclass(frozen=True)
+class StudyChange:
+    """What `resume`, `extend` and `retry` write before the first trial is started. Each lets a stopped study go on.
+
+    Attributes:
+        trials: candidates to add.
+        retried: failed candidates and controls to try again.
+    """
+
+    trials: int = 0
+    retried: Sequence[TrialRecord] = ()
+
+    def apply(self, ledger: Ledger, spec: SweepSpec) -> None:
+        """Write it. A kill in between leaves what the same command completes."""
+        if self.trials:
+            total = ledger.attributes.extended + self.trials
+            ledger.attributes.extension = {"trials": self.trials, "total": total}  # first: see `interrupted_extension`
+            ledger.attributes.extended = total
+        for failed in self.retried:
+            if failed.control is not None:
+                ledger.add_control(failed.control, failed)
+            else:
+                ledger.add_retry(failed, spec)
+        if ledger.attributes.stopped:
+            ledger.attributes.stopped = False
+
+
+def interrupted_extension(ledger: Ledger, spec: SweepSpec) -> int:
+    """How many trials the last `extend` has added to a study that has not come to its end since; 0 if it has.
+
+    Args:
+        ledger: of the study.
+        spec: of the study, with the trials that were added.
+    """
+    last = ledger.attributes.extension
+    if last is None or last["total"] != ledger.attributes.extended:
+        return 0
+    has_ended = all(trial.state.is_finished for trial in ledger.all_trials())
+    return 0 if has_ended and ledger.count - ledger.retries >= spec.trials else last["trials"]
