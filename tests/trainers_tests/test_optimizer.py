@@ -67,6 +67,7 @@ def test_earlier_layers_learn_slower(backbone: str) -> None:
     first = next(model.backbone.parameters())
     assert rate[id(first)] <= 0.1 * 0.5**3
     assert len(set(rate.values())) >= 4
+    assert optimizer.param_groups[0]["lr"] == 0.1
 
 
 def test_by_default_all_weights_are_one_group() -> None:

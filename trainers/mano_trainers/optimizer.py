@@ -25,6 +25,7 @@ def make_optimizer(model: HandNet, config: OptimConfig) -> torch.optim.AdamW:
         groups = param_groups_layer_decay(
             backbone, config.weight_decay, no_weight_decay_list=exempt, layer_decay=config.layer_decay
         )
+        groups = sorted(groups, key=lambda group: -group["lr_scale"])  # the first one's rate is the config's
     elif config.weight_decay_on == "weights":
         groups = param_groups_weight_decay(backbone, config.weight_decay, no_weight_decay_list=exempt)
     else:
