@@ -78,6 +78,7 @@ def run_study(
     ):
         if options.accept_drift:
             drift.refuse_other_choices(ledger, spec)
+            drift.refuse_other_objective(ledger, spec)
         drift.refuse_or_record(ledger, "another spec", spec_drift(ledger, spec), str(spec.path), options.accept_drift)
         return continue_study(spec, home, ledger, options)
 

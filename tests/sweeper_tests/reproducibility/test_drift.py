@@ -8,7 +8,7 @@ import pytest
 from sweeper.entrypoint.source_hashes import code_sums, trainer_sums
 from sweeper.errors import UserError
 from sweeper.ledger.ledger import Ledger
-from sweeper.reproducibility.drift import changed, refuse_other_choices
+from sweeper.reproducibility.drift import changed, refuse_other_choices, refuse_other_objective
 from sweeper.spec.load import load_spec
 
 
@@ -73,3 +73,28 @@ def test_other_choices_or_another_kind_are_refused_and_other_bounds_are_not(
         return
     with pytest.raises(UserError, match="`scale` of the study `drifty` has other choices now"):
         refuse_other_choices(ledger, load_spec(path))
+
+
+@pytest.mark.parametrize(
+    ("objective", "told"),
+    [
+        ("{metric: val/pa_mpjpe_mm, mode: max}", r"by val/pa_mpjpe_mm \(min\), not by val/pa_mpjpe_mm \(max\)"),
+        ("{metric: val/mpjpe_mm, mode: min}", r"not by val/mpjpe_mm \(min\)"),
+        ("[{metric: val/pa_mpjpe_mm, mode: min}, {metric: val/x, mode: max}]", r"\(min\), val/x \(max\)"),
+        ("{metric: val/pa_mpjpe_mm, mode: min}", None),
+    ],
+)
+def test_another_objective_is_refused_even_if_drift_is_accepted(
+    tmp_path: Path, objective: str, told: str | None
+) -> None:
+    path = tmp_path / "spec.yaml"
+    path.write_text(SPEC.format(dimension="{low: 0.0, high: 1.0}"))
+    ledger = Ledger.create(tmp_path, "drifty")
+    refuse_other_objective(ledger, load_spec(path))  # a study that has not begun
+    ledger.attributes.spec = load_spec(path).effective
+    path.write_text(path.read_text().replace("{metric: val/pa_mpjpe_mm, mode: min}", objective))
+    if told is None:
+        refuse_other_objective(ledger, load_spec(path))
+        return
+    with pytest.raises(UserError, match=told):
+        refuse_other_objective(ledger, load_spec(path))
