@@ -130,7 +130,7 @@ def test_a_url_that_leads_nowhere(url: str, message: str, tmp_path: Path) -> Non
 def test_a_database_of_mlflow_is_no_ledger(home: Path) -> None:
     with pytest.raises(UserError) as error:
         open_in(home, f"sqlite:///{home}/mlflow.db")
-    assert "is no ledger of this version" in error.value.render()
+    assert "is not a ledger of this version" in error.value.render()
     assert "a database of its own" in error.value.render()
 
 
