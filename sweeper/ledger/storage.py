@@ -10,6 +10,7 @@ from typing import Final
 import optuna
 
 from sweeper.errors import UserError
+from sweeper.files import write_atomic
 from sweeper.home import refuse_special_files
 from sweeper.ledger.journal import LedgerJournal
 from sweeper.ledger.retrying_storage import RetryingStorage
@@ -92,7 +93,7 @@ def open_storage(study_dir: Path, url: str | None, *, create: bool, adopt: bool 
         if is_there != adopt:
             close_storage(storage)
             raise _not_adopted(study_dir.name, shown) if is_there else _not_there(study_dir.name, shown)
-        (study_dir / POINTER).write_text(f"{shown}\n")
+        write_atomic(study_dir / POINTER, f"{shown}\n", sync=True)
     return storage
 
 

@@ -7,7 +7,6 @@ Time is taken from a clock that nobody sets; the wall clock may jump.
 
 import contextlib
 import json
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Final
 
 from pydantic import BaseModel, NonNegativeFloat
 
+from sweeper.files import write_atomic
 from sweeper.ledger.attributes import AUDIT, RUN_SECONDS
 from sweeper.ledger.ledger import Ledger
 from sweeper.spec.sections import Budget, Resources
@@ -126,10 +126,9 @@ class UsageMeter:
             }
             for trial_id, attempt in self._attempts.items()
         }
-        scratch = self._path.with_suffix(".tmp")
         with contextlib.suppress(OSError):  # a full disk: the ledger will say so, and with it this second is lost
-            scratch.write_text(json.dumps({"run": self._run, "seconds": now_s - self._started_s, "trials": trials}))
-            os.replace(scratch, self._path)
+            kept = {"run": self._run, "seconds": now_s - self._started_s, "trials": trials}
+            write_atomic(self._path, json.dumps(kept))
 
     def close(self) -> None:
         """The driver's run ends; every attempt has ended before."""

@@ -67,7 +67,7 @@ def test_a_proposal_cut_off_in_a_database_is_completed(
     expected = open_in(tmp_path / "whole", None, name).ask(SPEC).params
     from sweeper.samplers import proposal as samplers
 
-    whole, written = samplers._suggest, []
+    whole, written = samplers.suggest, []
 
     def cut(*arguments: object) -> object:
         if written:
@@ -75,7 +75,7 @@ def test_a_proposal_cut_off_in_a_database_is_completed(
         written.append(1)
         return whole(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(samplers, "_suggest", cut)
+    monkeypatch.setattr(samplers, "suggest", cut)
     with pytest.raises(KeyboardInterrupt), closing(open_in(tmp_path / "home", url, name)) as ledger:
         ledger.ask(SPEC)
     monkeypatch.undo()

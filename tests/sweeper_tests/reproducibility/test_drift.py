@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.entrypoint.source_hashes import code_sums, trainer_sums
+from sweeper.entrypoint.source_hashes import code_sums, counted, trainer_sums
 from sweeper.errors import UserError
 from sweeper.ledger.ledger import Ledger
 from sweeper.reproducibility.drift import changed, refuse_other_choices, refuse_other_objective
@@ -38,8 +38,18 @@ def test_the_sums_of_the_code_hold_the_sweeper_the_trainers_and_an_own_trainer(
 ) -> None:
     trainer_in("x = 1")
     sums = code_sums("drifting:train")
-    assert {"sweeper/reproducibility/drift.py", "mano_trainers/loop.py", "drifting.py"} <= set(sums)
+    assert {"sweeper/pruning/asha.py", "sweeper/executor/trainable.py", "mano_trainers/loop.py"} <= set(sums)
+    assert "drifting.py" in sums
     assert "drifting.py" not in code_sums("mano_trainers.loop:train")
+
+
+def test_what_neither_decides_nor_trains_is_not_other_code(trainer_in: Callable[[str], None]) -> None:
+    trainer_in("x = 1")
+    sums = code_sums("drifting:train")
+    rest = ("html_report", "views", "cli", "tracking", "maintenance", "analysis", "executor/cluster", "ledger")
+    assert [name for name in sums if name.startswith(tuple(f"sweeper/{part}" for part in rest))] == []
+    of_an_earlier_version = {**sums, "sweeper/html_report/page.py": "0", "sweeper/study/controller.py": "0"}
+    assert changed(counted(of_an_earlier_version), sums) == ["sweeper/study/controller.py has changed"]
 
 
 SPEC = """\
