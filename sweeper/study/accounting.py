@@ -104,6 +104,11 @@ class UsageMeter:
         attempt = self._attempts.pop(trial_id)
         return {attempt.id: attempt.lost_s}
 
+    def open_s(self, trial_id: str) -> float:
+        """Seconds of the trial's running attempt that the ledger does not have yet."""
+        attempt = self._attempts.get(trial_id)
+        return attempt.lost_s + attempt.open_s(self._clock()) if attempt else 0.0
+
     def spent(self) -> Spent:
         """What the study has used up to now, running trials included."""
         now_s = self._clock()
