@@ -7,7 +7,7 @@ from typing import Literal
 
 import click
 
-from sweeper.cli.options import FiniteRange, home_option, json_option, study_argument
+from sweeper.cli.options import FiniteRange, complete_study, home_option, json_option, study_argument
 from sweeper.errors import EXIT_BAD_INPUT, EXIT_NOT_RECORDED, EXIT_OK, LedgerLost
 
 
@@ -124,17 +124,19 @@ def report(study: str, home: Path, out: Path | None, form: Literal["html", "md"]
 
 
 @click.command()
+@click.argument("study", required=False, shell_complete=complete_study)
 @home_option
 @click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True, help="Port on this machine.")
-def ui(home: Path, port: int) -> int:
-    """Open the MLflow UI of all studies, on this machine only.
+@click.option("--open", "open_browser", is_flag=True, help="Open it in the browser.")
+def ui(study: str | None, home: Path, port: int, open_browser: bool) -> int:
+    """Serve the MLflow UI on this machine, and print its address: of STUDY's candidates, best first, or of all studies.
 
-    Ctrl-C ends it.
+    The address holds a token, without which nobody gets in. Ctrl-C ends the server.
 
     \b
     Example:
-      sweeper ui --port 5001
+      sweeper ui loss_balance --open
     """
     from sweeper.tracking import serve_ui
 
-    return serve_ui(home, port)
+    return serve_ui(home, port, study, open_browser=open_browser)

@@ -6,6 +6,7 @@ beneath it, named by its ID: what varies as parameters, how it stands as tags, i
 
 import hashlib
 import json
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -23,15 +24,16 @@ from sweeper.study.pareto import winner_of
 from sweeper.tracking.delivery.operations import Status
 from sweeper.tracking.schema import PROVENANCE_FILE, STUDY_PROVENANCE, TRIAL_FILE, trial_provenance, trial_yaml
 from sweeper.tracking.tracker import Tracker
+from sweeper.tracking.views import candidates_view
 
 INTERRUPTED: Final = "interrupted; the next run of the study goes on with it"
 MLFLOW_STATUS: Final[Mapping[TrialState, Status]] = {
     TrialState.COMPLETE: "FINISHED",
-    TrialState.PRUNED: "KILLED",
-    TrialState.COLLAPSED: "KILLED",
-    TrialState.STOPPED: "KILLED",
+    TrialState.PRUNED: "FINISHED",
+    TrialState.COLLAPSED: "FINISHED",
+    TrialState.STOPPED: "FINISHED",
     TrialState.FAILED: "FAILED",
-    TrialState.INFEASIBLE: "KILLED",  # nothing has failed: it was never started
+    TrialState.INFEASIBLE: "FINISHED",  # nothing has failed: it was never started
 }
 
 
@@ -98,6 +100,7 @@ class MLflowCallback(StudyCallback):
             },
             self._datasets,
         )
+        self._tracker.tag_experiment(candidates_view(self._spec, time.time_ns() // 1_000_000))
         self.hand_over_all()
 
     def hand_over_all(self) -> None:
@@ -214,6 +217,7 @@ class MLflowCallback(StudyCallback):
         tags = {
             "sweeper.state": record.state,
             "sweeper.reason": record.reason,
+            "mlflow.note.content": f"{record.state.value}: {record.reason}",  # the description on the run's page
             "sweeper.rung": None if rung is None else f"{rung:g}",
         }
         self._tracker.finish_trial(record.id, MLFLOW_STATUS[record.state], tags, ended_ms)

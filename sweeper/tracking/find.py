@@ -84,7 +84,7 @@ def find_trial(uri: str, selector: str) -> RecordedTrial:
         raise UserError(f"cannot read the selector `{selector}`", help="give a trial ID, or STUDY:best")
     if "/" in selector or "\\" in selector:
         raise UserError(f"`{selector}` is a path", help="a trial is named by its ID, as in `sweeper show STUDY`")
-    with _answering(uri):
+    with answering(uri):
         client = open_client(uri)
         runs = _trial_runs(client, f"{study}-" if colon else selector) or _trial_runs(client, "")
         if colon:
@@ -101,7 +101,7 @@ def fetch_checkpoint(uri: str, trial: RecordedTrial, name: str, into: Path) -> P
     from mlflow.exceptions import MlflowException
 
     into.mkdir(parents=True, exist_ok=True)
-    with _answering(uri):
+    with answering(uri):
         try:
             return Path(open_client(uri).download_artifacts(trial.run_id, f"{CHECKPOINTS}/{name}", str(into)))
         except (MlflowException, OSError) as error:
@@ -116,7 +116,7 @@ def runs_of(uri: str, study: str) -> dict[str, str]:
         UserError: no store, or it does not answer.
     """
     require_store(uri)
-    with _answering(uri):
+    with answering(uri):
         client = open_client(uri)
         experiment = client.get_experiment_by_name(study)
         if experiment is None:
@@ -126,7 +126,7 @@ def runs_of(uri: str, study: str) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _answering(uri: str) -> Iterator[None]:
+def answering(uri: str) -> Iterator[None]:
     """What MLflow and its libraries raise as an error a person can act on."""
     try:
         yield

@@ -3,7 +3,6 @@
 A server that is down, slow or hung means a longer outbox, never a slower trial or a lost metric.
 """
 
-import json
 import math
 import time
 import uuid
@@ -14,8 +13,22 @@ from typing import Any, Literal
 
 from sweeper.checkpoints.object_store import ObjectStore
 from sweeper.tracking.database import refuse_newer
-from sweeper.tracking.delivery.operations import Copy, Finish, Open, Report, Start, Status, Tag, from_json
-from sweeper.tracking.delivery.run_writer import Delivered, RunWriter
+from sweeper.tracking.delivery.operations import (
+    Copy,
+    ExperimentTags,
+    Finish,
+    Open,
+    Report,
+    Start,
+    Status,
+    Tag,
+    from_json,
+    param_texts,
+    tag_texts,
+    tags_key,
+)
+from sweeper.tracking.delivery.run_writer import RunWriter
+from sweeper.tracking.delivery.runs import Delivered
 from sweeper.tracking.delivery.thread import DeliveryThread
 from sweeper.tracking.outbox import REJECTS, Outbox, deliver_anew_elsewhere
 
@@ -132,7 +145,11 @@ class Tracker:
 
         `datasets`: name -> digest of what is trained on, for the UI's column of data sets.
         """
-        self._start(Start(None, _now_ms(), _texts(tags), dict(artifacts), {}, dict(datasets or {})))
+        self._start(Start(None, _now_ms(), tag_texts(tags), dict(artifacts), {}, dict(datasets or {})))
+
+    def tag_experiment(self, tags: Mapping[str, str]) -> None:
+        """Set tags of the study's experiment."""
+        self._thread.append(ExperimentTags(dict(tags)))
 
     def start_trial(
         self,
@@ -143,7 +160,7 @@ class Tracker:
         datasets: Mapping[str, str] | None = None,
     ) -> None:
         """Open the trial's run (or open it again). `params` are the UI's columns; `artifacts` hold ``trial.yaml``."""
-        told = Start(trial_id, _now_ms(), _texts(tags), dict(artifacts), _params(params), dict(datasets or {}))
+        told = Start(trial_id, _now_ms(), tag_texts(tags), dict(artifacts), param_texts(params), dict(datasets or {}))
         self._start(told)
 
     def has_started(self, trial_id: str | None) -> bool:
@@ -161,15 +178,14 @@ class Tracker:
     ) -> None:
         """As `start_trial`, of a trial that another outbox may have started: what MLflow has of it already stays."""
         self._started.add(trial_id)
-        told = Start(
-            trial_id, started_ms or _now_ms(), _texts(tags), dict(artifacts), _params(params), dict(datasets), True
-        )
+        texts, started_ms = tag_texts(tags), started_ms or _now_ms()
+        told = Start(trial_id, started_ms, texts, dict(artifacts), param_texts(params), dict(datasets), True)
         self._thread.append(told)
 
     def tag_trial(self, trial_id: str, tags: Mapping[str, Any]) -> None:
         """Set tags of a trial; said again with the same tags, it is ignored."""
-        told = Tag(trial_id, _now_ms(), _texts(tags))
-        if self._first(trial_id, _tags_key(told.tags)):
+        told = Tag(trial_id, _now_ms(), tag_texts(tags))
+        if self._first(trial_id, tags_key(told.tags)):
             self._thread.append(told)
 
     def report(self, trial_id: str | None, step: int, timestamp_ms: int, metrics: Mapping[str, float]) -> None:
@@ -208,11 +224,11 @@ class Tracker:
         Said again of a trial that has not started again, it is ignored, so the time of its end stays.
         That is now, or `ended_ms`.
         """
-        self._settle(Finish(trial_id, ended_ms or _now_ms(), mlflow_status, _texts(tags)))
+        self._settle(Finish(trial_id, ended_ms or _now_ms(), mlflow_status, tag_texts(tags)))
 
     def finish_study(self, status: Status, tags: Mapping[str, Any], artifacts: Mapping[str, str]) -> None:
         """Settle the parent run, and store the summary's `artifacts`. Said again, it is ignored as for a trial."""
-        self._settle(Finish(None, _now_ms(), status, _texts(tags), dict(artifacts)))
+        self._settle(Finish(None, _now_ms(), status, tag_texts(tags), dict(artifacts)))
 
     def flush(self, timeout_s: float, stalled_s: float = math.inf) -> int:
         """As :meth:`DeliveryThread.flush`."""
@@ -264,7 +280,9 @@ class Tracker:
                 case Copy():
                     self._seen.add((operation.trial, operation.path))
                 case Tag():
-                    self._seen.add((operation.trial, _tags_key(operation.tags)))
+                    self._seen.add((operation.trial, tags_key(operation.tags)))
+                case ExperimentTags():
+                    pass
         return stream
 
     def _note_epoch(self, report: Report) -> None:
@@ -280,16 +298,3 @@ class Tracker:
 
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
-
-
-def _texts(tags: Mapping[str, Any]) -> dict[str, str]:
-    # Half a character (a lone surrogate) is what no database stores.
-    return {name: str(value).encode(errors="replace").decode() for name, value in tags.items() if value is not None}
-
-
-def _params(params: Mapping[str, Any]) -> dict[str, str]:
-    return {name: str(value).encode(errors="replace").decode() for name, value in params.items()}
-
-
-def _tags_key(tags: Mapping[str, str]) -> str:
-    return f"tags {json.dumps(dict(tags), sort_keys=True)}"

@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+import webbrowser
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -19,6 +20,7 @@ from sweeper.errors import EXIT_OK, UserError
 from sweeper.redaction import redact
 from sweeper.tracking.client import require_store, tracking_uri
 from sweeper.tracking.environment import MLFLOW_ENVIRONMENT
+from sweeper.tracking.views import experiment_of, view_fragment
 
 HOST: Final = "127.0.0.1"
 LOOPBACK_NAMES: Final = ("localhost", "127.0.0.1")
@@ -26,30 +28,36 @@ START_TIMEOUT_S: Final = 180
 STOP_TIMEOUT_S: Final = 10
 
 
-def serve_ui(home: Path, port: int) -> int:
+def serve_ui(home: Path, port: int, study: str | None = None, *, open_browser: bool = False) -> int:
     """Show the studies of `home` in MLflow's web UI until Ctrl-C; print its address once it answers.
 
     Args:
         home: the study home.
         port: on the loopback interface.
+        study: whose candidates the address shows at once, best first; None: all experiments.
+        open_browser: open the address in a browser too.
 
     Returns:
         The exit code 0.
 
     Raises:
-        UserError: nothing was ever recorded here, the port is taken, or the server does not start.
+        UserError: nothing was ever recorded here, or of that study; the port is taken; the server does not start.
     """
     uri = tracking_uri(home)
-    if uri.startswith("http"):
-        print(redact(uri))  # somebody else's server has a UI of its own
-        return EXIT_OK
     require_store(uri)
+    place = f"#{view_fragment(experiment_of(uri, study))}" if study else ""
+    if uri.startswith("http"):
+        print(f"{redact(uri).rstrip('/')}/{place}")  # somebody else's server has a UI of its own
+        return EXIT_OK
     _require_free(port)
     url, token = f"http://{HOST}:{port}", secrets.token_urlsafe(24)
     log = home.resolve() / "mlflow-ui.log"
     with contextlib.suppress(KeyboardInterrupt), _server(uri, home, port, token, log) as server:
         _wait_until_up(server, url, log)
-        print(f"{url}/?token={token}", flush=True)
+        address = f"{url}/?token={token}{place}"
+        print(address, flush=True)
+        if open_browser:
+            webbrowser.open(address)
         print("Ctrl-C ends it", file=sys.stderr, flush=True)
         server.wait()
         raise UserError("the MLflow server ended by itself", where=str(log), help=_tail(log))

@@ -94,6 +94,18 @@ class Tag:
 
 
 @dataclass(frozen=True)
+class ExperimentTags:
+    """Tags of the study's experiment.
+
+    Attributes:
+        tags: name -> text.
+    """
+
+    tags: dict[str, str]
+    op: Literal["experiment_tags"] = "experiment_tags"
+
+
+@dataclass(frozen=True)
 class Copy:
     """Files become artifacts of a run.
 
@@ -132,7 +144,7 @@ class Finish:
     op: Literal["finish"] = "finish"
 
 
-Operation = Open | Start | Report | Tag | Copy | Finish
+Operation = Open | Start | Report | Tag | ExperimentTags | Copy | Finish
 
 _ADAPTER: Final[TypeAdapter[Operation]] = TypeAdapter(Annotated[Operation, Field(discriminator="op")])
 
@@ -164,3 +176,23 @@ def from_json(record: Mapping[str, Any]) -> Operation:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"])
         raise ValueError(f"not a valid record: {place + ': ' if place else ''}{first['msg']}") from error
+
+
+def tag_texts(tags: Mapping[str, Any]) -> dict[str, str]:
+    """Tags as texts; those that are None are left out."""
+    return {name: _storable(str(value)) for name, value in tags.items() if value is not None}
+
+
+def param_texts(params: Mapping[str, Any]) -> dict[str, str]:
+    """Params as texts."""
+    return {name: _storable(str(value)) for name, value in params.items()}
+
+
+def tags_key(tags: Mapping[str, str]) -> str:
+    """What is the same for the same tags."""
+    return f"tags {json.dumps(dict(tags), sort_keys=True)}"
+
+
+def _storable(text: str) -> str:
+    """Half a character (a lone surrogate) is what no database stores."""
+    return text.encode(errors="replace").decode()

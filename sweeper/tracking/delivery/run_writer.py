@@ -5,7 +5,7 @@ runs of its own. All of this runs in the delivering thread.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from sweeper.tracking.client import keeps_in_its_place, open_client
 from sweeper.tracking.database import prepare_database
 from sweeper.tracking.delivery.operations import (
     Copy,
+    ExperimentTags,
     Finish,
     Open,
     Operation,
@@ -25,33 +26,11 @@ from sweeper.tracking.delivery.operations import (
     Tag,
 )
 from sweeper.tracking.delivery.run_change import RunChange, entities, input_datasets
-from sweeper.tracking.delivery.run_files import RunFiles
+from sweeper.tracking.delivery.runs import Delivered, KnownRun
 from sweeper.tracking.delivery.study_files import StudyFiles
 from sweeper.tracking.schema import TAG_OUTBOX, TAG_PARENT, TAG_ROLE, TAG_STUDY, TAG_SUM, TAG_TRIAL
 
 EXPERIMENT_KIND = "mlflow.experimentKind"  # the UI opens on its training view, not the one for agents
-
-
-@dataclass
-class _Run:
-    id: str
-    status: str
-    files: RunFiles
-    is_deleted: bool = False
-    epoch: float | None = None
-
-
-@dataclass
-class Delivered:
-    """What was delivered of a run in the end.
-
-    Attributes:
-        status: with which it ended; None if it has not.
-        epoch: of its last evaluation; None if it has none.
-    """
-
-    status: str | None = None
-    epoch: float | None = None
 
 
 class RunWriter:
@@ -88,7 +67,7 @@ class RunWriter:
         self._study_files = StudyFiles(study_dir, store)
         self._client: Any = None
         self._experiment_id = ""
-        self._runs: dict[str, _Run] = {}
+        self._runs: dict[str, KnownRun] = {}
         self._may_create = may_create
         self.run_ids: dict[str, str] = {}
         self.notices: list[str] = []
@@ -149,9 +128,13 @@ class RunWriter:
         Returns:
             Index of each operation that MLflow will never take -> why.
         """
+        self.connect()
         by_trial: dict[str | None, list[int]] = {}
         for index, operation in enumerate(operations):
-            if not isinstance(operation, Open | Copy):
+            if isinstance(operation, ExperimentTags):
+                for name, text in operation.tags.items():
+                    self._client.set_experiment_tag(self._experiment_id, name, text)
+            elif not isinstance(operation, Open | Copy):
                 by_trial.setdefault(operation.trial, []).append(index)
         refused: dict[int, str] = {}
         for trial, indices in by_trial.items():
@@ -200,16 +183,10 @@ class RunWriter:
                 tags = run.data.tags
                 name = tags.get(TAG_TRIAL) or tags.get(TAG_STUDY)
                 if name is not None:
-                    self._runs.setdefault(name, self._as_run(run))
+                    self._runs.setdefault(name, KnownRun.of(self._client, run))
             token = page.token
             if not token:
                 return
-
-    def _as_run(self, run: Any) -> _Run:
-        info = run.info
-        files = RunFiles(self._client, info.run_id, info.artifact_uri)
-        is_deleted = info.lifecycle_stage == "deleted"
-        return _Run(info.run_id, info.status, files, is_deleted, run.data.metrics.get("epoch"))
 
     def _apply_to_run(self, trial: str | None, operations: Sequence[Operation], *, params_last: bool = False) -> None:
         """Make one change of several operations on a run, and store it.
@@ -231,7 +208,7 @@ class RunWriter:
         for batch in entities([], params if params_last else {}, {}):
             self._call(run, self._client.log_batch, run.id, **batch)
 
-    def _set_status(self, run: _Run, change: RunChange) -> None:
+    def _set_status(self, run: KnownRun, change: RunChange) -> None:
         if change.status is not None and (change.reopened or run.status != change.status):
             # With the same status an earlier outbox has told it, with its time.
             self._call(run, self._client.set_terminated, run.id, change.status, change.ended_ms)
@@ -240,7 +217,7 @@ class RunWriter:
             self._call(run, self._client.update_run, run.id, status="RUNNING")
             run.status = "RUNNING"
 
-    def _without_what_is_there(self, run: _Run, operation: Operation) -> Operation:
+    def _without_what_is_there(self, run: KnownRun, operation: Operation) -> Operation:
         if not (isinstance(operation, Start) and operation.restored):
             return operation
         there, files = self._client.get_run(run.id).data.tags, run.files.names()
@@ -248,7 +225,7 @@ class RunWriter:
         artifacts = {name: text for name, text in operation.artifacts.items() if name not in files}
         return replace(operation, tags=tags, artifacts=artifacts)
 
-    def _run(self, trial: str | None, start_ms: int, *, is_start: bool) -> _Run:
+    def _run(self, trial: str | None, start_ms: int, *, is_start: bool) -> KnownRun:
         """The run of a trial, or of the study itself (None); it is made if MLflow has none yet.
 
         Raises:
@@ -273,19 +250,19 @@ class RunWriter:
                 self._on_run(name, run.id)
         return run
 
-    def _create_run(self, name: str, tags: Mapping[str, str], start_ms: int) -> _Run:
+    def _create_run(self, name: str, tags: Mapping[str, str], start_ms: int) -> KnownRun:
         try:
-            return self._as_run(self._client.create_run(self._experiment_id, start_ms, dict(tags), name))
+            return KnownRun.of(self._client, self._client.create_run(self._experiment_id, start_ms, dict(tags), name))
         except BaseException:
             self._experiment_id = ""  # it may have been made all the same: look again
             raise
 
-    def _require_own_place(self, name: str, run: _Run) -> None:
+    def _require_own_place(self, name: str, run: KnownRun) -> None:
         place = str(run.files.artifact_uri)
         if not keeps_in_its_place(self._uri, self._artifact_root, run.id, place):
             raise RejectedError(f"the artifacts of `{name}` would go to {redact(place)}")
 
-    def _call(self, run: _Run, function: Callable[..., None], *args: Any, **kwargs: Any) -> None:
+    def _call(self, run: KnownRun, function: Callable[..., None], *args: Any, **kwargs: Any) -> None:
         """Call MLflow; what it calls invalid will be invalid for ever, all else (no server, no right) may pass."""
         from mlflow.exceptions import MlflowException
 
@@ -300,7 +277,7 @@ class RunWriter:
                 raise RejectedError(str(error)) from error
             function(*args, **kwargs)
 
-    def _restore(self, run: _Run) -> bool:
+    def _restore(self, run: KnownRun) -> bool:
         """Take a run, or its experiment, out of MLflow's bin: somebody deleted it while the study goes on."""
         from mlflow.exceptions import MlflowException
 

@@ -12,7 +12,8 @@ from typing import Any, Final
 
 from sweeper.redaction import redact
 from sweeper.tracking.delivery.operations import Copy, Operation, RecordsLostError, RejectedError, from_json, to_json
-from sweeper.tracking.delivery.run_writer import Delivered, RunWriter
+from sweeper.tracking.delivery.run_writer import RunWriter
+from sweeper.tracking.delivery.runs import Delivered
 from sweeper.tracking.outbox import Outbox
 
 READ_OPERATIONS: Final = 1000

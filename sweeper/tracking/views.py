@@ -1,0 +1,91 @@
+"""The page of MLflow on which a winner is picked: candidates only, best first, with what decides as columns.
+
+MLflow keeps such a page, a shared view, as a tag of the experiment; an address that names it opens it. Tried with
+MLflow 3.17: an older or newer one that does not know the tag ignores it.
+"""
+
+import base64
+import json
+import zlib
+from collections.abc import Mapping
+from typing import Any, Final
+
+from sweeper.errors import UserError
+from sweeper.search_space.paths import short_names
+from sweeper.spec.resolve import SweepSpec
+from sweeper.tracking.client import open_client
+from sweeper.tracking.find import answering
+from sweeper.tracking.schema import metric_key
+
+KEY: Final = "candidates"
+TAG: Final = f"mlflow.sharedViewState.{KEY}"
+VARIANCE: Final = "val/theta_var_ratio"
+HEAD_PX: Final = 8
+"""Width of a letter of a column's head, and then some."""
+
+
+def candidates_view(spec: SweepSpec, now_ms: int) -> dict[str, str]:
+    """The tag of the experiment that holds the view of a study.
+
+    Args:
+        spec: of the study.
+        now_ms: when the view is made, in milliseconds since 1970.
+    """
+    view = {
+        "name": "Candidates, best first",
+        "createdAt": now_ms,
+        "updatedAt": now_ms,
+        "state": "deflate;" + base64.b64encode(zlib.compress(json.dumps(_state(spec)).encode())).decode(),
+    }
+    return {TAG: json.dumps(view)}
+
+
+def experiment_of(uri: str, study: str) -> str:
+    """ID of the experiment of a study.
+
+    Raises:
+        UserError: MLflow has none, or does not answer.
+    """
+    with answering(uri):
+        experiment = open_client(uri).get_experiment_by_name(study)
+    if experiment is None:
+        help = f"`sweeper list` names the studies; `sweeper sync {study}` sends what MLflow lacks"
+        raise UserError(f"MLflow has no experiment of the study `{study}`", help=help)
+    return str(experiment.experiment_id)
+
+
+def view_fragment(experiment_id: str) -> str:
+    """What follows # in the address of an experiment's view; the page opens as that of model training."""
+    return f"/experiments/{experiment_id}/runs?workflowType=machine_learning&viewStateShareKey={KEY}"
+
+
+def _state(spec: SweepSpec) -> Mapping[str, Any]:
+    objective = f"metrics.`{metric_key(spec.objective.metric)}`"
+    columns = [
+        objective,
+        f"metrics.`{VARIANCE}`",
+        "tags.`sweeper.state`",
+        *(f"params.`{metric_key(path)}`" for path in short_names(spec.search_space)),
+        "tags.`sweeper.reason`",
+    ]
+    return {
+        "searchFilter": "tags.`sweeper.role` = 'candidate'",
+        "orderByKey": objective,
+        "orderByAsc": spec.objective.mode == "min",
+        "startTime": "ALL",
+        "lifecycleFilter": "Active",
+        "datasetsFilter": [],
+        "modelVersionFilter": "All Runs",
+        "selectedColumns": columns,
+        "columnOrder": columns,
+        "columnWidths": {column: max(95, HEAD_PX * len(column.split("`")[1]) + 40) for column in columns},
+        "runsHiddenMode": "FIRST_10_RUNS",
+        "viewMaximized": True,
+        "runListHidden": False,
+        "isAccordionReordered": False,
+        "useGroupedValuesInCharts": True,
+        "hideEmptyCharts": True,
+        "groupBy": None,
+        "groupsExpanded": {},
+        "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
+    }
