@@ -18,7 +18,7 @@ from sweeper.reproducibility import provenance
 from sweeper.reproducibility.git import top_of
 from sweeper.reproducibility.metric_diff import tensor_deviation
 from sweeper.tracking import RecordedTrial
-from sweeper.tracking.schema import metric_key, metric_value
+from sweeper.tracking.schema import metric_keys, metric_value
 
 LOG_LINES: Final = 15
 WEIGHTS: Final = ".safetensors"
@@ -153,7 +153,8 @@ def _take(rerun: Rerun, line: dict[str, Any], trial: RecordedTrial, fetch: Fetch
         rerun.stands_on |= {key: line[key] for key in ("numerics", "sources") if key in line}
         return
     step = line["step"]
-    metrics = {metric_key(name): metric_value(value) for name, value in line["metrics"].items()}
+    keys = metric_keys(line["metrics"])
+    metrics = {keys[name]: metric_value(value) for name, value in line["metrics"].items()}
     rerun.metrics[step] = {"epoch": line["epoch"], **metrics}
     if line["checkpoint"]:
         folder = Path(line["checkpoint"])

@@ -1,7 +1,9 @@
 """The words in which a trial is recorded in MLflow: tag names, metric keys and ``trial.yaml``."""
 
+import hashlib
+import posixpath
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import yaml
@@ -30,12 +32,42 @@ TAG_SUM: Final = "sweeper.sha256."
 """And the name of a checkpoint: sha256 of its manifest, which holds those of its files."""
 TAG_PARENT: Final = "mlflow.parentRunId"
 
+TAG_ALIAS: Final = "sweeper.name."
+"""And the name under which MLflow keeps a metric or a param: the name that the trainer gave it."""
+LONGEST_KEY: Final = 250 - len(TAG_ALIAS)
+"""Letters of a name: 250 are what MLflow takes, of tags too."""
+
 LARGEST_FLOAT: Final = 1.7976931348623157e308
 
 
 def metric_key(name: str) -> str:
-    """The name under which MLflow keeps a metric: what it refuses (``acc@1``) becomes ``_``."""
-    return re.sub(r"[^\w\-. :/]", "_", name)
+    """The name under which MLflow keeps a metric or a param by itself.
+
+    What it refuses (``acc@1``) becomes ``_``; ``a//b`` becomes ``a/b``, since it takes names for paths; a name that is
+    too long ends with a hash of itself.
+    """
+    key = posixpath.normpath(re.sub(r"[^\w\-. :/]", "_", name)).lstrip("/")
+    key = re.sub(r"^\.\.?(?=/|$)", "_", key) or "_"
+    return key if len(key) <= LONGEST_KEY else _hashed(key, name)
+
+
+def metric_keys(names: Iterable[str]) -> dict[str, str]:
+    """Name -> the name under which MLflow keeps it, for names that belong together: no two become the same."""
+    names = sorted(names)
+    taken = {name for name in names if metric_key(name) == name}
+    keys = {}
+    for name in names:
+        key = metric_key(name)
+        if key != name and key in taken:
+            key = _hashed(key, name)
+        taken.add(key)
+        keys[name] = key
+    return keys
+
+
+def _hashed(key: str, name: str) -> str:
+    ending = hashlib.sha256(name.encode(errors="replace")).hexdigest()[:8]
+    return f"{key[: LONGEST_KEY - 9]}_{ending}"
 
 
 def metric_value(value: float) -> float:

@@ -71,7 +71,7 @@ class Report:
     """
 
     trial: str | None
-    step: int
+    step: Annotated[int, Field(ge=-(2**63), lt=2**63)]
     ms: int
     metrics: dict[str, float]
     op: Literal["report"] = "report"

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sweeper.tracking.delivery.operations import Finish, Operation, Report, Start, Tag
-from sweeper.tracking.schema import metric_key, metric_value
+from sweeper.tracking.delivery.operations import Finish, Operation, RejectedError, Report, Start, Tag
+from sweeper.tracking.schema import TAG_ALIAS, metric_keys, metric_value
 
 METRICS_A_CALL: Final = 800
 """With the params and tags beside them no more than the 1000 that MLflow allows."""
@@ -43,7 +43,11 @@ class RunChange:
 
     @classmethod
     def of(cls, operations: Sequence[Operation]) -> "RunChange":
-        """Add operations up, in their order."""
+        """Add operations up, in their order.
+
+        Raises:
+            RejectedError: they tell one param twice, with different values: MLflow keeps the first.
+        """
         change = cls()
         for operation in operations:
             match operation:
@@ -64,6 +68,8 @@ class RunChange:
     def _start(self, start: Start) -> None:
         self.tags |= start.tags
         self.artifacts |= start.artifacts
+        if any(self.params.get(name, value) != value for name, value in start.params.items()):
+            raise RejectedError("a param was told with another value before")
         self.params |= start.params
         self.datasets |= start.datasets
         if not start.restored:
@@ -76,12 +82,18 @@ def entities(
     """The arguments of as few calls of `log_batch` as MLflow allows."""
     from mlflow.entities import Metric, Param, RunTag
 
-    points = [
-        Metric(metric_key(name), metric_value(value), report.ms, report.step)
-        for report in reports
-        for name, value in report.metrics.items()
-    ]
-    texts = [Param(metric_key(name), value[:LONGEST_PARAM]) for name, value in params.items()]
+    points: list[Any] = []
+    aliases: dict[str, str] = {}
+    for report in reports:
+        keys = metric_keys(report.metrics)
+        aliases |= {key: name for name, key in keys.items() if key != name}
+        points += [
+            Metric(keys[name], metric_value(value), report.ms, report.step) for name, value in report.metrics.items()
+        ]
+    keys = metric_keys(params)
+    aliases |= {key: name for name, key in keys.items() if key != name}
+    texts = [Param(keys[name], value[:LONGEST_PARAM]) for name, value in params.items()]
+    tags = {**tags, **{f"{TAG_ALIAS}{key}": name for key, name in aliases.items()}}
     words = [RunTag(name, value[:LONGEST_TAG]) for name, value in tags.items()]
     while points or texts or words:
         yield {

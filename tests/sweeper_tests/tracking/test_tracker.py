@@ -15,7 +15,7 @@ from mlflow import MlflowClient
 from mlflow_helpers import points_of, runs_of, start, uri_of
 
 from sweeper.tracking import Tracker, find_trial, trial_yaml
-from sweeper.tracking.schema import read_trial_yaml
+from sweeper.tracking.schema import TAG_ALIAS, read_trial_yaml
 
 OpenTracker = Callable[..., Tracker]
 
@@ -157,13 +157,35 @@ def test_what_mlflow_refuses_does_not_hold_up_the_rest(home: Path, study_dir: Pa
     tracker.checkpoint("toy-0001", study_dir / "never_written", "checkpoints/epoch_001")
     tracker.start_trial("toy-0001", {"optim.lr": 9.0}, {}, {})  # a param cannot change
     tracker.report("toy-0001", 1, 1, {"a": 1.0})
-    tracker.report("toy-0001", 2, 1, {"k" * 300: 1.0})
+    tracker.report("toy-0001", 2**63, 1, {"a": 1.0})
     tracker.report("toy-0001", 3, 1, {"a": 3.0})
     assert tracker.flush(60) == 0
     assert [point[0] for point in points_of(uri_of(home), "toy-0001")] == [1, 3]
     rejected = (study_dir / "outbox.rejected.jsonl").read_text()
     assert rejected.count("\n") == 3
     assert "never_written" in rejected
+
+
+def test_every_metric_arrives_whatever_its_name(home: Path, open_tracker: OpenTracker) -> None:
+    """MLflow takes names for paths, and of 250 letters; what the trainer called them is a tag."""
+    tracker = open_tracker()
+    names = ["val//iou", "/abs", "..", "", "k" * 300, "acc@1", "acc#1", "acc_1", "plain", "ü", "a/../b"]
+    tracker.start_trial("toy-0001", {"p@1": 1, "p#1": 2, "p_1": 3}, {}, {})
+    tracker.report("toy-0001", 1, 1, {name: float(value) for value, name in enumerate(names)})
+    assert tracker.flush(60) == 0
+    run = runs_of(uri_of(home))["toy-0001"]
+    called = {
+        name.removeprefix(TAG_ALIAS): value for name, value in run.data.tags.items() if name.startswith(TAG_ALIAS)
+    }
+    assert {called.get(key, key): value for key, value in run.data.metrics.items()} == {
+        name: float(value) for value, name in enumerate(names)
+    }
+    assert run.data.metrics["acc_1"] == 7.0, "a name that MLflow takes stays"
+    assert {called.get(key, key): value for key, value in run.data.params.items()} == {
+        "p@1": "1",
+        "p#1": "2",
+        "p_1": "3",
+    }
 
 
 def test_a_full_disk_delays_but_does_not_lose(
