@@ -14,6 +14,8 @@ from mano_trainers.batches import Targets, image_table, make_batch, make_targets
 from mano_trainers.config import LossConfig, TrainConfig
 from mano_trainers.data.augment import draw
 from mano_trainers.data.load import LoadedData
+from mano_trainers.data.readers.labels import check_shown
+from mano_trainers.data.split import validated_versions
 from mano_trainers.device.memory_share import resident
 from mano_trainers.evaluation.evaluate import Outputs, Reference, evaluate, make_reference
 from mano_trainers.evaluation.pictures import draw_samples
@@ -65,6 +67,7 @@ class Pipeline:
 
 def make_pipeline(data: LoadedData, config: TrainConfig, device: torch.device) -> Pipeline:
     """The pipeline of a config, without its faults: `mano_trainers.faults.pipeline_of` makes those too."""
+    check_shown(data.labels)
     assert not config.faults, "see mano_trainers.faults.pipeline_of"
     reference = make_reference(data, config.eval.mesh_images)
     return assemble(data, config, device, reference, proper_split(data))
@@ -102,10 +105,10 @@ def assemble(
 
 
 def proper_split(data: LoadedData) -> Split:
-    """Every image of a pose to train on; of a held-out pose the first."""
+    """Every image of a pose to train on; of the held-out poses one each, all image versions equally often."""
     table = image_table(data.labels.pose_index)
-    first = table[data.val_poses, 0]
-    return table, first, first
+    mixed = table[data.val_poses, validated_versions(len(data.val_poses), table.shape[1])]
+    return table, mixed, mixed
 
 
 def training_batch(

@@ -20,7 +20,7 @@ NAMES = {
     f"val/{name}"
     for name in (
         "mpjpe_mm pa_mpjpe_mm pa_mpvpe_mm auc f5 f15 theta_variance_rad2 theta_var_ratio theta_r2 theta_min theta_max "
-        "pose_entropy_bits pose_entropy_ratio gesture_macro_f1 skill skill_p"
+        "pose_entropy_bits pose_entropy_ratio gesture_macro_f1 skill skill_p pa_mpjpe_low_mm pa_mpjpe_high_mm"
     ).split()
 }
 LAYER = HandLayer(load_embedded_hand(), torch.float64)

@@ -48,3 +48,12 @@ def split_by_group(group: Integers, val_fraction: float, seed: int = 0) -> tuple
             total += sizes[index]
     in_val = np.isin(group, names[held_out or [int(sizes.argmin())]])
     return np.flatnonzero(~in_val), np.flatnonzero(in_val)
+
+
+def validated_versions(poses: int, versions: int) -> Integers:
+    """Image version (N,) in which each validated pose is shown: all in turn, always the same.
+
+    A model that is judged on one version only is judged on one kind of background.
+    """
+    shown: Integers = np.arange(poses) % versions
+    return shown

@@ -10,7 +10,9 @@ import torch
 from mano_trainers.arrays import Array, Integers, Strings
 from mano_trainers.data.load import LoadedData
 from mano_trainers.data.readers.labels import joints_in_wrist_frame
+from mano_trainers.data.split import validated_versions
 from mano_trainers.evaluation import metrics
+from mano_trainers.evaluation.intervals import interval, p_of_order
 from mano_trainers.evaluation.procrustes import align, aligned_distances, similarity
 from mano_trainers.evaluation.protocols import Protocols, make_protocols, protocol_names, protocol_scores
 from mano_trainers.hand.layer import HandLayer
@@ -48,6 +50,8 @@ class Reference:
         constant_theta: (45,) the best constant pose.
         constant_pa_m: (N,) its aligned error on each image.
         sets: rows of each data set, where there are several.
+        versions: rows of each image version, `version_0` and so on, where there are several.
+        groups: (N,) number of the recording, subject or pose that a sample belongs to, as its reader says.
         aligned_to_m: (N, 21, 3) what predicted joints are aligned with, in any frame.
         align: the alignment itself.
         protocols: of data sets whose results are published by other joints.
@@ -64,6 +68,8 @@ class Reference:
     constant_theta: Array
     constant_pa_m: Array
     sets: dict[str, Integers]
+    versions: dict[str, Integers]
+    groups: Integers
     aligned_to_m: Array
     align: Align
     protocols: Protocols
@@ -113,6 +119,8 @@ def make_reference(
         constant_theta=constant,
         constant_pa_m=aligned_distances(constant_m, aligned_to_m, align).mean(1),
         sets=_rows_of_sets(labels.set_name[val]),
+        versions=_rows_of_versions(labels.pose_index, len(val)),
+        groups=np.unique(labels.group[val], return_inverse=True)[1].reshape(-1),
         aligned_to_m=aligned_to_m,
         align=align,
         protocols=make_protocols(data),
@@ -131,9 +139,10 @@ def evaluate(reference: Reference, outputs: Outputs) -> dict[str, float]:
     `val/mpjpe_mm` is root-centred (wrist) in the wrist's frame, since not every model has a global orientation to be
     judged by; of one that has, `val/mpjpe_camera_mm` is root-centred in the camera's frame. Joints predicted directly
     have `val/joints_mpjpe_mm` (wrist's frame) and `val/joints_pa_mpjpe_mm`; all other metrics are of theta's hand. AUC
-    and F-scores are the aligned ones. Of a mixture every set has its `val/<name>/pa_mpjpe_mm` too, and
-    HO-3D and DexYCB have the scores of their own tables, see `protocol_scores`. A prediction that is
-    not finite makes every metric NaN.
+    and F-scores are the aligned ones. Of a mixture every set has its `val/<name>/pa_mpjpe_mm` too, and so has every
+    image version; HO-3D and DexYCB have the scores of their own tables, see `protocol_scores`. `val/pa_mpjpe_low_mm`
+    and `val/pa_mpjpe_high_mm` are the 95 % interval over validation samples, by group. A prediction that is not finite
+    makes every metric NaN.
 
     Args:
         reference: from `make_reference`.
@@ -144,7 +153,9 @@ def evaluate(reference: Reference, outputs: Outputs) -> dict[str, float]:
         "mpjpe_mm pa_mpjpe_mm pa_mpvpe_mm auc f5 f15 theta_variance_rad2 theta_var_ratio theta_r2 theta_min theta_max "
         "pose_entropy_bits pose_entropy_ratio gesture_macro_f1 skill skill_p"
     ).split()
-    names += [f"{name}/pa_mpjpe_mm" for name in reference.sets]
+    names += ["pa_mpjpe_low_mm", "pa_mpjpe_high_mm"] if reference.groups.any() else []  # one group has no interval
+    parts = reference.sets | reference.versions
+    names += [f"{name}/pa_mpjpe_mm" for name in parts]
     names += protocol_names(reference.protocols, outputs.orient is not None)
     names += ["mpjpe_camera_mm"] if outputs.orient is not None else []
     names += ["joints_mpjpe_mm", "joints_pa_mpjpe_mm"] if outputs.joints_m is not None else []
@@ -159,6 +170,7 @@ def evaluate(reference: Reference, outputs: Outputs) -> dict[str, float]:
     codes = metrics.nearest_code(theta, reference.codebook)
     entropy_bits = metrics.entropy_bits(codes, len(reference.codebook))
     pa_mm = 1000.0 * float(distances_m.mean())
+    low_m, high_m = interval(distances_m.mean(1), reference.groups)
     values = {
         "mpjpe_mm": _mean_distance_mm(joints_m, reference.joints_m),
         "pa_mpjpe_mm": pa_mm,
@@ -171,8 +183,10 @@ def evaluate(reference: Reference, outputs: Outputs) -> dict[str, float]:
         "pose_entropy_ratio": entropy_bits / reference.entropy_bits if reference.entropy_bits > 0 else math.nan,
         "gesture_macro_f1": metrics.macro_f1(metrics.extended_fingers(joints_m), reference.gestures),
         "skill": 1.0 - pa_mm / (1000.0 * float(reference.constant_pa_m.mean())),
-        "skill_p": metrics.p_of_smaller(distances_m.mean(1), reference.constant_pa_m),
-        **{f"{name}/pa_mpjpe_mm": 1000.0 * float(distances_m[rows].mean()) for name, rows in reference.sets.items()},
+        "skill_p": _skill_p(reference, joints_m, distances_m.mean(1)),
+        "pa_mpjpe_low_mm": 1000.0 * low_m,
+        "pa_mpjpe_high_mm": 1000.0 * high_m,
+        **{f"{name}/pa_mpjpe_mm": 1000.0 * float(distances_m[rows].mean()) for name, rows in parts.items()},
         **protocol_scores(reference.protocols, theta, betas, outputs.orient),
     }
     if outputs.orient is not None:
@@ -188,6 +202,18 @@ def evaluate(reference: Reference, outputs: Outputs) -> dict[str, float]:
     return {f"val/{name}": values[name] for name in names}
 
 
+def _skill_p(reference: Reference, joints_m: Array, errors_m: Array) -> float:
+    """The larger of two p-values: that the error is no smaller than the constant pose's on the same images, and that
+    it is no smaller than with the same predictions in another order. The first alone takes the frames of a recording
+    for independent, and finds skill where there is none."""
+
+    def error_in_order(order: Integers) -> float:
+        return float(aligned_distances(joints_m[order], reference.aligned_to_m, reference.align).mean())
+
+    p = metrics.p_of_smaller(errors_m, reference.constant_pa_m)
+    return p if p > 0.5 else max(p, p_of_order(error_in_order, reference.groups))
+
+
 def _mean_distance_mm(points_m: Array, true_m: Array) -> float:
     return 1000.0 * float(np.linalg.norm(points_m - true_m, axis=-1).mean())
 
@@ -195,6 +221,15 @@ def _mean_distance_mm(points_m: Array, true_m: Array) -> float:
 def _rows_of_sets(set_name: Strings) -> dict[str, Integers]:
     names = np.unique(set_name).tolist()
     return {name: np.flatnonzero(set_name == name) for name in names} if len(names) > 1 else {}
+
+
+def _rows_of_versions(pose_index: Integers, count: int) -> dict[str, Integers]:
+    """Rows of the validated poses that are shown in each image version."""
+    versions = int(np.lcm.reduce(np.unique(np.bincount(pose_index))))
+    shown = validated_versions(count, versions)
+    if versions < 2:
+        return {}
+    return {f"version_{version}": np.flatnonzero(shown == version) for version in np.unique(shown).tolist()}
 
 
 def best_constant_theta(hand: HandLayer, theta: Array, joints_m: Array) -> Array:

@@ -155,3 +155,24 @@ def check_cameras(intrinsics: Array, sizes: Integers, files: Sequence[Path] | Pa
 def _place(files: Sequence[Path] | Path, row: int) -> tuple[str, str]:
     """How to name a label in a text, and its file."""
     return (f" of label {row}", str(files)) if isinstance(files, Path) else ("", str(files[row]))
+
+
+def check_shown(labels: Labels) -> None:
+    """Every pose has an image, and every image a pose.
+
+    Raises:
+        DataError: one has none.
+    """
+    count = len(labels.theta)
+    versions = np.bincount(labels.pose_index, minlength=count)
+    for pose in np.flatnonzero(versions == 0)[:1]:
+        missing = int((versions == 0).sum())
+        raise DataError(
+            f"pose {pose} has no image" + (f", nor have {missing - 1} others" if missing > 1 else ""),
+            help="remove the label, or bring its image back",
+        )
+    if len(versions) > count:
+        raise DataError(
+            f"image {int(labels.pose_index.argmax())} shows pose {len(versions) - 1}, but there are {count} poses",
+            help="labels are missing, or belong to another split",
+        )

@@ -1,0 +1,83 @@
+"""What validation samples can tell: intervals and p-values for samples that may be alike.
+
+Frames of one recording are nearly the same sample. So intervals are of groups (a recording, a subject, or a pose where
+poses are independent), and skill is tested against the model's own predictions in another order.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+from scipy.special import stdtr
+
+from mano_trainers.arrays import Array, Integers
+from mano_trainers.evaluation.metrics import ROUNDING
+
+RESAMPLES: Final = 1000
+ORDERS: Final = 24
+SHIFTED_FROM: Final = 8
+"""Samples of a group from which its predictions are shifted along it; smaller groups are shuffled among each other."""
+
+
+def interval(errors: Array, groups: Integers) -> tuple[float, float]:
+    """95 % interval of the mean error: a bootstrap of whole groups.
+
+    Cameron, Gelbach and Miller, "Bootstrap-based improvements for inference with clustered errors", 2008 (the pairs
+    cluster bootstrap).
+
+    Args:
+        errors: (N,) of samples.
+        groups: (N,) number of each sample's group, from 0 without gaps.
+
+    Returns:
+        Lowest and highest value; both infinite where there is one group only.
+    """
+    sizes = np.bincount(groups)
+    if len(sizes) < 2:
+        return -np.inf, np.inf
+    sums = np.bincount(groups, weights=errors)
+    random = np.random.default_rng(0)
+    drawn = random.multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), RESAMPLES)
+    means = drawn @ sums / (drawn @ sizes)
+    low, high = np.quantile(means, (0.025, 0.975))
+    return float(low), float(high)
+
+
+def p_of_order(error_in_order: Callable[[Integers], float], groups: Integers) -> float:
+    """p-value that a model's error is as small with its own predictions in another order.
+
+    Along a group of some length, a recording, predictions are shifted by a random number of frames: what makes
+    neighbours alike stays. Predictions of shorter groups are shuffled among each other. So a model that does not read
+    the images is found out whatever the frames of a group have in common.
+
+    Mean errors of other orders are about normal, so a few of them give small p-values too: t-test of one value against
+    a sample.
+
+    Args:
+        error_in_order: mean error if sample i is given prediction `order[i]`.
+        groups: (N,) of each sample, in the order of recording.
+
+    Returns:
+        Between 0 and 1; 1 where there is nothing to tell: a single sample, or one prediction for all.
+    """
+    count = len(groups)
+    if count < 2:
+        return 1.0
+    random = np.random.default_rng(0)
+    true = error_in_order(np.arange(count))
+    others = np.array([error_in_order(_other_order(groups, random)) for _ in range(ORDERS)])
+    spread = others.std(ddof=1)
+    if not spread > ROUNDING * abs(true):
+        return 1.0
+    return float(stdtr(ORDERS - 1, (true - others.mean()) / (spread * math.sqrt(1 + 1 / ORDERS))))
+
+
+def _other_order(groups: Integers, random: np.random.Generator) -> Integers:
+    order = np.arange(len(groups))
+    small = np.bincount(groups)[groups] < SHIFTED_FROM
+    order[small] = random.permutation(order[small])
+    for group in np.unique(groups[~small]):
+        rows = np.flatnonzero(groups == group)
+        order[rows] = np.roll(rows, random.integers(1, len(rows)))
+    return order
