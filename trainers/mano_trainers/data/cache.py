@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import PIL
 from PIL import Image
 
 from mano_trainers.arrays import Pixels
@@ -30,6 +31,8 @@ Progress = Callable[[int, int], None]
 CHUNK: Final = 512
 LARGEST_SIDE: Final = 4096
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
+DECODER: Final = 1
+"""Goes up when `decode` makes other pixels of a file, so that a cache made before is not used."""
 PARALLEL_FROM: Final = 20_000
 """Images from which a pool of processes is worth its start."""
 
@@ -57,7 +60,7 @@ def cached_images(
     Raises:
         DataError: an image is damaged, not square, or not an image.
     """
-    folder = cache_dir / f"images-{files_key(images, labels)}-{size}"
+    folder = cache_dir / f"images-v{DECODER}-pillow{PIL.__version__}-{files_key(images, labels)}-{size}"
     with file_lock(folder.with_suffix(".lock")):
         if not folder.is_dir():
             _build(folder, images, labels, size, progress)

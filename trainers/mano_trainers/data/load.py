@@ -23,6 +23,7 @@ from mano_trainers.hand.model import HandModel
 
 EMBEDDED_VERSION: Final = 3
 """Goes up when the renderer's pictures change, so that an old set is not taken for the new one."""
+EXAMPLES: Final = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +38,7 @@ class LoadedData:
         fingerprint: SHA-256 over images and labels.
         hand: the hand model the labels belong to.
         sides_px: (N,) side of the square picture that each pose's camera matrix belongs to; `images` are resized.
+        examples: some rows of `images` and the pictures they were decoded from, to be compared with them.
     """
 
     images: Pixels
@@ -46,6 +48,7 @@ class LoadedData:
     fingerprint: str
     hand: HandModel
     sides_px: Array
+    examples: tuple[tuple[int, Picture], ...] = ()
 
 
 def load_data(config: DataConfig) -> LoadedData:
@@ -100,6 +103,7 @@ def load_data(config: DataConfig) -> LoadedData:
         cached.fingerprint,
         right_hand(config.hand),
         np.concatenate(sides_px),
+        tuple((index, pictures[index]) for index in np.linspace(0, len(pictures) - 1, EXAMPLES).astype(int).tolist()),
     )
 
 
