@@ -91,6 +91,12 @@ def run_bytes(name: str, config: Mapping[str, Any]) -> int | None:
     return int(function(with_model(function, config)))
 
 
+def mean_run_bytes(name: str, configs: Sequence[Mapping[str, Any]]) -> int | None:
+    """As `run_bytes`, on average over configs: variants and corners of a search may be models of other sizes."""
+    sizes = [size for config in configs if (size := run_bytes(name, config)) is not None]
+    return round(sum(sizes) / len(sizes)) if sizes else None
+
+
 def preflight(name: str, base: Mapping[str, Any], corners: Sequence[Mapping[str, Any]]) -> Iterator[CheckResult]:
     """The checks of the trainer, one by one; none if it names none."""
     check = _beside(name, "PREFLIGHT")
@@ -151,7 +157,7 @@ def serve_preflight(name: str) -> None:
     prepared = {
         "fingerprints": prepare(name, asked["base"]),
         "numerics": numerics(name, asked["base"]),
-        "run_bytes": run_bytes(name, asked["base"]),
+        "run_bytes": mean_run_bytes(name, asked["corners"] or [asked["base"]]),
     }
     print(json.dumps({"prepared": prepared}), flush=True)
     if sys.stdin.readline().strip() == "check":

@@ -23,7 +23,6 @@ from sweeper.entrypoint.resolve import config_class
 from sweeper.entrypoint.source_hashes import trainer_sums
 from sweeper.errors import SpecError, UserError
 from sweeper.executor.monitor import Child, Machines
-from sweeper.files import write_atomic
 from sweeper.preflight.machine import check_machine
 from sweeper.reproducibility.provenance import installed_packages
 from sweeper.search_space.dimensions import extremes
@@ -243,7 +242,9 @@ def _kept(path: Path) -> PreflightOutcome | None:
 
 def _keep(path: Path, outcome: PreflightOutcome) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, json.dumps(outcome.to_json()))
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(outcome.to_json()))
+    partial.rename(path)
 
 
 def _result(stored: Mapping[str, Any]) -> CheckResult:

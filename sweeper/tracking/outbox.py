@@ -16,7 +16,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from sweeper.files import write_atomic
 from sweeper.redaction import redact
 
 Record = dict[str, Any]
@@ -96,7 +95,9 @@ class Outbox:
         with self._lock:
             self._acked = end
             self._left -= count
-        write_atomic(self._ack_path, f"{end}\n")
+        scratch = self._ack_path.with_suffix(".ack.tmp")
+        scratch.write_text(f"{end}\n")
+        os.replace(scratch, self._ack_path)
 
     def rewind(self) -> None:
         """Mark everything as not delivered."""

@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise, repeat
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from mano_trainers import checkpoint
 from mano_trainers.arrays import Integers
 from mano_trainers.batches import batch_memory, epoch_order, seeded
 from mano_trainers.checkpoint import Checkpoint
-from mano_trainers.config import OptimConfig, TrainConfig
+from mano_trainers.config import ModelConfig, OptimConfig, TrainConfig
 from mano_trainers.controls import shuffle_labels
 from mano_trainers.data.curriculum import epoch_poses, weights_at
 from mano_trainers.data.load import LoadedData, load_data
@@ -147,11 +148,17 @@ REUSE_PROCESS = True
 def run_bytes(config: TrainConfig) -> int:
     """About what the checkpoints of a full run take: weights, those that are averaged, and the optimiser's two moments,
     each evaluation anew."""
-    with torch.device("meta"):
-        model = build_model(config.model, config.data.image_size, load_hand(config.data.hand))
-    values = sum(parameter.numel() for parameter in model.parameters())
+    values = _weights(config.model, config.data.image_size, config.data.hand)
     copies = 3 if config.optim.ema_decay is None else 4
     return copies * 4 * values * config.optim.epochs * config.evaluations_an_epoch
+
+
+@lru_cache
+def _weights(config: ModelConfig, image_size: int, hand: str) -> int:
+    """Number of weights of a model; many configs of a sweep have the same one."""
+    with torch.device("meta"):
+        model = build_model(config, image_size, load_hand(hand))
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def learning_rate(config: OptimConfig, step: int, total_steps: int) -> float:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mano_trainers.report import CheckResult, CheckStatus
+from sweeper.entrypoint.call import mean_run_bytes
 from sweeper.executor import monitor as workers
 from sweeper.executor.monitor import this_machine
 from sweeper.preflight.machine import check_machine
@@ -94,3 +95,9 @@ def test_a_tracking_server(tmp_path: Path, server: str, monkeypatch: pytest.Monk
     found = check(tmp_path)["machine.tracking"]
     assert found.status is CheckStatus.WARN
     assert "secret" not in found.measured
+
+
+def test_disk_is_asked_for_the_models_of_all_variants_and_not_for_the_base_alone() -> None:
+    base = {"epochs": 4, "curve_mm": [1.0]}
+    assert mean_run_bytes("checked_trainer:train", [base, base | {"epochs": 8}]) == 6000
+    assert mean_run_bytes("scripted_trainer:train", [base]) is None
