@@ -252,7 +252,12 @@ def test_a_sound_pipeline_passes_whatever_its_seed(seed: int) -> None:
     results = check(config, until="overfit" if seed < 2 else "loss.shares")
     assert not failed(results), failed(results)
     unsure = {result.name for result in results if result.status is CheckStatus.WARN}
-    assert unsure <= {"pairing.theta", "loss.shares", "overfit"}  # the last one: on a machine that is very busy
+    assert unsure <= {
+        "pairing.theta",
+        "loss.shares",
+        "overfit",
+        "split.size",
+    }  # overfit: on a machine that is very busy
 
 
 def test_gradient_shares_at_the_corners_of_a_search(sound_set: Path) -> None:

@@ -15,24 +15,34 @@ from mano_trainers.data.load import load_data
 from mano_trainers.device import process
 from mano_trainers.errors import TrainerError
 from mano_trainers.preflight.augmentation import check_augmentation
+from mano_trainers.preflight.figures import check_pairs
+from mano_trainers.preflight.held_out import check_held_out
 from mano_trainers.preflight.images import check_images
 from mano_trainers.preflight.labels import check_labels
 from mano_trainers.preflight.losses import check_losses
 from mano_trainers.preflight.metrics import check_metrics
 from mano_trainers.preflight.overfit import check_overfit
 from mano_trainers.preflight.pairing import check_pairing
+from mano_trainers.preflight.pixels import check_pixels
+from mano_trainers.preflight.seen import check_seen
 from mano_trainers.preflight.split import check_split
 from mano_trainers.preflight.subject import Check, make_subject
+from mano_trainers.preflight.training import check_training
 from mano_trainers.report import CheckResult, CheckStatus
 
 CHECKS: Final[dict[str, Check]] = {
     "metric": check_metrics,
     "labels": check_labels,
     "images": check_images,
+    "pixels": check_pixels,
     "split": check_split,
+    "held_out": check_held_out,
+    "seen": check_seen,
+    "figures": check_pairs,
     "pairing": check_pairing,
     "augmentation": check_augmentation,
     "loss": check_losses,
+    "training": check_training,
     "overfit": check_overfit,
 }
 """The cheap ones first."""
@@ -63,15 +73,11 @@ def preflight(config: TrainConfig, corners: Sequence[TrainConfig]) -> Iterator[C
             yield CheckResult("data.readable", CheckStatus.PASS, found, READABLE, seconds=seconds)
             for name, check in CHECKS.items():
                 yield from _timed(name, check(subject))
-    except TrainerError as error:
-        yield CheckResult(
-            "data.readable",
-            CheckStatus.FAIL,
-            str(error),
-            READABLE,
-            error.help or "mend what is named",
-            time.perf_counter() - started,
-        )
+    except Exception as error:  # whatever a broken reader raises
+        known = isinstance(error, TrainerError)
+        found = str(error) if known else f"{type(error).__name__}: {error}"
+        help = (error.help if isinstance(error, TrainerError) else "") or "fix what is named: no pipeline can be built"
+        yield CheckResult("data.readable", CheckStatus.FAIL, found, READABLE, help, time.perf_counter() - started)
 
 
 def _timed(name: str, results: Iterator[CheckResult]) -> Iterator[CheckResult]:

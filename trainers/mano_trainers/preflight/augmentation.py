@@ -10,7 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mano_trainers.pipeline import training_batch
+from mano_trainers.data.augment import HALF_WHITE
+from mano_trainers.pipeline import Pipeline, training_batch
 from mano_trainers.preflight.subject import Subject, spread, verdict
 from mano_trainers.report import CheckResult
 
@@ -19,11 +20,14 @@ SPOTS: Final = ((0.5, 0.3), (0.35, 0.6), (0.7, 0.55))
 SPOT_RADIUS: Final = 0.08
 IMAGES: Final = 64
 TOLERANCE_DEG: Final = 3.0
+LEAST_SPREAD_DEG: Final = 0.5
+CONTRAST: Final = (0.3, 3.0)
+LEAST_ROTATION_DEG: Final = 2.0
 
 
 def check_augmentation(subject: Subject) -> Iterator[CheckResult]:
     """Mirrored images, and turns of the pixels that the labels do not make."""
-    pipeline = subject.pipeline
+    pipeline = _geometry_only(subject.pipeline)
     chosen = np.sort(pipeline.table[spread(subject.poses, IMAGES), 0])
     picture = _spots(pipeline.data.images.shape[1])
     # Every image is the one of the spots; a view of it takes no memory.
@@ -36,6 +40,18 @@ def check_augmentation(subject: Subject) -> Iterator[CheckResult]:
     moved = _linear_part(before, _places(images.cpu().float()))
     yield _mirror(moved)
     yield _turn(moved, (target.orient @ untouched.orient.mT).cpu())
+    rotate_deg = pipeline.config.augmentation.rotate_deg
+    if pipeline.config.augment and rotate_deg >= LEAST_ROTATION_DEG:
+        later = [training_batch(replace(pipeline, images=everywhere), chosen, step=step)[0] for step in (1, 2)]
+        yield _varies([_angles(_linear_part(before, _places(each.cpu().float()))) for each in (images, *later)])
+        yield _strength(images, picture, moved, rotate_deg)
+
+
+def _geometry_only(pipeline: Pipeline) -> Pipeline:
+    """Without occluders and changed colours, which the spots would not survive."""
+    none = {"colour": 0.0, "grayscale": 0.0, "blur": 0.0, "erase": 0.0}
+    augmentation = pipeline.config.augmentation.model_copy(update=none)
+    return replace(pipeline, config=pipeline.config.model_copy(update={"augmentation": augmentation}))
 
 
 def _mirror(moved: Tensor) -> CheckResult:
@@ -45,14 +61,47 @@ def _mirror(moved: Tensor) -> CheckResult:
         mirrored == 0,
         f"{mirrored:.0%} of the pictures of a batch are mirrored",
         "0%",
-        "take the flip out of the augmentation: a mirrored right hand is a left hand, and no theta of a right one fits",
+        "in the order to look: a flip in the augmentation (it makes a left hand, which no theta of a right one fits), "
+        "or, if pixels.training fails too, what that says: channels in another order look like this",
+    )
+
+
+def _angles(moved: Tensor) -> Tensor:
+    """Turn in rad of each (B, 2, 2)."""
+    return torch.atan2(moved[:, 1, 0] - moved[:, 0, 1], moved[:, 0, 0] + moved[:, 1, 1])
+
+
+def _varies(angles: list[Tensor]) -> CheckResult:
+    """Turns of one image in a batch, and of the same rows in several steps."""
+    within_deg = min(float(each.rad2deg().std()) for each in angles) if len(angles[0]) > 1 else LEAST_SPREAD_DEG
+    pairs = [(0, 1), (1, 2), (0, 2)]
+    between_deg = min(float((angles[i] - angles[j]).abs().rad2deg().mean()) for i, j in pairs)
+    return verdict(
+        "augmentation.varies",
+        within_deg >= LEAST_SPREAD_DEG and between_deg >= LEAST_SPREAD_DEG,
+        f"turns in a batch spread by {within_deg:.1f} degrees; those of the same row in two steps differ by "
+        f"{between_deg:.1f}",
+        f"at least {LEAST_SPREAD_DEG:g} degrees each",
+        "the same augmentation comes again: draw it for every sample, from a generator seeded with the step",
+    )
+
+
+def _strength(images: Tensor, picture: npt.NDArray[np.uint8], moved: Tensor, rotate_deg: float) -> CheckResult:
+    contrast = float(images.float().std((2, 3)).mean()) / (float(picture.std()) / HALF_WHITE)
+    turned_deg = float(_angles(moved).abs().rad2deg().mean())
+    return verdict(
+        "augmentation.strength",
+        CONTRAST[0] < contrast < CONTRAST[1] and turned_deg < rotate_deg,
+        f"augmented images have {contrast:.2f} times the contrast and turn by {turned_deg:.1f} degrees on average",
+        f"{CONTRAST[0]:g} to {CONTRAST[1]:g} times, below {rotate_deg:g} degrees, the largest turn",
+        "the augmentation hides the hand, or turns hands as no camera sees them: lower its strength",
     )
 
 
 def _turn(moved: Tensor, labelled: Tensor) -> CheckResult:
     """The turn of the pixels (B, 2, 2) against that of the labels (B, 3, 3), both from x towards y."""
-    pixels = torch.atan2(moved[:, 1, 0] - moved[:, 0, 1], moved[:, 0, 0] + moved[:, 1, 1])
-    labels = torch.atan2(labelled[:, 1, 0] - labelled[:, 0, 1], labelled[:, 0, 0] + labelled[:, 1, 1])
+    pixels = _angles(moved)
+    labels = _angles(labelled)
     apart = (pixels - labels + torch.pi).remainder(2 * torch.pi) - torch.pi
     difference_deg, turned_deg = (float(angle.abs().rad2deg().mean()) for angle in (apart, pixels))
     return verdict(
@@ -60,7 +109,8 @@ def _turn(moved: Tensor, labelled: Tensor) -> CheckResult:
         difference_deg < TOLERANCE_DEG,
         f"pixels turn by {turned_deg:.1f} degrees, labels by {difference_deg:.1f} degrees otherwise",
         f"below {TOLERANCE_DEG:g} degrees",
-        "turn the wrist's rotation and the joints by the angle of the pixels (augment.turn_labels), in the same sense",
+        "turn the wrist's rotation and the joints by the angle of the pixels (augment.turn_labels), in the same sense; "
+        "if pixels.training fails too, look there first",
     )
 
 

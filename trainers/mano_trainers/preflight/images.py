@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw
 
-from mano_trainers.arrays import Array
+from mano_trainers.arrays import Array, Integers
 from mano_trainers.data.load import cache_folder, embedded_root
 from mano_trainers.data.on_device import gather
 from mano_trainers.data.readers.crop import project
@@ -52,13 +52,20 @@ def _shown(subject: Subject) -> Shown:
     pipeline = subject.pipeline
     poses = spread(subject.poses, MOST_IMAGES)
     versions = np.arange(len(poses)) % pipeline.table.shape[1]  # all versions have their turn
-    chosen = np.sort(pipeline.table[poses, versions])
+    return show(subject, np.sort(pipeline.table[poses, versions]))
+
+
+def show(subject: Subject, chosen: Integers) -> Shown:
+    """Images at the indices `chosen`, small, and where their labels' joints lie in them."""
+    pipeline = subject.pipeline
     labels = pipeline.data.labels
     of = labels.pose_index[chosen]
     pixels = project(labels.intrinsics[of], labels.joints_m[of])
     pixels *= SIDE / pipeline.data.sides_px[of, None, None]
-    images = gather(pipeline.images, chosen, torch.device("cpu")).permute(0, 3, 1, 2).double()
-    small = F.interpolate(images, (SIDE, SIDE), mode="area").permute(0, 2, 3, 1).numpy()
+    order = np.argsort(chosen, kind="stable")  # read forwards
+    images = gather(pipeline.images, chosen[order], torch.device("cpu"))[torch.from_numpy(np.argsort(order))]
+    images = images.permute(0, 3, 1, 2).float()
+    small = F.interpolate(images, (SIDE, SIDE), mode="area").permute(0, 2, 3, 1).double().numpy()
     return Shown(small, pixels)
 
 
@@ -107,8 +114,8 @@ def _share_on_masks(subject: Subject) -> float | None:
 def _projection(shown: Shown) -> Iterator[CheckResult]:
     """A stick figure drawn from the labels parts the hand's colours from the others': better than other hands' figures,
     and better than its own mirror image."""
-    pictures = _Pictures(shown.images)
-    figures = _figures(shown.pixels)
+    pictures = Pictures(shown.images)
+    figures = draw_figures(shown.pixels)
     own = pictures.separation(figures)
     others = [float(pictures.separation(figures[order]).mean()) for order in permutations(len(own), 99)]
     p = p_value(float(own.mean()), others)
@@ -121,7 +128,7 @@ def _projection(shown: Shown) -> Iterator[CheckResult]:
         "the labels do not lie on the hands of their pictures: look at pairing, camera matrices and crops",
     )
     mirrored_pixels = shown.pixels * [-1, 1] + [SIDE, 0]
-    mirrored = pictures.separation(_figures(mirrored_pixels))
+    mirrored = pictures.separation(draw_figures(mirrored_pixels))
     better = float((own > mirrored).mean())
     yield verdict(
         "images.mirrored",
@@ -133,7 +140,7 @@ def _projection(shown: Shown) -> Iterator[CheckResult]:
     )
 
 
-class _Pictures:
+class Pictures:
     """Colours of pictures (n, S, S, 3), summed up so that many figures can be laid on them."""
 
     def __init__(self, images: Array) -> None:
@@ -153,8 +160,18 @@ class _Pictures:
         distance: Array = np.einsum("nc,ncd,nd->n", apart, self.precision, apart)
         return distance
 
+    def separations(self, figures: npt.NDArray[np.bool_]) -> Array:
+        """As `separation`, (n, m) of each figure (m, S, S) on each picture."""
+        weight = figures.reshape(len(figures), -1).astype(np.float32)
+        inside, total = weight.sum(1).clip(1), weight.shape[1]
+        summed = np.stack([self.colours[..., channel].astype(np.float32) @ weight.T for channel in range(3)], axis=-1)
+        apart = summed * (1 / inside + 1 / (total - inside).clip(1))[:, None]
+        turned = apart @ self.precision.astype(np.float32)
+        distances: Array = (turned * apart).sum(-1).astype(np.float64)
+        return distances
 
-def _figures(pixels: Array) -> npt.NDArray[np.bool_]:
+
+def draw_figures(pixels: Array) -> npt.NDArray[np.bool_]:
     """Hands (n, SIDE, SIDE) drawn from their joints (n, 21, 2): fingers as thick lines, the palm as a surface."""
     drawn = np.zeros((len(pixels), SIDE, SIDE), dtype=bool)
     for figure, joints in zip(drawn, pixels, strict=True):

@@ -18,21 +18,24 @@ NEAR_ZERO_MM: Final = 3.0
 """Against some 20 mm of a constant pose. Sound pipelines came to 1.2 to 2.2 mm."""
 LEAST_LR: Final = 1e-3
 """So few steps need no less: what is asked is whether the pipeline can, not whether this learning rate is the best."""
-BY_HEART_R2: Final = 0.9
-CONTRADICTION_MM: Final = 6.0
+BY_HEART_R2: Final = 0.95
+CONTRADICTION_MM: Final = 8.0
 """Theta known so well leaves no such error in a sound pipeline."""
 LONGEST_S: Final = 20.0
-"""A large model on a small machine cannot take all steps in this time."""
+"""A large model on a small machine cannot take all steps in this time, which is the processor's: on a busy machine a
+step takes as much of it as on an idle one."""
+LONGEST_WALL_S: Final = 90.0
 
 
 def check_overfit(subject: Subject) -> Iterator[CheckResult]:
     """Few images to an error near zero, in bounded steps and time."""
     config = _config(subject.config)
-    deadline = time.perf_counter() + LONGEST_S
+    started_s, started_wall_s = time.process_time(), time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         for report in train_on(few_images(subject.data, IMAGES), config, subject.device, Path(folder)):
             error_mm, r2 = report.metrics["val/pa_mpjpe_mm"], report.metrics["val/theta_r2"]
-            if error_mm < NEAR_ZERO_MM or time.perf_counter() > deadline:
+            used_s, wall_s = time.process_time() - started_s, time.perf_counter() - started_wall_s
+            if error_mm < NEAR_ZERO_MM or used_s > LONGEST_S * subject.config.threads or wall_s > LONGEST_WALL_S:
                 break
     measured = f"{IMAGES} images: {error_mm:.2f} mm after {report.step * PASSES} steps, r2 of theta {r2:.3f}"
     expected = f"below {NEAR_ZERO_MM:g} mm within {EPOCHS * PASSES} steps"

@@ -16,7 +16,7 @@ from torch import Tensor
 from mano_trainers.arrays import Array, Integers
 from mano_trainers.data.on_device import gather
 from mano_trainers.preflight.permutation import p_value, permutations
-from mano_trainers.preflight.subject import Subject, spread, verdict
+from mano_trainers.preflight.subject import Subject, spread, verdict, warning
 from mano_trainers.report import CheckResult, CheckStatus
 from mano_trainers.rotations import matrix_from_axis_angle
 
@@ -26,6 +26,9 @@ MOST_VERSIONS = 4
 SIDE, CELLS, DIRECTIONS = 32, 8, 8
 DOUBTFUL_P = 0.1
 """Fingers are small in a small picture: of few poses the probe may be unsure about theta, but not about the wrist."""
+FEW = 150
+"""Poses from which the probe tells sound pairs from wrong ones: of 60 it cannot be sure."""
+MOST_POSES = 384
 RIDGE = 3.0
 """Weight of the ridge, as a share of the kernel's mean diagonal."""
 COMPONENTS = 10
@@ -52,30 +55,34 @@ def check_pairing(subject: Subject) -> Iterator[CheckResult]:
     """The wrist's rotation, which a probe sees well, from each image version by itself: where only one of them is
     paired rightly, the others show it. And theta, which is trained, from all versions together."""
     table, labels = subject.pipeline.table, subject.pipeline.data.labels
+    poses = spread(subject.poses, MOST_POSES)
     columns = spread(np.arange(table.shape[1]), MOST_VERSIONS)
-    features = [_features(subject, table[subject.poses, column]) for column in columns]
-    shown = [labels.pose_index[table[subject.poses, column]] for column in columns]
+    features = [_features(subject, table[poses, column]) for column in columns]
+    shown = [labels.pose_index[table[poses, column]] for column in columns]
     rotations = matrix_from_axis_angle(torch.from_numpy(labels.global_orient)).flatten(1).numpy()
-    probes = [_probe(*pair) for pair in zip(features, [rotations[poses] for poses in shown], strict=True)]
+    probes = [_probe(*pair) for pair in zip(features, [rotations[each] for each in shown], strict=True)]
     worst = int(np.argmax([probe.p for probe in probes]))
     which = f"image version {columns[worst]}" if len(columns) > 1 else "the images"
-    yield verdict(
+    few = len(poses) < FEW
+    make = warning if few else verdict
+    unsure = f"{len(poses)} poses are too few for a probe to tell; pairing.figures needs fewer" if few else HELP
+    yield make(
         "pairing.rotation",
         probes[worst].p <= LARGEST_P,
         f"from {which} a probe explains {probes[worst].says('the wrist rotation')}",
         f"more than of shuffled ones in each version, p at most {LARGEST_P}",
-        HELP,
+        unsure,
     )
     # Backgrounds differ between the versions of a pose, and average out.
     probe = _probe(np.mean(features, axis=0), labels.theta[shown[0]])
-    doubtful = CheckStatus.WARN if probe.p <= DOUBTFUL_P else CheckStatus.FAIL
+    doubtful = CheckStatus.WARN if few or probe.p <= DOUBTFUL_P else CheckStatus.FAIL
     status = CheckStatus.PASS if probe.p <= LARGEST_P else doubtful
     yield CheckResult(
         "pairing.theta",
         status,
         f"from all versions of an image a probe explains {probe.says('theta')}",
         f"more than of shuffled ones, p at most {LARGEST_P}",
-        "" if status is CheckStatus.PASS else HELP,
+        "" if status is CheckStatus.PASS else unsure,
     )
 
 
