@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from sweeper.checkpoints.inventory import CheckpointState, checkpoint_entries
 from sweeper.checkpoints.locate import store_of
 from sweeper.checkpoints.manifest import MANIFEST, PICTURES
 from sweeper.checkpoints.object_store import CheckpointMissing, ObjectStore
@@ -108,16 +109,16 @@ def _remove_stored(home: Path, garbage: Garbage) -> bool:
     """Fetch the checkpoint to compare it with MLflow's, then remove it from the store."""
     assert garbage.store is not None
     assert garbage.run_id is not None
-    depot, inventory = ObjectStore(garbage.store), Inventory(tracking_uri(home))
+    store, inventory = ObjectStore(garbage.store), Inventory(tracking_uri(home))
     with tempfile.TemporaryDirectory(prefix="sweeper-gc-") as scratch:
         folder = Path(scratch) / garbage.folder.name
         try:
-            depot.fetch(garbage.key, folder)
+            store.fetch(garbage.key, folder)
         except CheckpointMissing:  # damaged there
             return False
         if not inventory.has_equal_bytes(garbage.run_id, folder.name, folder):
             return False
-    depot.delete(garbage.key)
+    store.delete(garbage.key)
     return True
 
 
@@ -128,10 +129,10 @@ def _is_over(trial: TrialRecord, going_on: list[str]) -> bool:
 
 def _of_store(ledger: Ledger, spec: SpecFile, inventory: Inventory) -> Iterator[Garbage]:
     """Checkpoints in a store, as `_of_checkpoints`; a manifest and pictures lie in the study's folder."""
-    depot = store_of(ledger)
-    sizes, going_on = depot.sizes() if depot else {}, cut_off(ledger)
+    store = store_of(ledger)
+    sizes, going_on = store.sizes() if store else {}, cut_off(ledger)
     for trial in ledger.all_trials():
-        if depot is None or not _is_over(trial, going_on) or trial.mlflow_run_id is None:
+        if store is None or not _is_over(trial, going_on) or trial.mlflow_run_id is None:
             continue
         kept = kept_steps(spec, trial)
         for report in trial.reports:
@@ -140,21 +141,19 @@ def _of_store(ledger: Ledger, spec: SpecFile, inventory: Inventory) -> Iterator[
                 if why:
                     total, run_id = sum(there.values()), trial.mlflow_run_id
                     folder = ledger.study_dir / key
-                    yield Garbage(ledger.study, folder, tuple(there), total, why, run_id, depot.url, key)
+                    yield Garbage(ledger.study, folder, tuple(there), total, why, run_id, store.url, key)
 
 
 def _of_checkpoints(ledger: Ledger, spec: SpecFile, inventory: Inventory) -> Iterator[Garbage]:
     going_on = cut_off(ledger)
-    for trial in ledger.all_trials():
-        if not _is_over(trial, going_on) or trial.mlflow_run_id is None:
-            continue
-        kept = kept_steps(spec, trial)
-        for report in trial.reports:
-            folder = ledger.study_dir / (report.checkpoint or "")
-            if report.checkpoint and folder.is_dir() and inside(ledger.study_dir / "trials", folder):
-                found = _of_checkpoint(ledger.study, trial, folder, report.step in kept, spec.retention, inventory)
-                if found:
-                    yield found
+    kept = {trial.id: kept_steps(spec, trial) for trial in ledger.all_trials() if _is_over(trial, going_on)}
+    for entry in checkpoint_entries(ledger, checked=False):
+        trial, folder = entry.trial, entry.folder
+        is_here = entry.state is CheckpointState.WHOLE and inside(ledger.study_dir / "trials", folder)
+        if is_here and trial.id in kept and trial.mlflow_run_id is not None:
+            is_kept = entry.report.step in kept[trial.id]
+            if found := _of_checkpoint(ledger.study, trial, folder, is_kept, spec.retention, inventory):
+                yield found
 
 
 def _of_checkpoint(

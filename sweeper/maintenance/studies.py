@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from mano_trainers.report import CheckStatus
-from sweeper.checkpoints.manifest import damage
+from sweeper.checkpoints.inventory import CheckpointEntry, CheckpointState, checkpoint_entries
 from sweeper.errors import LedgerLost, UserError
 from sweeper.home import refuse_special_files
 from sweeper.ledger.ledger import Ledger
@@ -85,13 +85,9 @@ def _study(folder: Path, home: Path) -> Iterator[Finding]:
     if waiting:
         what = f"{len(waiting)} trials have not ended, and no driver runs: {', '.join(waiting[:3])}"
         yield Finding(f"{name}.unfinished", CheckStatus.WARN, what, f"sweeper resume {folder.name}, or sweeper stop")
-    stored = ledger.attributes.store_url is not None  # checkpoints: their manifests alone lie here
-    kept = {report.checkpoint for trial in trials for report in trial.reports if report.checkpoint}
-    for path in sorted(kept):
-        problem = damage(folder / path) if (folder / path).exists() and not stored else None
-        if problem:
-            help = "MLflow has a copy; a trial that goes on passes it over"
-            yield Finding(f"{name}.checkpoint", CheckStatus.FAIL, f"{path} is damaged: {problem}", help)
+    entries = list(checkpoint_entries(ledger))
+    yield from _checkpoints(name, folder, entries)
+    kept = {str(entry.report.checkpoint) for entry in entries}
     text = json.dumps(ledger.attributes.stored)  # an audited trial's reports lie there
     yield from _orphans(name, folder, {*kept, *(path for path in _checkpoint_folders(folder) if path in text)})
     yield from _left_files(name, folder)
@@ -114,6 +110,25 @@ def _ledger_file(name: str, folder: Path) -> Iterator[Finding]:
 
     what = f"the last line was cut off by a crash ({half} bytes of it are there); what it said was never acted on"
     yield Finding(f"{name}.ledger", CheckStatus.WARN, what, "the next run, or --fix, drops it", cut)
+
+
+def _checkpoints(name: str, folder: Path, entries: Sequence[CheckpointEntry]) -> Iterator[Finding]:
+    for entry in entries:
+        path = entry.folder.relative_to(folder) if entry.folder.is_relative_to(folder) else entry.folder
+        if entry.state is CheckpointState.DAMAGED:
+            help = "MLflow has a copy; a trial that goes on passes it over"
+            yield Finding(f"{name}.checkpoint", CheckStatus.FAIL, f"{path} is damaged: {entry.problem}", help)
+        elif entry.state is CheckpointState.MISSING and entry.is_needed:
+            what = f"{path} of {entry.trial.id}, which has not ended, is missing"
+            yield Finding(
+                f"{name}.checkpoint", CheckStatus.WARN, what, "the trial goes on from an earlier one, or anew"
+            )
+    missing = [entry for entry in entries if entry.state is CheckpointState.MISSING and not entry.is_needed]
+    collected = sum(entry.state is CheckpointState.COLLECTED for entry in entries)
+    if missing or collected:
+        what = f"of {len(entries)} checkpoints of ended trials {collected} were collected by `sweeper gc`"
+        gone = f"{len(missing)} are missing, {missing[0].folder.relative_to(folder)} first" if missing else ""
+        yield Finding(f"{name}.checkpoints", CheckStatus.PASS, "; ".join(filter(None, (what, gone))))
 
 
 def _checkpoint_folders(folder: Path) -> list[str]:

@@ -113,6 +113,31 @@ def test_a_damaged_checkpoint_fails_and_is_left_to_a_person(home: Path, capsys: 
     assert "weights.safetensors does not match the manifest" in found["studies.toy.checkpoint"]["what"]
 
 
+def test_what_gc_has_collected_is_not_damaged(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = home / "studies" / "toy" / "trials" / "0000" / "epoch_001"
+    for path in folder.iterdir():
+        if path.name != "manifest.json":
+            path.unlink()  # as gc does
+    code, found = examine(home, capsys)
+    assert code == 0, found
+    what = "of 1 checkpoints of ended trials 1 were collected by `sweeper gc`"
+    assert found["studies.toy.checkpoints"]["what"] == what
+    shutil.rmtree(folder)
+    code, found = examine(home, capsys)
+    assert found["studies.toy.checkpoints"]["what"].endswith("1 are missing, trials/0000/epoch_001 first")
+
+
+def test_a_missing_checkpoint_of_a_trial_that_goes_on_is_told(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ledger = Ledger.create(home / "studies" / "toy", "toy")
+    trial_id = ledger.ask(make_spec(trials=2)).id
+    ledger.report(trial_id, Report(1, 1.0, {OBJECTIVE: 9.0}, "trials/0001/epoch_001", 1), 9.0)
+    ledger.close()
+    code, found = examine(home, capsys)
+    assert code == 1
+    what = "trials/0001/epoch_001 of toy-0001, which has not ended, is missing"
+    assert found["studies.toy.checkpoint"]["what"] == what
+
+
 def test_a_study_that_runs_is_left_alone(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     damage_everything(home / "studies" / "toy")
     before = files_of(home)
