@@ -148,7 +148,7 @@ def full_epochs_of(spec: SweepSpec) -> float:
         [(path, value)] = found.items()
         dimension = spec.search_space.get(path)
         candidates = [value] if dimension is None else [choice for _, choice in extremes(dimension)]
-        longest = max(longest, *map(float, candidates))
+        longest = max(longest, *(float(epochs) for epochs in candidates if epochs is not None))
     return longest
 
 

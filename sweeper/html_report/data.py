@@ -107,6 +107,7 @@ class Axis:
         if self.kind == "category":
             low, high, number = 0.0, self.high, float(self.index(value))
         else:
+            assert value is not None, "null is a category"
             ends = (self.low, self.high, float(value))
             low, high, number = (math.log(end) if self.kind == "log" else end for end in ends)
         return (number - low) / (high - low) if high > low else 0.5
@@ -159,7 +160,7 @@ def axis_of(path: str, name: str, spec: SpecFile, trials: Sequence[TrialRecord])
     if isinstance(dimension, CategoricalDimension):
         categories = tuple(dict.fromkeys(text_of(value) for value in (*dimension.choices, *tried)))
         return Axis(path, name, "category", 0.0, len(categories) - 1.0, categories)
-    numbers = [float(value) for value in tried]
+    numbers = [float(value) for value in tried if value is not None]
     low, high = min([dimension.low, *numbers]), max([dimension.high, *numbers])
     is_log = dimension.log or (isinstance(dimension, FloatDimension) and _spans_decades(dimension.values))
     return Axis(path, name, "log" if is_log and low > 0 else "linear", low, high)
@@ -168,6 +169,8 @@ def axis_of(path: str, name: str, spec: SpecFile, trials: Sequence[TrialRecord])
 def text_of(value: ParamValue) -> str:
     """A parameter's value as people read it."""
     match value:
+        case None:
+            return "null"
         case bool():
             return str(value).lower()
         case float():

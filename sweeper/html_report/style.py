@@ -99,7 +99,7 @@ def numbers(values: Iterable[float | None]) -> list[float | None]:
 def axis_values(axis: Axis, trials: Iterable[TrialRecord]) -> list[Any]:
     """A parameter's values as its axis takes them: a number, or the place of a category."""
     values = [trial.params[axis.path] for trial in trials]
-    return [axis.index(value) if axis.kind == "category" else short(float(value)) for value in values]
+    return [axis.index(value) if axis.kind == "category" else short(float(value or 0.0)) for value in values]
 
 
 def axis_layout(axis: Axis) -> dict[str, Any]:

@@ -83,7 +83,7 @@ def _trial_row(data: StudyData, trial: TrialRecord, axes: Sequence[Axis]) -> Row
         *(number_cell(metrics.get(metric), form) for metric, form in forms.items()),
         number_cell(trial.last.epoch if trial.last else 0.0, "{:g}"),
         number_cell(trial.seconds, "{:.1f}"),
-        *(_param_cell(trial.params.get(axis.path)) for axis in axes),
+        *(_param_cell(trial.params[axis.path]) if axis.path in trial.params else Cell("-", "value") for axis in axes),
         Cell(trial.reason, "reason"),
     ]
     wins = data.winner is not None and trial.id == data.winner.id
@@ -100,7 +100,7 @@ def number_cell(value: float | None, form: str) -> Cell:
 def _param_cell(value: Any) -> Cell:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return Cell(text_of(value), "number", repr(float(value)))
-    return Cell("-" if value is None else text_of(value), "value")
+    return Cell(text_of(value), "value")
 
 
 def cost_table(data: StudyData) -> PageTable:

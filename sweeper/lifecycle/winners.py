@@ -149,7 +149,7 @@ def fresh_seeds(recorded: SpecFile, trials: Sequence[TrialRecord], count: int, e
     """Seeds that no trial of the study or of an earlier round was trained with: the next ones above all of them."""
     used = [int(recorded.base.get(SEED, 0)), *recorded.seeds, *earlier]
     used += [int(settings[SEED]) for settings in recorded.variants.values() if SEED in settings]
-    used += [int(trial.params[SEED]) for trial in trials if SEED in trial.params]
+    used += [int(trial.params[SEED] or 0) for trial in trials if SEED in trial.params]
     first = max(used) + (len(trials) if recorded.replicate_seed == "per_trial" else 0) + 1
     return list(range(first, first + count))
 

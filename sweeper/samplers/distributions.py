@@ -28,9 +28,7 @@ def suggest(handle: optuna.trial.Trial, path: str, dimension: AnyDimension) -> P
         case _:
             choices = listed(dimension)
             assert choices is not None
-            chosen = handle.suggest_categorical(path, choices)
-            assert chosen is not None  # a Choice is never null
-            return chosen
+            return handle.suggest_categorical(path, choices)
 
 
 def distribution(dimension: AnyDimension) -> optuna.distributions.BaseDistribution:

@@ -11,6 +11,7 @@ from itertools import islice
 from random import Random
 from typing import Any, Final
 
+import numpy as np
 import optuna
 
 from sweeper.errors import UserError
@@ -63,7 +64,8 @@ class _Drawn(optuna.samplers.BaseSampler):
         trial: optuna.trial.FrozenTrial,
         search_space: dict[str, optuna.distributions.BaseDistribution],
     ) -> dict[str, Any]:
-        return _propose(self._spec, study, trial)
+        with np.errstate(all="ignore"):  # densities that underflow far from all trials are meant to
+            return _propose(self._spec, study, trial)
 
     def sample_independent(
         self,

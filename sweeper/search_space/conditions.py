@@ -14,6 +14,8 @@ Params = dict[str, ParamValue]
 
 def parents_first(space: Space) -> list[str]:
     """The parameters in written order, but each after those its `when` names."""
+    if not any(dimension.when for dimension in space.values()):
+        return list(space)
     order: dict[str, None] = {}
     visited: set[str] = set()
     for path in space:
@@ -61,7 +63,8 @@ def contains(dimension: AnyDimension, value: object) -> bool:
         values = listed(dimension)
         if values is None:
             return dimension.low <= value <= dimension.high
-        return any(math.isclose(value, float(other), rel_tol=1e-9, abs_tol=1e-12) for other in values)
+        numbers = [other for other in values if isinstance(other, int | float)]
+        return any(math.isclose(value, other, rel_tol=1e-9, abs_tol=1e-12) for other in numbers)
     return isinstance(value, int) and value in range(dimension.low, dimension.high + 1, dimension.step)
 
 

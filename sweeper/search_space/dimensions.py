@@ -19,7 +19,14 @@ from pydantic import (
     model_validator,
 )
 
-ParamValue = float | int | str | bool
+ParamValue = float | int | str | bool | None
+
+
+LARGEST: Final = 1e100
+NARROWEST: Final = 1e-12
+"""The narrowest range, as part of its larger bound: a number has 16 digits."""
+LARGEST_INT: Final = 2**53
+"""Whole numbers beyond it are no exact floats, with which samplers compute."""
 
 
 class Strict(BaseModel):
@@ -32,12 +39,14 @@ class Strict(BaseModel):
 
 def _require_scalar(value: object) -> object:
     """One message for a wrong choice, where the union would give one for each of its types."""
-    if not isinstance(value, bool | int | float | str) or (isinstance(value, float) and not isfinite(value)):
-        raise ValueError(f"expected a text, a finite number, true or false, but got {value!r}")
+    if not isinstance(value, bool | int | float | str | None) or (isinstance(value, float) and not isfinite(value)):
+        hint = "; name each as a text, or write `variants`, which may set lists and mappings"
+        what = hint if isinstance(value, list | tuple | dict) else ""
+        raise ValueError(f"expected a text, a finite number, true, false or null, but got {value!r}{what}")
     return value
 
 
-Choice = Annotated[bool | int | float | str, BeforeValidator(_require_scalar)]
+Choice = Annotated[bool | int | float | str | None, BeforeValidator(_require_scalar)]
 
 
 def _listed(value: object) -> object:
@@ -138,6 +147,8 @@ class IntDimension(_Numeric):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if max(abs(self.low), abs(self.high)) > LARGEST_INT:
+            raise ValueError(f"a bound of whole numbers lies between -{LARGEST_INT} and {LARGEST_INT}")
         _check_bounds(self.low, self.high, self.log)
         _check_prior(self.prior, self.low, self.high, self.log)
         if self.step != 1 and self.log:
@@ -197,10 +208,15 @@ def dimensions_of(raw: Mapping[str, Any]) -> dict[str, AnyDimension]:
 
 
 def _check_bounds(low: float, high: float, log: bool) -> None:
+    largest = max(abs(low), abs(high))
+    if largest > LARGEST:
+        raise ValueError(f"a bound lies between -{LARGEST:.0e} and {LARGEST:.0e}, beyond which samplers overflow")
     if low >= high:
         raise ValueError(f"`low` must be less than `high`, but got low {low:g} and high {high:g}")
     if log and low <= 0:
         raise ValueError(f"`low` must be > 0 on a log scale, but got {low:g}")
+    if high - low < max(NARROWEST * largest, 1 / LARGEST) or (log and low < 1 / LARGEST):
+        raise ValueError(f"the range {low:g} to {high:g} is too small for the precision of numbers")
 
 
 def _check_prior(prior: Prior | None, low: float, high: float, log: bool) -> None:

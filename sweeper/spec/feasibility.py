@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final
 
+from sweeper.entrypoint.resolve import config_class
 from sweeper.errors import SpecError
 from sweeper.search_space.conditions import Params, point
 from sweeper.search_space.constraints import all_hold
@@ -67,6 +68,8 @@ def feasibility(spec: SweepSpec, samples: int = SAMPLES) -> Feasibility:
     constraints, always the same."""
     points = small_grid(spec.search_space, spec.constraints, samples)
     listed = points is not None
+    if points is None and config_class(spec.trainer) is None:
+        points = []  # a trainer without a model of its config accepts every point
     if points is None:
         random = Random(0)
         drawn = [

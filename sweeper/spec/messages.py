@@ -125,7 +125,11 @@ def findings_of(
         root: path of `data` in the file.
         mend: gives the help line for the unknown key at a location of pydantic.
     """
-    return [_finding(details, data, root, mend) for details in error.errors(include_url=False)]
+    return [
+        _finding(details, data, root, mend)
+        for details in error.errors(include_url=False)
+        if not (details["type"] == "too_short" and details["input"])  # its entries are there, and each is told
+    ]
 
 
 def _finding(details: Any, data: object, root: KeyPath, mend: Callable[[KeyPath], str | None]) -> SpecFinding:

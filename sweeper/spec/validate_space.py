@@ -107,7 +107,7 @@ def _check_constraint(place: KeyPath, text: str, space: Mapping[str, AnyDimensio
     for name in sorted(constraint.names):
         if name not in space:
             yield SpecFinding(place, f"the search space has no parameter {show(name)}", did_you_mean(name, list(space)))
-        elif any(isinstance(value, str) for value in listed(space[name]) or ()):
+        elif any(value is None or isinstance(value, str) for value in listed(space[name]) or ()):
             yield SpecFinding(place, f"{show(name)} is no number, a constraint cannot compute with it")
 
 

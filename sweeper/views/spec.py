@@ -1,6 +1,7 @@
 """What a spec says, in words, for `sweeper check`."""
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from mano_trainers.report import TrainerOffers
 from sweeper.entrypoint.offers import offers_of
@@ -13,6 +14,9 @@ from sweeper.spec.messages import show
 from sweeper.spec.resolve import SweepSpec
 from sweeper.spec.sections import Budget, CollapseGuard, Guard, Objective, SchedulerConfig
 from sweeper.study.budget import amount_text
+
+MOST_CHOICES: Final = 20
+"""Of a dimension, that are written out."""
 
 
 def describe(spec: SweepSpec) -> str:
@@ -134,4 +138,7 @@ def _values(dimension: AnyDimension) -> str:
 
 
 def _choices(choices: Sequence[ParamValue]) -> str:
-    return ", ".join(show(choice).strip("`") for choice in choices)
+    texts = ["null" if choice is None else show(choice).strip("`") for choice in choices]
+    if len(texts) > MOST_CHOICES:
+        texts = [*texts[: MOST_CHOICES - 1], f"... {texts[-1]} ({len(texts)} in all)"]
+    return ", ".join(texts)

@@ -47,4 +47,6 @@ def _decimals(metric: str, value: float) -> str:
 
 
 def _short(value: ParamValue) -> str:
+    if value is None:
+        return "null"
     return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -109,7 +109,8 @@ BAD = {
         JOINT,
         "{choices: [1, [2]]}",
         page(
-            "expected a text, a finite number, true or false, but got [2]",
+            "expected a text, a finite number, true, false or null, but got [2]; name each as a text, or write "
+            "`variants`, which may set lists and mappings",
             "s.yaml:5:36 search_space.loss.lambda_joint.choices.1",
         ),
     ),

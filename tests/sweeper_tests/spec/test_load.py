@@ -91,6 +91,10 @@ def test_resolve_writes_out_every_default() -> None:
         "epochs": 2,
         "warmup_steps": 20,
         "clip_norm": 1.0,
+        "ema_decay": None,
+        "layer_decay": 1.0,
+        "micro_batches": 1,
+        "weight_decay_on": "all",
     }
     assert config["loss"]["lambda_joint"] == 0.3
     assert json.loads(json.dumps(config)) == config
