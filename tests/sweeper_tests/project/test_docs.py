@@ -20,7 +20,7 @@ from mano_trainers.__main__ import main as train_main
 from sweeper.cli import main as cli
 from sweeper.spec.load import load_spec, parse_spec
 
-PAGES = [Path("README.md"), *(Path("docs") / name for name in ("start.md", "guide.md", "data.md"))]
+PAGES = [Path("README.md"), *(Path("docs") / name for name in ("start.md", "guide.md", "data.md", "strength.md"))]
 CHEAP = {"check", "list", "show", "explain", "compare", "status", "plan", "--help"}
 SLOW_OPTIONS = {"--measure", "--open"}
 DEFAULTS = {
