@@ -7,7 +7,7 @@ from typing import Literal
 
 import click
 
-from sweeper.cli.options import FiniteRange, complete_study, home_option, json_option, study_argument
+from sweeper.cli.options import FiniteRange, complete_study, home_option, json_option, study_argument, trial_argument
 from sweeper.errors import EXIT_BAD_INPUT, EXIT_NOT_RECORDED, EXIT_OK, LedgerLost
 
 
@@ -96,6 +96,24 @@ def watch(study: str, home: Path, interval: float, as_json: bool) -> int:
 
     with suppress(KeyboardInterrupt):  # ends the watching, not the study
         follow(home, study, as_json=as_json, interval_s=interval)
+    return EXIT_OK
+
+
+@click.command()
+@trial_argument
+@home_option
+@click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until the trial has ended.")
+def logs(trial: str, home: Path, follow: bool) -> int:
+    """Print what the trial ID has written to stdout and stderr, over all its attempts.
+
+    \b
+    Example:
+      sweeper logs loss_balance-0007 -f
+    """
+    from sweeper.views.logs import print_log
+
+    with suppress(KeyboardInterrupt):
+        print_log(home, trial, follow=follow)
     return EXIT_OK
 
 

@@ -118,6 +118,7 @@ def _child(
     environment = dict(os.environ)
     environment["TRAINERS_CACHE_DIR"] = str(home.resolve() / "data")
     environment["OMP_NUM_THREADS"] = str(trial.config.get("threads", 1))
+    environment.setdefault("PYTHONHASHSEED", "0")  # as a trial's
     if trial.tags.get("sweeper.gpus") in {"0", "0.0"}:
         environment["CUDA_VISIBLE_DEVICES"] = ""  # it ran without, though `device: auto` would take one
     command = [sys.executable, "-m", "sweeper.entrypoint.rerun", str(job_file)]

@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol
 
 from sweeper.checkpoints.manifest import is_picture
 from sweeper.checkpoints.retention import is_at_rung, kept_steps, rung_at, rung_steps
+from sweeper.entrypoint.trial_log import LOG
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.trial import Report, TrialRecord, TrialState
 from sweeper.redaction import redact
@@ -213,6 +214,9 @@ class MLflowCallback(StudyCallback):
         for report in record.reports:
             if report.step in kept and report.checkpoint:
                 self._copy_whole(record.id, self._ledger.study_dir / report.checkpoint)
+        log = self._ledger.study_dir / "trials" / record.folder / LOG
+        if log.is_file() and log.stat().st_size:
+            self._tracker.file(record.id, log, LOG)
         rung = rung_at(self._spec, record)
         tags = {
             "sweeper.state": record.state,
