@@ -1,17 +1,53 @@
-"""Files and folders: what lies in what, and folders that are deleted with their process."""
+"""Files and folders: what lies in what, writes that are whole or not made, sums, folders that go with their process."""
 
 import fcntl
+import hashlib
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
 def inside(folder: Path, path: Path) -> bool:
     """Whether a path, links followed, lies beneath a folder."""
     return path.resolve().is_relative_to(folder.resolve())
+
+
+def write_atomic(path: Path, content: str, *, sync: bool = False) -> None:
+    """Write a file whole or not at all: a kill leaves the old one, and a reader sees one of the two.
+
+    Args:
+        path: in a folder that exists.
+        content: written as UTF-8.
+        sync: force it onto the disk, for what must survive a power cut.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(scratch, "w", encoding="utf-8") as file:
+            file.write(content)
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(scratch, path)
+    except BaseException:
+        with suppress(OSError):
+            scratch.unlink()
+        raise
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 of a file's content, in hex.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

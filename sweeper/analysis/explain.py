@@ -111,7 +111,8 @@ def proposer_of(spec: SpecFile, trial: TrialRecord, others: Sequence[TrialRecord
     if spec.variants:
         return "written in the spec as a variant"
     if spec.sampler.name == "grid":
-        return f"point {trial.number + 1} of the spec's grid"
+        place = sum(other.retry_of is None and other.number < trial.number for other in others) + 1
+        return f"point {place} of the spec's grid"
     if trial.number < len(spec.enqueue):
         rest = [path for path in trial.params if path not in spec.enqueue[trial.number]]
         return f"enqueued by the spec{', which left ' + ', '.join(rest) + ' to the sampler' if rest else ''}"

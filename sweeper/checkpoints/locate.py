@@ -10,7 +10,7 @@ from typing import Final
 from sweeper.checkpoints.manifest import MANIFEST, damage
 from sweeper.checkpoints.object_store import CHECK_PATIENCE_S, ObjectStore
 from sweeper.errors import UserError
-from sweeper.files import inside
+from sweeper.files import inside, write_atomic
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.trial import TrialRecord
 from sweeper.spec.model import STORE_PATTERN, SpecFile
@@ -74,6 +74,4 @@ def last_good(study_dir: Path, record: TrialRecord, *, stored: bool = False) -> 
 def keep_manifest(folder: Path, text: str) -> None:
     """Keep the manifest of a checkpoint that lies in a store; whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f".{MANIFEST}.tmp"
-    partial.write_text(text)
-    partial.replace(folder / MANIFEST)
+    write_atomic(folder / MANIFEST, text)

@@ -1,11 +1,10 @@
 """The files of a checkpoint, and whether they are still what the trainer wrote. Needs no torch."""
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Final
 
-from sweeper.files import inside
+from sweeper.files import inside, sha256_of
 
 MANIFEST: Final = "manifest.json"
 PICTURES: Final = (".jpg", ".jpeg", ".png", ".svg", ".gif")
@@ -32,7 +31,7 @@ def damage(folder: Path) -> str | None:
         for name, entry in json.loads(manifest.read_bytes())["files"].items():
             if not inside(folder, folder / name):
                 return f"its manifest names {name}, which lies elsewhere"
-            if hashlib.sha256((folder / name).read_bytes()).hexdigest() != entry["sha256"]:
+            if sha256_of(folder / name) != entry["sha256"]:
                 return f"{name} does not match the manifest"
     except OSError as error:
         return error.strerror or str(error)

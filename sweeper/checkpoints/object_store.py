@@ -20,6 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final, TypeVar
 
 from sweeper.errors import UserError
+from sweeper.files import sha256_of
 from sweeper.redaction import redact
 
 PATIENCE_S: Final = 300.0
@@ -105,7 +106,7 @@ class ObjectStore:
             StoreUnavailable: the store does not answer, or refuses.
         """
         files = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*")) if path.is_file()}
-        listing = {name: {"bytes": path.stat().st_size, "sha256": _sum(path)} for name, path in files.items()}
+        listing = {name: {"bytes": path.stat().st_size, "sha256": sha256_of(path)} for name, path in files.items()}
         with suppress(CheckpointMissing, FileNotFoundError):
             if self.files(key) == listing:
                 return
@@ -250,8 +251,3 @@ def _code(error: OSError) -> str:
     """What the store answered, `NO_SUCH_BUCKET` say; empty where it is not known."""
     found = re.search(r"AWS Error (\w+)", str(error))
     return found.group(1) if found else "ACCESS_DENIED" if isinstance(error, PermissionError) else ""
-
-
-def _sum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -5,11 +5,12 @@ may be overwritten by the next evaluation (`last.pt`), or lie anywhere: it is co
 manifest, and training continues from the copy.
 """
 
-import hashlib
 import json
 import shutil
 from pathlib import Path
 from typing import Any, Final
+
+from sweeper.files import sha256_of
 
 MANIFEST: Final = "manifest.json"
 PREFIX: Final = "checkpoint_"
@@ -61,9 +62,4 @@ def as_reported(folder: Path | None) -> Path | None:
 
 def _sums(folder: Path) -> dict[str, dict[str, Any]]:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in files}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return {str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": sha256_of(path)} for path in files}

@@ -1,21 +1,49 @@
 """Sums of the Python sources that train, which tell whether it is still the same code. Imports nothing slow."""
 
-import hashlib
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Final
 
 import mano_trainers
 import sweeper
 from sweeper.entrypoint.resolve import current_name, load_trainer
+from sweeper.files import sha256_of
+
+DECIDES_OR_TRAINS: Final = (
+    "entrypoint",
+    "executor/trainable.py",
+    "pruning",
+    "reporting",
+    "samplers",
+    "search_space",
+    "spec",
+    "study",
+)
+"""What of `sweeper` a result depends on: which configs are proposed, which trials are stopped, how a trainer is called.
+A report page, a view or the tracking may change while a study runs."""
 
 
 def code_sums(trainer: str) -> dict[str, str]:
-    """File -> sha256 of every Python source of `sweeper`, of `mano_trainers`, and of the trainer's own package."""
+    """File -> sha256 of every Python source that decides or trains: of `sweeper`, of `mano_trainers`, and of the
+    trainer's own package."""
+    root = Path(str(sweeper.__file__)).parent
+    own = [_sums(root / part, root.parent) for part in DECIDES_OR_TRAINS]
     return (
-        _sums(Path(str(sweeper.__file__)).parent)
+        {name: digest for sums in own for name, digest in sums.items()}
         | _sums(Path(str(mano_trainers.__file__)).parent)
         | trainer_sums(trainer)
     )
+
+
+def counted(recorded: Mapping[str, str]) -> dict[str, str]:
+    """Those of recorded sums that count: studies of earlier versions recorded every file of `sweeper`."""
+    parts = [f"sweeper/{part}" if part.endswith(".py") else f"sweeper/{part}/" for part in DECIDES_OR_TRAINS]
+    return {
+        name: digest
+        for name, digest in recorded.items()
+        if not name.startswith("sweeper/") or name.startswith(tuple(parts))
+    }
 
 
 def trainer_sums(trainer: str) -> dict[str, str]:
@@ -30,6 +58,6 @@ def trainer_sums(trainer: str) -> dict[str, str]:
     return _sums(origin.parent if origin.name == "__init__.py" else origin)
 
 
-def _sums(root: Path) -> dict[str, str]:
+def _sums(root: Path, names_from: Path | None = None) -> dict[str, str]:
     files = [root] if root.is_file() else sorted(root.rglob("*.py"))
-    return {str(file.relative_to(root.parent)): hashlib.sha256(file.read_bytes()).hexdigest()[:16] for file in files}
+    return {str(file.relative_to(names_from or root.parent)): sha256_of(file)[:16] for file in files}

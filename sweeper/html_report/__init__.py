@@ -1,11 +1,10 @@
 """What a study found, for people who were not there: one HTML file that needs no network, or Markdown."""
 
-import contextlib
-import os
 from pathlib import Path
 from typing import Literal
 
 from sweeper.errors import UserError
+from sweeper.files import write_atomic
 from sweeper.html_report.data import study_data
 from sweeper.html_report.markdown import preflight_line, study_csv, study_markdown
 from sweeper.ledger.ledger import Ledger
@@ -39,14 +38,9 @@ def write_page(ledger: Ledger, spec: SpecFile, out: Path | None = None) -> Path:
 
 def _write(path: Path, text: str) -> Path:
     """Write a file whole or not at all: another process may be copying it."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        scratch.write_text(text, encoding="utf-8")
-        os.replace(scratch, path)
+        write_atomic(path, text)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
         what = f"cannot write the report: {error.strerror}"
         raise UserError(what, str(path), "name a file in a folder that is there, with --out") from error
-    finally:
-        with contextlib.suppress(OSError):
-            scratch.unlink()
     return path

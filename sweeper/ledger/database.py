@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from optuna.exceptions import StorageInternalError
+from optuna.storages import RDBStorage
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from sweeper.errors import LedgerLost, UserError
 from sweeper.ledger import advisory_lock as advisory
-from sweeper.ledger.retrying_storage import Patience, PatientStorage, said
+from sweeper.ledger.retrying_storage import RetryingStorage, RetryPolicy, said
 
 LOCAL_HOSTS: Final = ("localhost", "127.0.0.1", "::1")
 FORMS: Final = "for example sqlite:////srv/ledger.db or postgresql://user@host/database"
@@ -30,7 +31,7 @@ def parse_url(text: str) -> URL:
     """The URL of a ledger's database.
 
     Raises:
-        UserError: it is none, or no ledger can be kept there.
+        UserError: it cannot be read, or no ledger can be kept there.
     """
     try:
         url = make_url(text)
@@ -75,7 +76,7 @@ def _hosts_with_passwords() -> set[str]:
     return {line.partition(":")[0] for line in lines if not line.startswith(("#", "*"))}
 
 
-def open_database(url: URL, study: str | None = None, *, is_made: bool = False) -> PatientStorage:
+def open_database(url: URL, study: str | None = None, *, is_made: bool = False) -> RetryingStorage:
     """The storage in a database.
 
     Args:
@@ -106,7 +107,7 @@ def open_database(url: URL, study: str | None = None, *, is_made: bool = False) 
     arguments["application_name"] = driver.name
     one = {"pool_size": 1, "max_overflow": 0, "pool_events": [(take, "connect")]}
     storage = _connect(url, {"pool_pre_ping": True, "connect_args": arguments} | one, skip_table_creation=True)
-    storage.patience = Patience()
+    storage.policy = RetryPolicy()
     return storage
 
 
@@ -129,10 +130,10 @@ def _arguments(url: URL) -> dict[str, Any]:
     return arguments | {"options": " ".join([*options, str(url.query.get("options", ""))]).strip()}
 
 
-def _connect(url: URL, engine: dict[str, Any], *, skip_table_creation: bool = False) -> PatientStorage:
+def _connect(url: URL, engine: dict[str, Any], *, skip_table_creation: bool = False) -> RetryingStorage:
     shown = without_password(url)
     try:
-        storage = PatientStorage(
+        storage = RDBStorage(
             url.render_as_string(hide_password=False),
             engine_kwargs=engine,
             skip_compatibility_check=skip_table_creation,
@@ -142,15 +143,14 @@ def _connect(url: URL, engine: dict[str, Any], *, skip_table_creation: bool = Fa
         help = "install it: python -m pip install 'mano-sweeper[postgres]'"
         raise UserError(f"the driver of PostgreSQL is missing: {error}", help=help) from None
     except RuntimeError as error:  # Optuna, of tables that it did not make, or that another release of it made
-        what = f"the database {shown} is no ledger of this version: {error}"
+        what = f"the database {shown} is not a ledger of this version: {error}"
         raise UserError(
             what, help="does MLflow keep its records in it? give the ledger a database of its own"
         ) from None
     except (SQLAlchemyError, StorageInternalError) as error:
-        text = said(error.__cause__ if isinstance(error, StorageInternalError) else error)
+        text = said(error)
         if url.password:
             text = text.replace(str(url.password), "***")
         hint = PASSWORD_HELP if url.password is None and url.drivername != "sqlite" else None
         raise LedgerLost(f"the ledger {shown} does not answer: {text}", help=hint) from None
-    storage.shown = shown
-    return storage
+    return RetryingStorage(storage, shown)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from sweeper.errors import UserError
+from sweeper.files import write_atomic
 from sweeper.ledger.attributes import StudyAttributes
 
 FILE: Final = "home.id"
@@ -33,7 +34,7 @@ def claim(study_dir: Path, attributes: StudyAttributes, *, adopt: bool) -> None:
         study = study_dir.name
         what = f"the study `{study}` was taken over by the home {_home(owner)} on {owner['host']}"
         raise UserError(what, help=f"go on with it there, or take it back: `sweeper resume {study} --adopt`")
-    file.write_text(mine)
+    write_atomic(file, mine, sync=True)
     attributes.owner = {"id": mine, "host": os.uname().nodename, "path": str(study_dir.resolve())}
 
 

@@ -1,42 +1,52 @@
 """A storage in a database that waits while the database is away.
 
 A write whose answer was lost may have been stored or not, so each is safe to be made again: what Optuna stores by a
-key is replaced by the same, and for the rest (a new study, a new trial, the end of a trial) the storage looks first.
-That is enough because a ledger has one writer (see `advisory`).
+key is replaced by the same, and for the rest (a new or deleted study, a new trial, the end of a trial) the storage
+looks first. That is enough because a ledger has one writer (see `advisory_lock`).
 """
 
-import functools
 import re
 import sys
 import time
-from collections.abc import Callable, Sequence
+import uuid
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NoReturn, ParamSpec, TypeVar
 
-import optuna
+import sqlalchemy
+from optuna.distributions import BaseDistribution
 from optuna.exceptions import StorageInternalError
-from optuna.storages._rdb.storage import _create_scoped_session
+from optuna.storages import BaseStorage, RDBStorage, get_storage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import exc
 
 from sweeper.errors import LedgerLost
 
-PATIENCE_S: Final = 600.0
+RETRY_LIMIT_S: Final = 600.0
 """How long a driver waits for a database that does not answer."""
 FIRST_PAUSE_S: Final = 0.1
 LONGEST_PAUSE_S: Final = 5.0
 LOOK_S: Final = 0.1
 NO_PERMISSION: Final = "42501"
 READ_ONLY: Final = "25006"
-"""What a server says to a write that is not, or not any more, the primary one."""
+"""What a server answers to a write when it is not, or no longer, the primary one."""
 NOTHING_LOST: Final = (
     "what is in the ledger is safe: when the database is back, `sweeper resume` goes on with the study"
 )
+TOO_MANY: Final = "too many SQL variables"
+"""An answer of SQLite's that Optuna handles itself."""
+NO_PICKLE: Final = "a ledger's storage cannot be pickled: it belongs to the one driver that holds the study's lock"
+P = ParamSpec("P")
 Result = TypeVar("Result")
 
 
+class DatabaseAway(Exception):
+    """The database does not answer; the text says why, in one line."""
+
+
 @dataclass
-class Patience:
+class RetryPolicy:
     """What to do while the database does not answer.
 
     Attributes:
@@ -47,164 +57,212 @@ class Patience:
 
     note: Callable[[str], None] = lambda text: print(text, file=sys.stderr)
     is_over: Callable[[], bool] = lambda: False
-    limit_s: float = field(default_factory=lambda: PATIENCE_S)
+    limit_s: float = field(default_factory=lambda: RETRY_LIMIT_S)
 
 
-class PatientStorage(optuna.storages.RDBStorage):
-    """Optuna's storage in a database, where every call is made again until the database answers.
+class RetryingStorage(BaseStorage):
+    """Hands every call to Optuna's storage in a database, again and again until the database answers.
 
-    Attributes:
-        shown: the URL without its password.
-        patience: how to wait; None: not at all.
+    Args:
+        database: the storage, which Optuna's cache is put around, as Optuna itself does.
+        shown: its URL without the password.
+        policy: how to wait; None: not at all.
     """
 
-    shown: str = ""
-    patience: Patience | None = None
+    def __init__(self, database: RDBStorage, shown: str, policy: RetryPolicy | None = None) -> None:
+        self.engine = database.engine
+        self.shown = shown
+        self.policy = policy
+        self._inner = get_storage(database)
+        self._counts: dict[int, int] = {}  # study -> its trials, which nobody else adds to
+        sqlalchemy.event.listen(self.engine, "handle_error", self._on_error)
 
-    def persist(self, attempt: Callable[[], Result]) -> Result:
-        """What `attempt` returns when the database answers.
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(NO_PICKLE)
+
+    def until_answered(self, call: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
+        """What `call` returns when the database answers.
 
         Raises:
-            LedgerLost: it did not in time, or there is no patience.
+            LedgerLost: it did not in time, or there is no policy.
         """
-        since_s: float | None = None
+        since_s, pause_s = None, FIRST_PAUSE_S
         while True:
             try:
-                result = attempt()
+                result = call(*args, **kwargs)
                 break
-            except Exception as error:
-                if (why := _why_away(error)) is None:
-                    if _sqlstate(error) == NO_PERMISSION:
-                        raise LedgerLost(f"the ledger {self.shown} refuses: {said(_cause(error))}") from None
+            except (DatabaseAway, StorageInternalError) as error:
+                if isinstance(error, StorageInternalError) and not isinstance(error.__cause__, exc.TimeoutError):
                     raise
+                why = said(error)
                 if since_s is None:
-                    since_s, pause_s = time.monotonic(), FIRST_PAUSE_S
+                    since_s = time.monotonic()
                     self._begin_to_wait(why)
                 self._wait(pause_s, since_s, why)
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
-        if since_s is not None and self.patience:
-            self.patience.note(f"the ledger answers again after {time.monotonic() - since_s:.0f} s")
+        if since_s is not None and self.policy:
+            self.policy.note(f"the ledger answers again after {time.monotonic() - since_s:.0f} s")
         return result
 
     def _begin_to_wait(self, why: str) -> None:
-        if self.patience is None:
+        if self.policy is None:
             raise LedgerLost(f"the ledger {self.shown} does not answer: {why}") from None
-        since, limit_s = time.strftime("%H:%M:%S"), self.patience.limit_s
-        self.patience.note(f"the ledger does not answer since {since} ({why}); waiting, {limit_s:g} s at most")
+        since, limit_s = time.strftime("%H:%M:%S"), self.policy.limit_s
+        self.policy.note(f"the ledger does not answer since {since} ({why}); waiting, {limit_s:g} s at most")
 
     def _wait(self, pause_s: float, since_s: float, why: str) -> None:
-        assert self.patience is not None
+        assert self.policy is not None
         until_s = time.monotonic() + pause_s
         while (now_s := time.monotonic()) < until_s:
-            if self.patience.is_over():
+            if self.policy.is_over():
                 what = f"the ledger {self.shown} does not answer, and was not waited for: {why}"
                 raise LedgerLost(what, help=NOTHING_LOST) from None
-            if now_s - since_s > self.patience.limit_s:
+            if now_s - since_s > self.policy.limit_s:
                 what = f"the ledger {self.shown} has not answered for {now_s - since_s:.0f} s: {why}"
                 raise LedgerLost(what, help=NOTHING_LOST) from None
             time.sleep(LOOK_S)
 
-    def create_new_study(self, directions: Sequence[StudyDirection], study_name: str | None = None) -> int:
+    def _on_error(self, context: Any) -> None:
+        """Called by SQLAlchemy with every error of the database. What is raised here takes the error's place, so that
+        Optuna, which tries a new trial five times whether it was stored or not, does not take it for its own to
+        retry."""
+        error = context.sqlalchemy_exception
+        if error is None or context.is_pre_ping:  # a pool's ping that fails makes another connection
+            return
+        sqlstate = getattr(error.orig, "sqlstate", None)
+        if sqlstate == NO_PERMISSION:
+            raise LedgerLost(f"the ledger {self.shown} refuses: {said(error)}")
+        is_away = isinstance(error, exc.OperationalError | exc.InterfaceError) and TOO_MANY not in str(error.orig)
+        if is_away or context.is_disconnect or sqlstate == READ_ONLY:
+            raise DatabaseAway(said(error))
+
+    # -- writes that are looked for before they are made again
+
+    def _write_once(self, write: Callable[[], Result], find: Callable[[], Result | None]) -> Result:
+        """What `write` returns; where an answer was lost, what `find` finds of the first write is returned instead."""
         tried: list[bool] = []
 
-        def attempt() -> int:
-            if tried and study_name in optuna.get_all_study_names(self):
-                return self.get_study_id_from_name(str(study_name))
+        def attempt() -> Result:
+            if tried and (stored := find()) is not None:
+                return stored
             tried.append(True)
-            return optuna.storages.RDBStorage.create_new_study(self, directions, study_name)
+            return write()
 
-        return self.persist(attempt)
+        return self.until_answered(attempt)
 
-    def _create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> FrozenTrial:
-        """As Optuna's, which tries five times, whether the trial was stored or not."""
-        before = self.persist(lambda: self._newest(study_id))
+    def create_new_study(self, directions: Sequence[StudyDirection], study_name: str | None = None) -> int:
+        name = f"no-name-{uuid.uuid4()}" if study_name is None else study_name  # as Optuna's, but known here
+        existed = self.until_answered(self._study_id, name) is not None
+        return self._write_once(
+            lambda: self._inner.create_new_study(directions, name), lambda: None if existed else self._study_id(name)
+        )
 
-        def attempt() -> FrozenTrial:
-            newest = self._newest(study_id)
-            if newest == before:
-                with _create_scoped_session(self.scoped_session) as session:
-                    newest = int(self._get_prepared_new_trial(study_id, template_trial, session).trial_id)
-            assert newest is not None
-            return self.get_trial(newest)
+    def _study_id(self, name: str) -> int | None:
+        try:
+            return self._inner.get_study_id_from_name(name)
+        except KeyError:
+            return None
 
-        return self.persist(attempt)
+    def delete_study(self, study_id: int) -> None:
+        def write() -> bool:
+            self._inner.delete_study(study_id)
+            return True
+
+        def find() -> bool | None:
+            try:
+                self._inner.get_study_name_from_id(study_id)
+            except KeyError:
+                return True
+            return None
+
+        self.get_study_name_from_id(study_id)  # a KeyError, if it never was
+        self._write_once(write, find)
+        self._counts.pop(study_id, None)
+
+    def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
+        if study_id not in self._counts:
+            self._counts[study_id] = self.get_n_trials(study_id)
+        number = self._counts[study_id]
+
+        def find() -> int | None:
+            try:
+                found = self._inner.get_trial_id_from_study_id_trial_number(study_id, number)
+            except KeyError:
+                return None
+            self._inner.get_all_trials(study_id, deepcopy=False)  # into the cache, which takes no parameter without
+            return found
+
+        trial_id = self._write_once(lambda: self._inner.create_new_trial(study_id, template_trial), find)
+        self._counts[study_id] = number + 1
+        return trial_id
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
-        tried: list[bool] = []
+        before = self.get_trial(trial_id).state
 
-        def attempt() -> bool:
-            if tried and state.is_finished() and self.get_trial(trial_id).state is state:
-                return True
-            tried.append(True)
-            return optuna.storages.RDBStorage.set_trial_state_values(self, trial_id, state, values)
+        def find() -> bool | None:
+            return True if before is not state and self._inner.get_trial(trial_id).state is state else None
 
-        return self.persist(attempt)
+        return self._write_once(lambda: self._inner.set_trial_state_values(trial_id, state, values), find)
 
-    def _newest(self, study_id: int) -> int | None:
-        """The storage's number of the study's newest trial."""
-        from optuna.storages._rdb.models import TrialModel
-        from sqlalchemy import func
+    # -- writes by a key: the second time replaces what the first has stored, or finds it there
 
-        with _create_scoped_session(self.scoped_session) as session:
-            found = session.query(func.max(TrialModel.trial_id)).filter(TrialModel.study_id == study_id).scalar()
-        return None if found is None else int(found)
+    def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
+        self.until_answered(self._inner.set_study_user_attr, study_id, key, value)
 
+    def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
+        self.until_answered(self._inner.set_study_system_attr, study_id, key, value)
 
-def _patient(method: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(method)
-    def call(self: PatientStorage, *args: Any, **kwargs: Any) -> Any:
-        return self.persist(lambda: method(self, *args, **kwargs))
+    def set_trial_param(
+        self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
+    ) -> None:
+        self.until_answered(self._inner.set_trial_param, trial_id, param_name, param_value_internal, distribution)
 
-    return call
+    def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
+        self.until_answered(self._inner.set_trial_intermediate_value, trial_id, step, intermediate_value)
 
+    def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
+        self.until_answered(self._inner.set_trial_user_attr, trial_id, key, value)
 
-READS: Final = (
-    "get_study_id_from_name",
-    "get_study_name_from_id",
-    "get_study_directions",
-    "get_study_user_attrs",
-    "get_study_system_attrs",
-    "get_all_studies",
-    "get_trial_id_from_study_id_trial_number",
-    "get_trial_number_from_id",
-    "get_trial_param",
-    "get_trial",
-    "get_trial_user_attrs",
-    "get_trial_system_attrs",
-    "_get_trials",
-)
-STORED_BY_A_KEY: Final = (  # the second time replaces what the first has stored, or finds it there
-    "set_study_user_attr",
-    "set_study_system_attr",
-    "_set_trial_param",
-    "set_trial_intermediate_value",
-    "set_trial_user_attr",
-    "set_trial_system_attr",
-)
-for _name in (*READS, *STORED_BY_A_KEY):
-    setattr(PatientStorage, _name, _patient(getattr(optuna.storages.RDBStorage, _name)))
+    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
+        self.until_answered(self._inner.set_trial_system_attr, trial_id, key, value)
 
+    # -- reads; what BaseStorage builds on these is not repeated here
 
-def _why_away(error: BaseException) -> str | None:
-    """Why the database does not answer, in one line; None if the error says something else."""
-    from sqlalchemy import exc
+    def get_study_id_from_name(self, study_name: str) -> int:
+        return self.until_answered(self._inner.get_study_id_from_name, study_name)
 
-    cause = _cause(error)
-    away = isinstance(cause, exc.OperationalError | exc.InterfaceError | exc.DisconnectionError | exc.TimeoutError)
-    if not away and isinstance(cause, exc.DBAPIError):
-        away = cause.connection_invalidated or _sqlstate(error) == READ_ONLY
-    return said(cause) if away else None
+    def get_study_name_from_id(self, study_id: int) -> str:
+        return self.until_answered(self._inner.get_study_name_from_id, study_id)
 
+    def get_study_directions(self, study_id: int) -> list[StudyDirection]:
+        return self.until_answered(self._inner.get_study_directions, study_id)
 
-def _cause(error: BaseException) -> BaseException | None:
-    return error.__cause__ if isinstance(error, StorageInternalError) else error
+    def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
+        return self.until_answered(self._inner.get_study_user_attrs, study_id)
 
+    def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
+        return self.until_answered(self._inner.get_study_system_attrs, study_id)
 
-def _sqlstate(error: BaseException) -> str | None:
-    return getattr(getattr(_cause(error), "orig", None), "sqlstate", None)
+    def get_all_studies(self) -> list[Any]:
+        return self.until_answered(self._inner.get_all_studies)
+
+    def get_trial_id_from_study_id_trial_number(self, study_id: int, trial_number: int) -> int:
+        return self.until_answered(self._inner.get_trial_id_from_study_id_trial_number, study_id, trial_number)
+
+    def get_trial(self, trial_id: int) -> FrozenTrial:
+        return self.until_answered(self._inner.get_trial, trial_id)
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        return self.until_answered(self._inner.get_all_trials, study_id, deepcopy, states)
+
+    def remove_session(self) -> None:
+        self._inner.remove_session()
 
 
 def said(error: BaseException | None) -> str:
     """What the database said, in one line without a password."""
-    lines = str(getattr(error, "orig", None) or error).strip().splitlines() or [type(error).__name__]
+    cause = error.__cause__ if isinstance(error, StorageInternalError) else error
+    lines = str(getattr(cause, "orig", None) or cause).strip().splitlines() or [type(cause).__name__]
     return re.sub(r"password=[^ ]+", "password=***", lines[0].strip())  # then comes advice

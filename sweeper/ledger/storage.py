@@ -1,21 +1,19 @@
 """Where a ledger is kept: a journal file in the study's folder, or a database that is named by its URL."""
 
-import fcntl
-import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Final
 
 import optuna
-from optuna.storages.journal import JournalFileBackend, JournalStorage
-from optuna.storages.journal._file import BaseJournalFileLock
 
 from sweeper.errors import UserError
+from sweeper.files import write_atomic
 from sweeper.home import refuse_special_files
-from sweeper.ledger.retrying_storage import PatientStorage
+from sweeper.ledger.journal import LedgerJournal
+from sweeper.ledger.retrying_storage import RetryingStorage
 
 JOURNAL: Final = "ledger.journal"
 POINTER: Final = "ledger.url"
@@ -27,70 +25,19 @@ _opened: dict[str, str] = {}
 """URL without a password -> the one that was given to this process."""
 
 
-class _FlockLock(BaseJournalFileLock):
-    """Lock of the journal that dies with its process; Optuna's own outlives a kill -9 by 30 s."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._file: IO[bytes] | None = None
-
-    def acquire(self) -> bool:
-        self._file = open(self._path, "ab")  # noqa: SIM115 - held until release
-        fcntl.flock(self._file, fcntl.LOCK_EX)
-        return True
-
-    def release(self) -> None:
-        assert self._file is not None
-        self._file.close()
-
-
-class Journal(JournalFileBackend):
-    """Optuna's journal file, where a write that fails half way, on a full disk say, leaves nothing behind, and writes
-    that belong together reach the disk together (`one_sync`)."""
-
-    def __init__(self, path: Path) -> None:
-        self._flock = _FlockLock(path.with_suffix(".lock"))
-        self.syncs_later = False
-        super().__init__(str(path), lock_obj=self._flock)
-
-    def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        data = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs).encode()
-        self._flock.acquire()
-        try:
-            with open(self._file_path, "ab", buffering=0) as file:
-                size = file.tell()
-                try:
-                    written = 0
-                    while written < len(data):
-                        written += file.write(data[written:])
-                    if not self.syncs_later:
-                        os.fsync(file.fileno())
-                except BaseException:  # Ctrl-C too: the next line would be written after half of this one
-                    os.truncate(self._file_path, size)
-                    raise
-        finally:
-            self._flock.release()
-
-    def sync(self) -> None:
-        """Force what was written onto the disk."""
-        with open(self._file_path, "ab") as file:
-            os.fsync(file.fileno())
-
-
 @contextmanager
 def one_sync(storage: optuna.storages.BaseStorage) -> Iterator[None]:
     """Writes within are on the disk when this ends, by one fsync: each costs milliseconds, more on a busy disk. What a
     kill leaves of them is a beginning."""
-    journal = getattr(storage, "_backend", None)
-    if not isinstance(journal, Journal) or journal.syncs_later:
+    if not isinstance(storage, LedgerJournal) or storage.journal.syncs_later:
         yield
         return
-    journal.syncs_later = True
+    storage.journal.syncs_later = True
     try:
         yield
     finally:
-        journal.syncs_later = False
-        journal.sync()
+        storage.journal.syncs_later = False
+        storage.journal.sync()
 
 
 @contextmanager
@@ -146,7 +93,7 @@ def open_storage(study_dir: Path, url: str | None, *, create: bool, adopt: bool 
         if is_there != adopt:
             close_storage(storage)
             raise _not_adopted(study_dir.name, shown) if is_there else _not_there(study_dir.name, shown)
-        (study_dir / POINTER).write_text(f"{shown}\n")
+        write_atomic(study_dir / POINTER, f"{shown}\n", sync=True)
     return storage
 
 
@@ -158,15 +105,14 @@ def recorded_url(study_dir: Path) -> str | None:
 
 def close_storage(storage: optuna.storages.BaseStorage) -> None:
     """Leave the database, which another driver may then write; a journal needs no closing."""
-    if database := _patient(storage):
-        database.engine.dispose()
+    if isinstance(storage, RetryingStorage):
+        storage.engine.dispose()
 
 
 def wait_with(storage: optuna.storages.BaseStorage, note: Callable[[str], None], is_over: Callable[[], bool]) -> None:
     """Wait for a server that is away by saying so with `note`, and until `is_over`."""
-    database = _patient(storage)
-    if database and database.patience:
-        database.patience = replace(database.patience, note=note, is_over=is_over)
+    if isinstance(storage, RetryingStorage) and storage.policy:
+        storage.policy = replace(storage.policy, note=note, is_over=is_over)
 
 
 def database_holder(study_dir: Path) -> str | None:
@@ -182,11 +128,6 @@ def is_on_a_server(study_dir: Path, url: str | None = None) -> bool:
     """Whether the study's ledger is on a server of databases, or a new study's would be by its URL."""
     place = url if (recorded := recorded_url(study_dir)) is None else recorded
     return place is not None and place.startswith("postgres")
-
-
-def _patient(storage: optuna.storages.BaseStorage) -> PatientStorage | None:
-    database = getattr(storage, "_backend", storage)  # Optuna puts a cache around it
-    return database if isinstance(database, PatientStorage) else None
 
 
 def _with_password(recorded: str) -> str:
@@ -232,7 +173,7 @@ def _journal(study_dir: Path, *, create: bool) -> optuna.storages.BaseStorage:
         _drop_half_written_line(path)
     elif not path.exists():
         raise UserError(f"no study `{study_dir.name}` in {study_dir.parent}", help="`sweeper list` shows them")
-    return JournalStorage(Journal(path))
+    return LedgerJournal(path)
 
 
 def _drop_half_written_line(path: Path) -> None:

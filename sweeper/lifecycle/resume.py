@@ -51,6 +51,9 @@ def extend(home: Path, study: str, trials: int, options: RunOptions) -> int:
             SweepSpec.model_validate(spec.effective | {"trials": total})
         except ValidationError as error:
             raise UserError(f"the study `{study}` cannot be extended: {error.errors()[0]['msg']}") from error
+        if TrialsToCome(spec, ledger).is_exhausted:
+            what = f"the study `{study}` cannot be extended: every configuration of its search space was tried"
+            raise UserError(what, help="write a study with more values; `warm_start` lets it learn from this one")
         return continue_study(spec, home.resolve(), ledger, options, StudyChange(trials=trials))
 
 

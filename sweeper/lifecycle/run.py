@@ -11,7 +11,7 @@ from typing import Any
 
 from sweeper.checkpoints.locate import open_store
 from sweeper.entrypoint.mlflow_run import write_run_file
-from sweeper.entrypoint.source_hashes import code_sums
+from sweeper.entrypoint.source_hashes import code_sums, counted
 from sweeper.errors import EXIT_NO_SKILL, EXIT_OK, EXIT_SIGNAL, EXIT_TRIAL_FAILED, LedgerLost
 from sweeper.executor.cluster import machines
 from sweeper.executor.monitor import Machines, Workers
@@ -78,6 +78,7 @@ def run_study(
     ):
         if options.accept_drift:
             drift.refuse_other_choices(ledger, spec)
+            drift.refuse_other_objective(ledger, spec)
         drift.refuse_or_record(ledger, "another spec", spec_drift(ledger, spec), str(spec.path), options.accept_drift)
         return continue_study(spec, home, ledger, options)
 
@@ -149,8 +150,8 @@ def _execute(spec: SweepSpec, home: Path, ledger: Ledger, options: RunOptions, c
     to = notify.channels()
     for note in check_sampler(spec):
         print(f"note: {note}", file=sys.stderr)
-    code = code_sums(spec.trainer)
-    differences = drift.changed(ledger.attributes.code, code)
+    known, code = ledger.attributes.code, code_sums(spec.trainer)
+    differences = drift.changed(known and counted(known), code)
     drift.refuse_or_record(ledger, "other code", differences, None, options.accept_drift)
     record = provenance.collect() | {"sources": code, "spec": redact(spec.text)}
     open_store(ledger, spec)

@@ -16,6 +16,7 @@ import yaml
 from sweeper.analysis.winners import ENDING, rounds_of, winners_result
 from sweeper.console import to_json
 from sweeper.errors import EXIT_NO_SKILL, EXIT_SIGNAL, UserError
+from sweeper.files import write_atomic
 from sweeper.home import refuse_code_of
 from sweeper.ledger.storage import url_beside
 from sweeper.ledger.studies import open_study
@@ -69,7 +70,7 @@ def run_winners(
     spec = parse_spec(text, path, overrides)
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        path.write_text(text)
+        write_atomic(path, text)
     url = url_beside(path.parent, ledger.study_dir)
     code = run_study(spec, home, options, ledger_url=url)
     return code, name

@@ -23,6 +23,7 @@ from sweeper.entrypoint.resolve import config_class
 from sweeper.entrypoint.source_hashes import trainer_sums
 from sweeper.errors import SpecError, UserError
 from sweeper.executor.monitor import Child, Machines
+from sweeper.files import write_atomic
 from sweeper.preflight.machine import check_machine
 from sweeper.reproducibility.provenance import installed_packages
 from sweeper.search_space.dimensions import extremes
@@ -242,9 +243,7 @@ def _kept(path: Path) -> PreflightOutcome | None:
 
 def _keep(path: Path, outcome: PreflightOutcome) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(outcome.to_json()))
-    partial.rename(path)
+    write_atomic(path, json.dumps(outcome.to_json()))
 
 
 def _result(stored: Mapping[str, Any]) -> CheckResult:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from mano_trainers.report import TrainerOffers
 from sweeper.entrypoint.offers import DEFAULT_OFFERS
-from sweeper.spec.sections import CollapseGuard, ThresholdGuard
+from sweeper.spec.sections import CollapseGuard, Guard, PlateauGuard, ThresholdGuard
 
 RECOVERY_FACTOR = 1.5  # a variance ratio that grew by this much over the window is on its way back up
 
@@ -43,7 +43,7 @@ class Tripped:
 
 
 def check_guards(
-    guards: Sequence[CollapseGuard | ThresholdGuard], curve: Sequence[Point], offers: TrainerOffers = DEFAULT_OFFERS
+    guards: Sequence[Guard], curve: Sequence[Point], offers: TrainerOffers = DEFAULT_OFFERS
 ) -> Tripped | None:
     """The first guard that trips on the curve so far, or None.
 
@@ -59,6 +59,10 @@ def check_guards(
         if name == "train/loss" and not math.isfinite(value):
             return Tripped(f"{name} is {value} at epoch {latest.epoch:g}", {"metric": name, "epoch": latest.epoch})
     for guard in guards:
+        if isinstance(guard, PlateauGuard):
+            if tripped := _stalled(guard, curve):
+                return tripped
+            continue
         window = _latest(curve, guard.for_evaluations, guard.after_epochs)
         if len(window) < guard.for_evaluations:
             continue
@@ -120,4 +124,25 @@ def _beyond(guard: ThresholdGuard, window: Sequence[Point]) -> Tripped | None:
     return Tripped(
         f"{guard.name}: {guard.metric} {values[-1]:.4g} {limit} at epoch{'s' if len(window) > 1 else ''} {epochs}",
         {"guard": guard.name, "epochs": [point.epoch for point in window], guard.metric: values},
+    )
+
+
+def _stalled(guard: PlateauGuard, curve: Sequence[Point]) -> Tripped | None:
+    """Not a number counts as no better; an evaluation without the metric does not count."""
+    if curve[-1].epoch < guard.after_epochs:
+        return None
+    sign = 1 if guard.mode == "min" else -1
+    best, best_epoch, since = math.inf, 0.0, 0
+    for point in curve:
+        value = point.metrics.get(guard.metric)
+        if value is None:
+            continue
+        since += 1
+        if sign * value < best - (guard.min_delta if math.isfinite(best) else 0.0):
+            best, best_epoch, since = sign * value, point.epoch, 0
+    if since < guard.for_evaluations or math.isinf(best):
+        return None
+    return Tripped(
+        f"{guard.name}: {guard.metric} no better than {sign * best:.5g} of epoch {best_epoch:g} in {since} evaluations",
+        {"guard": guard.name, "best": sign * best, "best_epoch": best_epoch, "evaluations": since},
     )

@@ -70,6 +70,28 @@ def refuse_other_choices(ledger: Ledger, spec: SweepSpec) -> None:
             )
 
 
+def refuse_other_objective(ledger: Ledger, spec: SweepSpec) -> None:
+    """Refuse other objectives, even if drift is accepted: the sampler learns from values in the ledger, ranks compare
+    them, and both would go the wrong way with another direction or another metric.
+
+    Raises:
+        UserError: the study has other ones, or in another order.
+    """
+    recorded, now = (ledger.attributes.spec or {}).get("objective"), spec.effective["objective"]
+    if recorded is None or recorded == now:
+        return
+    old, new = (
+        ", ".join(f"{one['metric']} ({one['mode']})" for one in (each if isinstance(each, list) else [each]))
+        for each in (recorded, now)
+    )
+    raise UserError(
+        f"the study `{ledger.study}` is judged by {old}, not by {new}, and one study cannot hold both",
+        where=str(spec.path),
+        help="undo the change; or start another study beside it with --new, whose `warm_start` names this one to learn "
+        "from its trials",
+    )
+
+
 def changed(recorded: Mapping[str, str] | None, now: Mapping[str, str]) -> list[str]:
     """A line for each of the named sums that is not what it was; none if nothing was recorded."""
     if recorded is None:

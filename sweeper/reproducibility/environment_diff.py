@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from sweeper.entrypoint.source_hashes import counted
 from sweeper.search_space.paths import leaves
 
 MOST_NAMED: Final = 6
@@ -31,7 +32,8 @@ class EnvironmentDifference:
 
 def drift(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[EnvironmentDifference]:
     """Two provenances of :func:`sweeper.provenance.collect`, row by row; what one of them lacks is left out."""
-    sources = _changed_names("sources", then.get("sources"), now.get("sources"), "code")
+    before, after = (side.get("sources") and counted(side["sources"]) for side in (then, now))
+    sources = _changed_names("sources", before, after, "code")
     # An own trainer may import more than its package; of the shared one all that it imports is summed.
     complete = bool(sources) and all(
         name.startswith(("sweeper/", "mano_trainers/", "trainers/")) for name in then["sources"]

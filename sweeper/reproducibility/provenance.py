@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import sweeper
 from sweeper.executor.gpus import collect_accelerators
+from sweeper.files import sha256_of
 from sweeper.redaction import redact
 from sweeper.reproducibility.git import DIFF, git, top_of
 
@@ -92,7 +93,7 @@ def _source(path: Path) -> str | None:
 
 def _sha256(path: Path) -> str | None:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return sha256_of(path)
     except OSError:
         return None
 

@@ -1,7 +1,6 @@
 """`sweeper reproduce`: run a trial again from its record in MLflow, and say how close the rerun comes."""
 
 import contextlib
-import hashlib
 import json
 import math
 import signal
@@ -14,6 +13,7 @@ from typing import Any
 
 from sweeper.checkpoints.manifest import damage
 from sweeper.errors import EXIT_DIFFERS, EXIT_OK, EXIT_SIGNAL, UserError
+from sweeper.files import sha256_of
 from sweeper.home import refuse_code_of
 from sweeper.redaction import redact
 from sweeper.reproducibility.environment_diff import EnvironmentDifference, drift, drift_table, likely_cause
@@ -175,7 +175,7 @@ def _checkpoint(uri: str, trial: RecordedTrial, name: str, scratch: Path) -> Pat
         raise UserError(what, help="reproduce it from the start, or from the last checkpoint or the best")
     problem = damage(folder) or (None if manifest.is_file() else "no manifest")
     known = trial.sums.get(name)
-    if problem is None and known is not None and hashlib.sha256(manifest.read_bytes()).hexdigest() != known:
+    if problem is None and known is not None and sha256_of(manifest) != known:
         problem = "its manifest is not the one that was recorded"
     if problem is not None:
         help = "reproduce it from the start, or from another checkpoint"

@@ -1,7 +1,6 @@
 """Trains a recorded trial again in a process of its own, and takes in what it says and writes."""
 
 import contextlib
-import hashlib
 import json
 import os
 import shutil
@@ -14,6 +13,7 @@ from typing import Any, Final
 
 import mano_trainers
 from sweeper.errors import UserError
+from sweeper.files import sha256_of
 from sweeper.reproducibility import provenance
 from sweeper.reproducibility.git import top_of
 from sweeper.reproducibility.metric_diff import tensor_deviation
@@ -174,10 +174,7 @@ def _weights_equal(folder: Path, manifest: dict[str, Any] | None) -> bool | None
     recorded = {name: entry["sha256"] for name, entry in files.items() if name.endswith(WEIGHTS)}
     if not recorded:
         return None
-    return all(
-        (folder / name).is_file() and hashlib.sha256((folder / name).read_bytes()).hexdigest() == sha256
-        for name, sha256 in recorded.items()
-    )
+    return all((folder / name).is_file() and sha256_of(folder / name) == sha256 for name, sha256 in recorded.items())
 
 
 def _weights(step: int, folder: Path, fetch: Fetch) -> Weights:

@@ -7,7 +7,6 @@ by the trainer's config is made again without a trace, within a bound.
 """
 
 from collections.abc import Hashable
-from itertools import islice
 from random import Random
 from typing import Any, Final
 
@@ -21,9 +20,8 @@ from sweeper.samplers.optuna_samplers import sampler_of
 from sweeper.search_space.conditions import Params, exists, parents_first, point
 from sweeper.search_space.constraints import all_hold
 from sweeper.search_space.dimensions import CategoricalDimension
-from sweeper.search_space.grid import grid_points
 from sweeper.search_space.unit import prior_at
-from sweeper.spec.feasibility import UntriedPoints, key_of, keys_of, refusal
+from sweeper.spec.feasibility import UntriedPoints, key_of, keys_of, next_grid_point, refusal
 from sweeper.spec.resolve import SweepSpec
 
 SAMPLER_DRAWS: Final = 8
@@ -88,7 +86,7 @@ def _propose(spec: SweepSpec, study: optuna.Study, trial: optuna.trial.FrozenTri
         UserError: none of MOST_DRAWS draws meets the constraints.
     """
     if spec.sampler.name == "grid":
-        return next(islice(grid_points(spec.search_space, spec.constraints), trial.number, None))
+        return _next_of_grid(spec, study, trial.number)
     number = trial.number
     tried = _tried_before(spec, study, number)
     if spec.warm_start is not None or spec.sampler.name not in ("tpe", "random", "qmc"):
@@ -116,6 +114,13 @@ def _propose(spec: SweepSpec, study: optuna.Study, trial: optuna.trial.FrozenTri
         f"none of {MOST_DRAWS} draws for trial {number} meets the constraints",
         help="widen the ranges, or state the constraint as a smaller range where that is possible",
     )
+
+
+def _next_of_grid(spec: SweepSpec, study: optuna.Study, number: int) -> Params:
+    tried = keys_of(frozen.params for frozen in study.get_trials(deepcopy=False) if frozen.number < number)
+    if (params := next_grid_point(spec, tried)) is None:
+        raise UserError("every point of the grid was tried", help="add values to it in another study")
+    return params
 
 
 def _tried_before(spec: SweepSpec, study: optuna.Study, number: int) -> set[Hashable]:

@@ -11,7 +11,7 @@ from sweeper.errors import SpecError
 from sweeper.search_space.conditions import Params, point
 from sweeper.search_space.constraints import all_hold
 from sweeper.search_space.dimensions import ParamValue
-from sweeper.search_space.grid import small_grid
+from sweeper.search_space.grid import grid_points, small_grid
 from sweeper.spec.resolve import SweepSpec, resolve
 
 SAMPLES: Final = 1_000
@@ -106,24 +106,34 @@ def key_of(params: Mapping[str, ParamValue]) -> Hashable:
     return frozenset((path, isinstance(value, bool), value) for path, value in params.items())
 
 
+def next_grid_point(spec: SweepSpec, tried: Collection[Hashable]) -> Params | None:
+    """The first point of the spec's grid, in written order, that is none of those tried (their `key_of`); None where
+    all are. Not the point of a trial's number: failed trials that are tried again have numbers too."""
+    points = grid_points(spec.search_space, spec.constraints)
+    return next((params for params in points if key_of(params) not in tried), None)
+
+
 class UntriedPoints:
-    """What is left to try of a search space that can be listed; a grid and a space of ranges have no end here.
+    """What is left to try of a search space that can be listed; a space of ranges has no end here.
 
     Trials that train with seeds of their own repeat no other, so their space is never exhausted either.
     """
 
     def __init__(self, spec: SweepSpec) -> None:
         self._spec = spec
-        endless = spec.sampler.name == "grid" or spec.replicate_seed == "per_trial"
+        self._is_grid = spec.sampler.name == "grid"  # its points come in order, also those that the config refuses
+        endless = self._is_grid or spec.replicate_seed == "per_trial"
         self._points = None if endless else small_grid(spec.search_space, spec.constraints, LARGEST_LISTED)
 
     @property
     def is_listed(self) -> bool:
         """Whether the space is one that can be exhausted."""
-        return self._points is not None
+        return self._is_grid or self._points is not None
 
     def are_left(self, tried: Collection[Hashable]) -> bool:
         """Whether a point is left that the config accepts and that is none of those tried (their `key_of`)."""
+        if self._is_grid:
+            return next_grid_point(self._spec, tried) is not None
         if self._points is None:
             return True
         while self._points:

@@ -22,6 +22,7 @@ from sweeper.spec.sections import (
     Resources,
     SamplerConfig,
     SchedulerConfig,
+    StopWhen,
     WarmStart,
 )
 
@@ -142,6 +143,9 @@ class SpecFile(Strict):
     compared with, and `sweeper gc` removes them from the study's folder when the trial has ended."""
     resources: Resources = Resources()
     budget: Budget = Budget()
+    stop_when: StopWhen = StopWhen()
+    max_failures: Annotated[int, Field(ge=1)] | None = 3
+    """Trials of one run that fail before their first report, all with the same error, before the study is stopped."""
     replicate_seed: Literal["fixed", "per_trial"] = "fixed"
     """`fixed`: every trial trains with base.seed; `per_trial`: each with its own."""
 

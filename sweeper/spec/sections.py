@@ -217,7 +217,25 @@ class ThresholdGuard(Strict):
         return self
 
 
-Guard = Annotated[CollapseGuard | ThresholdGuard, Field(discriminator="kind")]
+class PlateauGuard(Strict):
+    """Stops a trial whose metric gets no better any more."""
+
+    name: Annotated[str, Field(min_length=1)]
+    """Shown in the reason of every trial this guard stops."""
+    kind: Literal["plateau"]
+    metric: Annotated[str, Field(min_length=1)]
+    """The metric that is watched."""
+    mode: Literal["min", "max"]
+    """Whether small or large values are good."""
+    min_delta: Annotated[float, Field(ge=0)] = 0.0
+    """What counts as better: a value that beats the best one before by more than this."""
+    after_epochs: Annotated[float, Field(ge=0)] = 0.0
+    """No trial is stopped before this epoch."""
+    for_evaluations: Annotated[int, Field(ge=1)] = 5
+    """Evaluations in a row without a better value."""
+
+
+Guard = Annotated[CollapseGuard | ThresholdGuard | PlateauGuard, Field(discriminator="kind")]
 
 
 def _distinct_names(guards: tuple[Guard, ...]) -> tuple[Guard, ...]:
@@ -243,6 +261,9 @@ class Resources(Strict):
     heartbeat_s: Annotated[float, Field(gt=0)] = 600.0
     """A worker that neither reports nor uses the processor for this long hangs; it is killed, and counts as lost."""
 
+    trial_wall_clock_s: Annotated[float, Field(gt=0)] | None = None
+    """Seconds one trial may hold its workers, over all attempts; then it is stopped."""
+
     @property
     def at_once_text(self) -> str:
         """`concurrent` as a person reads it."""
@@ -251,6 +272,15 @@ class Resources(Strict):
     def at_once(self, room: int) -> int:
         """Trials at once where there is `room` for so many."""
         return max(room, 1) if self.concurrent == "all" else self.concurrent
+
+
+class StopWhen(Strict):
+    """When the study has found enough. Looks at the candidates that have ended; the running ones are stopped then."""
+
+    target: float | None = None
+    """A trial has run to its end with the objective at this value or a better one."""
+    no_improvement_trials: Annotated[int, Field(ge=1)] | None = None
+    """So many trials have ended since the best one, whatever their end."""
 
 
 class Budget(Strict):

@@ -15,7 +15,7 @@ from sweeper.spec.command import of_command
 from sweeper.spec.draft import Draft
 from sweeper.spec.messages import did_you_mean, dotted, findings_of, sub_model, unknown_path
 from sweeper.spec.model import SEED, SpecFile
-from sweeper.spec.sections import CollapseGuard, Objective, ThresholdGuard
+from sweeper.spec.sections import CollapseGuard, Objective, PlateauGuard, ThresholdGuard
 from sweeper.spec.validate_config import check_plain, check_search_space, config_findings
 from sweeper.spec.validate_design import at_its_level, expand
 from sweeper.spec.validate_space import check_space
@@ -27,6 +27,7 @@ _BRANCHES: Final[dict[str, type[BaseModel]]] = {
     "categorical": CategoricalDimension,
     "collapse": CollapseGuard,
     "threshold": ThresholdGuard,
+    "plateau": PlateauGuard,
 }
 
 

@@ -21,6 +21,7 @@ from sweeper.study.accounting import UsageMeter
 from sweeper.study.budget import may_start, used_up
 from sweeper.study.callback import StudyCallback
 from sweeper.study.decisions import decide_at_end, with_last_lines
+from sweeper.study.limits import FaultLimits, reached
 from sweeper.study.next_trial import NextTrial, TrialsToCome, prepare, workdir_of
 from sweeper.study.transitions import TrialTransitions
 
@@ -41,12 +42,15 @@ class StudyController:
         self.spec = spec
         self.ledger = ledger
         self.meter = UsageMeter(ledger, spec.budget, spec.resources, clock)
-        self._trials = TrialTransitions(spec, ledger, self.meter, callbacks)
+        self._faults = FaultLimits(spec, self.notice)
+        self._trials = TrialTransitions(spec, ledger, self.meter, [*callbacks, self._faults])
         self._audit = self._trials.audit
         self._left_over = ledger.unfinished(spec)
         self._unjudged = {record.id for record in self._left_over}
         self.to_come = TrialsToCome(spec, ledger)
         self._over: str | None = None
+        self._looked_at = -1  # trials that had ended when `_enough` was found
+        self._enough: str | None = None
         self._failure: Exception | None = None
         self._interrupted = 0
 
@@ -116,6 +120,8 @@ class StudyController:
         """Whether every trial of the study exists and has ended, or all have that the budget allows."""
         if not all(trial.state.is_finished for trial in self.ledger.all_trials()):
             return False
+        if reached(self.spec, self.ledger.trials()):
+            return True
         return (self.has_all_trials and not self._audit.has_left) or not may_start(self.spec.budget, self.meter.spent())
 
     @property
@@ -219,8 +225,43 @@ class StudyController:
             case "stop":
                 self.ledger.attributes.stopped = True
                 return self.end(STOPPED_BY_USER)
-        reason = None if self._over else used_up(self.spec.budget, self.meter.spent())
-        return self.end(reason) if reason else []
+        if self._over:
+            return []
+        if self._faults.reason:
+            return self._fail_all(self._faults.reason)
+        if reason := used_up(self.spec.budget, self.meter.spent()) or self._reached():
+            return self.end(reason)
+        return self._stop_overlong()
+
+    def _fail_all(self, reason: str) -> list[str]:
+        """The running trials can come to nothing; returns them."""
+        running = sorted(self._trials.handed_out)
+        for trial_id in running:
+            self._trials.finish(trial_id, TrialState.FAILED, reason, {})
+        self.notice(f"the study is stopped: {reason}")
+        return [*running, *self.end(reason)]
+
+    def _reached(self) -> str | None:
+        """The reason to stop by `stop_when`; looked for again when a trial has ended."""
+        ended = sum(trial.state.is_finished for trial in self.ledger.trials())
+        if ended != self._looked_at:
+            self._looked_at, self._enough = ended, reached(self.spec, self.ledger.trials())
+        return self._enough
+
+    def _stop_overlong(self) -> list[str]:
+        """Stop the trials that have held their workers for too long; returns them."""
+        limit_s = self.spec.resources.trial_wall_clock_s
+        if limit_s is None:
+            return []
+        overlong = [
+            trial_id
+            for trial_id in sorted(self._trials.handed_out)
+            if self.ledger.trial(trial_id).seconds + self.meter.open_s(trial_id) > limit_s
+        ]
+        for trial_id in overlong:
+            reason = f"held its worker for over {limit_s:g} s (resources.trial_wall_clock_s)"
+            self._trials.finish(trial_id, TrialState.STOPPED, reason, {"limit_s": limit_s})
+        return overlong
 
     def should_stop_waiting(self) -> bool:
         """Called several times a second while the ledger does not answer: whether the user wants the run to end. Only

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any, Final
 
 from sweeper.entrypoint.offers import offers_of
@@ -15,6 +16,7 @@ from sweeper.study.controls import control_epochs
 from sweeper.study.pareto import objective_values
 
 LONGEST_LINE: Final = 200
+MOST_NAMES: Final = 12
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,11 @@ def decide_at_end(spec: SweepSpec, record: TrialRecord) -> Decision:
     values = objective_values(record, spec.objectives)
     if None in values:
         reason = f"the trainer never reported a finite {spec.objectives[values.index(None)].metric}"
+        names = sorted({name for report in record.reports[-1:] for name in report.metrics})
+        if (metric := spec.objectives[values.index(None)].metric) not in names:
+            close = get_close_matches(metric, names, n=1)
+            reason += f"; it reports {', '.join(names[:MOST_NAMES]) or 'no metrics'}"
+            reason += f"; did you mean {close[0]}?" if close else ""
         return Decision(TrialState.FAILED, reason)
     epochs = record.last.epoch
     return Decision(TrialState.COMPLETE, f"ran all {epochs:g} epochs" if epochs else "evaluated without training")

@@ -12,6 +12,8 @@ from typing import Final, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
+from sweeper.files import write_atomic
+
 Request = Literal["pause", "stop"]
 FILE: Final = "request"
 LOCK: Final = "lock"
@@ -39,10 +41,8 @@ ADAPTER: Final = TypeAdapter(Asked)
 def ask(study_dir: Path, request: Request) -> bool:
     """Leave a request for the driver; False if none took it in half a minute."""
     path = study_dir / FILE
-    scratch = study_dir / f"{FILE}.{os.getpid()}"
     asked = Asked(request, f"pid {os.getpid()} on {os.uname().nodename}", time.strftime("%Y-%m-%d %H:%M:%S"))
-    scratch.write_text(json.dumps(asdict(asked)))
-    os.replace(scratch, path)
+    write_atomic(path, json.dumps(asdict(asked)))
     deadline_s = time.monotonic() + ANSWER_S
     try:
         while time.monotonic() < deadline_s:

@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
+from sweeper.files import write_atomic
 from sweeper.redaction import redact
 
 Record = dict[str, Any]
@@ -95,9 +96,7 @@ class Outbox:
         with self._lock:
             self._acked = end
             self._left -= count
-        scratch = self._ack_path.with_suffix(".ack.tmp")
-        scratch.write_text(f"{end}\n")
-        os.replace(scratch, self._ack_path)
+        write_atomic(self._ack_path, f"{end}\n")
 
     def rewind(self) -> None:
         """Mark everything as not delivered."""

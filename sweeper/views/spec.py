@@ -12,7 +12,7 @@ from sweeper.spec.design import Ablation, defining_words, factors_of
 from sweeper.spec.feasibility import feasibility, feasibility_lines
 from sweeper.spec.messages import show
 from sweeper.spec.resolve import SweepSpec
-from sweeper.spec.sections import Budget, CollapseGuard, Guard, Objective, SchedulerConfig
+from sweeper.spec.sections import Budget, CollapseGuard, Guard, Objective, PlateauGuard, SchedulerConfig
 from sweeper.study.budget import amount_text
 
 MOST_CHOICES: Final = 20
@@ -99,6 +99,8 @@ def _guard(guard: Guard, offers: TrainerOffers) -> str:
     if isinstance(guard, CollapseGuard):
         low, blind = guard.var_ratio_below, guard.r2_below
         rule = f"{offers.variance_ratio} < {low:g} and {offers.explained} < {blind:g}"
+    elif isinstance(guard, PlateauGuard):
+        rule = f"{guard.metric} ({guard.mode}) no better by more than {guard.min_delta:g}"
     else:
         limits = [f"{guard.metric} {sign} {limit:g}" for sign, limit in _limits(guard.below, guard.above)]
         rule = " or ".join([*limits, *([f"{guard.metric} not finite"] if guard.nonfinite else [])])

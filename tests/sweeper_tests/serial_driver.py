@@ -5,7 +5,7 @@ Run as `python serial_driver.py VERB ...`. What to do to the process is in the e
 
     KILL_WRITE=7:before   kill -9 right before (or `after`) the seventh write to the ledger
     MLFLOW_DOWN=1         nothing reaches MLflow
-    LEDGER_PATIENCE_S=1   how long a database that is away is waited for
+    LEDGER_RETRY_LIMIT_S=1   how long a database that is away is waited for
     CLOCK_JUMP=7:-3600    from the seventh write to the ledger on it is an hour earlier
 """
 
@@ -19,8 +19,8 @@ from typing import Any
 import sweeper.executor
 from sweeper.entrypoint.call import described, start_training
 from sweeper.executor.monitor import Machines, Workers
-from sweeper.ledger import retrying_storage as patient
-from sweeper.ledger.storage import Journal
+from sweeper.ledger import retrying_storage
+from sweeper.ledger.journal import Journal
 from sweeper.study.controller import StudyController
 from sweeper.tracking.delivery.run_writer import RunWriter
 
@@ -84,8 +84,8 @@ def install() -> None:
     Journal.append_logs = append_logs  # type: ignore[method-assign]
     if os.environ.get("MLFLOW_DOWN"):
         RunWriter.connect = _refuse  # type: ignore[method-assign]
-    if "LEDGER_PATIENCE_S" in os.environ:
-        patient.PATIENCE_S = float(os.environ["LEDGER_PATIENCE_S"])  # type: ignore[misc]
+    if "LEDGER_RETRY_LIMIT_S" in os.environ:
+        retrying_storage.RETRY_LIMIT_S = float(os.environ["LEDGER_RETRY_LIMIT_S"])  # type: ignore[misc]
     driver = types.ModuleType("sweeper.executor.tune")
     driver.__dict__.update(execute=execute)
     sys.modules["sweeper.executor.tune"] = driver

@@ -1,6 +1,5 @@
 """Copies files of a study into the artifacts of its runs."""
 
-import hashlib
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -8,7 +7,7 @@ from pathlib import Path
 
 from sweeper.checkpoints.manifest import is_picture
 from sweeper.checkpoints.object_store import CheckpointMissing, ObjectStore
-from sweeper.files import inside, own_folder
+from sweeper.files import inside, own_folder, sha256_of
 from sweeper.tracking.delivery.operations import Copy, RejectedError
 from sweeper.tracking.delivery.run_files import RunFiles
 
@@ -99,4 +98,4 @@ class StudyFiles:
 def _sum_of(manifest: Path) -> tuple[str, str] | None:
     if manifest.name != MANIFEST or not manifest.is_file():
         return None
-    return manifest.parent.name, hashlib.sha256(manifest.read_bytes()).hexdigest()
+    return manifest.parent.name, sha256_of(manifest)

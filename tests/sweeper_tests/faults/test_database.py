@@ -19,7 +19,7 @@ from postgres_server import PostgresServer
 
 from sweeper.cli.main import main
 from sweeper.ledger.ledger import Ledger
-from sweeper.ledger.retrying_storage import PatientStorage
+from sweeper.ledger.retrying_storage import RetryingStorage
 from sweeper.tracking.client import open_client
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -50,16 +50,16 @@ def fresh(postgres_server: PostgresServer, name: str, monkeypatch: pytest.Monkey
 
 def at_call(number: int, act: Callable[[], Any]) -> None:
     """In a driver: do this right before its `number`-th call of the storage."""
-    persist, calls = PatientStorage.persist, 0
+    until_answered, calls = RetryingStorage.until_answered, 0
 
-    def counted(self: PatientStorage, attempt: Callable[[], Any]) -> Any:
+    def counted(self: RetryingStorage, call: Callable[..., Any], *arguments: Any) -> Any:
         nonlocal calls
         calls += 1
         if calls == number:
             act()
-        return persist(self, attempt)
+        return until_answered(self, call, *arguments)
 
-    PatientStorage.persist = counted  # type: ignore[method-assign]
+    RetryingStorage.until_answered = counted  # type: ignore[method-assign]
 
 
 def crash(postgres_server: PostgresServer, away_s: float) -> None:
@@ -69,14 +69,14 @@ def crash(postgres_server: PostgresServer, away_s: float) -> None:
 
 def count_calls(file: Path) -> None:
     """In a driver: leave in the file how often the storage was called."""
-    persist = PatientStorage.persist
+    until_answered = RetryingStorage.until_answered
 
-    def counted(self: PatientStorage, attempt: Callable[[], Any]) -> Any:
+    def counted(self: RetryingStorage, call: Callable[..., Any], *arguments: Any) -> Any:
         with file.open("a") as out:
             out.write(".")
-        return persist(self, attempt)
+        return until_answered(self, call, *arguments)
 
-    PatientStorage.persist = counted  # type: ignore[method-assign]
+    RetryingStorage.until_answered = counted  # type: ignore[method-assign]
 
 
 def test_the_server_crashes_at_several_moments(
@@ -106,7 +106,7 @@ def test_a_driver_that_waits_is_interrupted_and_goes_on_later(
 ) -> None:
     home = fresh_home(SHORT)
     for way in ("Ctrl-C", "sweeper pause", "patience"):
-        options = {"LEDGER_PATIENCE_S": "1"} if way == "patience" else {}
+        options = {"LEDGER_RETRY_LIMIT_S": "1"} if way == "patience" else {}
         before = partial(at_call, 45, postgres_server.stop)
         output = home.parent / "output"
         output.unlink(missing_ok=True)

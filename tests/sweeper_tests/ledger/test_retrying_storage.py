@@ -9,7 +9,6 @@ from pathlib import Path
 from threading import Timer
 from typing import Any
 
-import optuna
 import psycopg
 import pytest
 import sqlalchemy
@@ -19,10 +18,8 @@ from postgres_server import SECRET, PostgresServer
 from sweeper.cli.main import main
 from sweeper.errors import LedgerLost, StudyTaken, UserError
 from sweeper.ledger import advisory_lock as advisory
-from sweeper.ledger import retrying_storage as patient
-from sweeper.ledger import storage
+from sweeper.ledger import retrying_storage, storage
 from sweeper.ledger.ledger import Ledger, Report, TrialState
-from sweeper.ledger.retrying_storage import PatientStorage
 from sweeper.ledger.storage import POINTER
 from sweeper.ledger.study_lock import running_driver
 
@@ -38,7 +35,7 @@ class Saboteur:
     """
 
     def __init__(self, ledger: Ledger, cut_at: int, moment: str) -> None:
-        storage = ledger._storage._backend  # type: ignore[attr-defined]
+        storage = ledger._storage  # type: ignore[attr-defined]
         self.commits, self.writes = 0, False
         self.notes: list[str] = []
         dialect = storage.engine.dialect
@@ -121,24 +118,6 @@ def open_in(folder: Path, postgres_server: PostgresServer, *, create: bool = Tru
     return (Ledger.create if create else Ledger.open)(folder, folder.name, url=postgres_server.url())
 
 
-def test_every_call_of_optuna_is_made_again_until_it_is_answered() -> None:
-    """A method that a newer Optuna adds must be thought about."""
-    by_optuna = {name for name in vars(optuna.storages.BaseStorage) if not name.startswith("_")}
-    built_on_others = {
-        "get_all_trials",
-        "get_best_trial",
-        "get_n_trials",
-        "get_trial_params",
-        "check_trial_is_updatable",
-    }
-    never_called = {"delete_study", "remove_session", "create_new_trial"}
-    covered = {*patient.READS, *patient.STORED_BY_A_KEY, "create_new_study", "set_trial_state_values"}
-    assert by_optuna - built_on_others - never_called == covered - {"_get_trials", "_set_trial_param"} | {
-        "set_trial_param"
-    }
-    assert all(name in vars(PatientStorage) for name in covered)
-
-
 def test_a_driver_that_has_waited_long_enough_says_so(
     postgres_server: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -150,8 +129,8 @@ def test_a_driver_that_has_waited_long_enough_says_so(
     try:
         with pytest.raises(LedgerLost, match="does not answer, and was not waited for"):
             ledger.attributes.store("note", 1)
-        storage = ledger._storage._backend  # type: ignore[attr-defined]
-        storage.patience = patient.Patience(notes.append, lambda: False, limit_s=0.5)
+        storage = ledger._storage  # type: ignore[attr-defined]
+        storage.policy = retrying_storage.RetryPolicy(notes.append, lambda: False, limit_s=0.5)
         with pytest.raises(LedgerLost, match=r"has not answered for [01] s: .*refused") as lost:
             ledger.attributes.store("note", 1)
         assert "what is in the ledger is safe" in lost.value.render()

@@ -67,7 +67,7 @@ def test_a_proposal_cut_off_in_a_database_is_completed(
     expected = open_in(tmp_path / "whole", None, name).ask(SPEC).params
     from sweeper.samplers import proposal as samplers
 
-    whole, written = samplers._suggest, []
+    whole, written = samplers.suggest, []
 
     def cut(*arguments: object) -> object:
         if written:
@@ -75,7 +75,7 @@ def test_a_proposal_cut_off_in_a_database_is_completed(
         written.append(1)
         return whole(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(samplers, "_suggest", cut)
+    monkeypatch.setattr(samplers, "suggest", cut)
     with pytest.raises(KeyboardInterrupt), closing(open_in(tmp_path / "home", url, name)) as ledger:
         ledger.ask(SPEC)
     monkeypatch.undo()
@@ -130,7 +130,7 @@ def test_a_url_that_leads_nowhere(url: str, message: str, tmp_path: Path) -> Non
 def test_a_database_of_mlflow_is_no_ledger(home: Path) -> None:
     with pytest.raises(UserError) as error:
         open_in(home, f"sqlite:///{home}/mlflow.db")
-    assert "is no ledger of this version" in error.value.render()
+    assert "is not a ledger of this version" in error.value.render()
     assert "a database of its own" in error.value.render()
 
 

@@ -1,10 +1,11 @@
 import math
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sweeper.pruning.guards import Evaluation, check_guards
-from sweeper.spec.sections import CollapseGuard, ThresholdGuard
+from sweeper.spec.sections import CollapseGuard, PlateauGuard, ThresholdGuard
 
 GUARD = CollapseGuard(after_epochs=2.0, for_evaluations=2, var_ratio_below=0.02, r2_below=0.02)
 
@@ -84,3 +85,32 @@ def test_the_guard_trips_only_on_what_it_says(points: list[tuple[float, float]])
     low = len(window) == 2 and all(ratio < 0.02 and r2 < 0.02 for ratio, r2 in window)
     rising = len(window) == 2 and window[1][0] > 1.5 * window[0][0]
     assert (tripped is not None) == (low and not rising)
+
+
+@pytest.mark.parametrize(
+    ("mode", "values", "stops"),
+    [
+        ("min", [5.0, 4.0, 4.0, 4.0, 4.0], True),
+        ("min", [5.0, 4.0, 3.95, 3.92, 3.91], True),
+        ("min", [5.0, 4.0, 3.0, 2.0, 1.0], False),
+        ("min", [5.0, 4.0, 4.0, 4.0, 3.8], False),
+        ("max", [0.1, 0.9, 0.5, 0.5, 0.5], True),
+        ("max", [0.1, 0.2, 0.3, 0.5, 0.7], False),
+        ("min", [4.0, math.nan, math.nan, math.nan], True),
+        ("min", [math.nan, math.nan, math.nan, math.nan], False),
+        ("min", [5.0, 4.0], False),
+    ],
+)
+def test_a_plateau_stops_a_trial_that_gets_no_better(mode: str, values: list[float], stops: bool) -> None:
+    guard = PlateauGuard(name="flat", kind="plateau", metric="val/x", mode=mode, min_delta=0.1, for_evaluations=3)  # type: ignore[arg-type]
+    curve = [Evaluation(float(epoch), {"val/x": value}) for epoch, value in enumerate(values, start=1)]
+    assert (check_guards([guard], curve) is not None) == stops
+
+
+def test_a_plateau_names_its_best_and_waits_for_its_epoch() -> None:
+    curve = [Evaluation(float(epoch), {"val/x": 4.0} if epoch != 3 else {}) for epoch in range(1, 6)]
+    guard = PlateauGuard(name="flat", kind="plateau", metric="val/x", mode="min", for_evaluations=3)
+    tripped = check_guards([guard], curve)
+    assert tripped is not None
+    assert tripped.reason == "flat: val/x no better than 4 of epoch 1 in 3 evaluations"
+    assert check_guards([guard.model_copy(update={"after_epochs": 6.0})], curve) is None

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.entrypoint.source_hashes import code_sums, trainer_sums
+from sweeper.entrypoint.source_hashes import code_sums, counted, trainer_sums
 from sweeper.errors import UserError
 from sweeper.ledger.ledger import Ledger
-from sweeper.reproducibility.drift import changed, refuse_other_choices
+from sweeper.reproducibility.drift import changed, refuse_other_choices, refuse_other_objective
 from sweeper.spec.load import load_spec
 
 
@@ -38,8 +38,18 @@ def test_the_sums_of_the_code_hold_the_sweeper_the_trainers_and_an_own_trainer(
 ) -> None:
     trainer_in("x = 1")
     sums = code_sums("drifting:train")
-    assert {"sweeper/reproducibility/drift.py", "mano_trainers/loop.py", "drifting.py"} <= set(sums)
+    assert {"sweeper/pruning/asha.py", "sweeper/executor/trainable.py", "mano_trainers/loop.py"} <= set(sums)
+    assert "drifting.py" in sums
     assert "drifting.py" not in code_sums("mano_trainers.loop:train")
+
+
+def test_what_neither_decides_nor_trains_is_not_other_code(trainer_in: Callable[[str], None]) -> None:
+    trainer_in("x = 1")
+    sums = code_sums("drifting:train")
+    rest = ("html_report", "views", "cli", "tracking", "maintenance", "analysis", "executor/cluster", "ledger")
+    assert [name for name in sums if name.startswith(tuple(f"sweeper/{part}" for part in rest))] == []
+    of_an_earlier_version = {**sums, "sweeper/html_report/page.py": "0", "sweeper/study/controller.py": "0"}
+    assert changed(counted(of_an_earlier_version), sums) == ["sweeper/study/controller.py has changed"]
 
 
 SPEC = """\
@@ -73,3 +83,28 @@ def test_other_choices_or_another_kind_are_refused_and_other_bounds_are_not(
         return
     with pytest.raises(UserError, match="`scale` of the study `drifty` has other choices now"):
         refuse_other_choices(ledger, load_spec(path))
+
+
+@pytest.mark.parametrize(
+    ("objective", "told"),
+    [
+        ("{metric: val/pa_mpjpe_mm, mode: max}", r"by val/pa_mpjpe_mm \(min\), not by val/pa_mpjpe_mm \(max\)"),
+        ("{metric: val/mpjpe_mm, mode: min}", r"not by val/mpjpe_mm \(min\)"),
+        ("[{metric: val/pa_mpjpe_mm, mode: min}, {metric: val/x, mode: max}]", r"\(min\), val/x \(max\)"),
+        ("{metric: val/pa_mpjpe_mm, mode: min}", None),
+    ],
+)
+def test_another_objective_is_refused_even_if_drift_is_accepted(
+    tmp_path: Path, objective: str, told: str | None
+) -> None:
+    path = tmp_path / "spec.yaml"
+    path.write_text(SPEC.format(dimension="{low: 0.0, high: 1.0}"))
+    ledger = Ledger.create(tmp_path, "drifty")
+    refuse_other_objective(ledger, load_spec(path))  # a study that has not begun
+    ledger.attributes.spec = load_spec(path).effective
+    path.write_text(path.read_text().replace("{metric: val/pa_mpjpe_mm, mode: min}", objective))
+    if told is None:
+        refuse_other_objective(ledger, load_spec(path))
+        return
+    with pytest.raises(UserError, match=told):
+        refuse_other_objective(ledger, load_spec(path))

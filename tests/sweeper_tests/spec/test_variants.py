@@ -7,11 +7,12 @@ import pytest
 
 from mano_trainers.config import TrainConfig
 from mano_trainers.loop import train
-from sweeper.errors import SpecError
+from sweeper.errors import SpecError, UserError
 from sweeper.ledger.ledger import Ledger, TrialState
 from sweeper.reproducibility.drift import spec_differences
 from sweeper.spec.load import load_spec, parse_spec
 from sweeper.spec.resolve import SweepSpec, control_config, resolve
+from sweeper.study.next_trial import TrialsToCome
 from sweeper.views.spec import describe
 
 FILE = Path("s.yaml")
@@ -57,6 +58,19 @@ def test_trials_are_the_variants_in_order_also_after_a_restart(tmp_path: Path) -
         ledger.finish(record.id, TrialState.COMPLETE, "", {}, (5.0,))
         tried.append(record.params["variant"])
     assert tried == NAMES
+
+
+def test_a_failed_variant_that_is_tried_again_costs_no_other_its_turn(tmp_path: Path) -> None:
+    spec = load_spec(SEED_VARIANTS)
+    ledger = Ledger.create(tmp_path, spec.name)
+    failed = ledger.ask(spec)
+    ledger.finish(failed.id, TrialState.FAILED, "boom", {}, (None,))
+    again = ledger.add_retry(ledger.trial(failed.id), spec)
+    rest = [ledger.ask(spec).params["variant"] for _ in NAMES[1:]]
+    assert (again.params["variant"], rest) == (NAMES[0], NAMES[1:])
+    assert TrialsToCome(spec, ledger).is_exhausted
+    with pytest.raises(UserError, match="every point of the grid was tried"):
+        ledger.ask(spec)
 
 
 def test_fewer_trials_are_the_first_variants_and_more_are_refused() -> None:

@@ -1,0 +1,101 @@
+"""When a study ends before its trials are used up: its target is reached, nothing gets better any more, or its first
+trials fail all in the same way."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from typing import Final
+
+from sweeper.ledger.trial import TrialRecord, TrialState
+from sweeper.spec.resolve import SweepSpec
+from sweeper.study.callback import StudyCallback
+from sweeper.study.pareto import objective_values
+
+AGREEING: Final = 3
+"""Trials that must lack the objective, each over two evaluations, before the study is stopped for it; fewer where one
+of the reported names is close to it."""
+MOST_NAMES: Final = 12
+
+
+class FaultLimits(StudyCallback):
+    """Sees whether the first trials of a run fail all in the same way.
+
+    It looks at this run of the driver only: what failed before may have been repaired since.
+
+    Attributes:
+        reason: why the study is to be stopped, or None.
+    """
+
+    def __init__(self, spec: SweepSpec, notice: Callable[[str], None]) -> None:
+        self._spec, self._notice = spec, notice
+        self._failures: Counter[str] = Counter()
+        self._lacking: dict[str, int] = {}  # trial -> its evaluations without the objective
+        self._seen = self._is_told = False
+        self.reason: str | None = None
+
+    def trial_reported(self, record: TrialRecord) -> None:
+        """Does the trainer report what trials are judged by?"""
+        missing = missing_objective(self._spec, record)
+        if missing is None or self._seen:
+            self._seen = True
+            return
+        self._lacking[record.id] = len(record.reports)
+        if not self._is_told:
+            self._is_told = True
+            self._notice(f"{record.id}: {missing}")
+        self._agree(missing)
+
+    def trial_finished(self, record: TrialRecord) -> None:
+        """Did it fail as others before it, without any report?"""
+        limit = self._spec.max_failures
+        if record.id in self._lacking and not self._seen:
+            self._lacking[record.id] = AGREEING
+            self._agree(missing_objective(self._spec, record) or "")
+        if record.state is not TrialState.FAILED or record.reports or limit is None:
+            return
+        self._failures[record.reason] += 1
+        if self._failures[record.reason] >= limit:
+            self.reason = f"{limit} trials failed before their first report, all with: {record.reason}"
+
+    def _agree(self, missing: str) -> None:
+        is_close = "did you mean" in missing
+        needed = min(2 if is_close else AGREEING, self._spec.trials + len(self._spec.control_names))
+        if sum(count >= (1 if is_close else 2) for count in self._lacking.values()) >= needed:
+            self.reason = missing
+
+
+def missing_objective(spec: SweepSpec, record: TrialRecord) -> str | None:
+    """What to say where none of a trial's evaluations has an objective; None where all objectives were reported."""
+    for objective in spec.objectives:
+        if not any(objective.metric in report.metrics for report in record.reports[:AGREEING]):
+            names = list(record.reports[-1].metrics) if record.reports else []
+            if objective.metric in names:
+                continue
+            close = get_close_matches(objective.metric, names, n=1)
+            shown = ", ".join(names[:MOST_NAMES]) + (" and more" if len(names) > MOST_NAMES else "")
+            text = f"the trainer does not report the objective {objective.metric}; it reports {shown or 'no metrics'}"
+            return f"{text}; did you mean {close[0]}?" if close else text
+    return None
+
+
+def reached(spec: SweepSpec, trials: Sequence[TrialRecord]) -> str | None:
+    """The reason to stop by the spec's `stop_when`, from the candidates that have ended; None: go on."""
+    limits = spec.stop_when
+    if limits.target is None and limits.no_improvement_trials is None:
+        return None
+    sign = 1 if spec.objective.mode == "min" else -1
+    best, since = float("inf"), 0
+    for record in sorted((trial for trial in trials if trial.state.is_finished), key=_ended_ms):
+        value = objective_values(record, spec.objectives)[0]
+        since += 1
+        if record.state is TrialState.COMPLETE and value is not None and sign * value < best:
+            best, since = sign * value, 0
+    if limits.target is not None and best <= sign * limits.target:
+        return f"stop_when: {spec.objective.metric} {sign * best:.6g} has reached the target {limits.target:g}"
+    if limits.no_improvement_trials is not None and since >= limits.no_improvement_trials and best < float("inf"):
+        return f"stop_when: none of the last {since} trials was better than {spec.objective.metric} {sign * best:.6g}"
+    return None
+
+
+def _ended_ms(record: TrialRecord) -> tuple[int, int]:
+    return (record.last.timestamp_ms if record.last else 0, record.number)
