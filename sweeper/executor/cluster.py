@@ -1,6 +1,5 @@
 """Where trials run: on a Ray of our own on this machine, or on a Ray cluster that is there."""
 
-import logging
 import os
 import socket
 import time
@@ -12,6 +11,7 @@ from typing import Any, Final
 from sweeper.errors import UserError
 from sweeper.executor.monitor import Child, Node, Worker, room, this_machine
 from sweeper.executor.processes import Sample, kill, samples
+from sweeper.executor.ray_session import connect, disconnect, session
 from sweeper.executor.remote_process import RemoteChild, start_seam
 from sweeper.spec.sections import Resources
 
@@ -35,6 +35,8 @@ def set_environment(address: str | None) -> None:
     os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "1e9"  # Tune's own state: 20 KB a trial, again and again, read by none
     os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"  # what is asked after Ray has ended must not start another
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # stdout is ours
+    # Ray's own processes and its part of this one write what is less than an error to stdout.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
     # Tune starts one worker after the other unless told; how many trials there are at once, the study decides.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = "1000"
     if address is None:
@@ -42,7 +44,6 @@ def set_environment(address: str | None) -> None:
     else:
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "1"
         os.environ.setdefault("RAY_AUTH_MODE", "token")
-        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")  # we say ourselves why it cannot be reached
 
 
 class Local:
@@ -61,15 +62,13 @@ class Local:
         Raises:
             UserError: it did not come up.
         """
-        import ray
-
+        at_once = self._resources.at_once(room(self._resources, self.nodes()))
         previous_umask = os.umask(0o077)  # Ray writes its token file with the default mode
         os.environ["TRAINERS_CACHE_DIR"] = str(self._cache)  # workers inherit it; a runtime_env costs seconds
         try:
-            _start_ray(self._resources, self._resources.at_once(room(self._resources, self.nodes())))
-            yield
+            with session(lambda: _start_ray(self._resources, at_once)):
+                yield
         finally:
-            ray.shutdown()
             os.umask(previous_umask)
 
     def nodes(self) -> list[Node]:
@@ -90,22 +89,18 @@ class Local:
 
 def _start_ray(resources: Resources, at_once: int) -> None:
     """Ray gives its own processes 30 s to come up, which is not enough on a busy machine."""
-    import ray
-
     for attempt in range(RAY_STARTS):
         try:
-            ray.init(
+            connect(
                 address="local",
                 num_cpus=resources.cpus * at_once,
                 num_gpus=None if resources.gpus else 0,
                 include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
                 object_store_memory=100 * 2**20,
             )
             return
         except Exception as error:  # Ray raises a bare Exception
-            ray.shutdown()
+            disconnect()
             if attempt + 1 == RAY_STARTS:
                 raise UserError(
                     f"Ray did not start: {error}", help="is the machine overloaded, or its disk full?"
@@ -168,6 +163,10 @@ class Cluster:
         """`python -m sweeper.entrypoint.call` on a machine that has room for a trial, with what a trial gets there."""
         return RemoteChild(arguments, self._resources)
 
+    def close(self) -> None:
+        """Let go of what belongs to the session, which ends next."""
+        self._agents.clear()
+
     def _agent(self, node: str) -> Any:
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -209,18 +208,13 @@ def machines(resources: Resources, address: str | None, trainer_cache: Path) -> 
         yield Local(resources, trainer_cache)
         return
     found = _reached(address)
-    import ray
-
-    try:
-        ray.init(address=found, log_to_driver=False, logging_level=logging.ERROR)
-        cluster = Cluster(resources)
+    cluster = Cluster(resources)
+    with session(lambda: connect(address=found)), closing(cluster):
         if room(resources, cluster.nodes()) == 0:
             has = ", ".join(f"{node.name}: {node.cpus:g} cores and {node.gpus:g} GPUs" for node in cluster.nodes())
             what = f"no machine of the cluster has {resources.cpus} cores and {resources.gpus:g} GPUs for a trial"
             raise UserError(what, help=f"there are {has}")
         yield cluster
-    finally:
-        ray.shutdown()
 
 
 def _reached(address: str) -> str:

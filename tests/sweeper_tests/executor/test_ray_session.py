@@ -1,0 +1,78 @@
+"""Ray's session has one door, and nothing is collected while it closes."""
+
+import gc
+import re
+import threading
+from pathlib import Path
+
+import pytest
+import ray
+
+import sweeper
+from sweeper.executor.ray_session import disconnect, session
+
+
+class Handle:
+    """Part of a cycle, as a reference of Ray's in a traceback is."""
+
+    freed_during_shutdown = False
+
+    def __init__(self) -> None:
+        self.itself = self
+
+    def __del__(self) -> None:
+        Handle.freed_during_shutdown |= SHUTTING_DOWN.is_set()
+
+
+SHUTTING_DOWN = threading.Event()
+
+
+def test_no_garbage_is_collected_in_any_thread_while_ray_shuts_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray ends the process when one of its objects is freed then."""
+    threshold = gc.get_threshold()
+    gc.set_threshold(10)
+
+    def busy() -> None:
+        while not over.is_set():
+            [[] for _ in range(100)]
+
+    def shutdown() -> None:
+        SHUTTING_DOWN.set()
+        Handle()
+        over.wait(0.2)
+        SHUTTING_DOWN.clear()
+
+    over = threading.Event()
+    monkeypatch.setattr(ray, "shutdown", shutdown)
+    thread = threading.Thread(target=busy)
+    Handle()
+    thread.start()
+    try:
+        disconnect()
+    finally:
+        over.set()
+        thread.join()
+        gc.set_threshold(*threshold)
+    assert not Handle.freed_during_shutdown
+    assert gc.isenabled()
+
+
+def test_a_session_ends_where_it_did_not_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[bool] = []
+    monkeypatch.setattr(ray, "shutdown", lambda: ended.append(gc.isenabled()))
+
+    def fail() -> None:
+        raise RuntimeError("no room")
+
+    with pytest.raises(RuntimeError, match="no room"), session(fail):
+        pass
+    assert ended == [False]
+
+
+def test_ray_is_started_and_ended_nowhere_else() -> None:
+    calls = [
+        path.name
+        for path in Path(str(sweeper.__file__)).parent.rglob("*.py")
+        if re.search(r"ray\.(init|shutdown)\(", path.read_text())
+    ]
+    assert calls == ["ray_session.py"]
