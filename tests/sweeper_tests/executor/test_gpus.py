@@ -1,0 +1,64 @@
+"""What is read of GPUs, by a stand-in for NVIDIA's library: the machines of the tests have none."""
+
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pynvml
+import pytest
+
+from sweeper.executor import gpus
+
+
+@pytest.fixture(autouse=True)
+def asked_anew() -> Iterator[None]:
+    gpus._has_driver.cache_clear()
+    yield
+    gpus._has_driver.cache_clear()
+
+
+@pytest.fixture
+def nvml(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Puts functions in the place of those of NVIDIA's library."""
+
+    def put(**functions: Any) -> None:
+        for name, function in functions.items():
+            monkeypatch.setattr(pynvml, name, function)
+
+    put(
+        nvmlInit=lambda: None,
+        nvmlDeviceGetCount=lambda: 2,
+        nvmlDeviceGetHandleByIndex=lambda index: index,
+        nvmlDeviceGetName=lambda gpu: b"NVIDIA H200" if gpu else "NVIDIA A100",
+        nvmlSystemGetDriverVersion=lambda: "570.1",
+        nvmlDeviceGetUtilizationRates=lambda gpu: SimpleNamespace(gpu=70 + gpu),
+        nvmlDeviceGetComputeRunningProcesses=lambda gpu: [SimpleNamespace(pid=5 + gpu, usedGpuMemory=3 * 2**20)],
+    )
+    return put
+
+
+def refuse(*_arguments: object) -> None:
+    raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+
+
+def test_gpus_and_what_processes_take_of_them(nvml: Callable[..., None]) -> None:
+    assert gpus.collect_accelerators() == ["NVIDIA A100, 570.1", "NVIDIA H200, 570.1"]
+    assert gpus.gpu_samples() == {
+        5: {"gpu_0_memory_usage_megabytes": 3.0, "gpu_0_utilization_percentage": 70.0},
+        6: {"gpu_1_memory_usage_megabytes": 3.0, "gpu_1_utilization_percentage": 71.0},
+    }
+
+
+def test_what_a_gpu_does_not_tell_is_left_out(nvml: Callable[..., None]) -> None:
+    nvml(nvmlDeviceGetUtilizationRates=refuse)
+    assert gpus.gpu_samples()[5] == {"gpu_0_memory_usage_megabytes": 3.0}
+    nvml(nvmlDeviceGetComputeRunningProcesses=lambda gpu: [SimpleNamespace(pid=5, usedGpuMemory=None)])
+    assert gpus.gpu_samples() == {5: {}}
+    nvml(nvmlDeviceGetComputeRunningProcesses=refuse)
+    assert gpus.gpu_samples() == {}
+
+
+def test_a_machine_without_the_driver_has_none(nvml: Callable[..., None]) -> None:
+    nvml(nvmlInit=refuse)
+    assert gpus.collect_accelerators() is None
+    assert gpus.gpu_samples() == {}
