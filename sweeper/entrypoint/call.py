@@ -6,10 +6,10 @@ called once before any trial (to make data or caches) and returns fingerprints f
 there is one, says what else decides about the bits of a result: device, builds, flags.
 
 Run as `python -m sweeper.entrypoint.call TRAINER` it prepares: the config on stdin, the fingerprints on stdout as
-JSON. With `--time DIR` it trains to the second evaluation instead, in that folder, and says how long it took. With
-`--preflight`
-it prepares, and if it is told to, runs the checks that the constant `PREFLIGHT = "package.module:function"` beside the
-trainer names: `preflight(config, corners) -> Iterator[CheckResult]`.
+JSON; what is printed meanwhile goes to stderr. With `--time DIR` it trains to the second evaluation instead, in that
+folder, and says how long it took. With `--preflight` it prepares, and if it is told to, runs the checks that the constant
+`PREFLIGHT = "package.module:function"` beside the trainer names:
+`preflight(config, corners) -> Iterator[CheckResult]`.
 """
 
 import json
@@ -19,15 +19,15 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 from mano_trainers.errors import TrainerError
 from mano_trainers.report import CheckResult, EpochReport
 from sweeper.entrypoint.checkpoint_copy import as_reported
 from sweeper.entrypoint.function import yields
+from sweeper.entrypoint.preflight_messages import Checked, Prepared, own_answers, request_from_json
 from sweeper.entrypoint.reports import ReportError, checked_reports
 from sweeper.entrypoint.resolve import current_name, load_trainer, with_model
 from sweeper.entrypoint.script import run_function
@@ -148,21 +148,18 @@ def _beside(trainer: str, attribute: str) -> Any:
     return getattr(sys.modules[current_name(trainer).partition(":")[0]], attribute, None)
 
 
-def serve_preflight(name: str) -> None:
-    """Answer on stdout, a line of JSON each: fingerprints first; results after the word `check` on stdin.
+def serve_preflight(name: str, answers: TextIO) -> None:
+    """Answer a line of JSON each: fingerprints first; results after the word `check` on stdin.
 
     So whoever asks can decide by the fingerprints, in one process, whether the checks need to be run again.
     """
-    asked = json.loads(sys.stdin.readline())
-    prepared = {
-        "fingerprints": prepare(name, asked["base"]),
-        "numerics": numerics(name, asked["base"]),
-        "run_bytes": mean_run_bytes(name, asked["corners"] or [asked["base"]]),
-    }
-    print(json.dumps({"prepared": prepared}), flush=True)
+    asked = request_from_json(sys.stdin.readline())
+    fingerprints, device = prepare(name, asked.base), numerics(name, asked.base)
+    prepared = Prepared(fingerprints, device, mean_run_bytes(name, asked.corners or [asked.base]))
+    print(prepared.to_json(), file=answers)
     if sys.stdin.readline().strip() == "check":
-        for result in preflight(name, asked["base"], asked["corners"]):
-            print(json.dumps({"check": asdict(result)}), flush=True)
+        for result in preflight(name, asked.base, asked.corners):
+            print(Checked(result).to_json(), file=answers)
 
 
 def timed(name: str, config: Mapping[str, Any], workdir: Path) -> dict[str, Any]:
@@ -181,13 +178,14 @@ def timed(name: str, config: Mapping[str, Any], workdir: Path) -> dict[str, Any]
 
 
 def _asked(arguments: Sequence[str]) -> None:
+    answers = own_answers()
     match arguments:
         case [name, "--preflight"]:
-            serve_preflight(name)
+            serve_preflight(name, answers)
         case [name, "--time", folder]:
-            print(json.dumps(timed(name, json.load(sys.stdin), Path(folder))))
+            print(json.dumps(timed(name, json.load(sys.stdin), Path(folder))), file=answers)
         case [name]:
-            print(json.dumps(prepare(name, json.load(sys.stdin))))
+            print(json.dumps(prepare(name, json.load(sys.stdin))), file=answers)
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ class Child(Protocol):
 
     stdin: Any
     stdout: Any
+    stderr: Any
     returncode: Any
 
     def wait(self, timeout: float | None = None) -> int: ...

@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -11,6 +13,7 @@ from sweeper.executor.monitor import Child
 from sweeper.spec.sections import Resources
 
 ROOM_S: Final = 10.0
+PRINTED_S: Final = 2.0
 
 
 def start_seam(
@@ -30,21 +33,35 @@ def start_seam(
 
 
 class _SeamHost:
-    """A process that runs `sweeper.seam` beside this actor."""
+    """A process that runs `sweeper.entrypoint.call` beside this actor."""
 
     def __init__(self, arguments: Sequence[str], resources: Resources) -> None:
-        self._child = start_seam(arguments, resources, dict(os.environ), subprocess.STDOUT)
+        self._child = start_seam(arguments, resources, dict(os.environ), subprocess.PIPE)
+        self._printed: deque[str] = deque()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        for line in self._child.stderr:
+            self._printed.append(line)
 
     def write(self, text: str) -> None:
         self._child.stdin.write(text)
         self._child.stdin.flush()
 
-    def readline(self) -> str:
-        return str(self._child.stdout.readline())
+    def readline(self) -> tuple[str, str]:
+        """The next answer, and what was printed before."""
+        line = str(self._child.stdout.readline())
+        return line, self._take_printed()
 
-    def wait(self) -> int:
+    def wait(self) -> tuple[int, str]:
         self._child.stdin.close()
-        return self._child.wait()
+        code = self._child.wait()
+        self._reader.join(PRINTED_S)  # a child of its own may hold the pipe for longer
+        return code, self._take_printed()
+
+    def _take_printed(self) -> str:
+        return "".join(self._printed.popleft() for _ in range(len(self._printed)))
 
 
 class RemoteChild:
@@ -59,6 +76,7 @@ class RemoteChild:
             what = f"{resources.cpus} cores and {resources.gpus:g} GPUs"
             print(f"no machine of the cluster has {what} free for the checks: waiting for one", file=sys.stderr)
         self.stdin = self.stdout = self
+        self.stderr = None  # what is printed there comes with the answers
         self.returncode: int | None = None
 
     def write(self, text: str) -> None:
@@ -76,7 +94,11 @@ class RemoteChild:
         import ray
 
         try:
-            while line := ray.get(self._host.readline.remote()):
+            while True:
+                line, printed = ray.get(self._host.readline.remote())
+                print(printed, end="", file=sys.stderr)
+                if not line:
+                    return
                 yield line
         except ray.exceptions.RayError as error:  # no verdict about the data, nor about the pipeline
             what = f"the machine of the cluster that checks was lost: {str(error).splitlines()[0]}"
@@ -89,9 +111,10 @@ class RemoteChild:
         import ray
 
         try:
-            self.returncode = int(ray.get(self._host.wait.remote(), timeout=timeout))
+            self.returncode, printed = ray.get(self._host.wait.remote(), timeout=timeout)
+            print(printed, end="", file=sys.stderr)
         except ray.exceptions.GetTimeoutError:
-            raise subprocess.TimeoutExpired("sweeper.seam", timeout or 0.0) from None
+            raise subprocess.TimeoutExpired("sweeper.entrypoint.call", timeout or 0.0) from None
         except ray.exceptions.RayError:
             self.returncode = self.returncode or 1
         ray.kill(self._host)

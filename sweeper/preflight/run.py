@@ -19,6 +19,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from mano_trainers.report import CheckResult, CheckStatus
+from sweeper.entrypoint.preflight_messages import Checked, PreflightRequest, Prepared, answer_from_json
 from sweeper.entrypoint.resolve import config_class
 from sweeper.entrypoint.source_hashes import trainer_sums
 from sweeper.errors import SpecError, UserError
@@ -91,7 +92,7 @@ Tell = Callable[[CheckResult], None]
 def start(spec: SweepSpec, machines: Machines) -> Child:
     """Start to prepare the trainer's data in a process of its own, which can check them afterwards."""
     child = machines.seam(spec.trainer, "--preflight")
-    _say(child, json.dumps({"base": base_config(spec), "corners": corners(spec)}))
+    _say(child, PreflightRequest(base_config(spec), corners(spec)).to_json())
     return child
 
 
@@ -113,16 +114,15 @@ def finish(
         UserError: the data cannot be made or read; the child has said why on stderr.
     """
     try:
-        prepared = _answer(child, "prepared")
-        if prepared is None:
+        prepared = _answer(child)
+        if not isinstance(prepared, Prepared):
             child.wait()
             raise UserError("the trainer could not prepare its data", help="see the message above")
-        fingerprints: dict[str, str] = prepared["fingerprints"]
-        numerics: dict[str, str] = prepared["numerics"]
+        fingerprints, numerics = prepared.fingerprints, prepared.numerics
         if skip:
             return PreflightOutcome(fingerprints=fingerprints, skipped=skip, numerics=numerics)
         results = []
-        for result in check_machine(spec, home, prepared["run_bytes"], machines.nodes()):
+        for result in check_machine(spec, home, prepared.run_bytes, machines.nodes()):
             results.append(result)
             tell(result)
         path = home / "preflight" / f"{_key(spec, fingerprints)}.json"
@@ -176,9 +176,9 @@ def corners(spec: SweepSpec) -> list[dict[str, Any]]:
 def _checked(child: Child, tell: Tell) -> list[CheckResult]:
     results: list[CheckResult] = []
     _say(child, "check")
-    while (found := _answer(child, "check")) is not None:
-        results.append(_result(found))
-        tell(results[-1])
+    while isinstance(found := _answer(child), Checked):
+        results.append(found.result)
+        tell(found.result)
     if child.wait() != 0:
         lost = CheckResult(
             "preflight", CheckStatus.FAIL, f"the checks ended with exit code {child.returncode}", "0", "see above"
@@ -197,14 +197,11 @@ def _say(child: Child, line: str) -> None:
         pass
 
 
-def _answer(child: Child, kind: str) -> Any:
-    """The next message of a kind, None at the end. What a trainer prints itself is passed on to stderr."""
+def _answer(child: Child) -> Prepared | Checked | None:
+    """The next answer, None at the end."""
     assert child.stdout is not None
-    for line in child.stdout:
-        if line.startswith(f'{{"{kind}":'):
-            return json.loads(line)[kind]
-        print(line, end="", file=sys.stderr)
-    return None
+    line = next(iter(child.stdout), None)
+    return None if line is None else answer_from_json(line)
 
 
 def _end(child: Child) -> None:
