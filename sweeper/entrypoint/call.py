@@ -7,8 +7,8 @@ there is one, says what else decides about the bits of a result: device, builds,
 
 Run as `python -m sweeper.entrypoint.call TRAINER` it prepares: the config on stdin, the fingerprints on stdout as
 JSON; what is printed meanwhile goes to stderr. With `--time DIR` it trains to the second evaluation instead, in that
-folder, and says how long it took. With `--preflight` it prepares, and if it is told to, runs the checks that the constant
-`PREFLIGHT = "package.module:function"` beside the trainer names:
+folder, and says how long it took. With `--preflight` it prepares, and if it is told to, runs the checks that the
+constant `PREFLIGHT = "package.module:function"` beside the trainer names:
 `preflight(config, corners) -> Iterator[CheckResult]`.
 """
 
