@@ -73,7 +73,10 @@ def test_reported_metrics(unbroken: list[EpochReport]) -> None:
     weighted = [getattr(loss, f"lambda_{term}") * metrics[f"train/loss_{term}"] for term in terms]
     assert metrics["train/loss"] == pytest.approx(sum(weighted), rel=1e-5)
     assert all(math.isfinite(value) for value in metrics.values())
-    assert sum(name.startswith("val/") for name in metrics) == 16
+    versions = {f"val/version_{number}/pa_mpjpe_mm" for number in range(4)}
+    interval = {"val/pa_mpjpe_low_mm", "val/pa_mpjpe_high_mm"}
+    assert versions | interval <= set(metrics)
+    assert sum(name.startswith("val/") for name in metrics) == 16 + len(versions | interval)
     named = {OFFERS.variance_ratio, OFFERS.explained, OFFERS.skill, OFFERS.skill_p}
     assert named <= set(metrics)
     assert OFFERS.gradient_share + "param" in metrics

@@ -9,7 +9,7 @@ unbroken one.
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise, repeat
@@ -227,18 +227,25 @@ def _train_steps(
             average.update(model, step)
     means = (sums / len(order)).tolist()  # waits for the device
     seconds = time.perf_counter() - started
-    metrics = {"train/loss": means[0] if math.isfinite(means[0]) else math.nan}
-    metrics |= {f"train/loss_{name}": mean for name, mean in zip(weights, means[1:], strict=True)}
-    metrics |= {f"train/grad_share_{name}": share for name, share in zip(weights, shares.tolist(), strict=True)}
-    if balance.learned:
-        metrics |= {f"train/weight_{name}": weight for name, weight in balance.weights().items()}
-    metrics |= {
+    metrics = _term_metrics(means, shares.tolist(), balance, weights) | {
         "train/optimizer_steps": float(steps.first_step + len(order)),
         "train/images_per_s": order.size / seconds,
         "train/seconds": seconds,
     }
     if device.type == "cuda":
         metrics["gpu/peak_memory_mib"] = torch.cuda.max_memory_allocated(device) / 2**20
+    return metrics
+
+
+def _term_metrics(
+    means: Sequence[float], shares: Sequence[float], balance: Balance, weights: Mapping[str, float]
+) -> dict[str, float]:
+    """What each loss term was and weighed: `means` of the total and of the terms, and their shares in the gradient."""
+    metrics = {"train/loss": means[0] if math.isfinite(means[0]) else math.nan}
+    metrics |= {f"train/loss_{name}": mean for name, mean in zip(weights, means[1:], strict=True)}
+    metrics |= {f"train/grad_share_{name}": share for name, share in zip(weights, shares, strict=True)}
+    if balance.learned:
+        metrics |= {f"train/weight_{name}": weight for name, weight in balance.weights().items()}
     return metrics
 
 
