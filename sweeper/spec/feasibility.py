@@ -58,8 +58,8 @@ def refusal_text(error: SpecError) -> str:
     """The validator's words in one line, each with the field they are about."""
     said = []
     for problem in error.problems:
-        field = (problem.where or "").rpartition(" base.")[2]
-        said.append(f"{field}: {problem.what}" if field else problem.what)
+        _, found, field = (problem.where or "").rpartition(" base.")
+        said.append(f"{field}: {problem.what}" if found else problem.what)
     return "; ".join(said)
 
 

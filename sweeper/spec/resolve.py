@@ -156,7 +156,9 @@ def _validated(spec: SweepSpec, settings: Mapping[str, Any]) -> dict[str, Any]:
         return model.model_validate(config).model_dump(mode="json")
     except ValidationError as error:
         found = findings_of(error, config, (), lambda _: None)
-        raise SpecError([Problem(one.what, f"{source} base.{dotted(one.path)}", one.help) for one in found]) from error
+        raise SpecError(
+            [Problem(one.what, f"{source} {dotted(('base', *one.path))}", one.help) for one in found]
+        ) from error
     except Exception as error:  # a validator of the user may raise anything
         what = f"the trainer's config cannot be checked: {type(error).__name__}: {error}"
         raise SpecError([Problem(what, f"{source} base")]) from error

@@ -187,9 +187,9 @@ def outcome(trials: Sequence[TrialRecord], objective: Objective) -> list[str]:
     lines.append(", ".join(f"{count} {state}" for state, count in counts if count))
     full = max((trial.last.epoch for trial in trials if trial.last and trial.state is TrialState.COMPLETE), default=0)
     run = sum(trial.last.epoch for trial in trials if trial.last)
-    if full and run < full * len(trials) and all(trial.state.is_finished for trial in trials):
-        saved = 1 - run / (full * len(trials))
-        lines.append(f"{run:g} epochs run instead of {full * len(trials):g}: stopping early saved {saved:.0%}")
+    whole = full * sum(trial.state is not TrialState.INFEASIBLE for trial in trials)  # such a one cannot be trained
+    if full and run < whole and all(trial.state.is_finished for trial in trials):
+        lines.append(f"{run:g} epochs run instead of {whole:g}: stopping early saved {1 - run / whole:.0%}")
     return lines
 
 

@@ -10,10 +10,11 @@ from pydantic import BaseModel, model_validator
 from studies import Log, make_spec, make_study, message
 
 from mano_trainers.report import EpochReport
+from sweeper.errors import SpecError
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.trial import TrialState
 from sweeper.spec.feasibility import feasibility, feasibility_lines, refusal
-from sweeper.spec.resolve import accepted_example
+from sweeper.spec.resolve import accepted_example, resolve
 from sweeper.study.controller import StudyController
 
 EPOCHS = {"epochs": {"choices": [0, 2, 8]}}  # the config wants 1 or more
@@ -141,3 +142,12 @@ def test_a_large_space_is_sampled_always_at_the_same_points() -> None:
     assert (found.points, found.listed) == (1000, False)
     assert found == feasibility(spec)
     assert abs(found.share_refused - (1 - 49 / 168)) < 0.05
+
+
+def test_the_reason_of_a_refusal_names_the_field_if_there_is_one() -> None:
+    spec = make_spec(search_space=CROSSED, trainer=f"{__name__}:train_heads", base={})
+    assert refusal(spec, {"hidden": 9, "heads": 2}) == "hidden is not divisible by heads"
+    assert refusal(spec, {"hidden": 0.5, "heads": 2}) == "hidden: expected a whole number but got 0.5"
+    with pytest.raises(SpecError) as error:
+        resolve(spec, {"hidden": 9, "heads": 2})
+    assert error.value.problems[0].where == "toy base"
