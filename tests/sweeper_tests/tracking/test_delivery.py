@@ -5,10 +5,15 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from mlflow import MlflowClient
 from mlflow_helpers import points_of, runs_of, start, uri_of
+from studies import make_spec
 
-from sweeper.tracking import Tracker
+from sweeper.ledger.ledger import Ledger
+from sweeper.tracking import Tracker, find_trial
+from sweeper.tracking.callback import MLflowCallback
+from sweeper.tracking.schema import STUDY_PROVENANCE
 
 OpenTracker = Callable[..., Tracker]
 BAD_LINES = (
@@ -123,3 +128,45 @@ def test_a_trial_costs_few_calls(home: Path, open_tracker: OpenTracker) -> None:
     tracker.deliver()
     assert tracker.flush(60) == 0
     assert len(calls) <= 4 * 20 + 15, sorted(calls)
+
+
+@pytest.mark.parametrize("has_manifest", [True, False])
+def test_a_checkpoint_is_on_the_disk_once_if_nobody_writes_it_again(
+    home: Path, study_dir: Path, open_tracker: OpenTracker, has_manifest: bool
+) -> None:
+    """Only the manifest says that the trainer made it whole: others may write into their files again."""
+    tracker = open_tracker()
+    start(tracker, "toy-0001")
+    folder = study_dir / "trials" / "0001" / "epoch_001"
+    folder.mkdir(parents=True)
+    (folder / "weights.safetensors").write_bytes(b"x" * 1000)
+    if has_manifest:
+        (folder / "manifest.json").write_text('{"files": {}}')
+    tracker.checkpoint("toy-0001", folder, "checkpoints/epoch_001")
+    assert tracker.flush(60) == 0
+    (stored,) = (home / "artifacts").rglob("weights.safetensors")
+    assert stored.read_bytes() == b"x" * 1000
+    assert stored.samefile(folder / "weights.safetensors") is has_manifest
+    shutil.rmtree(folder)  # as `sweeper gc` does
+    assert stored.read_bytes() == b"x" * 1000
+
+
+def test_what_all_trials_share_is_recorded_once_and_found_with_each(
+    home: Path, study_dir: Path, open_tracker: OpenTracker
+) -> None:
+    """Also when the study is resumed with other packages: each trial names what it was run with."""
+    tracker, spec = open_tracker(), make_spec()
+    ledger = Ledger.create(study_dir, "toy")
+    for packages in ({"torch": "1"}, {"torch": "2"}):
+        callback = MLflowCallback(tracker, spec, ledger, {"packages": packages, "sources": {"a.py": "0" * 5000}})
+        callback.start_study("")
+        callback.trial_started(ledger.ask(spec), {"epochs": 2}, 0)
+    assert tracker.flush(60) == 0
+    for trial_id, packages in (("toy-0000", {"torch": "1"}), ("toy-0001", {"torch": "2"})):
+        provenance = find_trial(uri_of(home), trial_id).provenance
+        assert provenance["packages"] == packages
+        assert provenance["config"] == {"epochs": 2}
+        assert provenance["sources"] == {"a.py": "0" * 5000}
+        assert STUDY_PROVENANCE not in provenance
+    outbox = (study_dir / "outbox.jsonl").read_text()
+    assert outbox.count("0" * 5000) == 4, "twice a start of the study, never a trial"
