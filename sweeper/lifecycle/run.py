@@ -39,7 +39,7 @@ from sweeper.tracking import Tracker
 from sweeper.tracking.callback import MLflowCallback
 from sweeper.tracking.client import tracking_uri
 from sweeper.tracking.standing import standing_of
-from sweeper.tracking.study_tracker import open_tracker, refuse_other_ledger
+from sweeper.tracking.study_tracker import open_tracker, refuse_copy_of_home, refuse_other_ledger
 from sweeper.views.preflight import print_preflight
 from sweeper.views.progress import Progress
 from sweeper.views.study import print_study
@@ -91,6 +91,7 @@ def continue_study(
     `change`: what the verb changes of the study; not even that a stopped one goes on, if None.
     """
     refuse_other_ledger(ledger)
+    refuse_copy_of_home(home, ledger.study_dir)
     study, spec = ledger.study, extended(spec, ledger, change.trials if change else 0)
     if ledger.attributes.stopped and change is None:
         end_study(spec, home, ledger, STOPPED_BY_USER)

@@ -13,7 +13,7 @@ from sweeper.tracking import tracking_uri
 from sweeper.tracking.callback import MLflowCallback
 from sweeper.tracking.outbox import REJECTS
 from sweeper.tracking.standing import standing_of
-from sweeper.tracking.study_tracker import open_tracker, refuse_other_ledger
+from sweeper.tracking.study_tracker import open_tracker, refuse_copy_of_home, refuse_other_ledger
 
 STALLED_S = 20.0
 
@@ -68,6 +68,7 @@ def sync_study(home: Path, study: str) -> Synced:
     study_dir, spec = find_study(home, study)
     with study_lock(study_dir), closing(open_ledger(study_dir, spec)) as ledger:
         refuse_other_ledger(ledger)
+        refuse_copy_of_home(home, ledger.study_dir)
         run_ids: dict[str, str] = {}
         tracker = open_tracker(home, ledger, run_ids.__setitem__)
         with closing(tracker):
