@@ -18,7 +18,7 @@ from sweeper.tracking.client import open_client
 from sweeper.tracking.outbox import waiting_records
 from sweeper.tracking.standing import standing_of
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # up to seven whole verbs a test
 
 
 @pytest.fixture(scope="module")
