@@ -12,17 +12,15 @@ from sweeper.spec.design import (
     Ablation,
     Factor,
     baseline_levels,
-    defining_words,
     design_runs,
     factors_of,
-    letters_of,
     level_name,
-    parse_generator,
     runs_of,
     variants_of,
 )
 from sweeper.spec.messages import did_you_mean, dotted, show
 from sweeper.spec.model import VARIANT_PATTERN
+from sweeper.spec.validate_generators import check_fraction, check_generators
 from sweeper.spec.yaml_reader import KeyPath, SpecFinding
 
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]*")
@@ -161,10 +159,10 @@ def _check_design(ablation: Ablation) -> Iterator[SpecFinding]:
     baseline = list(_check_baseline(ablation, factors))
     yield from baseline
     if ablation.design == "fractional_factorial":
-        generators = list(_check_generators(ablation, factors))
+        generators = list(check_generators(ablation, factors))
         yield from generators
         if not generators and not baseline:
-            yield from _check_fraction(ablation, factors)
+            yield from check_fraction(ablation, factors)
         if generators or baseline:
             return
     elif ablation.generators:
@@ -194,69 +192,6 @@ def _check_baseline(ablation: Ablation, factors: Mapping[str, Factor]) -> Iterat
             elif level_name(value) not in factors[name].levels:
                 known = list(factors[name].levels)
                 yield _not_among((*place, name), "the baseline", level_name(value), known, f"levels of `{name}`")
-
-
-def _check_generators(ablation: Ablation, factors: Mapping[str, Factor]) -> Iterator[SpecFinding]:
-    """Whether each sets a factor of its own from factors that none sets, and the main effects stay apart."""
-    letters, root = letters_of(factors), ("ablation", "generators")
-    if not ablation.generators:
-        help = "for example [`D = ABC`]: a letter a factor, in written order"
-        yield SpecFinding(root, "missing key `generators`", help)
-        return
-    parsed = []
-    for index, text in enumerate(ablation.generators):
-        try:
-            parsed.append((index, *parse_generator(text)))
-        except ValueError as error:
-            yield SpecFinding((*root, index), str(error), "a letter a factor, in written order")
-    if len(parsed) < len(ablation.generators):
-        return
-    made: dict[str, int] = {}
-    broken = False
-    for index, left, _, right in parsed:
-        unknown = sorted({letter for letter in left + right if letter not in letters})
-        others = {other for at, other, _, _ in parsed if at != index}
-        what = None
-        if unknown:
-            what = f"there is no factor {unknown[0]}: the {len(letters)} factors are A to {max(letters)}"
-        elif left in made:
-            what = f"{left} is set twice"
-        elif left in right or set(right) & others:
-            what = "a generator is a product of factors that no generator sets"
-        elif len(set(right)) < len(right):
-            what = "a letter is there twice"
-        if what:
-            broken = True
-            yield SpecFinding((*root, index), what)
-        made.setdefault(left, index)
-    if broken:
-        return
-    for word in defining_words(ablation.generators):
-        if len(word.letters) < 3:
-            one, other = (f"{letter} (`{letters[letter]}`)" for letter in sorted(word.letters))
-            index = max(made.get(letter, 0) for letter in word.letters)
-            what = f"{one} and {other} are the same in every run, so their effects cannot be told apart"
-            yield SpecFinding(
-                (*root, index), what, "use a product of at least two factors, another one for each generator"
-            )
-            return
-
-
-def _check_fraction(ablation: Ablation, factors: Mapping[str, Factor]) -> Iterator[SpecFinding]:
-    """The baseline must be one of the runs that are trained."""
-    levels = baseline_levels(ablation.design, factors, ablation.baseline)
-    signs = {
-        letter: 1 if levels[name] == list(factors[name].levels)[1] else -1
-        for letter, name in letters_of(factors).items()
-    }
-    for index, (left, sign, right) in enumerate(map(parse_generator, ablation.generators)):
-        found = signs[left]
-        for letter in right:
-            found *= signs[letter]
-        if found != sign:
-            flipped = f"{left} = {'-' if sign > 0 else ''}{right}"
-            what = f"`{ablation.generators[index]}` leaves the baseline out of the runs"
-            yield SpecFinding(("ablation", "generators", index), what, f"write `{flipped}`, or choose another baseline")
 
 
 def _check_names(ablation: Ablation, factors: Mapping[str, Factor]) -> Iterator[SpecFinding]:

@@ -15,7 +15,7 @@ from sweeper.search_space.conditions import existing
 from sweeper.search_space.constraints import all_hold
 from sweeper.spec.resolve import SweepSpec
 
-SAMPLERS = ["tpe", "random", "qmc", "nsga2"]
+SAMPLERS = ["tpe", "random", "qmc", "cmaes", "nsga2"]
 STATES = [TrialState.COMPLETE, TrialState.PRUNED, TrialState.COLLAPSED, TrialState.FAILED, TrialState.COMPLETE]
 
 
