@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 
-from sweeper.entrypoint.resolve import config_class, offered_controls
+from sweeper.entrypoint.resolve import DEFAULT_TRAINER, config_class, current_name, offered_controls
 from sweeper.errors import UserError
 from sweeper.redaction import is_secret
 from sweeper.search_space.dimensions import CategoricalDimension, FloatDimension, IntDimension
@@ -50,6 +50,10 @@ def check_spec(data: object) -> tuple[SpecFile | None, list[SpecFinding]]:
         spec = SpecFile.model_validate(data)
     except ValidationError as error:
         findings += findings_of(error, data, (), _mend_spec_key)
+    if spec is not None and spec.resources.gpus > 1 and current_name(spec.trainer) == DEFAULT_TRAINER:
+        what = f"{DEFAULT_TRAINER} trains on one GPU, but got {spec.resources.gpus:g}: the others would be idle"
+        help = "set it to 1 and let several trials run at once: resources.concurrent"
+        findings.append(SpecFinding(("resources", "gpus"), what, help))
     first: dict[KeyPath, SpecFinding] = {}
     for finding in findings:
         first.setdefault(finding.path, finding)

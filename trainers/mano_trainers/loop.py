@@ -37,6 +37,7 @@ from mano_trainers.models import HandNet, build_model
 from mano_trainers.models.pretrained import load_pretrained, pretrained_fingerprint
 from mano_trainers.optimizer import WeightAverage, make_optimizer, raw_weights, set_learning_rate
 from mano_trainers.pipeline import Pipeline, training_batch, validate
+from mano_trainers.precision import mixed
 from mano_trainers.report import OFFERS, EpochReport
 
 __all__ = ["OFFERS", "PREFLIGHT", "numerics", "prepare", "run_bytes", "train"]
@@ -211,7 +212,7 @@ def _train_steps(
         images, target = training_batch(pipeline, indices, step, memory, gathered)
         optimizer.zero_grad()
         for rows in _parts(len(images), config.optim.micro_batches):
-            with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            with mixed(device):
                 prediction = model(images[rows])
             terms = loss_terms(pipeline.criterion, prediction, target.part(rows))
             loss = balance.total(terms, model.last_layer)

@@ -30,7 +30,8 @@ def make_optimizer(model: HandNet, config: OptimConfig) -> torch.optim.AdamW:
         groups = param_groups_weight_decay(backbone, config.weight_decay, no_weight_decay_list=exempt)
     else:
         groups = model.parameters()
-    return torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay, fused=True)
+    fused = model.last_layer.weight.device.type in ("cpu", "cuda")  # not where there are no values
+    return torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay, fused=fused)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

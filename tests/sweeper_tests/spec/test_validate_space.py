@@ -253,6 +253,15 @@ def test_a_warm_start_that_cannot_be(override: str, page: str) -> None:
     assert page_of(GOOD, override) == page.replace("{}", f"--set '{override}'", 1)
 
 
+def test_the_built_in_trainer_is_given_one_gpu_at_most() -> None:
+    assert page_of(GOOD, "resources.gpus=2") == (
+        "error: mano_trainers.loop:train trains on one GPU, but got 2: the others would be idle\n"
+        "  --> --set 'resources.gpus=2'\n"
+        "help: set it to 1 and let several trials run at once: resources.concurrent"
+    )
+    parse_spec(GOOD, FILE, ["resources.gpus=0.5"])
+
+
 def test_a_sampler_that_does_not_learn_takes_no_warm_start() -> None:
     page = page_of(GOOD, "sampler.name=qmc", "warm_start={study: early}")
     assert page.startswith("error: the sampler `qmc` learns from no trial, also not from those of a warm start\n")

@@ -80,7 +80,7 @@ def draw(
     so many numbers would take longer to draw and send than an H100 takes for the rest of the data path.
     """
     noise_generator = generator
-    if device.type != "cpu":
+    if device.type == "cuda":
         noise_generator = torch.Generator(device).manual_seed(generator.initial_seed())
     uniform = torch.rand(4, count, generator=generator).mul_(2).sub_(1).to(device)
     zoom = shift = None

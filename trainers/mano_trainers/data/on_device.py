@@ -35,7 +35,7 @@ def gather(images: Pixels | Tensor, indices: Integers, device: torch.device) -> 
         return images[to_device(indices, images.device)]
     batch = torch.from_numpy(images[indices])
     forget(images)
-    return batch.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else batch
+    return _copied(batch, device)
 
 
 def gather_ahead(images: Pixels, order: Integers, device: torch.device) -> Iterator[Tensor]:
@@ -78,5 +78,8 @@ def forget(images: Pixels) -> None:
 
 def to_device(indices: Integers, device: torch.device) -> Tensor:
     """Indices on the device, without waiting for it."""
-    index = torch.from_numpy(indices)
-    return index.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else index
+    return _copied(torch.from_numpy(indices), device)
+
+
+def _copied(values: Tensor, device: torch.device) -> Tensor:
+    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)

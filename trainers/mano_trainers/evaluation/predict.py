@@ -9,6 +9,7 @@ from mano_trainers.arrays import Array, Integers, Pixels
 from mano_trainers.batches import batch_memory, make_batch
 from mano_trainers.evaluation.evaluate import Outputs
 from mano_trainers.models import HandNet, Prediction
+from mano_trainers.precision import mixed
 
 
 def predict(
@@ -21,7 +22,7 @@ def predict(
     with torch.inference_mode():
         for start in range(0, len(indices), batch_size):
             batch = make_batch(images, indices[start : start + batch_size], device, memory=memory)
-            with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            with mixed(device):
                 predicted.append(model(batch))
     return Outputs(
         theta=_join([each.theta for each in predicted]),

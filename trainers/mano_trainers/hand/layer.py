@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from mano_trainers.hand.model import FREIHAND_ORDER, PARENTS, TIP_VERTICES, HandModel
 
@@ -55,21 +55,24 @@ class _Move(torch.autograd.Function):
     The gradient is written out: it passes over these large tensors half as often as one made of single operations.
     """
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, transforms: Tensor, rest: Tensor) -> Tensor:
-        ctx.save_for_backward(transforms, rest)
+    def forward(transforms: Tensor, rest: Tensor) -> Tensor:
         moved = transforms[:, 3].clone()
         for axis in range(3):
             moved.addcmul_(transforms[:, axis], rest[:, axis, None])
         return moved
 
     @staticmethod
-    @once_differentiable
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, Tensor | None]:
         transforms, rest = ctx.saved_tensors
-        of_transforms = torch.empty_like(transforms)
-        torch.mul(slope.unsqueeze(1), rest.unsqueeze(2), out=of_transforms[:, :3])
-        of_transforms[:, 3] = slope
+        # With a fourth coordinate of 1 the slope of the offset comes out of the same pass.
+        of_transforms = slope.unsqueeze(1) * F.pad(rest, (0, 0, 0, 1), value=1.0).unsqueeze(2)
         of_rest = (transforms[:, :3] * slope.unsqueeze(1)).sum(2) if ctx.needs_input_grad[1] else None
         return of_transforms, of_rest
 

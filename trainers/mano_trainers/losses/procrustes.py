@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from mano_trainers.precision import full
+
 EPS_M2 = 1e-10
 """Added to the squared size of the prediction (a hand's is about 0.1 m^2), so that a single point has a scale too."""
 
@@ -15,7 +17,7 @@ def aligned_loss(points_m: Tensor, true_m: Tensor) -> Tensor:
     singular value decomposition, whose slope is infinite where singular values meet. Mirroring is not allowed: a hand
     cannot do it. Computed in float32 or better whatever the autocast.
     """
-    with torch.autocast(points_m.device.type, enabled=False):
+    with full(points_m.device):
         dtype = torch.promote_types(points_m.dtype, torch.float32)
         points, true = points_m.to(dtype), true_m.to(dtype)
         points, true = points - points.mean(1, keepdim=True), true - true.mean(1, keepdim=True)

@@ -4,13 +4,12 @@ Shapes: B batch, J 21 joints, V 778 vertices, 45 = 15 joint rotations of 3 axis-
 """
 
 from dataclasses import dataclass
-from functools import cache, partial
 
 import torch
 from torch import Tensor
 
 from mano_trainers.config import LossConfig
-from mano_trainers.hand.layer import HandLayer
+from mano_trainers.hand.layer import HandLayer, Posed
 from mano_trainers.losses.diversity import PoseCodes, entropy_loss, variance_loss
 from mano_trainers.losses.procrustes import aligned_loss
 from mano_trainers.models.heads import Prediction
@@ -46,7 +45,7 @@ class Target:
 
     def part(self, rows: slice) -> "Target":
         """That of some images of the batch."""
-        return Target(*(None if value is None else value[rows] for value in vars(self).values()))  # type: ignore[arg-type]
+        return type(self)(*(None if value is None else value[rows] for value in vars(self).values()))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -187,17 +186,17 @@ def loss_terms(criterion: Criterion, prediction: Prediction, target: Target) -> 
     config, hand, prior, theta = criterion.config, criterion.hand, criterion.prior, prediction.theta
     # Without a predicted shape the true one is on both sides: theta is not to make up for what it cannot see.
     betas = target.betas if prediction.betas is None else prediction.betas
-    # The terms share one skeleton and its joints, forwards and backwards.
-    posed = cache(partial(hand.pose, theta, betas))
-    joints = cache(lambda: hand.joints_of(posed()))
-    joints_m = cache(lambda: joints() - joints()[:, :1])
+    weights = loss_weights(config)
+    predicted = _PredictedHand(hand, theta, betas)
     terms: dict[str, Tensor] = {}
-    for name in loss_weights(config):
+    for name in weights:
         match name:
             case "param":
                 terms[name] = param_loss(theta, target.theta)
             case "joint":
-                terms[name] = joint_loss(*criterion.joint_pair(joints_m(), prediction, target), config.joint_form)
+                terms[name] = joint_loss(
+                    *criterion.joint_pair(predicted.joints_m(), prediction, target), config.joint_form
+                )
             case "angular":
                 terms[name] = angular_loss(theta, target.theta, prior.mean)
             case "pca":
@@ -207,10 +206,10 @@ def loss_terms(criterion: Criterion, prediction: Prediction, target: Target) -> 
             case "vertex":
                 with torch.no_grad():
                     verts_true_m = wrist_vertices(hand, target.theta, target.betas)
-                verts_m = hand.vertices_of(posed()) - joints()[:, :1]
+                verts_m = hand.vertices_of(predicted.posed()) - predicted.joints()[:, :1]
                 terms[name] = joint_loss(verts_m, verts_true_m, config.joint_form)
             case "procrustes":
-                terms[name] = aligned_loss(joints_m(), target.joints_m)
+                terms[name] = aligned_loss(predicted.joints_m(), target.joints_m)
             case "direct":
                 terms[name] = joint_loss(_there(prediction.joints_m), target.joints_m, config.joint_form)
             case "shape":
@@ -223,6 +222,38 @@ def loss_terms(criterion: Criterion, prediction: Prediction, target: Target) -> 
                 assert criterion.codes is not None
                 terms[name] = entropy_loss(theta, target.theta, criterion.codes)
     return terms
+
+
+class _PredictedHand:
+    """The predicted hand. The terms share one skeleton and its joints, forwards and backwards.
+
+    Each part is computed where a term first needs it: the order of the operations is that in which gradients are added
+    up. Not by `functools.cache`, which breaks the graph of `torch.compile`.
+    """
+
+    def __init__(self, layer: HandLayer, theta: Tensor, betas: Tensor) -> None:
+        self._layer, self._theta, self._betas = layer, theta, betas
+        self._posed: Posed | None = None
+        self._joints: Tensor | None = None
+        self._joints_m: Tensor | None = None
+
+    def posed(self) -> Posed:
+        """Its skeleton."""
+        if self._posed is None:
+            self._posed = self._layer.pose(self._theta, self._betas)
+        return self._posed
+
+    def joints(self) -> Tensor:
+        """(B, 21, 3) metres, with the layer's origin."""
+        if self._joints is None:
+            self._joints = self._layer.joints_of(self.posed())
+        return self._joints
+
+    def joints_m(self) -> Tensor:
+        """(B, 21, 3) metres, wrist at the origin."""
+        if self._joints_m is None:
+            self._joints_m = self.joints() - self.joints()[:, :1]
+        return self._joints_m
 
 
 def _there(output: Tensor | None) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mano_trainers.config import ModelConfig
 from mano_trainers.hand.layer import HandLayer
 from mano_trainers.hand.model import HandModel
+from mano_trainers.precision import full
 from mano_trainers.rotations import (
     axis_angle_from_matrix,
     matrix_from_axis_angle,
@@ -77,7 +78,7 @@ class Head(nn.Module):
 
     def forward(self, outputs: Tensor) -> Prediction:
         """In float32 whatever the autocast: millimetres would be rounded away in bfloat16."""
-        with torch.autocast(outputs.device.type, enabled=False):
+        with full(outputs.device):
             pose, joints, shape, orient = torch.split(outputs.float(), list(self.sizes), dim=1)
             return Prediction(
                 theta=self._theta(pose),

@@ -1,0 +1,171 @@
+"""What can be known of a training on a GPU without one.
+
+The device `meta` has shapes and no values: what waits for a value (`.item()`, `bool()`, `.numpy()`), depends on one (a
+boolean mask), or mixes devices, fails there. A step compiled as one graph has no branch on a value either.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from mano_trainers import checkpoint
+from mano_trainers.checkpoint import Checkpoint
+from mano_trainers.config import TrainConfig
+from mano_trainers.data.load import LoadedData, load_data
+from mano_trainers.faults import pipeline_of
+from mano_trainers.loop import StepRange, _train_steps
+from mano_trainers.losses.balance import Balance
+from mano_trainers.losses.terms import Target, loss_terms
+from mano_trainers.models import HandNet, build_model
+from mano_trainers.optimizer import make_optimizer
+from mano_trainers.pipeline import Pipeline, training_batch
+from mano_trainers.precision import mixed
+
+META = torch.device("meta")
+DATA = {"embedded_count": 24, "image_size": 32, "val_fraction": 0.25}
+TERMS = "param joint angular pca reg vertex procrustes direct shape orient variance entropy".split()
+EVERYTHING: dict[str, Any] = {
+    "model": {"head": "joints", "predict_shape": True, "predict_orient": True},
+    "loss": {f"lambda_{name}": 0.5 for name in TERMS},
+}
+CONFIGS: dict[str, dict[str, Any]] = {
+    "every term": EVERYTHING,
+    "gradnorm": EVERYTHING | {"loss": EVERYTHING["loss"] | {"balance": "gradnorm"}},
+    "uncertainty": EVERYTHING | {"loss": EVERYTHING["loss"] | {"balance": "uncertainty", "joint_form": "mse_m2"}},
+    "rot6d in the camera's frame": {
+        "model": {"head": "rot6d", "predict_orient": True},
+        "loss": {"lambda_joint": 1.0, "joint_frame": "camera", "joint_form": "l1_mm"},
+    },
+    "transformer with pca": {
+        "model": {"head": "pca", "backbone": "vit_tiny"},
+        "loss": {"lambda_joint": 1.0, "lambda_pca": 0.01},
+    },
+    "no augmentation": {"augment": False},
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoadedData]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRAINERS_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        yield load_data(config().data)
+
+
+def config(**changes: Any) -> TrainConfig:
+    return TrainConfig.model_validate({"data": DATA, "eval": {"mesh_images": 4}, "device": "cpu"} | changes)
+
+
+def made(data: LoadedData, chosen: TrainConfig, device: torch.device) -> tuple[Pipeline, HandNet]:
+    pipeline = pipeline_of(data, chosen, device)
+    return pipeline, build_model(chosen.model, chosen.data.image_size, data.hand).to(device).train()
+
+
+def steps(pipeline: Pipeline, model: HandNet, monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
+    """Two steps of the loop itself; the second one has moments. Its metrics may be read at the end, as zeros."""
+    monkeypatch.setattr(torch.Tensor, "tolist", lambda values: [0.0] * values.numel())
+    balance = Balance(pipeline.config.loss, META)
+    optimizer = make_optimizer(model, pipeline.config.optim)
+    order = np.arange(16).reshape(2, 8)
+    return _train_steps(pipeline, model, optimizer, balance, None, StepRange(order, 0, 2))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_step_reads_no_value_and_mixes_no_devices(
+    data: LoadedData, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline, model = made(data, config(**CONFIGS[name]), META)
+    assert "train/loss" in steps(pipeline, model, monkeypatch)
+    assert all(parameter.device == META for parameter in model.parameters())
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("read", ["item", "bool", "mask"])
+def test_the_device_without_values_finds_a_step_that_waits_for_one(
+    data: LoadedData, monkeypatch: pytest.MonkeyPatch, read: str
+) -> None:
+    pipeline, model = made(data, config(), META)
+    forward = model.head.forward
+
+    def waiting(outputs: torch.Tensor) -> Any:
+        match read:
+            case "item":
+                outputs.sum().item()
+            case "bool":
+                assert outputs.sum() > 0
+            case "mask":
+                outputs[outputs > 0].sum()
+        return forward(outputs)
+
+    monkeypatch.setattr(model.head, "forward", waiting)
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        steps(pipeline, model, monkeypatch)
+
+
+def test_the_shapes_of_a_checkpoint_do_not_depend_on_the_device(data: LoadedData, tmp_path: Any) -> None:
+    _, model = made(data, config(), torch.device("cpu"))
+    checkpoint.save(tmp_path / "saved", Checkpoint(1, 1.0, {}, model.state_dict(), {}), {})
+    _, there = made(data, config(), META)
+    saved = checkpoint.load(tmp_path / "saved")
+    assert {name: value.shape for name, value in saved.weights.items()} == {
+        name: value.shape for name, value in there.state_dict().items()
+    }
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_forward_and_losses_run_in_mixed_precision_on_a_gpu_that_is_not_there(
+    data: LoadedData, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`meta` lets products of two devices through, which this mode does not; backward needs a driver here."""
+    pipeline, model = made(data, config(**CONFIGS[name]), torch.device("cpu"))
+    _, target = training_batch(pipeline, np.arange(8), 0)
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+
+        def fake(value: Any) -> Any:
+            return mode.from_tensor(value).cuda() if isinstance(value, torch.Tensor) else value
+
+        def moved(module: torch.nn.Module) -> None:
+            for each in module.modules():
+                for names in (each._parameters, each._buffers):
+                    for key, value in names.items():
+                        names[key] = None if value is None else fake(value.detach())  # type: ignore[assignment]
+
+        moved(model)
+        moved(pipeline.criterion.hand)
+        prior, codes = pipeline.criterion.prior, pipeline.criterion.codes
+        for holder in (prior, codes, target):
+            for key, value in vars(holder).items() if holder is not None else ():
+                object.__setattr__(holder, key, fake(value))
+        images = torch.empty(8, 3, 32, 32, device="cuda")
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # or autocast turns itself off
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+        with mixed(images.device):
+            assert model.backbone(images).dtype == torch.bfloat16
+            prediction = model(images)
+        assert prediction.theta.dtype == torch.float32
+        terms = loss_terms(pipeline.criterion, prediction, target)
+    assert all(term.device.type == "cuda" for term in terms.values())
+    assert all(term.dtype == torch.float32 for term in terms.values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CONFIGS)
+def test_forward_and_losses_are_one_graph(data: LoadedData, name: str) -> None:
+    pipeline, model = made(data, config(**CONFIGS[name]), torch.device("cpu"))
+    images, target = training_batch(pipeline, np.arange(8), 0)
+
+    def losses(images: torch.Tensor, target: Target) -> dict[str, torch.Tensor]:
+        return loss_terms(pipeline.criterion, model(images), target)
+
+    torch._dynamo.reset()
+    found = torch._dynamo.explain(losses)(images, target)
+    assert (found.graph_count, found.graph_break_count) == (1, 0), found.break_reasons
+    torch._dynamo.reset()
+    compiled = torch.compile(losses, fullgraph=True, backend="aot_eager")(images, target)
+    expected = losses(images, target)
+    for term, value in compiled.items():
+        torch.testing.assert_close(value, expected[term], rtol=1e-4, atol=1e-6)
+    sum(compiled.values()).backward()  # type: ignore[union-attr]
