@@ -6,7 +6,7 @@ from pathlib import Path
 from sweeper.errors import UserError
 from sweeper.ledger.studies import find_study, open_ledger, study_folder
 from sweeper.ledger.study_lock import running_driver, study_lock
-from sweeper.lifecycle.run import end_study
+from sweeper.lifecycle.study_run import end_study
 from sweeper.study import requests
 from sweeper.study.controller import STOPPED_BY_USER
 

@@ -78,14 +78,6 @@ class PreflightOutcome:
         return {"skipped": self.skipped, "kept": self.kept, "seconds": self.seconds, "checks": checks}
 
 
-class PreflightFailed(Exception):
-    """A check failed, so nothing was started."""
-
-    def __init__(self, outcome: PreflightOutcome) -> None:
-        super().__init__(outcome.summary)
-        self.outcome = outcome
-
-
 Tell = Callable[[CheckResult], None]
 
 

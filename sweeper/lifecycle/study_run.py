@@ -1,0 +1,222 @@
+"""One driver's run of a study: prepare, bind, train, close."""
+
+import contextlib
+import math
+import signal
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from sweeper.checkpoints.locate import open_store
+from sweeper.entrypoint.mlflow_run import write_run_file
+from sweeper.entrypoint.source_hashes import code_sums, counted
+from sweeper.errors import LedgerLost
+from sweeper.executor.cluster import machines
+from sweeper.executor.monitor import Child, Machines, Workers
+from sweeper.executor.node_check import expectation
+from sweeper.html_report.artifacts import study_artifacts
+from sweeper.ledger.ledger import Ledger
+from sweeper.lifecycle import notifications as notify
+from sweeper.lifecycle.change import StudyChange
+from sweeper.lifecycle.options import RunOptions
+from sweeper.lifecycle.warm_start import record_warm_start
+from sweeper.preflight import run as preflight
+from sweeper.preflight.run import PreflightOutcome
+from sweeper.redaction import redact
+from sweeper.reproducibility import drift, provenance
+from sweeper.samplers.custom import check_sampler
+from sweeper.spec.resolve import SweepSpec
+from sweeper.study import requests
+from sweeper.study.controller import StudyController
+from sweeper.tracking import Tracker
+from sweeper.tracking.callback import MLflowCallback
+from sweeper.tracking.client import tracking_uri
+from sweeper.tracking.study_tracker import open_tracker
+from sweeper.views.progress import Progress
+
+FLUSH_INTERRUPTED_S: Final = 10.0
+STALLED_S: Final = 10.0
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """How a run ended.
+
+    Attributes:
+        interrupted: the number of the signal that ended it early, or 0.
+        refused: the preflight that refused it, so that nothing was started; None: it was not.
+    """
+
+    interrupted: int = 0
+    refused: PreflightOutcome | None = None
+
+
+class StudyRun:
+    """Runs what is left of a study whose lock is held.
+
+    Args:
+        spec: of the study, with the trials that `change` adds.
+        home: the study home.
+        ledger: of the study, for writing.
+        options: how it is run.
+        change: what the verb changes of the study, once nothing refuses the run any more.
+    """
+
+    def __init__(
+        self, spec: SweepSpec, home: Path, ledger: Ledger, options: RunOptions, change: StudyChange | None
+    ) -> None:
+        self._spec, self._home, self._ledger, self._options, self._change = spec, home, ledger, options, change
+        self._run_ids: dict[str, str] = {}  # filled by the delivering thread; written to the ledger by this one
+        self._provenance: dict[str, Any] = {}
+
+    def execute(self) -> RunOutcome:
+        """From the first check to the last record.
+
+        Raises:
+            UserError: spec, code or data have drifted, the data cannot be made, or the run cannot go on.
+        """
+        channels = notify.channels()
+        self._check_code()
+        with ExitStack() as stack:
+            there = stack.enter_context(machines(self._spec.resources, self._options.address, self._home / "data"))
+            preparing = preflight.start(self._spec, there)  # takes a while, in a process of its own
+            tracker = open_tracker(self._home, self._ledger, self._tell_run)
+            tracker.deliver()
+            stack.enter_context(closing(tracker))
+            progress = stack.enter_context(Progress(self._spec))
+            workers = stack.enter_context(closing(Workers(there)))
+            checked = self._prepare(preparing, progress, there)
+            if checked.failed:
+                return RunOutcome(refused=checked)
+            self._bind(checked)
+            recorder = MLflowCallback(tracker, self._spec, self._ledger, self._provenance, workers)
+            recorder.start_study(checked.summary)
+            study = StudyController(self._spec, self._ledger, [recorder, progress])
+            self._ledger.wait_with(progress.note, study.should_stop_waiting)
+            notifier = notify.attach(study, channels, progress.note)
+            address = self._options.address
+            progress.note("starting Ray" if address is None else f"on the Ray cluster at {address}")
+            try:
+                self._train(study, there, workers)
+            finally:
+                self._close(study, recorder, tracker, progress)
+                if notifier:
+                    notifier.close(study)
+        return RunOutcome(interrupted=study.interrupted)
+
+    def _check_code(self) -> None:
+        """Refuse what can be refused before anything is started."""
+        for note in check_sampler(self._spec):
+            print(f"note: {note}", file=sys.stderr)
+        known, code = self._ledger.attributes.code, code_sums(self._spec.trainer)
+        self._accept("other code", drift.changed(known and counted(known), code))
+        self._provenance = provenance.collect() | {"sources": code, "spec": redact(self._spec.text)}
+        open_store(self._ledger, self._spec)
+
+    def _accept(self, what: str, differences: list[str]) -> None:
+        drift.refuse_or_record(self._ledger, what, differences, None, self._options.accept_drift)
+
+    def _prepare(self, preparing: Child, progress: Progress, there: Machines) -> PreflightOutcome:
+        """Wait for the data, and check the pipeline."""
+        if dropped := requests.clear_older(self._ledger.study_dir):
+            progress.note(dropped)
+        progress.note("preparing the data")
+        skip = self._options.skip_preflight
+        return preflight.finish(preparing, self._spec, self._home, progress.checked, there, skip=skip)
+
+    def _bind(self, checked: PreflightOutcome) -> None:
+        """Write what the study stands on, so that it can be continued without its file, and drift be told. Only now: a
+        spec whose data are not there binds nobody."""
+        ledger, spec = self._ledger, self._spec
+        data = dict(checked.fingerprints)
+        self._provenance |= {"data": data, "numerics": dict(checked.numerics)}
+        ledger.attributes.preflight = checked.to_json() | {"summary": checked.summary}
+        record_warm_start(ledger, spec)
+        self._accept("other data", drift.changed(ledger.attributes.data, data))
+        if self._change:
+            self._change.apply(ledger, spec)
+        effective = spec.model_copy(update={"trials": spec.trials - ledger.attributes.extended}).effective
+        now = {"spec": effective, "spec_text": redact(spec.text), "spec_path": str(spec.path)}
+        for key, value in (now | {"code": self._provenance["sources"], "data": data}).items():
+            if getattr(ledger.attributes, key) != value:
+                setattr(ledger.attributes, key, value)
+
+    def _train(self, study: StudyController, there: Machines, workers: Workers) -> None:
+        """Run the trials; what ended it early is told to the study."""
+        from sweeper.executor import tune as driver  # imports ray: late, so that every refusal before is quick
+
+        try:
+            driver.execute(study, there, workers, self._expected(there))
+        except KeyboardInterrupt:  # the second Ctrl-C
+            study.request_stop(signal.SIGINT)
+        except LedgerLost as lost:
+            study.fail(lost)
+            if not study.interrupted:
+                raise
+        except Exception as error:
+            study.fail(error)
+            raise
+
+    def _expected(self, there: Machines) -> Mapping[str, Any] | None:
+        """What each machine must have to train, where they are not one."""
+        if there.shared:
+            return None
+        base, store = preflight.base_config(self._spec), self._ledger.attributes.store_url
+        sources, data = self._provenance["sources"], self._provenance["data"]
+        return expectation(self._ledger.study_dir, base, sources, data, store)
+
+    def _close(self, study: StudyController, recorder: MLflowCallback, tracker: Tracker, progress: Progress) -> None:
+        """Write what a run leaves. What a lost ledger does not take, the next run makes up from `meter.json`."""
+        try:
+            if not isinstance(study.failure, LedgerLost):
+                study.close()
+                recorder.finish_study(study_artifacts(self._ledger, self._spec), is_done=study.is_done)
+        except LedgerLost as lost:
+            study.fail(lost)
+            if not study.interrupted:
+                raise
+        finally:
+            if isinstance(study.failure, LedgerLost):
+                progress.note(str(study.failure))
+                recorder.interrupt_study()
+            flush(tracker, progress, FLUSH_INTERRUPTED_S if study.interrupted or study.failure else math.inf)
+        if not isinstance(study.failure, LedgerLost):
+            for trial in self._ledger.all_trials():
+                if trial.id in self._run_ids:
+                    self._ledger.set_mlflow_run_id(trial.id, self._run_ids[trial.id])
+
+    def _tell_run(self, trial_id: str, run_id: str) -> None:
+        """What the delivering thread does with the run of a trial: keep its ID, and let the trial know of it."""
+        self._run_ids[trial_id] = run_id
+        if trial_id != self._ledger.study:
+            with contextlib.suppress(OSError, KeyError):
+                folder = self._ledger.study_dir / "trials" / self._ledger.trial(trial_id).folder
+                write_run_file(folder, tracking_uri(self._home), run_id)
+
+
+def end_study(spec: SweepSpec, home: Path, ledger: Ledger, reason: str) -> None:
+    """End what has not ended of a study that no driver runs, and hand over what its last driver, killed, had not."""
+    study = StudyController(spec, ledger, [])
+    has_open = not all(trial.state.is_finished for trial in ledger.all_trials())
+    study.end(reason)
+    tracker = open_tracker(home, ledger)
+    tracker.deliver()
+    with closing(tracker), Progress(spec) as progress:
+        recorder = MLflowCallback(tracker, spec, ledger)
+        recorder.hand_over_all()
+        if has_open or not tracker.is_settled:  # else the report and its figures are there
+            recorder.finish_study(study_artifacts(ledger, spec), is_done=study.is_done)
+        flush(tracker, progress, math.inf)
+
+
+def flush(tracker: Tracker, progress: Progress, timeout_s: float) -> None:
+    """Wait for MLflow while it takes records, `timeout_s` at most, and say what is left."""
+    if tracker.flush(0):
+        progress.note("handing the last metrics and checkpoints to MLflow")
+    if left := tracker.flush(timeout_s, STALLED_S):
+        progress.note(f"{left} records wait for MLflow ({tracker.problem})")
+    for notice in tracker.notices:
+        progress.note(notice)
