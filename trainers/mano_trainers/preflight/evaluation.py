@@ -18,7 +18,8 @@ from mano_trainers.preflight.rehearsal import Rehearsal
 from mano_trainers.preflight.subject import Subject, verdict
 from mano_trainers.report import CheckResult
 
-OBJECTIVE_TOLERANCE: Final = 0.01
+OBJECTIVE_TOLERANCE: Final = 0.002
+"""A joint left out of 21 changes a mean by less than 1 %."""
 ALONE: Final = 6
 REPEATED_TOLERANCE: Final = 0.05
 """Of the predictions' size: in bfloat16 a batch of another size is computed in another order."""
@@ -99,7 +100,7 @@ def _objective(seen: Rehearsal) -> CheckResult:
         "evaluation.objective",
         not wrong,
         listed,
-        f"what was put in, to {OBJECTIVE_TOLERANCE:.0%}",
+        f"what was put in, to {OBJECTIVE_TOLERANCE:.1%}",
         "in the order to look: unit (m, cm, mm), the mean (median, root mean square, mean of batches of unequal size), "
         "joints or samples left out, one alignment for all, predictions in another order than their labels",
     )
