@@ -87,7 +87,8 @@ class DeliveryThread:
                     break
                 # Woken at each delivery; the thread has said what the problem is before the time is over.
                 woken = self._delivered.wait(None if math.isinf(wait_s) else wait_s)
-                if not woken and self.left >= left and self._problem is not None:
+                stuck = self._problem is not None or not self._thread.is_alive()
+                if not woken and self.left >= left and stuck:
                     break
         return self.left
 
@@ -123,19 +124,23 @@ class DeliveryThread:
                 self._more.clear()
                 continue
             try:
-                self._deliver_some()
-                self._verify()
+                self._deliver_and_verify()
                 self._problem, pause_s = None, FIRST_PAUSE_S
-            except RecordsLostError:  # what the outbox still has of them goes there anew
-                self._to_verify = None
-                self._outbox.rewind()
-                self.restored = self._outbox.left
-                self._writer.start_over()
             except Exception as error:
                 self._problem = redact(f"{type(error).__name__}: {error}".splitlines()[0])
                 self._retry.wait(pause_s)
                 self._retry.clear()
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+    def _deliver_and_verify(self) -> None:
+        try:
+            self._deliver_some()
+            self._verify()
+        except RecordsLostError:  # what the outbox still has of them goes there anew
+            self._to_verify = None
+            self._outbox.rewind()
+            self.restored = self._outbox.left
+            self._writer.start_over()
 
     def _verify(self) -> None:
         if self._to_verify is not None and self._outbox.left + len(self._backlog) == 0:
