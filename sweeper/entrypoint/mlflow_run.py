@@ -7,15 +7,14 @@ the driver alone says how that ended.
 """
 
 import functools
-import importlib
 import json
 import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
@@ -37,6 +36,8 @@ def write_run_file(folder: Path, tracking_uri: str, run_id: str) -> None:
     """Say in the trial's folder which run is the trial's; whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / f".{RUN_FILE}.tmp"
+    partial.unlink(missing_ok=True)
+    partial.touch(mode=0o600)  # the address of a server may hold a password
     partial.write_text(json.dumps({"MLFLOW_TRACKING_URI": tracking_uri, RUN_ID: run_id}))
     partial.replace(folder / RUN_FILE)
 
@@ -59,8 +60,8 @@ def hand_over_run(trainer: str, run_file: Path | None) -> None:
         sys.meta_path.insert(0, _Handover(run_file))
 
 
-class _Handover(MetaPathFinder, Loader):
-    """Imports MLflow in place of the import that asks for it, and hands the run over."""
+class _Handover(MetaPathFinder):
+    """Hands the run over as soon as MLflow is imported."""
 
     def __init__(self, run_file: Path) -> None:
         self._run_file = run_file
@@ -71,18 +72,17 @@ class _Handover(MetaPathFinder, Loader):
         if fullname != "mlflow":
             return None
         sys.meta_path.remove(self)
-        with suppress(ImportError):  # the import that asks for it says so
-            importlib.import_module(fullname)
+        spec = PathFinder.find_spec(fullname, path)
+        if spec is None or spec.loader is None:
+            return None
+        execute = spec.loader.exec_module
+
+        def execute_and_hand_over(module: ModuleType) -> None:
+            execute(module)
             _hand_over(self._run_file)
-            return ModuleSpec(fullname, self)
-        return None
 
-    def create_module(self, spec: ModuleSpec) -> ModuleType:
-        self._spec = sys.modules[spec.name].__spec__
-        return sys.modules[spec.name]
-
-    def exec_module(self, module: ModuleType) -> None:
-        module.__spec__ = self._spec  # as it was
+        spec.loader.exec_module = execute_and_hand_over  # type: ignore[method-assign]
+        return spec
 
 
 def _hand_over(run_file: Path) -> None:

@@ -135,7 +135,7 @@ def test_lost_and_hung_workers_are_replaced_and_the_results_are_those_of_an_unbr
     assert result.returncode == 0, result.stderr
     [trial] = show(study_home)["trials"]
     assert (trial["state"], trial["epochs"]) == ("COMPLETE", 8)
-    assert "the worker process was lost; retry 1 of 2" in result.stderr
+    assert "the trial's process was ended by SIGKILL (out of memory?); retry 1 of 2" in result.stderr
     assert "the worker hung: no sign of life for 3 s; retry 2 of 2" in result.stderr
     assert "continues after evaluation 3" in result.stderr
     check(study_home)
@@ -157,7 +157,11 @@ def test_without_retries_a_lost_worker_fails_its_trial_and_says_so(study_home: P
     result = run(study_home, "--trials", "1", "--set", "base.die_at=2", "--set", "resources.retries=0")
     assert result.returncode == 1, result.stderr
     [trial] = show(study_home)["trials"]
-    assert (trial["state"], trial["reason"], trial["epochs"]) == ("FAILED", "the worker process was lost", 1)
+    assert (trial["state"], trial["reason"], trial["epochs"]) == (
+        "FAILED",
+        "the trial's process was ended by SIGKILL (out of memory?)",
+        1,
+    )
     check(study_home)
 
 
