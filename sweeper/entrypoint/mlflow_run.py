@@ -109,6 +109,7 @@ def _hand_over(run_file: Path) -> None:
 
     client.set_terminated = terminate_others
     mlflow.start_run = start_ours  # type: ignore[attr-defined]
+    sys.modules["mlflow.tracking.fluent"].start_run = start_ours  # type: ignore[attr-defined]  # `log_*` without one
     mlflow.set_tracking_uri = lambda *_args, **_kwargs: None  # type: ignore[attr-defined]
     experiment = mlflow.get_experiment(mlflow.get_run(ours).info.experiment_id)
     mlflow.set_experiment = lambda *_args, **_kwargs: experiment  # type: ignore[attr-defined]
