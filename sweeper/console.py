@@ -39,7 +39,7 @@ def simple_table(columns: Sequence[str]) -> "Table":
 
 
 def output_console() -> "Console":
-    """A console on stdout. Square brackets in a trainer's text are no markup."""
+    """A console on stdout. Square brackets in a trainer's text are not markup."""
     from rich.console import Console
 
     console = Console(highlight=False, markup=False)
@@ -51,5 +51,5 @@ def leave_terminal() -> None:
     """Send what is printed from now on nowhere, where it went to a terminal: it is closed, and printing would fail."""
     with open(os.devnull, "wb") as nowhere:
         for number in (1, 2):
-            if stat.S_ISCHR(os.fstat(number).st_mode):  # one that was hung up is no tty any more
+            if stat.S_ISCHR(os.fstat(number).st_mode):  # one that was hung up is not a tty any more
                 os.dup2(nowhere.fileno(), number)

@@ -21,7 +21,7 @@ class Problem:
     Attributes:
         what: what is wrong, in one sentence without a full stop.
         where: the place: ``file:line:col key``, a path, or the option of the command line.
-        help: how to mend it.
+        help: how to fix it.
     """
 
     what: str
@@ -39,12 +39,12 @@ class Problem:
 
 
 class UserError(Exception):
-    """The user can mend this: bad input, a missing file, a study that is in use. No traceback is shown.
+    """The user can fix this: bad input, a missing file, a study that is in use. No traceback is shown.
 
     Args:
         what: what is wrong, in one sentence without a full stop.
         where: the place, if there is one.
-        help: how to mend it.
+        help: how to fix it.
     """
 
     def __init__(self, what: str, where: str | None = None, help: str | None = None) -> None:

@@ -192,12 +192,12 @@ def _left_out(left_out: Sequence[Variant], most: Variant) -> str:
     moved = [each for each in left_out if abs(paired_difference(each.reported_mm, most.reported_mm).mean_mm) >= SAME_MM]
     which = ", ".join(_missing(each, most) for each in moved)
     ending = (
-        f"Only mending {which} moves the reported number by {SAME_MM:g} mm or more."
+        f"Only fixing {which} moves the reported number by {SAME_MM:g} mm or more."
         if moved
         else f"No single repair moves the reported number by {SAME_MM:g} mm."
     )
     lowest = min((each.reported_mm.mean() for each in left_out), default=float("nan"))
-    return _table(head, rows) + f"\n\n{ending} Whichever one is mended, it stays at {lowest:.1f} mm or above."
+    return _table(head, rows) + f"\n\n{ending} Whichever one is fixed, it stays at {lowest:.1f} mm or above."
 
 
 def _mistakes(alone: Sequence[Variant], none: Variant) -> str:

@@ -28,7 +28,7 @@ EXIT_CODES: Final = """\
 |---|---|
 | 0 | done; of `reproduce`: the rerun is the same within the tolerance |
 | 1 | some trial failed; of `sync`: records still wait; of `doctor`: something is left to be fixed |
-| 2 | bad input: the message says what, where and how to mend it; nothing was changed |
+| 2 | bad input: the message says what, where and how to fix it; nothing was changed |
 | 3 | the preflight failed, or no trial beats the controls; of `winners`: nothing could be promoted |
 | 4 | `reproduce`: the rerun differs |
 | 5 | MLflow refused records of the study for good: `run`, `resume`, `sync`, `status`, `doctor` |

@@ -45,7 +45,7 @@ class VariantRuns:
 
     @property
     def losses_text(self) -> str:
-        """The runs that are no part of the mean or have collapsed, `1 collapsed, 2 failed`; empty if all is well."""
+        """The runs that are not part of the mean or have collapsed, `1 collapsed, 2 failed`; empty if all is well."""
         counts = {name: getattr(self, name) for name in ("collapsed", "failed", "stopped", "running")}
         return ", ".join(f"{count} {name}" for name, count in counts.items() if count)
 

@@ -36,7 +36,7 @@ def open_store(ledger: Ledger, spec: SpecFile) -> None:
     if not url and not has_begun and (given := os.environ.get(CHECKPOINTS_VARIABLE) or spec.checkpoints):
         if not re.fullmatch(STORE_PATTERN, given):
             raise UserError(
-                "this is no URL of a store", CHECKPOINTS_VARIABLE, "it is s3://BUCKET/PREFIX, without credentials"
+                "this is not the URL of a store", CHECKPOINTS_VARIABLE, "it is s3://BUCKET/PREFIX, without credentials"
             )
         url = f"{given.rstrip('/')}/{ledger.study}-{uuid.uuid4().hex[:8]}"
     if not url:

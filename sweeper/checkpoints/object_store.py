@@ -1,7 +1,7 @@
 """Checkpoints in an S3-compatible store, for machines that share no file system.
 
 A checkpoint KEY (`trials/0007/epoch_003`) is the objects `KEY/FILE` and, written last, `KEY.files.json` with size and
-sha256 of each: an upload that was cut off is no checkpoint, whatever trainer wrote it. Endpoint, region and credentials
+sha256 of each: an interrupted upload is not a checkpoint, whatever trainer wrote it. Endpoint, region and credentials
 come from the usual AWS_* variables of each machine, and are neither stored nor sent.
 """
 
@@ -100,7 +100,7 @@ class ObjectStore:
         self._persist(attempt)
 
     def put(self, folder: Path, key: str) -> None:
-        """Store a checkpoint's folder; what was stored under this key before is no checkpoint from the first byte on.
+        """Store a checkpoint's folder; what this key held before stops being a checkpoint with the first byte.
 
         Raises:
             StoreUnavailable: the store does not answer, or refuses.

@@ -9,7 +9,7 @@ SECTIONS: Final = {
     "Run": ("run", "submit", "resume", "pause", "stop", "extend", "retry"),
     "Look": ("list", "status", "show", "watch", "logs", "report", "ui"),
     "Conclude": ("winners", "ablate", "compare", "explain", "importance", "reproduce"),
-    "Keep house": ("doctor", "sync", "gc"),
+    "Maintain": ("doctor", "sync", "gc"),
 }
 
 

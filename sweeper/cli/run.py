@@ -74,7 +74,7 @@ def submit(
     accept_drift: bool,
     no_wait: bool,
 ) -> int:
-    """Run SPEC as a job of a Ray cluster that this machine is no node of. Exit code: as of `run`.
+    """Run SPEC as a job of a Ray cluster that this machine is not a node of. Exit code: as of `run`.
 
     Only the file is sent. Code, data and secrets (SWEEPER_LEDGER, MLFLOW_TRACKING_URI, ...) are those of the cluster's
     head node; this machine gives the token (RAY_AUTH_TOKEN).

@@ -48,7 +48,7 @@ def start_training(name: str, config: Mapping[str, Any], workdir: Path, resume: 
 
 
 def described(error: BaseException) -> str:
-    """What a trainer raised, in a line; want of memory is told apart, with what helps."""
+    """What a trainer raised, in a line; out of memory is recognised, with what helps."""
     try:
         first_line = plain(str(error).strip().split("\n")[0], LONGEST_REASON)
     except Exception:  # the error's own text cannot be made

@@ -36,7 +36,7 @@ def kept_checkpoint(path: Path, workdir: Path, step: int, epoch: float) -> Path:
     shutil.rmtree(partial, ignore_errors=True)
     shutil.rmtree(folder, ignore_errors=True)
     if path.is_dir():
-        # The trial's own folder may be reported as the checkpoint: copies of earlier ones are no part of it.
+        # The trial's own folder may be reported as the checkpoint: copies of earlier ones are not part of it.
         shutil.copytree(path, partial, ignore=shutil.ignore_patterns(f"{PREFIX}*", f".{PREFIX}*"))
     else:
         partial.mkdir(parents=True)

@@ -11,7 +11,7 @@ DEFAULT_OFFERS: Final[TrainerOffers] = OFFERS
 
 
 def offers_of(trainer: str) -> TrainerOffers:
-    """What the trainer declares, if its module is loaded: to look at a study is no reason to run the code it names."""
+    """What the trainer declares, if its module is loaded: reading a study must not run the code it names."""
     module = sys.modules.get(current_name(trainer).partition(":")[0])
     declared = getattr(module, "OFFERS", None)
     return declared if isinstance(declared, TrainerOffers) else DEFAULT_OFFERS

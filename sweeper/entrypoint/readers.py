@@ -131,7 +131,7 @@ def report_of(row: Mapping[str, float], count: int) -> EpochReport:
 
 
 def _numbers(row: Mapping[str, Any]) -> dict[str, float]:
-    """The fields that are numbers; an empty cell of a CSV file is none."""
+    """The fields that are numbers; an empty cell of a CSV file is not one."""
     found = {}
     for name, value in row.items():
         if isinstance(value, bool):

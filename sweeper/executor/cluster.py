@@ -231,7 +231,7 @@ def _reached(address: str) -> str:
             raise UserError("no Ray cluster runs on this machine", "--address auto", ADDRESS_HELP) from None
     host, separator, port = address.rpartition(":")
     if not (separator and host and port.isdigit() and "/" not in host):
-        raise UserError(f"`{address}` is no address of a Ray cluster", "--address", ADDRESS_HELP)
+        raise UserError(f"`{address}` is not the address of a Ray cluster", "--address", ADDRESS_HELP)
     try:
         socket.create_connection((host, int(port)), REACH_S).close()
         nodes = GcsClient(address=address).get_all_node_info(timeout=REACH_S)
@@ -240,7 +240,7 @@ def _reached(address: str) -> str:
     except (OSError, RayError) as error:
         raise UserError(f"no Ray cluster answers at {address}: {error}", "--address", ADDRESS_HELP) from None
     if not any(_is_here(node.node_manager_address) for node in nodes.values()):
-        raise UserError(f"this machine is no node of the Ray cluster at {address}", "--address", NODE_HELP)
+        raise UserError(f"this machine is not a node of the Ray cluster at {address}", "--address", NODE_HELP)
     return address
 
 

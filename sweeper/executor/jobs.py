@@ -1,4 +1,4 @@
-"""`sweeper submit`: the run of a spec as a job of a Ray cluster, for a machine that is no node of it.
+"""`sweeper submit`: the run of a spec as a job of a Ray cluster, for a machine that is not a node of it.
 
 The spec's file is all that travels. The driver runs on the head node, with the packages and the environment there: what
 it needs of secrets (the ledger's password, MLflow's, the token) is there too, and none is in the job.
@@ -86,7 +86,7 @@ def _last_line(error: Exception) -> str:
 
 def _client(address: str) -> Any:
     if urlsplit(address).scheme not in ("http", "https"):
-        raise UserError(f"`{address}` is no address of Ray's Jobs API", "--address", SERVER_HELP)
+        raise UserError(f"`{address}` is not the address of Ray's Jobs API", "--address", SERVER_HELP)
     set_environment(address)
     logging.getLogger("ray.dashboard").setLevel(logging.WARNING)  # that the log has ended is no news
     from ray.exceptions import AuthenticationError

@@ -34,7 +34,7 @@ LOOK_AT_RAY_S: Final = 5.0
 IDLE_S: Final = 120.0
 STOPPING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the traceback of a lost worker: we say it in a line
-UNFIT_HELP: Final = "mend it, or take that machine out of the cluster; then run the study again, nothing is lost"
+UNFIT_HELP: Final = "fix it, or take that machine out of the cluster; then run the study again, nothing is lost"
 
 
 @contextmanager

@@ -83,7 +83,7 @@ def open_database(url: URL, study: str | None = None, *, is_made: bool = False) 
         url: from `parse_url`.
         study: write the ledger of this one, hold it as its one driver while the storage is open, and wait for the
             server when it is away later; None: only read.
-        is_made: its tables are there: a file that has none is no ledger, and is left as it is.
+        is_made: its tables are there: a file without them is not a ledger, and is left as it is.
 
     Raises:
         LedgerLost: the database does not answer.

@@ -65,8 +65,8 @@ def open_storage(study_dir: Path, url: str | None, *, create: bool, adopt: bool 
         adopt: the database holds the study already, of another folder.
 
     Raises:
-        UserError: the URL is none, the database does not answer, another driver writes the ledger that is there, or the
-            study keeps its ledger elsewhere.
+        UserError: the URL is not valid, the database does not answer, another driver writes the ledger that is there,
+            or the study keeps its ledger elsewhere.
     """
     refuse_special_files(study_dir)
     recorded = recorded_url(study_dir)

@@ -56,7 +56,7 @@ def find_study(home: Path, study: str) -> tuple[Path, SweepSpec]:
     """The folder of a study, and the spec it was started with.
 
     Raises:
-        UserError: no such study, its spec is none, or its trainer would be code of the home.
+        UserError: no such study, its recorded spec is not valid, or its trainer would be code of the home.
     """
     ledger, known = open_study(home, study)
     refuse_code_of(home, known.trainer)

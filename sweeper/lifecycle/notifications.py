@@ -1,6 +1,6 @@
 """Tells somebody who is not looking: the end of a study, a wave of collapses, a budget nearly used up, a failure.
 
-Who is told is no part of a study, so no spec names it, and no record of the study holds the address, which often is a
+Who is told is not part of a study, so no spec names it, and no record of the study holds the address, which often is a
 secret: it comes from the environment. SWEEPER_WEBHOOK is a URL that gets a POST, SWEEPER_NOTIFY_COMMAND a command that
 gets standard input; both get `{"event", "study", "text", "time_s"}` as JSON. Chat services show `text`.
 """
@@ -52,7 +52,7 @@ def channels(environment: Mapping[str, str] = os.environ) -> Channels | None:
     """The channels that the environment names; None without any.
 
     Raises:
-        UserError: the URL is none of http or https, or the command cannot be split. The URL is not repeated.
+        UserError: the URL is neither http nor https, or the command cannot be split. The URL is not repeated.
     """
     webhook = environment.get(WEBHOOK) or None
     if webhook is not None and (urlsplit(webhook).scheme not in ("http", "https") or not urlsplit(webhook).hostname):

@@ -1,4 +1,4 @@
-"""`sweeper doctor`: what is wrong with an installation and a study home, and what of it can be mended."""
+"""`sweeper doctor`: what is wrong with an installation and a study home, and what of it can be fixed."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,24 +21,24 @@ class Diagnosis:
     """A finding, what `--fix` did about it (empty where nothing was done), and why it could not."""
 
     finding: Finding
-    mended: str
+    fixed: str
     failed: str = ""
 
 
 def examine(home: Path, *, fix: bool) -> Iterator[Diagnosis]:
-    """Look at the installation, the processes and the studies; mend what can be mended if `fix`.
+    """Look at the installation, the processes and the studies; fix what can be fixed if `fix`.
 
     What a driver is working on is never touched.
     """
     for look in (doctor_machine.findings, doctor_home.findings):
         for finding in look(home.resolve()):
-            yield _fixed(finding) if fix and finding.mend is not None else Diagnosis(finding, "")
+            yield _fixed(finding) if fix and finding.fix is not None else Diagnosis(finding, "")
 
 
 def _fixed(finding: Finding) -> Diagnosis:
-    assert finding.mend is not None
+    assert finding.fix is not None
     try:
-        return Diagnosis(finding, finding.mend())
+        return Diagnosis(finding, finding.fix())
     except (UserError, OSError) as error:
         return Diagnosis(finding, "", str(error))
 
@@ -47,7 +47,7 @@ def doctor(home: Path, *, fix: bool, as_json: bool) -> int:
     """Print every finding. Returns 0 if nothing is left to be fixed, 5 if only refused records are, else 1."""
     console = Console(highlight=False, markup=False)
     done = list(examine(home, fix=fix))
-    left = [each for each in done if each.finding.status is not CheckStatus.PASS and not each.mended]
+    left = [each for each in done if each.finding.status is not CheckStatus.PASS and not each.fixed]
     if as_json:
         print(to_json([_as_json(each) for each in done]))
     else:
@@ -62,8 +62,8 @@ def doctor(home: Path, *, fix: bool, as_json: bool) -> int:
 def _print(console: Console, diagnosis: Diagnosis) -> None:
     finding = diagnosis.finding
     console.print(f"{finding.status:4} {finding.check}: {finding.what}", style=STYLES[finding.status], markup=False)
-    if diagnosis.mended:
-        console.print(f"     mended: {diagnosis.mended}", markup=False)
+    if diagnosis.fixed:
+        console.print(f"     fixed: {diagnosis.fixed}", markup=False)
     elif diagnosis.failed:
         console.print(f"     not fixed: {diagnosis.failed}", markup=False)
     elif finding.status is not CheckStatus.PASS:
@@ -71,11 +71,11 @@ def _print(console: Console, diagnosis: Diagnosis) -> None:
 
 
 def _summary(done: list[Diagnosis], left: list[Diagnosis]) -> str:
-    mended = sum(bool(each.mended) for each in done)
-    mendable = sum(each.finding.mend is not None for each in left)
-    text = f"{len(left)} to be mended" if left else "nothing is left to be mended"
-    text += f", {mended} mended" if mended else ""
-    return text + (f"; --fix would mend {mendable}" if mendable else "")
+    fixed = sum(bool(each.fixed) for each in done)
+    fixable = sum(each.finding.fix is not None for each in left)
+    text = f"{len(left)} to be fixed" if left else "nothing is left to be fixed"
+    text += f", {fixed} fixed" if fixed else ""
+    return text + (f"; --fix would fix {fixable}" if fixable else "")
 
 
 def _as_json(diagnosis: Diagnosis) -> dict[str, object]:
@@ -85,7 +85,7 @@ def _as_json(diagnosis: Diagnosis) -> dict[str, object]:
         "status": finding.status.value,
         "what": finding.what,
         "help": finding.help,
-        "mendable": finding.mend is not None,
-        "mended": diagnosis.mended,
+        "fixable": finding.fix is not None,
+        "fixed": diagnosis.fixed,
         "failed": diagnosis.failed,
     }

@@ -15,12 +15,12 @@ class Finding:
         status: PASS; WARN: work is lost or space wasted if nothing is done; FAIL: results cannot be trusted, or a run
             cannot start.
         what: what was found.
-        help: how to mend it; empty for PASS.
-        mend: mends it and says what it did; None where a person must.
+        help: how to fix it; empty for PASS.
+        fix: fixes it and says what it did; None where a person must.
     """
 
     check: str
     status: CheckStatus
     what: str
     help: str = ""
-    mend: Callable[[], str] | None = None
+    fix: Callable[[], str] | None = None

@@ -77,7 +77,7 @@ def _torch_pair() -> Finding:
     if torch.major != 2 or f"{torchvision.major}.{torchvision.minor}" == wanted:
         return Finding("packages.torch_pair", CheckStatus.PASS, pair)
     help = f"pip install 'torchvision=={wanted}.*', or the torch it was built for"
-    return Finding("packages.torch_pair", CheckStatus.FAIL, f"{pair}, which are no pair", help)
+    return Finding("packages.torch_pair", CheckStatus.FAIL, f"{pair}, which do not belong together", help)
 
 
 def _gpus() -> Iterator[Finding]:

@@ -69,7 +69,7 @@ def _writable(home: Path) -> CheckResult:
             os.fsync(file.fileno())
     except OSError as error:
         measured = f"{home}: {error.strerror or error}"
-        help = "name another folder with --home, or mend its permissions"
+        help = "name another folder with --home, or fix its permissions"
         return CheckResult("machine.write", CheckStatus.FAIL, measured, "a file can be written", help)
     return CheckResult("machine.write", CheckStatus.PASS, f"{home} can be written", "a file can be written")
 
@@ -100,7 +100,7 @@ def _server(home: Path) -> CheckResult:
     except (OSError, ValueError) as error:  # URLError is an OSError
         problem = str(getattr(error, "reason", error))
     if problem:
-        help = "start it, or mend MLFLOW_TRACKING_URI; until it answers, metrics wait in the study's outbox"
+        help = "start it, or fix MLFLOW_TRACKING_URI; until it answers, metrics wait in the study's outbox"
         measured = f"{shown}: {redact(problem)}"
         return CheckResult("machine.tracking", CheckStatus.WARN, measured, "answers within 3 s", help)
     return CheckResult("machine.tracking", CheckStatus.PASS, f"{shown} answers", "answers within 3 s")

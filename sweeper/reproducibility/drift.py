@@ -23,7 +23,7 @@ def spec_drift(ledger: Ledger, spec: SweepSpec) -> list[str]:
 
 def with_new_defaults(recorded: Mapping[str, Any]) -> Mapping[str, Any]:
     """A recorded spec with what has come to specs and to the trainer's config since then: a field that it could not say
-    has its default, so a new version of the sweeper is no other spec."""
+    has its default, so a new version of the sweeper is not another spec."""
     trainer = current_name(str(recorded.get("trainer")))
     try:
         known = SpecFile.model_validate(dict(recorded), strict=False)
@@ -136,7 +136,7 @@ def spec_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str
 
 
 def _flat(value: object, path: str = "") -> dict[str, str]:
-    """Dotted path -> JSON text of each value that is no mapping or list."""
+    """Dotted path -> JSON text of each value that is not a mapping or list."""
     match value:
         case Mapping() if value:
             items = [(str(key), below) for key, below in value.items()]

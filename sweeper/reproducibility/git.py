@@ -126,7 +126,7 @@ def _apply(tree: Path, code: Mapping[str, Any]) -> None:
             "leave --at-commit out, and commit before the next study",
         )
     if git(tree, "apply", "--whitespace=nowarn", "-", given=diff) is None:
-        help = "does it change a file that is no text? Leave --at-commit out"
+        help = "does it change a file that is not text? Leave --at-commit out"
         raise UserError(f"the recorded changes do not fit on commit {code['commit'][:12]}", "--at-commit", help)
 
 

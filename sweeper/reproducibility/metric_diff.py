@@ -47,7 +47,7 @@ class Deviation:
 def deviations(recorded: Steps, rerun: Steps) -> list[Deviation]:
     """Every recorded value, timings apart, that the rerun did not meet exactly; by step, then by metric.
 
-    NaN equals NaN. Metrics that only the rerun has are no deviation.
+    NaN equals NaN. Metrics that only the rerun has do not count as deviations.
     """
     found = []
     for step in sorted(recorded):
@@ -74,7 +74,7 @@ def tensor_deviation(recorded: Path, rerun: Path) -> tuple[str, float, float]:
         tensor that one file lacks, or with another shape or NaN, differs by infinity.
 
     Raises:
-        ValueError: a file is no safetensors file, or holds a type that numpy does not know.
+        ValueError: a file is not a safetensors file, or holds a type that numpy does not know.
     """
     try:
         before, after = load_file(recorded), load_file(rerun)

@@ -110,7 +110,7 @@ def reproduce(
 
 
 def _compare(trial: RecordedTrial, rerun: Rerun, start: int, until: float | None) -> ReproductionOutcome:
-    # Cut short on request, the later steps are no concern; cut short by a failure, they are missing.
+    # Cut short on request, the later steps do not count; cut short by a failure, they are missing.
     stop = max(trial.metrics) if until is None or rerun.failure else max(rerun.metrics)
     recorded = {step: values for step, values in trial.metrics.items() if start < step <= stop}
     found = deviations(recorded, rerun.metrics)

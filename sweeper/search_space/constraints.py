@@ -70,7 +70,7 @@ def parse_constraint(text: str) -> Constraint:
     """The constraint a text says.
 
     Raises:
-        ValueError: the text is none; says which part is not understood.
+        ValueError: the text is not a valid constraint; says which part is not understood.
     """
     if len(text) > LONGEST:
         raise ValueError(f"a constraint has at most {LONGEST} characters, this one {len(text)}")

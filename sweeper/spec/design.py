@@ -157,7 +157,7 @@ def parse_generator(text: str) -> tuple[str, int, str]:
     """`D = -ABC` as the letter that is set, the sign, and the letters it is the product of.
 
     Raises:
-        ValueError: it is no generator.
+        ValueError: it is not a generator.
     """
     found = GENERATOR.fullmatch(text.strip())
     if found is None:

@@ -131,7 +131,7 @@ class UntriedPoints:
         return self._is_grid or self._points is not None
 
     def are_left(self, tried: Collection[Hashable]) -> bool:
-        """Whether a point is left that the config accepts and that is none of those tried (their `key_of`)."""
+        """Whether a point is left that the config accepts and that is not one of those tried (their `key_of`)."""
         if self._is_grid:
             return next_grid_point(self._spec, tried) is not None
         if self._points is None:

@@ -115,7 +115,7 @@ def unknown_path(model: type[BaseModel], path: str) -> tuple[str, str | None] | 
 
 
 def findings_of(
-    error: ValidationError, data: object, root: KeyPath, mend: Callable[[KeyPath], str | None]
+    error: ValidationError, data: object, root: KeyPath, fix: Callable[[KeyPath], str | None]
 ) -> list[SpecFinding]:
     """One finding an error of pydantic, at its path in `data` (below `root`), worded for people.
 
@@ -123,16 +123,16 @@ def findings_of(
         error: what the validation of `data` raised.
         data: the validated mapping.
         root: path of `data` in the file.
-        mend: gives the help line for the unknown key at a location of pydantic.
+        fix: gives the help line for the unknown key at a location of pydantic.
     """
     return [
-        _finding(details, data, root, mend)
+        _finding(details, data, root, fix)
         for details in error.errors(include_url=False)
         if not (details["type"] == "too_short" and details["input"])  # its entries are there, and each is told
     ]
 
 
-def _finding(details: Any, data: object, root: KeyPath, mend: Callable[[KeyPath], str | None]) -> SpecFinding:
+def _finding(details: Any, data: object, root: KeyPath, fix: Callable[[KeyPath], str | None]) -> SpecFinding:
     path = (*root, *_data_path(details["loc"], data, details["type"]))
     value, context = details["input"], details.get("ctx", {})
     name = show(str(path[-1])) if path else "the file"
@@ -148,7 +148,7 @@ def _finding(details: Any, data: object, root: KeyPath, mend: Callable[[KeyPath]
         case "literal_error":
             return _choice(path, value, context["expected"].replace(" or ", ", ").split(", "))
         case "extra_forbidden":
-            return SpecFinding(path, f"unknown key {name}", mend(details["loc"]), at_key=True)
+            return SpecFinding(path, f"unknown key {name}", fix(details["loc"]), at_key=True)
         case "string_pattern_mismatch":
             words = _PATTERN_WORDS.get(context["pattern"], f"a text like {context['pattern']}")
             return SpecFinding(path, f"expected {words}, but got {show(value)}")

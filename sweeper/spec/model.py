@@ -37,7 +37,7 @@ TRAINER_PATTERN: Final = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"
 
 def _refuse_password(url: str) -> str:
     if re.search(r"://[^/@]*:[^/@]*@|password=", url):
-        raise ValueError("a password has no place in a spec, which every record of the study copies")
+        raise ValueError("a password must not be in a spec, which every record of the study copies")
     return url
 
 

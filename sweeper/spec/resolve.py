@@ -61,7 +61,7 @@ class SweepSpec(SpecFile):
         return spec
 
     def _base(self) -> dict[str, Any]:
-        """`base` with every default, but for the seed where `seeds` sets it; as written where it is no config alone."""
+        """`base` with every default but the seed where `seeds` sets it; as written where it is not a whole config."""
         try:
             base = _validated(self, {})
         except SpecError:
@@ -91,8 +91,8 @@ def resolve(spec: SweepSpec, params: Mapping[str, ParamValue]) -> dict[str, Any]
 
 
 def control_config(spec: SweepSpec, control: str) -> dict[str, Any]:
-    """The config of a control: `base` with the field `control` set. Where `base` alone is no config, because it leaves
-    a field to the search space that has no default, the lower ends of the search space fill it.
+    """The config of a control: `base` with the field `control` set. Where `base` alone is not a config, because it
+    leaves a field to the search space that has no default, the lower ends of the search space fill it.
 
     Raises:
         SpecError: the trainer's config model refuses it.

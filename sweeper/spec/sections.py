@@ -190,7 +190,7 @@ class CollapseGuard(Strict):
 
 
 class ThresholdGuard(Strict):
-    """Stops a trial whose metric leaves a range, or is no number any more."""
+    """Stops a trial whose metric leaves a range, or is not a number any more."""
 
     name: Annotated[str, Field(min_length=1)]
     """Shown in the reason of every trial this guard stops."""
@@ -257,7 +257,7 @@ class Resources(Strict):
     """Trials at once. `all`: as many as the machine, or the cluster as it is at the time, has room for."""
     retries: Annotated[int, Field(ge=0)] = 2
     """Times a trial whose worker process was lost goes on from its last good checkpoint. An exception of the trainer
-    is no such loss: it would come again."""
+    is not such a loss: it would come again."""
     heartbeat_s: Annotated[float, Field(gt=0)] = 600.0
     """A worker that neither reports nor uses the processor for this long hangs; it is killed, and counts as lost."""
 

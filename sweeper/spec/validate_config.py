@@ -26,13 +26,13 @@ MOST_DEAD: Final = 5
 def config_findings(model: type[BaseModel], config: Mapping[str, Any], root: KeyPath) -> list[SpecFinding]:
     """What the trainer's config says to one config, at its paths below `root`."""
 
-    def mend(loc: KeyPath) -> str | None:
+    def fix(loc: KeyPath) -> str | None:
         return did_you_mean(dotted(loc), leaf_paths(model))
 
     try:
         model.model_validate(config)
     except ValidationError as error:
-        return findings_of(error, config, root, mend)
+        return findings_of(error, config, root, fix)
     except Exception as error:  # a validator of the user may raise anything
         return [SpecFinding(root, f"the trainer's config cannot be checked: {type(error).__name__}: {error}")]
     return []

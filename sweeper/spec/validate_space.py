@@ -108,7 +108,7 @@ def _check_constraint(place: KeyPath, text: str, space: Mapping[str, AnyDimensio
         if name not in space:
             yield SpecFinding(place, f"the search space has no parameter {show(name)}", did_you_mean(name, list(space)))
         elif any(value is None or isinstance(value, str) for value in listed(space[name]) or ()):
-            yield SpecFinding(place, f"{show(name)} is no number, a constraint cannot compute with it")
+            yield SpecFinding(place, f"{show(name)} is not a number, so a constraint cannot use it")
 
 
 def _check_entry(

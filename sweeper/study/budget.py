@@ -50,7 +50,7 @@ def left(budget: Budget, used: Spent) -> dict[str, float]:
 
 
 def used_up(budget: Budget, used: Spent) -> str | None:
-    """The reason to stop everything now, or None. The number of trials is no such reason: see `may_start`."""
+    """The reason to stop everything now, or None. The number of trials is not such a reason: see `may_start`."""
     for name, rest in left(budget, used).items():
         if rest <= 0 and name != "trials":
             return f"budget: {amount_text(name, getattr(budget, name))} used up"

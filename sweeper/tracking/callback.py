@@ -152,7 +152,7 @@ class MLflowCallback(StudyCallback):
             },
             rendered.texts,
         )
-        self._tracker.study_file(rendered.page)  # as a file: the outbox is no place for its megabytes
+        self._tracker.study_file(rendered.page)  # as a file: its megabytes do not belong in the outbox
 
     def interrupt_study(self) -> None:
         """Let no run seem to go on, where the ledger does not answer: what is known of its trials is in memory."""

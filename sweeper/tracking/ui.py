@@ -77,7 +77,7 @@ def _require_free(port: int) -> None:
 
 @contextlib.contextmanager
 def _server(uri: str, home: Path, port: int, token: str, log: Path) -> Iterator[subprocess.Popen[str]]:
-    """The running server; it is ended with the block, and by itself when this process is no more."""
+    """The running server; it is ended with the block, and by itself when this process has ended."""
     hosts = ",".join(f"{name},{name}:*" for name in LOOPBACK_NAMES)
     environment = {
         "_MLFLOW_SERVER_FILE_STORE": uri,

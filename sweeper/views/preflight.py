@@ -53,11 +53,11 @@ def print_preflight(outcome: PreflightOutcome) -> None:
     said = ", ".join(f"{count} {status}" for status, count in counts if count)
     console.print(f"\n{said}; checked in {outcome.seconds:.0f} s" + (" by an earlier run" if outcome.kept else ""))
     if outcome.failed:
-        console.print("the pipeline is not sound: mend what failed before any weight or rate is tried")
+        console.print("the pipeline is broken: fix the failed checks before you tune weights or learning rates")
 
 
 def result_table(results: list[CheckResult] | tuple[CheckResult, ...]) -> Table:
-    """Check, measured, expected, result, how to mend."""
+    """Check, measured, expected, result, how to fix."""
     table = Table(box=None, pad_edge=False)
     for column in ("CHECK", "MEASURED", "EXPECTED", "RESULT", "HOW TO MEND"):
         table.add_column(column, overflow="fold")

@@ -23,8 +23,8 @@ def print_winners(result: WinnersResult) -> None:
     console = output_console()
     title = f"\nthe top {len(result.candidates)} of {result.source}, each with the seeds {_span(result.seeds)}"
     table = Table(box=None, pad_edge=False, title=title, title_justify="left")
-    for column in ("TRIAL", "WHEN SELECTED", "N", "MEAN", "95 % INTERVAL", "NOT IN THE MEAN"):
-        table.add_column(column, justify="left" if column in ("TRIAL", "NOT IN THE MEAN") else "right")
+    for column in ("TRIAL", "WHEN SELECTED", "N", "MEAN", "95 % INTERVAL", "LEFT OUT"):
+        table.add_column(column, justify="left" if column in ("TRIAL", "LEFT OUT") else "right")
     for candidate in result.candidates:
         found = candidate.runs.estimate
         table.add_row(

@@ -26,7 +26,7 @@ def preflight(config: ScriptedConfig, corners: Sequence[ScriptedConfig]) -> Iter
     print("a trainer may print")
     error_mm = config.curve_mm[0]
     if error_mm > 100:
-        yield CheckResult("script.error", CheckStatus.FAIL, f"{error_mm:g} mm", "at most 100 mm", "mend the script")
+        yield CheckResult("script.error", CheckStatus.FAIL, f"{error_mm:g} mm", "at most 100 mm", "fix the script")
     else:
         yield CheckResult("script.error", CheckStatus.PASS, f"{error_mm:g} mm", "at most 100 mm")
     scales = ", ".join(f"{corner.scale:g}" for corner in corners)

@@ -48,7 +48,7 @@ class ScriptedConfig(BaseModel):
     crash_at: int | None = None
     """Raise instead of reporting this epoch."""
     crash_if: str | None = None
-    """Raise instead of the first report if this file exists: a mistake that can be mended."""
+    """Raise instead of the first report if this file exists: a mistake that can be fixed."""
     die_at: int | None = None
     """End the process without a word (kill -9) instead of reporting this epoch, the first `die_times` times."""
     die_times: int = 1
@@ -113,7 +113,7 @@ def train(config: ScriptedConfig, workdir: Path, resume: Path | None = None) -> 
         if epoch == config.crash_at:
             raise RuntimeError(f"the script says crash at epoch {epoch}")
         if config.crash_if and Path(config.crash_if).exists():
-            raise RuntimeError("the script says crash until it is mended")
+            raise RuntimeError("the script says crash until it is fixed")
         if epoch == config.out_of_memory_at:
             _run_out_of_memory()
         marks = Path(config.marks) if config.marks else workdir

@@ -1,4 +1,4 @@
-"""`python -m mano_trainers`: reading configs, and errors a person can mend."""
+"""`python -m mano_trainers`: reading configs, and errors a person can fix."""
 
 import subprocess
 import sys

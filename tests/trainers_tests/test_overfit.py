@@ -27,7 +27,7 @@ def test_eight_images_are_learned_by_heart(tmp_path: Path, capsys: pytest.Captur
     path = tmp_path / "config.yaml"
     path.write_text("data: {embedded_count: 24, image_size: 64}\ndevice: cpu\n")
     assert main([str(path), "--out", str(tmp_path / "out"), "--overfit", "8"]) == 0
-    assert "8 images are learned by heart" in capsys.readouterr().err
+    assert "8 images are memorised" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -1,6 +1,6 @@
 """One training from a config file: `python -m mano_trainers CONFIG.yaml [--out DIR] [--set key=value] [--resume]`.
 
-With `--overfit N` it checks the pipeline instead: N images must be learned by heart.
+With `--overfit N` it checks the pipeline instead: N images must be memorised.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--overfit",
         type=int,
         metavar="N",
-        help="learn N images by heart, to check the pipeline; exit code 1 if it cannot",
+        help="memorise N images, to check the pipeline; exit code 1 if it cannot",
     )
     options = parser.parse_args(arguments)
     try:
@@ -125,7 +125,7 @@ def _parse(text: str, where: str) -> Any:
 
 
 def _problem(item: Any, path: Path) -> tuple[str, str, str | None]:
-    """What, where and how to mend one of pydantic's errors."""
+    """What, where and how to fix one of pydantic's errors."""
     key = ".".join(str(part) for part in item["loc"])
     what, help_line = f"{item['msg']}, but got {item['input']!r}", None
     if item["type"] == "value_error":  # the text says all, and the input may be a whole section
@@ -169,10 +169,10 @@ def _overfit(config: TrainConfig, out: Path, count: int) -> int:
     assert last is not None
     reached_mm = last["val/pa_mpjpe_mm"]
     if reached_mm < TARGET_MM:
-        print(f"{count} images are learned by heart: PA-MPJPE {reached_mm:.2f} mm", file=sys.stderr)
+        print(f"{count} images are memorised: PA-MPJPE {reached_mm:.2f} mm", file=sys.stderr)
         return 0
     print(
-        f"error: {count} images could not be learned by heart: PA-MPJPE {reached_mm:.2f} mm, not below {TARGET_MM:g}\n"
+        f"error: {count} images could not be memorised: PA-MPJPE {reached_mm:.2f} mm, not below {TARGET_MM:g}\n"
         "help: try another optim.lr; if none helps, the labels contradict each other: frames, units, joint order",
         file=sys.stderr,
     )

@@ -110,7 +110,7 @@ class DataConfig(Strict):
         for stage in self.curriculum:
             for name in stage.weights:
                 if name not in names:
-                    raise ValueError(f"curriculum names {name}, which is none of {', '.join(names)}")
+                    raise ValueError(f"curriculum names {name}, which is not one of {', '.join(names)}")
         ends = [stage.until_epoch for stage in self.curriculum[:-1]]
         if None in ends or ends != sorted(set(ends), key=lambda end: end or 0):
             raise ValueError("until_epoch must be given for every stage but the last, and rise from stage to stage")

@@ -2,7 +2,7 @@
 
 `config.control` names one. They are judged by the same `evaluate` as a model. If the oracle is not far better than the
 constant pose, the metric is broken; if no training is better than the constant pose or than one on shuffled labels,
-labels or pipeline are, and no loss weight mends that.
+labels or pipeline are, and no loss weight fixes that.
 """
 
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Errors of the trainer that a person can mend. Imports nothing."""
+"""Errors of the trainer that a person can fix. Imports nothing."""
 
 
 class TrainerError(Exception):
@@ -7,7 +7,7 @@ class TrainerError(Exception):
     Args:
         what: what is wrong, in one sentence without a full stop.
         where: the place: a file, or a key of the config.
-        help: how to mend it.
+        help: how to fix it.
     """
 
     def __init__(self, what: str, where: str | None = None, help: str | None = None) -> None:

@@ -1,7 +1,7 @@
-"""The classic check of a pipeline: can it learn a few images by heart?
+"""The classic check of a pipeline: can it memorise a few images?
 
 It cannot where labels contradict each other (frames, units, joint orders, mean pose), or the model lacks an output. It
-does not see labels that belong to other images: those are learned by heart as well.
+does not see labels that belong to other images: those are memorised as well.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from mano_trainers.loop import train_on
 from mano_trainers.report import EpochReport
 
 TARGET_MM: Final = 1.0
-"""PA-MPJPE below which the images are known by heart."""
+"""PA-MPJPE below which the images are memorised."""
 EPOCHS, PASSES = 10, 80
 
 

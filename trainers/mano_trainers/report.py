@@ -43,7 +43,7 @@ class CheckResult:
         status: how it ended.
         measured: what was found, with its number and unit.
         expected: what a sound pipeline has, in the same unit.
-        help: how to mend it; empty for PASS.
+        help: how to fix it; empty for PASS.
         seconds: what the check took.
     """
 

@@ -77,7 +77,7 @@ class RunWriter:
         """Reach MLflow and find or make the experiment; the first thing done, since it fixes the artifact folder.
 
         Raises:
-            RecordsLostError: the experiment was there, and is no more.
+            RecordsLostError: the experiment was there, and is gone.
         """
         if self._experiment_id:
             return

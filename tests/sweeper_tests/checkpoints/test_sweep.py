@@ -128,6 +128,6 @@ def test_a_store_that_refuses_is_told_before_anything_starts(
     finally:
         server.demand_credentials(False)
     assert refused.returncode == 2, refused.stderr
-    assert ("refuses" if refusal != "url" else "this is no URL of a store") in refused.stderr
+    assert ("refuses" if refusal != "url" else "this is not the URL of a store") in refused.stderr
     assert "Traceback" not in refused.stderr
     assert SECRET not in refused.stdout + refused.stderr

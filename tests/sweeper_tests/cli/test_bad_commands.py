@@ -130,7 +130,7 @@ OTHERS = {
     "  --> --set 'budget.euros=5'\n",
     "check PLACE/toy.yaml --set budget.gpu_seconds=5": "error: the budget limits GPUs, but resources.gpus is 0, so "
     "none would ever be used\n  --> PLACE/toy.yaml:1:1\n",
-    "check PLACE/toy.yaml --set ledger=postgresql://u:pw@h/d": "error: a password has no place in a spec, which every "
+    "check PLACE/toy.yaml --set ledger=postgresql://u:pw@h/d": "error: a password must not be in a spec, which every "
     "record of the study copies\n  --> --set 'ledger=postgresql://u:***@h/d'\n",
     "run PLACE/toy.yaml --ledger mysql://u@h/d --home PLACE/x": f"error: a ledger cannot be kept in `mysql`\n{FORMS}",
     "run PLACE/toy.yaml --ledger nonsense --home PLACE/x": f"error: the URL of the ledger cannot be read\n{FORMS}",

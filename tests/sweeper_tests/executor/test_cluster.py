@@ -36,10 +36,10 @@ def test_what_keeps_a_run_from_a_cluster_is_told_in_a_line(site: Site, fresh_hom
         return done.stderr
 
     assert "no Ray cluster answers at" in refused(site.head, f"{site.head.address}:1")
-    assert "is no address of a Ray cluster" in refused(site.head, "ray://somewhere")
+    assert "is not the address of a Ray cluster" in refused(site.head, "ray://somewhere")
     assert "refuses the token" in refused(site.head, site.address, RAY_AUTH_TOKEN="another-token-0123456789abcdefghi")
     stranger = site.make("stranger")
-    assert "this machine is no node of the Ray cluster" in refused(stranger, site.address)
+    assert "this machine is not a node of the Ray cluster" in refused(stranger, site.address)
     said = refused(site.head, site.address, "--set", "resources.cpus=3")
     assert "no machine of the cluster has 3 cores" in said
     assert not trials(home)

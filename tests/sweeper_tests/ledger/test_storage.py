@@ -141,7 +141,7 @@ def test_a_password_in_a_spec_is_refused_and_not_shown() -> None:
     with pytest.raises(SpecError) as error:
         parse_spec(text, Path("s.yaml"), [f"ledger=postgresql://me:{SECRET}@host/db"])
     assert error.value.render() == (
-        "error: a password has no place in a spec, which every record of the study copies\n"
+        "error: a password must not be in a spec, which every record of the study copies\n"
         "  --> --set 'ledger=postgresql://me:***@host/db'"
     )
 

@@ -142,17 +142,17 @@ def test_extend_adds_trials_and_retry_tries_failed_ones_again(study_home: Path, 
     result = sweep(study_home, "retry", "scripted", "--failed")
     assert result.returncode == 0, result.stderr
     assert "control shuffled labels FAILED" not in result.stdout
-    mended = check(study_home)
-    assert mended["scripted-shuffled_labels"]["state"] == "FAILED"
-    assert mended["scripted-shuffled_labels-2"] == unbroken["scripted-shuffled_labels"]
+    fixed = check(study_home)
+    assert fixed["scripted-shuffled_labels"]["state"] == "FAILED"
+    assert fixed["scripted-shuffled_labels-2"] == unbroken["scripted-shuffled_labels"]
     for failed, again in (("scripted-0000", "scripted-0002"), ("scripted-0001", "scripted-0003")):
-        assert mended[failed]["state"] == "FAILED", "what was finished stays"
-        assert mended[again] == unbroken[failed]
+        assert fixed[failed]["state"] == "FAILED", "what was finished stays"
+        assert fixed[again] == unbroken[failed]
     assert sweep(study_home, "retry", "scripted", "--failed").returncode == 2, "none is left"
 
     result = sweep(study_home, "extend", "scripted", "--trials", "1")
     assert result.returncode == 0, result.stderr
-    assert len(check(study_home, before=mended)) == len(mended) + 1
+    assert len(check(study_home, before=fixed)) == len(fixed) + 1
     assert sweep(study_home, "run", *spec).returncode == 0, "the same spec is no drift"
 
 

@@ -1,4 +1,4 @@
-"""`sweeper doctor`: what it finds in a home and around it, what it mends, and that without --fix it only looks."""
+"""`sweeper doctor`: what it finds in a home and around it, what it fixes, and that without --fix it only looks."""
 
 import json
 import os
@@ -177,7 +177,7 @@ def test_processes_of_a_driver_that_is_gone_are_ended(home: Path, capsys: pytest
         assert f"pids {pid}" in found["processes.left_over"]["what"]
         assert f"(pid {pid})" in found["ports.open"]["what"]
         _, found = examine(home, capsys, "--fix")
-        assert found["processes.left_over"]["mended"] == "ended 1 processes"
+        assert found["processes.left_over"]["fixed"] == "ended 1 processes"
         assert not Path(f"/proc/{pid}/fd").exists() or not doctor_machine.open_ports({pid})
         assert ours.poll() is None, "its parent lives"
     finally:

@@ -141,7 +141,7 @@ def test_the_verb(spec_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert main(["preflight", str(spec_file), *home, *BROKEN, "--json"]) == 3
     checks = {check["name"]: check for check in json.loads(capsys.readouterr().out)["checks"]}
     assert checks["script.error"]["status"] == "FAIL"
-    assert checks["script.error"]["help"] == "mend the script"
+    assert checks["script.error"]["help"] == "fix the script"
 
 
 def test_data_that_cannot_be_prepared_are_bad_input(spec_file: Path, tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_data_that_cannot_be_prepared_are_bad_input(spec_file: Path, tmp_path: P
 def test_a_failure_before_a_run_starts_nothing(spec_file: Path, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", str(spec_file), "--home", str(home), *BROKEN]) == 3
     shown = capsys.readouterr()
-    assert "mend the script" in shown.out
+    assert "fix the script" in shown.out
     ledger = Ledger.open(home / "studies" / "checked", "checked")
     assert ledger.trials() == []
     assert ledger.attributes.spec is None

@@ -64,7 +64,7 @@ def test_a_plateau_is_told_with_its_numbers() -> None:
     assert "the same balances report 17.00 to 20.00 mm, 3.00 mm apart" in page
     assert "than their seeds are, are 4 of 6 pairs of balances without mistakes, and 0 of 6 pairs with all" in page
     assert "| A `mispaired_labels` | 25.00 ± 0.10 | 21.00 | 20.00 ± 0.20 | +7.00 ± 0.00 | +2.00 ± 0.00 |" in page
-    assert "Only mending F moves the reported number" in page
+    assert "Only fixing F moves the reported number" in page
     assert "H (+9.0 mm), G (+8.0 mm), F (+7.0 mm)" in page
 
 

@@ -295,7 +295,7 @@ def test_a_rerun_that_breaks_down_differs(home: Path, record: RecordTrial, tmp_p
     trap.touch()
     with pytest.raises(UserError, match="the training of `toy-0001` does not start") as caught:
         reproduce("toy-0001", home)
-    assert "the script says crash until it is mended" in caught.value.render()
+    assert "the script says crash until it is fixed" in caught.value.render()
     with changed(artifact(home, "trial.yaml"), with_config("crash_at", 3)):
         trap.unlink()
         assert reproduce("toy-0001", home) == EXIT_DIFFERS

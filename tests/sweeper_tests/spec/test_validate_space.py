@@ -89,7 +89,7 @@ BAD = {
     "constraint on a text": (
         "optim.lr * 1000 < 9",
         "model.backbone < 9",
-        "error: `model.backbone` is no number, a constraint cannot compute with it\n  --> s.yaml:8:5 constraints.0",
+        "error: `model.backbone` is not a number, so a constraint cannot use it\n  --> s.yaml:8:5 constraints.0",
     ),
     "constraints that nothing meets": (
         "optim.lr * 1000 < 9",

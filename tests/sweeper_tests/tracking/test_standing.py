@@ -65,7 +65,7 @@ def test_what_was_refused_for_good_is_exit_5_everywhere(home: Path) -> None:
     assert "1 records were refused for good" in sync.stdout
     doctor = sweep(home, "doctor", "--json", "--fix")
     (found,) = [each for each in json.loads(doctor.stdout) if each["check"].endswith(".refused")]
-    assert (found["status"], found["mended"]) == ("WARN", "")
+    assert (found["status"], found["fixed"]) == ("WARN", "")
     assert points_in_mlflow(uri_of(home), "scripted") == points_in_ledger(home, "scripted")
 
 

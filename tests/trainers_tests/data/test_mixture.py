@@ -176,7 +176,7 @@ def test_weights_without_poses_are_told_before_training(data: dict[str, Any]) ->
         ({"sets": [{"name": "a", "root": "y"}, {"name": "a", "root": "z"}]}, "must differ"),
         ({"sets": [{"name": "egocentric", "root": "y"}]}, "must differ"),
         ({"root": "x", "format": "ho3d", "validate_on": "evaluation"}, "no labelled evaluation split"),
-        ({"curriculum": [{"weights": {"nobody": 1.0}}]}, "names nobody, which is none of egocentric, third_person"),
+        ({"curriculum": [{"weights": {"nobody": 1.0}}]}, "names nobody, which is not one of egocentric, third_person"),
         ({"curriculum": [{"weights": {"egocentric": 0.0}}]}, "at least one weight"),
         ({"curriculum": [{"weights": {"egocentric": 1.0}}, {"weights": {"egocentric": 1.0}}]}, "every stage but"),
         ({"curriculum": [{"until_epoch": 3, "weights": {"egocentric": 1.0}},

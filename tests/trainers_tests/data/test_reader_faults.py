@@ -39,8 +39,8 @@ def test_faults_in_ho3d_name_the_file(tmp_path: Path) -> None:
     for changes, words in (
         ({"handJoints3D": joints * 1000}, "these are not metres"),
         ({"handPose": np.full(48, np.nan)}, "handPose is not finite"),
-        ({"handJoints3D": joints[0]}, "handJoints3D is no array of numbers of shape"),
-        ({"handBeta": None}, "handBeta is no array of numbers of shape"),
+        ({"handJoints3D": joints[0]}, "handJoints3D is not an array of numbers of shape"),
+        ({"handBeta": None}, "handBeta is not an array of numbers of shape"),
         ({"camMat": np.zeros((3, 3))}, "is of no camera that took a picture of 64 x 48 pixels"),
         ({"camMat": meta["camMat"].T}, "is of no camera"),
         ({"camMat": meta["camMat"] * [[1, 1, 9], [1, 1, 9], [1, 1, 1]]}, "is of no camera"),
@@ -86,7 +86,7 @@ def test_faults_in_dexycb_name_the_file(tmp_path: Path) -> None:
     for pose_m, joint_3d, words in (
         (pose, joints * 1000, "these are not metres"),
         (pose * np.nan, joints, "pose_m is not finite"),
-        (pose[:, :48], joints, "pose_m is no array of numbers of shape"),
+        (pose[:, :48], joints, "pose_m is not an array of numbers of shape"),
         (np.array([[None] * 51]), joints, "cannot be read: Object arrays"),
     ):
         np.savez(path, pose_m=pose_m, joint_3d=joint_3d)

@@ -105,13 +105,13 @@ def test_big_endian_and_plain_chumpy_arrays_are_read(tmp_path: Path) -> None:
     assert_equal(load_mano(write(tmp_path, content), "right"), source)
 
 
-@pytest.mark.parametrize("mended", [True, False])
+@pytest.mark.parametrize("fixed", [True, False])
 def test_the_left_hand_comes_with_mirrored_shapes_whether_its_file_was_mended_or_not(
-    tmp_path: Path, mended: bool
+    tmp_path: Path, fixed: bool
 ) -> None:
     left = mirrored(posed_hand())
     content = mano_content(left)
-    if not mended:  # as published: the right hand's components (smplx issue 48)
+    if not fixed:  # as published: the right hand's components (smplx issue 48)
         content["shapedirs"] = select_of(posed_hand().shapedirs)
     assert_equal(load_mano(write(tmp_path, content, "MANO_LEFT.pkl"), "left"), left)
 

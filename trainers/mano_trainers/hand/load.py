@@ -17,7 +17,7 @@ def load_hand(name_or_path: str) -> HandModel:
             folder), right or left by its content.
 
     Raises:
-        DataError: the file is missing or is no MANO hand.
+        DataError: the file is missing or is not a MANO hand.
     """
     if name_or_path == EMBEDDED:
         return load_embedded_hand()

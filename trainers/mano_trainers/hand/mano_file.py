@@ -118,19 +118,19 @@ def hand_side(joints_m: Array, hands_mean: Array) -> Side | None:
 
 
 def _mirror_shapedirs(template: Array, shapedirs: Array) -> Array:
-    """The left hand's shape components with the sign of x mended, where it has to be.
+    """The left hand's shape components with the sign of x fixed, where it has to be.
 
     The published MANO_LEFT carries the right hand's components, so its hands grow shorter while they grow broader
     (smplx issue 48: `shapedirs[:, 0, :] *= -1`). The components are those of a population of unit variance, so the
     covariance of length (x) and breadth (z) over it is the sum over components of the product of both stretches.
-    It is positive in people; a negative one shows the fault, and a file mended before is left as it is.
+    It is positive in people; a negative one shows the fault, and a file fixed before is left as it is.
     """
     centred = template - template.mean(axis=0)
     stretch = np.einsum("vc,vck->ck", centred, shapedirs) / (centred**2).sum(axis=0)[:, None]
     if stretch[0] @ stretch[2] >= 0:
         return shapedirs
-    mended: Array = shapedirs * np.array([-1.0, 1.0, 1.0])[:, None]
-    return mended
+    fixed: Array = shapedirs * np.array([-1.0, 1.0, 1.0])[:, None]
+    return fixed
 
 
 def _check(fields: dict[str, Any]) -> None:

@@ -263,7 +263,7 @@ def _global(name: str) -> _Global:
 
 
 def _typed(value: Any, kind: type) -> Any:
-    """The value, if it is exactly of that type (a bool is no int here)."""
+    """The value, if it is exactly of that type (a bool is not an int here)."""
     if type(value) is not kind:
         raise Damaged(f"{kind.__name__} expected")
     return value

@@ -75,7 +75,7 @@ def _from_file(source: str) -> dict[str, Tensor]:
             f"{source} is damaged, or holds more than tensors", KEY, "save the state dict alone, best as safetensors"
         ) from None
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise ConfigError(f"{source} is no state dict", KEY, "save the state dict alone")
+        raise ConfigError(f"{source} is not a state dict", KEY, "save the state dict alone")
     return dict(state)
 
 

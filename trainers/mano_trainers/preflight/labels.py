@@ -17,7 +17,7 @@ from mano_trainers.preflight.subject import Subject, verdict
 from mano_trainers.report import CheckResult
 
 BEND_RAD2 = (1e-3, 3.0)
-"""Mean variance of a theta value: less is no variety of poses, more are not radians."""
+"""Mean variance of a theta value: less means poses that do not vary, more are not radians."""
 LARGEST_ANGLE_RAD = 2 * np.pi
 LARGEST_BETA = 10.0
 HAND_M = (0.12, 0.26)
@@ -181,7 +181,7 @@ def _explanation(subject: Subject, theta: Array, betas: Array, true: Array, as_i
     ]
     best = int(np.argmin(errors_mm))
     if errors_mm[best] < 0.6 * as_is_mm:
-        return f"it looks as if {readings[best].name}: mended, {errors_mm[best]:.1f} mm are left"
+        return f"it looks as if {readings[best].name}: fixed, {errors_mm[best]:.1f} mm are left"
     return "is data.hand the hand that the labels were made with? else look at labels.joint_order and labels.units"
 
 

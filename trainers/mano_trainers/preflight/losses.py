@@ -117,7 +117,7 @@ def _gradient(kinds: Sequence[Kind]) -> CheckResult:
         f"no gradient, or none that is finite: {', '.join(dead)}" if dead else _listed(norms),
         "every term's gradient at the last layer is finite and not zero",
         "the term is cut off from the prediction: a detach, a table of zeros (a pose basis that was never loaded), or "
-        "a hinge that is never reached; take it out or mend it, its weight does nothing",
+        "a hinge that is never reached; take it out or fix it, its weight does nothing",
     )
 
 

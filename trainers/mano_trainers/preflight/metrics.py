@@ -45,7 +45,7 @@ def _truth(subject: Subject) -> CheckResult:
         f"the labels as prediction score {errors_mm[1]:.2f} mm aligned, {errors_mm[0]:.2f} mm unaligned, r2 "
         f"{ones['theta_r2']:.3f}",
         f"below {EXACT_MM} mm, r2 1",
-        "no model can score better than this: mend labels, hand layer, joint order or alignment before training",
+        "no model can score better than this: fix labels, hand layer, joint order or alignment before training",
     )
 
 

@@ -1,4 +1,4 @@
-"""Can the pipeline learn a few images by heart?"""
+"""Can the pipeline memorise a few images?"""
 
 import tempfile
 import time
@@ -42,7 +42,7 @@ def check_overfit(subject: Subject) -> Iterator[CheckResult]:
     if error_mm < NEAR_ZERO_MM:
         yield CheckResult("overfit", CheckStatus.PASS, measured, expected)
     elif r2 > BY_HEART_R2 and error_mm > CONTRADICTION_MM:
-        help = "theta is known by heart, and the error does not show it: hand layer, labels or metric contradict theta"
+        help = "theta is memorised, but the error does not show it: hand layer, labels or metric contradict theta"
         yield CheckResult("overfit", CheckStatus.FAIL, measured, expected, help)
     elif report.step < EPOCHS or error_mm < CONTRADICTION_MM:
         alone = "`python -m mano_trainers CONFIG --overfit 8`"

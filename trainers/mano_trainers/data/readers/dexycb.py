@@ -211,7 +211,7 @@ def _read_labels(path: Path) -> tuple[Array, Array]:
         raise DataError(f"cannot be read: {error}", str(path), HELP) from None
     for key, array in arrays.items():
         if array.dtype.kind != "f" or array.shape != SHAPES[key]:
-            raise DataError(f"{key} is no array of numbers of shape {SHAPES[key]}", str(path), HELP)
+            raise DataError(f"{key} is not an array of numbers of shape {SHAPES[key]}", str(path), HELP)
         if not np.isfinite(array).all():
             raise DataError(f"{key} is not finite", str(path), "remove the frame, or unpack the data set again")
     pose, joints_m = arrays["pose_m"][0].astype(np.float64), arrays["joint_3d"][0].astype(np.float64)

@@ -65,7 +65,7 @@ def published_split(
     for picture in pictures:
         subject, recording, camera = (folder.name for folder in (*picture.path.parents,)[2::-1])
         if camera not in cameras:
-            raise DataError(f"camera {camera} is none of DexYCB's", str(picture.path), HELP)
+            raise DataError(f"camera {camera} is not one of DexYCB's", str(picture.path), HELP)
         numbers = subjects.index(subject), cameras.index(camera), recordings[subject].index(recording)
         parts.append(part_of(setup, *numbers))
     found = np.array(parts)

@@ -114,7 +114,7 @@ def _read_meta(path: Path) -> dict[str, Array] | None:
 
 def _array(value: Any, key: str, path: Path) -> Array:
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu" or value.shape != SHAPES[key]:
-        raise DataError(f"{key} is no array of numbers of shape {SHAPES[key]}", str(path), HELP)
+        raise DataError(f"{key} is not an array of numbers of shape {SHAPES[key]}", str(path), HELP)
     if not np.isfinite(value).all():
         raise DataError(f"{key} is not finite", str(path), "remove the frame, or unpack the data set again")
     return value.astype(np.float64)

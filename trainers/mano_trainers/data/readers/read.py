@@ -27,7 +27,7 @@ def right_hand(name_or_path: str) -> HandModel:
     """The hand of a config, which must be a right one: left hands are mirrored.
 
     Raises:
-        DataError: the file is missing, is no MANO hand, or is a left one.
+        DataError: the file is missing, is not a MANO hand, or is a left one.
     """
     hand = load_hand(name_or_path)
     if hand.side != "right":
