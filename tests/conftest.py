@@ -3,6 +3,7 @@
 import pytest
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A file's tests run in one process, which makes its fixtures once. Files with slow tests come first, those on
     machines of their own before all others, so that none of them is left for the end."""
