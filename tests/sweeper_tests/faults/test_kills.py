@@ -20,7 +20,7 @@ from sweeper.errors import UserError
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 STRIPES = 4
-"""Parts of the matrix of kills, side by side: each kills at every fourth write."""
+"""Parts of the matrix of kills: each kills at every fourth write."""
 KILLS = 20
 """A collapsed trial, one that waits at a rung for ever, and one that is promoted."""
 
@@ -73,9 +73,7 @@ def test_the_driver_is_killed_when_all_is_in_the_ledger_and_little_in_mlflow(
     assert "is complete" in Driver(home, "run").end()[1]
 
 
-@pytest.mark.parametrize(
-    "first", [pytest.param(first, marks=pytest.mark.xdist_group(f"kills {first}")) for first in range(1, STRIPES + 1)]
-)
+@pytest.mark.parametrize("first", range(1, STRIPES + 1))
 def test_the_driver_is_killed_before_and_after_every_write_to_the_ledger(fresh_home: FreshHome, first: int) -> None:
     home = fresh_home(SHORT)
     assert Driver(home, "run").end()[0] == 0
