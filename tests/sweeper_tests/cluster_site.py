@@ -3,13 +3,12 @@
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
 import mlflow
 import network
-import pytest
 
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.trial import TrialRecord
@@ -54,12 +53,6 @@ class Site:
         return self.head.start(
             SWEEPER, "run", spec, "--home", str(home), "--address", self.address, *arguments, **environ
         )
-
-
-@pytest.fixture(scope="module")
-def site() -> Iterator[Site]:
-    with ExitStack() as stack:
-        yield Site(stack)
 
 
 def reports(home: Path) -> int:

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -23,6 +24,12 @@ pytestmark = [
 
 def running(home: Path) -> int:
     return sum(not trial.state.is_finished for trial in trials(home)) if reports(home) else 0
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    with ExitStack() as stack:
+        yield Site(stack)
 
 
 def test_what_keeps_a_run_from_a_cluster_is_told_in_a_line(site: Site, fresh_home: FreshHome) -> None:
