@@ -13,7 +13,6 @@ from sweeper.errors import UserError
 from sweeper.files import write_atomic
 from sweeper.home import refuse_special_files
 from sweeper.ledger.journal import LedgerJournal
-from sweeper.ledger.retrying_storage import RetryingStorage
 
 JOURNAL: Final = "ledger.journal"
 POINTER: Final = "ledger.url"
@@ -105,12 +104,20 @@ def recorded_url(study_dir: Path) -> str | None:
 
 def close_storage(storage: optuna.storages.BaseStorage) -> None:
     """Leave the database, which another driver may then write; a journal needs no closing."""
+    if isinstance(storage, optuna.storages.JournalStorage):
+        return
+    from sweeper.ledger.retrying_storage import RetryingStorage  # slow to import, and no journal needs it
+
     if isinstance(storage, RetryingStorage):
         storage.engine.dispose()
 
 
 def wait_with(storage: optuna.storages.BaseStorage, note: Callable[[str], None], is_over: Callable[[], bool]) -> None:
     """Wait for a server that is away by saying so with `note`, and until `is_over`."""
+    if isinstance(storage, optuna.storages.JournalStorage):
+        return
+    from sweeper.ledger.retrying_storage import RetryingStorage
+
     if isinstance(storage, RetryingStorage) and storage.policy:
         storage.policy = replace(storage.policy, note=note, is_over=is_over)
 

@@ -4,7 +4,6 @@ import warnings
 
 import optuna
 
-from sweeper.samplers.cma_es import CmaEsSampler
 from sweeper.samplers.custom import custom_sampler
 from sweeper.spec.resolve import SweepSpec
 from sweeper.spec.sections import SamplerConfig
@@ -44,6 +43,8 @@ def sampler_of(spec: SweepSpec, seed: int) -> optuna.samplers.BaseSampler:
                 seed=seed,
             )
         case "cmaes":
+            from sweeper.samplers.cma_es import CmaEsSampler  # slow to import: scipy
+
             return CmaEsSampler(spec, seed)
         case _ if config.is_custom:
             return custom_sampler(config, seed)

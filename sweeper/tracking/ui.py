@@ -44,12 +44,13 @@ def serve_ui(home: Path, port: int, study: str | None = None, *, open_browser: b
         UserError: nothing was ever recorded here, or of that study; the port is taken; the server does not start.
     """
     uri = tracking_uri(home)
+    if not uri.startswith("http"):
+        _require_free(port)
     require_store(uri)
     place = f"#{view_fragment(experiment_of(uri, study))}" if study else ""
     if uri.startswith("http"):
         print(f"{redact(uri).rstrip('/')}/{place}")  # somebody else's server has a UI of its own
         return EXIT_OK
-    _require_free(port)
     url, token = f"http://{HOST}:{port}", secrets.token_urlsafe(24)
     log = home.resolve() / "mlflow-ui.log"
     with contextlib.suppress(KeyboardInterrupt), _server(uri, home, port, token, log) as server:

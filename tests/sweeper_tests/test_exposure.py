@@ -18,10 +18,10 @@ from pathlib import Path
 import psutil
 import pytest
 from finished import finish_study
-from leaky_trainer import VARIABLES
 from mlflow_helpers import answers
 from places import TESTS
 from ports import free_port
+from telling_trainer import VARIABLES
 
 from sweeper.cli.main import main
 from sweeper.spec.load import parse_spec
@@ -33,7 +33,7 @@ SWEEPER = str(Path(sys.executable).with_name("sweeper"))
 SECRETS = {name: f"planted-{index}-{name[::-1]}" for index, name in enumerate(VARIABLES)}
 SPEC = """
 name: exposed
-trainer: leaky_trainer:train
+trainer: telling_trainer:train
 base: {epochs: 400, sleep_s: 0.2}
 search_space:
   scale: {choices: [1.0, 2.0, 3.0]}
@@ -215,7 +215,7 @@ def test_the_ui_is_reached_from_this_machine_only(seen: Seen) -> None:
 
 
 def test_what_a_verb_writes_is_private_and_the_umask_is_put_back(tmp_path: Path) -> None:
-    spec = parse_spec(SPEC.replace("leaky", "scripted"), tmp_path / "spec.yaml")
+    spec = parse_spec(SPEC.replace("telling", "scripted"), tmp_path / "spec.yaml")
     before = os.umask(0o022)
     try:
         finish_study(tmp_path / "home", spec, lambda params: params["scale"])

@@ -36,7 +36,7 @@ def worker(*written: int, **config: Any) -> TrialWorker:
     """One on a machine that has no study home, for a trial with these evaluations."""
     keys = tuple(f"{TRIAL}/epoch_{step:03d}" for step in written)
     parcel = vars(UploadSettings(URL, TRIAL, keys, patience_s=0.0))
-    job = Job("scripted_trainer:train", config, f"/nowhere/{TRIAL}", None, 0, parcel=parcel)
+    job = Job("scripted_trainer:train", config, f"/nowhere/{TRIAL}", None, 0, folder=str(Path.cwd()), parcel=parcel)
     return TrialWorker({"job": job.to_json()})
 
 

@@ -115,7 +115,7 @@ BAD = {
         "trials: 4",
         "trials: 4\nguards: [{kind: colapse}]",
         page(
-            "expected one of `collapse`, `threshold`, but got `colapse`",
+            "expected one of `collapse`, `threshold`, `plateau`, but got `colapse`",
             "s.yaml:9:17 guards.0.kind",
             "did you mean `collapse`?",
         ),
