@@ -78,7 +78,8 @@ def test_the_drivers_disk_holds_manifests_and_pictures_and_the_workers_nothing(f
     trials = finished / "studies" / "scripted" / "trials"
     there = {str(path.relative_to(trials)) for path in trials.rglob("*") if path.is_file()}
     manifests = {f"{trial}/{epoch}/manifest.json" for trial in ("0000", "0001") for epoch in EPOCHS}
-    assert there == manifests | {f"{trial}/epoch_004/predictions.jpg" for trial in ("0000", "0001")}
+    runs = {f"{trial}/mlflow_run.json" for trial in ("0000", "0001")}  # for a trainer that logs to MLflow itself
+    assert there == manifests | runs | {f"{trial}/epoch_004/predictions.jpg" for trial in ("0000", "0001")}
     assert not list(Path(tempfile.gettempdir()).glob("sweeper-fetched-*"))
 
 
