@@ -21,10 +21,13 @@ from typing import Any, Final
 
 from sweeper.entrypoint.function import yields
 from sweeper.entrypoint.resolve import load_trainer
+from sweeper.redaction import redact
 
 RUN_FILE: Final = "mlflow_run.json"
-"""In the trial's folder: variable -> value, `MLFLOW_TRACKING_URI` and `MLFLOW_RUN_ID`."""
+"""In the trial's folder: variable -> value, `MLFLOW_RUN_ID` and, where it holds no password, `MLFLOW_TRACKING_URI`. A
+home keeps no secret: an address with one is in the environment of the driver, and so of the trial."""
 RUN_ID: Final = "MLFLOW_RUN_ID"
+TRACKING_URI: Final = "MLFLOW_TRACKING_URI"
 WAIT_S: Final = 30.0
 """For a run that the trainer surely uses."""
 WAIT_FOR_PROGRAM_S: Final = 3.0
@@ -36,9 +39,8 @@ def write_run_file(folder: Path, tracking_uri: str, run_id: str) -> None:
     """Say in the trial's folder which run is the trial's; whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / f".{RUN_FILE}.tmp"
-    partial.unlink(missing_ok=True)
-    partial.touch(mode=0o600)  # the address of a server may hold a password
-    partial.write_text(json.dumps({"MLFLOW_TRACKING_URI": tracking_uri, RUN_ID: run_id}))
+    address = {TRACKING_URI: tracking_uri} if redact(tracking_uri) == tracking_uri else {}
+    partial.write_text(json.dumps({**address, RUN_ID: run_id}))
     partial.replace(folder / RUN_FILE)
 
 
@@ -87,10 +89,11 @@ class _Handover(MetaPathFinder):
 
 def _hand_over(run_file: Path) -> None:
     run = _run_of(run_file, WAIT_S)
-    if not run:
+    address = run.get(TRACKING_URI) or os.environ.get(TRACKING_URI)
+    if not run or not address:
         return
     mlflow, ours = sys.modules["mlflow"], run[RUN_ID]
-    mlflow.set_tracking_uri(run["MLFLOW_TRACKING_URI"])
+    mlflow.set_tracking_uri(address)
     os.environ.update(run)
     client: Any = sys.modules["mlflow.tracking.client"].MlflowClient
     original_terminate: Callable[..., None] = client.set_terminated

@@ -1,11 +1,11 @@
-"""Two trials that share a GPU, simulated: its tool is a script, and Ray is told that it is there."""
+"""Two trials that share a GPU, simulated: NVIDIA's library is a stand-in, and Ray is told that it is there."""
 
 import json
 import os
 
 import pytest
 from checker import check
-from faulty import FreshHome, sweep
+from faulty import FreshHome, environment, sweep
 from forked import Driver
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -24,10 +24,14 @@ resources: {gpus: 0.5, concurrent: 2}
 """
 BEGUN, REPORTED = 4, 7
 """Codes of the ledger."""
-TOOL = """#!/bin/sh
-case "$1" in
-  *name*) echo "Simulated GPU, 1.0" ;;
-esac
+LIBRARY = """
+class NVMLError(Exception): ...
+def nvmlInit(): ...
+def nvmlSystemGetDriverVersion(): return "1.0"
+def nvmlDeviceGetCount(): return 1
+def nvmlDeviceGetHandleByIndex(index): return index
+def nvmlDeviceGetName(gpu): return "Simulated GPU"
+def nvmlDeviceGetComputeRunningProcesses(gpu): return []
 """
 
 
@@ -37,11 +41,9 @@ def test_out_of_memory_of_one_trial_leaves_its_neighbour_on_the_gpu_alone(fresh_
     [expected] = check(alone).values()
 
     home = fresh_home(SPEC)
-    tool = home.parent / "nvidia-smi"
-    tool.write_text(TOOL)
-    tool.chmod(0o755)
-    path = f"{home.parent}{os.pathsep}{os.environ['PATH']}"
-    result = sweep(home, "run", ray=True, PATH=path, RAY_OVERRIDE_RESOURCES=json.dumps({"GPU": 1}))
+    (home.parent / "pynvml.py").write_text(LIBRARY)
+    path = f"{home.parent}{os.pathsep}{environment()['PYTHONPATH']}"
+    result = sweep(home, "run", ray=True, PYTHONPATH=path, RAY_OVERRIDE_RESOURCES=json.dumps({"GPU": 1}))
     assert result.returncode == 1, result.stderr
     modest, greedy = check(home).values()
     assert greedy["state"] == "FAILED"

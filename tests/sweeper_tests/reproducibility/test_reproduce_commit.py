@@ -101,7 +101,8 @@ def test_nothing_secret_is_stored(study: Path) -> None:
 def test_what_a_trial_stood_on_is_recorded(study: Path) -> None:
     found = sorted((study / "artifacts").rglob("provenance.json"))
     records = [json.loads(path.read_text()) for path in found]
-    trials = [record for record in records if "config" in record]
+    [shared] = (study / "artifacts").rglob("provenance/*.json")  # what all trials of a run share, once
+    trials = [json.loads(shared.read_text()) | record for record in records if "config" in record]
     assert len(trials) == 2
     for record in trials:
         assert record["config"]["scale"] == record["params"]["scale"]  # to the last bit
@@ -109,7 +110,7 @@ def test_what_a_trial_stood_on_is_recorded(study: Path) -> None:
         assert record["spec"].startswith("# from https://***@example.org/specs\nname: toy\n")
         assert record["code"]["remote"] == "https://***@example.org/repo.git"
         assert record["code"]["untracked_text"] == {"extra.py": "EXTRA_MM = 0.125\n"}
-        assert {"scripted_trainer.py", "sweeper/lifecycle/run.py"} <= set(record["sources"])
+        assert {"scripted_trainer.py", "sweeper/study/controller.py"} <= set(record["sources"])
         assert {"lock_sha256", "packages", "hardware", "numerics", "data"} <= set(record)
 
 
