@@ -217,7 +217,7 @@ def _environment(service: dict[str, Any]) -> dict[str, str]:
     lines = re.findall(r"^ENV (.*)$", final, flags=re.MULTILINE)
     words = [Template(word).substitute(PATH=BASE_PATH, COMMIT=COMMIT) for line in lines for word in shlex.split(line)]
     image = dict(word.split("=", 1) for word in words)
-    source = ":".join(filter(None, (own.get("PYTHONPATH"), SOURCE)))
+    source = ":".join(filter(None, (own.get("PYTHONPATH"), SOURCE, f"{SOURCE}/trainers")))
     return {**image, **own, "PYTHONPATH": source}
 
 
