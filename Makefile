@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SPEC ?= search_spaces/loss_balance.yaml
-WORKERS ?= 5
+WORKERS ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run ui test test-sweeper test-trainers test-fast lint types imports reference check lock audit sbom clean
@@ -29,7 +29,7 @@ ui: setup  ## open the MLflow UI on the studies here
 
 PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-test: setup  ## all tests, in WORKERS=5 processes: most tests of sweeper wait
+test: setup  ## all tests, in WORKERS=3 processes: most tests of sweeper wait
 	$(PYTEST) tests
 
 test-sweeper: setup  ## all tests but the trainer's
