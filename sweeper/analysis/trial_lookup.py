@@ -11,7 +11,7 @@ from sweeper.errors import UserError
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.studies import open_study, study_dirs
 from sweeper.ledger.trial import TrialRecord
-from sweeper.search_space.paths import leaves
+from sweeper.search_space.paths import leaves, set_path
 from sweeper.spec.model import SEED, VARIANT, SpecFile
 from sweeper.study.pareto import winner_of
 
@@ -80,4 +80,12 @@ def configuration_of(spec: SpecFile, trial: TrialRecord) -> dict[str, Any]:
         config[SEED] = config.get(SEED, 0) + trial.number
     if trial.control is not None:
         config["control"] = trial.control
+    return config
+
+
+def nested_configuration(spec: SpecFile, trial: TrialRecord) -> dict[str, Any]:
+    """As `configuration_of`, as a config file has it."""
+    config: dict[str, Any] = {}
+    for path, value in configuration_of(spec, trial).items():
+        set_path(config, path, value)
     return config

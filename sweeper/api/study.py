@@ -14,11 +14,11 @@ from sweeper.errors import UserError
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.studies import find_study, open_study
 from sweeper.ledger.trial import TrialRecord
-from sweeper.search_space.paths import leaves
 from sweeper.spec.load import load_spec, parse_spec
 from sweeper.spec.resolve import SweepSpec
 from sweeper.study.decisions import recorded_config
 from sweeper.study.pareto import winner_of
+from sweeper.views.export import trial_row
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -99,7 +99,7 @@ class Study:
 
         ledger, _ = open_study(self.home, self.name)
         records = [*(ledger.controls() if controls else ()), *ledger.trials()]
-        return pd.DataFrame([_row(record) for record in records]).set_index("id") if records else _empty(pd)
+        return pd.DataFrame([trial_row(record) for record in records]).set_index("id") if records else _empty(pd)
 
     def curves(self, trials: Sequence[str] | None = None) -> pd.DataFrame:
         """One row an evaluation: `trial`, `step`, `epoch`, `seconds`, and every metric.
@@ -207,18 +207,6 @@ def load(study: str, *, home: str | Path = HOME) -> Study:
         UserError: there is no such study.
     """
     return Study(study, Path(home))
-
-
-def _row(record: TrialRecord) -> dict[str, Any]:
-    return {
-        "id": record.id,
-        "state": record.state.value,
-        "reason": record.reason,
-        "epochs": record.last.epoch if record.last else 0.0,
-        "seconds": record.seconds,
-        **{f"params.{path}": value for path, value in leaves(record.params).items()},
-        **{f"metrics.{name}": value for name, value in (record.last.metrics if record.last else {}).items()},
-    }
 
 
 def _empty(pd: Any) -> pd.DataFrame:

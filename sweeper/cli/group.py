@@ -7,7 +7,7 @@ import click
 SECTIONS: Final = {
     "Before": ("convert", "check", "plan", "preflight", "data"),
     "Run": ("run", "submit", "resume", "pause", "stop", "extend", "retry"),
-    "Look": ("list", "status", "show", "watch", "logs", "report", "ui"),
+    "Look": ("list", "status", "show", "config", "watch", "logs", "report", "ui"),
     "Conclude": ("winners", "ablate", "compare", "explain", "importance", "reproduce"),
     "Maintain": ("doctor", "sync", "gc"),
 }

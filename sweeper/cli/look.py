@@ -3,12 +3,15 @@
 import webbrowser
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from sweeper.cli.options import FiniteRange, complete_study, home_option, json_option, study_argument, trial_argument
-from sweeper.errors import EXIT_BAD_INPUT, EXIT_NOT_RECORDED, EXIT_OK, LedgerLost
+from sweeper.errors import EXIT_BAD_INPUT, EXIT_NOT_RECORDED, EXIT_OK, LedgerLost, UserError
+
+if TYPE_CHECKING:
+    from sweeper.views.export import Form
 
 
 @click.command("list")
@@ -60,20 +63,70 @@ def status(study: str, home: Path, as_json: bool) -> int:
 @study_argument
 @home_option
 @json_option
-def show(study: str, home: Path, as_json: bool) -> int:
+@click.option("--format", "form", type=click.Choice(["table", "csv", "json", "parquet"]), help="One row a trial.")
+@click.option("--sort", metavar="COLUMN", help="Smallest first, of an objective the best; -COLUMN: the other way.")
+@click.option("--top", type=click.IntRange(min=1), metavar="N", help="N trials: the best, or the first by --sort.")
+@click.option("--columns", metavar="A,B,...", help="Only these, in this order.")
+def show(
+    study: str, home: Path, as_json: bool, form: "Form | None", sort: str | None, top: int | None, columns: str | None
+) -> int:
     """Show the trials of STUDY, with the reason of every stop.
+
+    With --format, --sort, --top or --columns: its trials as rows, for a spreadsheet or a script. A column may be named
+    by its end: `lr` for `params.optim.lr`.
 
     \b
     Example:
       sweeper show loss_balance
+      sweeper show loss_balance --top 5 --columns id,lr,val/pa_mpjpe_mm
+      sweeper show loss_balance --format csv > trials.csv
     """
-    from sweeper.console import to_json
     from sweeper.views import study as views
 
-    if as_json:
+    if form or sort or top or columns is not None:
+        if as_json:
+            raise UserError("`--json` is the whole study", help="`--format json` is its trials as rows")
+        from sweeper.views.export import export_trials
+
+        named = [name for name in map(str.strip, (columns or "").split(",")) if name]
+        click.echo(export_trials(home, study, form or "table", sort, top, named), nl=False)
+    elif as_json:
+        from sweeper.console import to_json
+
         click.echo(to_json(views.show_study(home, study)))
     else:
         views.print_study(home, study)
+    return EXIT_OK
+
+
+@click.command()
+@trial_argument
+@home_option
+@click.option("--base", "as_base", is_flag=True, help="As the section `base` of a next sweep file.")
+@json_option
+def config(trial: str, home: Path, as_base: bool, as_json: bool) -> int:
+    """Print the whole configuration that the trial ID is trained with, as YAML.
+
+    It is a config file for `python -m mano_trainers` or another trainer, and with --base the start of a next sweep.
+
+    \b
+    Example:
+      sweeper config loss_balance:best > best.yaml
+      sweeper config loss_balance:best --base >> next.yaml
+    """
+    import yaml
+
+    from sweeper.analysis.trial_lookup import look_up, nested_configuration
+    from sweeper.console import to_json
+
+    [found] = look_up(home, trial)
+    settings = nested_configuration(found.spec, found.trial)
+    settings = {"base": settings} if as_base else settings
+    if as_json:
+        click.echo(to_json(settings))
+    else:
+        click.echo(f"# {found.trial.id}")
+        click.echo(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), nl=False)
     return EXIT_OK
 
 

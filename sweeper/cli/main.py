@@ -80,7 +80,7 @@ def sweeper() -> None:
 for verb in (
     *(before.check, before.plan, before.preflight, convert, data),
     *(run.run, run.submit, run.resume, run.pause, run.stop, run.extend, run.retry),
-    *(look.list_, look.status, look.show, look.watch, look.logs, look.report, look.ui),
+    *(look.list_, look.status, look.show, look.config, look.watch, look.logs, look.report, look.ui),
     *(conclude.winners, conclude.ablate, conclude.compare, conclude.explain, conclude.importance, conclude.reproduce),
     *(maintain.doctor, maintain.sync, maintain.gc),
 ):
