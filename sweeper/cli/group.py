@@ -5,7 +5,7 @@ from typing import Final
 import click
 
 SECTIONS: Final = {
-    "Before": ("convert", "check", "plan", "preflight", "data"),
+    "Before": ("init", "convert", "check", "plan", "preflight", "data"),
     "Run": ("run", "submit", "resume", "pause", "stop", "extend", "retry"),
     "Look": ("list", "status", "show", "config", "watch", "logs", "report", "ui"),
     "Conclude": ("winners", "ablate", "compare", "explain", "importance", "reproduce"),

@@ -13,6 +13,7 @@ from sweeper.cli import before, conclude, look, maintain, run
 from sweeper.cli.convert import convert
 from sweeper.cli.data import data
 from sweeper.cli.group import SectionedGroup
+from sweeper.cli.init import init
 from sweeper.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, Problem, UserError
 from sweeper.redaction import redact_tracebacks
 
@@ -78,7 +79,7 @@ def sweeper() -> None:
 
 
 for verb in (
-    *(before.check, before.plan, before.preflight, convert, data),
+    *(init, before.check, before.plan, before.preflight, convert, data),
     *(run.run, run.submit, run.resume, run.pause, run.stop, run.extend, run.retry),
     *(look.list_, look.status, look.show, look.config, look.watch, look.logs, look.report, look.ui),
     *(conclude.winners, conclude.ablate, conclude.compare, conclude.explain, conclude.importance, conclude.reproduce),

@@ -1,9 +1,10 @@
 """The one seam between sweeper and a trainer: a callable named `package.module:function`.
 
-`train(config, workdir, resume) -> Iterator[EpochReport]`. If the first parameter is annotated with a pydantic model
-the plain config is validated into it. A function `prepare(config) -> dict[str, str]` beside it, if there is one, is
-called once before any trial (to make data or caches) and returns fingerprints for the record; `numerics(config)`, if
-there is one, says what else decides about the bits of a result: device, builds, flags.
+`train(config, workdir, resume) -> Iterator[EpochReport]`, of which it may take the first alone, or two. If the first is
+annotated with a pydantic model or a dataclass the plain config is validated into it (`config_model`). A function
+`prepare(config) -> dict[str, str]` beside it, if there is one, is called once before any trial (to make data or caches)
+and returns fingerprints for the record; `numerics(config)`, if there is one, says what else decides about the bits of a
+result: device, builds, flags.
 
 Run as `python -m sweeper.entrypoint.call TRAINER` it prepares: the config on stdin, the fingerprints on stdout as
 JSON; what is printed meanwhile goes to stderr. With `--time DIR` it trains to the second evaluation instead, in that
@@ -26,10 +27,11 @@ from typing import Any, Final, TextIO
 from mano_trainers.errors import TrainerError
 from mano_trainers.report import CheckResult, EpochReport
 from sweeper.entrypoint.checkpoint_copy import as_reported
-from sweeper.entrypoint.function import yields
+from sweeper.entrypoint.config_model import with_model
+from sweeper.entrypoint.function import as_many, yields
 from sweeper.entrypoint.preflight_messages import Checked, Prepared, own_answers, request_from_json
 from sweeper.entrypoint.reports import ReportError, checked_reports
-from sweeper.entrypoint.resolve import current_name, load_trainer, with_model
+from sweeper.entrypoint.resolve import current_name, load_trainer
 from sweeper.entrypoint.script import run_function
 from sweeper.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, Problem, UserError
 from sweeper.redaction import plain
@@ -44,7 +46,8 @@ def start_training(name: str, config: Mapping[str, Any], workdir: Path, resume: 
     function, resume = load_trainer(name), as_reported(resume)
     if not yields(function):
         return checked_reports(name, run_function(name, config, workdir, resume), workdir)
-    return checked_reports(name, function(with_model(function, config), workdir, resume), workdir)
+    found = function(*as_many(function, with_model(function, config), workdir, resume))
+    return checked_reports(name, found, workdir)
 
 
 def described(error: BaseException) -> str:

@@ -23,6 +23,7 @@ from typing import Any, Final
 import yaml
 
 from mano_trainers.report import EpochReport
+from sweeper.entrypoint.event_files import EventReader
 from sweeper.entrypoint.readers import PatternReader, Reader, RowReader
 from sweeper.entrypoint.script import run_script
 from sweeper.errors import UserError
@@ -95,10 +96,16 @@ def _write_config(parameters: Mapping[str, Any], workdir: Path) -> dict[str, str
 
 
 def _readers(settings: Mapping[str, Any], workdir: Path) -> list[Reader]:
-    objective, rows = settings["objective"], settings.get("rows")
-    readers: list[Reader] = []
-    if rows:
-        readers.append(RowReader(Path(rows.replace("{workdir}", str(workdir))), objective))
-    if patterns := settings.get("patterns"):
-        readers.append(PatternReader(patterns, objective))
-    return readers
+    objective, patterns = settings["objective"], settings.get("patterns")
+
+    def place(name: str) -> Path | None:
+        given = settings.get(name)
+        return Path(given.replace("{workdir}", str(workdir))) if given else None
+
+    rows, events = place("rows"), place("tensorboard")
+    readers: list[Reader | None] = [
+        RowReader(rows, objective) if rows else None,
+        EventReader(events, objective) if events else None,
+        PatternReader(patterns, objective) if patterns else None,
+    ]
+    return [reader for reader in readers if reader]

@@ -6,7 +6,8 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, get_origin
 
 from mano_trainers.report import EpochReport
-from sweeper.entrypoint.resolve import load_trainer, with_model
+from sweeper.entrypoint.config_model import with_model
+from sweeper.entrypoint.resolve import load_trainer
 from sweeper.errors import EXIT_BAD_INPUT, UserError
 from sweeper.reporting import push
 
@@ -22,18 +23,21 @@ def yields(function: Callable[..., Any]) -> bool:
     return (get_origin(annotation) or annotation) in (Iterator, Iterable, Generator)
 
 
-def arguments(function: Callable[..., Any]) -> list[Any]:
-    """What the function is called with: config, folder and checkpoint, as many of them as it takes."""
+def as_many(function: Callable[..., Any], *arguments: Any) -> tuple[Any, ...]:
+    """The first of the arguments, config, folder and checkpoint: as many of them as the function takes."""
     parameters = inspect.signature(function).parameters.values()
+    if any(each.kind is each.VAR_POSITIONAL for each in parameters):
+        return arguments
     count = sum(each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD) for each in parameters)
-    return [with_model(function, push.config()), push.workdir(), push.resume_from()][:count]
+    return arguments[:count]
 
 
 def main(trainer: str) -> int:
     """Run the function; what it yields after all is reported."""
     try:
         function = load_trainer(trainer)
-        found = function(*arguments(function))
+        config = with_model(function, push.config())
+        found = function(*as_many(function, config, push.workdir(), push.resume_from()))
     except UserError as error:
         print(error.render(), file=sys.stderr)
         return EXIT_BAD_INPUT

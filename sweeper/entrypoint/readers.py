@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -123,9 +123,9 @@ class PatternReader:
                 yield report_of(self._latest, self._count)
 
 
-def report_of(row: Mapping[str, float], count: int) -> EpochReport:
+def report_of(row: Mapping[str, float], count: int, epoch_names: Sequence[str] = EPOCH_NAMES) -> EpochReport:
     """A report of named numbers; `count` is the number of the evaluation, and the epoch where none is named."""
-    named = next((name for name in EPOCH_NAMES if name in row), None)
+    named = next((name for name in epoch_names if name in row), None)
     epoch = row[named] if named else float(count)
     return EpochReport(count, epoch, {name: value for name, value in row.items() if name != named})
 

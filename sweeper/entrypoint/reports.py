@@ -60,7 +60,7 @@ def checked(yielded: object, before: EpochReport | None, workdir: Path) -> Epoch
     """One report, with plain numbers, text and an absolute path.
 
     Args:
-        yielded: what the trainer yielded: an EpochReport, or a pair of epoch and metrics.
+        yielded: what the trainer yielded: an EpochReport, or epoch, metrics and, if there is one, a checkpoint.
         before: the report before it in the same attempt.
         workdir: the trial's folder, for relative paths of checkpoints.
 
@@ -72,6 +72,8 @@ def checked(yielded: object, before: EpochReport | None, workdir: Path) -> Epoch
             report = yielded
         case (epoch, Mapping() as metrics):
             report = EpochReport(epoch, epoch, metrics)  # type: ignore[arg-type]  # checked below
+        case (epoch, Mapping() as metrics, checkpoint):
+            report = EpochReport(epoch, epoch, metrics, checkpoint)  # type: ignore[arg-type]
         case _:
             raise ReportError(f"expected an EpochReport, but got {_shown(yielded)}; {HOW}")
     step, epoch = _step(report.step), _epoch(report.epoch)

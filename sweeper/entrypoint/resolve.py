@@ -3,20 +3,20 @@
 import inspect
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import redirect_stdout
-from dataclasses import is_dataclass
 from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from traceback import extract_tb
-from typing import Any, Final, get_args, get_type_hints
+from typing import Any, Final, get_args
 
 from pydantic import BaseModel
 
 from mano_trainers.config import TrainConfig
+from sweeper.entrypoint.config_model import config_model
 from sweeper.errors import UserError
 from sweeper.redaction import plain
 
@@ -30,7 +30,7 @@ EARLIER_DEFAULT: Final = "trainers.loop:train"
 
 @cache
 def config_class(trainer: str) -> type[BaseModel] | None:
-    """The pydantic model of a trainer's config: the annotation of its first parameter. None: it takes a plain dict.
+    """The pydantic model of what a trainer's first parameter takes (`config_model`). None: it takes a dict of any keys.
 
     The default trainer is answered without importing it, because it imports torch.
 
@@ -42,7 +42,7 @@ def config_class(trainer: str) -> type[BaseModel] | None:
     function = load_trainer(trainer)
     if not inspect.signature(function).parameters:
         raise UserError(f"trainer `{trainer}` takes no parameter", help="its first parameter is the config")
-    return first_parameter_model(function)
+    return config_model(function)
 
 
 def current_name(trainer: str) -> str:
@@ -66,38 +66,6 @@ def offered_controls(model: type[BaseModel] | None) -> tuple[str, ...]:
         return ()
     union = get_args(model.model_fields["control"].annotation)
     return tuple(name for part in union for name in (part, *get_args(part)) if isinstance(name, str))
-
-
-def first_parameter_model(function: Callable[..., Any]) -> type[BaseModel] | None:
-    """The pydantic model that annotates the first parameter, or None.
-
-    Raises:
-        UserError: as `first_annotation`.
-    """
-    annotation = first_annotation(function)
-    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
-
-
-def first_annotation(function: Callable[..., Any]) -> Any:
-    """What annotates the first parameter, or None.
-
-    Raises:
-        UserError: the annotations cannot be read: one names something that does not exist, or it is not a function.
-    """
-    try:
-        hints = get_type_hints(function)
-    except (NameError, TypeError) as error:
-        raise UserError(f"cannot read the annotations of {function!r}: {error}") from error
-    return hints.get(next(iter(inspect.signature(function).parameters), ""))
-
-
-def with_model(function: Callable[..., Any], config: Mapping[str, Any]) -> Any:
-    """The config as the function's first parameter asks for it: a pydantic model, a dataclass, or a plain dict."""
-    model = first_parameter_model(function)
-    if model is not None:
-        return model.model_validate(dict(config))
-    annotation = first_annotation(function)
-    return annotation(**config) if isinstance(annotation, type) and is_dataclass(annotation) else dict(config)
 
 
 def remember_spec_folder(folder: Path) -> None:

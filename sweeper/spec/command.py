@@ -11,6 +11,8 @@ from sweeper.search_space.dimensions import Strict
 COMMAND_TRAINER: Final = "sweeper.entrypoint.command:train"
 """The trainer that a spec with `command` stands for."""
 COMMAND: Final = "command"
+WORKDIR: Final = "{workdir}"
+"""In a command, and in the path of what it writes: the trial's own folder."""
 
 
 def _require_pattern(pattern: str) -> str:
@@ -32,6 +34,9 @@ class ScriptReports(Strict):
     rows: Annotated[str, Field(min_length=1)] | None = None
     """A CSV file with a header, or a file of JSON lines, that it appends to: each row with the objective is a report.
     `{workdir}` in it is the trial's folder."""
+    tensorboard: Annotated[str, Field(min_length=1)] | None = None
+    """A folder that it writes TensorBoard's event files to, itself or below: each step at which a scalar with the
+    objective's name is written is a report. `{workdir}` as for `rows`."""
     wandb: bool = False
     """Its `import wandb` finds a stand-in, whose `log` reports to the sweep: it needs no account and no change."""
 

@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidatorFun
 from sweeper.entrypoint.resolve import DEFAULT_TRAINER
 from sweeper.search_space.dimensions import AnyDimension, dimensions_of
 from sweeper.spec.model import TRAINER_PATTERN
-from sweeper.spec.sections import SamplerConfig, WarmStart
+from sweeper.spec.sections import SamplerConfig
+from sweeper.spec.warm_start import WarmStart
 
 
 def _none_if_wrong(value: object, handler: ValidatorFunctionWrapHandler) -> object:

@@ -1,6 +1,5 @@
 """The models of a sweep file: every key it may hold, with its default and its meaning."""
 
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -10,7 +9,7 @@ from sweeper.entrypoint.resolve import DEFAULT_TRAINER
 from sweeper.search_space.dimensions import CategoricalDimension, Choice, Dimension, Strict, dimensions_of
 from sweeper.search_space.grid import grid_size
 from sweeper.search_space.unit import listed
-from sweeper.spec.command import COMMAND, COMMAND_TRAINER, ScriptReports
+from sweeper.spec.command import COMMAND, COMMAND_TRAINER, WORKDIR, ScriptReports
 from sweeper.spec.design import Ablation
 from sweeper.spec.sections import (
     NAME_PATTERN,
@@ -23,8 +22,9 @@ from sweeper.spec.sections import (
     SamplerConfig,
     SchedulerConfig,
     StopWhen,
-    WarmStart,
+    refuse_password,
 )
+from sweeper.spec.warm_start import WarmStart
 
 VARIANT_PATTERN: Final = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 STORE_PATTERN: Final = r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9_.=-]+)*/?$"
@@ -33,12 +33,6 @@ VARIANT: Final = "variant"
 SEED: Final = "seed"
 """The config's field that `seeds` sets, and the parameter that holds it."""
 TRAINER_PATTERN: Final = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"
-
-
-def _refuse_password(url: str) -> str:
-    if re.search(r"://[^/@]*:[^/@]*@|password=", url):
-        raise ValueError("a password must not be in a spec, which every record of the study copies")
-    return url
 
 
 def _require_distinct_seeds(seeds: tuple[int, ...]) -> tuple[int, ...]:
@@ -127,7 +121,7 @@ class SpecFile(Strict):
     `control`; `[]`: none."""
     guards: Guards = (CollapseGuard(),)
     """Rules that stop a trial whatever its rank. Default: the collapse guard. `[]`: none."""
-    ledger: Annotated[str, Field(min_length=1), AfterValidator(_refuse_password)] | None = None
+    ledger: Annotated[str, Field(min_length=1), AfterValidator(refuse_password)] | None = None
     """Database of the ledger, `sqlite:////srv/ledger.db` or `postgresql://user@host/database`, instead of a file in the
     study's folder. `--ledger` and SWEEPER_LEDGER come first."""
     checkpoints: Annotated[str, Field(pattern=STORE_PATTERN)] | None = None
@@ -177,6 +171,17 @@ class SpecFile(Strict):
             raise ValueError("`report` says where the reports of a `command` come from; a trainer yields its own")
         if self.command is not None and any(key.split(".")[0] == COMMAND for key in (*self.base, *self.search_space)):
             raise ValueError("a parameter of a command cannot be called `command`")
+        return self
+
+    @model_validator(mode="after")
+    def _a_place_for_each_trial(self) -> Self:
+        places = (self.report.rows, self.report.tensorboard) if self.report and self.resources.concurrent != 1 else ()
+        for place in places:
+            if place is not None and WORKDIR not in place:
+                raise ValueError(
+                    f"trials that run at once would all write to `{place}`: put it into the trial's own folder, "
+                    f"`{WORKDIR}/{place.rsplit('/', 1)[-1]}`, or set `resources: {{concurrent: 1}}`"
+                )
         return self
 
     @model_validator(mode="after")

@@ -26,6 +26,13 @@ WARM_TRIALS_PATTERN: Final = r"^(all|best [1-9][0-9]{0,5})$"
 Mode = Literal["min", "max"]
 
 
+def refuse_password(url: str) -> str:
+    """A URL, unless it holds a password."""
+    if re.search(r"://[^/@]*:[^/@]*@|password=", url):
+        raise ValueError("a password must not be in a spec, which every record of the study copies")
+    return url
+
+
 def loss_of(value: float, mode: Mode) -> float:
     """The value with the sign that makes less better."""
     return value if mode == "min" else -value
@@ -145,15 +152,6 @@ class SamplerConfig(Strict):
         """Studies of earlier versions recorded no arguments, and none are no difference."""
         dumped: dict[str, Any] = handler(self)
         return {key: value for key, value in dumped.items() if not (key == "arguments" and not value)}
-
-
-class WarmStart(Strict):
-    """An earlier study whose finished trials inform the sampler. They do not count as trials of this one."""
-
-    study: Annotated[str, Field(pattern=NAME_PATTERN)]
-    """Name of the earlier study, in the same study home. Only the first start of this study reads it."""
-    trials: Annotated[str, Field(pattern=WARM_TRIALS_PATTERN)] = "all"
-    """`all`, or `best N`: the N best that ran to their end, by this study's objective."""
 
 
 class SchedulerConfig(Strict):

@@ -192,7 +192,7 @@ def _check_warm_start(draft: Draft) -> list[SpecFinding]:
         return [
             SpecFinding(("warm_start",), what, "use `tpe`, `gp`, `cmaes` or `nsga2`, or leave this out", at_key=True)
         ]
-    if draft.warm_start.study == draft.name:
+    if draft.warm_start.study == draft.name and draft.warm_start.storage is None:
         what = "a study cannot start from itself"
         return [SpecFinding(("warm_start", "study"), what, "give this one another `name`")]
     return []

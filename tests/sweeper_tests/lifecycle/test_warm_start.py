@@ -4,8 +4,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 from proposals import METRIC, make_spec
+from pydantic import ValidationError
 
 from sweeper.errors import UserError
 from sweeper.ledger.ledger import Ledger, Report, TrialState
@@ -31,7 +33,7 @@ def run_one(ledger: Ledger, spec: SweepSpec) -> dict[str, Any]:
 
 
 def warm_spec(trials: str = "all", sampler: str = "tpe", **changes: Any) -> SweepSpec:
-    data = {"search_space": SPACE, "warm_start": {"study": "early", "trials": trials}}
+    data: dict[str, Any] = {"search_space": SPACE, "warm_start": {"study": "early", "trials": trials}}
     return make_spec(sampler, **(data | changes))
 
 
@@ -104,3 +106,69 @@ def test_a_study_that_is_not_there_or_measures_something_else_is_refused(home: P
     other = warm_spec(objective={"metric": "val/auc", "mode": "max"})
     with pytest.raises(UserError, match="no finished trial of the study `early` reports val/auc"):
         started(home, "late", other)
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> str:
+    """The URL of an Optuna storage with a study of 25 trials by a program of its own, and an empty one."""
+    url = f"sqlite:///{tmp_path / 'optuna.db'}"
+
+    def objective(trial: optuna.Trial) -> float:
+        x, y = trial.suggest_float("x", 0, 1), trial.suggest_float("y", 0, 1)
+        trial.report(x, 1)
+        if trial.number % 5 == 4:
+            raise optuna.TrialPruned
+        return float("nan") if trial.number % 5 == 3 else (x - 0.2) ** 2 + (y - 0.8) ** 2
+
+    study = optuna.create_study(
+        study_name="Their Study", storage=url, direction="minimize", sampler=optuna.samplers.RandomSampler(seed=1)
+    )
+    study.optimize(objective, n_trials=25)
+    optuna.create_study(study_name="empty", storage=url)
+    return url
+
+
+def foreign_spec(storage: str, study: str = "Their Study", trials: str = "all", **changes: Any) -> SweepSpec:
+    return warm_spec(warm_start={"study": study, "storage": storage, "trials": trials}, **changes)
+
+
+def test_a_study_of_another_program_is_learned_from_by_its_storage(tmp_path: Path, storage: str) -> None:
+    space = {"net.x": SPACE["x"], "net.y": SPACE["y"]}
+    spec = foreign_spec(storage, search_space=space)
+    ledger = started(tmp_path, "late", spec)
+    learned = ledger.attributes.warm_start or []
+    assert [entry["state"] for entry in learned].count("COMPLETE") == 15
+    assert [entry["state"] for entry in learned].count("PRUNED") == 5, "with the value that they had reported"
+    assert all(set(entry["params"]) == {"net.x", "net.y"} for entry in learned)
+    pruned = next(entry for entry in learned if entry["state"] == "PRUNED")
+    assert pruned["values"] == [pruned["params"]["net.x"]]
+    tried = [run_one(ledger, spec) for _ in range(10)]
+    assert sum((one["net.x"] - 0.2) ** 2 + (one["net.y"] - 0.8) ** 2 for one in tried) / 10 < 0.15, "chance: 0.31"
+    best = started(tmp_path, "best", foreign_spec(storage, trials="best 3")).attributes.warm_start
+    values = sorted(entry["values"][0] for entry in learned if entry["state"] == "COMPLETE")
+    assert [entry["values"] for entry in best or []] == [[value] for value in values[:3]]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"study": "their study"}, "there are `Their Study`, `empty`"),
+        ({"study": "empty"}, "no finished trial of the study `empty`"),
+        ({"objective": {"metric": METRIC, "mode": "max"}}, "would minimize, and this one maximize"),
+        ({"storage": "sqlite:////nowhere/optuna.db"}, "there is no file `/nowhere/optuna.db`"),
+        ({"storage": "optuna.db"}, "the URL of the storage cannot be read"),
+    ],
+)
+def test_a_storage_that_does_not_fit_is_refused(
+    tmp_path: Path, storage: str, changes: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(UserError) as error:
+        started(tmp_path, "late", foreign_spec(**({"storage": storage} | changes)))
+    assert said in error.value.render()
+
+
+def test_a_password_and_a_name_that_no_study_here_has_are_refused() -> None:
+    with pytest.raises(ValidationError, match="a password must not be in a spec"):
+        foreign_spec("postgresql://me:secret@host/db")
+    with pytest.raises(ValidationError, match="`study` must match"):
+        warm_spec(warm_start={"study": "Their Study"})

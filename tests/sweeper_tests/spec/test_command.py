@@ -30,6 +30,7 @@ def test_a_trial_s_config_holds_parameters_and_command() -> None:
             "objective": "val/acc",
             "patterns": {"val/acc": "acc ([0-9.]+)"},
             "rows": None,
+            "tensorboard": None,
             "wandb": False,
         },
     }
