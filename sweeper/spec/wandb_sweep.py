@@ -5,15 +5,15 @@ in the result, and is returned to be told: nothing is dropped silently.
 """
 
 import json
-import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from sweeper.errors import UserError
 from sweeper.search_space.paths import set_path
+from sweeper.spec.wandb_parameters import dimension_of, parameters
 from sweeper.spec.yaml_reader import parse_yaml, read_text
 
 DEFAULT_TRIALS: Final = 20
@@ -23,13 +23,12 @@ WORDS: Final = {
     "${interpreter}": "{python}",
     "${args}": "{args}",
     "${args_no_hyphens}": "{overrides}",
+    "${args_no_boolean_flags}": "{args}",
     "${args_json}": "{args_json}",
     "${args_json_file}": "{config_json}",
 }
 DEFAULT_COMMAND: Final = ("${env}", "${interpreter}", "${program}", "${args}")
 KNOWN: Final = {"program", "method", "metric", "parameters", "run_cap", "early_terminate", "command", "name"}
-SPREADS: Final = 3.0
-"""Standard deviations to each side of a normal distribution's mean that the bounds in its place reach."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +60,8 @@ def convert_wandb(path: Path) -> Converted:
     notes: list[str] = []
     base: dict[str, Any] = {}
     space: dict[str, dict[str, Any]] = {}
-    for name, parameter in _parameters(data["parameters"]):
-        fixed, dimension = _dimension(name, parameter, notes)
+    for name, parameter in parameters(data["parameters"]):
+        fixed, dimension = dimension_of(name, parameter, notes)
         if dimension is None:
             set_path(base, name, fixed)
         else:
@@ -71,11 +70,11 @@ def convert_wandb(path: Path) -> Converted:
     lines = [
         f"# Converted from {path.name}, a W&B sweep configuration.",
         f"name: {_name(data.get('name') or path.stem)}",
-        f"command: {json.dumps(_command(data, path))}",
+        f"command: {json.dumps(_command(data, path, notes))}",
         "report: {wandb: true}   # its `import wandb` finds a stand-in, whose `log` reports to the sweep",
         *_section("base", {name: json.dumps(value) for name, value in base.items()}),
         *_section("search_space", {name: _flow(dimension) for name, dimension in space.items()}),
-        f"objective: {_objective(data, path)}",
+        *_objective(data, path, notes),
         *_trials(data, notes),
         f"sampler: {{name: {_sampler(data, path)}}}",
         f"scheduler: {_scheduler(data.get('early_terminate'), notes)}",
@@ -83,90 +82,32 @@ def convert_wandb(path: Path) -> Converted:
     return Converted("\n".join([*lines, *(f"# {note}" for note in notes)]) + "\n", tuple(notes))
 
 
-def _parameters(parameters: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Dotted name -> definition, of nested parameters too."""
-    for name, parameter in parameters.items():
-        path = f"{above}{name}"
-        if not isinstance(parameter, dict):
-            raise UserError(f"parameter `{path}` is not a mapping, but {json.dumps(parameter)}")
-        if isinstance(nested := parameter.get("parameters"), dict):
-            yield from _parameters(nested, f"{path}.")
-        else:
-            yield path, parameter
-
-
-def _dimension(name: str, parameter: Mapping[str, Any], notes: list[str]) -> tuple[Any, dict[str, Any] | None]:
-    """The fixed value of a parameter and None, or None and its dimension."""
-    if "value" in parameter:
-        return parameter["value"], None
-    if "values" in parameter:
-        if "probabilities" in parameter:
-            notes.append(f"`{name}`: choices are drawn with equal probability; it had {parameter['probabilities']}")
-        return None, {"choices": parameter["values"]}
-    kind = parameter.get("distribution") or _bounds_kind(name, parameter)
-    if "normal" in kind:
-        low, high = _normal_bounds(name, kind, parameter, notes)
-    else:
-        low, high = _bound(name, parameter, "min"), _bound(name, parameter, "max")
-        if kind.endswith("log_uniform"):  # without `_values` its bounds are exponents of e
-            low, high = (math.exp(low), math.exp(high)) if "inv" not in kind else (math.exp(-high), math.exp(-low))
-    dimension: dict[str, Any] = {"low": low, "high": high}
-    if "log" in kind:
-        dimension["log"] = True
-    if kind == "int_uniform":
-        dimension = {"type": "int", **dimension}
-    if kind.startswith("q_"):
-        if "log" in kind or "normal" in kind:
-            notes.append(f"`{name}`: values are not rounded to multiples of {parameter.get('q', 1)} ({kind})")
-        else:
-            dimension |= _steps(name, low, high, float(parameter.get("q", 1.0)), notes)
-    return None, dimension
-
-
-def _steps(name: str, low: float, high: float, step: float, notes: list[str]) -> dict[str, Any]:
-    """Multiples of the step between the bounds, which the step must divide."""
-    first, last = math.ceil(low / step - 1e-9) * step, math.floor(high / step + 1e-9) * step
-    if (first, last) != (low, high):
-        notes.append(f"`{name}`: multiples of {step:g} from {first:g} to {last:g}")
-    return {"low": first, "high": last, "step": step}
-
-
-def _bounds_kind(name: str, parameter: Mapping[str, Any]) -> str:
-    """The distribution of bounds alone: integers if both of them are, as W&B has it."""
-    return "int_uniform" if all(type(parameter.get(key)) is int for key in ("min", "max")) else "uniform"
-
-
-def _bound(name: str, parameter: Mapping[str, Any], key: str) -> Any:
-    value = parameter.get(key)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise UserError(f"parameter `{name}` has no `value`, no `values`, and no number as `{key}`")
-    return value
-
-
-def _normal_bounds(name: str, kind: str, parameter: Mapping[str, Any], notes: list[str]) -> tuple[float, float]:
-    mu, sigma = float(parameter.get("mu", 0.0)), float(parameter.get("sigma", 1.0))
-    notes.append(f"`{name}`: uniform within {SPREADS:g} deviations of {kind} (mu {mu:g}, sigma {sigma:g})")
-    low, high = mu - SPREADS * sigma, mu + SPREADS * sigma
-    return (math.exp(low), math.exp(high)) if "log" in kind else (low, high)
-
-
-def _command(data: Mapping[str, Any], path: Path) -> str:
+def _command(data: Mapping[str, Any], path: Path, notes: list[str]) -> str:
     words = data.get("command", DEFAULT_COMMAND)
     words = words.split() if isinstance(words, str) else [str(word) for word in words]
     if "program" not in data and "${program}" in words:
         raise UserError("it names no `program`", str(path), "add the script: `program: train.py`")
     put = WORDS | {"${program}": str(data.get("program"))}
     filled = [re.sub(r"\$\{\w+\}", lambda match: put.get(match.group(), match.group()), word) for word in words]
+    if "${args_no_boolean_flags}" in words:
+        notes.append("`${args_no_boolean_flags}`: truth values are passed as --flag=true and --flag=false")
+    notes += [f"`{word}` in `command` has no counterpart" for word in filled if "${" in word]
     return " ".join(f"'{word}'" if " " in word else word for word in filled if word)
 
 
-def _objective(data: Mapping[str, Any], path: Path) -> str:
+def _objective(data: Mapping[str, Any], path: Path, notes: list[str]) -> list[str]:
     metric = data.get("metric")
     if not isinstance(metric, dict) or "name" not in metric:
         help = "add `metric: {name: val/loss, goal: minimize}`: a sweep file always has an objective"
         raise UserError("it names no metric", str(path), help)
+    if str(metric["name"]).startswith("train/"):
+        help = "name one of validation, and let the script log it: the best trial would be the one that memorised most"
+        raise UserError(f"its metric `{metric['name']}` is of training", str(path), help)
+    others = [key for key in metric if key not in ("name", "goal", "target")]
+    notes += [f"`metric.{key}` has no counterpart: {json.dumps(metric[key])}" for key in others]
     mode = "max" if metric.get("goal") == "maximize" else "min"
-    return f"{{metric: {json.dumps(metric['name'])}, mode: {mode}}}"
+    lines = [f"objective: {{metric: {json.dumps(metric['name'])}, mode: {mode}}}"]
+    return lines + ([f"stop_when: {{target: {json.dumps(metric['target'])}}}"] if "target" in metric else [])
 
 
 def _trials(data: Mapping[str, Any], notes: list[str]) -> list[str]:

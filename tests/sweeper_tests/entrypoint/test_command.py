@@ -106,6 +106,17 @@ def test_a_script_written_for_wandb_runs_unchanged(tmp_path: Path) -> None:
     ]
 
 
+def test_the_stand_in_for_wandb_reads_lists_back(tmp_path: Path) -> None:
+    script = """
+        import wandb
+        wandb.init(config={"layers": [1]})
+        assert wandb.config.layers == [64, 32] and wandb.config.net == {"a": 1} and wandb.config.text == "[a"
+        wandb.log({"val/acc": sum(wandb.config.layers)})
+    """
+    parameters = {"layers": "[64, 32]", "net": '{"a": 1}', "text": "[a"}
+    assert run(tmp_path, script, parameters, wandb=True) == [EpochReport(1, 1.0, {"val/acc": 96.0})]
+
+
 def test_its_own_error_is_told_with_the_exit_code(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="ended with exit code 3"):
         run(tmp_path, "import sys; sys.exit(3)")

@@ -5,6 +5,7 @@ accepted and does nothing.
 As for W&B's own early termination, each such call is one iteration: an epoch of the sweep.
 """
 
+import json
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -26,7 +27,7 @@ class Config(dict[str, Any]):
         self[name] = value
 
     def update(self, *others: Any, allow_val_change: bool = True, **more: Any) -> None:
-        super().update(dict(*others, **more) | push.config())
+        super().update(dict(*others, **more) | _parameters())
 
     setdefaults = update
 
@@ -82,8 +83,22 @@ class Run:
         return _Nothing()
 
 
+def _parameters() -> dict[str, Any]:
+    """Those of the trial. A list among the choices of a sweep file is written as JSON."""
+
+    def given(value: Any) -> Any:
+        if not isinstance(value, str) or value[:1] not in ("[", "{"):
+            return value
+        try:
+            return json.loads(value)
+        except ValueError:
+            return value
+
+    return {name: given(value) for name, value in push.config().items()}
+
+
 run: Run | None = None
-config = Config(push.config())
+config = Config(_parameters())
 
 
 def init(*args: Any, config: Any = None, **options: Any) -> Run:
