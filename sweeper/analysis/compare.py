@@ -66,6 +66,6 @@ def _curve(found: FoundTrial, objective: str) -> dict[float, float]:
 
 
 def _last_metrics(found: Sequence[FoundTrial]) -> dict[str, tuple[float | None, ...]]:
-    last = [each.trial.last.metrics if each.trial.last else {} for each in found]
+    last = [each.trial.metrics for each in found]
     names = dict.fromkeys(name for metrics in last for name in metrics)
     return {name: tuple(metrics.get(name) for metrics in last) for name in names}

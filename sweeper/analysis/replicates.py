@@ -100,10 +100,10 @@ def _runs_of(name: str, trials: Sequence[TrialRecord], objective: Objective, gua
 
 def has_collapsed(trial: TrialRecord, guard: CollapseGuard) -> bool:
     """Whether a guard stopped the trial, or it came to its end below both thresholds of the collapse guard."""
-    if trial.state is not TrialState.COMPLETE or trial.last is None:
+    if trial.state is not TrialState.COMPLETE:
         return trial.state is TrialState.COLLAPSED
-    ratio = trial.last.metrics.get(DEFAULT_OFFERS.variance_ratio, math.inf)
-    r2 = trial.last.metrics.get(DEFAULT_OFFERS.explained, math.inf)
+    ratio = trial.metrics.get(DEFAULT_OFFERS.variance_ratio, math.inf)
+    r2 = trial.metrics.get(DEFAULT_OFFERS.explained, math.inf)
     return ratio < guard.var_ratio_below and r2 < guard.r2_below
 
 

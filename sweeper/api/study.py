@@ -37,7 +37,7 @@ class Trial:
         reason: why it is in that state.
         params: what was sampled, by dotted path.
         config: the whole config it was trained with.
-        metrics: of its last evaluation.
+        metrics: the latest value of each.
     """
 
     id: str
@@ -149,9 +149,8 @@ class Study:
         return Page(render(study_data(*open_study(self.home, self.name))))
 
     def _trial(self, record: TrialRecord) -> Trial:
-        metrics = record.last.metrics if record.last else {}
         config = recorded_config(self.spec, record)
-        return Trial(record.id, record.state.value, record.reason, dict(record.params), config, dict(metrics))
+        return Trial(record.id, record.state.value, record.reason, dict(record.params), config, record.metrics)
 
     def _record(self, ledger: Ledger, trial_id: str) -> TrialRecord:
         try:

@@ -22,56 +22,32 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Any, TextIO
 
 from mano_trainers.errors import TrainerError
 from mano_trainers.report import CheckResult, EpochReport
 from sweeper.entrypoint.checkpoint_copy import as_reported
 from sweeper.entrypoint.config_model import with_model
+from sweeper.entrypoint.error_text import LONGEST_REASON, described
 from sweeper.entrypoint.function import as_many, yields
+from sweeper.entrypoint.place import defined_at
 from sweeper.entrypoint.preflight_messages import Checked, Prepared, own_answers, request_from_json
-from sweeper.entrypoint.reports import ReportError, checked_reports
+from sweeper.entrypoint.reports import checked_reports
 from sweeper.entrypoint.resolve import current_name, load_trainer
 from sweeper.entrypoint.script import run_function
 from sweeper.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, Problem, UserError
 from sweeper.redaction import plain
-
-LONGEST_REASON: Final = 1000
-LONGEST_TRACEBACK: Final = 20_000
 
 
 def start_training(name: str, config: Mapping[str, Any], workdir: Path, resume: Path | None) -> Iterator[EpochReport]:
     """Start the named trainer; the config is validated into its model if it has one. Its reports are checked: the
     iterator raises a ReportError where one cannot be read."""
     function, resume = load_trainer(name), as_reported(resume)
-    if not yields(function):
-        return checked_reports(name, run_function(name, config, workdir, resume), workdir)
-    found = function(*as_many(function, with_model(function, config), workdir, resume))
-    return checked_reports(name, found, workdir)
-
-
-def described(error: BaseException) -> str:
-    """What a trainer raised, in a line; out of memory is recognised, with what helps."""
-    try:
-        first_line = plain(str(error).strip().split("\n")[0], LONGEST_REASON)
-    except Exception:  # the error's own text cannot be made
-        first_line = ""
-    if isinstance(error, ReportError):
-        return first_line
-    text = f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__
-    if type(error).__name__ == "OutOfMemoryError" or "CUDA out of memory" in first_line:
-        return f"out of GPU memory: {text}; take smaller batches, or more of a GPU (resources.gpus)"
-    if isinstance(error, MemoryError):
-        return f"out of memory: {text}; take smaller batches, or fewer trials at once (resources.concurrent)"
-    return text
-
-
-def traced(error: BaseException) -> str:
-    """The traceback, of a length that can be kept."""
-    try:
-        return plain("".join(traceback.format_exception(error)), LONGEST_TRACEBACK)
-    except Exception:  # the error's own text cannot be made
-        return plain("".join(traceback.format_tb(error.__traceback__)), LONGEST_TRACEBACK) + type(error).__name__
+    if yields(function):
+        found = function(*as_many(function, with_model(function, config), workdir, resume))
+    else:
+        found = run_function(name, config, workdir, resume)
+    return checked_reports(name, found, workdir, place=defined_at(function), resumed=resume is not None)
 
 
 def prepare(name: str, config: Mapping[str, Any]) -> dict[str, str]:

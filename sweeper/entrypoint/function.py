@@ -2,11 +2,14 @@
 
 import inspect
 import sys
+import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, get_origin
 
 from mano_trainers.report import EpochReport
 from sweeper.entrypoint.config_model import with_model
+from sweeper.entrypoint.error_text import described, traced
+from sweeper.entrypoint.reports import shown
 from sweeper.entrypoint.resolve import load_trainer
 from sweeper.errors import EXIT_BAD_INPUT, UserError
 from sweeper.reporting import push
@@ -33,18 +36,34 @@ def as_many(function: Callable[..., Any], *arguments: Any) -> tuple[Any, ...]:
 
 
 def main(trainer: str) -> int:
-    """Run the function; what it yields after all is reported."""
+    """Run the function. What it raises or returns is told to the trial's process, which makes a reason of it."""
     try:
         function = load_trainer(trainer)
         config = with_model(function, push.config())
-        found = function(*as_many(function, config, push.workdir(), push.resume_from()))
+        returned = function(*as_many(function, config, push.workdir(), push.resume_from()))
+        if isinstance(returned, Iterator):
+            returned = _report_all(returned)
+        if returned is not None:
+            push.say({"returned": shown(returned)})
     except UserError as error:
         print(error.render(), file=sys.stderr)
         return EXIT_BAD_INPUT
-    for report in found if isinstance(found, Iterator) else ():
-        assert isinstance(report, EpochReport), f"expected an EpochReport, but got {report!r}"
-        push.report(report.epoch, report.metrics, report.checkpoint, step=report.step, total_epochs=report.total_epochs)
+    except SystemExit:
+        raise
+    except BaseException as error:  # KeyboardInterrupt too: whatever it raises is the trial's result
+        traceback.print_exception(error)
+        push.say({"failed": {"text": described(error), "trace": traced(error)}})
+        return 1
     return 0
+
+
+def _report_all(found: Iterator[Any]) -> object:
+    """Report what a function returned instead of yielding it; returns the first that is no report, or None."""
+    for report in found:
+        if not isinstance(report, EpochReport):
+            return report
+        push.report(report.epoch, report.metrics, report.checkpoint, step=report.step, total_epochs=report.total_epochs)
+    return None
 
 
 if __name__ == "__main__":

@@ -6,54 +6,76 @@ trainer's file and line, and what was wrong. Imports neither NumPy nor torch.
 
 import math
 import os
+import re
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import CodeType, GeneratorType
 from typing import Any, Final
 
-import sweeper
 from mano_trainers.report import EpochReport
 from sweeper.entrypoint.checkpoint_copy import kept_checkpoint
 from sweeper.redaction import plain
+from sweeper.reporting.place import place_text
 
 LARGEST_STEP: Final = 2**31 - 1
 """A database of the ledger keeps steps in 32 bits."""
 LONGEST_NAME: Final = 500
+ADDRESS: Final = re.compile(r" at 0x[0-9a-f]+")
+"""Of an object, as its `repr` tells it: another one in each trial, where reasons should be equal."""
 LONGEST_SHOWN: Final = 120
 HOW: Final = 'yield EpochReport(step, epoch, {"val/accuracy": 0.9})'
+HOW_ELSE: Final = f'{HOW}, or call sweeper.report(epoch, {{"val/accuracy": 0.9}})'
 
 
 class ReportError(Exception):
     """What a trainer reported cannot be read; the text says where, and what is wrong."""
 
 
-def checked_reports(trainer: str, found: object, workdir: Path) -> Generator[EpochReport]:
+def checked_reports(
+    trainer: str, found: object, workdir: Path, *, place: str | None = None, resumed: bool = False
+) -> Generator[EpochReport]:
     """The reports of a training, each checked.
 
     Args:
         trainer: its name, for what is said of it.
         found: what the training function returned.
         workdir: the trial's folder: checkpoints are kept there.
+        place: where the training function is defined, if a user wrote it.
+        resumed: whether it goes on from a checkpoint, which may be that of its end.
 
     Raises:
         ReportError: what the function returned holds no reports, or one of them cannot be read.
     """
+    at = f"{place}: " if place else ""
     if isinstance(found, EpochReport | Mapping | str | bytes) or not isinstance(found, Iterable):
-        raise ReportError(f"trainer `{trainer}` returned {_shown(found)}; a trainer yields its reports: {HOW}")
+        raise ReportError(f"{at}trainer `{trainer}` returned {shown(found)}; a trainer yields its reports: {HOW}")
     reports = iter(found)
-    before: EpochReport | None = None
+    before, returned = None, None
     try:
-        for yielded in reports:
-            place = _place(reports) or f"trainer `{trainer}`"
+        while True:
+            try:
+                yielded = next(reports)
+            except StopIteration as end:
+                returned = end.value
+                break
             try:
                 report = checked(yielded, before, workdir)
             except ReportError as error:
-                raise ReportError(f"{place}: {error}") from None
+                made_at = getattr(yielded, "place", None) or _place(reports) or place or f"trainer `{trainer}`"
+                raise ReportError(f"{made_at}: {error}") from None
             before = report
             yield report
     finally:
         if isinstance(reports, Generator):
             reports.close()
+    if before is None and place and not resumed:
+        raise ReportError(f"{at}{nothing_reported(trainer, None if returned is None else shown(returned))}")
+
+
+def nothing_reported(trainer: str, returned: str | None) -> str:
+    """What is said of a training that ended without a report; `returned`: what its function did, if anything."""
+    how = "ended" if returned is None else f"returned {returned}"
+    return f"trainer `{trainer}` {how} without a report: {HOW_ELSE}"
 
 
 def checked(yielded: object, before: EpochReport | None, workdir: Path) -> EpochReport:
@@ -75,8 +97,9 @@ def checked(yielded: object, before: EpochReport | None, workdir: Path) -> Epoch
         case (epoch, Mapping() as metrics, checkpoint):
             report = EpochReport(epoch, epoch, metrics, checkpoint)  # type: ignore[arg-type]
         case _:
-            raise ReportError(f"expected an EpochReport, but got {_shown(yielded)}; {HOW}")
-    step, epoch = _step(report.step), _epoch(report.epoch)
+            raise ReportError(f"expected an EpochReport, but got {shown(yielded)}; {HOW}")
+    epoch = _epoch(report.epoch)  # first: where no step was given, it is the epoch
+    step = _step(report.step)
     if before is not None and step <= before.step:
         what = "reported twice" if step == before.step else f"reported after step {before.step}"
         raise ReportError(
@@ -109,22 +132,22 @@ def _scalar(value: object) -> object:
 def _number(value: object, name: str) -> float:
     number = _scalar(value)
     if isinstance(number, str | bytes | complex | list | tuple | dict) or number is None:
-        raise ReportError(f"{name} is {_shown(value)}, not a number")
+        raise ReportError(f"{name} is {shown(value)}, not a number")
     try:
         return float(number)  # type: ignore[arg-type]  # a Decimal or Fraction is one too
     except (TypeError, ValueError, RuntimeError):
-        raise ReportError(f"{name} is {_shown(value)}, not a number") from None
+        raise ReportError(f"{name} is {shown(value)}, not a number") from None
     except OverflowError:
-        raise ReportError(f"{name} is too large for a float: {_shown(value)}") from None
+        raise ReportError(f"{name} is too large for a float: {shown(value)}") from None
 
 
 def _step(value: object) -> int:
     number = _scalar(value)
     if isinstance(number, bool) or number is None:
-        raise ReportError(f"step is {_shown(value)}, not a whole number")
+        raise ReportError(f"step is {shown(value)}, not a whole number")
     as_float = _number(number, "step")
     if not math.isfinite(as_float) or as_float != int(as_float):
-        raise ReportError(f"step is {_shown(value)}, not a whole number; `epoch` may be a fraction, `step` counts")
+        raise ReportError(f"step is {shown(value)}, not a whole number; `epoch` may be a fraction, `step` counts")
     step = number if isinstance(number, int) else int(as_float)
     if not 0 <= step <= LARGEST_STEP:
         raise ReportError(f"step is {step}; it must be from 0 to {LARGEST_STEP}")
@@ -149,17 +172,17 @@ def _total_epochs(value: object) -> float | None:
 
 def _metrics(metrics: object) -> dict[str, float]:
     if not isinstance(metrics, Mapping):
-        raise ReportError(f"metrics is {_shown(metrics)}, not a dict of name -> number")
+        raise ReportError(f"metrics is {shown(metrics)}, not a dict of name -> number")
     found: dict[str, float] = {}
     for name, value in metrics.items():
         if not isinstance(name, str) or not name.strip():
-            raise ReportError(f"the name of a metric is {_shown(name)}, not a text")
+            raise ReportError(f"the name of a metric is {shown(name)}, not a text")
         clean = plain(name, LONGEST_NAME + 1)
         if len(name) > LONGEST_NAME:
-            raise ReportError(f"the name of a metric has {len(name)} letters, at most {LONGEST_NAME}: {_shown(name)}")
+            raise ReportError(f"the name of a metric has {len(name)} letters, at most {LONGEST_NAME}: {shown(name)}")
         if clean in found:
-            raise ReportError(f"two metrics have the name {_shown(clean)}")
-        found[clean] = _number(value, f"metric {_shown(clean)}")
+            raise ReportError(f"two metrics have the name {shown(clean)}")
+        found[clean] = _number(value, f"metric {shown(clean)}")
     return found
 
 
@@ -167,19 +190,20 @@ def _checkpoint(value: object, workdir: Path, step: int, epoch: float) -> Path |
     if value is None:
         return None
     if not isinstance(value, str | os.PathLike):
-        raise ReportError(f"checkpoint is {_shown(value)}, not the path of a file or folder")
+        raise ReportError(f"checkpoint is {shown(value)}, not the path of a file or folder")
     given = Path(os.fsdecode(value)).expanduser()
     there = next((path for path in (Path.cwd() / given, workdir.absolute() / given) if path.exists()), None)
     if there is None:
-        raise ReportError(f"the checkpoint {_shown(str(given))} does not exist; report it after it is written")
+        raise ReportError(f"the checkpoint {shown(str(given))} does not exist; report it after it is written")
     if there.is_dir() and not any(there.iterdir()):
-        raise ReportError(f"the checkpoint {_shown(str(given))} is an empty folder")
+        raise ReportError(f"the checkpoint {shown(str(given))} is an empty folder")
     return kept_checkpoint(there, workdir, step, epoch)
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """A value of the user's, short, with its type where that is not plain to see."""
     try:
-        text = plain(repr(value), LONGEST_SHOWN)
+        text = plain(ADDRESS.sub("", repr(value)), LONGEST_SHOWN)
     except Exception:  # a repr of the user's may raise anything
         text = f"an object of {type(value).__name__}"
     known = isinstance(value, str | int | float | None | type(Ellipsis))
@@ -194,11 +218,3 @@ def _place(reports: Iterator[Any]) -> str | None:
         place = inner.gi_code, inner.gi_frame.f_lineno
         inner = inner.gi_yieldfrom
     return None if place is None else place_text(place[0].co_filename, place[1])
-
-
-def place_text(file: str, line: int) -> str | None:
-    """A line of a user's file, by the shortest path; None of a file that is ours."""
-    path = Path(file)
-    if path.is_relative_to(Path(str(sweeper.__file__)).parent):
-        return None
-    return f"{path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}:{line}"

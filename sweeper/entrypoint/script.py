@@ -15,13 +15,18 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from mano_trainers.report import EpochReport
+from sweeper.entrypoint.error_text import FunctionFailed, signal_name
+from sweeper.entrypoint.place import defined_at
 from sweeper.entrypoint.readers import Reader
+from sweeper.entrypoint.reports import ReportError, nothing_reported
+from sweeper.entrypoint.resolve import load_trainer
 from sweeper.reporting.push import CONFIG, RESUME, SOCKET, WORKDIR
 
 GRACE_S: Final = 10.0
@@ -33,6 +38,13 @@ class ScriptFailed(RuntimeError):
     """The process ended with an error."""
 
 
+@dataclass(frozen=True)
+class PlacedReport(EpochReport):
+    """A report that came over the socket; `place` is the file and line that called `sweeper.report`."""
+
+    place: str | None = None
+
+
 def run_script(
     command: Sequence[str],
     config: Mapping[str, Any],
@@ -42,8 +54,8 @@ def run_script(
     readers: Sequence[Reader] = (),
     environment: Mapping[str, str] | None = None,
     grace_s: float = GRACE_S,
-) -> Iterator[EpochReport]:
-    """Run a command, and yield what it reports.
+) -> Generator[EpochReport, None, str | None]:
+    """Run a command, and yield what it reports; returns what its function returned, if it reported nothing.
 
     Args:
         command: program and arguments, as for `subprocess.Popen`.
@@ -56,6 +68,7 @@ def run_script(
 
     Raises:
         ScriptFailed: it ended with an exit code that is not 0, or by a signal.
+        FunctionFailed: it said so of its function.
     """
     with ExitStack() as stack:
         # Not in the trial's folder: the path of a socket has at most 107 characters.
@@ -74,16 +87,24 @@ def run_script(
         stack.callback(_end_group, process, grace_s)
         for reader in readers:
             reader.attach(process)
-        yield from _reports(process, listener, readers, grace_s)
+        returned = yield from _reports(process, listener, readers, grace_s)
         code = process.wait()
         if code != 0:
             raise ScriptFailed(_ended(command, code))
+    return returned
 
 
-def run_function(trainer: str, config: Mapping[str, Any], workdir: Path, resume: Path | None) -> Iterator[EpochReport]:
-    """Run a function that calls `sweeper.report` instead of yielding; see `entrypoint.function`."""
+def run_function(trainer: str, config: Mapping[str, Any], workdir: Path, resume: Path | None) -> Generator[EpochReport]:
+    """Run a function that calls `sweeper.report` instead of yielding; see `entrypoint.function`.
+
+    Raises:
+        FunctionFailed: it raised.
+        ReportError: it returned something instead of reporting.
+    """
     command = [sys.executable, "-m", "sweeper.entrypoint.function", trainer]
-    return run_script(command, config, workdir, resume)
+    returned = yield from run_script(command, config, workdir, resume)
+    if returned is not None and resume is None:
+        raise ReportError(f"{defined_at(load_trainer(trainer))}: {nothing_reported(trainer, returned)}")
 
 
 def _environment(folder: Path, workdir: Path, resume: Path | None) -> dict[str, str]:
@@ -94,15 +115,27 @@ def _environment(folder: Path, workdir: Path, resume: Path | None) -> dict[str, 
 
 def _reports(
     process: "subprocess.Popen[bytes]", listener: socket.socket, readers: Sequence[Reader], grace_s: float
-) -> Iterator[EpochReport]:
-    """Reports as they come, until the process has ended and none waits."""
-    has_ended = False
+) -> Generator[EpochReport, None, str | None]:
+    """Reports as they come, until the process has ended and none waits; returns what its function returned, if there
+    were none."""
+    has_ended, count, returned = False, 0, None
     while not has_ended:
         has_ended = process.poll() is not None  # before the looks: a last report may still wait
         while select.select([listener], [], [], 0 if has_ended or readers else LOOK_S)[0]:
             with listener.accept()[0] as connection, connection.makefile("rw", encoding="utf-8") as lines:
+                line = lines.readline()
+                if not line:  # it was killed before it could say anything
+                    continue
+                message = json.loads(line)
+                if "failed" in message:
+                    raise FunctionFailed(**message["failed"])
+                if "returned" in message:
+                    returned = str(message["returned"])
+                    lines.write("continue\n")
+                    continue
+                count += 1
                 try:
-                    yield _report(json.loads(lines.readline()))
+                    yield _report(message)
                 except GeneratorExit:
                     lines.write("stop\n")
                     lines.flush()
@@ -115,11 +148,12 @@ def _reports(
         if readers and not has_ended:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(LOOK_S)
+    return None if count else returned
 
 
 def _report(message: dict[str, Any]) -> EpochReport:
     checkpoint = message.pop("checkpoint")
-    return EpochReport(checkpoint=Path(checkpoint) if checkpoint else None, **message)
+    return PlacedReport(checkpoint=Path(checkpoint) if checkpoint else None, **message)
 
 
 def _end_group(process: "subprocess.Popen[bytes]", grace_s: float) -> None:
@@ -135,5 +169,5 @@ def _end_group(process: "subprocess.Popen[bytes]", grace_s: float) -> None:
 
 
 def _ended(command: Sequence[str], code: int) -> str:
-    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    how = f"was ended by {signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
     return f"`{' '.join(command)}` {how}"

@@ -12,6 +12,10 @@ LOG: Final = "log.txt"
 EARLIER: Final = "log.1.txt"
 """What was in `log.txt` before it became too long."""
 LARGEST_BYTES: Final = 10 << 20
+CRASH: Final = "Fatal Python error"
+"""What it tells of a native crash begins so, and the innermost line comes first."""
+DUMP: Final = ("Current thread", "Thread 0x", "  File ", "  <no Python frame>", "  ...", "Extension modules:")
+"""What follows."""
 LONGEST_LINE: Final = 1 << 16
 
 
@@ -63,12 +67,17 @@ class TrialLog:
             self._bytes = os.fstat(self._fd).st_size
 
 
-def last_lines(path: Path, count: int, most_bytes: int = 4096) -> list[str]:
-    """The last lines of a log that hold text; none where there is no log."""
+def last_lines(path: Path, count: int, most_bytes: int = 16_384) -> list[str]:
+    """The last lines of a log that hold text, of a native crash the first of what Python told; none where there is no
+    log."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - most_bytes))
             text = file.read().decode(errors="replace")
     except OSError:
         return []
-    return [line.rstrip() for line in text.replace("\r", "\n").split("\n") if line.strip()][-count:]
+    lines = [line.rstrip() for line in text.replace("\r", "\n").split("\n") if line.strip()]
+    crashes = [place for place, line in enumerate(lines) if line.startswith(CRASH)]
+    if crashes and all(line.startswith(DUMP) for line in lines[crashes[-1] + 1 :]):
+        return lines[crashes[-1] :][:count]
+    return lines[-count:]

@@ -30,6 +30,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from sweeper.entrypoint.error_text import signal_name
 from sweeper.entrypoint.resolve import current_name, load_trainer
 from sweeper.entrypoint.trial_log import TrialLog
 from sweeper.errors import UserError
@@ -256,7 +257,7 @@ def _how_it_ended(status: int) -> str:
     if code >= 0:
         return f"ended with exit code {code}"
     hint = " (out of memory?)" if code == -signal.SIGKILL else ""
-    return f"was ended by {signal.Signals(-code).name}{hint}"
+    return f"was ended by {signal_name(-code)}{hint}"
 
 
 def _may_fork() -> bool:

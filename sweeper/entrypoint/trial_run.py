@@ -16,7 +16,8 @@ from typing import Any, BinaryIO, Final
 
 import numpy as np
 
-from sweeper.entrypoint.call import described, start_training, traced
+from sweeper.entrypoint.call import start_training
+from sweeper.entrypoint.error_text import FunctionFailed, described, traced
 from sweeper.entrypoint.mlflow_run import hand_over_run
 from sweeper.entrypoint.script import ScriptFailed
 from sweeper.entrypoint.trial_process import prepare_process, say
@@ -60,7 +61,7 @@ def _run(trainer: str, job: dict[str, Any], lines: BinaryIO, answers: int) -> bo
         while lines.readline().strip() == b'"next"':
             if reports is None:
                 reports = start_training(trainer, job["config"], Path(job["workdir"]), resume)
-            report = next(reports, None)
+            report = _next_of(reports)
             if report is None:
                 say(answers, {"kind": "end"})
                 lines.readline()
@@ -69,7 +70,7 @@ def _run(trainer: str, job: dict[str, Any], lines: BinaryIO, answers: int) -> bo
     except BaseException as error:  # whatever a trainer raises is a result of its trial: KeyboardInterrupt too
         failed = True
         of_program = isinstance(error, ScriptFailed)  # then the log says why, and not our traceback
-        if not of_program:
+        if not of_program and not isinstance(error, FunctionFailed):
             with contextlib.suppress(Exception):
                 traceback.print_exception(error)
         # Redacted here, where the environment is whose secrets may stand in it: the driver's may be another.
@@ -80,6 +81,16 @@ def _run(trainer: str, job: dict[str, Any], lines: BinaryIO, answers: int) -> bo
         with contextlib.suppress(BaseException):
             reports.close()  # the trainer puts back what it set for the process, threads for one
     return failed
+
+
+def _next_of(reports: Iterator[Any]) -> Any:
+    """The next report, or None at the end. A program that says at its end that all is well has come to its end."""
+    try:
+        return next(reports, None)
+    except SystemExit as ended:
+        if ended.code in (None, 0):
+            return None
+        raise
 
 
 def _text(path: Path | None) -> str | None:

@@ -235,7 +235,7 @@ def pictures(data: StudyData) -> list[tuple[str, str]]:
 
 def metrics_of(trial: TrialRecord) -> Mapping[str, Any]:
     """What a trial last reported."""
-    return trial.last.metrics if trial.last else {}
+    return trial.metrics
 
 
 def _spans_decades(values: Sequence[float]) -> bool:

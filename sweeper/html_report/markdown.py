@@ -42,7 +42,7 @@ def study_csv(spec: SpecFile, trials: Sequence[TrialRecord], controls: Sequence[
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(["trial", *spec.search_space, "epoch", *metrics, "state", "reason", "seconds"])
     for trial in (*trials, *controls):
-        last = trial.last.metrics if trial.last else {}
+        last = trial.metrics
         params = [trial.params.get(path, "") for path in spec.search_space]
         values = [last.get(metric, "") for metric in metrics]
         epoch = trial.last.epoch if trial.last else 0

@@ -2,7 +2,7 @@
 
 import math
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -97,9 +97,22 @@ class TrialRecord:
     def last(self) -> Report | None:
         return self.reports[-1] if self.reports else None
 
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The latest value of each metric: an evaluation need not report all of them."""
+        found: dict[str, float] = {}
+        for report in self.reports:
+            found.update(report.metrics)
+        return found
+
+    def reported(self, metric: str) -> Report | None:
+        """The last evaluation that reported a metric."""
+        return last_with(self.reports, metric)
+
     def value(self, metric: str) -> float | None:
-        """A metric at the last evaluation, where it was reported there and is finite."""
-        return self.last.value(metric) if self.last else None
+        """A metric as it was last reported; None where it never was, or was not finite then."""
+        report = self.reported(metric)
+        return report.value(metric) if report else None
 
     def curve(self, metric: str, latest: int = 0) -> list[tuple[float, float]]:
         """(epoch, metric) of each evaluation, NaN where it was not reported; of the `latest` ones, or 0 for all."""
@@ -115,6 +128,11 @@ def _name(number: int, control: str | None, again: int) -> str:
     if control is None:
         return f"{number:04d}"
     return f"{control}-{again + 1}" if again else control
+
+
+def last_with(reports: Sequence[Report], metric: str) -> Report | None:
+    """The last of the evaluations that reported a metric."""
+    return next((report for report in reversed(reports) if metric in report.metrics), None)
 
 
 def encode_report(report: Report) -> dict[str, Any]:

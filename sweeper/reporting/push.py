@@ -12,7 +12,10 @@ import socket
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any, Final
+
+from sweeper.reporting.place import place_text
 
 SOCKET: Final = "SWEEPER_SOCKET"
 CONFIG: Final = "SWEEPER_CONFIG"
@@ -71,38 +74,67 @@ def report(
         files: copied to the trial's folder, and kept with it.
 
     Raises:
-        TrialStopped: the trial was pruned or stopped.
+        TrialStopped: the trial was pruned or stopped, or what it reported cannot be read.
         ValueError: `epoch` is fractional and `step` is missing.
     """
+    epoch = _scalar(epoch)
     if step is None:
-        if float(epoch) != int(epoch):
-            raise ValueError(f"sweeper.report: epoch {epoch} is fractional, so the evaluation needs a `step=`")
-        step = int(epoch)
+        if isinstance(epoch, float) and not epoch.is_integer():
+            what = f"epoch {epoch} is fractional, so the evaluation needs a `step=`"
+            raise ValueError(f"sweeper.report at {_caller()}: {what}")
+        step = int(epoch) if isinstance(epoch, float) else epoch
     if not in_sweep():
-        said = "  ".join(f"{name} {_number(value):.6g}" for name, value in metrics.items())
+        said = "  ".join(f"{name} {float(value):.6g}" for name, value in metrics.items())
         print(f"epoch {epoch:g}: {said}", file=sys.stderr)
         return
     if int(os.environ.get("RANK", "0")) > 0:  # of several processes of one training, the first reports
         return
     for path in files:
         shutil.copy(path, workdir())
-    _send(
+    say(
         {
-            "step": step,
-            "epoch": float(epoch),
-            "metrics": {str(name): _number(value) for name, value in metrics.items()},
+            "step": _scalar(step),
+            "epoch": epoch,
+            "metrics": _scalars(metrics) if isinstance(metrics, Mapping) else _scalar(metrics),
             "checkpoint": str(Path(checkpoint).absolute()) if checkpoint is not None else None,
-            "total_epochs": total_epochs,
+            "total_epochs": _scalar(total_epochs),
+            "place": _caller(),
         }
     )
 
 
-def _number(value: Any) -> float:
-    """A number of Python, NumPy or torch."""
-    return float(value)
+def _scalars(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    return {str(name): _scalar(value) for name, value in metrics.items()}
 
 
-def _send(message: Mapping[str, Any]) -> None:
+def _scalar(value: Any) -> Any:
+    """A number of NumPy, torch or the standard library as Python's own. Anything else goes over as it is, or as what
+    it looks like: the other side says what is wrong with it."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    try:
+        return float(value) if not hasattr(value, "item") else value.item()
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        return f"{type(value).__name__} {value!r}"
+
+
+def _caller() -> str | None:
+    """The file and line that report: the innermost that are not ours."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame:
+        if place := place_text(frame.f_code.co_filename, frame.f_lineno):
+            return place
+        frame = frame.f_back
+    return None
+
+
+def say(message: Mapping[str, Any]) -> None:
+    """Send a message to the trial's process, and wait for the answer.
+
+    Raises:
+        TrialStopped: the trial is not to go on.
+        ConnectionError: nobody listens.
+    """
     with socket.socket(socket.AF_UNIX) as connection:
         try:
             connection.connect(os.environ[SOCKET])

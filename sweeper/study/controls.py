@@ -111,7 +111,7 @@ def _against_oracle(best: TrialRecord, values: dict[str, float], objective: Obje
 
 
 def _against_constant(best: TrialRecord, tried: int, values: dict[str, float], objective: Objective) -> str | None:
-    p = best.last.metrics.get(skill_p_metric(objective), math.nan) if best.last else math.nan
+    p = best.metrics.get(skill_p_metric(objective), math.nan)
     if math.isfinite(p):
         corrected = min(1.0, tried * p)
         if corrected < ALPHA:
@@ -133,7 +133,7 @@ def _against_shuffled(best: TrialRecord, values: dict[str, float], objective: Ob
 
 def _cause(best: TrialRecord) -> str:
     """The likeliest cause, by how long the best candidate has trained, where its trainer tells."""
-    steps = best.last.metrics.get("train/optimizer_steps", math.inf) if best.last else math.inf
+    steps = best.metrics.get("train/optimizer_steps", math.inf)
     if steps < SHORT_STEPS:
         return f"only {steps:.0f} optimizer steps, so suspect too little data or training first, then data or metric"
     return BLAME

@@ -55,7 +55,8 @@ def decide(spec: SweepSpec, rungs: Rungs, record: TrialRecord) -> Decision | Non
         grace_epochs = control_epochs(spec.scheduler)
         if record.last is None or record.last.epoch < grace_epochs:
             return None
-        return Decision(TrialState.COMPLETE, f"trained for the grace period of {grace_epochs:g} epochs")
+        reason = f"trained for the grace period of {grace_epochs:g} epochs"
+        return Decision(TrialState.COMPLETE, reason + _gaps(spec, record))
     if tripped := check_guards(spec.guards, record.reports, offers_of(spec.trainer)):
         return Decision(TrialState.COLLAPSED, tripped.reason, tripped.evidence)
     rung = rungs.judge_latest(record)
@@ -73,15 +74,34 @@ def decide_at_end(spec: SweepSpec, record: TrialRecord) -> Decision:
         return Decision(TrialState.FAILED, "the trainer ended without a report")
     values = objective_values(record, spec.objectives)
     if None in values:
-        reason = f"the trainer never reported a finite {spec.objectives[values.index(None)].metric}"
-        names = sorted({name for report in record.reports[-1:] for name in report.metrics})
-        if (metric := spec.objectives[values.index(None)].metric) not in names:
-            close = get_close_matches(metric, names, n=1)
-            reason += f"; it reports {', '.join(names[:MOST_NAMES]) or 'no metrics'}"
-            reason += f"; did you mean {close[0]}?" if close else ""
-        return Decision(TrialState.FAILED, reason)
+        return Decision(TrialState.FAILED, _without_value(record, spec.objectives[values.index(None)].metric))
     epochs = record.last.epoch
-    return Decision(TrialState.COMPLETE, f"ran all {epochs:g} epochs" if epochs else "evaluated without training")
+    reason = f"ran all {epochs:g} epochs" if epochs else "evaluated without training"
+    return Decision(TrialState.COMPLETE, reason + _gaps(spec, record))
+
+
+def _without_value(record: TrialRecord, metric: str) -> str:
+    """Why a trial that came to its end has no value to be judged by."""
+    before = [report for report in record.reports if report.value(metric) is not None]
+    if before and (latest := record.reported(metric)):
+        was, when = before[-1].value(metric), before[-1].epoch
+        return f"{metric} was {latest.metrics[metric]} at epoch {latest.epoch:g}; before, at epoch {when:g}, {was:.6g}"
+    reason, names = f"the trainer never reported a finite {metric}", sorted(record.metrics)
+    if metric in names:
+        return reason
+    close = get_close_matches(metric, names, n=1)
+    reason += f"; it reports {', '.join(names[:MOST_NAMES]) or 'no metrics'}"
+    return reason + (f"; did you mean {close[0]}?" if close else "")
+
+
+def _gaps(spec: SweepSpec, record: TrialRecord) -> str:
+    """The objectives that the last evaluation did not report, and which one is used; empty without any."""
+    text = ""
+    for objective in spec.objectives:
+        reported = record.reported(objective.metric)
+        if reported and reported is not record.last:
+            text += f"; {objective.metric} is of epoch {reported.epoch:g}, where it was last reported"
+    return text
 
 
 def with_last_lines(reason: str, lines: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ from sweeper.spec.sections import Objective
 
 
 def objective_values(trial: TrialRecord, objectives: Sequence[Objective]) -> tuple[float | None, ...]:
-    """The value of each objective at a trial's last evaluation; None where it was not reported or is not finite."""
+    """The value of each objective as a trial last reported it; None where it never did, or it was not finite then."""
     return tuple(trial.value(objective.metric) for objective in objectives)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from sweeper.entrypoint.offers import offers_of
 from sweeper.ledger.attributes import AUDIT
 from sweeper.ledger.ledger import Ledger
-from sweeper.ledger.trial import Report, TrialRecord, TrialState, encode_report, report_key, stored_reports
+from sweeper.ledger.trial import Report, TrialRecord, TrialState, encode_report, last_with, report_key, stored_reports
 from sweeper.pruning.asha import is_audited
 from sweeper.pruning.guards import check_guards
 from sweeper.spec.model import SpecFile
@@ -144,7 +144,8 @@ def _reports(audits: Mapping[str, Any], trial: TrialRecord) -> list[Report]:
 def _was_wrong(trial: TrialRecord, reports: list[Report], spec: SpecFile, winner: TrialRecord | None) -> bool:
     if trial.state is TrialState.COLLAPSED:
         return check_guards(spec.guards, reports, offers_of(spec.trainer)) is None
-    value = reports[-1].value(spec.objective.metric)
+    reported = last_with(reports, spec.objective.metric)
+    value = reported.value(spec.objective.metric) if reported else None
     best = winner.value(spec.objective.metric) if winner is not None else None
     if value is None or best is None:
         return False

@@ -23,7 +23,7 @@ def print_comparison(comparison: TrialComparison) -> None:
     console.print(_table(comparison.trials, [(name, [_text(value) for value in row]) for name, row in rows]))
     console.print(f"\n{comparison.objective} by epoch")
     console.print(_curves_table(comparison))
-    console.print("\nlast evaluation")
+    console.print("\nas last reported")
     metrics = [(name, [_text(value) for value in row]) for name, row in comparison.metrics.items()]
     console.print(_table(comparison.trials, metrics))
     console.print()

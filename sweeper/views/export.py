@@ -33,7 +33,7 @@ def trial_row(record: TrialRecord) -> dict[str, Any]:
         "epochs": record.last.epoch if record.last else 0.0,
         "seconds": record.seconds,
         **{f"params.{path}": value for path, value in leaves(record.params).items()},
-        **{f"metrics.{name}": value for name, value in (record.last.metrics if record.last else {}).items()},
+        **{f"metrics.{name}": value for name, value in record.metrics.items()},
     }
 
 

@@ -70,7 +70,7 @@ def list_studies(home: Path, lost: list[LedgerLost]) -> list[dict[str, Any]]:
 def show_study(home: Path, study: str) -> dict[str, Any]:
     """The study as a script reads it: `{"study", "winner", "used", "pareto_front", "audit", "final_word", "no_skill",
     "controls", "trials": [{"id", "state", "reason", "params", "epochs", "seconds", "metrics", "mlflow_run_id", "role",
-    "control"}]}`; metrics are those of the last evaluation, controls are as trials."""
+    "control"}]}`; metrics are as they were last reported, controls are as trials."""
     ledger, spec = open_study(home, study)
     trials, controls = ledger.trials(), ledger.controls()
     winner = winner_of(trials, spec.objective)
@@ -97,7 +97,7 @@ def _as_json(trial: TrialRecord) -> dict[str, Any]:
         "params": dict(trial.params),
         "epochs": trial.last.epoch if trial.last else 0,
         "seconds": trial.seconds,
-        "metrics": dict(trial.last.metrics) if trial.last else {},
+        "metrics": trial.metrics,
         "mlflow_run_id": trial.mlflow_run_id,
         "role": trial.role,
         "control": trial.control,
@@ -180,7 +180,7 @@ def outcome(trials: Sequence[TrialRecord], objective: Objective) -> list[str]:
         lines = ["no trial has run to its end, so there is no best one"]
     else:
         lines = [f"best trial: {winner.id}  {objective.metric} {winner.value(objective.metric):.2f}"]
-        if (skill := winner.last.metrics.get(DEFAULT_OFFERS.skill) if winner.last else None) is not None:
+        if (skill := winner.metrics.get(DEFAULT_OFFERS.skill)) is not None:
             better = "better" if skill > 0 else "worse"
             lines.append(f"{abs(skill):.0%} {better} than the best constant pose on the same data")
     counts = [(state, sum(trial.state is state for trial in trials)) for state in TrialState]

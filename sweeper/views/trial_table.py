@@ -26,7 +26,7 @@ def table_columns(names: Mapping[str, str], objectives: Sequence[Objective]) -> 
 
 def table_row(trial: TrialRecord, names: Mapping[str, str], objectives: Sequence[Objective]) -> list[str]:
     """The cells of a trial, in the order of `table_columns`."""
-    metrics = trial.last.metrics if trial.last else {}
+    metrics = trial.metrics
     return [
         trial.id,
         *(_short(trial.params.get(path, "-")) for path in names),

@@ -25,6 +25,7 @@ def failing(config: dict[str, Any], workdir: Path, resume: Path | None) -> Itera
         "gpu": OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
         "ram": MemoryError(),
         "interrupt": KeyboardInterrupt("mine"),
+        "silent": KeyboardInterrupt(),
         "exit": SystemExit(3),
         "base": Mine("of its own kind"),
         "text": ValueError("lone \ud800 surrogate and \x00"),

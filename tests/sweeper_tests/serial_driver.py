@@ -17,7 +17,8 @@ import types
 from typing import Any
 
 import sweeper.executor
-from sweeper.entrypoint.call import described, start_training
+from sweeper.entrypoint.call import start_training
+from sweeper.entrypoint.error_text import described
 from sweeper.executor.monitor import Machines, Workers
 from sweeper.ledger import retrying_storage
 from sweeper.ledger.journal import Journal

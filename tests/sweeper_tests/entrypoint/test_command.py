@@ -9,6 +9,7 @@ import pytest
 
 from mano_trainers.report import EpochReport
 from sweeper.entrypoint.command import fill, train
+from sweeper.entrypoint.reports import checked_reports
 from sweeper.errors import UserError
 
 PARAMETERS = {"optim": {"lr": 1e-05}, "layers": [64, 32], "flag": True, "name": "a b"}
@@ -38,7 +39,7 @@ def run(folder: Path, script: str, parameters: dict[str, Any] | None = None, **s
     (folder / "script.py").write_text(textwrap.dedent(script))
     line = settings.pop("line", f"{{python}} {folder / 'script.py'} {{args}}")
     config = {"command": {"line": line, "objective": "val/acc", **settings}, **(parameters or {})}
-    return list(train(config, folder / "trial"))
+    return list(checked_reports("script", train(config, folder / "trial"), folder / "trial"))
 
 
 def test_the_files_of_the_config(tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ def test_nothing_that_a_trial_leaves_is_seen_by_the_next(tmp_path: Path) -> None
         ("gpu", "out of GPU memory: OutOfMemoryError"),
         ("ram", "out of memory"),
         ("interrupt", "KeyboardInterrupt: mine"),
+        ("silent", "KeyboardInterrupt at tests/sweeper_tests/odd_trainers.py:"),
         ("exit", "SystemExit: 3"),
         ("base", "Mine: of its own kind"),
         ("text", "ValueError: lone ? surrogate and \N{REPLACEMENT CHARACTER}"),
@@ -75,7 +76,13 @@ def test_a_process_that_dies_leaves_its_last_words(how: str, said: str, tmp_path
     log = (tmp_path / "log.txt").read_text()
     assert log.startswith("last words\nand more\n")
     assert ("Fatal Python error: Segmentation fault" in log) == (how == "segfault")
-    assert message["last_lines"] == [line for line in log.splitlines() if line][-5:]
+    lines = [line for line in log.splitlines() if line]
+    if how == "segfault":
+        assert message["last_lines"] == lines[2:7]
+        assert message["last_lines"][0] == "Fatal Python error: Segmentation fault"
+        assert "odd_trainers.py" in message["last_lines"][3], message["last_lines"]
+    else:
+        assert message["last_lines"] == lines[-5:]
     worker.reset_config(job(tmp_path / "next", "writing"))
     assert step(worker)["kind"] == "report"
     worker.cleanup()

@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -5,8 +6,10 @@ import pytest
 from places import TESTS
 from studies import OBJECTIVE, Log, make_study, message, report_to_rung, start
 
+from mano_trainers.report import EpochReport
 from sweeper.ledger.ledger import Ledger
-from sweeper.ledger.trial import TrialState
+from sweeper.ledger.trial import TrialRecord, TrialState
+from sweeper.study.controller import StudyController
 from sweeper.study.pareto import winner_of
 
 
@@ -78,6 +81,45 @@ def test_a_trainer_that_reports_nothing_has_failed(tmp_path: Path) -> None:
     trial_id = start(study)
     study.on_end(trial_id)
     assert study.ledger.trial(trial_id).reason == "the trainer ended without a report"
+
+
+def ended_with(study: StudyController, *latest: tuple[int, dict[str, float]]) -> TrialRecord:
+    """A trial that reports 12 at epoch 1, 10 at epoch 2, then these metrics by epoch, and comes to its end."""
+    trial_id = start(study)
+    for epoch, metrics in ((1, {OBJECTIVE: 12.0}), (2, {OBJECTIVE: 10.0, "val/skill": 0.5}), *latest):
+        assert study.on_report(trial_id, EpochReport(epoch, float(epoch), metrics))
+    study.on_end(trial_id)
+    return study.ledger.trial(trial_id)
+
+
+def test_an_objective_that_the_last_report_lacks_is_the_last_that_was_reported(tmp_path: Path) -> None:
+    study = make_study(tmp_path, scheduler={"name": "none"})
+    gap = ended_with(study, (3, {"train/loss": 1.0}), (4, {"train/loss": 0.5}))
+    assert (gap.state, gap.reason) == (
+        TrialState.COMPLETE,
+        f"ran all 4 epochs; {OBJECTIVE} is of epoch 2, where it was last reported",
+    )
+    assert gap.value(OBJECTIVE) == 10.0
+    assert gap.metrics == {OBJECTIVE: 10.0, "val/skill": 0.5, "train/loss": 0.5}
+    whole = ended_with(study, (3, {OBJECTIVE: 11.0}))
+    assert whole.reason == "ran all 3 epochs"
+    assert winner_of([whole, gap], study.spec.objective) is gap
+    told = study.ledger._optuna.get_trials()
+    assert [one.value for one in told] == [10.0, 11.0]
+    again = Ledger.open(tmp_path, "toy").trial(gap.id)
+    assert (again.value(OBJECTIVE), again.reason) == (10.0, gap.reason)
+
+
+@pytest.mark.parametrize("last", [math.nan, math.inf])
+def test_an_objective_that_ends_as_no_number_is_none_and_the_one_before_is_named(last: float, tmp_path: Path) -> None:
+    study = make_study(tmp_path, scheduler={"name": "none"}, guards=[])
+    diverged = ended_with(study, (3, {OBJECTIVE: last}), (4, {"train/loss": 1.0}))
+    assert (diverged.state, diverged.reason) == (
+        TrialState.FAILED,
+        f"{OBJECTIVE} was {last} at epoch 3; before, at epoch 2, 10",
+    )
+    assert diverged.value(OBJECTIVE) is None
+    assert winner_of([diverged], study.spec.objective) is None
 
 
 def test_an_interrupted_trial_goes_on_from_its_last_checkpoint(tmp_path: Path) -> None:

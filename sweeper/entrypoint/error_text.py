@@ -1,0 +1,63 @@
+"""How a trainer ended, as text that can be kept."""
+
+import signal
+import traceback
+from typing import Final
+
+from sweeper.entrypoint.reports import ReportError
+from sweeper.redaction import plain
+from sweeper.reporting.place import place_text
+
+LONGEST_REASON: Final = 1000
+LONGEST_TRACEBACK: Final = 20_000
+
+
+class FunctionFailed(Exception):
+    """A training function in a process of its own raised. The text is what `described` made of it there, and `trace`
+    what `traced` did."""
+
+    def __init__(self, text: str, trace: str) -> None:
+        super().__init__(text)
+        self.trace = trace
+
+
+def described(error: BaseException) -> str:
+    """What a trainer raised, in a line; out of memory is recognised, with what helps."""
+    try:
+        first_line = plain(str(error).strip().split("\n")[0], LONGEST_REASON)
+    except Exception:  # the error's own text cannot be made
+        first_line = ""
+    if isinstance(error, ReportError | FunctionFailed):
+        return first_line
+    text = f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__ + _where(error)
+    if type(error).__name__ == "OutOfMemoryError" or "CUDA out of memory" in first_line:
+        return f"out of GPU memory: {text}; take smaller batches, or more of a GPU (resources.gpus)"
+    if isinstance(error, MemoryError):
+        text = text if first_line else type(error).__name__
+        return f"out of memory: {text}; take smaller batches, or fewer trials at once (resources.concurrent)"
+    return text
+
+
+def _where(error: BaseException) -> str:
+    """The innermost line of the user's, for an error that says nothing else."""
+    frames = reversed(traceback.extract_tb(error.__traceback__))
+    place = next((found for frame in frames if (found := place_text(frame.filename, frame.lineno or 0))), None)
+    return f" at {place}" if place else ""
+
+
+def traced(error: BaseException) -> str:
+    """The traceback, of a length that can be kept."""
+    if isinstance(error, FunctionFailed):
+        return plain(error.trace, LONGEST_TRACEBACK)
+    try:
+        return plain("".join(traceback.format_exception(error)), LONGEST_TRACEBACK)
+    except Exception:  # the error's own text cannot be made
+        return plain("".join(traceback.format_tb(error.__traceback__)), LONGEST_TRACEBACK) + type(error).__name__
+
+
+def signal_name(number: int) -> str:
+    """The name of a signal; most real-time signals have none."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
