@@ -11,6 +11,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
@@ -57,6 +58,15 @@ def marked(mark: str) -> list[psutil.Process]:
                 found.append(process)
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
+    return found
+
+
+def names_of(processes: list[psutil.Process]) -> list[str]:
+    """Names of those that still run: a process of a trial may end while it is looked at."""
+    found = []
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            found.append(process.name())
     return found
 
 
@@ -148,7 +158,7 @@ def seen(fresh_home: Callable[[str], Path]) -> Iterator[Seen]:
         try:
             until(lambda: (trials / "0000" / "error.txt").exists() and len(list(trials.glob("*/epoch_*"))) > 2, driver)
             processes = marked(mark)
-            outcome.processes = [process.name() for process in processes]
+            outcome.processes = names_of(processes)
             outcome.sockets = listening(processes)
             outcome.open_files = [*open_to_others(home), *open_to_others(user / ".ray")]
             outcome.scratch = [stat.filemode(each.stat().st_mode) for each in Path(root).glob("sweeper-run-*")]
@@ -161,7 +171,8 @@ def seen(fresh_home: Callable[[str], Path]) -> Iterator[Seen]:
             outcome.told = told.read_text()
         finally:
             for process in marked(mark):
-                process.kill()
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
             driver.wait()
         yield outcome
 
@@ -260,5 +271,6 @@ def test_ray_without_its_loopback_setting_would_be_found(tmp_path: Path) -> None
         finally:
             driver.communicate(b"\n", timeout=60)
             for process in marked(mark):
-                process.kill()
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
     assert "gcs_server" in {name for name, _, _ in wide}

@@ -93,37 +93,31 @@ def get(port: int, path: str, host: str, token: str = "") -> tuple[int, bytes]:
 
 
 @pytest.mark.slow
-def test_the_ui_answers_on_loopback_and_ends_with_ctrl_c(
-    recorded: str, home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_ui_answers_on_loopback_and_ends_with_ctrl_c(recorded: str, home: Path) -> None:
     port, run_id, seen = free_port(), find_trial(recorded, "toy-0001").run_id, {}
-    monkeypatch.setattr("secrets.token_urlsafe", lambda _bytes: "right")
     search = "/api/2.0/mlflow/experiments/search?max_results=5"
-
-    def look_and_interrupt() -> None:
-        deadline = time.monotonic() + 120
-        while not answers(port) and time.monotonic() < deadline:
-            time.sleep(0.2)
+    artifact = f"/get-artifact?path=trial.yaml&run_uuid={run_id}"
+    # a process of its own, for Ctrl-C must reach its main thread and no library's callback of this one
+    command = [sys.executable, "-m", "sweeper", "ui", "--home", str(home), "--port", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as ui:
+        assert ui.stdout is not None
         try:
-            artifact = f"/get-artifact?path=trial.yaml&run_uuid={run_id}"
-            seen["page"] = get(port, "/", f"127.0.0.1:{port}", "right")
-            seen["search"] = get(port, search, f"localhost:{port}", "right")
-            seen["artifact"] = get(port, artifact, f"localhost:{port}", "right")
-            seen["rebound"] = get(port, search, "evil.example", "right")
-            seen["first"] = get(port, "/?token=right", f"localhost:{port}")
+            address = ui.stdout.readline().strip()  # printed once it answers
+            prefix, _, right = address.partition("=")
+            assert prefix == f"http://127.0.0.1:{port}/?token"
+            seen["page"] = get(port, "/", f"127.0.0.1:{port}", right)
+            seen["search"] = get(port, search, f"localhost:{port}", right)
+            seen["artifact"] = get(port, artifact, f"localhost:{port}", right)
+            seen["rebound"] = get(port, search, "evil.example", right)
+            seen["first"] = get(port, f"/?token={right}", f"localhost:{port}")
             seen["nobody"] = get(port, search, f"localhost:{port}")
             seen["wrong"] = get(port, "/?token=wrong", f"localhost:{port}", "wrong")
             for part in ("assistant/config", "gateway/endpoints", "webhooks/list"):
-                seen[part] = get(port, f"/ajax-api/3.0/mlflow/{part}", f"localhost:{port}", "right")
+                seen[part] = get(port, f"/ajax-api/3.0/mlflow/{part}", f"localhost:{port}", right)
         finally:
-            time.sleep(0.5)  # the address is printed just after the first answer
-            os.kill(os.getpid(), signal.SIGINT)
-
-    visitor = threading.Thread(target=look_and_interrupt)
-    visitor.start()
-    assert serve_ui(home, port) == 0
-    visitor.join()
-    assert capsys.readouterr().out == f"http://127.0.0.1:{port}/?token=right\n"
+            ui.send_signal(signal.SIGINT)
+        assert ui.wait(60) == 0
+        assert ui.stdout.read() == ""
     assert {name: status for name, (status, _) in seen.items()} == {
         "page": 200,
         "search": 200,
