@@ -38,8 +38,9 @@ LOOK_S: Final = 0.02
 def write_run_file(folder: Path, tracking_uri: str, run_id: str) -> None:
     """Say in the trial's folder which run is the trial's; whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f".{RUN_FILE}.tmp"
     address = {TRACKING_URI: tracking_uri} if redact(tracking_uri) == tracking_uri else {}
+    partial = folder / f".{RUN_FILE}.tmp"
+    partial.touch(0o600)
     partial.write_text(json.dumps({**address, RUN_ID: run_id}))
     partial.replace(folder / RUN_FILE)
 

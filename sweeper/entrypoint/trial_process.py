@@ -3,7 +3,7 @@ trial is forked. So no trial sees what another one has left: global settings, th
 
 The worker starts this process (`executor.trainer_process`) and says on a pipe, a line of JSON each:
 
-    {"job": {...}}   start a trial: trainer, config, workdir, resume, folder, environment, log, run_file
+    {"job": {...}}   start a trial (`TrialOrder`)
     "next"           train to the next report
     "close"          let the trainer tidy up
     "kill"           end it at once
@@ -25,14 +25,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from sweeper.entrypoint.error_text import signal_name
 from sweeper.entrypoint.resolve import current_name, load_trainer
 from sweeper.entrypoint.trial_log import TrialLog
+from sweeper.entrypoint.trial_messages import Answer, Gone, order_from_json, to_json
 from sweeper.errors import UserError
 
 REUSE: Final = "REUSE_PROCESS"
@@ -112,7 +112,7 @@ class _Supervisor:
         """Do what the worker says."""
         said = json.loads(line)
         if isinstance(said, dict):
-            self._open_log(Path(said["job"]["log"]))
+            self._open_log(Path(order_from_json(line).log))
             if self._pid is None:
                 self._start()
         if said == "kill":
@@ -177,13 +177,13 @@ class _Supervisor:
         if self._log is not None:
             self._log.close()
             self._log = None
-        say(self._answers, {"kind": "gone", "how": _how_it_ended(status)})
+        say(self._answers, Gone(_how_it_ended(status)))
 
 
-def say(answers: int, message: Mapping[str, Any]) -> None:
+def say(answers: int, answer: Answer) -> None:
     """One line for the worker."""
     with suppress(BrokenPipeError):
-        write(answers, json.dumps(message).encode() + b"\n")
+        write(answers, to_json(answer).encode() + b"\n")
 
 
 def write(fd: int, data: bytes) -> None:

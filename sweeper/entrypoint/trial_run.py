@@ -4,7 +4,6 @@ import atexit
 import contextlib
 import faulthandler
 import gc
-import json
 import os
 import random
 import signal
@@ -20,6 +19,7 @@ from sweeper.entrypoint.call import start_training
 from sweeper.entrypoint.error_text import FunctionFailed, described, traced
 from sweeper.entrypoint.mlflow_run import hand_over_run
 from sweeper.entrypoint.script import ScriptFailed
+from sweeper.entrypoint.trial_messages import Ended, Idle, Raised, Reported, TrialOrder, order_from_json
 from sweeper.entrypoint.trial_process import prepare_process, say
 from sweeper.redaction import redact
 
@@ -42,31 +42,31 @@ def run_trials(trainer: str, orders: int, answers: int, *, reuse: bool) -> None:
     with os.fdopen(orders, "rb") as lines:
         for line in lines:
             with _process_as_found():
-                failed = _run(trainer, json.loads(line)["job"], lines, answers)
+                failed = _run(trainer, order_from_json(line), lines, answers)
             if failed or not reuse:
                 break
             gc.collect()
-            say(answers, {"kind": "idle"})
+            say(answers, Idle())
     _tidy_up()
 
 
-def _run(trainer: str, job: dict[str, Any], lines: BinaryIO, answers: int) -> bool:
-    """Train as the job says, report by report; returns whether it failed."""
+def _run(trainer: str, order: TrialOrder, lines: BinaryIO, answers: int) -> bool:
+    """Train as ordered, report by report; returns whether it failed."""
     reports: Iterator[Any] | None = None
     failed = False
     try:
-        _set_up(job)
-        hand_over_run(trainer, Path(job["run_file"]) if job["run_file"] else None)
-        resume = Path(job["resume"]) if job["resume"] else None
+        _set_up(order)
+        hand_over_run(trainer, _path(order.run_file))
         while lines.readline().strip() == b'"next"':
             if reports is None:
-                reports = start_training(trainer, job["config"], Path(job["workdir"]), resume)
+                reports = start_training(trainer, order.config, Path(order.workdir), _path(order.resume))
             report = _next_of(reports)
             if report is None:
-                say(answers, {"kind": "end"})
+                say(answers, Ended())
                 lines.readline()
                 break
-            say(answers, {"kind": "report"} | vars(report) | {"checkpoint": _text(report.checkpoint)})
+            checkpoint = None if report.checkpoint is None else str(report.checkpoint)
+            say(answers, Reported(report.step, report.epoch, report.metrics, checkpoint, report.total_epochs))
     except BaseException as error:  # whatever a trainer raises is a result of its trial: KeyboardInterrupt too
         failed = True
         of_program = isinstance(error, ScriptFailed)  # then the log says why, and not our traceback
@@ -74,8 +74,7 @@ def _run(trainer: str, job: dict[str, Any], lines: BinaryIO, answers: int) -> bo
             with contextlib.suppress(Exception):
                 traceback.print_exception(error)
         # Redacted here, where the environment is whose secrets may stand in it: the driver's may be another.
-        texts = {"error": redact(described(error)), "traceback": redact(traced(error))}
-        say(answers, {"kind": "error", "of_program": of_program} | texts)
+        say(answers, Raised(redact(described(error)), redact(traced(error)), of_program))
         lines.readline()
     if isinstance(reports, Generator):
         with contextlib.suppress(BaseException):
@@ -93,15 +92,15 @@ def _next_of(reports: Iterator[Any]) -> Any:
         raise
 
 
-def _text(path: Path | None) -> str | None:
-    return None if path is None else str(path)
+def _path(text: str | None) -> Path | None:
+    return Path(text) if text else None
 
 
-def _set_up(job: dict[str, Any]) -> None:
-    os.environ.update(job["environment"])
+def _set_up(order: TrialOrder) -> None:
+    os.environ.update(order.environment)
     with contextlib.suppress(OSError):  # a machine of a cluster need not have the driver's folder
-        os.chdir(job["folder"])
-    Path(job["workdir"]).mkdir(parents=True, exist_ok=True)
+        os.chdir(order.folder)
+    Path(order.workdir).mkdir(parents=True, exist_ok=True)
     random.seed(0)  # a trainer that draws from global generators gets the same in every process
     np.random.seed(0)
 

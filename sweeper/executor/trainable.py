@@ -2,7 +2,7 @@
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +12,17 @@ from sweeper.checkpoints.object_store import StoreUnavailable
 from sweeper.checkpoints.upload import CheckpointUploader, UploadSettings
 from sweeper.entrypoint.mlflow_run import RUN_FILE
 from sweeper.entrypoint.trial_log import LOG, last_lines
+from sweeper.entrypoint.trial_messages import (
+    Answer,
+    Gone,
+    Raised,
+    Ready,
+    Reported,
+    StoreLost,
+    TrialOrder,
+    Unfit,
+    to_json,
+)
 from sweeper.executor.node_check import unfit
 from sweeper.executor.trainer_process import TrainerProcess
 
@@ -60,23 +71,31 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
         try:
             if not self._started:
                 if self._job.expected and not self._fit:
-                    self._fit = not (problem := unfit(self._job.trainer, self._job.expected))
-                    return _message(kind="ready") if self._fit else _message(kind="unfit", problem=problem)
+                    problem = unfit(self._job.trainer, self._job.expected)
+                    self._fit = problem is None
+                    return _result(Ready() if problem is None else Unfit(problem))
                 self._start()
             assert self._process is not None
-            message = self._process.next()
-            checkpoint = Path(message["checkpoint"]) if message.get("checkpoint") else None
-            manifest = self._courier.send(checkpoint) if self._courier and checkpoint else None
+            answer = self._process.next()
+            answer = self._stored(answer) if isinstance(answer, Reported) else self._finished(answer)
         except StoreUnavailable as lost:
-            return _message(kind="lost", problem=str(lost))
-        if message["kind"] == "report":
-            message |= {"checkpoint": self._named(checkpoint), "manifest": manifest}
-            message["passed_over"] = self._courier.passed_over if self._courier else []
-        else:  # its end: now its log is whole
-            self._process.close()
-            tells = message["kind"] == "gone" or message.get("of_program")
-            message["last_lines"] = last_lines(self._log, LAST_LINES) if tells else []
-        return _message(**message | {"output": self._new_output()})
+            return _result(StoreLost(str(lost)))
+        return _result(answer, self._new_output())
+
+    def _stored(self, report: Reported) -> Reported:
+        """The report, its checkpoint in the store where there is one."""
+        checkpoint = Path(report.checkpoint) if report.checkpoint else None
+        manifest = self._courier.send(checkpoint) if self._courier and checkpoint else None
+        passed_over = self._courier.passed_over if self._courier else ()
+        return replace(report, checkpoint=self._named(checkpoint), manifest=manifest, passed_over=passed_over)
+
+    def _finished(self, answer: Answer) -> Answer:
+        """The trial's last answer, with the last lines of its log where those say more than the answer."""
+        assert self._process is not None
+        self._process.close()  # now the log is whole
+        if isinstance(answer, Gone) or (isinstance(answer, Raised) and answer.of_program):
+            return replace(answer, last_lines=last_lines(self._log, LAST_LINES))
+        return answer
 
     def cleanup(self) -> None:
         """The worker ends."""
@@ -94,15 +113,15 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
         if self._process is None or not self._process.is_alive:
             self._process = TrainerProcess(self._job.trainer, folder, self._log)
         self._process.start(
-            {
-                "config": self._job.config,
-                "workdir": str(workdir),
-                "resume": str(resume) if resume else None,
-                "folder": str(folder),
-                "log": str(self._log),
-                "run_file": None if self._courier else str(workdir / RUN_FILE),
-                "environment": self._environment(),
-            }
+            TrialOrder(
+                config=self._job.config,
+                workdir=str(workdir),
+                resume=str(resume) if resume else None,
+                folder=str(folder),
+                log=str(self._log),
+                run_file=None if self._courier else str(workdir / RUN_FILE),
+                environment=self._environment(),
+            )
         )
         self._started = True
 
@@ -151,6 +170,6 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
             self._courier = None
 
 
-def _message(**content: Any) -> dict[str, Any]:
+def _result(answer: Answer, output: str = "") -> dict[str, Any]:
     # One string: Tune flattens nested results and copies them in many places.
-    return {"message": json.dumps(content)}
+    return {"message": to_json(answer), "output": output}

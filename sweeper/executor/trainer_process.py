@@ -5,10 +5,11 @@ import os
 import select
 import subprocess
 import sys
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
+
+from sweeper.entrypoint.trial_messages import Answer, Gone, Idle, TrialOrder, answer_from_json, to_json
 
 CLOSE_S: Final = 60.0
 """How long a trainer may tidy up."""
@@ -56,23 +57,23 @@ class TrainerProcess:
     def is_alive(self) -> bool:
         return self._process.poll() is None
 
-    def start(self, job: Mapping[str, Any]) -> None:
+    def start(self, order: TrialOrder) -> None:
         """Hand it a trial."""
-        self._say({"job": dict(job)})
+        self._say(order.to_json())
         self._busy = True
 
-    def next(self) -> dict[str, Any]:
-        """Train to the next report: that, or the `end`, or an `error`; `gone` where the process has ended."""
-        self._say("next")
+    def next(self) -> Answer:
+        """Train to the next report: that, or its end, or what it raised; `Gone` where the process has ended."""
+        self._say('"next"')
         return self._answer()
 
     def close(self) -> None:
         """Let the trainer tidy up, and wait until it has."""
         if not self._busy:
             return
-        self._say("close")
+        self._say('"close"')
         if not self._is_answered(CLOSE_S):
-            self._say("kill")
+            self._say('"kill"')
         while self._busy:
             self._answer()
 
@@ -83,8 +84,8 @@ class TrainerProcess:
         self._process.wait()
         os.close(self._answers)
 
-    def _say(self, what: object) -> None:
-        data = json.dumps(what).encode() + b"\n"
+    def _say(self, line: str) -> None:
+        data = line.encode() + b"\n"
         with suppress(BrokenPipeError):
             while data:
                 data = data[os.write(self._commands, data) :]
@@ -92,12 +93,12 @@ class TrainerProcess:
     def _is_answered(self, timeout_s: float) -> bool:
         return b"\n" in self._pending or bool(select.select([self._answers], [], [], timeout_s)[0])
 
-    def _answer(self) -> dict[str, Any]:
+    def _answer(self) -> Answer:
         while b"\n" not in self._pending:
             data = os.read(self._answers, READ_BYTES)
-            self._pending += data or b'{"kind": "gone", "how": "was lost"}\n'
+            self._pending += data or to_json(Gone("was lost")).encode() + b"\n"
         line, _, self._pending = self._pending.partition(b"\n")
-        message: dict[str, Any] = json.loads(line)
-        if message["kind"] in ("idle", "gone"):
+        answer = answer_from_json(line)
+        if isinstance(answer, Idle | Gone):
             self._busy = False
-        return message
+        return answer

@@ -1,7 +1,6 @@
 """Runs a study on Ray Tune. Ray is an executor that can be thrown away: it asks the study for trials, brings back
 reports, and keeps nothing that matters."""
 
-import json
 import logging
 import os
 import signal
@@ -23,6 +22,16 @@ from ray.tune.search import Searcher
 from mano_trainers.report import EpochReport
 from sweeper.checkpoints.object_store import NOTHING_LOST, StoreUnavailable
 from sweeper.console import leave_terminal
+from sweeper.entrypoint.trial_messages import (
+    Ended,
+    Gone,
+    Raised,
+    Ready,
+    Reported,
+    StoreLost,
+    Unfit,
+    answer_from_json,
+)
 from sweeper.errors import UserError
 from sweeper.executor.heartbeat import Heartbeat
 from sweeper.executor.monitor import Machines, Worker, Workers, room
@@ -121,38 +130,37 @@ class LedgerScheduler(FIFOScheduler):  # type: ignore[misc]
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         trial_id = self.searcher.trials[trial.trial_id]
-        message = json.loads(result["message"])
         with _keeping(self.study):
-            self.study.keep_output(trial_id, message.get("output", ""))
-            match message["kind"]:
-                case "report":
-                    goes_on = self._report(trial_id, message)
+            self.study.keep_output(trial_id, result["output"])
+            match answer_from_json(result["message"]):
+                case Reported() as reported:
+                    goes_on = self._report(trial_id, reported)
                     return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
-                case "end":
+                case Ended():
                     self.study.on_end(trial_id)
-                case "error":
-                    self.study.on_error(trial_id, message["error"], message["traceback"], message["last_lines"])
-                case "gone":
-                    self.study.on_lost(trial_id, f"the trial's process {message['how']}", message["last_lines"])
-                case "ready":
+                case Raised(error, traceback, last_lines=last_lines):
+                    self.study.on_error(trial_id, error, traceback, last_lines)
+                case Gone(how, last_lines):
+                    self.study.on_lost(trial_id, f"the trial's process {how}", last_lines)
+                case Ready():
                     return str(TrialScheduler.CONTINUE)
-                case "unfit":
-                    raise UserError(message["problem"], help=UNFIT_HELP)
-                case "lost":
-                    raise StoreUnavailable(message["problem"], help=NOTHING_LOST)
+                case Unfit(problem):
+                    raise UserError(problem, help=UNFIT_HELP)
+                case StoreLost(problem):
+                    raise StoreUnavailable(problem, help=NOTHING_LOST)
         return str(TrialScheduler.STOP)
 
-    def _report(self, trial_id: str, message: Mapping[str, Any]) -> bool:
-        for problem in message["passed_over"]:
+    def _report(self, trial_id: str, reported: Reported) -> bool:
+        for problem in reported.passed_over:
             self.study.notice(f"{problem}; an earlier checkpoint is used")
         report = EpochReport(
-            step=message["step"],
-            epoch=message["epoch"],
-            metrics=message["metrics"],
-            checkpoint=Path(message["checkpoint"]) if message["checkpoint"] else None,
-            total_epochs=message["total_epochs"],
+            step=reported.step,
+            epoch=reported.epoch,
+            metrics=reported.metrics,
+            checkpoint=Path(reported.checkpoint) if reported.checkpoint else None,
+            total_epochs=reported.total_epochs,
         )
-        return self.study.on_report(trial_id, report, message["manifest"])
+        return self.study.on_report(trial_id, report, reported.manifest)
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         """Tune keeps every trial for ever, 25 KB each, and looks through all of them at each step: forget those whose

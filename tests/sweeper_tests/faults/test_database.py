@@ -20,6 +20,7 @@ from postgres_server import PostgresServer
 from sweeper.cli.main import main
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.retrying_storage import RetryingStorage
+from sweeper.study.controller import StudyController
 from sweeper.tracking.client import open_client
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -65,6 +66,19 @@ def at_call(number: int, act: Callable[[], Any]) -> None:
 def crash(postgres_server: PostgresServer, away_s: float) -> None:
     postgres_server.stop()
     postgres_server.restart_after(away_s)
+
+
+def after_report(trial_id: str, what: Callable[[], None]) -> None:
+    """In a driver: do something once the trial's first report is in the ledger."""
+    on_report = StudyController.on_report
+
+    def then(self: StudyController, reporting: str, *arguments: Any) -> bool:
+        goes_on = on_report(self, reporting, *arguments)
+        if reporting == trial_id:
+            what()
+        return goes_on
+
+    StudyController.on_report = then  # type: ignore[method-assign]
 
 
 def count_calls(file: Path) -> None:
@@ -159,7 +173,7 @@ def test_a_study_goes_on_in_another_home(
     monkeypatch.setenv("SWEEPER_LEDGER", url)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
     options = {"SWEEPER_LEDGER": url, "MLFLOW_TRACKING_URI": store} | ({} if mlflow_is_up else {"MLFLOW_DOWN": "1"})
-    first = Driver(lost, "run", before=partial(at_call, 78, stop_here), **options)
+    first = Driver(lost, "run", before=partial(after_report, "scripted-0001", stop_here), **options)
     wait_until(lambda: is_stopped(first.pid))
     assert main(["resume", "scripted", "--home", str(new), "--adopt"]) == 2, "its driver is there"
     first.kill()
@@ -206,7 +220,8 @@ def test_a_home_that_was_given_up_may_take_its_study_back(
     monkeypatch.setenv("SWEEPER_LEDGER", url)
     old, new = fresh_home(SHORT), fresh_home(SHORT)
     assert Driver(old, "run", SWEEPER_LEDGER=url).end()[0] == 0
-    assert Driver(new, "resume", "scripted", "--adopt", SWEEPER_LEDGER=url).end()[0] == 0
+    code, said = Driver(new, "resume", "scripted", "--adopt", SWEEPER_LEDGER=url).end()
+    assert code == 0, said
     code, said = Driver(old, "resume", "scripted", SWEEPER_LEDGER=url).end()
     assert code == 2
     assert f"the study `scripted` was taken over by the home {new} on " in " ".join(said.split())
