@@ -185,7 +185,7 @@ def test_a_study_goes_on_in_another_home(
 
     options.pop("MLFLOW_DOWN", None)
     code, said = Driver(new, "resume", "scripted", "--adopt", **options).end()
-    assert code == 0, said
+    assert code == (0 if mlflow_is_up else 5), said  # checkpoints that were lost with the home never reach MLflow
     assert f"scripted: taken over from {lost} on " in said
     how = f"from their checkpoints go on: {going_on}" if mlflow_is_up else f"anew start: {going_on}"
     assert how in said, said
@@ -221,7 +221,7 @@ def test_a_home_that_was_given_up_may_take_its_study_back(
     old, new = fresh_home(SHORT), fresh_home(SHORT)
     assert Driver(old, "run", SWEEPER_LEDGER=url).end()[0] == 0
     code, said = Driver(new, "resume", "scripted", "--adopt", SWEEPER_LEDGER=url).end()
-    assert code == 0, said
+    assert (code, "MLflow lacks 4 records" in said) == (5, True), said  # they lie in `old`
     code, said = Driver(old, "resume", "scripted", SWEEPER_LEDGER=url).end()
     assert code == 2
     assert f"the study `scripted` was taken over by the home {new} on " in " ".join(said.split())
