@@ -134,7 +134,8 @@ class SpecFile(Strict):
     retention: Literal["all", "best", "rungs", "last"] = "all"
     """Checkpoints of each trial that are kept whole: `all`; the one with the `best` objective; those at which the trial
     was ranked (`rungs`) and the last; or the `last`. Of others MLflow keeps the manifest, with the sums that a rerun is
-    compared with, and `sweeper gc` removes them from the study's folder when the trial has ended."""
+    compared with, and `sweeper gc` removes them from the study's folder when the trial has ended. What else a trial
+    leaves in its folder goes to MLflow with `all`, and with the others where a file is no larger than 1 MiB."""
     resources: Resources = Resources()
     budget: Budget = Budget()
     stop_when: StopWhen = StopWhen()

@@ -27,6 +27,8 @@ from sweeper.study.transitions import TrialTransitions
 
 STOPPED_BY_USER: Final = "stopped by the user"
 """The reason of trials that ended with it."""
+ERROR_FILE: Final = "error.txt"
+"""The traceback, in the folder of a trial whose trainer raised."""
 
 
 class StudyController:
@@ -187,8 +189,8 @@ class StudyController:
             return
         workdir = workdir_of(self.ledger, trial_id)
         workdir.mkdir(parents=True, exist_ok=True)
-        (workdir / "error.txt").write_text(redact(traceback or error))
-        reason, evidence = with_last_lines(redact(error), last_lines), self._relative(workdir / "error.txt")
+        (workdir / ERROR_FILE).write_text(redact(traceback or error))
+        reason, evidence = with_last_lines(redact(error), last_lines), self._relative(workdir / ERROR_FILE)
         self._trials.finish(trial_id, TrialState.FAILED, reason, {"traceback": evidence})
 
     def keep_output(self, trial_id: str, output: str) -> None:

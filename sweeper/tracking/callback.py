@@ -11,14 +11,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from sweeper.checkpoints.leftovers import leftovers
 from sweeper.checkpoints.manifest import is_picture
 from sweeper.checkpoints.retention import is_at_rung, kept_steps, rung_at, rung_steps
+from sweeper.entrypoint.mlflow_run import RUN_FILE
 from sweeper.entrypoint.trial_log import LOG
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.trial import Report, TrialRecord, TrialState
 from sweeper.redaction import redact
 from sweeper.spec.resolve import SweepSpec
 from sweeper.study.callback import StudyCallback
+from sweeper.study.controller import ERROR_FILE
 from sweeper.study.controls import final_word
 from sweeper.study.decisions import recorded_config
 from sweeper.study.pareto import winner_of
@@ -27,6 +30,8 @@ from sweeper.tracking.schema import PROVENANCE_FILE, STUDY_PROVENANCE, TRIAL_FIL
 from sweeper.tracking.tracker import Tracker
 from sweeper.tracking.views import candidates_view
 
+FILES: Final = "files"
+"""Folder of a run for what the trainer has left in the trial's."""
 INTERRUPTED: Final = "interrupted; the next run of the study goes on with it"
 MLFLOW_STATUS: Final[Mapping[TrialState, Status]] = {
     TrialState.COMPLETE: "FINISHED",
@@ -214,15 +219,14 @@ class MLflowCallback(StudyCallback):
         for report in record.reports:
             if report.step in kept and report.checkpoint:
                 self._copy_whole(record.id, self._ledger.study_dir / report.checkpoint)
-        log = self._ledger.study_dir / "trials" / record.folder / LOG
-        if log.is_file() and log.stat().st_size:
-            self._tracker.file(record.id, log, LOG)
+        left_out = self._copy_leftovers(record)
         rung = rung_at(self._spec, record)
         tags = {
             "sweeper.state": record.state,
             "sweeper.reason": record.reason,
             "mlflow.note.content": f"{record.state.value}: {record.reason}",  # the description on the run's page
             "sweeper.rung": None if rung is None else f"{rung:g}",
+            "sweeper.files_left_out": left_out or None,
         }
         self._tracker.finish_trial(record.id, MLFLOW_STATUS[record.state], tags, ended_ms)
         objective = self._spec.objective
@@ -236,6 +240,17 @@ class MLflowCallback(StudyCallback):
             if not trial.state.is_finished:  # it is opened again when it goes on
                 tags = {"sweeper.state": trial.state, "sweeper.reason": INTERRUPTED}
                 self._tracker.finish_trial(trial.id, "KILLED", tags)
+
+    def _copy_leftovers(self, record: TrialRecord) -> int:
+        """The trial's log, and what its trainer has left in its folder; returns how many files stay there alone."""
+        folder = self._ledger.study_dir / "trials" / record.folder
+        log = folder / LOG
+        if log.is_file() and log.stat().st_size:
+            self._tracker.file(record.id, log, LOG)
+        sent, left_out = leftovers(folder, (LOG, RUN_FILE, ERROR_FILE), self._spec.retention)
+        for path in sent:
+            self._tracker.file(record.id, path, f"{FILES}/{path.relative_to(folder)}")
+        return left_out
 
     def _copy_whole(self, trial_id: str, folder: Path) -> None:
         self._tracker.checkpoint(trial_id, folder, f"checkpoints/{folder.name}")

@@ -11,6 +11,7 @@ from mlflow_helpers import points_of, runs_of, start, uri_of
 from studies import make_spec
 
 from sweeper.ledger.ledger import Ledger
+from sweeper.ledger.trial import TrialState
 from sweeper.tracking import Tracker, find_trial
 from sweeper.tracking.callback import MLflowCallback
 from sweeper.tracking.schema import STUDY_PROVENANCE
@@ -170,3 +171,34 @@ def test_what_all_trials_share_is_recorded_once_and_found_with_each(
         assert STUDY_PROVENANCE not in provenance
     outbox = (study_dir / "outbox.jsonl").read_text()
     assert outbox.count("0" * 5000) == 4, "twice a start of the study, never a trial"
+
+
+@pytest.mark.parametrize(("retention", "large"), [("all", True), ("last", False)])
+def test_what_a_trainer_leaves_in_its_folder_goes_to_its_run(
+    retention: str, large: bool, home: Path, study_dir: Path, open_tracker: OpenTracker
+) -> None:
+    spec, tracker = make_spec(retention=retention), open_tracker()
+    ledger = Ledger.create(study_dir, "toy")
+    callback = MLflowCallback(tracker, spec, ledger)
+    callback.start_study("")
+    record = ledger.ask(spec)
+    callback.trial_started(record, {}, 0)
+    folder = study_dir / "trials" / record.folder
+    (folder / "plots").mkdir(parents=True)
+    (folder / "plots" / "confusion matrix.csv").write_text("1,0")
+    (folder / "large.bin").write_bytes(b"x" * (2 << 20))
+    (folder / "log.txt").write_text("said")
+    (folder / "mlflow_run.json").write_text("{}")
+    callback.trial_finished(ledger.finish(record.id, TrialState.FAILED, "because", {}, (None,)))
+    assert tracker.flush(60) == 0
+    assert tracker.problem is None
+
+    client, run = MlflowClient(uri_of(home)), runs_of(uri_of(home))["toy-0000"]
+    files = {each.path for each in client.list_artifacts(run.info.run_id, "files")}
+    assert files == {"files/plots"} | ({"files/large.bin"} if large else set())
+    assert run.data.tags.get("sweeper.files_left_out") == (None if large else "1")
+    assert [each.path for each in client.list_artifacts(run.info.run_id, "files/plots")] == [
+        "files/plots/confusion matrix.csv"
+    ]
+    assert "log.txt" in {each.path for each in client.list_artifacts(run.info.run_id)}
+    assert (folder / "large.bin").exists(), "it stays where it is"
