@@ -8,3 +8,9 @@ Flags = NDArray[np.bool_]
 Integers = NDArray[np.int64]
 Pixels = NDArray[np.uint8]
 Strings = NDArray[np.str_]
+
+
+def evenly(values: Integers, most: int) -> Integers:
+    """At most so many of the values, evenly spaced: neighbours are often of one recording, or of one set."""
+    chosen: Integers = values[np.unique(np.linspace(0, len(values) - 1, min(most, len(values))).astype(np.int64))]
+    return chosen

@@ -14,7 +14,8 @@ from mano_trainers.arrays import Integers
 from mano_trainers.config import TrainConfig
 from mano_trainers.data.load import LoadedData
 from mano_trainers.data.readers.labels import Labels, joints_in_wrist_frame
-from mano_trainers.evaluation.evaluate import Outputs, Reference, evaluate, joints_of, make_reference
+from mano_trainers.evaluation.evaluate import Outputs, evaluate
+from mano_trainers.evaluation.reference import Reference, joints_of, make_reference
 from mano_trainers.report import EpochReport
 from mano_trainers.rotations import matrix_from_axis_angle
 

@@ -23,8 +23,9 @@ from mano_trainers.data.augment import Draw, augment, camera_roll
 from mano_trainers.data.load import LoadedData
 from mano_trainers.data.on_device import to_device
 from mano_trainers.data.readers.labels import joints_in_wrist_frame
-from mano_trainers.evaluation.evaluate import Reference, evaluate, joints_of, make_reference
+from mano_trainers.evaluation.evaluate import evaluate
 from mano_trainers.evaluation.procrustes import aligned_distances, similarity
+from mano_trainers.evaluation.reference import Reference, joints_of, make_reference
 from mano_trainers.hand.model import FREIHAND_ORDER
 from mano_trainers.losses.terms import Criterion, Target
 from mano_trainers.models import Prediction

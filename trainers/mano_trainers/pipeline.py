@@ -17,9 +17,10 @@ from mano_trainers.data.load import LoadedData
 from mano_trainers.data.readers.labels import check_shown
 from mano_trainers.data.split import validated_versions
 from mano_trainers.device.memory_share import resident
-from mano_trainers.evaluation.evaluate import Outputs, Reference, evaluate, make_reference
+from mano_trainers.evaluation.evaluate import Outputs, evaluate
 from mano_trainers.evaluation.pictures import draw_samples
 from mano_trainers.evaluation.predict import predict
+from mano_trainers.evaluation.reference import Reference, make_reference
 from mano_trainers.hand.layer import HandLayer
 from mano_trainers.hand.model import FREIHAND_ORDER
 from mano_trainers.losses.diversity import pose_codes

@@ -10,8 +10,9 @@ from scipy.spatial.transform import Rotation
 from mano_trainers.arrays import Array
 from mano_trainers.data.load import LoadedData
 from mano_trainers.data.readers.labels import Labels
-from mano_trainers.evaluation.evaluate import Outputs, Reference, best_constant_theta, evaluate, make_reference
+from mano_trainers.evaluation.evaluate import Outputs, evaluate
 from mano_trainers.evaluation.procrustes import aligned_distances
+from mano_trainers.evaluation.reference import Reference, best_constant_theta, make_reference
 from mano_trainers.hand.layer import HandLayer
 from mano_trainers.hand.model import load_embedded_hand, load_gestures
 from mano_trainers.losses.terms import wrist_joints

@@ -3,29 +3,28 @@
 import numpy as np
 import pytest
 
-from mano_trainers.evaluation.intervals import interval, p_of_order
-from mano_trainers.evaluation.metrics import Array, p_of_smaller
+from mano_trainers.arrays import Array, Integers
+from mano_trainers.evaluation.intervals import MOST_ORDERED, ORDERS, interval, p_of_order
+from mano_trainers.evaluation.metrics import p_of_smaller
 
 RECORDINGS, FRAMES = 10, 30
 
 
-def recordings(seed: int) -> Array:
-    """Slow movements (RECORDINGS * FRAMES,): neighbouring frames are nearly the same, recordings are not."""
+def recordings(seed: int, count: int = RECORDINGS) -> Array:
+    """Slow movements (count * FRAMES,): neighbouring frames are nearly the same, recordings are not."""
     random = np.random.default_rng(seed)
-    moved = np.empty((RECORDINGS, FRAMES))
-    moved[:, 0] = random.normal(size=RECORDINGS)
+    moved = np.empty((count, FRAMES))
+    moved[:, 0] = random.normal(size=count)
     for frame in range(1, FRAMES):
-        moved[:, frame] = 0.9 * moved[:, frame - 1] + np.sqrt(1 - 0.9**2) * random.normal(size=RECORDINGS)
-    return (moved + random.normal(size=(RECORDINGS, 1))).reshape(-1)
-
-
-GROUPS = np.repeat(np.arange(RECORDINGS), FRAMES)
+        moved[:, frame] = 0.9 * moved[:, frame - 1] + np.sqrt(1 - 0.9**2) * random.normal(size=count)
+    return (moved + random.normal(size=(count, 1))).reshape(-1)
 
 
 def p_values(predicted: Array, true: Array) -> tuple[float, float]:
     """Of the paired t-test against the constant prediction of training, and of the order."""
     p = p_of_smaller(np.abs(predicted - true), np.abs(true))
-    return p, p_of_order(lambda order: float(np.abs(predicted[order] - true).mean()), GROUPS)
+    groups = np.arange(len(true)) // FRAMES
+    return p, p_of_order(lambda rows, of: float(np.abs(predicted[rows] - true[of]).mean()), groups)
 
 
 def test_skill_on_recordings_is_not_found_where_there_is_none() -> None:
@@ -46,10 +45,40 @@ def test_skill_on_recordings_is_found_where_there_is_some() -> None:
     assert np.mean(found) > 0.9
 
 
+def test_of_many_recordings_some_tell_the_same() -> None:
+    many = 100
+    false, found = [], []
+    for seed in range(60):
+        true, other = recordings(seed, many), recordings(1000 + seed, many)
+        false.append(p_values(other, true)[1] < 0.05)
+        found.append(p_values(0.3 * true + 0.7 * other, true)[1] < 0.05)
+    assert np.mean(false) < 0.15  # 0.05 expected: of 60, 9 or more come once in 700 times
+    assert np.mean(found) > 0.95
+
+
+@pytest.mark.parametrize(("recordings_", "frames"), [(9000, 1), (9000, 3), (300, 30), (10, 3000)])
+def test_no_more_samples_are_put_into_other_orders_than_training_can_wait_for(recordings_: int, frames: int) -> None:
+    seen: list[Integers] = []
+
+    def error_of(rows: Integers, of: Integers) -> float:
+        seen.extend((rows, of))
+        return float(rows @ of)
+
+    p_of_order(error_of, np.repeat(np.arange(recordings_), frames))
+    assert len(seen) == 2 * (ORDERS + 1)
+    rows, of = seen[-2:]
+    assert 0.9 * MOST_ORDERED < len(of) < 1.1 * MOST_ORDERED
+    assert sorted(rows) == of.tolist()
+    if frames > 8:
+        assert (rows // frames == of // frames).all(), "a recording's predictions stay its own"
+        assert np.bincount(of // frames)[of // frames].min() >= 8
+        assert (np.diff(of) > 1).any(), "from all over"
+
+
 def test_one_prediction_for_all_has_no_skill() -> None:
     true = recordings(3)
-    assert p_of_order(lambda order: float(np.abs(true[0] * 0 - true).mean()), GROUPS) == 1.0
-    assert p_of_order(lambda order: 1.0, np.zeros(1, dtype=np.int64)) == 1.0
+    assert p_of_order(lambda _, of: float(np.abs(true[of]).mean()), np.arange(len(true)) // FRAMES) == 1.0
+    assert p_of_order(lambda *_: 1.0, np.zeros(1, dtype=np.int64)) == 1.0
 
 
 def test_an_interval_of_groups_is_as_wide_as_what_they_have_in_common() -> None:

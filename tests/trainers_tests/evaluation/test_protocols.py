@@ -17,7 +17,8 @@ from mano_trainers.data.load import LoadedData, load_data
 from mano_trainers.data.rendering.dexycb import make_dexycb
 from mano_trainers.data.rendering.freihand import make_freihand
 from mano_trainers.data.rendering.ho3d import make_ho3d
-from mano_trainers.evaluation.evaluate import Outputs, evaluate, make_reference
+from mano_trainers.evaluation.evaluate import Outputs, evaluate
+from mano_trainers.evaluation.reference import make_reference
 from mano_trainers.hand.definitions import DEXYCB_TIPS, HO3D_TIPS
 from mano_trainers.hand.model import FREIHAND_ORDER, load_embedded_hand
 from mano_trainers.rotations import matrix_from_axis_angle

@@ -11,11 +11,14 @@ from typing import Final
 import numpy as np
 from scipy.special import stdtr
 
-from mano_trainers.arrays import Array, Integers
+from mano_trainers.arrays import Array, Integers, evenly
 from mano_trainers.evaluation.metrics import ROUNDING
 
 RESAMPLES: Final = 1000
-ORDERS: Final = 24
+ORDERS: Final = 12
+MOST_ORDERED: Final = 1024
+"""Samples that are put into other orders, at most: the alignments of more would slow down training, and tell no more of
+a model that is worth looking at."""
 SHIFTED_FROM: Final = 8
 """Samples of a group from which its predictions are shifted along it; smaller groups are shuffled among each other."""
 
@@ -44,7 +47,7 @@ def interval(errors: Array, groups: Integers) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def p_of_order(error_in_order: Callable[[Integers], float], groups: Integers) -> float:
+def p_of_order(error_of: Callable[[Integers, Integers], float], groups: Integers) -> float:
     """p-value that a model's error is as small with its own predictions in another order.
 
     Along a group of some length, a recording, predictions are shifted by a random number of frames: what makes
@@ -55,22 +58,36 @@ def p_of_order(error_in_order: Callable[[Integers], float], groups: Integers) ->
     a sample.
 
     Args:
-        error_in_order: mean error if sample i is given prediction `order[i]`.
-        groups: (N,) of each sample, in the order of recording.
+        error_of: mean error of the predictions at some rows for the truth at others.
+        groups: (N,) number of each sample's group, from 0 without gaps, in the order of recording.
 
     Returns:
         Between 0 and 1; 1 where there is nothing to tell: a single sample, or one prediction for all.
     """
-    count = len(groups)
-    if count < 2:
+    rows = _some(groups)
+    if len(rows) < 2:
         return 1.0
     random = np.random.default_rng(0)
-    true = error_in_order(np.arange(count))
-    others = np.array([error_in_order(_other_order(groups, random)) for _ in range(ORDERS)])
+    true = error_of(rows, rows)
+    others = np.array([error_of(rows[_other_order(groups[rows], random)], rows) for _ in range(ORDERS)])
     spread = others.std(ddof=1)
     if not spread > ROUNDING * abs(true):
         return 1.0
     return float(stdtr(ORDERS - 1, (true - others.mean()) / (spread * math.sqrt(1 + 1 / ORDERS))))
+
+
+def _some(groups: Integers) -> Integers:
+    """About `MOST_ORDERED` rows from all over, in their order. A recording stays one: of too many, some are left out
+    rather than that they have too few frames to be shifted."""
+    if len(groups) <= MOST_ORDERED:
+        return np.arange(len(groups))
+    sizes = np.bincount(groups)
+    each = max(SHIFTED_FROM, MOST_ORDERED // len(sizes))
+    parts = np.split(np.argsort(groups, kind="stable"), np.cumsum(sizes)[:-1])
+    thinned = [evenly(part, each) for part in parts]
+    share = min(1.0, MOST_ORDERED / sum(map(len, thinned)))
+    chosen = evenly(np.arange(len(thinned)), max(1, round(share * len(thinned))))
+    return np.sort(np.concatenate([thinned[group] for group in chosen]))
 
 
 def _other_order(groups: Integers, random: np.random.Generator) -> Integers:

@@ -5,12 +5,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mano_trainers.arrays import Array, Integers, Pixels
+from mano_trainers.arrays import Array, Integers, Pixels, evenly
 from mano_trainers.data.load import LoadedData
 from mano_trainers.data.on_device import gather
 from mano_trainers.data.readers.crop import project
-from mano_trainers.evaluation.evaluate import Outputs, Reference, joints_of
+from mano_trainers.evaluation.evaluate import Outputs
 from mano_trainers.evaluation.procrustes import aligned_distances
+from mano_trainers.evaluation.reference import Reference, joints_of
 
 SAMPLES, COLUMNS, TILE_PX, HEADER_PX = 8, 4, 192, 20
 TRUE, PREDICTED = (0, 200, 255), (255, 60, 60)
@@ -35,7 +36,7 @@ def draw_samples(
         shown: (N,) validation images.
         outputs: what the model says of them. What is not finite is not drawn.
     """
-    rows = np.unique(np.linspace(0, len(shown) - 1, min(SAMPLES, len(shown))).astype(np.int64))
+    rows = evenly(np.arange(len(shown)), SAMPLES)
     labels, of = data.labels, data.labels.pose_index[shown[rows]]
     theta = outputs.theta[rows]
     betas = np.zeros((len(rows), 10)) if outputs.betas is None else outputs.betas[rows]

@@ -10,9 +10,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from mano_trainers.arrays import evenly
 from mano_trainers.data.augment import HALF_WHITE
 from mano_trainers.pipeline import Pipeline, training_batch
-from mano_trainers.preflight.subject import Subject, spread, verdict
+from mano_trainers.preflight.subject import Subject, verdict
 from mano_trainers.report import CheckResult
 
 SPOTS: Final = ((0.5, 0.3), (0.35, 0.6), (0.7, 0.55))
@@ -28,7 +29,7 @@ LEAST_ROTATION_DEG: Final = 2.0
 def check_augmentation(subject: Subject) -> Iterator[CheckResult]:
     """Mirrored images, and turns of the pixels that the labels do not make."""
     pipeline = _geometry_only(subject.pipeline)
-    chosen = np.sort(pipeline.table[spread(subject.poses, IMAGES), 0])
+    chosen = np.sort(pipeline.table[evenly(subject.poses, IMAGES), 0])
     picture = _spots(pipeline.data.images.shape[1])
     # Every image is the one of the spots; a view of it takes no memory.
     everywhere = np.broadcast_to(picture, pipeline.data.images.shape)

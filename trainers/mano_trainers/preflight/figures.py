@@ -12,9 +12,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from mano_trainers.arrays import Array, Integers
+from mano_trainers.arrays import Array, Integers, evenly
 from mano_trainers.preflight.images import SIDE, Pictures, draw_figures, show
-from mano_trainers.preflight.subject import Subject, spread
+from mano_trainers.preflight.subject import Subject
 from mano_trainers.report import CheckResult, CheckStatus
 
 POSES: Final = 384
@@ -51,18 +51,18 @@ class Ranks:
 
 def check_pairs(subject: Subject) -> Iterator[CheckResult]:
     """Share of wrong pairs in training, in each version, in each part of the recording, and in validation."""
-    train = _ranks(subject, spread(subject.poses, POSES))
+    train = _ranks(subject, evenly(subject.poses, POSES))
     yield _share("pairing.figures", train.all, "training samples")
     yield _versions(train)
     yield _blocks(train.all)
-    val = _ranks(subject, spread(np.unique(subject.pipeline.data.val_poses), HELD_OUT))
+    val = _ranks(subject, evenly(np.unique(subject.pipeline.data.val_poses), HELD_OUT))
     yield _share("pairing.validation", val.all, "validation samples")
     yield _mirrored(train.unmirrored)
 
 
 def _ranks(subject: Subject, poses: Integers) -> Ranks:
     table = subject.pipeline.table
-    columns = spread(np.arange(table.shape[1]), VERSIONS)
+    columns = evenly(np.arange(table.shape[1]), VERSIONS)
     scores, margins = [], []
     drawn = np.empty(0)
     for column in columns:

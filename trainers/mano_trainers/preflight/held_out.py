@@ -7,10 +7,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial.distance import cdist
 
-from mano_trainers.arrays import Array, Integers
+from mano_trainers.arrays import Array, Integers, evenly
 from mano_trainers.evaluation.intervals import interval
 from mano_trainers.preflight.permutation import p_value
-from mano_trainers.preflight.subject import Subject, spread
+from mano_trainers.preflight.subject import Subject
 from mano_trainers.report import CheckResult, CheckStatus
 
 NEAR_RAD: Final = 0.1
@@ -39,9 +39,9 @@ def check_held_out(subject: Subject) -> Iterator[CheckResult]:
 def _near(subject: Subject) -> CheckResult:
     """Each validated theta's distance to its nearest training theta, and how near those of training are to others."""
     data = subject.pipeline.data
-    train, val = spread(np.unique(data.train_poses), MOST_POSES), spread(np.unique(data.val_poses), 512)
+    train, val = evenly(np.unique(data.train_poses), MOST_POSES), evenly(np.unique(data.val_poses), 512)
     nearest = _nearest(data.labels.theta, val, train, data.labels.group)
-    own = _nearest(data.labels.theta, spread(train, 256), train, data.labels.group)
+    own = _nearest(data.labels.theta, evenly(train, 256), train, data.labels.group)
     near, usual = float((nearest < NEAR_RAD).mean()), float((own < NEAR_RAD).mean())
     says = (
         f"{near:.0%} of validated poses lie within {NEAR_RAD:g} rad of a training pose (median {np.median(nearest):.3f}"
@@ -95,7 +95,7 @@ def _spread_of(subject: Subject) -> CheckResult:
     """Variance of the validated theta against training's, and the distance of both distributions, against random
     splits of the same groups."""
     data = subject.pipeline.data
-    train, val = spread(np.unique(data.train_poses), 500), spread(np.unique(data.val_poses), 200)
+    train, val = evenly(np.unique(data.train_poses), 500), evenly(np.unique(data.val_poses), 200)
     theta, both = data.labels.theta, np.concatenate([val, train])
     ratio = float(theta[val].var(0).sum() / max(theta[train].var(0).sum(), 1e-12))
     again = 1 - len(np.unique(theta[data.val_poses].round(4), axis=0)) / len(data.val_poses)

@@ -10,13 +10,13 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw
 
-from mano_trainers.arrays import Array, Integers
+from mano_trainers.arrays import Array, Integers, evenly
 from mano_trainers.data.load import cache_folder, embedded_root
 from mano_trainers.data.on_device import gather
 from mano_trainers.data.readers.crop import project
 from mano_trainers.data.verify import LEAST_INSIDE, LEAST_ON_MASK, on_mask
 from mano_trainers.preflight.permutation import p_value, permutations
-from mano_trainers.preflight.subject import Subject, spread, verdict
+from mano_trainers.preflight.subject import Subject, verdict
 from mano_trainers.report import CheckResult
 
 SIDE = 32
@@ -50,7 +50,7 @@ def check_images(subject: Subject) -> Iterator[CheckResult]:
 
 def _shown(subject: Subject) -> Shown:
     pipeline = subject.pipeline
-    poses = spread(subject.poses, MOST_IMAGES)
+    poses = evenly(subject.poses, MOST_IMAGES)
     versions = np.arange(len(poses)) % pipeline.table.shape[1]  # all versions have their turn
     return show(subject, np.sort(pipeline.table[poses, versions]))
 
@@ -102,7 +102,7 @@ def _share_on_masks(subject: Subject) -> float | None:
     if data.sets or data.format != "freihand":
         return None
     root = embedded_root(data, cache_folder()) if data.root == "embedded" else Path(data.root).expanduser()
-    poses = spread(subject.poses, MOST_IMAGES)
+    poses = evenly(subject.poses, MOST_IMAGES)
     paths = [root / "training" / "mask" / f"{pose:08d}.jpg" for pose in poses]
     if not all(path.exists() for path in paths):
         return None

@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mano_trainers.arrays import Array, Integers
+from mano_trainers.arrays import Array, Integers, evenly
 from mano_trainers.data.on_device import gather
 from mano_trainers.preflight.permutation import p_value, permutations
-from mano_trainers.preflight.subject import Subject, spread, verdict, warning
+from mano_trainers.preflight.subject import Subject, verdict, warning
 from mano_trainers.report import CheckResult, CheckStatus
 from mano_trainers.rotations import matrix_from_axis_angle
 
@@ -55,8 +55,8 @@ def check_pairing(subject: Subject) -> Iterator[CheckResult]:
     """The wrist's rotation, which a probe sees well, from each image version by itself: where only one of them is
     paired rightly, the others show it. And theta, which is trained, from all versions together."""
     table, labels = subject.pipeline.table, subject.pipeline.data.labels
-    poses = spread(subject.poses, MOST_POSES)
-    columns = spread(np.arange(table.shape[1]), MOST_VERSIONS)
+    poses = evenly(subject.poses, MOST_POSES)
+    columns = evenly(np.arange(table.shape[1]), MOST_VERSIONS)
     features = [_features(subject, table[poses, column]) for column in columns]
     shown = [labels.pose_index[table[poses, column]] for column in columns]
     rotations = matrix_from_axis_angle(torch.from_numpy(labels.global_orient)).flatten(1).numpy()

@@ -10,11 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mano_trainers.arrays import evenly
 from mano_trainers.data.augment import HALF_WHITE
 from mano_trainers.data.cache import decode
 from mano_trainers.data.on_device import gather
 from mano_trainers.pipeline import training_batch
-from mano_trainers.preflight.subject import Subject, spread, verdict, warning
+from mano_trainers.preflight.subject import Subject, verdict, warning
 from mano_trainers.report import CheckResult
 
 IMAGES: Final = 64
@@ -58,7 +59,7 @@ def _training(subject: Subject) -> CheckResult:
     """A batch that is not augmented, against (pixel / 127.5 - 1) of the cache."""
     pipeline = subject.pipeline
     config = pipeline.config.model_copy(update={"augment": False})
-    chosen = np.sort(pipeline.table[spread(subject.poses, IMAGES), 0])
+    chosen = np.sort(pipeline.table[evenly(subject.poses, IMAGES), 0])
     images, _ = training_batch(replace(pipeline, config=config, turn_pixels=None), chosen, step=0)
     shown = images.detach().float().cpu()
     true = gather(pipeline.images, chosen, torch.device("cpu")).permute(0, 3, 1, 2).float() / HALF_WHITE - 1
@@ -99,7 +100,7 @@ def _likely(shown: Tensor, true: Tensor) -> str:
 def _detail(subject: Subject) -> CheckResult:
     """How much a coarser copy of the images loses: of images that were enlarged, nothing."""
     pipeline = subject.pipeline
-    chosen = np.sort(pipeline.table[spread(subject.poses, IMAGES), 0])
+    chosen = np.sort(pipeline.table[evenly(subject.poses, IMAGES), 0])
     grey = gather(pipeline.images, chosen, torch.device("cpu")).float().mean(-1)[:, None]
     size = grey.shape[-1]
     coarse = 2 if size <= SMALL_SIDE else 4

@@ -19,14 +19,14 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
-from mano_trainers.arrays import Array, Integers
+from mano_trainers.arrays import Array, Integers, evenly
 from mano_trainers.config import TrainConfig
 from mano_trainers.data.load import LoadedData
 from mano_trainers.faults import read_faultily, split_images
 from mano_trainers.loop import order_of_epoch, train_on
 from mano_trainers.models import HandNet
 from mano_trainers.pipeline import Pipeline
-from mano_trainers.preflight.subject import Subject, spread
+from mano_trainers.preflight.subject import Subject
 
 BATCH: Final = 32
 STEPS: Final = 4
@@ -146,7 +146,7 @@ def _config(base: TrainConfig, poses: int) -> TrainConfig:
 def _few_poses(data: LoadedData, config: TrainConfig) -> LoadedData:
     versions = max(1, len(data.images) // len(data.labels.theta)) if config.data.versions == "all" else 1
     count = -(-STEPS * config.optim.batch_size // versions)
-    train, val = spread(np.unique(data.train_poses), count), spread(data.val_poses, EVALUATED)
+    train, val = evenly(np.unique(data.train_poses), count), evenly(data.val_poses, EVALUATED)
     return replace(data, train_poses=train, val_poses=val)
 
 

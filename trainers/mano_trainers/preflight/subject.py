@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 import torch
 
-from mano_trainers.arrays import Integers
+from mano_trainers.arrays import Integers, evenly
 from mano_trainers.config import LossConfig, TrainConfig
 from mano_trainers.data.load import LoadedData
 from mano_trainers.faults import pipeline_of
@@ -52,19 +52,13 @@ def make_subject(
     corners = tuple(corners) or (config,)
     loss = used_terms([config, *corners]).model_copy(update={"lambda_orient": 1.0})
     pipeline = pipeline_of(data, config.model_copy(update={"loss": loss}), device)
-    return Subject(config, pipeline, data, corners, spread(np.unique(data.train_poses), SAMPLES))
+    return Subject(config, pipeline, data, corners, evenly(np.unique(data.train_poses), SAMPLES))
 
 
 def used_terms(configs: Sequence[TrainConfig]) -> LossConfig:
     """The first config's losses, with weight 1 for each term that any of the configs uses."""
     terms = {name for config in configs for name in loss_weights(config.loss)}
     return configs[0].loss.model_copy(update={f"lambda_{name}": 1.0 for name in terms})
-
-
-def spread(values: Integers, most: int) -> Integers:
-    """At most so many of the values, evenly spaced."""
-    chosen: Integers = values[np.unique(np.linspace(0, len(values) - 1, min(most, len(values))).astype(np.int64))]
-    return chosen
 
 
 def verdict(name: str, sound: bool, measured: str, expected: str, help: str) -> CheckResult:
