@@ -21,11 +21,12 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from mano_trainers.batches import batch_memory, epoch_order, image_table, make_batch, seeded
-from mano_trainers.config import DataConfig, LossConfig, ModelConfig, OptimConfig, TrainConfig
+from mano_trainers.config import LossConfig, ModelConfig, OptimConfig, TrainConfig
 from mano_trainers.data.augment import draw
 from mano_trainers.data.load import load_data
 from mano_trainers.data.on_device import on_device
 from mano_trainers.data.rendering.freihand import make_freihand
+from mano_trainers.data_config import DataConfig
 from mano_trainers.device.memory_share import free_bytes
 from mano_trainers.hand.model import load_embedded_hand
 from mano_trainers.loop import train

@@ -11,8 +11,9 @@ import torch
 from pydantic import ValidationError
 
 from mano_trainers.batches import Targets, seeded
-from mano_trainers.config import DataConfig, FaultName, TrainConfig
+from mano_trainers.config import FaultName, TrainConfig
 from mano_trainers.data.load import LoadedData, load_data
+from mano_trainers.data_config import DataConfig
 from mano_trainers.evaluation.evaluate import Outputs, evaluate
 from mano_trainers.evaluation.procrustes import align, aligned_distances
 from mano_trainers.faults import (

@@ -12,8 +12,9 @@ import torch
 from mano_trainers import checkpoint
 from mano_trainers.config import OptimConfig, TrainConfig
 from mano_trainers.errors import ConfigError, DataError
-from mano_trainers.loop import learning_rate, train
+from mano_trainers.loop import train
 from mano_trainers.report import OFFERS, EpochReport
+from mano_trainers.steps import learning_rate
 
 TIMINGS = {"train/seconds", "train/images_per_s"}
 

@@ -17,13 +17,13 @@ from mano_trainers.checkpoint import Checkpoint
 from mano_trainers.config import TrainConfig
 from mano_trainers.data.load import LoadedData, load_data
 from mano_trainers.faults import pipeline_of
-from mano_trainers.loop import StepRange, _train_steps
 from mano_trainers.losses.balance import Balance
 from mano_trainers.losses.terms import Target, loss_terms
 from mano_trainers.models import HandNet, build_model
 from mano_trainers.optimizer import make_optimizer
 from mano_trainers.pipeline import Pipeline, training_batch
 from mano_trainers.precision import mixed
+from mano_trainers.steps import StepRange, train_steps
 
 META = torch.device("meta")
 DATA = {"embedded_count": 24, "image_size": 32, "val_fraction": 0.25}
@@ -70,7 +70,7 @@ def steps(pipeline: Pipeline, model: HandNet, monkeypatch: pytest.MonkeyPatch) -
     balance = Balance(pipeline.config.loss, META)
     optimizer = make_optimizer(model, pipeline.config.optim)
     order = np.arange(16).reshape(2, 8)
-    return _train_steps(pipeline, model, optimizer, balance, None, StepRange(order, 0, 2))
+    return train_steps(pipeline, model, optimizer, balance, None, StepRange(order, 0, 2))
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from mano_trainers.batches import image_table, seeded
-from mano_trainers.config import DataConfig, Stage, TrainConfig
+from mano_trainers.config import TrainConfig
 from mano_trainers.data.curriculum import epoch_poses, weights_at
 from mano_trainers.data.load import LoadedData, load_data
 from mano_trainers.data.readers import dexycb
@@ -16,6 +16,7 @@ from mano_trainers.data.readers.labels import Labels
 from mano_trainers.data.rendering.dexycb import make_dexycb
 from mano_trainers.data.rendering.ho3d import make_ho3d
 from mano_trainers.data.split import split_by_group
+from mano_trainers.data_config import DataConfig, Stage
 from mano_trainers.errors import ConfigError, DataError
 from mano_trainers.loop import train
 

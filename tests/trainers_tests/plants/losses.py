@@ -73,7 +73,7 @@ def batch(change: Any) -> Any:
 
 def in_the_loop(new: str) -> Any:
     return lambda case: case.edit(
-        "loop:_train_steps", "prediction, target.part(rows))", f"prediction, {new}.part(rows))"
+        "steps:train_steps", "prediction, target.part(rows))", f"prediction, {new}.part(rows))"
     )
 
 
@@ -112,6 +112,6 @@ PLANTS = [
 ]  # fmt: skip
 for plant in PLANTS:  # the loop has no `replace` of its own
     if plant.variant == "a" and plant.kind == "the loss has other targets than the batch":
-        import mano_trainers.loop
+        import mano_trainers.steps
 
-        mano_trainers.loop.replace = replace  # type: ignore[attr-defined]
+        mano_trainers.steps.replace = replace  # type: ignore[attr-defined]

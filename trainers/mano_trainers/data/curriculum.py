@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from mano_trainers.arrays import Array, Integers
-from mano_trainers.config import VIEWPOINTS, Stage
 from mano_trainers.data.readers.labels import Labels
+from mano_trainers.data_config import VIEWPOINTS, Stage
 from mano_trainers.errors import ConfigError
 
 

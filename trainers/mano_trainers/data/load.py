@@ -10,15 +10,15 @@ from typing import Final
 import numpy as np
 
 from mano_trainers.arrays import Array, Integers, Pixels
-from mano_trainers.config import DataConfig
 from mano_trainers.data.cache import Progress, cached_images, file_lock
 from mano_trainers.data.curriculum import check_curriculum
 from mano_trainers.data.readers.crop import picture_size
 from mano_trainers.data.readers.dexycb_splits import Part, published_split
 from mano_trainers.data.readers.labels import Labels, Picture, concatenate
-from mano_trainers.data.readers.read import read_set, right_hand
+from mano_trainers.data.readers.read import ReadSet, read_set, right_hand
 from mano_trainers.data.rendering.freihand import make_freihand
 from mano_trainers.data.split import split_by_group
+from mano_trainers.data_config import DataConfig, DataSetConfig
 from mano_trainers.hand.model import HandModel
 
 EMBEDDED_VERSION: Final = 3
@@ -71,19 +71,8 @@ def load_data(config: DataConfig) -> LoadedData:
     files: list[Path] = []
     sides_px: list[Array] = []
     for item in config.all_sets:
-        root = embedded_root(config, cache_dir) if item.root == "embedded" else Path(item.root).expanduser()
         first = sum(len(part.theta) for part in parts)
-        if item.format == "dexycb" and config.dexycb_split is not None:
-            both = [read_set(root, item.format, config.hand, name=item.name, keep=cache_dir)]
-            part: Part = "val" if config.validate_on == "held_out" else "test"
-            poses = published_split(root, both[0][1], config.dexycb_split, part)
-        elif config.validate_on == "evaluation":
-            both = [read_set(root, item.format, config.hand, split, item.name) for split in ("training", "evaluation")]
-            count = len(both[0][0].theta)
-            poses = np.arange(count), np.arange(count, count + len(both[1][0].theta))
-        else:
-            both = [read_set(root, item.format, config.hand, name=item.name, keep=cache_dir)]
-            poses = split_by_group(both[0][0].group, config.val_fraction)
+        both, poses = _read_parts(config, item, cache_dir)
         train.append(first + poses[0])
         val.append(first + poses[1])
         for labels, of_labels, label_files in both:
@@ -105,6 +94,23 @@ def load_data(config: DataConfig) -> LoadedData:
         np.concatenate(sides_px),
         tuple((index, pictures[index]) for index in np.linspace(0, len(pictures) - 1, EXAMPLES).astype(int).tolist()),
     )
+
+
+def _read_parts(
+    config: DataConfig, item: DataSetConfig, cache_dir: Path
+) -> tuple[list[ReadSet], tuple[Integers, Integers]]:
+    """A set, as one part or as its two splits, and which of its poses are trained and validated on."""
+    root = embedded_root(config, cache_dir) if item.root == "embedded" else Path(item.root).expanduser()
+    published = item.format == "dexycb" and config.dexycb_split is not None
+    if config.validate_on == "evaluation" and not published:
+        both = [read_set(root, item.format, config.hand, split, item.name) for split in ("training", "evaluation")]
+        count = len(both[0][0].theta)
+        return both, (np.arange(count), np.arange(count, count + len(both[1][0].theta)))
+    whole = read_set(root, item.format, config.hand, name=item.name, keep=cache_dir)
+    if config.dexycb_split is None or not published:
+        return [whole], split_by_group(whole[0].group, config.val_fraction)
+    part: Part = "val" if config.validate_on == "held_out" else "test"
+    return [whole], published_split(root, whole[1], config.dexycb_split, part)
 
 
 def _sides_px(labels: Labels, pictures: Sequence[Picture]) -> Array:

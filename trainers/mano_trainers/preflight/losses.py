@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from mano_trainers.config import LossConfig, TrainConfig
-from mano_trainers.loop import order_of_epoch
 from mano_trainers.losses.terms import Criterion, Target, loss_terms, loss_weights
 from mano_trainers.models import HandNet, Prediction, build_model
 from mano_trainers.pipeline import training_batch
 from mano_trainers.preflight.subject import Subject, used_terms, verdict, warning
 from mano_trainers.report import CheckResult
+from mano_trainers.steps import order_of_epoch
 
 Batch = TypeVar("Batch", Prediction, Target)
 BATCH: Final = 16

@@ -10,33 +10,29 @@ import torch
 from torch import Tensor, nn
 
 from mano_trainers.config import LossConfig
-from mano_trainers.loop import learning_rate, order_of_epoch
 from mano_trainers.losses.balance import Balance
 from mano_trainers.losses.terms import Criterion, Target, loss_terms
 from mano_trainers.models import HandNet
 from mano_trainers.pipeline import training_batch
 from mano_trainers.preflight.rehearsal import Rehearsal
+from mano_trainers.preflight.schedule import RATE_TOLERANCE
 from mano_trainers.preflight.subject import Subject, verdict, warning
 from mano_trainers.report import CheckResult, CheckStatus
+from mano_trainers.steps import learning_rate
 
 BETAS: Final = (0.9, 0.999)
 EPS: Final = 1e-8
 """AdamW's, as PyTorch has them."""
 GRADIENT_TOLERANCE: Final = 0.05
 UPDATE_TOLERANCE: Final = 0.05
-RATE_TOLERANCE: Final = 0.02
 LEAST_STATISTIC: Final = 1e-3
-SHORT_RUN_STEPS: Final = 50
-"""A run of fewer steps may end before any sensible warm-up does."""
 CLIPPED: Final = (30.0, 300.0)
 """How many times longer than allowed all gradients may be: a warning above the first, a failure above the second."""
-SHRUNK: Final = 0.9
-"""Share of a weight that decay may take over the whole run, where no gradient holds it."""
 EXPLODED: Final = 5.0
 
 
 def check_optimisation(subject: Subject, seen: Rehearsal) -> Iterator[CheckResult]:
-    """Steps, weights, statistics, rates and gradients of the rehearsed epoch, and the schedule of the whole run."""
+    """Steps, weights, statistics, rates and gradients of the rehearsed epoch."""
     model = copy.deepcopy(seen.model)
     expected = _gradients(seen, model)
     yield _steps(seen)
@@ -47,8 +43,6 @@ def check_optimisation(subject: Subject, seen: Rehearsal) -> Iterator[CheckResul
     yield _clipping(seen, expected)
     yield _update(seen)
     yield _descent(seen, model)
-    yield _schedule(subject)
-    yield _decay(subject)
     yield _weights(subject)
 
 
@@ -238,48 +232,6 @@ def _descent(seen: Rehearsal, model: HandNet) -> CheckResult:
     says = f"the loss of the first batch goes from {before:.4g} to {after:.4g} in {len(seen.steps)} steps"
     status = CheckStatus.PASS if fell else CheckStatus.FAIL if exploded else CheckStatus.WARN
     return CheckResult("training.descent", status, says, "it falls", "" if fell else help)
-
-
-def _schedule(subject: Subject) -> CheckResult:
-    """The rate over the whole run: does it reach the config's, when, and does it stay there?"""
-    config = subject.config.optim
-    total = _total_steps(subject)
-    steps = np.arange(total) if total <= 2000 else np.unique(np.linspace(0, total - 1, 2000).astype(int))
-    rates = np.array([learning_rate(config, int(step), total) for step in steps]) / config.lr
-    peak, at = float(rates.max()), float(steps[rates.argmax()] / total)
-    mean, end = float(rates.mean()), float(rates[-1])
-    falls = bool((np.diff(rates[rates.argmax() :]) <= 1e-9).all())
-    sound = abs(peak - 1) < RATE_TOLERANCE * (1 + 50 / total) and at < 0.5 and 0.3 < mean and falls
-    make = verdict if total >= SHORT_RUN_STEPS else warning
-    return make(
-        "training.schedule",
-        sound,
-        f"over {total} steps the rate reaches {peak:.3g} times optim.lr, {at:.0%} into the run; its mean is "
-        f"{mean:.2f}, its end {end:.2g}" + ("" if falls else "; it rises again after its peak"),
-        "1 times, before the middle; over 0.3",
-        f"warm-up is {config.warmup_steps} steps: shorten it, train longer, or look at how the loop counts steps",
-    )
-
-
-def _total_steps(subject: Subject) -> int:
-    return subject.config.optim.epochs * len(order_of_epoch(subject.pipeline, 1))
-
-
-def _decay(subject: Subject) -> CheckResult:
-    config, total = subject.config.optim, _total_steps(subject)
-    spent = (
-        float(np.sum([learning_rate(config, step, total) for step in range(total)]))
-        if total < 10**5
-        else config.lr * total / 2
-    )
-    shrunk = 1 - float(np.exp(-spent * config.weight_decay))
-    return verdict(
-        "training.decay",
-        shrunk < SHRUNK,
-        f"weight decay takes {shrunk:.1%} of a weight over the run",
-        f"below {SHRUNK:.0%}",
-        "the weights are pulled to zero faster than they learn: AdamW's optim.weight_decay is 0.0001 to 0.1",
-    )
 
 
 def _weights(subject: Subject) -> CheckResult:

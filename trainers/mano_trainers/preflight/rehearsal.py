@@ -23,10 +23,11 @@ from mano_trainers.arrays import Array, Integers, evenly
 from mano_trainers.config import TrainConfig
 from mano_trainers.data.load import LoadedData
 from mano_trainers.faults import read_faultily, split_images
-from mano_trainers.loop import order_of_epoch, train_on
+from mano_trainers.loop import train_on
 from mano_trainers.models import HandNet
 from mano_trainers.pipeline import Pipeline
 from mano_trainers.preflight.subject import Subject
+from mano_trainers.steps import order_of_epoch
 
 BATCH: Final = 32
 STEPS: Final = 4

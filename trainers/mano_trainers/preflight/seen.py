@@ -6,9 +6,9 @@ from typing import Final
 import numpy as np
 
 from mano_trainers.arrays import Integers
-from mano_trainers.loop import order_of_epoch
 from mano_trainers.preflight.subject import Subject, verdict
 from mano_trainers.report import CheckResult
+from mano_trainers.steps import order_of_epoch
 
 EPOCHS: Final = 3
 COVERED: Final = 0.95

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from mano_trainers.arrays import Integers
-from mano_trainers.loop import order_of_epoch
 from mano_trainers.preflight.subject import Subject, verdict
 from mano_trainers.report import CheckResult
+from mano_trainers.steps import order_of_epoch
 
 ROUNDED = 4
 """Decimals in which two labels must agree to be the same: 1e-4 rad is a hundredth of a millimetre at a fingertip."""

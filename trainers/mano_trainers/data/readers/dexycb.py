@@ -89,17 +89,9 @@ def read_dexycb(root: Path, hand: HandModel, left_hand: HandModel, name: str = "
     if not len(kept):
         raise DataError("no hand lies inside its picture", str(root), HELP)
     pose, betas, left = stored.pose[kept], stored.betas[kept], stored.left[kept]
-    theta = pose[:, 3:48] @ hand.hands_components
-    theta[left] = mirror_pose(pose[left, 3:48] @ left_hand.hands_components + left_hand.hands_mean) - hand.hands_mean
-    orient = np.where(left[:, None], mirror_pose(pose[:, :3]), pose[:, :3])
+    theta, orient = _as_right_hands(pose, left, hand, left_hand)
     mirror = np.where(left[:, None, None], POSITION, 1.0)
-    joints_m = stored.joints_m[kept] * mirror
-    layer = HandLayer(hand, torch.float64)
-    annotated = HandLayer(with_left_fault(hand), torch.float64)
-    for rows, tips, labelled in ((~left, DEXYCB_TIPS, layer), (left, DEXYCB_TIPS_LEFT, annotated)):
-        if rows.any():
-            pose_of_rows = theta[rows], betas[rows], orient[rows]
-            joints_m[rows] = redefine_joints(layer, joints_m[rows], *pose_of_rows, tips, labelled)
+    joints_m = _freihand_joints(stored.joints_m[kept] * mirror, (theta, betas, orient), left, hand)
     boxes = square_boxes(project(stored.intrinsics[kept], joints_m * mirror))
     intrinsics = cut_intrinsics(stored.intrinsics[kept], boxes)
     sides = (boxes[:, 2] - boxes[:, 0]).astype(np.float64)
@@ -116,6 +108,25 @@ def read_dexycb(root: Path, hand: HandModel, left_hand: HandModel, name: str = "
         group=np.unique(stored.recording[kept], return_inverse=True)[1],
         definition=np.where(left, "dexycb_left", "dexycb"),
     ), _pictures(stored.paths, kept, boxes, left)
+
+
+def _as_right_hands(pose: Array, left: Flags, hand: HandModel, left_hand: HandModel) -> tuple[Array, Array]:
+    """Theta (N, 45) and the wrist's rotation (N, 3) of stored poses (N, 51), left ones mirrored."""
+    theta = pose[:, 3:48] @ hand.hands_components
+    theta[left] = mirror_pose(pose[left, 3:48] @ left_hand.hands_components + left_hand.hands_mean) - hand.hands_mean
+    return theta, np.where(left[:, None], mirror_pose(pose[:, :3]), pose[:, :3])
+
+
+def _freihand_joints(joints_m: Array, pose: tuple[Array, Array, Array], left: Flags, hand: HandModel) -> Array:
+    """Stored joints (N, 21, 3), left ones mirrored, moved to FreiHAND's definition. `pose`: theta, betas, rotation."""
+    moved_m = joints_m.copy()
+    layer = HandLayer(hand, torch.float64)
+    annotated = HandLayer(with_left_fault(hand), torch.float64)
+    for rows, tips, labelled in ((~left, DEXYCB_TIPS, layer), (left, DEXYCB_TIPS_LEFT, annotated)):
+        if rows.any():
+            theta, betas, orient = (values[rows] for values in pose)
+            moved_m[rows] = redefine_joints(layer, joints_m[rows], theta, betas, orient, tips, labelled)
+    return moved_m
 
 
 def label_files(root: Path) -> list[Path]:

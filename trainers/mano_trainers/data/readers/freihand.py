@@ -42,17 +42,7 @@ def read_freihand(root: Path, split: Split = "training", name: str = "") -> tupl
         raise DataError(
             "no such folder", str(root), "data.root is the folder that holds FreiHAND's training/ and JSONs"
         )
-    mano = _read(root / f"{split}_mano.json", (1, 61))[:, 0]
-    joints_m = _read(root / f"{split}_xyz.json", (21, 3))
-    intrinsics = _read(root / f"{split}_K.json", (3, 3))
-    for kind, array in (("xyz", joints_m), ("K", intrinsics)):
-        if len(array) != len(mano):
-            raise DataError(
-                f"holds {len(array)} labels where {split}_mano.json holds {len(mano)}",
-                str(root / f"{split}_{kind}.json"),
-                "unpack the data set again",
-            )
-    check_metres(joints_m, root / f"{split}_xyz.json")
+    mano, joints_m, intrinsics = _read_labels(root, split)
     images = list_images(root, split)
     if len(images) % len(mano):
         raise DataError(
@@ -85,6 +75,22 @@ def has_labels(root: Path, split: Split) -> bool:
 def label_files(root: Path, split: Split = "training") -> list[Path]:
     """The files `read_freihand` takes labels from."""
     return [root / f"{split}_{name}.json" for name in ("K", "mano", "xyz")]
+
+
+def _read_labels(root: Path, split: Split) -> tuple[Array, Array, Array]:
+    """MANO values (N, 61), joints (N, 21, 3) in metres and camera matrices (N, 3, 3)."""
+    mano = _read(root / f"{split}_mano.json", (1, 61))[:, 0]
+    joints_m = _read(root / f"{split}_xyz.json", (21, 3))
+    intrinsics = _read(root / f"{split}_K.json", (3, 3))
+    for kind, array in (("xyz", joints_m), ("K", intrinsics)):
+        if len(array) != len(mano):
+            raise DataError(
+                f"holds {len(array)} labels where {split}_mano.json holds {len(mano)}",
+                str(root / f"{split}_{kind}.json"),
+                "unpack the data set again",
+            )
+    check_metres(joints_m, root / f"{split}_xyz.json")
+    return mano, joints_m, intrinsics
 
 
 def _read(path: Path, shape: tuple[int, ...]) -> Array:

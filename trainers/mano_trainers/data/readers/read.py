@@ -7,11 +7,11 @@ from typing import Final
 
 import numpy as np
 
-from mano_trainers.config import Format
 from mano_trainers.data.cache import file_lock, files_key
 from mano_trainers.data.readers import dexycb, freihand, ho3d
 from mano_trainers.data.readers.freihand import Split
 from mano_trainers.data.readers.labels import Labels, Picture
+from mano_trainers.data_config import Format
 from mano_trainers.errors import DataError
 from mano_trainers.hand.load import EMBEDDED, load_hand
 from mano_trainers.hand.mano_file import WHERE_FROM, load_mano
@@ -19,6 +19,8 @@ from mano_trainers.hand.mirror import mirror_hand
 from mano_trainers.hand.model import HandModel
 
 Read = tuple[Labels, list[Picture]]
+ReadSet = tuple[Labels, list[Picture], list[Path]]
+"""Labels, pictures, and the files that the labels come from."""
 READERS_VERSION: Final = 3
 """Goes up when a reader's result changes, so that labels kept by an older one are not used."""
 
@@ -37,7 +39,7 @@ def right_hand(name_or_path: str) -> HandModel:
 
 def read_set(
     root: Path, format: Format, hand_name: str, split: Split = "training", name: str = "", keep: Path | None = None
-) -> tuple[Labels, list[Picture], list[Path]]:
+) -> ReadSet:
     """Read a set; HO-3D and DexYCB, which have a file for each frame, are read once and kept.
 
     Args:
