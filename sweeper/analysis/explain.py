@@ -10,6 +10,7 @@ from sweeper.analysis.trial_lookup import look_up
 from sweeper.entrypoint.offers import DEFAULT_OFFERS
 from sweeper.ledger.trial import Report, TrialRecord, TrialState
 from sweeper.pruning.asha import RungResult, Runner, judge, rung_of, table_of
+from sweeper.search_space.conditions import fits, next_enqueued
 from sweeper.search_space.dimensions import AnyDimension, CategoricalDimension, ParamValue
 from sweeper.spec.model import SpecFile
 from sweeper.spec.sections import Objective
@@ -113,8 +114,10 @@ def proposer_of(spec: SpecFile, trial: TrialRecord, others: Sequence[TrialRecord
     if spec.sampler.name == "grid":
         place = sum(other.retry_of is None and other.number < trial.number for other in others) + 1
         return f"point {place} of the spec's grid"
-    if trial.number < len(spec.enqueue):
-        rest = [path for path in trial.params if path not in spec.enqueue[trial.number]]
+    earlier = [other.params for other in others if other.retry_of is None and other.number < trial.number]
+    entry = next_enqueued(spec.enqueue, earlier)
+    if entry and fits(entry, trial.params):
+        rest = [path for path in trial.params if path not in entry]
         return f"enqueued by the spec{', which left ' + ', '.join(rest) + ' to the sampler' if rest else ''}"
     after = f" and {warm} of {spec.warm_start.study}" if spec.warm_start and warm else ""
     known = _ended_before(trial, others)

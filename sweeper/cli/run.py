@@ -100,15 +100,17 @@ def submit(
 @study_argument
 @home_option
 @run_options
-@click.option("--adopt", is_flag=True, help="Take STUDY over from a home that is lost.")
+@click.option("--adopt", is_flag=True, help="Take STUDY over from a home that is lost, or that this is a copy of.")
+@click.option("--fork", is_flag=True, help="Go on in this copy of a home as a study of its own.")
 @click.option(
     "--ledger", metavar="URL", envvar="SWEEPER_LEDGER", show_envvar=True, help="Database of its ledger, with --adopt."
 )
-def resume(study: str, home: Path, options: RunOptions, adopt: bool, ledger: str | None) -> int:
+def resume(study: str, home: Path, options: RunOptions, adopt: bool, fork: bool, ledger: str | None) -> int:
     """Continue STUDY where it was interrupted, paused or stopped. Exit code: as of `run`.
 
     With --adopt, a study whose home is lost: its ledger in PostgreSQL is enough. Trials go on from the checkpoints that
-    this home reaches, the others anew.
+    this home reaches, the others anew. In a copy of a home that writes to the same MLflow, --adopt goes on here instead
+    of there, and --fork goes on in both, with a second experiment in MLflow.
 
     \b
     Example:
@@ -117,10 +119,16 @@ def resume(study: str, home: Path, options: RunOptions, adopt: bool, ledger: str
     """
     from sweeper.lifecycle.resume import resume as continue_it
 
+    if adopt and fork:
+        raise click.UsageError("--adopt and --fork cannot be used together: the study goes on here, or in both homes")
     if adopt:
         from sweeper.lifecycle.adopt import adopt as take_over
 
         click.echo(take_over(home, study, ledger).sentence(), err=True)
+    elif fork:
+        from sweeper.lifecycle.adopt import fork as make_own
+
+        click.echo(make_own(home, study), err=True)
     return continue_it(home, study, options)
 
 

@@ -3,13 +3,15 @@
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Final, NoReturn
 
 from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend
+
+from sweeper.files import write_atomic
 
 NO_PICKLE: Final = "a ledger's journal cannot be pickled: it belongs to the one driver that holds the study's lock"
 
@@ -59,6 +61,14 @@ class Journal(BaseJournalBackend):
         with open(self._path, "ab") as file:
             os.fsync(file.fileno())
 
+    def rewrite(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        """Change lines, all at once or not at all; nobody but the caller writes."""
+        with self._locked():
+            lines = self._path.read_text(encoding="utf-8").splitlines()
+            changed = [json.dumps(change(json.loads(line)), separators=(",", ":")) for line in lines]
+            write_atomic(self._path, "".join(f"{line}\n" for line in changed), sync=True)
+            self._starts = [0]
+
     @contextmanager
     def _locked(self) -> Iterator[IO[bytes]]:
         with open(self._path.with_suffix(".lock"), "ab") as file:
@@ -75,6 +85,11 @@ class LedgerJournal(JournalStorage):
 
     def __init__(self, path: Path) -> None:
         self.journal = Journal(path)
+        super().__init__(self.journal)
+
+    def rewrite(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        """As the journal's; then read it anew."""
+        self.journal.rewrite(change)
         super().__init__(self.journal)
 
     def __reduce__(self) -> NoReturn:

@@ -17,6 +17,7 @@ from sweeper.errors import UserError
 from sweeper.ledger.attributes import StudyAttributes, late_run_key
 from sweeper.ledger.optuna_trials import ObjectiveValues, StoredValues, record_of, stored_values, tell
 from sweeper.ledger.ownership import claim, place_of
+from sweeper.ledger.restate import follow_lists
 from sweeper.ledger.storage import close_storage, one_sync, open_storage, readable, recorded_url, wait_with
 from sweeper.ledger.trial import (
     Report,
@@ -164,6 +165,11 @@ class Ledger:
             handle = self._optuna.ask()
             assert handle.number == self.count, "a second writer is in this ledger"
             return self._propose(handle, spec)
+
+    def follow_lists(self, spec: SweepSpec) -> None:
+        """Store the trials with the lists of values that the spec has, which hold every value that a trial has."""
+        if follow_lists(self._optuna, spec.search_space):
+            self._handles.clear()
 
     def add_retry(self, failed: TrialRecord, spec: SweepSpec) -> TrialRecord:
         """A new candidate with the parameters of one that failed, which stays as it is."""

@@ -73,9 +73,14 @@ class RetryingStorage(BaseStorage):
         self.engine = database.engine
         self.shown = shown
         self.policy = policy
+        self._database = database
         self._inner = get_storage(database)
         self._counts: dict[int, int] = {}  # study -> its trials, which nobody else adds to
         sqlalchemy.event.listen(self.engine, "handle_error", self._on_error)
+
+    def reread(self) -> None:
+        """Forget what was read, where the database was changed past Optuna."""
+        self._inner = get_storage(self._database)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(NO_PICKLE)

@@ -62,13 +62,21 @@ def find_study(home: Path, study: str) -> tuple[Path, SweepSpec]:
     refuse_code_of(home, known.trainer)
     if known.sampler.is_custom:
         refuse_code_of(home, known.sampler.name)
+    return ledger.study_dir, recorded_spec(ledger)
+
+
+def recorded_spec(ledger: Ledger) -> SweepSpec:
+    """The spec that a study was started with.
+
+    Raises:
+        UserError: it is not valid, of another version perhaps.
+    """
     kept = ledger.attributes
     path = Path(kept.spec_path) if kept.spec_path else None
     try:
-        spec = SweepSpec.model_validate((kept.spec or {}) | {"text": kept.spec_text, "path": path}, strict=False)
+        return SweepSpec.model_validate((kept.spec or {}) | {"text": kept.spec_text, "path": path}, strict=False)
     except ValidationError as error:
-        raise UserError(f"the recorded spec of `{study}` cannot be used: {error.errors()[0]['msg']}") from None
-    return ledger.study_dir, spec
+        raise UserError(f"the recorded spec of `{ledger.study}` cannot be used: {error.errors()[0]['msg']}") from None
 
 
 def open_ledger(study_dir: Path, spec: SweepSpec) -> Ledger:

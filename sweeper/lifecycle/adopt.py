@@ -1,4 +1,5 @@
-"""Takes over a study whose home is lost: its ledger, on a server, is all that the study needs to go on.
+"""Takes over a study whose home is lost: its ledger, on a server, is all that the study needs to go on. Or one whose
+home was copied: the copy goes on with it instead of the original, or becomes a study of its own.
 
 The new home gets the outbox's ID from the ledger, so MLflow knows the study for the same. What its outbox never had,
 the whole study, is handed over when the study is run or synced, and stored once (see `tracking.store`).
@@ -12,9 +13,12 @@ from pathlib import Path
 from sweeper.checkpoints.locate import last_good
 from sweeper.errors import UserError
 from sweeper.ledger.ledger import Ledger
+from sweeper.ledger.ownership import FILE
 from sweeper.ledger.storage import JOURNAL, recorded_url
+from sweeper.ledger.studies import study_folder
 from sweeper.ledger.study_lock import study_lock
-from sweeper.tracking.outbox import Outbox
+from sweeper.tracking.outbox import Outbox, forget_outbox
+from sweeper.tracking.place import go_on_here, original_of
 
 
 @dataclass(frozen=True)
@@ -61,8 +65,14 @@ def adopt(home: Path, study: str, url: str | None) -> Adopted:
         UserError: the ledger is a file, or holds no such study; another driver runs it.
     """
     study_dir = home.resolve() / "studies" / study
-    if (study_dir / JOURNAL).exists():
+    original = original_of(study_dir)
+    if (study_dir / JOURNAL).exists() and original is None:
         raise UserError(f"the ledger of the study `{study}` is a file in this home: there is nothing to adopt")
+    if original is not None:
+        _take_over(study_dir, original)
+    if (study_dir / JOURNAL).exists():
+        with closing(Ledger.open(study_dir, study)) as ledger:
+            return _adopted(ledger, str(original), ledger.attributes.stream)
     url = url or recorded_url(study_dir)
     if url is None:
         help = "name it: --ledger postgresql://user@host/database"
@@ -71,17 +81,48 @@ def adopt(home: Path, study: str, url: str | None) -> Adopted:
         stream = ledger.attributes.stream
         if stream:
             _seed_outbox(study_dir, stream)
-        going_on = [trial for trial in ledger.all_trials() if not trial.state.is_finished]
-        stored = ledger.attributes.store_url is not None
-        resumed = [trial.id for trial in going_on if last_good(study_dir, trial, stored=stored)[0]]
-        return Adopted(
-            study=study,
-            place=ledger.adopted_from,
-            ended=len(ledger.controls()) + ledger.count - len(going_on),
-            resumed=resumed,
-            anew=[trial.id for trial in going_on if trial.reports and trial.id not in resumed],
-            same_runs=bool(stream),
-        )
+        return _adopted(ledger, ledger.adopted_from, stream)
+
+
+def fork(home: Path, study: str) -> str:
+    """Make the copy of a study one of its own: its runs are recorded anew, in another experiment of MLflow.
+
+    Raises:
+        UserError: it is no copy, or its ledger is in a database, which there is one of.
+    """
+    study_dir = study_folder(home.resolve(), study)
+    original = original_of(study_dir)
+    if original is None:
+        raise UserError(f"the study `{study}` is no copy: it goes on here", help=f"`sweeper resume {study}`")
+    if url := recorded_url(study_dir):
+        help = f"take it over with `sweeper resume {study} --adopt`, or start another study with --new"
+        raise UserError(f"the copy shares its ledger with its original: {url}", help=help)
+    with study_lock(study_dir), closing(Ledger.create(study_dir, study)) as ledger:
+        forget_outbox(study_dir)
+        ledger.attributes.stream = None
+        go_on_here(study_dir, None)
+    return f"{study}: a study of its own now, beside the one in {original}; MLflow gets a second experiment of it"
+
+
+def _take_over(study_dir: Path, original: Path) -> None:
+    """Let a copy go on with the study; the original, which no driver may run, is refused from now on."""
+    with study_lock(study_dir), study_lock(original):
+        (study_dir / FILE).unlink(missing_ok=True)  # the copy is another home, also to a database
+        go_on_here(study_dir, original)
+
+
+def _adopted(ledger: Ledger, place: str, stream: str | None) -> Adopted:
+    going_on = [trial for trial in ledger.all_trials() if not trial.state.is_finished]
+    stored = ledger.attributes.store_url is not None
+    resumed = [trial.id for trial in going_on if last_good(ledger.study_dir, trial, stored=stored)[0]]
+    return Adopted(
+        study=ledger.study,
+        place=place,
+        ended=len(ledger.controls()) + ledger.count - len(going_on),
+        resumed=resumed,
+        anew=[trial.id for trial in going_on if trial.reports and trial.id not in resumed],
+        same_runs=bool(stream),
+    )
 
 
 def _seed_outbox(study_dir: Path, stream: str) -> None:

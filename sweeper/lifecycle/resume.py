@@ -46,14 +46,15 @@ def extend(home: Path, study: str, trials: int, options: RunOptions) -> int:
         if interrupted_extension(ledger, extended(spec, ledger)) == trials:
             print(f"the extension of `{study}` by {trials} trials was interrupted, and continues", file=sys.stderr)
             return continue_study(spec, home.resolve(), ledger, options, StudyChange())
+        if TrialsToCome(spec, ledger).is_exhausted:
+            what = f"the study `{study}` cannot be extended: every configuration of its search space was tried"
+            raise UserError(what, help="add values to its file, and `sweeper run` it again")
         total = spec.trials + ledger.attributes.extended + trials
         try:
             SweepSpec.model_validate(spec.effective | {"trials": total})
         except ValidationError as error:
-            raise UserError(f"the study `{study}` cannot be extended: {error.errors()[0]['msg']}") from error
-        if TrialsToCome(spec, ledger).is_exhausted:
-            what = f"the study `{study}` cannot be extended: every configuration of its search space was tried"
-            raise UserError(what, help="write a study with more values; `warm_start` lets it learn from this one")
+            said = error.errors()[0]["msg"].removeprefix("Value error, ")
+            raise UserError(f"the study `{study}` cannot be extended: {said}", help="add fewer trials") from error
         return continue_study(spec, home.resolve(), ledger, options, StudyChange(trials=trials))
 
 

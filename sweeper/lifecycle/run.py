@@ -6,20 +6,22 @@ from pathlib import Path
 
 from sweeper.errors import EXIT_NO_SKILL, EXIT_OK, EXIT_SIGNAL, EXIT_TRIAL_FAILED, LedgerLost
 from sweeper.ledger.ledger import Ledger
-from sweeper.ledger.studies import unretried_failures
+from sweeper.ledger.studies import recorded_spec, unretried_failures
 from sweeper.ledger.study_lock import study_lock
 from sweeper.lifecycle.change import StudyChange
 from sweeper.lifecycle.options import RunOptions
 from sweeper.lifecycle.study_run import StudyRun, end_study
 from sweeper.reproducibility import drift
 from sweeper.reproducibility.drift import spec_drift
+from sweeper.reproducibility.growth import additions, refuse_unfit_space
 from sweeper.spec.resolve import SweepSpec
 from sweeper.study.controller import STOPPED_BY_USER, StudyController
 from sweeper.study.controls import final_word
 from sweeper.study.next_trial import TrialsToCome
 from sweeper.tracking.client import tracking_uri
+from sweeper.tracking.place import refuse_copy_of_home
 from sweeper.tracking.standing import standing_of
-from sweeper.tracking.study_tracker import refuse_copy_of_home, refuse_other_ledger
+from sweeper.tracking.study_tracker import refuse_other_ledger
 from sweeper.views.preflight import print_preflight
 from sweeper.views.study import print_study
 
@@ -52,11 +54,27 @@ def run_study(
         study_lock(study_dir, url),
         closing(Ledger.create(study_dir, study, modes=modes, url=url)) as ledger,
     ):
-        if options.accept_drift:
-            drift.refuse_other_choices(ledger, spec)
-            drift.refuse_other_objective(ledger, spec)
-        drift.refuse_or_record(ledger, "another spec", spec_drift(ledger, spec), str(spec.path), options.accept_drift)
+        _settle_spec(ledger, spec, options)
         return continue_study(spec, home, ledger, options)
+
+
+def _settle_spec(ledger: Ledger, spec: SweepSpec, options: RunOptions) -> None:
+    """Whether the study goes on with this spec: with the one it was started with, or more of it; with any other that
+    its ledger can hold if the user accepts drift.
+
+    Raises:
+        UserError: it does not.
+    """
+    if not (differences := spec_drift(ledger, spec)):
+        return
+    added, accept = additions(ledger, spec), options.accept_drift
+    if added is not None:
+        print(f"note: the study `{ledger.study}` continues with a changed spec: {'; '.join(added)}", file=sys.stderr)
+    elif accept:
+        refuse_unfit_space(ledger, spec)
+        drift.refuse_other_objective(ledger, spec)
+    drift.refuse_or_record(ledger, "another spec", differences, str(spec.path), accept or added is not None)
+    ledger.unfinished(recorded_spec(ledger))  # one that was cut off while it was drawn is of the former spec
 
 
 def continue_study(
@@ -111,9 +129,10 @@ def _exit_code(spec: SweepSpec, ledger: Ledger) -> int:
 
 def exhausted(spec: SweepSpec, ledger: Ledger) -> str | None:
     """Why a study has ended with fewer trials than planned: nothing is left to try. None: that is not so."""
-    if ledger.count - ledger.retries >= spec.trials or not TrialsToCome(spec, ledger).is_exhausted:
+    tried = ledger.count - ledger.retries
+    if tried >= spec.trials or not TrialsToCome(spec, ledger).is_exhausted:
         return None
-    return f"every configuration of the search space was tried, with {ledger.count} of {spec.trials} trials"
+    return f"every configuration of the search space was tried, with {tried} of {spec.trials} trials"
 
 
 def extended(spec: SweepSpec, ledger: Ledger, added: int = 0) -> SweepSpec:

@@ -136,6 +136,7 @@ class StudyRun:
         ledger.attributes.preflight = checked.to_json() | {"summary": checked.summary}
         record_warm_start(ledger, spec)
         self._accept("other data", drift.changed(ledger.attributes.data, data))
+        ledger.follow_lists(spec)
         if self._change:
             self._change.apply(ledger, spec)
         effective = spec.model_copy(update={"trials": spec.trials - ledger.attributes.extended}).effective

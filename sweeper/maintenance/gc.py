@@ -25,6 +25,7 @@ from sweeper.ledger.trial import TrialRecord
 from sweeper.spec.model import SpecFile
 from sweeper.study.pruning_audit import cut_off
 from sweeper.tracking import Inventory, artifact_root, tracking_uri
+from sweeper.tracking.outbox import STORE
 
 RUN_ID: Final = re.compile(r"[0-9a-f]{32}")
 
@@ -188,7 +189,7 @@ def _of_killed_workers(ledger: Ledger) -> Iterator[Garbage]:
 
 def _of_lost_runs(home: Path, ledger: Ledger, inventory: Inventory) -> Iterator[Garbage]:
     """Artifacts of runs that are in MLflow no more, where they are in this home and were delivered to its own store."""
-    note, root = ledger.study_dir / "outbox.store", artifact_root(home)
+    note, root = ledger.study_dir / STORE, artifact_root(home)
     if root is None or not note.exists() or not note.read_text().endswith("/mlflow.db"):
         return
     for folder in sorted(Path(root).glob(f"{ledger.study}*")):

@@ -12,8 +12,9 @@ from sweeper.redaction import redact
 from sweeper.tracking import tracking_uri
 from sweeper.tracking.callback import MLflowCallback
 from sweeper.tracking.outbox import REJECTS
+from sweeper.tracking.place import refuse_copy_of_home
 from sweeper.tracking.standing import standing_of
-from sweeper.tracking.study_tracker import open_tracker, refuse_copy_of_home, refuse_other_ledger
+from sweeper.tracking.study_tracker import open_tracker, refuse_other_ledger
 
 STALLED_S = 20.0
 

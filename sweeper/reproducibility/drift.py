@@ -52,24 +52,6 @@ def _defaults(trainer: str) -> dict[str, Any]:
         return {}
 
 
-def refuse_other_choices(ledger: Ledger, spec: SweepSpec) -> None:
-    """Refuse another kind of dimension, or other choices, even if drift is accepted: no ledger can hold both.
-
-    Raises:
-        UserError: a parameter of the study has them now.
-    """
-    recorded: Mapping[str, Mapping[str, Any]] = (ledger.attributes.spec or {}).get("search_space", {})
-    now = spec.effective["search_space"]
-    for path, old in recorded.items():
-        new = now.get(path, old)
-        if (old.get("type"), old.get("choices")) != (new.get("type"), new.get("choices")):
-            raise UserError(
-                f"`{path}` of the study `{ledger.study}` has other choices now, and one study cannot hold both",
-                where=str(spec.path),
-                help="start another study beside it with --new, or undo the change",
-            )
-
-
 def refuse_other_objective(ledger: Ledger, spec: SweepSpec) -> None:
     """Refuse other objectives, even if drift is accepted: the sampler learns from values in the ledger, ranks compare
     them, and both would go the wrong way with another direction or another metric.
@@ -115,8 +97,9 @@ def refuse_or_record(ledger: Ledger, what: str, differences: Sequence[str], wher
             help="undo the change to continue the study, start another one beside it with --new, or mix the two with "
             "--accept-drift, which the study remembers",
         )
-    accepted = {"time_s": time.time(), "differences": list(differences)}
-    ledger.attributes.drift = [*ledger.attributes.drift, accepted]
+    known = ledger.attributes.drift
+    if not known or known[-1]["differences"] != list(differences):  # a run that was refused says it again
+        ledger.attributes.drift = [*known, {"time_s": time.time(), "differences": list(differences)}]
 
 
 def _how(name: str, recorded: Mapping[str, str], now: Mapping[str, str]) -> str:

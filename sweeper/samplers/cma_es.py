@@ -14,10 +14,15 @@ import optuna
 from sweeper.samplers.distributions import distribution
 from sweeper.search_space.dimensions import CategoricalDimension, FloatDimension, IntDimension
 from sweeper.search_space.unit import unit_of, value_at
+from sweeper.spec.feasibility import MANY_PARAMETERS
 from sweeper.spec.resolve import SweepSpec
 
 STEP: Final = 0.25
 """Standard deviation of the first generation, as part of a parameter's range."""
+
+RESAMPLED: Final = 100
+"""Draws for one that keeps to all bounds. Of many parameters hardly any draw does (of the first generation 0.95 to the
+power of their number), so that what is outside is moved to the bounds at once."""
 
 
 class CmaEsSampler(optuna.samplers.BaseSampler):
@@ -54,6 +59,7 @@ class CmaEsSampler(optuna.samplers.BaseSampler):
             sigma=STEP,
             bounds=np.array([[0.0, 1.0]] * len(self._numeric)),
             seed=self._seed,
+            n_max_resampling=RESAMPLED if len(self._numeric) <= MANY_PARAMETERS else 0,
         )
         told = self._told(study)
         for first in range(0, len(told) - search.population_size + 1, search.population_size):

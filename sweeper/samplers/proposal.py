@@ -17,7 +17,7 @@ from sweeper.errors import UserError
 from sweeper.samplers.distributions import distribution, suggest
 from sweeper.samplers.history import as_seen, has_not_learned
 from sweeper.samplers.optuna_samplers import sampler_of
-from sweeper.search_space.conditions import Params, exists, parents_first, point
+from sweeper.search_space.conditions import Params, exists, next_enqueued, parents_first, point
 from sweeper.search_space.constraints import all_hold
 from sweeper.search_space.dimensions import CategoricalDimension
 from sweeper.search_space.unit import prior_at
@@ -88,13 +88,13 @@ def _propose(spec: SweepSpec, study: optuna.Study, trial: optuna.trial.FrozenTri
     if spec.sampler.name == "grid":
         return _next_of_grid(spec, study, trial.number)
     number = trial.number
-    tried = _tried_before(spec, study, number)
+    tried, fixed = _tried_before(spec, study, number), _enqueued(spec, study, number)
     if spec.warm_start is not None or spec.sampler.name not in ("tpe", "random", "qmc"):
         study, trial = as_seen(spec, study, number)
     refused: list[Params] = []
     repeated: list[Params] = []
     for attempt in range(MOST_DRAWS):
-        params = _drawn(spec, study, trial, number, attempt)
+        params = _drawn(spec, study, trial, number, fixed, attempt)
         if not all_hold(spec.constraints, params):
             continue
         if key_of(params) in tried:
@@ -103,10 +103,10 @@ def _propose(spec: SweepSpec, study: optuna.Study, trial: optuna.trial.FrozenTri
             refused.append(params)
         else:
             return params
-        is_fixed = params.items() <= _fixed(spec, number).items()
+        is_fixed = params.items() <= fixed.items()
         if is_fixed or len(refused) + len(repeated) >= REDRAWS:
             break
-    if left := UntriedPoints(spec).draw(tried, _fixed(spec, number), _seed(spec, number, 0)):
+    if left := UntriedPoints(spec).draw(tried, fixed, _seed(spec, number, 0)):
         return left
     if unusable := refused or repeated:
         return unusable[0]
@@ -130,18 +130,22 @@ def _tried_before(spec: SweepSpec, study: optuna.Study, number: int) -> set[Hash
     return keys_of(frozen.params for frozen in study.get_trials(deepcopy=False) if frozen.number < number)
 
 
-def _fixed(spec: SweepSpec, number: int) -> Params:
+def _enqueued(spec: SweepSpec, study: optuna.Study, number: int) -> Params:
     """What is enqueued for the trial of this number."""
-    return spec.enqueue[number] if number < len(spec.enqueue) else {}
+    if not spec.enqueue:
+        return {}
+    before = [frozen for frozen in study.get_trials(deepcopy=False) if frozen.number < number]
+    return next_enqueued(spec.enqueue, [frozen.params for frozen in before if "retry_of" not in frozen.user_attrs])
 
 
 def _seed(spec: SweepSpec, number: int, attempt: int) -> int:
     return (spec.seed * 1_000_003 + number + attempt * 0x9E3779B1) % 2**32
 
 
-def _drawn(spec: SweepSpec, study: optuna.Study, trial: optuna.trial.FrozenTrial, number: int, attempt: int) -> Params:
-    """One draw for the trial of this number in its study; what is enqueued for it has its value."""
-    fixed = _fixed(spec, number)
+def _drawn(
+    spec: SweepSpec, study: optuna.Study, trial: optuna.trial.FrozenTrial, number: int, fixed: Params, attempt: int
+) -> Params:
+    """One draw for the trial of this number in its study; what is `fixed`, enqueued for it, has its value."""
     if spec.sampler.name == "qmc":
         return point(spec.search_space, _sobol(spec, number, attempt), fixed, prior_at)
     seed = _seed(spec, number, attempt)

@@ -89,3 +89,19 @@ def can_be_met(space: Space, constraints: Sequence[str], fixed: Mapping[str, Par
     return any(
         all_hold(constraints, point(space, {path: random.random() for path in space}, fixed)) for _ in range(tries)
     )
+
+
+def next_enqueued(entries: Sequence[Params], tried: Sequence[Mapping[str, object]]) -> Params:
+    """The first known configuration that no trial has taken up, of those tried in order: each takes up the first that
+    it fits and that is left. Not the one of a trial's number: the spec may get further ones later."""
+    left = list(entries)
+    for params in tried:
+        fitting = (index for index, entry in enumerate(left) if fits(entry, params))
+        if (index := next(fitting, None)) is not None:
+            del left[index]
+    return left[0] if left else {}
+
+
+def fits(entry: Mapping[str, object], params: Mapping[str, object]) -> bool:
+    """Whether a trial with these parameters has every value of the entry."""
+    return all(path in params and same(params[path], value) for path, value in entry.items())

@@ -1,7 +1,7 @@
 """The dimensions a sweep varies. Imports no sampler: the ledger turns a dimension into a distribution."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -171,7 +171,12 @@ class CategoricalDimension(_Conditional):
         return self
 
 
-def _refuse_repeated(key: str, values: Iterable[ParamValue]) -> None:
+def _refuse_repeated(key: str, values: Sequence[ParamValue]) -> None:
+    first: dict[ParamValue, ParamValue] = {}
+    for value in values:
+        known = first.setdefault(value, value)
+        if known is not value and len({repr(known), repr(value)}) == 2:
+            raise ValueError(f"`{key}` holds {known!r} and {value!r}, which samplers take for the same")
     repeated = [value for value, count in Counter(values).items() if count > 1]
     if repeated:
         raise ValueError(f"`{key}` holds {repeated[0]!r} more than once")

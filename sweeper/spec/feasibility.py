@@ -14,6 +14,8 @@ from sweeper.search_space.dimensions import ParamValue
 from sweeper.search_space.grid import grid_points, small_grid
 from sweeper.spec.resolve import SweepSpec, resolve
 
+MANY_PARAMETERS: Final = 100
+"""More of them cost CMA-ES, which computes with a square of as many numbers, a second or more for each proposal."""
 SAMPLES: Final = 1_000
 """Joint points that `sweeper check` puts to the trainer's config."""
 LARGEST_LISTED: Final = 10_000
@@ -94,6 +96,9 @@ def feasibility_lines(spec: SweepSpec, found: Feasibility) -> list[str]:
         points = f"all {found.points} points" if found.listed else f"{found.points} random points"
         share = f"{found.share_refused:.1%} of {points} are refused by the trainer's config"
         lines.append(f"  infeasible  {share}, {count} of them for: {reason}")
+    if spec.sampler.name == "cmaes" and len(spec.search_space) > MANY_PARAMETERS:
+        what = f"cmaes takes seconds to propose {len(spec.search_space)} parameters, more with every generation"
+        lines.append(f"  slow        {what}: tpe, random and qmc do not")
     limit = limit_of(spec, found)
     if limit is not None and limit < spec.trials:
         known = f"the space has {limit} configurations"

@@ -227,7 +227,8 @@ def _read(client: Any, run: Any) -> RecordedTrial:
     with tempfile.TemporaryDirectory() as scratch:
         text = _artifact(client, run.info.run_id, TRIAL_FILE, scratch)
         if text is None:
-            help_text = f"it cannot be run again without; were the artifacts moved? They belong in {_place(run)}"
+            help_text = f"it cannot be run again without; were the artifacts moved? They belong in {_place(run)}; "
+            help_text += f"if the study home was moved, `sweeper sync {trial_id.rpartition('-')[0]}` says where it is"
             raise UserError(f"`{trial_id}` has no {TRIAL_FILE} in MLflow", help=help_text)
         provenance = _provenance(client, run.info.run_id, tags.get(TAG_PARENT), scratch)
         manifests: dict[str, dict[str, Any]] = {}

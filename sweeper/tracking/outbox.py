@@ -30,6 +30,8 @@ PACKED: Final = "outbox.delivered.gz"
 ACK: Final = "outbox.ack"
 REJECTS: Final = "outbox.rejected.jsonl"
 """What MLflow will never take of a study, each line with the reason."""
+STORE: Final = "outbox.store"
+"""Where it was delivered to last."""
 
 
 class Outbox:
@@ -189,11 +191,17 @@ def deliver_anew_elsewhere(outbox: Outbox, study_dir: Path, uri: str) -> None:
     path = uri.partition("?")[0].removeprefix("sqlite:///")  # what follows may hold a password
     at_a_file = uri.startswith("sqlite:///")
     here = f"sqlite in {os.path.relpath(path, study_dir)}" if at_a_file else redact(uri)  # a home may move
-    note = study_dir / "outbox.store"
+    note = study_dir / STORE
     if note.exists() and note.read_text() != here:
         outbox.rewind()
     with suppress(OSError):
         note.write_text(here)
+
+
+def forget_outbox(folder: Path) -> None:
+    """Remove the outbox of a study, and what is known of its delivery."""
+    for name in (OUTBOX, PACKED, ACK, REJECTS, STORE):
+        (folder / name).unlink(missing_ok=True)
 
 
 def read_records(folder: Path) -> Iterator[Record]:

@@ -1,7 +1,8 @@
-"""A study home that was moved or copied: its database names the folder where its artifacts were.
+"""A study home that was moved or copied: the database names the folder where its artifacts were.
 
 Artifacts of a home lie beneath it, in `artifacts/EXPERIMENT`, so what the database says of an experiment elsewhere is
 changed to that folder here. A copy then has files of its own, and does not write into those of the home it came from.
+In a database that several homes use, that is done for the experiments of this home alone, and only where it has moved.
 """
 
 import sqlite3
@@ -38,6 +39,39 @@ def relocate(database: Path) -> Sequence[str]:
             for old in former:
                 _rewrite(connection, str(old), str(root))
     return [f"this home was in {old.parent}: MLflow now looks for its artifacts in {root}" for old in former]
+
+
+def moved_to(location: str, artifact_root: str | Path | None) -> Path | None:
+    """Where the artifacts of an experiment are, which its database looks for in a home that is gone; None: there."""
+    place = Path(location.removeprefix("file://"))
+    if artifact_root is None or place.parent.name != "artifacts" or not place.is_absolute():
+        return None
+    here = Path(artifact_root).resolve() / place.name
+    return here if here.is_dir() and not place.exists() and here != place else None
+
+
+def relocate_experiment(uri: str, location: str, here: Path) -> str:
+    """Change the place of an experiment's artifacts, and of its runs', in a database that other homes use too.
+
+    Returns:
+        What people must be told.
+    """
+    import sqlalchemy  # slow to import, and rarely needed
+
+    engine = sqlalchemy.create_engine(uri, poolclass=sqlalchemy.NullPool)
+    existing = set(sqlalchemy.inspect(engine).get_table_names())
+    with engine.begin() as connection:
+        for table, name in COLUMNS:
+            column: sqlalchemy.ColumnClause[str] = sqlalchemy.column(name, sqlalchemy.String)
+            start = sqlalchemy.func.substr(column, 1, len(location) + 1)
+            rest = sqlalchemy.func.substr(column, len(location) + 1, type_=sqlalchemy.String)
+            if table in existing:
+                connection.execute(
+                    sqlalchemy.update(sqlalchemy.table(table, column))
+                    .where(sqlalchemy.or_(column == location, start == f"{location}/"))
+                    .values({name: sqlalchemy.literal(str(here)) + rest})
+                )
+    return f"this home has moved: MLflow now looks for the artifacts of `{here.name}` in {here}"
 
 
 def _places(connection: sqlite3.Connection) -> list[Path]:

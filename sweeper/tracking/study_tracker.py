@@ -1,11 +1,7 @@
 """Opens the tracker of a study in a home. The ledger is the truth: the outbox must be one that came from it."""
 
-import json
-import platform
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
-from typing import Final
 
 from sweeper.checkpoints.locate import store_of
 from sweeper.errors import UserError
@@ -14,9 +10,6 @@ from sweeper.tracking.client import artifact_root, tracking_uri
 from sweeper.tracking.delivery.operations import Report, Start, from_json
 from sweeper.tracking.outbox import read_records
 from sweeper.tracking.tracker import Tracker
-
-PLACE: Final = "outbox.place"
-"""Where a study was when it was recorded last: path, host and inode of its folder."""
 
 
 def open_tracker(home: Path, ledger: Ledger, on_run: Callable[[str, str], None] | None = None) -> Tracker:
@@ -59,32 +52,6 @@ def refuse_other_ledger(ledger: Ledger) -> None:
             where=str(ledger.study_dir),
             help="was it lost, or replaced by an older copy? Restore it, or start another study beside it with --new",
         )
-
-
-def refuse_copy_of_home(home: Path, study_dir: Path) -> None:
-    """Refuse to go on with a study in a copy of its home while the original is there too, where both write to one
-    MLflow: its runs would get two values for each step. A home that was moved is not a copy, and says where it is.
-
-    Raises:
-        UserError: names the original, and what to do.
-    """
-    note = study_dir / PLACE
-    here = {"path": str(study_dir.resolve()), "host": platform.node(), "inode": study_dir.stat().st_ino}
-    try:
-        before = json.loads(note.read_text())
-        original = Path(before["path"])
-        is_there = original.is_dir() and original.stat().st_ino == before["inode"] and before["host"] == here["host"]
-    except (OSError, ValueError, KeyError, TypeError):  # there is no note, or it is damaged
-        original, is_there = study_dir, False
-    if is_there and not original.samefile(study_dir) and tracking_uri(home) != f"sqlite:///{home.resolve()}/mlflow.db":
-        raise UserError(
-            f"this is a copy of the study in {original}, and both would record the same runs in one MLflow",
-            where=str(study_dir),
-            help="go on there; or remove the original to go on here; or start another study beside it with --new",
-        )
-    if not is_there:
-        with suppress(OSError):
-            note.write_text(json.dumps(here))
 
 
 def missing_from_ledger(ledger: Ledger) -> Iterator[str]:

@@ -28,6 +28,7 @@ from sweeper.tracking.delivery.operations import (
 from sweeper.tracking.delivery.run_change import RunChange, entities, input_datasets
 from sweeper.tracking.delivery.runs import Delivered, KnownRun
 from sweeper.tracking.delivery.study_files import StudyFiles
+from sweeper.tracking.relocation import moved_to, relocate_experiment
 from sweeper.tracking.schema import TAG_OUTBOX, TAG_PARENT, TAG_ROLE, TAG_STUDY, TAG_SUM, TAG_TRIAL
 
 EXPERIMENT_KIND = "mlflow.experimentKind"  # the UI opens on its training view, not the one for agents
@@ -93,6 +94,8 @@ class RunWriter:
             if experiment.tags.get(TAG_OUTBOX, self._stream) == self._stream:
                 if experiment.lifecycle_stage == "deleted":
                     self._client.restore_experiment(experiment.experiment_id)
+                if here := moved_to(experiment.artifact_location, self._artifact_root):
+                    self.notices.append(relocate_experiment(self._uri, experiment.artifact_location, here))
                 self._load_runs(experiment.experiment_id)
                 self._experiment_id = experiment.experiment_id
                 return

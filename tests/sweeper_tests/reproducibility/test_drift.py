@@ -8,7 +8,9 @@ import pytest
 from sweeper.entrypoint.source_hashes import code_sums, counted, trainer_sums
 from sweeper.errors import UserError
 from sweeper.ledger.ledger import Ledger
-from sweeper.reproducibility.drift import changed, refuse_other_choices, refuse_other_objective
+from sweeper.ledger.trial import TrialState
+from sweeper.reproducibility.drift import changed, refuse_other_objective
+from sweeper.reproducibility.growth import refuse_unfit_space
 from sweeper.spec.load import load_spec
 
 
@@ -65,24 +67,32 @@ trials: 2
 @pytest.mark.parametrize(
     ("before", "after", "refused"),
     [
-        ("{choices: [0.0, 1.0]}", "{choices: [0.0, 2.0]}", True),
-        ("{choices: [0.0, 1.0]}", "{low: 0.0, high: 1.0}", True),
-        ("{low: 0.0, high: 1.0}", "{low: 0.0, high: 2.0}", False),
+        ("{choices: [0.0, 1.0]}", "{choices: [0.0, 2.0]}", "is never 1.0 now, which drifty-000. has"),
+        ("{values: [0.0, 1.0]}", "{values: [0.0, 2.0]}", "is never 1.0 now, which drifty-000. has"),
+        ("{choices: [0.0, 1.0]}", "{choices: [2.0, 1.0, 0.0]}", None),
+        ("{choices: [0.0, 1.0]}", "{low: 0.0, high: 1.0}", "is another kind of parameter now"),
+        ("{low: 0.1, high: 1.0}", "{low: 0.1, high: 1.0, log: true}", "is another kind of parameter now"),
+        ("{low: 0, high: 1}", "{type: int, low: 0, high: 1}", "is another kind of parameter now"),
+        ("{low: 0.0, high: 1.0}", "{low: 0.0, high: 2.0}", None),
     ],
 )
-def test_other_choices_or_another_kind_are_refused_and_other_bounds_are_not(
-    tmp_path: Path, before: str, after: str, refused: bool
+def test_a_lost_value_or_another_kind_is_refused_and_other_bounds_are_not(
+    tmp_path: Path, before: str, after: str, refused: str | None
 ) -> None:
     path = tmp_path / "spec.yaml"
     path.write_text(SPEC.format(dimension=before))
     ledger = Ledger.create(tmp_path, "drifty")
-    ledger.attributes.spec = load_spec(path).effective
+    started = load_spec(path)
+    ledger.attributes.spec = started.effective
+    for _ in range(2):
+        ledger.finish(ledger.ask(started).id, TrialState.COMPLETE, "", {}, (1.0,))
     path.write_text(SPEC.format(dimension=after))
-    if not refused:
-        refuse_other_choices(ledger, load_spec(path))
+    if refused is None:
+        refuse_unfit_space(ledger, load_spec(path))
         return
-    with pytest.raises(UserError, match="`scale` of the study `drifty` has other choices now"):
-        refuse_other_choices(ledger, load_spec(path))
+    with pytest.raises(UserError, match=f"`scale` of the study `drifty` {refused}") as error:
+        refuse_unfit_space(ledger, load_spec(path))
+    assert "--new" in error.value.render()
 
 
 @pytest.mark.parametrize(

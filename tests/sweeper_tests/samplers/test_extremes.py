@@ -13,6 +13,7 @@ from sweeper.errors import SpecError
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.trial import TrialState
 from sweeper.search_space.conditions import contains
+from sweeper.spec.feasibility import Feasibility, feasibility_lines
 from sweeper.spec.load import parse_spec
 from sweeper.spec.resolve import SweepSpec
 from sweeper.views.spec import describe
@@ -28,6 +29,7 @@ trials: 40
 """
 SMALL = "is too small for the precision of numbers"
 BOUND = "a bound lies between -1e+100 and 1e+100, beyond which samplers overflow"
+SOUND = Feasibility(0, {}, listed=False)
 LIST = "; name each as a text, or write `variants`, which may set lists and mappings"
 
 
@@ -91,6 +93,16 @@ def test_hundreds_of_parameters_and_thousands_of_choices_bring_no_warning(sample
         text = describe(spec)
     assert len({params["many"] for params in tried}) > 1
     assert "c18, ... c4999 (5000 in all)" in text
+
+
+def test_cmaes_proposes_many_parameters_without_drawing_until_all_fit(tmp_path: Path) -> None:
+    """It used to draw a hundred times, in vain: a minute for one proposal of 500 parameters."""
+    spec = make_spec("cmaes", search_space={f"p{index}": {"low": 0.0, "high": 1.0} for index in range(150)})
+    tried = _run(tmp_path, spec, 2)
+    at_a_bound = [value for params in tried for value in params.values() if value in (0.0, 1.0)]
+    assert 3 < len(at_a_bound) < 60, "one draw of 300 numbers, of which 5 % are outside"
+    assert any("cmaes takes seconds to propose 150 parameters" in line for line in feasibility_lines(spec, SOUND))
+    assert feasibility_lines(make_spec("cmaes"), SOUND) == []
 
 
 @settings(max_examples=15, deadline=None)
