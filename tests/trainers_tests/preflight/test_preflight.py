@@ -21,6 +21,7 @@ from mano_trainers.hand.layer import HandLayer
 from mano_trainers.hand.model import load_embedded_hand
 from mano_trainers.losses import terms as losses
 from mano_trainers.preflight import preflight
+from mano_trainers.preflight.losses import check_losses
 from mano_trainers.report import CheckResult, CheckStatus
 
 pytestmark = pytest.mark.slow
@@ -262,13 +263,26 @@ def test_a_sound_pipeline_passes_whatever_its_seed(seed: int) -> None:
     }  # overfit: on a machine that is very busy
 
 
-def test_gradient_shares_at_the_corners_of_a_search(sound_set: Path) -> None:
-    base = config_of(sound_set)
-    strong = base.model_copy(update={"loss": base.loss.model_copy(update={"lambda_joint": 1e4})})
-    balanced = {"lambda_param": 1.0, "lambda_joint": 8.0, "lambda_pca": 0.0, "lambda_angular": 0.0}
-    even = base.model_copy(update={"loss": base.loss.model_copy(update=balanced)})
-    shares = check(base, until="loss.shares", corners=[strong, even])[-1]
-    assert shares.name == "loss.shares"
-    assert shares.status is CheckStatus.WARN
-    assert "in 1 of 2 corners" in shares.measured
-    assert "most: joint" in shares.measured
+EVEN = {"lambda_param": 1.0, "lambda_joint": 8.0, "lambda_pca": 0.0, "lambda_angular": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("corners", "status", "says"),
+    [
+        ([{"lambda_joint": 1e4}, {}], CheckStatus.WARN, "in 1 of 2 corners"),
+        ([{"lambda_joint": 1e4}], CheckStatus.WARN, "most: joint"),
+        ([{"lambda_joint": 8e-3}, {"lambda_joint": 8e3}], CheckStatus.PASS, "in 2 of 2 corners"),
+        ([{"lambda_joint": 0.0, "lambda_reg": 1e-6}], CheckStatus.PASS, "in 0 of 1 corners"),
+        ([{"lambda_pca": 10.0}], CheckStatus.WARN, "pca in the middle"),
+    ],
+    ids=["too wide upwards", "a unit", "wide both ways", "a weak regulariser", "a prior"],
+)
+def test_gradient_shares_over_a_search(
+    sound_set: Path, monkeypatch: pytest.MonkeyPatch, corners: list[dict[str, float]], status: CheckStatus, says: str
+) -> None:
+    monkeypatch.setattr("mano_trainers.preflight.CHECKS", {"loss": check_losses})
+    base = config_of(sound_set, loss=EVEN)
+    configs = [base.model_copy(update={"loss": base.loss.model_copy(update=changes)}) for changes in corners]
+    shares = check(base, until="loss.shares", corners=configs)[-1]
+    assert (shares.name, shares.status) == ("loss.shares", status)
+    assert says in shares.measured

@@ -1,138 +1,64 @@
 """Is every loss term finite, alive, zero where it should be, and a mean? And does one of them drown the others?"""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Final, TypeVar
 
 import torch
-from torch import Tensor
 
-from mano_trainers.config import LossConfig, TrainConfig
-from mano_trainers.losses.terms import Criterion, Target, loss_terms, loss_weights
-from mano_trainers.models import HandNet, Prediction, build_model
-from mano_trainers.pipeline import training_batch
-from mano_trainers.preflight.subject import Subject, used_terms, verdict, warning
+from mano_trainers.losses.terms import Target, loss_terms
+from mano_trainers.models import Prediction
+from mano_trainers.preflight.kinds import Kind, gradient_norms, kinds_of, listed, named
+from mano_trainers.preflight.shares import check_shares
+from mano_trainers.preflight.subject import Subject, verdict, warning
 from mano_trainers.report import CheckResult
-from mano_trainers.steps import order_of_epoch
 
 Batch = TypeVar("Batch", Prediction, Target)
-BATCH: Final = 16
-MOST_KINDS: Final = 4
-"""Different models or forms of losses whose terms are looked at."""
-SPREAD_RAD: Final = 0.1
-"""How far predictions are moved off the mean pose, where the priors have no slope."""
 NOTHING: Final = 1e-3
 """A term is zero at the truth if it is below this share of what it is at the prediction."""
 BATCH_TOLERANCE: Final = 0.01
-DOMINANT: Final = 0.95
-
-
-@dataclass(frozen=True)
-class Kind:
-    """Corners that differ in weights, rates and seeds only, and what their terms do with one batch.
-
-    Attributes:
-        corners: their configs.
-        criterion: with weight 1 for every term that one of them uses.
-        target: labels of the batch.
-        prediction: of a new model, moved a little off the mean pose.
-        model: it.
-        terms: of the prediction.
-    """
-
-    corners: tuple[TrainConfig, ...]
-    criterion: Criterion
-    target: Target
-    prediction: Prediction
-    model: HandNet
-    terms: Mapping[str, Tensor]
 
 
 def check_losses(subject: Subject) -> Iterator[CheckResult]:
     """The terms of all corners of the search, on the first batch of training."""
-    kinds, left = _kinds(subject)
+    kinds, left = kinds_of(subject)
     yield _finite(kinds)
     yield _gradient(kinds)
     yield _constant(kinds)
     yield _truth(kinds)
     yield _batch_size(kinds)
     yield _pose_space(subject)
-    yield _shares(kinds, left)
-
-
-def _kinds(subject: Subject) -> tuple[list[Kind], int]:
-    """The kinds of corners looked at, and how many corners are left out."""
-    groups: dict[str, list[TrainConfig]] = {}
-    for corner in subject.corners:
-        if corner.data.image_size == subject.pipeline.config.data.image_size:
-            groups.setdefault(_key(corner), []).append(corner)
-    chosen = list(groups.values())[:MOST_KINDS]
-    indices = order_of_epoch(subject.pipeline, 1)[0][:BATCH]
-    images, target = training_batch(subject.pipeline, indices, step=0)
-    kinds = [_kind(subject, corners, images, target) for corners in chosen]
-    return kinds, len(subject.corners) - sum(map(len, chosen))
-
-
-def _key(config: TrainConfig) -> str:
-    """Equal for configs that differ only in what a gradient's direction does not depend on."""
-    weights = {name: 0.0 for name in LossConfig.model_fields if name.startswith("lambda_")}
-    mapping = config.model_dump_json(include={"model", "loss", "data"})
-    loss = config.loss.model_copy(update=weights).model_dump_json()
-    return mapping.replace(config.loss.model_dump_json(), loss)
-
-
-def _kind(subject: Subject, corners: Sequence[TrainConfig], images: Tensor, target: Target) -> Kind:
-    config = corners[0]
-    with torch.random.fork_rng():
-        torch.manual_seed(config.seed)
-        model = build_model(config.model, images.shape[-1], subject.pipeline.data.hand)
-        torch.nn.init.normal_(model.last_layer.weight)
-    model = model.to(subject.device).to(memory_format=torch.channels_last)
-    model.train()
-    with torch.no_grad():
-        model.last_layer.weight *= SPREAD_RAD / model(images).theta.std().clamp_min(1e-6)
-    criterion = replace(subject.pipeline.criterion, config=used_terms(corners))
-    prediction = model(images)
-    return Kind(tuple(corners), criterion, target, prediction, model, loss_terms(criterion, prediction, target))
+    yield check_shares(kinds, left)
 
 
 def _finite(kinds: Sequence[Kind]) -> CheckResult:
-    values = _named(kinds, lambda kind: {name: float(term.detach()) for name, term in kind.terms.items()})
+    values = named(kinds, lambda kind: {name: float(term.detach()) for name, term in kind.terms.items()})
     broken = [name for name, value in values.items() if not abs(value) < float("inf")]
     return verdict(
         "loss.finite",
         not broken,
-        f"not finite: {', '.join(broken)}" if broken else _listed(values),
+        f"not finite: {', '.join(broken)}" if broken else listed(values),
         "every term is finite",
         "a division by zero, or a square root or arc cosine at its edge: guard it",
     )
 
 
 def _gradient(kinds: Sequence[Kind]) -> CheckResult:
-    norms = _named(kinds, _gradient_norms)
+    norms = named(kinds, gradient_norms)
     dead = [name for name, norm in norms.items() if not 1e-12 < norm < float("inf")]
     return verdict(
         "loss.gradient",
         not dead,
-        f"no gradient, or none that is finite: {', '.join(dead)}" if dead else _listed(norms),
+        f"no gradient, or none that is finite: {', '.join(dead)}" if dead else listed(norms),
         "every term's gradient at the last layer is finite and not zero",
         "the term is cut off from the prediction: a detach, a table of zeros (a pose basis that was never loaded), or "
         "a hinge that is never reached; take it out or fix it, its weight does nothing",
     )
 
 
-def _gradient_norms(kind: Kind) -> dict[str, float]:
-    last = kind.model.last_layer.weight
-    norms = {}
-    for name, term in kind.terms.items():
-        slope = torch.autograd.grad(term, last, retain_graph=True, allow_unused=True)[0] if term.requires_grad else None
-        norms[name] = 0.0 if slope is None else float(slope.norm())
-    return norms
-
-
 def _constant(kinds: Sequence[Kind]) -> CheckResult:
     """Whether the value of a term answers to another prediction at all."""
-    changes = _named(kinds, _changes)
+    changes = named(kinds, _changes)
     constant = [name for name, change in changes.items() if not change > 1e-6]
     return verdict(
         "loss.constant",
@@ -156,13 +82,13 @@ def _changes(kind: Kind) -> dict[str, float]:
 
 def _truth(kinds: Sequence[Kind]) -> CheckResult:
     """Terms that compare with the truth at the truth; priors of theta at theta zero."""
-    shares = _named(kinds, _shares_at_truth)
+    shares = named(kinds, _shares_at_truth)
     left = {name: share for name, share in shares.items() if not share < NOTHING}
     worst = max(shares.values(), default=0.0)
     return verdict(
         "loss.truth",
         not left,
-        "at the truth there is left of " + _listed(left, "{:.1%}") if left else f"at most {worst:.2%} is left",
+        "at the truth there is left of " + listed(left, "{:.1%}") if left else f"at most {worst:.2%} is left",
         f"below {NOTHING:.1%} of what the term is at the start",
         "no prediction can bring the term to zero: both sides must be in one frame (root-centred, wrist or camera), "
         "one unit, one joint order, and from one hand",
@@ -180,13 +106,13 @@ def _shares_at_truth(kind: Kind) -> dict[str, float]:
 
 def _batch_size(kinds: Sequence[Kind]) -> CheckResult:
     """A batch twice as large, of the same images, has the same mean."""
-    ratios = _named(kinds, _twice_as_large)
+    ratios = named(kinds, _twice_as_large)
     grown = {name: ratio for name, ratio in ratios.items() if not abs(ratio - 1) < BATCH_TOLERANCE}
     worst = max((abs(ratio - 1) for ratio in ratios.values()), default=0.0)
     return verdict(
         "loss.batch_size",
         not grown,
-        "a batch twice as large has " + _listed(grown, "{:.2f} times the value")
+        "a batch twice as large has " + listed(grown, "{:.2f} times the value")
         if grown
         else f"a batch twice as large changes terms by at most {worst:.2%}",
         "the same value",
@@ -225,33 +151,6 @@ def _pose_space(subject: Subject) -> CheckResult:
     return (verdict if used else warning)("loss.pose_space", sound, says, expected, help)
 
 
-def _shares(kinds: Sequence[Kind], left: int) -> CheckResult:
-    """Share of each weighted term in the gradient at the last layer, at every corner of the search."""
-    dominated: list[tuple[float, str]] = []
-    count = 0
-    for kind in kinds:
-        norms = _gradient_norms(kind)
-        for corner in kind.corners:
-            weighted = {name: weight * norms[name] for name, weight in loss_weights(corner.loss).items()}
-            total = sum(weighted.values())
-            name = max(weighted, key=lambda term: weighted[term])
-            count += 1
-            if len(weighted) > 1 and total > 0 and weighted[name] > DOMINANT * total:
-                dominated.append((weighted[name] / total, name))
-    share, name = max(dominated, default=(0.0, ""))
-    says = f"in {len(dominated)} of {count} corners one term has over {DOMINANT:.0%} of the gradient"
-    says += f" (most: {name} {share:.1%})" if dominated else ""
-    says += f"; {left} corners not looked at" if left else ""
-    return warning(
-        "loss.shares",
-        not dominated,
-        says,
-        "none",
-        "there the other terms hardly count: narrow the range of that weight, or mean it; per unit of weight the "
-        f"gradients are {_listed(_named(kinds, _gradient_norms))}",
-    )
-
-
 def _mixed(kind: Kind, share: float) -> Prediction:
     """The prediction, moved by a share of the way to the truth; rotations are those of the truth."""
     predicted, true = kind.prediction, kind.target
@@ -261,18 +160,3 @@ def _mixed(kind: Kind, share: float) -> Prediction:
         orient=None if predicted.orient is None else true.orient,
         joints_m=None if predicted.joints_m is None else torch.lerp(predicted.joints_m.detach(), true.joints_m, share),
     )
-
-
-def _named(kinds: Sequence[Kind], values: Callable[[Kind], Mapping[str, float]]) -> dict[str, float]:
-    """Values of all kinds' terms by name; where there are several kinds, the name says which model's."""
-    if len(kinds) == 1:
-        return dict(values(kinds[0]))
-    return {
-        f"{name} ({number}: {kind.corners[0].model.backbone})": value
-        for number, kind in enumerate(kinds, start=1)
-        for name, value in values(kind).items()
-    }
-
-
-def _listed(values: Mapping[str, float], form: str = "{:.3g}") -> str:
-    return ", ".join(f"{name} {form.format(value)}" for name, value in values.items())
