@@ -17,7 +17,7 @@ from sweeper.tracking.client import tracking_uri
 
 SERVER_TIMEOUT_S: Final = 3.0
 COPIES: Final = 2
-"""A checkpoint lies in the study's folder and among MLflow's artifacts."""
+"""A checkpoint lies in the study's folder, until `sweeper gc`, and with `retention: all` among MLflow's artifacts."""
 SPARE_BYTES: Final = 10**9
 
 
@@ -77,10 +77,12 @@ def _writable(home: Path) -> CheckResult:
 def _disk(spec: SweepSpec, home: Path, run_bytes: int | None) -> CheckResult:
     existing = next(path for path in (home.absolute(), *home.absolute().parents) if path.exists())
     free = shutil.disk_usage(existing).free
-    planned = SPARE_BYTES if run_bytes is None else COPIES * spec.trials * run_bytes
+    copies = COPIES if spec.retention == "all" else 1
+    planned = SPARE_BYTES if run_bytes is None else copies * spec.trials * run_bytes
     what = "for unknown checkpoints" if run_bytes is None else f"for the checkpoints of {spec.trials} full trials"
     measured, expected = f"{free / 1e9:.1f} GB free", f"{planned / 1e9:.1f} GB {what}"
     help = "free some space, name a --home on another disk, or evaluate less often: each evaluation keeps a checkpoint"
+    help += "" if copies == 1 else "; `retention: best` keeps them out of MLflow, which halves this"
     if free < planned:
         # Trials that are stopped early keep less, so a study that needs half of this may fit.
         status = CheckStatus.FAIL if 2 * free < planned else CheckStatus.WARN

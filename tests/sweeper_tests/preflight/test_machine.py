@@ -69,6 +69,12 @@ def test_checkpoints_that_do_not_fit(tmp_path: Path) -> None:
     assert check(tmp_path, run_bytes=10**15)["machine.disk"].status is CheckStatus.FAIL
 
 
+def test_checkpoints_that_are_not_kept_lie_in_one_place(tmp_path: Path) -> None:
+    all_of_them = check(tmp_path, run_bytes=10**9)["machine.disk"].expected
+    best = check(tmp_path, "retention=best", run_bytes=10**9)["machine.disk"].expected
+    assert (all_of_them.split(" GB")[0], best.split(" GB")[0]) == ("20.0", "10.0")
+
+
 @pytest.fixture
 def server() -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
