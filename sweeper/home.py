@@ -1,6 +1,7 @@
 """A study home is data, whoever made it: what is read from one leads nowhere out of it, and brings no code along."""
 
 import os
+import shlex
 import stat
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,13 @@ from sweeper.files import inside
 FILES = frozenset({".journal", ".jsonl", ".ack", ".url", ".json", ".gz", "home.id", "lock", "request"})
 """Endings and names of what a study keeps in files."""
 HELP = "did somebody else make this home? Read SECURITY.md before you go on with it"
+
+
+def command_line(home: Path, *words: str) -> str:
+    """`sweeper VERB ...` as it is typed for this home: with `--home` where another one would be meant without it."""
+    default = Path(os.environ.get("SWEEPER_HOME") or ".sweeper")
+    option = [] if home.resolve() == default.resolve() else ["--home", str(home)]
+    return shlex.join(["sweeper", *words, *option])
 
 
 def refuse_foreign_links(study_dir: Path) -> None:

@@ -62,13 +62,21 @@ def status(study: str, home: Path, as_json: bool) -> int:
 @click.command()
 @study_argument
 @home_option
+@click.option("--wide", is_flag=True, help="Every column in full, whatever the width of the terminal.")
 @json_option
 @click.option("--format", "form", type=click.Choice(["table", "csv", "json", "parquet"]), help="One row a trial.")
 @click.option("--sort", metavar="COLUMN", help="Smallest first, of an objective the best; -COLUMN: the other way.")
 @click.option("--top", type=click.IntRange(min=1), metavar="N", help="N trials: the best, or the first by --sort.")
 @click.option("--columns", metavar="A,B,...", help="Only these, in this order.")
 def show(
-    study: str, home: Path, as_json: bool, form: "Form | None", sort: str | None, top: int | None, columns: str | None
+    study: str,
+    home: Path,
+    wide: bool,
+    as_json: bool,
+    form: "Form | None",
+    sort: str | None,
+    top: int | None,
+    columns: str | None,
 ) -> int:
     """Show the trials of STUDY, with the reason of every stop.
 
@@ -95,7 +103,7 @@ def show(
 
         click.echo(to_json(views.show_study(home, study)))
     else:
-        views.print_study(home, study)
+        views.print_study(home, study, wide=wide)
     return EXIT_OK
 
 

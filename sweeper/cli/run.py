@@ -1,5 +1,6 @@
 """The verbs that run a study, and those that pause, end, continue and lengthen one."""
 
+import sys
 from pathlib import Path
 
 import click
@@ -43,6 +44,8 @@ def run(
     from sweeper.spec.load import load_spec
 
     loaded = load_spec(spec, overrides, trials)  # before the slow imports: a misspelt key is told at once
+    if sys.stderr.isatty():
+        click.echo(f"{loaded.name}: starting", err=True)
     from sweeper.lifecycle.run import run_study
 
     return run_study(loaded, home, options, new=new, ledger_url=ledger)

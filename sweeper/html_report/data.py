@@ -11,6 +11,7 @@ from typing import Any, Final
 from sweeper.entrypoint.offers import DEFAULT_OFFERS
 from sweeper.html_report.markdown import preflight_line
 from sweeper.ledger.ledger import Ledger
+from sweeper.ledger.study_lock import is_driven
 from sweeper.ledger.trial import TrialRecord, TrialState
 from sweeper.redaction import redact
 from sweeper.search_space.dimensions import CategoricalDimension, FloatDimension, ParamValue
@@ -135,7 +136,7 @@ def study_data(ledger: Ledger, spec: SpecFile) -> StudyData:
     trials, controls = ledger.trials(), ledger.controls()
     winner = winner_of(trials, spec.objective)
     word = final_word(trials, controls, spec.objective)
-    ran = [line for line in outcome(trials, spec.objective) if line]
+    ran = [line for line in outcome(trials, spec.objective, is_driven=is_driven(ledger.study_dir)) if line]
     found = audit_of(ledger, spec, winner)
     facts = [usage(ledger, spec), *([found.sentence()] if found else []), preflight_line(ledger)]
     return StudyData(

@@ -8,12 +8,11 @@ from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.trial import TrialRecord
 from sweeper.search_space.paths import short_names
 from sweeper.spec.model import SpecFile
-from sweeper.spec.sections import Objective
 from sweeper.study.controls import final_word
 from sweeper.study.pareto import winner_of
 from sweeper.views.spec import dimension_text
 from sweeper.views.study import front_lines, outcome
-from sweeper.views.trial_table import shown_metrics, table_columns, table_row
+from sweeper.views.trial_table import shown_metrics, trial_columns
 
 
 def study_markdown(
@@ -23,11 +22,12 @@ def study_markdown(
     said = [*outcome(trials, spec.objective), *final_word(trials, controls, spec.objective).lines]
     said += [preflight] if preflight else []
     lines = [f"# {study}", "", *(f"- {line}" for line in said), "", "## Trials", ""]
-    lines += _table(trials, short_names(spec.search_space), spec.objectives)
+    metrics = shown_metrics(spec.objectives, trials)
+    lines += _table(trials, short_names(spec.search_space), metrics)
     if front := front_lines(trials, spec.objectives):
         lines += ["", "## Pareto front", "", front[0], "", *(f"- {line.strip()}" for line in front[1:])]
     if controls:
-        lines += ["", "## Controls", "", *_table(controls, {}, spec.objectives)]
+        lines += ["", "## Controls", "", *_table(controls, {}, metrics)]
     lines += ["", "## Search space", ""]
     lines += [f"- `{path}`: {dimension_text(dimension)}" for path, dimension in spec.search_space.items()]
     if winner := winner_of(trials, spec.objective):
@@ -37,7 +37,7 @@ def study_markdown(
 
 def study_csv(spec: SpecFile, trials: Sequence[TrialRecord], controls: Sequence[TrialRecord]) -> str:
     """The table of trials and controls as CSV, numbers in full; MLflow's UI shows it as a table."""
-    metrics = shown_metrics(spec.objectives)
+    metrics = shown_metrics(spec.objectives, trials)
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(["trial", *spec.search_space, "epoch", *metrics, "state", "reason", "seconds"])
@@ -56,10 +56,11 @@ def preflight_line(ledger: Ledger) -> str:
     return f"preflight: {recorded['summary']}" if recorded else ""
 
 
-def _table(trials: Sequence[TrialRecord], names: Mapping[str, str], objectives: Sequence[Objective]) -> list[str]:
-    headers = [header for header, _ in table_columns(names, objectives)]
-    rows = [[_escape(cell) for cell in table_row(trial, names, objectives)] for trial in trials]
-    return ["| " + " | ".join(cells) + " |" for cells in (headers, ["---"] * len(headers), *rows)]
+def _table(trials: Sequence[TrialRecord], names: Mapping[str, str], metrics: Sequence[str]) -> list[str]:
+    columns = trial_columns(trials, names, metrics)
+    heads = [column.head for column in columns]
+    rows = zip(*([_escape(cell) for cell in column.cells] for column in columns), strict=True)
+    return ["| " + " | ".join(cells) + " |" for cells in (heads, ["---"] * len(heads), *rows)]
 
 
 def _escape(cell: str) -> str:

@@ -65,7 +65,7 @@ def _trial_headers(data: StudyData, axes: Sequence[Axis]) -> list[str]:
     return [
         "trial",
         "state",
-        *map(title_of, shown_metrics(data.spec.objectives)),
+        *map(title_of, shown_metrics(data.spec.objectives, data.trials)),
         "epochs",
         "time (s)",
         *names,
@@ -75,7 +75,8 @@ def _trial_headers(data: StudyData, axes: Sequence[Axis]) -> list[str]:
 
 def _trial_row(data: StudyData, trial: TrialRecord, axes: Sequence[Axis]) -> Row:
     metrics = metrics_of(trial)
-    forms = {metric: "{:.2f}" if metric.endswith("_mm") else "{:.4g}" for metric in shown_metrics(data.spec.objectives)}
+    shown = shown_metrics(data.spec.objectives, data.trials)
+    forms = {metric: "{:.2f}" if metric.endswith("_mm") else "{:.4g}" for metric in shown}
     forms[VARIANCE] = "{:.3f}"
     cells = [
         Cell(trial.id),

@@ -7,9 +7,10 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from sweeper.errors import UserError
-from sweeper.home import refuse_code_of
+from sweeper.home import command_line, refuse_code_of
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.storage import is_study
+from sweeper.ledger.study_lock import running_driver
 from sweeper.ledger.trial import TrialRecord, TrialState
 from sweeper.spec.model import SpecFile
 from sweeper.spec.resolve import SweepSpec
@@ -24,12 +25,25 @@ def open_study(home: Path, study: str) -> tuple[Ledger, SpecFile]:
     """The ledger of a study, for reading, and the spec it was started with.
 
     Raises:
-        UserError: there is no such study (names close ones), or another version of the sweeper wrote its spec.
+        UserError: there is no such study (names close ones), it has not begun yet, or another version of the sweeper
+            wrote its spec.
     """
+    opened = open_if_started(home, study)
+    if opened is None:
+        driver = running_driver(home / "studies" / study)
+        if driver is not None:
+            what = f"the study `{study}` is being prepared by {driver} and has no trials yet"
+            raise UserError(what, help=f"`{command_line(home, 'watch', study)}` shows how far it is")
+        raise UserError(f"the study `{study}` was never started", help="`sweeper run` starts it")
+    return opened
+
+
+def open_if_started(home: Path, study: str) -> tuple[Ledger, SpecFile] | None:
+    """As `open_study`; None of a study that has not begun: its data are being made, or its first run was refused."""
     ledger = Ledger.open(study_folder(home, study), study)
     spec = ledger.attributes.spec
     if spec is None:
-        raise UserError(f"the study `{study}` was never started", help="`sweeper run` starts it")
+        return None
     try:
         return ledger, SpecFile.model_validate(spec)
     except ValidationError as error:

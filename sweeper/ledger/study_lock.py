@@ -25,6 +25,11 @@ def running_driver(study_dir: Path) -> str | None:
     return database_holder(study_dir)
 
 
+def is_driven(study_dir: Path) -> bool:
+    """Whether another process runs the study; this one, if it is the driver, is at its end when it asks."""
+    return running_driver(study_dir) not in (None, this_process())
+
+
 @contextmanager
 def study_lock(study_dir: Path, url: str | None = None) -> Iterator[None]:
     """Hold the study for one driver; the lock dies with the process.
@@ -60,6 +65,11 @@ def study_lock(study_dir: Path, url: str | None = None) -> Iterator[None]:
                     help="name a home on another disk with --home, or keep the ledger in PostgreSQL",
                 ) from None
         file.truncate(0)
-        file.write(f"pid {os.getpid()} on {os.uname().nodename}")
+        file.write(this_process())
         file.flush()
         yield
+
+
+def this_process() -> str:
+    """This process as the lock names it."""
+    return f"pid {os.getpid()} on {os.uname().nodename}"

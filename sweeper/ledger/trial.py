@@ -5,7 +5,7 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from sweeper.search_space.dimensions import ParamValue
 
@@ -29,6 +29,10 @@ class TrialState(StrEnum):
     @property
     def is_finished(self) -> bool:
         return self not in (TrialState.RUNNING, TrialState.PAUSED)
+
+
+WAITING: Final = "WAITING"
+"""What a trial is called that was running when its driver ended: the next run of the study goes on with it."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from sweeper.errors import UserError
+from sweeper.home import command_line
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.studies import find_study, open_ledger, unretried_failures
 from sweeper.ledger.study_lock import study_lock
@@ -67,7 +68,9 @@ def retry_failed(home: Path, study: str, options: RunOptions) -> int:
     """
     with _driven(home, study) as (ledger, spec):
         if not TrialsToCome(extended(spec, ledger), ledger).has_all_candidates:
-            raise UserError(f"the study `{study}` has trials to come", help=f"first `sweeper resume {study}`")
+            raise UserError(
+                f"the study `{study}` has trials to come", help=f"first `{command_line(home, 'resume', study)}`"
+            )
         failed = [*unretried_failures(ledger.controls()), *unretried_failures(ledger.trials())]
         is_retrying = any(trial.retry_of and not trial.state.is_finished for trial in ledger.all_trials())
         if not failed and not is_retrying:

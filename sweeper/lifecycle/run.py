@@ -5,6 +5,7 @@ from contextlib import closing
 from pathlib import Path
 
 from sweeper.errors import EXIT_NO_SKILL, EXIT_OK, EXIT_SIGNAL, EXIT_TRIAL_FAILED, LedgerLost
+from sweeper.home import command_line
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.studies import recorded_spec, unretried_failures
 from sweeper.ledger.study_lock import study_lock
@@ -89,7 +90,7 @@ def continue_study(
     study, spec = ledger.study, extended(spec, ledger, change.trials if change else 0)
     if ledger.attributes.stopped and change is None:
         end_study(spec, home, ledger, STOPPED_BY_USER)
-        print(f"the study `{study}` was stopped; `sweeper resume {study}` continues it", file=sys.stderr)
+        print(f"the study `{study}` was stopped; `{command_line(home, 'resume', study)}` continues it", file=sys.stderr)
         interrupted = 0
     elif (opened := StudyController(spec, ledger, [])).is_done and not (change and change.retried):
         if change and ledger.attributes.stopped:
@@ -111,7 +112,7 @@ def continue_study(
     if not interrupted and (reason := exhausted(spec, ledger)):
         print(reason, file=sys.stderr)
     if interrupted:
-        print(f"interrupted: `sweeper resume {study}` continues it", file=sys.stderr)
+        print(f"interrupted: `{command_line(home, 'resume', study)}` continues it", file=sys.stderr)
     lacking = standing_of(ledger.study_dir)
     if lacking.sentence:
         print(lacking.sentence, file=sys.stderr)

@@ -4,6 +4,7 @@ from contextlib import closing
 from pathlib import Path
 
 from sweeper.errors import UserError
+from sweeper.home import command_line
 from sweeper.ledger.studies import find_study, open_ledger, study_folder
 from sweeper.ledger.study_lock import running_driver, study_lock
 from sweeper.lifecycle.study_run import end_study
@@ -18,10 +19,11 @@ def pause(home: Path, study: str) -> str:
         UserError: no driver runs the study, or it does not answer.
     """
     study_dir = study_folder(home, study)  # not its ledger, which may be what the driver waits for
+    resume = command_line(home, "resume", study)
     if running_driver(study_dir) is None:
-        raise UserError(f"the study `{study}` is not running", help=f"`sweeper resume {study}` continues it")
+        raise UserError(f"the study `{study}` is not running", help=f"`{resume}` continues it")
     _request(study_dir, "pause")
-    return f"{study}: running trials go on to their next checkpoint; `sweeper resume {study}` continues there"
+    return f"{study}: running trials go on to their next checkpoint; `{resume}` continues there"
 
 
 def stop(home: Path, study: str) -> str:

@@ -3,7 +3,6 @@
 import contextlib
 import math
 import signal
-import sys
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -79,14 +78,16 @@ class StudyRun:
             UserError: spec, code or data have drifted, the data cannot be made, or the run cannot go on.
         """
         channels = notify.channels()
-        self._check_code()
         with ExitStack() as stack:
+            progress = stack.enter_context(Progress(self._spec, self._ledger))
+            progress.note("looking at the code that trains")
+            self._check_code(progress)
+            progress.note("starting to prepare the data")
             there = stack.enter_context(machines(self._spec.resources, self._options.address, self._home / "data"))
             preparing = preflight.start(self._spec, there)  # takes a while, in a process of its own
             tracker = open_tracker(self._home, self._ledger, self._tell_run)
             tracker.deliver()
             stack.enter_context(closing(tracker))
-            progress = stack.enter_context(Progress(self._spec))
             workers = stack.enter_context(closing(Workers(there)))
             checked = self._prepare(preparing, progress, there)
             if checked.failed:
@@ -107,10 +108,10 @@ class StudyRun:
                     notifier.close(study)
         return RunOutcome(interrupted=study.interrupted)
 
-    def _check_code(self) -> None:
+    def _check_code(self, progress: Progress) -> None:
         """Refuse what can be refused before anything is started."""
         for note in check_sampler(self._spec):
-            print(f"note: {note}", file=sys.stderr)
+            progress.notice(f"note: {note}")
         known, code = self._ledger.attributes.code, code_sums(self._spec.trainer)
         self._accept("other code", drift.changed(known and counted(known), code))
         self._provenance = provenance.collect() | {"sources": code, "spec": redact(self._spec.text)}
@@ -205,7 +206,7 @@ def end_study(spec: SweepSpec, home: Path, ledger: Ledger, reason: str) -> None:
     study.end(reason)
     tracker = open_tracker(home, ledger)
     tracker.deliver()
-    with closing(tracker), Progress(spec) as progress:
+    with closing(tracker), Progress(spec, ledger) as progress:
         recorder = MLflowCallback(tracker, spec, ledger)
         recorder.hand_over_all()
         if has_open or not tracker.is_settled:  # else the report and its figures are there

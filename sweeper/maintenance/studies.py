@@ -10,7 +10,7 @@ from typing import Final
 from mano_trainers.report import CheckStatus
 from sweeper.checkpoints.inventory import CheckpointEntry, CheckpointState, checkpoint_entries
 from sweeper.errors import LedgerLost, UserError
-from sweeper.home import refuse_special_files
+from sweeper.home import command_line, refuse_special_files
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.storage import JOURNAL
 from sweeper.ledger.studies import study_dirs
@@ -84,7 +84,12 @@ def _study(folder: Path, home: Path) -> Iterator[Finding]:
     waiting = [trial.id for trial in trials if not trial.state.is_finished]
     if waiting:
         what = f"{len(waiting)} trials have not ended, and no driver runs: {', '.join(waiting[:3])}"
-        yield Finding(f"{name}.unfinished", CheckStatus.WARN, what, f"sweeper resume {folder.name}, or sweeper stop")
+        yield Finding(
+            f"{name}.unfinished",
+            CheckStatus.WARN,
+            what,
+            f"{command_line(home, 'resume', folder.name)}, or sweeper stop",
+        )
     entries = list(checkpoint_entries(ledger))
     yield from _checkpoints(name, folder, entries)
     kept = {str(entry.report.checkpoint) for entry in entries}
@@ -181,7 +186,7 @@ def _tracking(name: str, folder: Path, home: Path, ledger: Ledger, trials: Seque
         what = f"the ledger does not have {missing}, which was sent to MLflow"
         yield Finding(f"{name}.ledger", CheckStatus.FAIL, what, "was it replaced by an older copy? Restore it")
         return
-    help = f"sweeper sync {folder.name}, or --fix"
+    help = f"{command_line(home, 'sync', folder.name)}, or --fix"
     standing = standing_of(folder)
     if standing.refused:
         what = f"MLflow refused {standing.refused} records, see {standing.rejects}"

@@ -60,9 +60,13 @@ class Objective(Strict):
         """Whether one value is better than another; equal ones are not, nor is NaN."""
         return self.loss(value) < self.loss(than)
 
+    def number(self, value: float) -> str:
+        """A value without its unit: hundredths of a millimetre, unless it is less than ten of them, else 4 digits."""
+        return f"{value:.2f}" if self.metric.endswith("_mm") and abs(value) >= 0.1 else f"{value:.4g}"
+
     def format(self, value: float) -> str:
         """A value with its unit."""
-        return f"{value:.2f} mm" if self.metric.endswith("_mm") else f"{value:.4g}"
+        return f"{self.number(value)} mm" if self.metric.endswith("_mm") else self.number(value)
 
 
 def _listed(value: object) -> object:

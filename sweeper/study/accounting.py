@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from pydantic import BaseModel, NonNegativeFloat
@@ -144,9 +145,8 @@ class UsageMeter:
         return dict(self._ledger.trial(trial_id).charges)
 
     def _book_what_a_killed_driver_left(self) -> None:
-        try:
-            left = _Left.model_validate_json(self._path.read_bytes())
-        except (OSError, ValueError):  # there is none, or it is damaged: what it held is lost
+        left = _read_left(self._path)
+        if left is None:
             return
         for trial_id, entry in left.trials.items():
             with contextlib.suppress(KeyError):
@@ -160,9 +160,17 @@ class UsageMeter:
         self._path.unlink()
 
 
-def recorded(ledger: Ledger, budget: Budget, resources: Resources) -> Spent:
-    """What the study has used, as far as its ledger says."""
-    return spent(budget, resources, ledger.count, _trial_seconds(ledger), sum(run_seconds(ledger).values()))
+def used_now(ledger: Ledger, budget: Budget, resources: Resources) -> Spent:
+    """What the study has used up to a second ago: what its ledger says, and what its driver keeps beside it."""
+    trial_s, wall_clock_s = _trial_seconds(ledger), sum(run_seconds(ledger).values())
+    if (left := _read_left(ledger.study_dir / OPEN_FILE)) is not None:
+        wall_clock_s += left.seconds
+        reports = {trial.id: len(trial.reports) for trial in ledger.all_trials()}
+        trial_s += sum(
+            entry.lost_s + (entry.open_s if reports.get(trial_id) == entry.reports else 0.0)
+            for trial_id, entry in left.trials.items()
+        )
+    return spent(budget, resources, ledger.count, trial_s, wall_clock_s)
 
 
 def run_seconds(ledger: Ledger) -> dict[str, float]:
@@ -173,6 +181,13 @@ def run_seconds(ledger: Ledger) -> dict[str, float]:
 def audit_seconds(ledger: Ledger) -> float:
     """Seconds that stopped trials have held a worker to be audited: they cost what others cost."""
     return sum(float(value["seconds"]) for value in ledger.attributes.starting_with(AUDIT).values())
+
+
+def _read_left(path: Path) -> _Left | None:
+    try:
+        return _Left.model_validate_json(path.read_bytes())
+    except (OSError, ValueError):  # there is none, or it is damaged: what it held is lost
+        return None
 
 
 def _trial_seconds(ledger: Ledger) -> float:

@@ -17,7 +17,7 @@ from sweeper.checkpoints.retention import is_at_rung, kept_steps, rung_at, rung_
 from sweeper.entrypoint.mlflow_run import RUN_FILE
 from sweeper.entrypoint.trial_log import LOG
 from sweeper.ledger.ledger import Ledger
-from sweeper.ledger.trial import Report, TrialRecord, TrialState
+from sweeper.ledger.trial import WAITING, Report, TrialRecord, TrialState
 from sweeper.redaction import redact
 from sweeper.spec.resolve import SweepSpec
 from sweeper.study.callback import StudyCallback
@@ -238,7 +238,8 @@ class MLflowCallback(StudyCallback):
     def _close_open_runs(self) -> None:
         for trial in self._ledger.all_trials():
             if not trial.state.is_finished:  # it is opened again when it goes on
-                tags = {"sweeper.state": trial.state, "sweeper.reason": INTERRUPTED}
+                state = WAITING if trial.state is TrialState.RUNNING else trial.state
+                tags = {"sweeper.state": state, "sweeper.reason": INTERRUPTED}
                 self._tracker.finish_trial(trial.id, "KILLED", tags)
 
     def _copy_leftovers(self, record: TrialRecord) -> int:

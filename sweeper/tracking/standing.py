@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sweeper.errors import EXIT_NOT_RECORDED, EXIT_OK
+from sweeper.home import command_line
 from sweeper.tracking.outbox import REJECTS, waiting_records
 
 
@@ -31,7 +32,8 @@ class Standing:
             parts.append(f"MLflow lacks {self.refused} records of `{self.study}` that were refused, see {self.rejects}")
         if self.waiting:
             parts.append(f"{self.waiting} records of `{self.study}` wait for MLflow")
-        return f"{'; '.join(parts)}: `sweeper sync {self.study}` sends them again" if parts else ""
+        sync = command_line(self.rejects.parents[2], "sync", self.study)
+        return f"{'; '.join(parts)}: `{sync}` sends them again" if parts else ""
 
     def code(self, otherwise: int) -> int:
         """The exit code of a verb that has nothing worse to say: 5 where something was refused for good."""

@@ -1,42 +1,66 @@
 """Where a study stands, as scripts and people read it."""
 
+import time
 from pathlib import Path
 from typing import Any
 
-from sweeper.ledger.studies import open_study, planned_trials
+from sweeper.ledger.studies import open_if_started, open_study, planned_trials, study_folder
 from sweeper.ledger.study_lock import running_driver
-from sweeper.ledger.trial import TrialState
-from sweeper.study.accounting import recorded
+from sweeper.study.accounting import used_now
 from sweeper.study.budget import used_text
+from sweeper.study.stage import Stage, stage_of
 from sweeper.tracking.standing import standing_of
+from sweeper.views.screen import clock_text
+from sweeper.views.states import state_counts
 
 
 def status(home: Path, study: str) -> dict[str, Any]:
-    """Where a study stands: `{"study", "driver", "trials", "planned", "states", "used", "refused", "lacking"}`."""
-    ledger, spec = open_study(home, study)
-    trials = ledger.trials()
-    counts = {state.value: sum(trial.state is state for trial in trials) for state in TrialState}
-    standing = standing_of(ledger.study_dir)
-    running = running_driver(ledger.study_dir)
-    return {
+    """Where a study stands: `{"study", "driver", "preparing", "stopped", "trials", "planned", "states", "used",
+    "refused", "lacking"}`. `preparing`: what its driver does before trials run; empty if they run, or none drives it.
+    """
+    study_dir = study_folder(home, study)
+    running = running_driver(study_dir)
+    stage = stage_of(study_dir) if running else None
+    standing = standing_of(study_dir)
+    known: dict[str, Any] = {
         "study": study,
         "driver": running,
-        "stopped": ledger.attributes.stopped,
-        "trials": len(trials),
-        "planned": planned_trials(ledger, spec),
-        "states": {state: count for state, count in counts.items() if count},
-        "used": used_text(spec.budget, recorded(ledger, spec.budget, spec.resources)),
+        "preparing": preparing_text(stage) if stage else "",
+        "stopped": False,
+        "trials": 0,
+        "planned": None,
+        "states": {},
+        "used": "",
         "refused": standing.refused,
         "lacking": "" if running and not standing.refused else standing.sentence,  # a driver sends what waits
     }
+    opened = open_if_started(home, study)
+    if opened is None:
+        if not running:
+            open_study(home, study)  # says that it was never started
+        return known | {"preparing": known["preparing"] or "its first run has just begun"}
+    ledger, spec = opened
+    return known | {
+        "stopped": ledger.attributes.stopped,
+        "trials": ledger.count,
+        "planned": planned_trials(ledger, spec),
+        "states": state_counts(ledger.trials(), running is not None),
+        "used": used_text(spec.budget, used_now(ledger, spec.budget, spec.resources)),
+    }
+
+
+def preparing_text(stage: Stage) -> str:
+    """What a driver prepares, and for how long by now."""
+    return f"{stage.text}, for {clock_text(time.time() - stage.since_s)}"
 
 
 def status_text(standing: dict[str, Any]) -> str:
     """The status as people read it."""
     driver = f"run by {standing['driver']}" if standing["driver"] else "not running"
-    states = ", ".join(f"{count} {state}" for state, count in standing["states"].items()) or "none started"
-    return (
-        f"{standing['study']}: {driver}{', stopped' if standing['stopped'] else ''}\n"
-        f"{standing['trials']} of {standing['planned']} trials: {states}\n{standing['used']}"
-        + (f"\n{standing['lacking']}" if standing["lacking"] else "")
-    )
+    lines = [f"{standing['study']}: {driver}{', stopped' if standing['stopped'] else ''}"]
+    if standing["preparing"]:
+        lines.append(f"being prepared: {standing['preparing']}")
+    if standing["planned"] is not None:
+        states = ", ".join(f"{count} {state}" for state, count in standing["states"].items()) or "none started"
+        lines += [f"{standing['trials']} of {standing['planned']} trials: {states}", standing["used"]]
+    return "\n".join([*lines, *([standing["lacking"]] if standing["lacking"] else [])])

@@ -9,24 +9,32 @@ from typing import TYPE_CHECKING, Any
 from sweeper.console import output_console
 from sweeper.entrypoint.offers import DEFAULT_OFFERS
 from sweeper.errors import LedgerLost, UserError
+from sweeper.home import command_line
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.studies import open_study, study_dirs
+from sweeper.ledger.study_lock import is_driven
 from sweeper.ledger.trial import TrialRecord, TrialState
 from sweeper.search_space.paths import short_names
 from sweeper.spec.model import SpecFile
 from sweeper.spec.sections import Objective
-from sweeper.study.accounting import recorded
-from sweeper.study.budget import amount_text, saved_s, used_text
+from sweeper.study.accounting import used_now
+from sweeper.study.budget import amount_text, used_text
 from sweeper.study.controls import final_word
 from sweeper.study.pareto import objective_values, pareto_front, winner_of
 from sweeper.study.pruning_audit import audit_of
-from sweeper.views.trial_table import table_columns, table_row
+from sweeper.study.snapshot import EARLY, saved_by_stopping_s
+from sweeper.views.caveats import caveats
+from sweeper.views.columns import Column, fitted, lines_of
+from sweeper.views.states import counts_text, shown_state, state_counts
+from sweeper.views.trial_table import shown_metrics, trial_columns
 
 if TYPE_CHECKING:
     from rich.console import Console  # slow to import, and no JSON needs it
 
 MOST_ROWS, BEST_ROWS = 30, 20
 """A longer table of trials is cut to its best rows: nobody reads thousands, and what matters would scroll away."""
+SHORTEST_BEST = 14
+"""Characters that the list keeps of a best value with its metric, and of the states."""
 STATE_STYLES = {
     TrialState.COMPLETE: "green",
     TrialState.PRUNED: "dim",
@@ -53,12 +61,11 @@ def list_studies(home: Path, lost: list[LedgerLost]) -> list[dict[str, Any]]:
             continue
         trials = ledger.trials()
         winner = winner_of(trials, spec.objective)
-        states = {state.value: sum(trial.state is state for trial in trials) for state in TrialState}
         rows.append(
             {
                 "study": path.name,
                 "trials": len(trials),
-                "states": {state: count for state, count in states.items() if count},
+                "states": state_counts(trials, is_driven(path)),
                 "winner": winner.id if winner else None,
                 "objective": spec.objective.metric,
                 "best": winner.value(spec.objective.metric) if winner else None,
@@ -75,24 +82,24 @@ def show_study(home: Path, study: str) -> dict[str, Any]:
     trials, controls = ledger.trials(), ledger.controls()
     winner = winner_of(trials, spec.objective)
     found = audit_of(ledger, spec, winner)
-    word = final_word(trials, controls, spec.objective)
+    word, driven = final_word(trials, controls, spec.objective), is_driven(ledger.study_dir)
     return {
         "study": study,
         "winner": winner.id if winner else None,
-        "used": asdict(recorded(ledger, spec.budget, spec.resources)),
+        "used": asdict(used_now(ledger, spec.budget, spec.resources)),
         "pareto_front": [trial.id for trial in pareto_front(trials, spec.objectives)],
         "audit": vars(found) if found else None,
         "final_word": list(word.lines),
         "no_skill": word.no_skill,
-        "controls": [_as_json(control) for control in controls],
-        "trials": [_as_json(trial) for trial in trials],
+        "controls": [_as_json(control, driven) for control in controls],
+        "trials": [_as_json(trial, driven) for trial in trials],
     }
 
 
-def _as_json(trial: TrialRecord) -> dict[str, Any]:
+def _as_json(trial: TrialRecord, driven: bool) -> dict[str, Any]:
     return {
         "id": trial.id,
-        "state": trial.state.value,
+        "state": shown_state(trial, driven),
         "reason": trial.reason,
         "params": dict(trial.params),
         "epochs": trial.last.epoch if trial.last else 0,
@@ -106,61 +113,99 @@ def _as_json(trial: TrialRecord) -> dict[str, Any]:
 
 def print_list(home: Path, lost: list[LedgerLost]) -> None:
     """Print the studies as a table on stdout. `lost`: as of `list_studies`."""
-    from rich.table import Table
-
     rows = list_studies(home, lost)
     if lost and not rows:
         return
     if not rows:
         print(f"no studies in {home} yet; `sweeper run SPEC` starts one", file=sys.stderr)
         return
-    table = Table(box=None, pad_edge=False)
-    for column in ("STUDY", "TRIALS", "STATES", "WINNER", "BEST"):
-        table.add_column(column)
-    for row in rows:
-        states = ", ".join(f"{count} {state}" for state, count in row["states"].items())
-        best = f"{row['best']:.4g} {row['objective']}" if row["best"] is not None else "-"
-        table.add_row(row["study"], str(row["trials"]), states, row["winner"] or "-", best)
-    output_console().print(table)
+    console = output_console()
+    cells = [
+        (
+            row["study"],
+            str(row["trials"]),
+            row["winner"] or "-",
+            f"{row['best']:.4g} {row['objective']}" if row["best"] is not None else "-",
+            ", ".join(f"{count} {state}" for state, count in row["states"].items()),
+        )
+        for row in rows
+    ]
+    study, trials, winner, best, states = zip(*cells, strict=True)
+    columns = [
+        Column("STUDY", study, "left"),
+        Column("TRIALS", trials),
+        Column("WINNER", winner, "left", dropped=1),
+        Column("BEST", best, "left", shrinks_to=SHORTEST_BEST),
+        Column("STATES", states, "left", shrinks_to=SHORTEST_BEST, dropped=2),
+    ]
+    for line in lines_of(fitted(columns, console.width if console.is_terminal else None)[0]):
+        console.print(line, soft_wrap=True)
 
 
-def print_study(home: Path, study: str) -> None:
-    """Print the tables of trials and controls, the winner, the final word, and what to do next, on stdout."""
-    from rich.table import Table
+def print_study(home: Path, study: str, *, wide: bool = False) -> None:
+    """Print the tables of trials and controls, the winner, the final word, and what to do next, on stdout.
 
+    `wide`: with every column in full, whatever the width of the terminal.
+    """
     ledger, spec = open_study(home, study)
     trials, controls = ledger.trials(), ledger.controls()
     console = output_console()
-    names = short_names(spec.search_space)
-    table = Table(box=None, pad_edge=False, title=f"study {study}", title_justify="left")
-    for header, justify in table_columns(names, spec.objectives):
-        table.add_column(header, justify=justify, overflow="fold")
-    winner = winner_of(trials, spec.objective)
+    width = console.width if console.is_terminal and not wide else None
+    winner, driven = winner_of(trials, spec.objective), is_driven(ledger.study_dir)
     shown = trials if len(trials) <= MOST_ROWS else best_first(trials, spec.objective)[:BEST_ROWS]
-    for trial in shown:
-        style = "bold green" if winner and trial.id == winner.id else STATE_STYLES[trial.state]
-        table.add_row(*table_row(trial, names, spec.objectives), style=style)
-    console.print(table)
-    if len(shown) < len(trials):
-        more = f"the best {len(shown)} trials; {len(trials) - len(shown)} more: `sweeper show {study} --json`"
-        console.print(more, style="dim")
-    if controls:
-        rulers = Table(box=None, pad_edge=False, title="\ncontrols, which never win", title_justify="left")
-        for header, justify in table_columns({}, spec.objectives):
-            rulers.add_column(header, justify=justify, overflow="fold")
-        for control in controls:
-            rulers.add_row(*table_row(control, {}, spec.objectives), style=STATE_STYLES[control.state])
-        console.print(rulers)
+    show = command_line(home, "show", study)
+    metrics = shown_metrics(spec.objectives, trials)
+    for title, rows, names in (
+        (f"study {study}", shown, short_names(spec.search_space)),
+        ("\ncontrols, which never win", controls, {}),
+    ):
+        if rows:
+            _print_trials(
+                console,
+                title,
+                trial_columns(rows, names, metrics, [shown_state(trial, driven) for trial in rows]),
+                rows,
+                winner,
+                width,
+                show,
+            )
+        if rows is shown and len(shown) < len(trials):
+            more = f"the best {len(shown)} trials; {len(trials) - len(shown)} more: `{show} --json`"
+            console.print(more, style="dim", soft_wrap=True)
     console.print()
     front = front_lines(trials, spec.objectives)
-    for line in (*outcome(trials, spec.objective), *front, usage(ledger, spec)):
+    for line in (*outcome(trials, spec.objective, is_driven=driven), *front, usage(ledger, spec)):
         console.print(line)
     if found := audit_of(ledger, spec, winner):
         console.print(found.sentence())
     word = final_word(trials, controls, spec.objective)
     for line in word.lines:
         console.print(line, style="bold red" if word.no_skill else "bold")
+    for line in caveats(home, ledger, spec, no_skill=word.no_skill):
+        console.print(line, style="yellow")
     _print_next_steps(console, home, study, spec, winner)
+
+
+def _print_trials(
+    console: "Console",
+    title: str,
+    columns: Sequence[Column],
+    rows: Sequence[TrialRecord],
+    winner: TrialRecord | None,
+    width: int | None,
+    show: str,
+) -> None:
+    """Print a table of trials as wide as the terminal, and what did not fit into it."""
+    kept, gone = fitted(columns, width)
+    ids, whole = kept[0].cells[0], columns[0].cells[0]
+    console.print(title if ids == whole else f"{title}; IDs without `{whole.removesuffix(ids)}`", soft_wrap=True)
+    head, *lines = lines_of(kept)
+    console.print(head, style="bold", soft_wrap=True)
+    for line, trial in zip(lines, rows, strict=True):
+        wins = winner is not None and trial.id == winner.id
+        console.print(line, style="bold green" if wins else STATE_STYLES[trial.state], soft_wrap=True)
+    if gone:
+        console.print(f"not shown: {', '.join(gone)}; `{show} --wide`", style="dim", soft_wrap=True)
 
 
 def best_first(trials: Sequence[TrialRecord], objective: Objective) -> list[TrialRecord]:
@@ -173,21 +218,24 @@ def best_first(trials: Sequence[TrialRecord], objective: Objective) -> list[Tria
     return sorted(trials, key=rank)
 
 
-def outcome(trials: Sequence[TrialRecord], objective: Objective) -> list[str]:
-    """The study in sentences: its best trial, how the others ended, and what stopping them saved."""
+def outcome(trials: Sequence[TrialRecord], objective: Objective, *, is_driven: bool = False) -> list[str]:
+    """The study in sentences: its best trial, how the others ended, and what stopping them saved.
+
+    `is_driven`: whether a driver runs it now.
+    """
     winner = winner_of(trials, objective)
     if winner is None:
         lines = ["no trial has run to its end, so there is no best one"]
     else:
-        lines = [f"best trial: {winner.id}  {objective.metric} {winner.value(objective.metric):.2f}"]
+        value = objective.number(winner.value(objective.metric) or 0.0)
+        lines = [f"best trial: {winner.id}  {objective.metric} {value}"]
         if (skill := winner.metrics.get(DEFAULT_OFFERS.skill)) is not None:
             better = "better" if skill > 0 else "worse"
             lines.append(f"{abs(skill):.0%} {better} than the best constant pose on the same data")
-    counts = [(state, sum(trial.state is state for trial in trials)) for state in TrialState]
-    lines.append(", ".join(f"{count} {state}" for state, count in counts if count))
-    full = max((trial.last.epoch for trial in trials if trial.last and trial.state is TrialState.COMPLETE), default=0)
-    run = sum(trial.last.epoch for trial in trials if trial.last)
-    whole = full * sum(trial.state is not TrialState.INFEASIBLE for trial in trials)  # such a one cannot be trained
+    lines.append(counts_text(trials, is_driven))
+    counted = [trial for trial in trials if trial.last and trial.state in (TrialState.COMPLETE, *EARLY)]
+    full = max((trial.last.epoch for trial in counted if trial.last and trial.state is TrialState.COMPLETE), default=0)
+    run, whole = sum(trial.last.epoch for trial in counted if trial.last), full * len(counted)
     if full and run < whole and all(trial.state.is_finished for trial in trials):
         lines.append(f"{run:g} epochs run instead of {whole:g}: stopping early saved {1 - run / whole:.0%}")
     return lines
@@ -196,11 +244,8 @@ def outcome(trials: Sequence[TrialRecord], objective: Objective) -> list[str]:
 def usage(ledger: Ledger, spec: SpecFile) -> str:
     """What the study has used of its budget, and what stopping trials early has saved, in one sentence."""
     trials = ledger.trials()
-    ends = [trial.last.epoch for trial in trials if trial.last and trial.state is TrialState.COMPLETE]
-    early = (TrialState.PRUNED, TrialState.COLLAPSED)
-    stopped = [(trial.seconds, trial.last.epoch) for trial in trials if trial.last and trial.state in early]
-    text = used_text(spec.budget, recorded(ledger, spec.budget, spec.resources))
-    saved = saved_s(stopped, max(ends, default=0.0))
+    text = used_text(spec.budget, used_now(ledger, spec.budget, spec.resources))
+    saved = saved_by_stopping_s(trials)
     if saved > 0 and all(trial.state.is_finished for trial in trials):
         device = "gpu_seconds" if spec.resources.gpus else "cpu_seconds"
         share = spec.resources.gpus or spec.resources.cpus
@@ -221,11 +266,9 @@ def front_lines(trials: Sequence[TrialRecord], objectives: Sequence[Objective]) 
 
 
 def _print_next_steps(console: "Console", home: Path, study: str, spec: SpecFile, winner: TrialRecord | None) -> None:
-    home_option = "" if home.resolve() == Path(".sweeper").resolve() else f" --home {home}"
-    console.print("\nnext:")
-    console.print(f"  sweeper ui{home_option}")
+    verbs = [("ui", study)]
     if winner is not None:
-        console.print(f"  sweeper reproduce {study}:best{home_option}")
-        comparing = "ablate" if spec.variants else "winners"
-        console.print(f"  sweeper {comparing} {study}{home_option}")
-    console.print(f"  sweeper report {study}{home_option}")
+        verbs += [("reproduce", f"{study}:best"), ("ablate" if spec.variants else "winners", study)]
+    console.print("\nnext:")
+    for verb in (*verbs, ("report", study)):
+        console.print(f"  {command_line(home, *verb)}", soft_wrap=True)

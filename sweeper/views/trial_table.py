@@ -1,52 +1,79 @@
-"""The table of a study's trials, as text in cells: of a terminal, of a report, of a file."""
+"""The table of a study's trials, as text in columns: of a terminal, of a report, of a file."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from sweeper.entrypoint.offers import DEFAULT_OFFERS
 from sweeper.ledger.trial import TrialRecord
-from sweeper.search_space.dimensions import ParamValue
 from sweeper.spec.sections import Objective
+from sweeper.views.columns import Column
+from sweeper.views.digits import ABSENT, metric_texts, param_texts
 
 VARIANCE: Final = DEFAULT_OFFERS.variance_ratio
 """The metric that tells a collapse."""
+MOST_OTHER_METRICS: Final = 3
+NOT_RESULTS: Final = ("train/", "system/", "time/", "epoch")
+"""What names of metrics start with that say how a trial was trained, not what it came to."""
+SHORTEST_REASON: Final = 24
 
 
-def table_columns(names: Mapping[str, str], objectives: Sequence[Objective]) -> list[tuple[str, Any]]:
-    """Header and justification of each column of the table of trials."""
+def trial_columns(
+    trials: Sequence[TrialRecord], names: Mapping[str, str], metrics: Sequence[str], states: Sequence[str] = ()
+) -> list[Column]:
+    """The columns of a table of trials, a row a trial.
+
+    Args:
+        trials: in the order of the rows.
+        names: path -> head of each parameter.
+        metrics: see `shown_metrics`.
+        states: what is shown as each trial's state; default: what the ledger has.
+    """
+    first = len(metrics)  # parameters go before the metrics beside the objective do
     return [
-        ("ID", "left"),
-        *((name.removeprefix("lambda_") if name.startswith("lambda_") else name, "right") for name in names.values()),
-        ("epochs", "right"),
-        *((metric.removeprefix("val/"), "right") for metric in shown_metrics(objectives)),
-        ("state", "left"),
-        ("reason", "left"),
+        Column("ID", tuple(trial.id for trial in trials), "left", short_cells=tuple(trial.folder for trial in trials)),
+        *(
+            Column(
+                name.removeprefix("lambda_") or name,
+                param_texts([trial.params.get(path, ABSENT) for trial in trials]),
+                dropped=first + place,
+            )
+            for place, (path, name) in enumerate(names.items())
+        ),
+        Column("epochs", tuple(_epochs(trial) for trial in trials), dropped=first + len(names)),
+        *(_metric_column(trials, metric, dropped=place) for place, metric in enumerate(metrics)),
+        Column("state", tuple(states or (trial.state.value for trial in trials)), "left"),
+        Column(
+            "reason",
+            tuple(" ".join(trial.reason.split()) for trial in trials),
+            "left",
+            shrinks_to=SHORTEST_REASON,
+            dropped=first + len(names) + 1,
+        ),
     ]
 
 
-def table_row(trial: TrialRecord, names: Mapping[str, str], objectives: Sequence[Objective]) -> list[str]:
-    """The cells of a trial, in the order of `table_columns`."""
-    metrics = trial.metrics
-    return [
-        trial.id,
-        *(_short(trial.params.get(path, "-")) for path in names),
-        f"{trial.last.epoch:g}" if trial.last else "0",
-        *(_decimals(metric, metrics[metric]) if metric in metrics else "-" for metric in shown_metrics(objectives)),
-        trial.state.value,
-        trial.reason,
-    ]
+def _metric_column(trials: Sequence[TrialRecord], metric: str, dropped: int) -> Column:
+    head = metric.removeprefix("val/")
+    values = [trial.metrics.get(metric) for trial in trials]
+    cells = metric_texts(values, unit_decimals(metric))
+    return Column(head, cells, short_head=head.removesuffix("_mm").removeprefix("theta_"), dropped=dropped)
 
 
-def shown_metrics(objectives: Sequence[Objective]) -> list[str]:
-    """The metrics of a table of trials: the objectives, and the one that tells a collapse."""
-    return list(dict.fromkeys([*(objective.metric for objective in objectives), VARIANCE]))
+def unit_decimals(metric: str) -> int | None:
+    """Decimals that a metric is read with; None: as its values need."""
+    return 3 if metric == VARIANCE else 2 if metric.endswith("_mm") else None
 
 
-def _decimals(metric: str, value: float) -> str:
-    return f"{value:.3f}" if metric == VARIANCE else f"{value:.2f}"
+def shown_metrics(objectives: Sequence[Objective], trials: Sequence[TrialRecord]) -> list[str]:
+    """The metrics of a table of trials: the objectives, and the one that tells a collapse; of trials that do not report
+    that one, the first others that say what a trial came to."""
+    reported = dict.fromkeys(name for trial in trials for name in trial.metrics)
+    others = [name for name in reported if not name.startswith(NOT_RESULTS)]
+    wanted = [objective.metric for objective in objectives]
+    if VARIANCE in reported:
+        return list(dict.fromkeys([*wanted, VARIANCE]))
+    return [*wanted, *[name for name in others if name not in wanted][:MOST_OTHER_METRICS]]
 
 
-def _short(value: ParamValue) -> str:
-    if value is None:
-        return "null"
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+def _epochs(trial: TrialRecord) -> str:
+    return f"{trial.last.epoch:g}" if trial.last else "0"

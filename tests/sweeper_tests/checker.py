@@ -14,9 +14,9 @@ from sweeper.checkpoints.manifest import damage
 from sweeper.checkpoints.object_store import ObjectStore
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.storage import JOURNAL
-from sweeper.ledger.trial import TrialRecord, TrialState
+from sweeper.ledger.trial import WAITING, TrialRecord, TrialState
 from sweeper.spec.model import SpecFile
-from sweeper.study.accounting import recorded
+from sweeper.study.accounting import used_now
 
 Results = dict[str, Any]
 SECONDS = ("train/seconds",)
@@ -121,7 +121,7 @@ def _check_database(ledger: Ledger, trials: list[TrialRecord]) -> None:
 def _check_budget(ledger: Ledger) -> None:
     """No second was used that the budget did not have: one more at most, to notice."""
     spec = SpecFile.model_validate(ledger.attributes.spec)
-    used = recorded(ledger, spec.budget, spec.resources)
+    used = used_now(ledger, spec.budget, spec.resources)
     for name in ("wall_clock_s", "cpu_seconds", "gpu_seconds"):
         limit = getattr(spec.budget, name)
         assert limit is None or getattr(used, name) <= limit + 1.0, f"{name}: {getattr(used, name)} of {limit}"
@@ -143,7 +143,7 @@ def _check_mlflow(home: Path, study: str, trials: list[TrialRecord]) -> None:
     assert len(runs) == len(trials) + 1, "one run a trial, and the study's own"
     for trial in trials:
         run = children[trial.id]
-        assert run.data.tags["sweeper.state"] == trial.state
+        assert run.data.tags["sweeper.state"] == (WAITING if trial.state == "RUNNING" else trial.state)
         history = client.get_metric_history(run.info.run_id, "val/pa_mpjpe_mm")
         steps = sorted(point.step for point in history)  # MLflow sorts by a clock that may have jumped
         assert steps == [report.step for report in trial.reports], trial.id

@@ -44,7 +44,7 @@ def sweeper(home: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
 
 def test_it_is_shown(home: Path) -> None:
     shown = json.loads(sweeper(home, "show", "scripted", "--json").stdout)
-    assert [trial["state"] for trial in shown["trials"]] == ["COMPLETE", "RUNNING", "RUNNING"]
+    assert [trial["state"] for trial in shown["trials"]] == ["COMPLETE", "WAITING", "WAITING"]
     assert shown["winner"] == "scripted-0000"
 
 

@@ -68,7 +68,7 @@ def test_ctrl_c_and_sigterm_leave_a_study_that_resume_brings_to_the_same_end(
         process.send_signal(number)
         returncode, errors = end(process)
         assert returncode == code, errors
-        assert "`sweeper resume scripted` continues it" in errors
+        assert f"`sweeper resume scripted --home {study_home}` continues it" in errors
     before = results(study_home)
     assert "RUNNING" in {trial["state"] for trial in before.values()}
     result = sweep(study_home, "resume", "scripted")
@@ -119,7 +119,7 @@ def test_pause_and_stop_from_another_terminal(study_home: Path) -> None:
     assert {trial["reason"] for trial in stopped.values() if trial["state"] == "STOPPED"} == {"stopped by the user"}
     check(study_home, before=stopped)
     again = sweep(study_home, "run", "--set", "base.sleep_s=2")
-    assert "was stopped; `sweeper resume scripted` continues it" in again.stderr
+    assert f"was stopped; `sweeper resume scripted --home {study_home}` continues it" in again.stderr
 
 
 def test_stop_settles_a_study_that_nobody_runs(study_home: Path) -> None:

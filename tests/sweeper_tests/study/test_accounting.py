@@ -7,7 +7,7 @@ from studies import Clock, Log, make_spec, message, start
 
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.trial import TrialState
-from sweeper.study.accounting import OPEN_FILE, recorded
+from sweeper.study.accounting import OPEN_FILE, used_now
 from sweeper.study.controller import StudyController
 
 
@@ -21,7 +21,7 @@ def open_study(folder: Path, clock: Clock, **changes: object) -> StudyController
 
 
 def used_s(study: StudyController) -> float:
-    return recorded(study.ledger, study.spec.budget, study.spec.resources).trial_s
+    return used_now(study.ledger, study.spec.budget, study.spec.resources).trial_s
 
 
 def test_every_second_a_trial_holds_its_worker_is_in_the_ledger_once(tmp_path: Path) -> None:
@@ -38,7 +38,7 @@ def test_every_second_a_trial_holds_its_worker_is_in_the_ledger_once(tmp_path: P
     again = Ledger.open(tmp_path, "toy")
     assert again.trial(trial_id).seconds == pytest.approx(8.5)
     assert [report.seconds for report in again.trial(trial_id).reports] == [2.5, 2.5, 2.5]
-    assert recorded(again, study.spec.budget, study.spec.resources).wall_clock_s == pytest.approx(11.5)
+    assert used_now(again, study.spec.budget, study.spec.resources).wall_clock_s == pytest.approx(11.5)
 
 
 def test_a_redone_evaluation_costs_although_it_is_not_stored_twice(tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_after_a_kill_the_next_driver_books_what_the_last_tick_knew(tmp_path: Pa
     study.tick()  # and then: kill -9
     again = open_study(tmp_path, clock)
     assert used_s(again) == pytest.approx(7.0)
-    assert recorded(again.ledger, again.spec.budget, again.spec.resources).wall_clock_s == pytest.approx(7.0)
+    assert used_now(again.ledger, again.spec.budget, again.spec.resources).wall_clock_s == pytest.approx(7.0)
     assert not (tmp_path / OPEN_FILE).exists()
 
 

@@ -55,7 +55,7 @@ def test_what_was_refused_for_good_is_exit_5_everywhere(home: Path) -> None:
     assert run.returncode == EXIT_NOT_RECORDED, run.stderr
     said = "MLflow lacks 1 records of `scripted` that were refused"
     assert said in last_line(run.stderr)
-    assert "`sweeper sync scripted`" in last_line(run.stderr)
+    assert f"`sweeper sync scripted --home {home}`" in last_line(run.stderr)
 
     status = sweep(home, "status", "scripted")
     assert (status.returncode, said in last_line(status.stdout)) == (EXIT_NOT_RECORDED, True)
@@ -75,7 +75,7 @@ def test_what_waits_is_named_with_the_command(home: Path) -> None:
     assert run.returncode == EXIT_OK
     assert (
         last_line(run.stderr)
-        == f"{waiting} records of `scripted` wait for MLflow: `sweeper sync scripted` sends them again"
+        == f"{waiting} records of `scripted` wait for MLflow: `sweeper sync scripted --home {home}` sends them again"
     )
     assert sweep(home, "sync", "scripted", MLFLOW_DOWN="1").returncode == 1
     assert sweep(home, "sync", "scripted").returncode == EXIT_OK

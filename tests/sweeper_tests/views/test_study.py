@@ -7,10 +7,10 @@ from studies import make_spec
 from sweeper.console import to_json
 from sweeper.errors import UserError
 from sweeper.ledger.ledger import Ledger
-from sweeper.ledger.trial import Report, TrialState
+from sweeper.ledger.trial import Report, TrialRecord, TrialState
 from sweeper.spec.sections import Objective
 from sweeper.views.study import list_studies, print_list, print_study, show_study
-from sweeper.views.trial_table import table_columns, table_row
+from sweeper.views.trial_table import shown_metrics, trial_columns
 
 OBJECTIVE = "val/pa_mpjpe_mm"
 
@@ -61,7 +61,7 @@ def test_a_long_table_shows_the_best_and_says_how_many_more(
     assert all("[/foo] [bold]x" in line for line in shown), "a trainer's brackets are no markup"
     if rows < trials:
         assert shown[0].split()[0] == "toy-0000"
-        assert f"the best 20 trials; {trials - 20} more: `sweeper show toy --json`" in lines
+        assert f"the best 20 trials; {trials - 20} more: `sweeper show toy --home {tmp_path} --json`" in lines
 
 
 def test_the_table_names_winner_reasons_and_what_was_saved(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -69,7 +69,7 @@ def test_the_table_names_winner_reasons_and_what_was_saved(home: Path, capsys: p
     text = capsys.readouterr().out
     assert "best trial: toy-0000  val/pa_mpjpe_mm 10.50\n" in text
     assert "40% better than the best constant pose on the same data\n" in text
-    assert "1 RUNNING, 1 COMPLETE, 1 PRUNED, 1 COLLAPSED, 1 FAILED\n" in text
+    assert "1 WAITING, 1 COMPLETE, 1 PRUNED, 1 COLLAPSED, 1 FAILED\n" in text
     assert "rank 2 of 2 at epoch 2: 18 is worse than the cutoff 15" in text
     assert f"sweeper reproduce toy:best --home {home}\n" in text
     header = next(line for line in text.splitlines() if line.startswith("ID"))
@@ -78,10 +78,17 @@ def test_the_table_names_winner_reasons_and_what_was_saved(home: Path, capsys: p
 
 def test_a_metric_that_is_an_objective_has_one_column(home: Path) -> None:
     objectives = [Objective(metric=OBJECTIVE, mode="min"), Objective(metric="val/theta_var_ratio", mode="max")]
-    headers = [header for header, _ in table_columns({}, objectives)]
-    assert headers == ["ID", "epochs", "pa_mpjpe_mm", "theta_var_ratio", "state", "reason"]
-    [trial, *_] = Ledger.open(home / "studies" / "toy", "toy").trials()
-    assert table_row(trial, {}, objectives)[2:4] == ["10.50", "0.250"]
+    trials = Ledger.open(home / "studies" / "toy", "toy").trials()
+    columns = trial_columns(trials, {}, shown_metrics(objectives, trials))
+    heads = [column.head for column in columns]
+    assert heads == ["ID", "epochs", "pa_mpjpe_mm", "theta_var_ratio", "state", "reason"]
+    assert [column.cells[0] for column in columns[2:4]] == ["10.50", "0.250"]
+
+
+def test_a_trainer_of_its_own_metrics_gets_columns_of_those() -> None:
+    metrics = {"train/loss": 1.0, "val/accuracy": 0.91, "val/top5": 0.99, "epoch": 1.0}
+    trial = TrialRecord("toy-0000", 0, {}, reports=(Report(1, 1.0, metrics, None, 1),))
+    assert shown_metrics([Objective(metric="val/accuracy", mode="max")], [trial]) == ["val/accuracy", "val/top5"]
 
 
 def test_json_has_what_scripts_need_and_no_nan(home: Path) -> None:
@@ -108,7 +115,7 @@ def test_a_study_of_another_version_is_told_and_the_list_goes_on(
 
 def test_the_list_counts_states(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     [row] = list_studies(home, [])
-    assert row["states"] == {"RUNNING": 1, "COMPLETE": 1, "PRUNED": 1, "COLLAPSED": 1, "FAILED": 1}
+    assert row["states"] == {"WAITING": 1, "COMPLETE": 1, "PRUNED": 1, "COLLAPSED": 1, "FAILED": 1}
     assert (row["winner"], row["best"]) == ("toy-0000", 10.5)
     print_list(home, [])
     assert "10.5 val/pa_mpjpe_mm" in capsys.readouterr().out
@@ -132,4 +139,19 @@ def test_what_stopping_saved_is_told_when_all_have_ended(home: Path, capsys: pyt
     ledger = Ledger.create(home / "studies" / "toy", "toy")
     ledger.finish("toy-0004", TrialState.STOPPED, "budget", {}, (None,))
     print_study(home, "toy")
-    assert "8 epochs run instead of 20: stopping early saved 60%\n" in capsys.readouterr().out
+    assert "7 epochs run instead of 12: stopping early saved 42%\n" in capsys.readouterr().out
+
+
+def test_what_stands_between_a_result_and_believing_it_is_told(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ledger = Ledger.create(home / "studies" / "toy", "toy")
+    trial_id = ledger.ask(make_spec()).id
+    ledger.report(trial_id, Report(1, 1.0, {OBJECTIVE: 11.25}, None, 9), 11.25)
+    ledger.finish(trial_id, TrialState.COMPLETE, "ran all 4 epochs", {}, (11.25,))
+    check = {"name": "split.subjects", "status": "WARN", "measured": "2 subjects in both", "expected": "0"}
+    passed = {"name": "labels", "status": "PASS", "measured": "0", "expected": "0", "help": ""}
+    ledger.attributes.preflight = {"summary": "2 checks", "checks": [passed, check | {"help": "split by subject"}]}
+    print_study(home, "toy")
+    text = capsys.readouterr().out
+    tie = "toy-0000 and 0005 cannot be told apart by one run each (10.50, 11.25 mm): run `sweeper winners toy --home"
+    assert f"\n{tie} {home}`\n" in text
+    assert "\npreflight WARN split.subjects: 2 subjects in both, expected 0; split by subject\n" in text

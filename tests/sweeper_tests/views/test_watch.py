@@ -14,7 +14,10 @@ from studies import make_spec
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.study_lock import study_lock
 from sweeper.ledger.trial import Report, TrialRecord, TrialState
-from sweeper.views.watch import Standing, eta_s, events, line, rungs_reached, screen, standing
+from sweeper.study.snapshot import epochs_per_minute, eta_s, leader, rungs_reached, saved_by_stopping_s, snapshot
+from sweeper.study.stage import enter_stage
+from sweeper.views.screen import Scene, screen
+from sweeper.views.watch import events, line
 
 OBJECTIVE = "val/pa_mpjpe_mm"
 START_S = 1_700_000_000.0
@@ -70,24 +73,96 @@ def test_events_are_what_is_new() -> None:
     assert event.text == "epoch 5: pa_mpjpe_mm 15"
 
 
+def shown(scene: Scene, *what: object, width: int = 120) -> str:
+    console = Console(width=width, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
+    console.print(screen(scene, *what, width))  # type: ignore[arg-type]
+    return console.export_text()
+
+
 def test_the_screen_has_best_controls_pace_rungs_and_events(tmp_path: Path) -> None:
     ledger = Ledger.create(tmp_path, "toy")
     spec = make_spec(trials=3)
     done, running = ledger.ask(spec).id, ledger.ask(spec).id
     now_s = time.time()
     for epoch in range(1, 5):
-        ledger.report(done, report(epoch, 20.0 - epoch, now_s), 20.0 - epoch)
+        ledger.report(done, report(epoch, 20.0 - epoch, now_s - 60 + 2 * epoch), 20.0 - epoch)
     ledger.finish(done, TrialState.COMPLETE, "ran all 4 epochs", {}, (16.0,))
-    ledger.report(running, report(1, 19.5, now_s), 19.5)
-    at = standing(ledger, spec, now_s)
-    assert isinstance(at, Standing)
-    assert (at.planned, at.epochs_per_minute) == (3, 1.0)
-    console = Console(width=120, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
-    console.print(screen("toy", "pid 1 on here", at, spec, events({}, at.trials, spec.objective)[-3:]))
-    text = console.export_text()
-    for part in ("2 of 3 trials: 1 RUNNING, 1 COMPLETE", "best 16 (toy-0000)", "1 epochs/min, 100 images/s", "1 of 8"):
-        assert part in text
-    assert "driver: pid 1 on here" in text
+    ledger.report(running, report(1, 15.5, now_s), 15.5)
+    at = snapshot(ledger, spec, 3, now_s)
+    recent = [line(event) for event in events({}, at.trials, spec.objective)[-3:]]
+    scale = ledger.trial(running).params["scale"]
+    for width in (60, 120):
+        text = shown(Scene("toy", "pid 1 on here", "driver: pid 1 on here", now_s - 75, recent), at, spec, width=width)
+        words = " ".join(text.split())
+        for part in ("toy 1:15", "1 of 3 trials ended 1 RUNNING, 1 COMPLETE", "epochs/min, 100 images/s", "1 of 8"):
+            assert part in words
+        assert f"best so far 15.50 mm (toy-0001, RUNNING at epoch 1) scale {scale:.3g}" in words, (
+            "unfinished ones count"
+        )
+        assert "driver: pid 1 on here" in words
+        assert max(map(len, text.splitlines())) <= width
+    interrupted = shown(Scene("toy", "", "driver: none", None, []), at, spec)
+    assert "1 WAITING, 1 COMPLETE" in interrupted, "nobody runs it"
+
+
+def test_the_best_so_far_may_run_yet_but_has_not_collapsed() -> None:
+    objective = make_spec().objective
+    found = leader([trial(0, TrialState.COMPLETE, 3), trial(1, TrialState.RUNNING, 4), TRIALS[2]], objective)
+    assert found is not None
+    assert found.id == "toy-0001"
+    collapsed = trial(2, TrialState.COLLAPSED, 7)
+    assert leader([collapsed], objective) is None
+
+
+def test_a_rate_is_over_the_time_in_which_trials_ran() -> None:
+    def of(*ends_s: float, seconds: float = 2.0) -> TrialRecord:
+        reports = tuple(
+            Report(n, float(n), {}, None, int((START_S + end_s) * 1000), seconds) for n, end_s in enumerate(ends_s, 1)
+        )
+        return TrialRecord("toy-0000", 0, {}, reports=reports)
+
+    assert epochs_per_minute([of(2, 4, 6)], START_S + 6) == pytest.approx(30.0), "6 s old: not a rate of five minutes"
+    long_ago = of(*(2.0 * n - 10_000 for n in range(1, 20)), 2, 4)
+    assert epochs_per_minute([long_ago], START_S + 4) == pytest.approx(30.0), "nor does a pause count"
+    slow = of(400, 800, 1200, seconds=400)
+    assert epochs_per_minute([slow], START_S + 1200) == pytest.approx(60 / 400), "an epoch longer than the window"
+    assert epochs_per_minute([of(2)], START_S + 5000) == 0.0
+
+
+def test_what_failed_has_saved_nothing() -> None:
+    full = trial(0, TrialState.COMPLETE, 8)  # 16 s
+    assert saved_by_stopping_s([full, trial(1, TrialState.PRUNED, 2)]) == pytest.approx(12.0)
+    assert saved_by_stopping_s([full, trial(1, TrialState.FAILED, 2), trial(2, TrialState.STOPPED, 1)]) == 0.0
+
+
+def test_a_study_that_is_prepared_says_how_far_it_is(tmp_path: Path) -> None:
+    study_dir = tmp_path / "studies" / "toy"
+
+    def asked(*verb: str) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-m", "sweeper", *verb, "--home", str(tmp_path)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+    with study_lock(study_dir):
+        ledger = Ledger.create(study_dir, "toy")
+        enter_stage(study_dir, "preparing the data")
+        standing = asked("status", "toy")
+        assert standing.returncode == 0
+        assert standing.stdout.startswith(f"toy: run by pid {os.getpid()} on ")
+        assert "\nbeing prepared: preparing the data, for 0:0" in standing.stdout
+        told = asked("show", "toy")
+        assert told.returncode == 2
+        assert f"is being prepared by pid {os.getpid()} on" in told.stderr
+        watching = subprocess.Popen(
+            [sys.executable, "-m", "sweeper", "watch", "toy", "--home", str(tmp_path), "--interval", "0.1"],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert watching.stdout is not None
+        assert watching.stdout.readline().endswith("toy preparing the data\n")
+        ledger.attributes.spec = make_spec().effective
+    rest, _ = watching.communicate(timeout=60)
+    assert "0 of 4 trials: none started" in rest
+    assert "never started" not in asked("status", "toy").stdout
 
 
 @pytest.mark.parametrize("as_json", [False, True])

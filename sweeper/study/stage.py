@@ -1,0 +1,46 @@
+"""What a driver does before its first trial runs, which takes minutes where data are made: a file in the study's
+folder, for those who watch from another terminal. It means something only while a driver runs."""
+
+import contextlib
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from pydantic import TypeAdapter, ValidationError
+
+from sweeper.files import write_atomic
+
+FILE: Final = "stage.json"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What is being done, and since when, in seconds since 1970."""
+
+    text: str
+    since_s: float
+
+
+ADAPTER: Final = TypeAdapter(Stage)
+
+
+def enter_stage(study_dir: Path, text: str) -> None:
+    """The driver does this now. A full disk is told by the ledger."""
+    with contextlib.suppress(OSError):
+        write_atomic(study_dir / FILE, json.dumps(asdict(Stage(text, time.time()))))
+
+
+def leave_stages(study_dir: Path) -> None:
+    """The driver trains, or it ends."""
+    with contextlib.suppress(OSError):
+        (study_dir / FILE).unlink(missing_ok=True)
+
+
+def stage_of(study_dir: Path) -> Stage | None:
+    """What the study's driver prepares; None: it trains, or says nothing."""
+    try:
+        return ADAPTER.validate_json((study_dir / FILE).read_bytes())
+    except (OSError, ValidationError):
+        return None
