@@ -80,7 +80,7 @@ OF_HOME = {
     "explain ../toy-0001": f"error: no trial `../toy-0001`\n{SHOWS}",
     "compare toy:best": "error: at least two trials are needed to compare\n"
     "help: sweeper compare STUDY:best STUDY-0007\n",
-    "pause toy": "error: the study `toy` is not running\nhelp: `sweeper resume toy` continues it\n",
+    "pause toy": "error: the study `toy` is not running\nhelp: `sweeper resume toy --home PLACE/home` continues it\n",
     "retry toy --failed": "error: no trial of the study `toy` has failed\n",
     "retry toy": f"error: missing option `--failed`\n{see('retry')}",
     "extend toy": f"error: missing option `--trials`\n{see('extend')}",
