@@ -109,6 +109,8 @@ def proposer_of(spec: SpecFile, trial: TrialRecord, others: Sequence[TrialRecord
         return "a control of the spec, a ruler that never wins"
     if trial.retry_of is not None:
         return f"tried again by `sweeper retry`, with the parameters of {trial.retry_of}, which had failed"
+    if trial.enqueued:
+        return "chosen by the user, with `sweeper enqueue`"
     if spec.variants:
         return "written in the spec as a variant"
     if spec.sampler.name == "grid":

@@ -6,10 +6,10 @@ import click
 
 SECTIONS: Final = {
     "Before": ("init", "convert", "check", "plan", "preflight", "data"),
-    "Run": ("run", "submit", "resume", "pause", "stop", "extend", "retry"),
+    "Run": ("run", "submit", "resume", "pause", "stop", "enqueue", "extend", "retry"),
     "Look": ("list", "status", "show", "config", "watch", "logs", "report", "ui"),
     "Conclude": ("winners", "ablate", "compare", "explain", "importance", "reproduce"),
-    "Maintain": ("doctor", "sync", "gc"),
+    "Maintain": ("doctor", "sync", "gc", "rm"),
 }
 
 

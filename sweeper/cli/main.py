@@ -80,10 +80,10 @@ def sweeper() -> None:
 
 for verb in (
     *(init, before.check, before.plan, before.preflight, convert, data),
-    *(run.run, run.submit, run.resume, run.pause, run.stop, run.extend, run.retry),
+    *(run.run, run.submit, run.resume, run.pause, run.stop, run.enqueue, run.extend, run.retry),
     *(look.list_, look.status, look.show, look.config, look.watch, look.logs, look.report, look.ui),
     *(conclude.winners, conclude.ablate, conclude.compare, conclude.explain, conclude.importance, conclude.reproduce),
-    *(maintain.doctor, maintain.sync, maintain.gc),
+    *(maintain.doctor, maintain.sync, maintain.gc, run.remove),
 ):
     sweeper.add_command(verb)
 

@@ -76,6 +76,11 @@ def complete_trial(context: click.Context, _parameter: click.Parameter, typed: s
     return found
 
 
+def complete_study_or_trial(context: click.Context, parameter: click.Parameter, typed: str) -> list[str]:
+    """Studies, and the trials of one whose name is typed."""
+    return list(dict.fromkeys([*complete_study(context, parameter, typed), *complete_trial(context, parameter, typed)]))
+
+
 def _study_folders(context: click.Context) -> dict[str, Path]:
     home = context.params.get("home") or os.environ.get("SWEEPER_HOME") or DEFAULT_HOME
     return {folder.name: folder for folder in sorted((Path(home) / "studies").glob("*")) if folder.is_dir()}

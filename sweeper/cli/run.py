@@ -7,13 +7,14 @@ import click
 
 from sweeper.cli.options import (
     accept_drift_option,
+    complete_study_or_trial,
     home_option,
     run_options,
     skip_preflight_option,
     spec_options,
     study_argument,
 )
-from sweeper.errors import EXIT_OK
+from sweeper.errors import EXIT_OK, UserError
 from sweeper.lifecycle.options import RunOptions
 
 
@@ -152,18 +153,65 @@ def pause(study: str, home: Path) -> int:
 
 
 @click.command()
-@study_argument
+@click.argument("target", metavar="STUDY|ID", shell_complete=complete_study_or_trial)
 @home_option
-def stop(study: str, home: Path) -> int:
-    """End STUDY: running trials are STOPPED at once, and none is started.
+def stop(target: str, home: Path) -> int:
+    """End a study, its running trials STOPPED at once and none started; or one trial by its ID, and the study goes on.
 
     \b
     Example:
       sweeper stop loss_balance
+      sweeper stop loss_balance-0007
     """
+    from sweeper.ledger.studies import study_dirs
     from sweeper.lifecycle.stop import stop as stop_it
+    from sweeper.lifecycle.stop import stop_trial
 
-    click.echo(stop_it(home, study))
+    names = [folder.name for folder in study_dirs(home)]
+    is_trial = target not in names and any(target.startswith((f"{name}-", f"{name}:")) for name in names)
+    click.echo(stop_trial(home, target) if is_trial else stop_it(home, target))
+    return EXIT_OK
+
+
+@click.command()
+@study_argument
+@click.argument("settings", nargs=-1, metavar="KEY=VALUE...")
+@click.option("--like", metavar="ID", help="Trial to take from what is left out, or STUDY:best.")
+@home_option
+def enqueue(study: str, settings: tuple[str, ...], like: str | None, home: Path) -> int:
+    """Add a configuration to STUDY, as one trial more. If the study runs, it is next; else the next run trains it.
+
+    \b
+    Example:
+      sweeper enqueue loss_balance optim.lr=0.002 --like loss_balance:best
+    """
+    from sweeper.lifecycle.enqueue import enqueue as add
+
+    click.echo(add(home, study, settings, like))
+    return EXIT_OK
+
+
+@click.command("rm")
+@study_argument
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@home_option
+def remove(study: str, yes: bool, home: Path) -> int:
+    """Remove STUDY: its trials, their checkpoints, and its runs in MLflow. Asks first.
+
+    \b
+    Example:
+      sweeper rm loss_balance --yes
+    """
+    from sweeper.lifecycle.remove import remove as remove_it
+
+    def confirm(what: str) -> bool:
+        if yes:
+            return True
+        if not sys.stdin.isatty():
+            raise UserError("nothing is removed without a question, and nobody is there to answer it", help="add --yes")
+        return click.confirm(f"remove {what}?", err=True)
+
+    click.echo(remove_it(home, study, confirm))
     return EXIT_OK
 
 

@@ -4,6 +4,7 @@ A ledger is an Optuna study in an append-only, fsynced journal file or in a data
 a killed driver loses nothing. Everything is written here before it is acted on.
 """
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -31,6 +32,7 @@ from sweeper.ledger.trial import (
 from sweeper.samplers.distributions import running_trial
 from sweeper.samplers.proposal import propose
 from sweeper.search_space.conditions import existing
+from sweeper.search_space.dimensions import ParamValue
 from sweeper.spec.resolve import SweepSpec
 from sweeper.spec.sections import Mode
 
@@ -62,13 +64,14 @@ class Ledger:
         self._handles: dict[str, optuna.trial.Trial] = {}
         self._candidates: dict[str, TrialRecord] = {}
         self._controls: dict[str, TrialRecord] = {}
-        self.retries = 0
+        self.retries = self.enqueued = 0
         stored = self.attributes.stored  # a copy each time, and there may be thousands of trials
         for frozen in self._all_frozen():
             record = record_of(study, frozen)
             late = stored.get(_late_key(record))
             self._put(replace(record, mlflow_run_id=late) if late else record)
             self.retries += record.retry_of is not None and record.control is None
+            self.enqueued += record.enqueued
 
     @classmethod
     def open(cls, study_dir: Path, study: str, *, url: str | None = None) -> Self:
@@ -154,6 +157,14 @@ class Ledger:
         was to be done raises LedgerLost."""
         wait_with(self._storage, note, is_over)
 
+    def remove(self) -> None:
+        """Delete the study where its ledger is in a database; a ledger in a file goes with its folder."""
+        if recorded_url(self.study_dir) is None:
+            return
+        for name in (f"{self.study}{CONTROLS}", self.study):
+            with contextlib.suppress(KeyError):
+                optuna.delete_study(study_name=name, storage=self._storage)
+
     def close(self) -> None:
         """Let another driver write."""
         close_storage(self._storage)
@@ -177,6 +188,13 @@ class Ledger:
         number = self.count
         self.retries += 1
         return self._put(TrialRecord(id_of(self.study, number), number, dict(failed.params), retry_of=failed.id))
+
+    def add_enqueued(self, spec: SweepSpec, params: Mapping[str, ParamValue]) -> TrialRecord:
+        """A new candidate with parameters that the user has chosen."""
+        self._optuna.add_trial(running_trial(spec, dict(params), {"enqueued": True}))
+        number = self.count
+        self.enqueued += 1
+        return self._put(TrialRecord(id_of(self.study, number), number, dict(params), enqueued=True))
 
     def add_control(self, control: str, failed: TrialRecord | None = None) -> TrialRecord:
         """Start the control of this name; a study has each once, and another time for each that `failed`."""

@@ -33,6 +33,7 @@ def record_of(study: str, frozen: optuna.trial.FrozenTrial) -> TrialRecord:
         mlflow_run_id=attrs.get("mlflow_run_id"),
         control=attrs.get("control"),
         again=attrs.get("again", 0),
+        enqueued=attrs.get("enqueued", False),
     )
 
 

@@ -100,8 +100,8 @@ def open_ledger(study_dir: Path, spec: SweepSpec) -> Ledger:
 
 
 def planned_trials(ledger: Ledger, spec: SpecFile) -> int:
-    """Candidates that the study will have, those of `sweeper extend` included."""
-    return spec.trials + ledger.attributes.extended
+    """Candidates that the study will have, those of `sweeper extend` and `sweeper enqueue` included."""
+    return spec.trials + ledger.attributes.extended + ledger.enqueued
 
 
 def unretried_failures(trials: Sequence[TrialRecord]) -> list[TrialRecord]:

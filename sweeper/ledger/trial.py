@@ -66,6 +66,7 @@ class TrialRecord:
         losses: why each worker that ran it before was lost.
         charges: seconds in which it held a worker without a report to show for them, by attempt.
         again: of a control that failed and is tried again, how many were before it.
+        enqueued: whether the user has chosen its parameters while the study ran or after it.
     """
 
     id: str
@@ -81,6 +82,7 @@ class TrialRecord:
     losses: tuple[str, ...] = ()
     charges: Mapping[str, float] = field(default_factory=dict)
     again: int = 0
+    enqueued: bool = False
 
     @property
     def role(self) -> str:

@@ -47,4 +47,4 @@ def interrupted_extension(ledger: Ledger, spec: SweepSpec) -> int:
     if last is None or last["total"] != ledger.attributes.extended:
         return 0
     has_ended = all(trial.state.is_finished for trial in ledger.all_trials())
-    return 0 if has_ended and ledger.count - ledger.retries >= spec.trials else last["trials"]
+    return 0 if has_ended and ledger.count - ledger.retries - ledger.enqueued >= spec.trials else last["trials"]

@@ -130,7 +130,7 @@ def _exit_code(spec: SweepSpec, ledger: Ledger) -> int:
 
 def exhausted(spec: SweepSpec, ledger: Ledger) -> str | None:
     """Why a study has ended with fewer trials than planned: nothing is left to try. None: that is not so."""
-    tried = ledger.count - ledger.retries
+    tried = ledger.count - ledger.retries - ledger.enqueued
     if tried >= spec.trials or not TrialsToCome(spec, ledger).is_exhausted:
         return None
     return f"every configuration of the search space was tried, with {tried} of {spec.trials} trials"

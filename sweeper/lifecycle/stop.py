@@ -1,13 +1,16 @@
-"""The verbs that pause a study, and end it."""
+"""The verbs that pause a study, and end it or one of its trials."""
 
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
+from sweeper.analysis.trial_lookup import look_up
 from sweeper.errors import UserError
 from sweeper.home import command_line
 from sweeper.ledger.studies import find_study, open_ledger, study_folder
 from sweeper.ledger.study_lock import running_driver, study_lock
-from sweeper.lifecycle.study_run import end_study
+from sweeper.lifecycle.study_run import end_study, end_trial
+from sweeper.search_space.dimensions import ParamValue
 from sweeper.study import requests
 from sweeper.study.controller import STOPPED_BY_USER
 
@@ -22,7 +25,7 @@ def pause(home: Path, study: str) -> str:
     resume = command_line(home, "resume", study)
     if running_driver(study_dir) is None:
         raise UserError(f"the study `{study}` is not running", help=f"`{resume}` continues it")
-    _request(study_dir, "pause")
+    ask_driver(study_dir, "pause")
     return f"{study}: running trials go on to their next checkpoint; `{resume}` continues there"
 
 
@@ -34,7 +37,7 @@ def stop(home: Path, study: str) -> str:
     """
     study_dir = study_folder(home, study)
     if running_driver(study_dir) is not None:
-        _request(study_dir, "stop")
+        ask_driver(study_dir, "stop")
         return f"{study}: stopped"
     study_dir, spec = find_study(home, study)
     with study_lock(study_dir), closing(open_ledger(study_dir, spec)) as ledger:
@@ -43,8 +46,33 @@ def stop(home: Path, study: str) -> str:
     return f"{study}: stopped; it was not running"
 
 
-def _request(study_dir: Path, request: requests.Request) -> None:
-    if not requests.ask(study_dir, request):
+def stop_trial(home: Path, trial_id: str) -> str:
+    """Stop one trial for good; the study goes on. Returns what happened.
+
+    Raises:
+        UserError: no such trial, it has ended, or the study's driver does not answer.
+    """
+    [found] = look_up(home, trial_id)
+    if found.trial.state.is_finished:
+        raise UserError(f"`{found.trial.id}` has ended: it is {found.trial.state}")
+    study_dir, spec = find_study(home, found.ledger.study)
+    if running_driver(study_dir) is not None:
+        ask_driver(study_dir, "stop", trial=found.trial.id)
+        return f"{found.trial.id}: stopped"
+    with study_lock(study_dir), closing(open_ledger(study_dir, spec)) as ledger:
+        end_trial(spec, home.resolve(), ledger, found.trial.id)
+    return f"{found.trial.id}: stopped; it was not running"
+
+
+def ask_driver(
+    study_dir: Path, request: requests.Request, *, trial: str = "", params: Mapping[str, ParamValue] | None = None
+) -> None:
+    """Ask the driver of a study for something; `trial`, `params`: as of `requests.Asked`.
+
+    Raises:
+        UserError: it does not answer.
+    """
+    if not requests.ask(study_dir, request, trial=trial, params=params):
         raise UserError(
             f"the driver of `{study_dir.name}` ({running_driver(study_dir) or 'gone'}) does not answer",
             help="it may be preparing data or be stopped itself; try again, or press Ctrl-C where it runs",

@@ -214,6 +214,17 @@ def end_study(spec: SweepSpec, home: Path, ledger: Ledger, reason: str) -> None:
         flush(tracker, progress, math.inf)
 
 
+def end_trial(spec: SweepSpec, home: Path, ledger: Ledger, trial_id: str) -> None:
+    """Stop one trial of a study that no driver runs, and let MLflow know."""
+    tracker = open_tracker(home, ledger)
+    tracker.deliver()
+    with closing(tracker), Progress(spec, ledger) as progress:
+        recorder = MLflowCallback(tracker, spec, ledger)
+        StudyController(spec, ledger, []).stop_trial(trial_id)
+        recorder.hand_over_all()
+        flush(tracker, progress, math.inf)
+
+
 def flush(tracker: Tracker, progress: Progress, timeout_s: float) -> None:
     """Wait for MLflow while it takes records, `timeout_s` at most, and say what is left."""
     if tracker.flush(0):

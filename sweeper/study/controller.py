@@ -222,11 +222,15 @@ class StudyController:
         because the budget is used up, or the user says so from another terminal."""
         self.meter.tick()
         match requests.take(self.ledger.study_dir):
-            case "pause":
+            case requests.Asked(request="pause"):
                 self.request_stop(signal.SIGINT)
-            case "stop":
+            case requests.Asked(request="stop", trial=str(trial_id)) if trial_id:
+                return self.stop_trial(trial_id)
+            case requests.Asked(request="stop"):
                 self.ledger.attributes.stopped = True
                 return self.end(STOPPED_BY_USER)
+            case requests.Asked(request="enqueue", params=params):
+                self._left_over.insert(0, self.ledger.add_enqueued(self.spec, params))
         if self._over:
             return []
         if self._faults.reason:
@@ -290,6 +294,15 @@ class StudyController:
             if not record.state.is_finished:
                 self._trials.finish(record.id, TrialState.STOPPED, reason, {})
         return running
+
+    def stop_trial(self, trial_id: str) -> list[str]:
+        """Stop one trial, which may have ended just now; returns it if its worker must be ended."""
+        if self.ledger.trial(trial_id).state.is_finished:
+            return []
+        is_running = trial_id in self._trials.handed_out
+        self._left_over = [record for record in self._left_over if record.id != trial_id]
+        self._trials.finish(trial_id, TrialState.STOPPED, STOPPED_BY_USER, {})
+        return [trial_id] if is_running else []
 
     def close(self) -> None:
         """The driver's run ends, whatever the reason: book what its trials have used."""

@@ -74,8 +74,10 @@ class TrialsToCome:
 
     @property
     def has_all_candidates(self) -> bool:
-        """Whether every candidate of the study exists; those that try a failed one again are beside the count."""
-        return self._ledger.count - self._ledger.retries >= self._spec.trials or self.is_exhausted
+        """Whether every candidate of the study exists; those that try a failed one again, or that the user has added,
+        are beside the count."""
+        ledger = self._ledger
+        return ledger.count - ledger.retries - ledger.enqueued >= self._spec.trials or self.is_exhausted
 
     @property
     def is_exhausted(self) -> bool:

@@ -6,15 +6,17 @@ It says who asked and when, so that a driver can tell what was asked of it from 
 import json
 import os
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
 from sweeper.files import write_atomic
+from sweeper.search_space.dimensions import ParamValue
 
-Request = Literal["pause", "stop"]
+Request = Literal["pause", "stop", "enqueue"]
 FILE: Final = "request"
 LOCK: Final = "lock"
 ANSWER_S: Final = 30.0
@@ -28,20 +30,25 @@ class Asked:
         request: what is asked.
         by: who asks, as `pid N on HOST`.
         at: local time, for people.
+        trial: the one trial that `stop` is about; empty: the study.
+        params: of the trial that `enqueue` adds.
     """
 
     request: Request
     by: str = "somebody"
     at: str = "an unknown time"
+    trial: str = ""
+    params: Mapping[str, ParamValue] = field(default_factory=dict)
 
 
 ADAPTER: Final = TypeAdapter(Asked)
 
 
-def ask(study_dir: Path, request: Request) -> bool:
-    """Leave a request for the driver; False if none took it in half a minute."""
+def ask(study_dir: Path, request: Request, *, trial: str = "", params: Mapping[str, ParamValue] | None = None) -> bool:
+    """Leave a request for the driver; False if none took it in half a minute. `trial`, `params`: as of `Asked`."""
     path = study_dir / FILE
-    asked = Asked(request, f"pid {os.getpid()} on {os.uname().nodename}", time.strftime("%Y-%m-%d %H:%M:%S"))
+    by, at = f"pid {os.getpid()} on {os.uname().nodename}", time.strftime("%Y-%m-%d %H:%M:%S")
+    asked = Asked(request, by, at, trial, dict(params or {}))
     write_atomic(path, json.dumps(asdict(asked)))
     deadline_s = time.monotonic() + ANSWER_S
     try:
@@ -54,7 +61,7 @@ def ask(study_dir: Path, request: Request) -> bool:
         path.unlink(missing_ok=True)  # after Ctrl-C too: nobody waits for the answer any more
 
 
-def take(study_dir: Path, only: Request | None = None) -> Request | None:
+def take(study_dir: Path, only: Request | None = None) -> Asked | None:
     """The request that waits, if one does (and is this one). It is gone afterwards."""
     path = study_dir / FILE
     try:
@@ -64,7 +71,7 @@ def take(study_dir: Path, only: Request | None = None) -> Request | None:
         path.unlink()
     except FileNotFoundError:
         return None
-    return asked.request if asked else None
+    return asked
 
 
 def clear_older(study_dir: Path) -> str | None:

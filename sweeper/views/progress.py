@@ -119,7 +119,7 @@ class Progress(StudyCallback):
         """What the screen shows of the study, counted anew unless that was just now."""
         began_s = time.monotonic()
         if self._live and began_s >= self._next_count_s:
-            self._at = snapshot(self._ledger, self._spec, self._spec.trials, time.time())
+            self._at = snapshot(self._ledger, self._spec, self._spec.trials + self._ledger.enqueued, time.time())
             ended_s = time.monotonic()
             self._next_count_s = ended_s + (ended_s - began_s) / SHARE
 
