@@ -34,7 +34,7 @@ def noise(trial: TrialRecord, objective: Objective) -> float:
     value = trial.value(objective.metric)
     if trial.last is None or value is None:
         return 0.0
-    ends = [trial.last.value(name) for name in interval_metrics(objective)]
+    ends = [trial.value(name) for name in interval_metrics(objective)]
     worse = ends[1] if objective.mode == "min" else ends[0]
     if worse is not None:
         return abs(worse - value)

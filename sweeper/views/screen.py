@@ -66,7 +66,7 @@ def _standing(at: Snapshot, spec: SpecFile, *, is_driven: bool) -> list[Text]:
     """What the study has come to, line by line; long lines are folded between words."""
     ended = sum(trial.state.is_finished for trial in at.trials)
     rulers = "   ".join(f"{spoken(name)} {spec.objective.format(value)}" for name, value in at.controls.items())
-    images = sum(trial.last.metrics.get(IMAGES_PER_S, 0.0) for trial in at.open if trial.last)
+    images = sum(trial.metrics.get(IMAGES_PER_S, 0.0) for trial in at.open)
     pace = f"{at.epochs_per_minute:.3g} epochs/min" + (f", {images:.0f} images/s" if images else "")
     eta = "" if at.eta_s is None else f"about {duration_text(at.eta_s)} left   "
     device, share = (
@@ -109,9 +109,7 @@ def _open_trials(at: Snapshot, spec: SpecFile, width: int) -> list[str]:
         *(
             Column(
                 metric.removeprefix("val/"),
-                metric_texts(
-                    [trial.last.metrics.get(metric) if trial.last else None for trial in shown], unit_decimals(metric)
-                ),
+                metric_texts([trial.metrics.get(metric) for trial in shown], unit_decimals(metric)),
                 short_head=metric.removeprefix("val/").removesuffix("_mm").removeprefix("theta_"),
                 dropped=place,
             )

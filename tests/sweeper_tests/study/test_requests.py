@@ -20,6 +20,11 @@ def leave(folder: Path, text: str, at_s: float) -> None:
     os.utime(folder / "request", (at_s, at_s))
 
 
+def taken(folder: Path) -> str | None:
+    asked = requests.take(folder)
+    return asked.request if asked else None
+
+
 def test_a_driver_takes_what_is_asked_and_the_asker_hears_of_it(tmp_path: Path) -> None:
     answers: list[bool] = []
     asker = threading.Thread(target=lambda: answers.append(requests.ask(tmp_path, "pause")))
@@ -29,10 +34,18 @@ def test_a_driver_takes_what_is_asked_and_the_asker_hears_of_it(tmp_path: Path) 
     asked = json.loads((tmp_path / "request").read_text())
     assert asked["by"] == f"pid {os.getpid()} on {os.uname().nodename}"
     assert requests.take(tmp_path, "stop") is None, "not this one"
-    assert requests.take(tmp_path) == "pause"
+    assert taken(tmp_path) == "pause"
     asker.join(10)
     assert answers == [True]
     assert requests.take(tmp_path) is None
+
+
+def test_what_is_asked_of_one_trial_or_of_a_new_one_comes_with_it(tmp_path: Path) -> None:
+    for request, more in (("stop", {"trial": "toy-0003"}), ("enqueue", {"params": {"lr": 0.1, "head": "mlp", "n": 2}})):
+        leave(tmp_path, json.dumps({"request": request, "by": "me", "at": "now"} | more), 1.0)
+        asked = requests.take(tmp_path)
+        assert asked is not None
+        assert (asked.trial, dict(asked.params)) == (more.get("trial", ""), more.get("params", {}))
 
 
 def test_an_asker_that_gives_up_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,7 +56,7 @@ def test_an_asker_that_gives_up_leaves_nothing(tmp_path: Path, monkeypatch: pyte
 
 def test_the_requests_of_an_earlier_version_are_understood(tmp_path: Path) -> None:
     leave(tmp_path, "stop", 1.0)
-    assert requests.take(tmp_path) == "stop"
+    assert taken(tmp_path) == "stop"
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"request": "dance"}', "[]", "\udcff"])
@@ -65,4 +78,4 @@ def test_what_was_asked_of_this_driver_stays(tmp_path: Path) -> None:
     lock(tmp_path, 20.0)
     leave(tmp_path, "pause", 20.0)
     assert requests.clear_older(tmp_path) is None
-    assert requests.take(tmp_path) == "pause"
+    assert taken(tmp_path) == "pause"
