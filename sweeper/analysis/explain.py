@@ -116,7 +116,9 @@ def proposer_of(spec: SpecFile, trial: TrialRecord, others: Sequence[TrialRecord
     if spec.sampler.name == "grid":
         place = sum(other.retry_of is None and other.number < trial.number for other in others) + 1
         return f"point {place} of the spec's grid"
-    earlier = [other.params for other in others if other.retry_of is None and other.number < trial.number]
+    earlier = [
+        other.params for other in others if not other.retry_of and not other.enqueued and other.number < trial.number
+    ]
     entry = next_enqueued(spec.enqueue, earlier)
     if entry and fits(entry, trial.params):
         rest = [path for path in trial.params if path not in entry]

@@ -31,7 +31,7 @@ def additions(ledger: Ledger, spec: SweepSpec) -> list[str] | None:
     old, new = with_new_defaults(ledger.attributes.spec), spec.effective
     if spec_differences(*({key: one[key] for key in one if key not in LISTS} for one in (old, new))):
         return None
-    trials = [trial for trial in ledger.trials() if trial.retry_of is None]
+    trials = [trial for trial in ledger.trials() if trial.retry_of is None and not trial.enqueued]
     first = min(len(old["enqueue"]), len(trials))
     fits = (
         new["trials"] >= len(trials)

@@ -135,7 +135,8 @@ def _enqueued(spec: SweepSpec, study: optuna.Study, number: int) -> Params:
     if not spec.enqueue:
         return {}
     before = [frozen for frozen in study.get_trials(deepcopy=False) if frozen.number < number]
-    return next_enqueued(spec.enqueue, [frozen.params for frozen in before if "retry_of" not in frozen.user_attrs])
+    own = [frozen for frozen in before if not frozen.user_attrs.keys() & {"retry_of", "enqueued"}]
+    return next_enqueued(spec.enqueue, [frozen.params for frozen in own])
 
 
 def _seed(spec: SweepSpec, number: int, attempt: int) -> int:

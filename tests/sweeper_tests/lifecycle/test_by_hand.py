@@ -15,6 +15,7 @@ from sweeper.cli import main as cli
 from sweeper.errors import UserError
 from sweeper.ledger.ledger import Ledger
 from sweeper.lifecycle.enqueue import chosen_params, enqueue
+from sweeper.lifecycle.stop import stop_trial
 from sweeper.spec.load import parse_spec
 from sweeper.tracking.client import open_client
 
@@ -87,16 +88,16 @@ def test_a_finished_study_gets_a_trial_that_the_next_run_trains(fresh_home: Fres
 @pytest.mark.slow
 def test_a_running_study_takes_a_trial_up_next_and_ends_one_alone(fresh_home: FreshHome) -> None:
     home = fresh_home(SPEC)
-    running = begin(home, "--set", "base.sleep_s=0.3", "--set", "scheduler.name=none")
+    running = begin(home, "--set", "base.sleep_s=1", "--set", "scheduler.name=none")
 
     def of(trial: str) -> dict[str, object]:
         journal = home / "studies" / "scripted" / "ledger.journal"
         return results(home).get(trial, {}) if journal.exists() and "scale" in journal.read_text() else {}
 
     wait_until(lambda: bool(of("scripted-0000").get("curve")) or running.poll() is not None)
-    assert sweep(home, "enqueue", "scripted", "scale=0.75").stdout == "scripted: added, and next to run: scale=0.75\n"
-    stopped = sweep(home, "stop", "scripted-0001")
-    assert stopped.stdout == "scripted-0001: stopped\n", stopped.stderr
+    assert enqueue(home, "scripted", ["scale=0.75"]) == "scripted: added, and next to run: scale=0.75"
+    wait_until(lambda: bool(of("scripted-0001")))
+    assert stop_trial(home, "scripted-0001") == "scripted-0001: stopped"
     _, errors = running.communicate(timeout=120)
     assert running.returncode == 0, errors
     found = check(home)
