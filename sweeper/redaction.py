@@ -14,6 +14,7 @@ _KEY_BLOCK = re.compile(r"(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [
 _SIGNED = re.compile(r"(?i)([?&](?:x-amz-(?:signature|credential|security-token)|sig|signature)=)[^&\s'\"]+")
 _AUTHORIZATION = re.compile(r"(?i)(authorization[\"']?\s*[:=]\s*[\"']?(?:bearer|basic)\s+)[^\s\"']+")
 _NAME = r"(?:password|passwd|secret|token|api_?key|access_?key)(?:_(?:key|value))?s?"  # not tokenizer, token_dim
+_WORDS: Final = ("password", "passwd", "secret", "token", "key")  # one of them is in every name
 _ASSIGNED = re.compile(rf"(?i)({_NAME}[\"']?\s*[:=]\s*[\"']?)[^\s\"']{{6,}}")
 _NAMED = re.compile(rf"(?i)(?:.*_)?{_NAME}")
 _PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]*@|password=")
@@ -30,12 +31,16 @@ def redact(text: str) -> str:
     values assigned to secrets, and whatever an environment variable named like a secret holds."""
     for value in _held_by_the_environment():
         text = text.replace(value, "***")
+    lower = text.lower()  # a look for a word is cheap, and a trial may write megabytes that hold none of them
     text = _KEY_BLOCK.sub("***", text)
-    text = _USERINFO.sub("***@", text)
-    text = _SIGNED.sub(r"\1***", text)
-    text = _AUTHORIZATION.sub(r"\1***", text)
+    if "://" in lower:
+        text = _USERINFO.sub("***@", text)
+    if "sig" in lower or "x-amz" in lower:
+        text = _SIGNED.sub(r"\1***", text)
+    if "authorization" in lower:
+        text = _AUTHORIZATION.sub(r"\1***", text)
     text = _TOKEN.sub("***", text)
-    return _ASSIGNED.sub(r"\1***", text)
+    return _ASSIGNED.sub(r"\1***", text) if any(word in lower for word in _WORDS) else text
 
 
 def is_secret(key: str, value: str) -> bool:

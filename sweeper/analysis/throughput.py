@@ -63,7 +63,7 @@ def measured_throughput(spec: SweepSpec, home: Path) -> Throughput:
     params: Mapping[str, Any] = {VARIANT: next(iter(spec.variants))} if spec.variants else accepted_example(spec)
     with tempfile.TemporaryDirectory(prefix="sweeper-plan-") as scratch:
         done = subprocess.run(
-            [sys.executable, "-m", "sweeper.entrypoint.call", spec.trainer, "--time", scratch],
+            [sys.executable, "-P", "-m", "sweeper.entrypoint.call", spec.trainer, "--time", scratch],
             input=json.dumps(resolve(spec, params)),
             stdout=subprocess.PIPE,
             text=True,

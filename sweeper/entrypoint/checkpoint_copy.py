@@ -1,8 +1,8 @@
 """Keeps a checkpoint as it was when it was reported.
 
-One with a `manifest.json` was written whole and is not written again, so it stays where it is. Any other file or folder
-may be overwritten by the next evaluation (`last.pt`), or lie anywhere: it is copied into the trial's folder, with a
-manifest, and training continues from the copy.
+One with a `manifest.json` of sums was written whole and is not written again, so it stays where it is. Any other file
+or folder may be overwritten by the next evaluation (`last.pt`), or lie anywhere: it is copied into the trial's folder,
+with a manifest, and training continues from the copy.
 """
 
 import json
@@ -15,7 +15,8 @@ from sweeper.files import sha256_of
 MANIFEST: Final = "manifest.json"
 PREFIX: Final = "checkpoint_"
 SINGLE_FILE: Final = "single_file"
-"""Field of a copy's manifest: the name of the file that was reported, if it was a file."""
+"""Field of a copy's manifest: the name of the file in it that was reported, or of the folder, where that has a
+`manifest.json` of another kind."""
 
 
 def kept_checkpoint(path: Path, workdir: Path, step: int, epoch: float) -> Path:
@@ -27,7 +28,7 @@ def kept_checkpoint(path: Path, workdir: Path, step: int, epoch: float) -> Path:
         step: of the report.
         epoch: of the report.
     """
-    if path.is_dir() and (path / MANIFEST).is_file():
+    if path.is_dir() and _is_written_whole(path / MANIFEST):
         return path
     folder = workdir.absolute() / f"{PREFIX}{step:06d}"
     if (folder / MANIFEST).is_file():  # an evaluation that is made again after a kill
@@ -35,22 +36,32 @@ def kept_checkpoint(path: Path, workdir: Path, step: int, epoch: float) -> Path:
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     shutil.rmtree(folder, ignore_errors=True)
+    is_within = path.is_file() or (path / MANIFEST).exists()
     if path.is_dir():
         # The trial's own folder may be reported as the checkpoint: copies of earlier ones are not part of it.
-        shutil.copytree(path, partial, ignore=shutil.ignore_patterns(f"{PREFIX}*", f".{PREFIX}*"))
+        ours = shutil.ignore_patterns(f"{PREFIX}*", f".{PREFIX}*")
+        shutil.copytree(path, partial / path.name if is_within else partial, ignore=ours, ignore_dangling_symlinks=True)
     else:
         partial.mkdir(parents=True)
         shutil.copy2(path, partial / path.name)
     manifest: dict[str, Any] = {"step": step, "epoch": epoch, "files": _sums(partial)}
-    if path.is_file():
+    if is_within:
         manifest[SINGLE_FILE] = path.name
     (partial / MANIFEST).write_text(json.dumps(manifest))
     partial.rename(folder)
     return folder
 
 
+def _is_written_whole(manifest: Path) -> bool:
+    """Whether it lists files with their sums; a trainer may use the name for something else."""
+    try:
+        return all(isinstance(each["sha256"], str) for each in json.loads(manifest.read_bytes())["files"].values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
 def as_reported(folder: Path | None) -> Path | None:
-    """What the trainer continues from: a file, if it reported one."""
+    """What the trainer continues from, as it reported it."""
     if folder is None:
         return None
     try:

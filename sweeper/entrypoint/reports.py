@@ -125,7 +125,7 @@ def _scalar(value: object) -> object:
         return value
     try:
         return item()
-    except (ValueError, RuntimeError, TypeError):  # more than one element
+    except Exception:  # more than one element, or an `item` of the user's own
         return value
 
 
@@ -135,10 +135,10 @@ def _number(value: object, name: str) -> float:
         raise ReportError(f"{name} is {shown(value)}, not a number")
     try:
         return float(number)  # type: ignore[arg-type]  # a Decimal or Fraction is one too
-    except (TypeError, ValueError, RuntimeError):
-        raise ReportError(f"{name} is {shown(value)}, not a number") from None
     except OverflowError:
         raise ReportError(f"{name} is too large for a float: {shown(value)}") from None
+    except Exception:  # a `__float__` of the user's may raise anything
+        raise ReportError(f"{name} is {shown(value)}, not a number") from None
 
 
 def _step(value: object) -> int:
@@ -192,12 +192,20 @@ def _checkpoint(value: object, workdir: Path, step: int, epoch: float) -> Path |
     if not isinstance(value, str | os.PathLike):
         raise ReportError(f"checkpoint is {shown(value)}, not the path of a file or folder")
     given = Path(os.fsdecode(value)).expanduser()
-    there = next((path for path in (Path.cwd() / given, workdir.absolute() / given) if path.exists()), None)
+    name = shown(str(given))
+    there = next((path for path in (given.absolute(), workdir.absolute() / given) if path.exists()), None)
     if there is None:
-        raise ReportError(f"the checkpoint {shown(str(given))} does not exist; report it after it is written")
+        raise ReportError(f"the checkpoint {name} does not exist; report it after it is written")
+    if not there.is_dir() and not there.is_file():
+        raise ReportError(f"the checkpoint {name} is neither a file nor a folder")
     if there.is_dir() and not any(there.iterdir()):
-        raise ReportError(f"the checkpoint {shown(str(given))} is an empty folder")
-    return kept_checkpoint(there, workdir, step, epoch)
+        raise ReportError(f"the checkpoint {name} is an empty folder")
+    if there.resolve() in workdir.resolve().parents:
+        raise ReportError(f"the checkpoint {name} holds the trial's own folder; report the folder that was written")
+    try:
+        return kept_checkpoint(there, workdir, step, epoch)
+    except OSError as error:
+        raise ReportError(f"the checkpoint {name} cannot be copied: {plain(str(error), LONGEST_SHOWN)}") from error
 
 
 def shown(value: object) -> str:

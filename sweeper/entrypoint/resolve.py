@@ -3,8 +3,9 @@
 import inspect
 import os
 import sys
-from collections.abc import Callable
-from contextlib import redirect_stdout
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
@@ -40,10 +41,21 @@ def config_class(trainer: str) -> type[BaseModel] | None:
     """
     if current_name(trainer) == DEFAULT_TRAINER:
         return TrainConfig
-    function = load_trainer(trainer)
+    with _settings_kept():
+        function = load_trainer(trainer)
     if not inspect.signature(function).parameters:
         raise UserError(f"trainer `{trainer}` takes no parameter", help="its first parameter is the config")
     return config_model(function)
+
+
+@contextmanager
+def _settings_kept() -> Iterator[None]:
+    """What a module sets when it is imported, warnings as errors say, is meant for its training: this process, which
+    samples and stores, goes on with Python's and NumPy's own settings."""
+    with warnings.catch_warnings():
+        yield
+    if numpy := sys.modules.get("numpy"):
+        numpy.seterr(divide="warn", over="warn", under="ignore", invalid="warn")
 
 
 def current_name(trainer: str) -> str:
@@ -99,6 +111,7 @@ def load_trainer(trainer: str) -> Callable[..., Any]:
         if folder not in sys.path and not (folder == str(Path.cwd()) and "" in sys.path):
             sys.path.append(folder)
     arguments, sys.argv = sys.argv, [module_name]
+    working_folder = Path.cwd()
     try:
         with redirect_stdout(sys.stderr):
             module = import_module(module_name)
@@ -108,6 +121,7 @@ def load_trainer(trainer: str) -> Callable[..., Any]:
         raise _not_imported(module_name, error) from error
     finally:
         sys.argv = arguments
+        os.chdir(working_folder)
     function = getattr(module, function_name, None)
     if not callable(function):
         functions = [name for name, value in vars(module).items() if inspect.isfunction(value)]

@@ -101,7 +101,7 @@ def run_function(trainer: str, config: Mapping[str, Any], workdir: Path, resume:
         FunctionFailed: it raised.
         ReportError: it returned something instead of reporting.
     """
-    command = [sys.executable, "-m", "sweeper.entrypoint.function", trainer]
+    command = [sys.executable, "-P", "-m", "sweeper.entrypoint.function", trainer]
     returned = yield from run_script(command, config, workdir, resume)
     if returned is not None and resume is None:
         raise ReportError(f"{defined_at(load_trainer(trainer))}: {nothing_reported(trainer, returned)}")

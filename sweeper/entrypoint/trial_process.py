@@ -226,7 +226,9 @@ def _spawn(trainer: str, orders: int, output: int, answers: int) -> int:
     )
     # Not waited for as a Popen: `_bury` does.
     return subprocess.Popen(
-        [sys.executable, "-c", boot, json.dumps(told)], pass_fds=(orders, output, answers), stdin=subprocess.DEVNULL
+        [sys.executable, "-P", "-c", boot, json.dumps(told)],
+        pass_fds=(orders, output, answers),
+        stdin=subprocess.DEVNULL,
     ).pid
 
 

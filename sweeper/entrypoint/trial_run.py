@@ -19,7 +19,7 @@ from sweeper.entrypoint.call import start_training
 from sweeper.entrypoint.error_text import FunctionFailed, described, traced
 from sweeper.entrypoint.mlflow_run import hand_over_run
 from sweeper.entrypoint.script import ScriptFailed
-from sweeper.entrypoint.trial_messages import Ended, Idle, Raised, Reported, TrialOrder, order_from_json
+from sweeper.entrypoint.trial_messages import Answer, Ended, Idle, Raised, Reported, TrialOrder, order_from_json
 from sweeper.entrypoint.trial_process import prepare_process, say
 from sweeper.redaction import redact
 
@@ -46,14 +46,14 @@ def run_trials(trainer: str, orders: int, answers: int, *, reuse: bool) -> None:
             if failed or not reuse:
                 break
             gc.collect()
-            say(answers, Idle())
+            _tell(answers, Idle())
     _tidy_up()
 
 
 def _run(trainer: str, order: TrialOrder, lines: BinaryIO, answers: int) -> bool:
     """Train as ordered, report by report; returns whether it failed."""
     reports: Iterator[Any] | None = None
-    failed = False
+    failed, own = False, os.getpid()
     try:
         _set_up(order)
         hand_over_run(trainer, _path(order.run_file))
@@ -61,12 +61,14 @@ def _run(trainer: str, order: TrialOrder, lines: BinaryIO, answers: int) -> bool
             if reports is None:
                 reports = start_training(trainer, order.config, Path(order.workdir), _path(order.resume))
             report = _next_of(reports)
+            if os.getpid() != own:  # the trainer has forked, and the child has come back to us
+                os._exit(0)
             if report is None:
-                say(answers, Ended())
+                _tell(answers, Ended())
                 lines.readline()
                 break
             checkpoint = None if report.checkpoint is None else str(report.checkpoint)
-            say(answers, Reported(report.step, report.epoch, report.metrics, checkpoint, report.total_epochs))
+            _tell(answers, Reported(report.step, report.epoch, report.metrics, checkpoint, report.total_epochs))
     except BaseException as error:  # whatever a trainer raises is a result of its trial: KeyboardInterrupt too
         failed = True
         of_program = isinstance(error, ScriptFailed)  # then the log says why, and not our traceback
@@ -74,12 +76,20 @@ def _run(trainer: str, order: TrialOrder, lines: BinaryIO, answers: int) -> bool
             with contextlib.suppress(Exception):
                 traceback.print_exception(error)
         # Redacted here, where the environment is whose secrets may stand in it: the driver's may be another.
-        say(answers, Raised(redact(described(error)), redact(traced(error)), of_program))
+        _tell(answers, Raised(redact(described(error)), redact(traced(error)), of_program))
         lines.readline()
     if isinstance(reports, Generator):
         with contextlib.suppress(BaseException):
             reports.close()  # the trainer puts back what it set for the process, threads for one
     return failed
+
+
+def _tell(answers: int, answer: Answer) -> None:
+    try:
+        say(answers, answer)
+    except OSError:
+        print("sweeper: the trainer has closed file descriptors that it had not opened", file=sys.stderr, flush=True)
+        os._exit(1)
 
 
 def _next_of(reports: Iterator[Any]) -> Any:

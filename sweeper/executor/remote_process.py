@@ -23,7 +23,8 @@ def start_seam(
     if resources.gpus == 0:
         environment["CUDA_VISIBLE_DEVICES"] = ""  # as the trials
     return subprocess.Popen(
-        [sys.executable, "-m", "sweeper.entrypoint.call", *arguments],
+        # -P: the working folder may hold a `random.py` of the user, which no library must find
+        [sys.executable, "-P", "-m", "sweeper.entrypoint.call", *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=stderr,

@@ -39,7 +39,8 @@ class TrainerProcess:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _BOOT, json.dumps(told)],
+                # -P: the working folder may hold a `json.py` of the user, which no library must find
+                [sys.executable, "-P", "-c", _BOOT, json.dumps(told)],
                 cwd=folder if folder.is_dir() else None,
                 env=environment,
                 stdin=subprocess.DEVNULL,

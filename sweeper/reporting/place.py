@@ -1,5 +1,6 @@
 """A line of the user's code, as `file:line`."""
 
+import os
 from pathlib import Path
 from typing import Final
 
@@ -11,4 +12,8 @@ def place_text(file: str, line: int) -> str | None:
     path = Path(file)
     if file.startswith("<") or OURS in path.parents:
         return None
-    return f"{path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}:{line}"
+    try:
+        here = os.getcwd()
+    except OSError:  # the training has removed its working folder
+        return f"{path}:{line}"
+    return f"{path.relative_to(here) if path.is_relative_to(here) else path}:{line}"

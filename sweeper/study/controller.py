@@ -188,8 +188,9 @@ class StudyController:
         if self.ledger.trial(trial_id).state.is_finished:
             return
         workdir = workdir_of(self.ledger, trial_id)
-        workdir.mkdir(parents=True, exist_ok=True)
-        (workdir / ERROR_FILE).write_text(redact(traceback or error))
+        with contextlib.suppress(OSError):  # the trainer has put something else there
+            workdir.mkdir(parents=True, exist_ok=True)
+            (workdir / ERROR_FILE).write_text(redact(traceback or error))
         reason, evidence = with_last_lines(redact(error), last_lines), self._relative(workdir / ERROR_FILE)
         self._trials.finish(trial_id, TrialState.FAILED, reason, {"traceback": evidence})
 

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -73,3 +74,29 @@ def tidy(config: dict[str, Any], workdir: Path, resume: Path | None) -> Iterator
             step += not config.get("repeat")
     finally:
         (workdir / "tidied").touch()
+
+
+def unruly(config: dict[str, Any], workdir: Path, resume: Path | None) -> Iterator[EpochReport]:
+    """Does to its process what a program may do to its own."""
+    match config["how"]:
+        case "forks":
+            os.fork()
+        case "leaves with 0":
+            yield EpochReport(1, 1.0, {})
+            sys.exit(0)
+        case "closes what is not its own":
+            os.closerange(3, 2000)
+        case "has no output":
+            sys.stdout.close()
+            sys.stdout = sys.stderr = None  # type: ignore[assignment]
+            os.close(1)
+        case "has no folder":
+            os.chdir(workdir)
+            (workdir / "tmp").mkdir()
+            os.chdir("tmp")
+            (workdir / "tmp").rmdir()
+        case "holds on":
+            while True:
+                with suppress(GeneratorExit):
+                    yield EpochReport(1, 1.0, {})
+    yield EpochReport(1, 1.0, {})

@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -74,3 +75,50 @@ def test_an_evaluation_that_is_made_again_keeps_the_first_copy(tmp_path: Path) -
     (tmp_path / "last.pt").write_bytes(b"two")
     assert reported(tmp_path / "last.pt", tmp_path) == kept
     assert (kept / "last.pt").read_bytes() == b"one"
+
+
+def test_a_manifest_of_another_kind_is_part_of_the_checkpoint(tmp_path: Path) -> None:
+    folder = tmp_path / "web"
+    folder.mkdir()
+    (folder / "manifest.json").write_text('{"name": "an app"}')
+    kept = reported(folder, tmp_path)
+    (folder / "manifest.json").write_text("{}")
+    back = as_reported(kept)
+    assert back == kept / "web"
+    assert (back / "manifest.json").read_text() == '{"name": "an app"}'
+    assert damage(kept) is None
+    (kept / "web" / "manifest.json").write_text("{}")
+    assert damage(kept) == "web/manifest.json does not match the manifest"
+
+
+def test_a_link_that_leads_nowhere_is_left_out(tmp_path: Path) -> None:
+    folder = tmp_path / "state"
+    folder.mkdir()
+    (folder / "weights.bin").write_bytes(b"one")
+    (folder / "latest").symlink_to("gone")
+    assert sorted(path.name for path in reported(folder, tmp_path).iterdir()) == ["manifest.json", "weights.bin"]
+
+
+def test_what_cannot_be_copied_is_refused_at_once(tmp_path: Path) -> None:
+    workdir = tmp_path / "home" / "trial"
+    (workdir / "with a pipe").mkdir(parents=True)
+    os.mkfifo(workdir / "pipe")
+    os.mkfifo(workdir / "with a pipe" / "pipe")
+    for what, why in (
+        (workdir / "pipe", "is neither a file nor a folder"),
+        ("/dev/zero", "is neither a file nor a folder"),
+        (workdir / "with a pipe", "cannot be copied: .* is a named pipe"),
+        (tmp_path, "holds the trial's own folder; report the folder that was written"),
+    ):
+        with pytest.raises(ReportError, match=why):
+            reported(what, workdir)
+    assert not list(workdir.glob("checkpoint_*"))
+
+
+def test_a_working_folder_that_is_gone_does_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    (tmp_path / "last.pt").write_bytes(b"one")
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert as_reported(reported(tmp_path / "last.pt", tmp_path)) == tmp_path / "checkpoint_000001" / "last.pt"

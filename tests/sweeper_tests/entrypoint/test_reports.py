@@ -22,6 +22,14 @@ class Unprintable:
         raise RuntimeError
 
 
+class Refusing:
+    def __float__(self) -> float:
+        raise ZeroDivisionError
+
+    def item(self) -> float:
+        raise KeyError
+
+
 @pytest.mark.parametrize(
     ("number", "value"),
     [
@@ -85,6 +93,8 @@ def test_a_pair_of_epoch_and_metrics_is_a_report(tmp_path: Path) -> None:
         (EpochReport(1, 1.0, {"val/x": torch.ones(2)}), "metric 'val/x' is a Tensor"),  # type: ignore[dict-item]
         (EpochReport(1, 1.0, {"val/x": 1j}), "metric 'val/x' is a complex: 1j, not a number"),  # type: ignore[dict-item]
         (EpochReport(1, 1.0, {"val/x": 10**400}), "metric 'val/x' is too large for a float"),
+        (EpochReport(1, 1.0, {"val/x": Refusing()}), "metric 'val/x' is a Refusing: <"),  # type: ignore[dict-item]
+        (EpochReport("1", "1", {}), "epoch is '1', not a number"),  # type: ignore[arg-type]
         (EpochReport(1, 1.0, {3: 1.0}), "the name of a metric is 3, not a text"),  # type: ignore[dict-item]
         (EpochReport(1, 1.0, {" ": 1.0}), "the name of a metric is ' ', not a text"),
         (EpochReport(1, 1.0, {"x" * 501: 1.0}), "the name of a metric has 501 letters, at most 500"),
@@ -150,3 +160,23 @@ def test_the_trainer_is_closed_with_its_reports(tmp_path: Path) -> None:
     next(reports)
     reports.close()
     assert closed == [True]
+
+
+def test_what_is_shown_of_an_object_is_the_same_in_every_trial(tmp_path: Path) -> None:
+    with pytest.raises(ReportError, match=r"metric 'val/x' is a object: <object object>, not a number$"):
+        checked(EpochReport(1, 1.0, {"val/x": object()}), None, tmp_path)  # type: ignore[dict-item]
+
+
+def returning(value: object) -> Iterator[EpochReport]:
+    """Of two minds."""
+    if value is not None:
+        return value  # type: ignore[return-value]
+    yield FIRST
+
+
+def test_a_generator_that_returns_its_result_is_told_to_yield(tmp_path: Path) -> None:
+    with pytest.raises(ReportError) as caught:
+        list(checked_reports("mine:train", returning({"val/x": 1.0}), tmp_path, place="mine.py:7"))
+    said = "mine.py:7: trainer `mine:train` returned a dict: {'val/x': 1.0} without a report: yield EpochReport("
+    assert str(caught.value).startswith(said)
+    assert list(checked_reports("mine:train", returning(1), tmp_path, place="mine.py:7", resumed=True)) == []

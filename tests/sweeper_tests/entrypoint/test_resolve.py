@@ -1,6 +1,9 @@
+import subprocess
 import sys
+import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mano_trainers.config import TrainConfig
@@ -124,3 +127,40 @@ def test_a_trainer_beside_its_spec_is_found(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setenv("SWEEPER_SPEC_FOLDER", str(tmp_path))
     assert load_trainer("beside:train").__name__ == "train"
+
+
+def test_what_a_module_sets_for_its_training_does_not_reach_the_driver(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "setting_things.py").write_text(
+        "import os, warnings\nimport numpy as np\n"
+        f"os.chdir({str(tmp_path / 'elsewhere')!r})\n"
+        "warnings.simplefilter('error')\nnp.seterr(all='raise')\n"
+        "def train(config): yield\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    before = np.geterr()
+    assert config_class("setting_things:train") is None
+    assert Path.cwd() == tmp_path
+    assert np.geterr() == before
+    with pytest.warns(UserWarning, match="and no error"):
+        warnings.warn("a warning, and no error", UserWarning, stacklevel=1)
+
+
+@pytest.mark.parametrize("module", ["sweeper.entrypoint.call", "sweeper.entrypoint.function"])
+def test_a_file_of_the_user_is_not_taken_for_one_of_a_library(module: str, tmp_path: Path) -> None:
+    """`random.py` in the working folder: the process that prepares, and the one of a function, must not import it."""
+    (tmp_path / "random.py").write_text("raise RuntimeError('this is not the random you want')\n")
+    (tmp_path / "mine.py").write_text("def prepare(config): return {'a': 'b'}\ndef train(config): return None\n")
+    script = (
+        "import sys; from pathlib import Path; from sweeper.executor.remote_process import start_seam;"
+        "from sweeper.spec.sections import Resources; import os;"
+        "child = start_seam(['mine:train'], Resources(gpus=0), dict(os.environ)); print(child.communicate('{}')[0])"
+        if module.endswith("call")
+        else "from pathlib import Path; from sweeper.entrypoint.call import start_training;"
+        "print(list(start_training('mine:train', {}, Path('w'), Path('w'))))"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, '{"a": "b"}' if module.endswith("call") else "[]"), done.stderr

@@ -88,6 +88,33 @@ def test_a_process_that_dies_leaves_its_last_words(how: str, said: str, tmp_path
     worker.cleanup()
 
 
+@pytest.mark.parametrize("how", ["forks", "leaves with 0", "has no output", "has no folder"])
+def test_what_a_program_does_to_its_own_process_costs_no_report(how: str, tmp_path: Path) -> None:
+    worker = TrialWorker(job(tmp_path / "trial", "unruly", how=how))
+    assert [step(worker)["kind"] for _ in range(2)] == ["report", "end"]
+    worker.reset_config(job(tmp_path / "next", "unruly", how="nothing"))
+    assert step(worker)["kind"] == "report"
+    worker.cleanup()
+
+
+def test_a_trainer_that_closes_what_is_not_its_own_is_told_so(tmp_path: Path) -> None:
+    worker = TrialWorker(job(tmp_path, "unruly", how="closes what is not its own"))
+    message = step(worker)
+    assert (message["kind"], message["how"]) == ("gone", "ended with exit code 1")
+    assert message["last_lines"] == ["sweeper: the trainer has closed file descriptors that it had not opened"]
+    worker.cleanup()
+
+
+def test_a_trainer_that_will_not_be_stopped_is(tmp_path: Path) -> None:
+    worker = TrialWorker(job(tmp_path / "trial", "unruly", how="holds on"))
+    step(worker)
+    began_s = time.monotonic()
+    worker.reset_config(job(tmp_path / "next", "unruly", how="nothing"))
+    assert step(worker)["kind"] == "report"
+    assert time.monotonic() - began_s < 20
+    worker.cleanup()
+
+
 def test_secrets_are_taken_out_of_error_and_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "planted-7f3a9c1e")
     worker = TrialWorker(job(tmp_path, "talkative"))

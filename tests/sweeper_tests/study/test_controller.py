@@ -76,6 +76,20 @@ def test_an_exception_of_the_trainer_fails_the_trial_and_keeps_the_traceback(tmp
     assert winner_of(study.ledger.trials(), study.spec.objective) is None
 
 
+def test_a_trial_whose_folder_cannot_be_written_still_fails_with_its_reason(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    for spoil in (lambda folder: (folder / "error.txt").mkdir(parents=True), Path.touch):
+        trial_id = start(study)
+        folder = tmp_path / "trials" / study.ledger.trial(trial_id).folder
+        folder.parent.mkdir(exist_ok=True)
+        spoil(folder)
+        study.on_error(trial_id, "ValueError: boom", "Traceback ...")
+        assert (study.ledger.trial(trial_id).state, study.ledger.trial(trial_id).reason) == (
+            TrialState.FAILED,
+            "ValueError: boom",
+        )
+
+
 def test_a_trainer_that_reports_nothing_has_failed(tmp_path: Path) -> None:
     study = make_study(tmp_path)
     trial_id = start(study)
