@@ -14,6 +14,8 @@ RELATIVE_TOLERANCE: Final = 1e-3
 ABSOLUTE_TOLERANCE: Final = 1e-6
 TIMINGS: Final = ("train/seconds", "train/images_per_s", "gpu/", "sys/", "system/")
 """Metrics (or prefixes ending in ``/``) that measure the machine and not the training."""
+TIMING_ENDINGS: Final = ("_runtime", "_per_second")
+"""Ends of such names in Hugging Face's reports."""
 
 Steps = Mapping[int, Mapping[str, float]]
 
@@ -63,7 +65,9 @@ def deviations(recorded: Steps, rerun: Steps) -> list[Deviation]:
 
 def is_timing(metric: str) -> bool:
     """Whether the metric measures the machine, so that no rerun can meet it."""
-    return any(metric.startswith(name) if name.endswith("/") else metric == name for name in TIMINGS)
+    return metric.endswith(TIMING_ENDINGS) or any(
+        metric.startswith(name) if name.endswith("/") else metric == name for name in TIMINGS
+    )
 
 
 def tensor_deviation(recorded: Path, rerun: Path) -> tuple[str, float, float]:

@@ -156,7 +156,10 @@ def _take(rerun: Rerun, line: dict[str, Any], trial: RecordedTrial, fetch: Fetch
     step = line["step"]
     keys = metric_keys(line["metrics"])
     metrics = {keys[name]: metric_value(value) for name, value in line["metrics"].items()}
-    rerun.metrics[step] = {"epoch": line["epoch"], **metrics}
+    rerun.metrics[step] = {
+        **metrics,
+        "epoch": line["epoch"],
+    }  # the report's, as it was recorded
     if line["checkpoint"]:
         folder = Path(line["checkpoint"])
         equal = _weights_equal(folder, trial.manifests.get(folder.name))

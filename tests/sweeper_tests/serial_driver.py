@@ -65,6 +65,7 @@ def execute(study: StudyController, machines: Machines, workers: Workers, expect
         trial_id = upcoming.record.id
         try:
             goes_on = True
+            upcoming.workdir.mkdir(parents=True, exist_ok=True)  # as a trial's own process does
             for report in start_training(study.spec.trainer, upcoming.config, upcoming.workdir, upcoming.resume):
                 study.tick()
                 goes_on = study.on_report(trial_id, report)

@@ -82,6 +82,24 @@ def test_the_cells_of_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert len(study.curves()) == 16
 
 
+@pytest.mark.slow
+def test_the_cells_of_the_page_run_in_a_notebook(tmp_path: Path) -> None:
+    """By a real kernel, from an empty folder, as `jupyter execute` does."""
+    why = "notebooks are run where Jupyter is installed; no extra installs it"
+    nbclient = pytest.importorskip("nbclient", reason=why)
+    nbformat = pytest.importorskip("nbformat", reason=why)
+    cells = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "python.md").read_text(), re.DOTALL)
+    cells[0] = cells[0].removeprefix("# ")  # the line magic that writes the module
+    shown = ["study", "study.plot()", "study.best.id"]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in [*cells, *shown]])
+    nbclient.NotebookClient(notebook, timeout=240, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    table, page, best = [cell["outputs"][-1]["data"] for cell in notebook.cells[-3:]]
+    assert "<table" in table["text/html"]
+    assert "<iframe srcdoc=" in page["text/html"]
+    assert best["text/plain"].startswith("'square-000")
+    assert (tmp_path / "trials.parquet").exists()
+
+
 def test_a_training_script_that_reports_imports_nothing_slow() -> None:
     code = (
         "import sys, sweeper; sweeper.report(1, {'a': 1}); "

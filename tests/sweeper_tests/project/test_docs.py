@@ -21,7 +21,7 @@ from sweeper.cli import main as cli
 from sweeper.spec.load import load_spec, parse_spec
 
 PAGES = [Path("README.md"), *(Path("docs") / name for name in ("start.md", "guide.md", "data.md", "strength.md"))]
-CHEAP = {"check", "list", "show", "explain", "compare", "status", "plan", "--help"}
+CHEAP = {"check", "config", "list", "show", "explain", "compare", "status", "plan", "--help"}
 SLOW_OPTIONS = {"--measure", "--open"}
 DEFAULTS = {
     "name": "name: block\n",
@@ -116,7 +116,7 @@ def test_cheap_commands_run(
     assert capsys.readouterr().out
 
 
-WHOLE = ("# line.yaml", "# script.yaml")
+WHOLE = ("# line.yaml", "# script.yaml", "# sweep.yaml")
 KEYS = [block for block in blocks(Path("docs/guide.md"), "yaml") if not block.startswith(WHOLE)]
 
 

@@ -60,6 +60,29 @@ def test_an_example_runs_without_a_clone(site: Path, tmp_path: Path) -> None:
     assert [trial["state"] for trial in json.loads(shown)["trials"]] == ["COMPLETE"]
 
 
+def test_a_first_sweep_without_a_clone(site: Path, tmp_path: Path) -> None:
+    """`sweeper init` and `sweeper run` in an empty folder, with trials by Ray."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+    def sweeper(*arguments: str) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-m", "sweeper", *arguments]
+        environ = environment | {"PYTHONPATH": str(site)}
+        return subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=280)
+
+    assert sweeper("init").returncode == 0
+    done = sweeper("run", "sweep.yaml", "--trials", "3")
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(sweeper("show", "my_sweep", "--format", "json", "--sort", "rmse").stdout)
+    assert len(rows) == 3
+    assert {row["state"] for row in rows} <= {"COMPLETE", "PRUNED"}
+    assert rows[0]["metrics.val/rmse"] < 0.5, "it has learned: without, the error is 0.7"
+    config = sweeper("config", "my_sweep:best")
+    assert f"lr: {rows[0]['params.lr']}" in config.stdout
+    module = [sys.executable, "-c", "import sweeper; print(sweeper.__file__)"]
+    found = subprocess.run(module, cwd=tmp_path, env=environment | {"PYTHONPATH": str(site)}, capture_output=True)
+    assert found.stdout.decode().startswith(str(site)), "of the wheel, not of the clone"
+
+
 def test_an_unknown_example_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "example:los_balance"]) == 2
     assert "did you mean `example:loss_balance`?" in capsys.readouterr().err

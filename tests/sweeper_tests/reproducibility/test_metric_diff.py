@@ -48,7 +48,13 @@ def test_what_is_tolerable(then: float, now: float | None, tolerable: bool) -> N
 
 
 def test_missing_values_deviate_and_timings_do_not() -> None:
-    timings = {"train/seconds": 1.0, "train/images_per_s": 2.0, "gpu/peak_memory_mib": 3.0, "sys/cpu": 4.0}
+    timings = {
+        "train/seconds": 1.0,
+        "train/images_per_s": 2.0,
+        "gpu/peak_memory_mib": 3.0,
+        "sys/cpu": 4.0,
+        "eval_runtime": 5.0,
+    }
     recorded = {1: {"a": 1.0, **timings}, 2: {"a": 2.0, "train/seconds_of_video": 1.0}}
     found = deviations(recorded, {1: {"a": 1.0, "new": 5.0}})
     assert found == [Deviation(2, "a", 2.0, None), Deviation(2, "train/seconds_of_video", 1.0, None)]
