@@ -27,6 +27,7 @@ from sweeper.entrypoint.event_files import EventReader
 from sweeper.entrypoint.readers import PatternReader, Reader, RowReader
 from sweeper.entrypoint.script import run_script
 from sweeper.errors import UserError
+from sweeper.files import sha256_of
 from sweeper.reporting import stand_in
 from sweeper.search_space.paths import leaves
 
@@ -48,6 +49,12 @@ def train(config: dict[str, Any], workdir: Path, resume: Path | None = None) -> 
     yield from run_script(
         words, parameters, workdir, resume, readers=_readers(settings, workdir), environment=environment
     )
+
+
+def prepare(config: dict[str, Any]) -> dict[str, str]:
+    """Sums of the files that the command names, its script above all: with another one the study is another."""
+    words = map(Path, shlex.split(config.get(COMMAND, {}).get("line", "")))
+    return {str(path): sha256_of(path)[:16] for path in words if path.suffix and path.is_file()}
 
 
 def fill(line: str, parameters: Mapping[str, Any], others: Mapping[str, str]) -> list[str]:

@@ -47,8 +47,11 @@ def counted(recorded: Mapping[str, str]) -> dict[str, str]:
 
 
 def trainer_sums(trainer: str) -> dict[str, str]:
-    """The same of the package, or the single file, that the trainer is in."""
+    """The same of the package, or the single file, that the trainer is in; of `sweeper` itself, which runs commands,
+    what counts is counted already."""
     package = current_name(trainer).partition(":")[0].partition(".")[0]
+    if package == sweeper.__name__:
+        return {}
     if package != "mano_trainers":  # that one would import torch
         load_trainer(trainer)  # makes it importable
     found = find_spec(package)

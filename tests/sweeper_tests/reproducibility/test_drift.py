@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from sweeper.entrypoint.call import prepare
 from sweeper.entrypoint.source_hashes import code_sums, counted, trainer_sums
 from sweeper.errors import UserError
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.trial import TrialState
 from sweeper.reproducibility.drift import changed, refuse_other_objective
 from sweeper.reproducibility.growth import refuse_unfit_space
+from sweeper.spec.command import COMMAND_TRAINER
 from sweeper.spec.load import load_spec
 
 
@@ -52,6 +54,22 @@ def test_what_neither_decides_nor_trains_is_not_other_code(trainer_in: Callable[
     assert [name for name in sums if name.startswith(tuple(f"sweeper/{part}" for part in rest))] == []
     of_an_earlier_version = {**sums, "sweeper/html_report/page.py": "0", "sweeper/study/controller.py": "0"}
     assert changed(counted(of_an_earlier_version), sums) == ["sweeper/study/controller.py has changed"]
+
+
+def test_a_command_is_run_by_code_that_counts_once() -> None:
+    sums = code_sums(COMMAND_TRAINER)
+    assert changed(counted(sums), code_sums(COMMAND_TRAINER)) == [], "a study of it can be continued"
+    assert trainer_sums(COMMAND_TRAINER) == {}
+
+
+def test_another_script_is_another_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "train.py").write_text("x = 1")
+    config = {"lr": 0.1, "command": {"line": "{python} train.py --lr {lr}"}}
+    before = prepare(COMMAND_TRAINER, config)
+    assert before == prepare(COMMAND_TRAINER, config)
+    (tmp_path / "train.py").write_text("x = 2")
+    assert changed(before, prepare(COMMAND_TRAINER, config)) == ["train.py has changed"]
 
 
 SPEC = """\
