@@ -2,9 +2,13 @@
 
 import gc
 import logging
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
+
+HELD: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def connect(**arguments: Any) -> None:
@@ -27,10 +31,31 @@ def disconnect() -> None:
     gc.collect()
     gc.disable()
     try:
-        ray.shutdown()
+        with _signals_held():
+            ray.shutdown()
     finally:
         if was_enabled:
             gc.enable()
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """What comes meanwhile is handled afterwards: an exception in the midst of it, a second Ctrl-C say, would leave Ray
+    half shut, and its objects to be freed while the interpreter ends it."""
+    if threading.current_thread() is not threading.main_thread():  # no handler of Python's runs here
+        yield
+        return
+    came: list[int] = []
+    before = {number: handler for number in HELD if (handler := signal.getsignal(number)) is not None}
+    for number in before:
+        signal.signal(number, lambda number, _frame: came.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for late in came:
+            signal.raise_signal(late)
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from sweeper.lifecycle import notifications as notify
 from sweeper.lifecycle.change import StudyChange
 from sweeper.lifecycle.options import RunOptions
 from sweeper.lifecycle.warm_start import record_warm_start
+from sweeper.maintenance.machine import left_over
 from sweeper.preflight import run as preflight
 from sweeper.preflight.run import PreflightOutcome
 from sweeper.redaction import redact
@@ -33,7 +34,7 @@ from sweeper.study.controller import StudyController
 from sweeper.tracking import Tracker
 from sweeper.tracking.callback import MLflowCallback
 from sweeper.tracking.client import tracking_uri
-from sweeper.tracking.study_tracker import open_tracker
+from sweeper.tracking.study_tracker import keep_run_ids, open_tracker
 from sweeper.views.progress import Progress
 
 FLUSH_INTERRUPTED_S: Final = 10.0
@@ -82,6 +83,7 @@ class StudyRun:
             progress = stack.enter_context(Progress(self._spec, self._ledger))
             progress.note("looking at the code that trains")
             self._check_code(progress)
+            self._name_left_over(progress)
             progress.note("starting to prepare the data")
             there = stack.enter_context(machines(self._spec.resources, self._options.address, self._home / "data"))
             preparing = preflight.start(self._spec, there)  # takes a while, in a process of its own
@@ -116,6 +118,12 @@ class StudyRun:
         self._accept("other code", drift.changed(known and counted(known), code))
         self._provenance = provenance.collect() | {"sources": code, "spec": redact(self._spec.text)}
         open_store(self._ledger, self._spec)
+
+    def _name_left_over(self, progress: Progress) -> None:
+        """After a kill -9 of the driver alone Ray's agents live on for a while."""
+        if self._options.address is None and (left := left_over(self._home)):
+            named = f"{len(left)} processes of a driver that is gone still run: pids {', '.join(map(str, left))}"
+            progress.note(f"{named}; they end soon, or `sweeper doctor --fix` ends them")
 
     def _accept(self, what: str, differences: list[str]) -> None:
         drift.refuse_or_record(self._ledger, what, differences, None, self._options.accept_drift)
@@ -184,11 +192,13 @@ class StudyRun:
             if isinstance(study.failure, LedgerLost):
                 progress.note(str(study.failure))
                 recorder.interrupt_study()
-            flush(tracker, progress, FLUSH_INTERRUPTED_S if study.interrupted or study.failure else math.inf)
+            if study.interrupted or study.failure:
+                flush(tracker, progress, FLUSH_INTERRUPTED_S)
+            else:
+                tracker.verify()
+                flush(tracker, progress, math.inf)
         if not isinstance(study.failure, LedgerLost):
-            for trial in self._ledger.all_trials():
-                if trial.id in self._run_ids:
-                    self._ledger.set_mlflow_run_id(trial.id, self._run_ids[trial.id])
+            keep_run_ids(self._ledger, self._run_ids)
 
     def _tell_run(self, trial_id: str, run_id: str) -> None:
         """What the delivering thread does with the run of a trial: keep its ID, and let the trial know of it."""
@@ -204,14 +214,17 @@ def end_study(spec: SweepSpec, home: Path, ledger: Ledger, reason: str) -> None:
     study = StudyController(spec, ledger, [])
     has_open = not all(trial.state.is_finished for trial in ledger.all_trials())
     study.end(reason)
-    tracker = open_tracker(home, ledger)
+    run_ids: dict[str, str] = {}
+    tracker = open_tracker(home, ledger, run_ids.__setitem__)
     tracker.deliver()
     with closing(tracker), Progress(spec, ledger) as progress:
         recorder = MLflowCallback(tracker, spec, ledger)
         recorder.hand_over_all()
-        if has_open or not tracker.is_settled:  # else the report and its figures are there
+        if has_open or not (tracker.ending and tracker.ending.artifacts):  # else the report and its figures are there
             recorder.finish_study(study_artifacts(ledger, spec), is_done=study.is_done)
+        tracker.verify()
         flush(tracker, progress, math.inf)
+    keep_run_ids(ledger, run_ids)
 
 
 def end_trial(spec: SweepSpec, home: Path, ledger: Ledger, trial_id: str) -> None:
@@ -229,7 +242,12 @@ def flush(tracker: Tracker, progress: Progress, timeout_s: float) -> None:
     """Wait for MLflow while it takes records, `timeout_s` at most, and say what is left."""
     if tracker.flush(0):
         progress.note("handing the last metrics and checkpoints to MLflow")
-    if left := tracker.flush(timeout_s, STALLED_S):
-        progress.note(f"{left} records wait for MLflow ({tracker.problem})")
+    left = tracker.flush(timeout_s, STALLED_S)
+    if tracker.waiting:
+        progress.note(f"{tracker.waiting} records wait for MLflow ({tracker.problem})")
+    elif left:
+        progress.note(f"MLflow does not say whether it has all records ({tracker.problem})")
+    elif tracker.restored:
+        progress.note(f"MLflow had lost records of this study: {tracker.restored} were delivered again")
     for notice in tracker.notices:
         progress.note(notice)

@@ -203,7 +203,7 @@ def _tracking(name: str, folder: Path, home: Path, ledger: Ledger, trials: Seque
         return
     missing_runs = [trial.id for trial in trials if trial.reports and trial.id not in runs]
     open_runs = [trial_id for trial_id, status in runs.items() if status == "RUNNING"]
-    unknown = sorted(set(runs) - {trial.id for trial in trials})
+    unknown = sorted(set(runs) - {folder.name} - {trial.id for trial in trials})
     for ids, what in ((missing_runs, "trials have no run in MLflow"), (open_runs, "runs seem to go on in MLflow")):
         if ids:
             text = f"{len(ids)} {what}: {', '.join(ids[:3])}"

@@ -14,7 +14,7 @@ from sweeper.tracking.callback import MLflowCallback
 from sweeper.tracking.outbox import REJECTS
 from sweeper.tracking.place import refuse_copy_of_home
 from sweeper.tracking.standing import standing_of
-from sweeper.tracking.study_tracker import open_tracker, refuse_other_ledger
+from sweeper.tracking.study_tracker import keep_run_ids, open_tracker, refuse_other_ledger
 
 STALLED_S = 20.0
 
@@ -76,15 +76,15 @@ def sync_study(home: Path, study: str) -> Synced:
             if standing_of(study_dir).refused:  # in the order in which they were told: a start after its end is none
                 tracker.deliver_all_again()
                 (study_dir / REJECTS).unlink()
-            MLflowCallback(tracker, spec, ledger).hand_over_all()
-            waiting = tracker.left
+            recorder = MLflowCallback(tracker, spec, ledger)
+            recorder.hand_over_all()
+            recorder.interrupt_study()
+            waiting = tracker.waiting
             tracker.verify()
             tracker.deliver()
             left = tracker.flush(math.inf, STALLED_S)
             problem = tracker.problem
-        for trial in ledger.all_trials():
-            if trial.id in run_ids:
-                ledger.set_mlflow_run_id(trial.id, run_ids[trial.id])
+        keep_run_ids(ledger, run_ids)
     return Synced(
         study=study,
         store=redact(tracking_uri(home)),

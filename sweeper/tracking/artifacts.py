@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeper.tracking.client import open_client, require_store
+from sweeper.tracking.find import answering
 from sweeper.tracking.schema import CHECKPOINTS
 
 
@@ -21,12 +22,25 @@ class Inventory:
 
     def __init__(self, uri: str) -> None:
         require_store(uri)
+        self._uri = uri
         self._client: Any = open_client(uri)
 
     def checkpoint(self, run_id: str, name: str) -> dict[str, int]:
-        """Path inside the checkpoint -> bytes of each file that the run has of it."""
+        """Path inside the checkpoint -> bytes of each file that the run has of it; a run that is not there has none.
+
+        Raises:
+            UserError: MLflow does not answer.
+        """
+        from mlflow.exceptions import MlflowException
+
         root = f"{CHECKPOINTS}/{name}"
-        return {path.removeprefix(f"{root}/"): size for path, size in self._files(run_id, root)}
+        with answering(self._uri):
+            try:
+                return {path.removeprefix(f"{root}/"): size for path, size in self._files(run_id, root)}
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+                return {}
 
     def has_equal_bytes(self, run_id: str, name: str, folder: Path) -> bool:
         """Whether every file of the run's checkpoint that lies in `folder` too is byte for byte the same there."""

@@ -160,9 +160,11 @@ class MLflowCallback(StudyCallback):
         self._tracker.study_file(rendered.page)  # as a file: its megabytes do not belong in the outbox
 
     def interrupt_study(self) -> None:
-        """Let no run seem to go on, where the ledger does not answer: what is known of its trials is in memory."""
+        """Let no run seem to go on, where a driver was killed, or the ledger does not answer: what is known of its
+        trials is in memory."""
         self._close_open_runs()
-        self._tracker.finish_study("KILLED", {"sweeper.state": "INTERRUPTED"}, {})
+        if self._tracker.ending is None:
+            self._tracker.finish_study("KILLED", {"sweeper.state": "INTERRUPTED"}, {})
 
     def _trial_artifacts(
         self, record: TrialRecord, config: Mapping[str, Any], provenance: Mapping[str, Any]

@@ -110,7 +110,7 @@ def fetch_checkpoint(uri: str, trial: RecordedTrial, name: str, into: Path) -> P
 
 
 def runs_of(uri: str, study: str) -> dict[str, str]:
-    """Trial ID -> status of its newest run, for all trials that MLflow has of a study.
+    """Trial ID -> status of its newest run, for all trials that MLflow has of a study; its name -> that of its own run.
 
     Raises:
         UserError: no store, or it does not answer.
@@ -122,7 +122,8 @@ def runs_of(uri: str, study: str) -> dict[str, str]:
         if experiment is None:
             return {}
         runs = _pages(lambda page_token: client.search_runs([experiment.experiment_id], page_token=page_token))
-    return {run.data.tags[TAG_TRIAL]: run.info.status for run in reversed(runs) if TAG_TRIAL in run.data.tags}
+    names = [(run.data.tags.get(TAG_TRIAL) or run.data.tags.get(TAG_STUDY), run) for run in reversed(runs)]
+    return {name: run.info.status for name, run in names if name}
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
 """Opens the tracker of a study in a home. The ledger is the truth: the outbox must be one that came from it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from sweeper.checkpoints.locate import store_of
@@ -36,6 +36,13 @@ def open_tracker(home: Path, ledger: Ledger, on_run: Callable[[str, str], None] 
     if ledger.attributes.stream != tracker.stream:
         ledger.attributes.stream = tracker.stream
     return tracker
+
+
+def keep_run_ids(ledger: Ledger, run_ids: Mapping[str, str]) -> None:
+    """Write which MLflow run each trial has, as `on_run` of its tracker told: another one where MLflow had lost it."""
+    for trial in ledger.all_trials():
+        if trial.id in run_ids:
+            ledger.set_mlflow_run_id(trial.id, run_ids[trial.id])
 
 
 def refuse_other_ledger(ledger: Ledger) -> None:

@@ -94,9 +94,9 @@ class Tracker:
         return self._thread.problem
 
     @property
-    def left(self) -> int:
+    def waiting(self) -> int:
         """Operations that are not delivered yet."""
-        return self._thread.left
+        return self._thread.waiting
 
     @property
     def notices(self) -> tuple[str, ...]:
@@ -109,9 +109,9 @@ class Tracker:
         return dict(self._writer.run_ids)
 
     @property
-    def is_settled(self) -> bool:
-        """Whether the parent run was settled since the study last started, by this Tracker or an earlier one."""
-        return None in self._settled
+    def ending(self) -> Finish | None:
+        """How the parent run was settled since the study last started, by this Tracker or an earlier one."""
+        return self._settled.get(None)
 
     def deliver(self) -> None:
         """Start to deliver, if the Tracker was made `paused`."""
@@ -281,8 +281,6 @@ class Tracker:
                     self._seen.add((operation.trial, operation.path))
                 case Tag():
                     self._seen.add((operation.trial, tags_key(operation.tags)))
-                case ExperimentTags():
-                    pass
         return stream
 
     def _note_epoch(self, report: Report) -> None:

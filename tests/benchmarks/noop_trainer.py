@@ -13,7 +13,8 @@ OBJECTIVE = "val/pa_mpjpe_mm"
 
 
 class NoopConfig(BaseModel):
-    """`log`: a file to which each report's trial, step and time are appended as it is made."""
+    """`log`: a file to which each report's trial, step and time are appended as it is made; `more_metrics`: how many
+    are reported beside the objective."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -23,6 +24,7 @@ class NoopConfig(BaseModel):
     sleep_s: float = 0.0
     checkpoints: bool = False
     log: str | None = None
+    more_metrics: int = 0
 
 
 def error_mm(scale: float, offset: float, step: int) -> float:
@@ -36,9 +38,9 @@ def train(config: NoopConfig, workdir: Path, resume: Path | None = None) -> Iter
         nap(config.sleep_s)
         folder = save(workdir / f"epoch_{step:03d}", step) if config.checkpoints else None
         note(config.log, workdir.name, step)
-        yield EpochReport(
-            step, float(step), {OBJECTIVE: error_mm(config.scale, config.offset, step)}, folder, float(config.epochs)
-        )
+        metrics = {OBJECTIVE: error_mm(config.scale, config.offset, step)}
+        metrics |= {f"val/more_{number}": number + 0.1 * step for number in range(config.more_metrics)}
+        yield EpochReport(step, float(step), metrics, folder, float(config.epochs))
 
 
 def nap(seconds: float) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import mlflow
 import psutil
 
+from sweeper.checkpoints.inventory import is_collected
 from sweeper.checkpoints.manifest import damage
 from sweeper.checkpoints.object_store import ObjectStore
 from sweeper.ledger.ledger import Ledger
@@ -66,7 +67,8 @@ def check(
         steps = [report.step for report in trial.reports]
         assert steps == list(range(1, len(steps) + 1)), f"{trial.id} has evaluations {steps}"
         for report in trial.reports:
-            if report.checkpoint and report.checkpoint not in damaged:
+            is_gone = report.checkpoint in damaged or is_collected(folder / (report.checkpoint or ""))
+            if report.checkpoint and not is_gone:
                 assert _damage(folder, report.checkpoint, store) is None, report.checkpoint
     _check_budget(ledger)
     _check_mlflow(home, study, trials)

@@ -15,14 +15,22 @@ from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
-import mlflow.store.tracking.sqlalchemy_store  # noqa: F401 - what the driver imports late is here before the fork
+import alembic.command  # noqa: F401 - what a verb imports late is here before the fork
+import mlflow.store.tracking.sqlalchemy_store
+import mlflow.utils.search_logged_model_utils  # noqa: F401
+import optuna.importance  # noqa: F401
+import scripted_trainer  # noqa: F401
 import serial_driver
+import sqlalchemy.dialects.sqlite
 import sqlalchemy.orm
 from faulty import environment
 
 from sweeper.cli import main as cli  # noqa: F401
 from sweeper.cli.main import main
 from sweeper.entrypoint.call import prepare
+from sweeper.html_report import artifacts, page  # noqa: F401
+from sweeper.lifecycle import resume, stop  # noqa: F401
+from sweeper.maintenance import doctor, gc  # noqa: F401
 from sweeper.preflight import run as preflight
 from sweeper.preflight.run import PreflightOutcome
 from sweeper.reproducibility import provenance
@@ -34,12 +42,19 @@ _context.set_forkserver_preload(["forked"])
 
 
 class Driver:
-    """A verb that runs in a process group of its own."""
+    """A verb that runs in a process group of its own. `said`: the file that gets what it says, beside the home."""
 
-    def __init__(self, home: Path, *arguments: str, before: Callable[[], None] | None = None, **environ: str) -> None:
+    def __init__(
+        self,
+        home: Path,
+        *arguments: str,
+        before: Callable[[], None] | None = None,
+        said: str = "output",
+        **environ: str,
+    ) -> None:
         if arguments[0] == "run":
             arguments = ("run", str(home.parent / "spec.yaml"), *arguments[1:])
-        self._output = home.parent / "output"
+        self._output = home.parent / said
         line = [*arguments, "--home", str(home)]
         _start_server()
         self._process = _context.Process(target=_run, args=(line, self._output, before, environ))

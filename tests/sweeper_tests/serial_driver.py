@@ -59,7 +59,7 @@ def execute(study: StudyController, machines: Machines, workers: Workers, expect
             raise KeyboardInterrupt
         study.request_stop(number)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, interrupt)
     while upcoming := study.next_trial():
         trial_id = upcoming.record.id

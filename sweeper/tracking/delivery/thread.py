@@ -52,9 +52,14 @@ class DeliveryThread:
         return self._problem
 
     @property
+    def waiting(self) -> int:
+        """Operations that are not delivered yet."""
+        return self._outbox.left + len(self._backlog)
+
+    @property
     def left(self) -> int:
-        """Operations that are not delivered yet; one more while it is not known whether MLflow has the others."""
-        return self._outbox.left + len(self._backlog) + (self._to_verify is not None)
+        """As `waiting`; one more while it is not known whether MLflow has the others."""
+        return self.waiting + (self._to_verify is not None)
 
     def start(self) -> None:
         """Begin to deliver."""
@@ -143,7 +148,7 @@ class DeliveryThread:
             self._writer.start_over()
 
     def _verify(self) -> None:
-        if self._to_verify is not None and self._outbox.left + len(self._backlog) == 0:
+        if self._to_verify is not None and self.waiting == 0:
             self._writer.verify(self._to_verify)
             self._to_verify = None
             with self._delivered:

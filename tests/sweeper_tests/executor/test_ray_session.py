@@ -2,6 +2,7 @@
 
 import gc
 import re
+import signal
 import threading
 from pathlib import Path
 
@@ -67,6 +68,23 @@ def test_a_session_ends_where_it_did_not_begin(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(RuntimeError, match="no room"), session(fail):
         pass
     assert ended == [False]
+
+
+def test_a_signal_does_not_interrupt_the_shutdown_and_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half shut, Ray would be ended by the interpreter at its end, when its objects are freed."""
+    ended: list[str] = []
+
+    def shutdown() -> None:
+        signal.raise_signal(signal.SIGINT)
+        ended.append("whole")
+
+    monkeypatch.setattr(ray, "shutdown", shutdown)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), session(lambda: None):
+        pass
+    assert ended == ["whole"]
+    assert gc.isenabled()
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_ray_is_started_and_ended_nowhere_else() -> None:

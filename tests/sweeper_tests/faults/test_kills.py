@@ -7,6 +7,8 @@ rest, `test_faults_disk.py` and `test_faults_trainer.py` have the faults of disk
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -89,6 +91,21 @@ def test_the_driver_is_killed_before_and_after_every_write_to_the_ledger(fresh_h
         finish(home, unbroken)
         number += STRIPES
     assert number > 20
+
+
+def test_the_next_run_names_the_processes_that_a_killed_driver_left(fresh_home: FreshHome) -> None:
+    home = fresh_home(SHORT)
+    sleeper = [sys.executable, "-c", "import time; time.sleep(120)"]
+    driver = f"import subprocess; print(subprocess.Popen({sleeper}, stdout=subprocess.DEVNULL).pid)"
+    environment = os.environ | {"TRAINERS_CACHE_DIR": str(home / "data")}
+    done = subprocess.run([sys.executable, "-c", driver], env=environment, capture_output=True, text=True, check=True)
+    try:
+        code, said = Driver(home, "run").end()
+    finally:
+        os.kill(int(done.stdout), signal.SIGKILL)
+    assert code == 0, said
+    assert f"1 processes of a driver that is gone still run: pids {done.stdout.strip()}" in " ".join(said.split())
+    check(home)
 
 
 def test_a_second_driver_is_refused_and_the_first_is_not_disturbed(fresh_home: FreshHome, unbroken: Results) -> None:

@@ -12,6 +12,8 @@ import pytest
 from checker import check, results
 from faulty import SPEC, begin, sweep
 
+from sweeper.maintenance.machine import left_over
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 SPEC_RAY = SPEC.replace("epochs: 4", "epochs: 6, sleep_s: 0.5").replace("trials: 4", "trials: 2\ncontrols: []")
@@ -39,7 +41,11 @@ def kill_raylet(driver: psutil.Process) -> None:
         raylet.kill()
 
 
-@pytest.mark.parametrize("kill", [kill_group, kill_raylet])
+def kill_driver(driver: psutil.Process) -> None:
+    driver.kill()
+
+
+@pytest.mark.parametrize("kill", [kill_group, kill_driver, kill_raylet])
 def test_ray_or_all_of_it_is_killed_and_the_study_goes_on(
     kill: Callable[[psutil.Process], None], study_home: Path
 ) -> None:
@@ -51,7 +57,12 @@ def test_ray_or_all_of_it_is_killed_and_the_study_goes_on(
     driver = psutil.Process(process.pid)
     family = [driver, *driver.children(recursive=True)]
     kill(driver)
-    _, errors = process.communicate(timeout=200)
+    if kill is kill_driver:
+        process.wait()
+        named = left_over(study_home)  # `sweeper doctor` and the next run name them
+        assert {one.pid for one in family if one.is_running() and one.status() != psutil.STATUS_ZOMBIE} <= {*named}
+    output, errors = process.communicate(timeout=200)
+    assert "ray" not in output.replace(str(study_home), "").lower()
     _, alive = psutil.wait_procs(family, timeout=60)
     assert not alive, [one.cmdline() for one in alive if one.is_running()]
     before = results(study_home)

@@ -100,7 +100,7 @@ def test_fix_mends_what_it_can_and_loses_nothing(home: Path, capsys: pytest.Capt
     assert [path.name for path in (folder / "trials" / "0000").iterdir()] == ["epoch_001"]
     [trial] = Ledger.open(folder, "toy").trials()
     assert (trial.state, len(trial.reports)) == (TrialState.COMPLETE, 1)
-    assert runs_of(tracking_uri(home), "toy") == {"toy-0000": "FINISHED"}
+    assert runs_of(tracking_uri(home), "toy") == {"toy-0000": "FINISHED", "toy": "KILLED"}  # no driver wrote its report
 
 
 def test_a_damaged_checkpoint_fails_and_is_left_to_a_person(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

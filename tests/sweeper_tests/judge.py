@@ -1,0 +1,200 @@
+"""What must hold of a study home after every step of a sequence, and of what a verb said.
+
+`checker.check` judges a study that has come to its end. This judges one that may be in the midst, and reads MLflow's
+database by itself, since a look after each step must cost nothing.
+"""
+
+import fcntl
+import json
+import random
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from checker import Results, results
+from mlflow_helpers import Points, points_in_ledger
+from wreckage import STUDY
+
+from sweeper.errors import UserError
+from sweeper.ledger.ledger import Ledger
+from sweeper.ledger.studies import unretried_failures
+from sweeper.ledger.trial import TrialRecord
+from sweeper.spec.model import SpecFile
+from sweeper.tracking.standing import standing_of
+
+OBJECTIVE: Final = "val/pa_mpjpe_mm"
+CONSTANT_MM: Final = 1000.0
+POINTS: Final = """
+    SELECT tags.value, key, step, metrics.value FROM (SELECT DISTINCT run_uuid, key, step, value FROM metrics) metrics
+    JOIN (SELECT run_uuid, value FROM tags WHERE key = 'sweeper.trial_id') tags USING (run_uuid)
+    JOIN runs USING (run_uuid) WHERE lifecycle_stage = 'active' AND key NOT LIKE 'system/%'
+"""
+RUNS: Final = """
+    SELECT coalesce(tags.value, runs.name), status FROM runs
+    LEFT JOIN (SELECT run_uuid, value FROM tags WHERE key = 'sweeper.trial_id') tags USING (run_uuid)
+    WHERE lifecycle_stage = 'active'
+    AND run_uuid NOT IN (SELECT run_uuid FROM tags WHERE key = 'sweeper.reproduces')
+"""
+
+
+@dataclass(frozen=True)
+class Look:
+    """A home between two steps. `points`: what MLflow is to have of the trials; None: its database cannot be read."""
+
+    trials: dict[str, TrialRecord] = field(default_factory=dict)
+    results: Results = field(default_factory=dict)
+    planned: int = 0
+    extended: int = 0
+    stopped: bool = False
+    points: Points = field(default_factory=dict)
+    in_mlflow: Points | None = None
+    runs: list[tuple[str, str]] = field(default_factory=list)
+    waiting: int = 0
+    refused: int = 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no trial is left running or waiting."""
+        return all(trial.state.is_finished for trial in self.trials.values())
+
+    @property
+    def failed(self) -> list[TrialRecord]:
+        return unretried_failures(list(self.trials.values()))
+
+    @property
+    def retries(self) -> int:
+        return sum(trial.retry_of is not None and trial.control is None for trial in self.trials.values())
+
+    @property
+    def has_all(self) -> bool:
+        """Whether every trial that was asked for exists."""
+        return (
+            sum(trial.control is None for trial in self.trials.values()) - self.retries >= self.planned + self.extended
+        )
+
+    @property
+    def lacks(self) -> list[Any]:
+        """What MLflow has not, or has otherwise."""
+        there = self.in_mlflow or {}
+        return [key for key, values in self.points.items() if there.get(key) != values]
+
+
+def look(home: Path) -> Look:
+    """Look at the study `scripted`; one that is not there yet is empty."""
+    folder = home / "studies" / STUDY
+    in_mlflow, runs = _read_mlflow(home)
+    standing = standing_of(folder)
+    seen = {"in_mlflow": in_mlflow, "runs": runs, "waiting": standing.waiting, "refused": standing.refused}
+    try:
+        ledger = Ledger.open(folder, STUDY)
+    except UserError:
+        return Look(**seen)  # type: ignore[arg-type]
+    spec = ledger.attributes.spec
+    return Look(
+        trials={trial.id: trial for trial in ledger.all_trials()},
+        results=results(home),
+        planned=SpecFile.model_validate(spec).trials if spec else 0,
+        extended=ledger.attributes.extended,
+        stopped=ledger.attributes.stopped,
+        points=points_in_ledger(home, STUDY),
+        **seen,  # type: ignore[arg-type]
+    )
+
+
+def _read_mlflow(home: Path) -> tuple[Points | None, list[tuple[str, str]]]:
+    points: Points = {}
+    try:
+        with closing(sqlite3.connect(f"file:{home}/mlflow.db?mode=ro", uri=True)) as database:
+            for trial, key, step, value in database.execute(POINTS):
+                points.setdefault((trial, key, step), []).append(repr(value))
+            return points, database.execute(RUNS).fetchall()
+    except sqlite3.Error:
+        return None, []
+
+
+def judge_home(home: Path, before: Look, now: Look) -> None:
+    """What holds after every step, whatever was done to the home."""
+    for trial_id, trial in before.trials.items():
+        assert trial_id in now.trials, f"{trial_id} was in the ledger, and is not any more"
+        if trial.state.is_finished:
+            assert now.results[trial_id] == before.results[trial_id], f"{trial_id} was finished, and is another now"
+    for trial in now.trials.values():
+        steps = [report.step for report in trial.reports]
+        assert steps == list(range(1, len(steps) + 1)), f"{trial.id} has the evaluations {steps}"
+        _judge_values(trial)
+    _judge_journal(home, now)
+    names = [name for name, _ in now.runs]
+    assert len(names) == len(set(names)), f"runs that are twice in MLflow: {sorted(names)}"
+    for key, values in (now.in_mlflow or {}).items():
+        assert values == now.points.get(key), f"MLflow has {values} of {key}, and the ledger {now.points.get(key)}"
+    with open(home / "studies" / STUDY / "lock", "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises BlockingIOError while someone holds it
+
+
+def _judge_values(trial: TrialRecord) -> None:
+    """Every value is what the trainer's script says, whatever the trial has been through."""
+    walk = 0.0
+    for report in trial.reports:
+        walk += random.Random(int(trial.params.get("seed") or 0) * 1000 + report.step).gauss(0.0, 0.05)
+        curve_mm = [20.0, 15.0, 12.0, 10.0]
+        right_mm = curve_mm[min(report.step, 4) - 1] * float(trial.params.get("scale") or 1.0) + walk
+        if trial.control is not None:
+            right_mm = 0.0 if trial.control == "oracle" else CONSTANT_MM
+        assert report.metrics[OBJECTIVE] == right_mm, f"{trial.id} at {report.step}: not {right_mm}"
+
+
+def _judge_journal(home: Path, now: Look) -> None:
+    """Nothing is stored twice."""
+    stored: list[tuple[int, str]] = []
+    for line in (home / "studies" / STUDY / "ledger.journal").read_bytes().splitlines():
+        if line.endswith(b"}"):
+            entry = json.loads(line)
+            stored += [(entry["trial_id"], key) for key in entry.get("user_attr", {}) if "trial_id" in entry]
+    once = [each for each in stored if each[1] == "ending" or each[1].startswith("report:")]
+    assert len(once) == len(set(once)), "an end or an evaluation is stored twice"
+    assert len(once) == sum(len(trial.reports) + trial.state.is_finished for trial in now.trials.values())
+
+
+def judge_words(verb: tuple[str, ...], code: int, said: str, before: Look, now: Look) -> None:
+    """What a verb that came to its end undisturbed says, by its code and its last line, is so."""
+    assert "Traceback" not in said, said
+    lines = [line for line in said.splitlines() if line.strip()]
+    assert lines, "it said nothing"
+    last = lines[-1]
+    match verb[0]:
+        case _ if code == 2:
+            assert "error: " in said, said
+            assert now.results == before.results, "a refused verb has changed trials"
+            assert (now.extended, now.stopped) == (before.extended, before.stopped)
+        case "run" | "resume" | "extend" | "retry":
+            _judge_run(code, said, last, now)
+        case "sync":
+            assert code in (0, 1, 5), said
+            assert (code == 0) == ("MLflow is up to date" in said), said
+            if code == 0:
+                assert now.lacks == [], f"MLflow is up to date, and lacks {now.lacks[:3]}"
+                assert now.refused == now.waiting == 0
+        case "doctor":
+            assert code in (0, 1, 5), said
+            assert (code == 0) == last.startswith("nothing is left to be fixed"), said
+            if code == 0 and now.is_over:
+                assert now.lacks == [], f"nothing is left to be fixed, and MLflow lacks {now.lacks[:3]}"
+                assert [run for run in now.runs if run[1] == "RUNNING"] == []
+        case _:
+            assert code == 0, said
+
+
+def _judge_run(code: int, said: str, last: str, now: Look) -> None:
+    assert code in (0, 1, 3, 5), said
+    assert now.is_over, f"exit code {code}, and not all trials have ended"
+    if not now.stopped:
+        assert now.has_all or "every configuration of the search space was tried" in said, said
+    assert (code == 1) == bool(now.failed), f"exit code {code}, and failed are {[each.id for each in now.failed]}"
+    assert code != 5 or now.refused, said
+    if now.refused or now.waiting:
+        assert "`sweeper sync" in last, said
+    else:
+        assert now.lacks == [], f"exit code {code}, and MLflow lacks {now.lacks[:3]} of {len(now.lacks)}"
+        assert [run for run in now.runs if run[1] == "RUNNING"] == []
