@@ -2,6 +2,7 @@
 when the database is away now and then."""
 
 import random
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -86,23 +87,36 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sweeper.ledger.retrying_storage.FIRST_PAUSE_S", 0.0)
 
 
+@pytest.fixture(scope="module")
+def empty_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with tables and nothing in them: to make them takes longer than a test."""
+    file = tmp_path_factory.mktemp("empty") / "ledger.db"
+    RDBStorage(f"sqlite:///{file}").engine.dispose()
+    return file
+
+
 class TestSqlite(RefusesToBePickled):
     @pytest.fixture(params=KINDS)
-    def storage(self, request: pytest.FixtureRequest, tmp_path: Path) -> BaseStorage:
+    def storage(self, request: pytest.FixtureRequest, tmp_path: Path, empty_sqlite: Path) -> BaseStorage:
+        shutil.copy(empty_sqlite, tmp_path / "ledger.db")
         database = RDBStorage(f"sqlite:///{tmp_path}/ledger.db")
         return breaking(database, sqlite3.OperationalError("disk I/O error"), request.param)
+
+
+@pytest.fixture(scope="module")
+def postgres_url(postgres_server: Any) -> str:
+    url: str = postgres_server.new_database("conformance")
+    return url
 
 
 @pytest.mark.slow
 class TestPostgres(RefusesToBePickled):
     @pytest.fixture(params=KINDS)
-    def storage(self, request: pytest.FixtureRequest, postgres_server: Any) -> Iterator[BaseStorage]:
+    def storage(self, request: pytest.FixtureRequest, postgres_url: str) -> Iterator[BaseStorage]:
         import psycopg
 
-        name = "conformance"
-        url = postgres_server.new_database(name).replace("postgresql", "postgresql+psycopg")
-        database = RDBStorage(url)
+        database = RDBStorage(postgres_url.replace("postgresql", "postgresql+psycopg"))
         yield breaking(database, psycopg.OperationalError("the connection is lost"), request.param)
         database.engine.dispose()
-        with psycopg.connect(postgres_server.url(), autocommit=True) as connection:
-            connection.execute(f"DROP DATABASE {name}")
+        with psycopg.connect(postgres_url, autocommit=True) as connection:  # trials and all they hold go with studies
+            connection.execute("TRUNCATE studies RESTART IDENTITY CASCADE")
