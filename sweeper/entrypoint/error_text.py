@@ -12,6 +12,18 @@ LONGEST_REASON: Final = 1000
 LONGEST_TRACEBACK: Final = 20_000
 
 
+NO_GPU_MEMORY: Final = ("CUDA out of memory", "CUDA error: out of memory", "STATUS_ALLOC_FAILED")
+"""What torch says; the second where not even CUDA's own context fits, the third where a library finds no room."""
+NO_DRIVER: Final = (
+    "Found no NVIDIA driver",
+    "No CUDA GPUs are available",
+    "The NVIDIA driver on your system is too old",
+)
+LOST_GPU: Final = ("CUDA error:", "cuDNN error:")
+"""A GPU that fell off its bus, an uncorrectable memory error, or a kernel that went wrong: the process can use it no
+more."""
+
+
 class FunctionFailed(Exception):
     """A training function in a process of its own raised. The text is what `described` made of it there, and `trace`
     what `traced` did."""
@@ -22,7 +34,7 @@ class FunctionFailed(Exception):
 
 
 def described(error: BaseException) -> str:
-    """What a trainer raised, in a line; out of memory is recognised, with what helps."""
+    """What a trainer raised, in a line; out of memory and a GPU that fails are recognised, with what helps."""
     try:
         first_line = plain(str(error).strip().split("\n")[0], LONGEST_REASON)
     except Exception:  # the error's own text cannot be made
@@ -30,8 +42,12 @@ def described(error: BaseException) -> str:
     if isinstance(error, ReportError | FunctionFailed):
         return first_line
     text = f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__ + _where(error)
-    if type(error).__name__ == "OutOfMemoryError" or "CUDA out of memory" in first_line:
+    if type(error).__name__ == "OutOfMemoryError" or any(said in first_line for said in NO_GPU_MEMORY):
         return f"out of GPU memory: {text}; take smaller batches, or more of a GPU (resources.gpus)"
+    if any(said in first_line for said in NO_DRIVER):
+        return f"no GPU: {text}; does `nvidia-smi` work on this machine?"
+    if any(said in first_line for said in LOST_GPU):
+        return f"the GPU failed: {text}; the kernel's log (`dmesg`, Xid) says why; `sweeper retry` trains it again"
     if isinstance(error, MemoryError):
         text = text if first_line else type(error).__name__
         return f"out of memory: {text}; take smaller batches, or fewer trials at once (resources.concurrent)"

@@ -128,9 +128,8 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
     def _environment(self) -> dict[str, str]:
         if self._job.gpus == 0:
             return {"CUDA_VISIBLE_DEVICES": ""}  # Ray leaves it unset, and `device: auto` would take a GPU
-        if self._job.gpus < 1:
-            return {"TRAINERS_GPU_SHARE": str(self._job.gpus)}  # torch takes no more of its memory than that
-        return {}
+        # torch takes no more of its memory than that; and a trainer that finds no GPU knows that it was given one.
+        return {"TRAINERS_GPU_SHARE": str(min(1, self._job.gpus))}
 
     def _folders(self) -> tuple[Path, Path | None]:
         """Where the trial works, and the checkpoint that it goes on from."""

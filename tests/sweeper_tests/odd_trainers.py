@@ -16,6 +16,10 @@ class OutOfMemoryError(RuntimeError):
     """Named as torch names it."""
 
 
+class AcceleratorError(RuntimeError):
+    """Named as torch names it."""
+
+
 class Mine(BaseException):
     """Not an `Exception`."""
 
@@ -24,6 +28,11 @@ def failing(config: dict[str, Any], workdir: Path, resume: Path | None) -> Itera
     yield EpochReport(1, 1.0, {})
     errors: dict[str, Any] = {
         "gpu": OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+        "context": RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"),
+        "cublas": RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        "lost": AcceleratorError("CUDA error: unspecified launch failure\nCUDA kernel errors might be asynchronously"),
+        "ecc": AcceleratorError("CUDA error: uncorrectable ECC error encountered"),
+        "driver": RuntimeError("Found no NVIDIA driver on your system. Please check that you have an NVIDIA GPU"),
         "ram": MemoryError(),
         "interrupt": KeyboardInterrupt("mine"),
         "silent": KeyboardInterrupt(),

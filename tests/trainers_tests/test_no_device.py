@@ -4,7 +4,8 @@ The device `meta` has shapes and no values: what waits for a value (`.item()`, `
 boolean mask), or mixes devices, fails there. A step compiled as one graph has no branch on a value either.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,13 @@ from mano_trainers import checkpoint
 from mano_trainers.checkpoint import Checkpoint
 from mano_trainers.config import TrainConfig
 from mano_trainers.data.load import LoadedData, load_data
+from mano_trainers.evaluation.predict import predict
 from mano_trainers.faults import pipeline_of
+from mano_trainers.loop import _restore, train_on
 from mano_trainers.losses.balance import Balance
 from mano_trainers.losses.terms import Target, loss_terms
 from mano_trainers.models import HandNet, build_model
-from mano_trainers.optimizer import make_optimizer
+from mano_trainers.optimizer import WeightAverage, make_optimizer, raw_weights
 from mano_trainers.pipeline import Pipeline, training_batch
 from mano_trainers.precision import mixed
 from mano_trainers.steps import StepRange, train_steps
@@ -83,6 +86,66 @@ def test_a_step_reads_no_value_and_mixes_no_devices(
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 
+@pytest.mark.parametrize("name", CONFIGS)
+def test_validation_waits_for_the_device_once_and_at_its_end(
+    data: LoadedData, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline, model = made(data, config(**CONFIGS[name]), META)
+    joined: list[torch.Size] = []
+
+    def join(parts: Sequence[torch.Tensor]) -> None:
+        assert all(part.device == META for part in parts)
+        joined.append(torch.cat(list(parts)).shape)
+
+    monkeypatch.setattr("mano_trainers.evaluation.predict._join", join)
+    images = torch.empty(pipeline.images.shape, dtype=torch.uint8, device=META)
+    predict(model, images, pipeline.val_images, 4, META)  # the last batch is not full
+    count, chosen = len(pipeline.val_images), pipeline.config.model
+    there = {(count, 45): True, (count, 10): chosen.predict_shape, (count, 3, 3): chosen.predict_orient}
+    assert set(joined) - {(count, 21, 3)} == {shape for shape, is_there in there.items() if is_there}
+    assert ((count, 21, 3) in joined) == (chosen.head == "joints")
+
+
+def test_a_checkpoint_from_the_cpu_goes_on_where_the_device_is(
+    data: LoadedData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights, moments and learned weights of the loss, whole, and on the model's device."""
+    chosen = config(**CONFIGS["gradnorm"], optim={"ema_decay": 0.9, "epochs": 1, "batch_size": 8})
+    (report,) = train_on(data, chosen, torch.device("cpu"), tmp_path)
+    assert report.checkpoint is not None
+    state = checkpoint.load(report.checkpoint).state
+    for device in (torch.device("cpu"), META):
+        pipeline, model = made(data, chosen, device)
+        optimizer, balance = make_optimizer(model, chosen.optim), Balance(chosen.loss, device)
+        average = None if device == META else WeightAverage(model, 0.9)  # timm's has no `meta`
+        assert _restore(report.checkpoint, pipeline, model, optimizer, balance, average) == 1
+        restored = {"optimizer": optimizer.state_dict(), "balance": balance.state_dict()}
+        restored |= {"raw_weights": raw_weights(model, average)} if average else {}
+        pairs = list(_tensors(restored, {key: state[key] for key in restored}))
+        assert len(pairs) > 100
+        for path, ours, saved in pairs:
+            assert (ours.shape, ours.dtype) == (saved.shape, saved.dtype), path
+            assert path.endswith("/step") or ours.device == device, path
+            assert device == META or torch.equal(ours, saved), path
+
+
+def _tensors(ours: Any, saved: Any, path: str = "") -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
+    """Pairs of tensors at the same place of two states; everything else is equal."""
+    match ours:
+        case torch.Tensor():
+            yield path, ours, saved
+        case dict():
+            assert ours.keys() == saved.keys(), path
+            for key in ours:
+                yield from _tensors(ours[key], saved[key], f"{path}/{key}")
+        case list() | tuple():
+            assert len(ours) == len(saved), path
+            for index, pair in enumerate(zip(ours, saved, strict=True)):
+                yield from _tensors(*pair, f"{path}/{index}")
+        case _:
+            assert path.endswith("/fused") or ours == saved, path
+
+
 @pytest.mark.parametrize("read", ["item", "bool", "mask"])
 def test_the_device_without_values_finds_a_step_that_waits_for_one(
     data: LoadedData, monkeypatch: pytest.MonkeyPatch, read: str
@@ -105,7 +168,7 @@ def test_the_device_without_values_finds_a_step_that_waits_for_one(
         steps(pipeline, model, monkeypatch)
 
 
-def test_the_shapes_of_a_checkpoint_do_not_depend_on_the_device(data: LoadedData, tmp_path: Any) -> None:
+def test_the_shapes_of_a_checkpoint_do_not_depend_on_the_device(data: LoadedData, tmp_path: Path) -> None:
     _, model = made(data, config(), torch.device("cpu"))
     checkpoint.save(tmp_path / "saved", Checkpoint(1, 1.0, {}, model.state_dict(), {}), {})
     _, there = made(data, config(), META)

@@ -40,6 +40,11 @@ def test_nothing_that_a_trial_leaves_is_seen_by_the_next(tmp_path: Path) -> None
     ("what", "reason"),
     [
         ("gpu", "out of GPU memory: OutOfMemoryError"),
+        ("context", "out of GPU memory: RuntimeError: CUDA error: out of memory;"),
+        ("cublas", "out of GPU memory: RuntimeError: CUDA error: CUBLAS_STATUS_ALLOC_FAILED"),
+        ("lost", "the GPU failed: AcceleratorError: CUDA error: unspecified launch failure;"),
+        ("ecc", "the GPU failed: AcceleratorError: CUDA error: uncorrectable ECC error encountered;"),
+        ("driver", "no GPU: RuntimeError: Found no NVIDIA driver"),
         ("ram", "out of memory"),
         ("interrupt", "KeyboardInterrupt: mine"),
         ("silent", "KeyboardInterrupt at tests/sweeper_tests/odd_trainers.py:"),
@@ -56,7 +61,19 @@ def test_whatever_a_trainer_raises_is_its_trials_result(what: str, reason: str, 
     assert message["kind"] == "error"
     assert message["error"].startswith(reason)
     assert len(json.dumps(message)) < 50_000
-    assert ("take smaller batches" in message["error"]) == (what in ("gpu", "ram"))
+    assert ("take smaller batches" in message["error"]) == (what in ("gpu", "context", "cublas", "ram"))
+    worker.cleanup()
+
+
+def test_a_lost_gpu_is_its_trials_result_and_the_next_one_has_a_process_that_can_use_it(tmp_path: Path) -> None:
+    worker = TrialWorker(job(tmp_path / "1", "reused_trainer:train"))
+    first = step(worker)["metrics"]["pid"]
+    assert (step(worker)["kind"], step(worker)["kind"]) == ("report", "end")
+    worker.reset_config(job(tmp_path / "2", "reused_trainer:train", loses_gpu=True))
+    assert step(worker)["metrics"]["pid"] == first
+    assert step(worker)["error"].startswith("the GPU failed: RuntimeError: CUDA error: unspecified launch failure")
+    worker.reset_config(job(tmp_path / "3", "reused_trainer:train"))
+    assert step(worker)["metrics"]["pid"] != first, "CUDA stays broken in the process that has lost its GPU"
     worker.cleanup()
 
 

@@ -1,8 +1,8 @@
 """Several trainings on one GPU: each may take its share of the memory, and no more.
 
-The share is the environment variable `TRAINERS_GPU_SHARE`, above 0 and below 1; without it a training has the GPU to
-itself, and nothing here does anything. torch then refuses what goes beyond the share with its OutOfMemoryError, which
-ends this training and no other.
+The share is the environment variable `TRAINERS_GPU_SHARE`, above 0; with 1, or without it, a training has the GPU to
+itself, and nothing here does anything. Below 1 torch refuses what goes beyond the share with its OutOfMemoryError,
+which ends this training and no other.
 """
 
 import os
@@ -40,6 +40,11 @@ def gpu_share() -> float:
 def cap_bytes(share: float, total_bytes: int) -> int:
     """Memory that torch may take in a process with a share of a GPU of `total_bytes`: of what the contexts leave."""
     return max(0, int(share * (total_bytes - int(1 / share) * CONTEXT_BYTES)))
+
+
+def is_given_gpu() -> bool:
+    """Whether whoever started this process has said that it may use a GPU, or a share of one."""
+    return VARIABLE in os.environ
 
 
 @contextmanager

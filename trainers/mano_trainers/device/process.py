@@ -8,7 +8,7 @@ import cv2
 import torch
 
 from mano_trainers.config import TrainConfig
-from mano_trainers.device.memory_share import memory_capped
+from mano_trainers.device.memory_share import is_given_gpu, memory_capped
 from mano_trainers.errors import ConfigError
 
 
@@ -20,10 +20,15 @@ def settings(config: TrainConfig) -> Iterator[torch.device]:
         The device to train on.
 
     Raises:
-        ConfigError: `device: cuda`, but there is none.
+        ConfigError: `device: cuda`, but there is none; or `auto`, and there is none of the GPU that the process was
+            given: training would take days on the CPU.
     """
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("this machine has no CUDA device", "device", "use `auto` or `cpu`")
+    if config.device != "cpu" and not torch.cuda.is_available():
+        if config.device == "cuda":
+            raise ConfigError("this machine has no CUDA device", "device", "use `auto` or `cpu`")
+        if is_given_gpu():
+            help = "does `nvidia-smi` work there? else use `cpu`, and `resources.gpus: 0`"
+            raise ConfigError("the GPU that this training was given is not there, or has no driver", "device", help)
     cuda = config.device != "cpu" and torch.cuda.is_available()
     threads, opencv_threads = torch.get_num_threads(), cv2.getNumThreads()
     deterministic = torch.are_deterministic_algorithms_enabled()
