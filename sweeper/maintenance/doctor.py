@@ -12,6 +12,7 @@ from sweeper.errors import EXIT_NOT_RECORDED, EXIT_OK, EXIT_TRIAL_FAILED, UserEr
 from sweeper.maintenance import machine as doctor_machine
 from sweeper.maintenance import studies as doctor_home
 from sweeper.maintenance.finding import Finding
+from sweeper.maintenance.inventory import REFUSED
 
 STYLES = {CheckStatus.PASS: "green", CheckStatus.WARN: "yellow", CheckStatus.FAIL: "bold red"}
 
@@ -31,8 +32,18 @@ def examine(home: Path, *, fix: bool) -> Iterator[Diagnosis]:
     What a driver is working on is never touched.
     """
     for look in (doctor_machine.findings, doctor_home.findings):
-        for finding in look(home.resolve()):
-            yield _fixed(finding) if fix and finding.fix is not None else Diagnosis(finding, "")
+        done = [_fixed(each) if fix and each.fix is not None else Diagnosis(each, "") for each in look(home.resolve())]
+        if look is doctor_home.findings and any(each.fixed for each in done):  # believe nobody's word
+            left = {(each.check, each.what) for each in look(home.resolve())}
+            done = [_still_there(each) if (each.finding.check, each.finding.what) in left else each for each in done]
+        yield from done
+
+
+def _still_there(diagnosis: Diagnosis) -> Diagnosis:
+    """What was fixed, and is found again."""
+    if not diagnosis.fixed:
+        return diagnosis
+    return Diagnosis(diagnosis.finding, "", f"it is found again after this: {diagnosis.fixed}")
 
 
 def _fixed(finding: Finding) -> Diagnosis:
@@ -54,7 +65,7 @@ def doctor(home: Path, *, fix: bool, as_json: bool) -> int:
         for each in done:
             _print(console, each)
         console.print(_summary(done, left), style="bold")
-    if left and all(each.finding.check.endswith(f".{doctor_home.REFUSED}") for each in left):
+    if left and all(each.finding.check.endswith(f".{REFUSED}") for each in left):
         return EXIT_NOT_RECORDED
     return EXIT_TRIAL_FAILED if left else EXIT_OK
 

@@ -3,29 +3,26 @@ over. What a driver works on is left alone."""
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from mano_trainers.report import CheckStatus
-from sweeper.checkpoints.inventory import CheckpointEntry, CheckpointState, checkpoint_entries
+from sweeper.checkpoints.inventory import checkpoint_entries
 from sweeper.errors import LedgerLost, UserError
-from sweeper.home import command_line, refuse_special_files
+from sweeper.home import refuse_special_files
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.storage import JOURNAL
 from sweeper.ledger.studies import study_dirs
 from sweeper.ledger.study_lock import running_driver, study_lock
-from sweeper.ledger.trial import TrialRecord
 from sweeper.maintenance.finding import Finding
+from sweeper.maintenance.inventory import SENT, gaps
 from sweeper.maintenance.sync import sync_study
-from sweeper.tracking import runs_of, tracking_uri
+from sweeper.tracking import tracking_uri
 from sweeper.tracking.database import DatabaseState, database_file, examine, prepare_database, set_aside
-from sweeper.tracking.outbox import OUTBOX
-from sweeper.tracking.standing import standing_of
-from sweeper.tracking.study_tracker import missing_from_ledger
 
 DATABASE: Final = "mlflow.database"
-REFUSED: Final = "refused"
 LEFTOVERS: Final = ("*.tmp", "*.partial", "request", "request.*")
 
 
@@ -73,7 +70,6 @@ def _study(folder: Path, home: Path) -> Iterator[Finding]:
     yield from _ledger_file(name, folder)
     try:
         ledger = Ledger.open(folder, folder.name)
-        trials = ledger.all_trials()
     except LedgerLost as lost:
         yield Finding(f"{name}.ledger", CheckStatus.FAIL, lost.problems[0].what, "is its server up, and the network?")
         return
@@ -81,22 +77,14 @@ def _study(folder: Path, home: Path) -> Iterator[Finding]:
         what = error.problems[0].what if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         yield Finding(f"{name}.ledger", CheckStatus.FAIL, f"cannot be read: {what}", "restore it from a copy")
         return
-    waiting = [trial.id for trial in trials if not trial.state.is_finished]
-    if waiting:
-        what = f"{len(waiting)} trials have not ended, and no driver runs: {', '.join(waiting[:3])}"
-        yield Finding(
-            f"{name}.unfinished",
-            CheckStatus.WARN,
-            what,
-            f"{command_line(home, 'resume', folder.name)}, or sweeper stop",
-        )
     entries = list(checkpoint_entries(ledger))
-    yield from _checkpoints(name, folder, entries)
     kept = {str(entry.report.checkpoint) for entry in entries}
     text = json.dumps(ledger.attributes.stored)  # an audited trial's reports lie there
     yield from _orphans(name, folder, {*kept, *(path for path in _checkpoint_folders(folder) if path in text)})
     yield from _left_files(name, folder)
-    yield from _tracking(name, folder, home, ledger, trials)
+    for gap in gaps(home, ledger, entries, ask_mlflow=True):
+        fix = partial(_send, home, folder.name) if gap.kind in SENT else None
+        yield Finding(f"{name}.{gap.kind}", gap.status, gap.what, gap.help, fix)
 
 
 def _ledger_file(name: str, folder: Path) -> Iterator[Finding]:
@@ -115,25 +103,6 @@ def _ledger_file(name: str, folder: Path) -> Iterator[Finding]:
 
     what = f"the last line was cut off by a crash ({half} bytes of it are there); what it said was never acted on"
     yield Finding(f"{name}.ledger", CheckStatus.WARN, what, "the next run, or --fix, drops it", cut)
-
-
-def _checkpoints(name: str, folder: Path, entries: Sequence[CheckpointEntry]) -> Iterator[Finding]:
-    for entry in entries:
-        path = entry.folder.relative_to(folder) if entry.folder.is_relative_to(folder) else entry.folder
-        if entry.state is CheckpointState.DAMAGED:
-            help = "MLflow has a copy; a trial that goes on passes it over"
-            yield Finding(f"{name}.checkpoint", CheckStatus.FAIL, f"{path} is damaged: {entry.problem}", help)
-        elif entry.state is CheckpointState.MISSING and entry.is_needed:
-            what = f"{path} of {entry.trial.id}, which has not ended, is missing"
-            yield Finding(
-                f"{name}.checkpoint", CheckStatus.WARN, what, "the trial goes on from an earlier one, or anew"
-            )
-    missing = [entry for entry in entries if entry.state is CheckpointState.MISSING and not entry.is_needed]
-    collected = sum(entry.state is CheckpointState.COLLECTED for entry in entries)
-    if missing or collected:
-        what = f"of {len(entries)} checkpoints of ended trials {collected} were collected by `sweeper gc`"
-        gone = f"{len(missing)} are missing, {missing[0].folder.relative_to(folder)} first" if missing else ""
-        yield Finding(f"{name}.checkpoints", CheckStatus.PASS, "; ".join(filter(None, (what, gone))))
 
 
 def _checkpoint_folders(folder: Path) -> list[str]:
@@ -173,43 +142,13 @@ def _left_files(name: str, folder: Path) -> Iterator[Finding]:
     yield Finding(f"{name}.left_over", CheckStatus.WARN, what, "--fix removes them", remove)
 
 
-def _tracking(name: str, folder: Path, home: Path, ledger: Ledger, trials: Sequence[TrialRecord]) -> Iterator[Finding]:
-    """Whether MLflow has what the ledger has."""
+def _send(home: Path, study: str) -> str:
+    """Let MLflow have what the ledger has.
 
-    def send() -> str:
-        synced = sync_study(home, folder.name)
-        if synced.left or synced.refused:
-            raise UserError(synced.sentence())
-        return synced.sentence()
-
-    if missing := next(missing_from_ledger(ledger), None):
-        what = f"the ledger does not have {missing}, which was sent to MLflow"
-        yield Finding(f"{name}.ledger", CheckStatus.FAIL, what, "was it replaced by an older copy? Restore it")
-        return
-    help = f"{command_line(home, 'sync', folder.name)}, or --fix"
-    standing = standing_of(folder)
-    if standing.refused:
-        what = f"MLflow refused {standing.refused} records, see {standing.rejects}"
-        help_refused = f"{help}; if they do not matter, delete that file"
-        yield Finding(f"{name}.{REFUSED}", CheckStatus.WARN, what, help_refused, send)
-    if standing.waiting:
-        yield Finding(f"{name}.outbox", CheckStatus.WARN, f"{standing.waiting} records wait for MLflow", help, send)
-    if standing.waiting or not (folder / OUTBOX).exists():  # nothing was ever sent
-        return
-    try:
-        runs = runs_of(tracking_uri(home), folder.name)
-    except UserError as error:
-        yield Finding(f"{name}.mlflow", CheckStatus.WARN, error.problems[0].what, error.problems[0].help or help, send)
-        return
-    missing_runs = [trial.id for trial in trials if trial.reports and trial.id not in runs]
-    open_runs = [trial_id for trial_id, status in runs.items() if status == "RUNNING"]
-    unknown = sorted(set(runs) - {folder.name} - {trial.id for trial in trials})
-    for ids, what in ((missing_runs, "trials have no run in MLflow"), (open_runs, "runs seem to go on in MLflow")):
-        if ids:
-            text = f"{len(ids)} {what}: {', '.join(ids[:3])}"
-            yield Finding(f"{name}.mlflow", CheckStatus.WARN, text, help, send)
-    if unknown:
-        text = f"{len(unknown)} runs in MLflow are of no trial of the ledger: {', '.join(unknown[:3])}"
-        yield Finding(
-            f"{name}.mlflow", CheckStatus.WARN, text, "of an earlier study of this name? `sweeper ui` shows them"
-        )
+    Raises:
+        UserError: it still lacks something.
+    """
+    synced = sync_study(home, study)
+    if synced.left or synced.refused or synced.lacking:
+        raise UserError(synced.sentence())
+    return synced.sentence()

@@ -8,6 +8,7 @@ from pathlib import Path
 from sweeper.errors import EXIT_NOT_RECORDED, EXIT_OK, EXIT_TRIAL_FAILED
 from sweeper.ledger.studies import find_study, open_ledger
 from sweeper.ledger.study_lock import study_lock
+from sweeper.maintenance.inventory import lacking
 from sweeper.redaction import redact
 from sweeper.tracking import tracking_uri
 from sweeper.tracking.callback import MLflowCallback
@@ -31,6 +32,7 @@ class Synced:
         refused: records that MLflow will never take; they are in `outbox.rejected.jsonl` of the study.
         problem: why some wait, or None.
         notices: what people must be told of the store.
+        lacking: what the study lacks all the same, a sentence each.
     """
 
     study: str
@@ -40,6 +42,7 @@ class Synced:
     refused: int
     problem: str | None
     notices: tuple[str, ...] = ()
+    lacking: tuple[str, ...] = ()
 
     def sentence(self) -> str:
         """What happened, for people."""
@@ -48,14 +51,15 @@ class Synced:
             said = f"{self.delivered} records delivered, {said}" if self.delivered else said
         else:
             done = f"{self.delivered} records delivered" if self.delivered else "nothing to do"
-            said = done if self.refused else f"{done}, MLflow is up to date"
+            said = done if self.refused or self.lacking else f"{done}, MLflow is up to date"
         refused = f"; {self.refused} records were refused for good, see {REJECTS} of the study" if self.refused else ""
-        return "\n".join([*self.notices, f"{self.study}: {said} ({self.store}){refused}"])
+        lines = [*self.notices, f"{self.study}: {said} ({self.store}){refused}"]
+        return "\n".join([*lines, *(f"{self.study}: {each}" for each in self.lacking)])
 
     @property
     def code(self) -> int:
-        """The exit code: 1 while records wait, 5 where some were refused for good."""
-        if self.left:
+        """The exit code: 1 while records wait or something is lacking, 5 where some were refused for good."""
+        if self.left or self.lacking:
             return EXIT_TRIAL_FAILED
         return EXIT_NOT_RECORDED if self.refused else EXIT_OK
 
@@ -85,6 +89,7 @@ def sync_study(home: Path, study: str) -> Synced:
             left = tracker.flush(math.inf, STALLED_S)
             problem = tracker.problem
         keep_run_ids(ledger, run_ids)
+        found = [gap.what for gap in lacking(home, ledger, ask_mlflow=not left) if gap.kind == "mlflow"]
     return Synced(
         study=study,
         store=redact(tracking_uri(home)),
@@ -93,4 +98,5 @@ def sync_study(home: Path, study: str) -> Synced:
         refused=standing_of(study_dir).refused,
         problem=problem if left else None,
         notices=tracker.notices,
+        lacking=tuple(found),
     )

@@ -16,12 +16,14 @@ import yaml
 from sweeper.errors import UserError
 from sweeper.redaction import redact
 from sweeper.tracking.client import open_client, require_store
+from sweeper.tracking.delivery.runs import KnownRun, experiment_names, known_runs
 from sweeper.tracking.schema import (
     CHECKPOINTS,
     PROVENANCE_FILE,
     STUDY_PROVENANCE,
     SYSTEM,
     TAG_OBJECTIVE,
+    TAG_OUTBOX,
     TAG_PARENT,
     TAG_ROLE,
     TAG_STATE,
@@ -109,8 +111,9 @@ def fetch_checkpoint(uri: str, trial: RecordedTrial, name: str, into: Path) -> P
             raise UserError(what, help=f"were they moved or cleaned up? {redact(_first_line(error))}") from error
 
 
-def runs_of(uri: str, study: str) -> dict[str, str]:
-    """Trial ID -> status of its newest run, for all trials that MLflow has of a study; its name -> that of its own run.
+def runs_of(uri: str, study: str, stream: str | None) -> dict[str, KnownRun]:
+    """The newest run of each trial, by its ID, and of the study, by its name, deleted ones too, that MLflow has of a
+    study; `stream` is the ID of its outbox, None where it has none.
 
     Raises:
         UserError: no store, or it does not answer.
@@ -118,12 +121,11 @@ def runs_of(uri: str, study: str) -> dict[str, str]:
     require_store(uri)
     with answering(uri):
         client = open_client(uri)
-        experiment = client.get_experiment_by_name(study)
-        if experiment is None:
-            return {}
-        runs = _pages(lambda page_token: client.search_runs([experiment.experiment_id], page_token=page_token))
-    names = [(run.data.tags.get(TAG_TRIAL) or run.data.tags.get(TAG_STUDY), run) for run in reversed(runs)]
-    return {name: run.info.status for name, run in names if name}
+        for name in experiment_names(study, stream) if stream else ():
+            experiment = client.get_experiment_by_name(name)
+            if experiment is not None and experiment.tags.get(TAG_OUTBOX, stream) == stream:
+                return known_runs(client, experiment.experiment_id, str(stream))
+    return {}
 
 
 @contextlib.contextmanager

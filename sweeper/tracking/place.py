@@ -12,6 +12,7 @@ from typing import Final
 
 from sweeper.errors import UserError
 from sweeper.files import write_atomic
+from sweeper.home import command_line
 from sweeper.ledger.storage import recorded_url
 from sweeper.tracking.client import tracking_uri
 
@@ -26,18 +27,23 @@ def refuse_copy_of_home(home: Path, study_dir: Path) -> None:
     Raises:
         UserError: names the original, and what to do.
     """
-    original = original_of(study_dir)
-    if original is None:
+    if problem := copy_problem(home, study_dir):
+        what, help = problem
+        raise UserError(what, where=str(study_dir), help=help)
+    if original_of(study_dir) is None:
         with suppress(OSError):
             _write(study_dir, study_dir)
-    elif shared := _shared_by_copies(home, study_dir):
-        name = study_dir.name
-        raise UserError(
-            f"the study `{name}` goes on in {original}, and this copy would write to the same {shared}",
-            where=str(study_dir),
-            help=f"go on there; or take it over: `sweeper resume {name} --adopt`; or make the copy a study of its own: "
-            f"`sweeper resume {name} --fork`",
-        )
+
+
+def copy_problem(home: Path, study_dir: Path) -> tuple[str, str] | None:
+    """What is wrong with going on in this folder, and what to do; None where it is no copy or shares nothing."""
+    original, name = original_of(study_dir), study_dir.name
+    if original is None or not (shared := _shared_by_copies(home, study_dir)):
+        return None
+    what = f"the study `{name}` goes on in {original}, and this copy would write to the same {shared}"
+    resume = command_line(home, "resume", name)
+    help = f"go on there; or take it over: `{resume} --adopt`; or make the copy a study of its own: `{resume} --fork`"
+    return what, help
 
 
 def original_of(study_dir: Path) -> Path | None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from sweeper.ledger.studies import open_if_started, open_study, planned_trials, study_folder
 from sweeper.ledger.study_lock import running_driver
+from sweeper.maintenance.inventory import REFUSED, lacking
 from sweeper.study.accounting import used_now
 from sweeper.study.budget import used_text
 from sweeper.study.stage import Stage, stage_of
@@ -17,6 +18,7 @@ from sweeper.views.states import state_counts
 def status(home: Path, study: str) -> dict[str, Any]:
     """Where a study stands: `{"study", "driver", "preparing", "stopped", "trials", "planned", "states", "used",
     "refused", "lacking"}`. `preparing`: what its driver does before trials run; empty if they run, or none drives it.
+    `lacking`: what `sweeper doctor` finds, as far as that is known without asking MLflow or comparing sums.
     """
     study_dir = study_folder(home, study)
     running = running_driver(study_dir)
@@ -40,6 +42,9 @@ def status(home: Path, study: str) -> dict[str, Any]:
             open_study(home, study)  # says that it was never started
         return known | {"preparing": known["preparing"] or "its first run has just begun"}
     ledger, spec = opened
+    if not running:
+        found = [gap.what for gap in lacking(home, ledger, ask_mlflow=False) if gap.kind not in (REFUSED, "outbox")]
+        known["lacking"] = "\n".join(filter(None, [*found, known["lacking"]]))  # the standing tells of the others
     return known | {
         "stopped": ledger.attributes.stopped,
         "trials": ledger.count,

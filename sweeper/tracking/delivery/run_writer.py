@@ -26,7 +26,7 @@ from sweeper.tracking.delivery.operations import (
     Tag,
 )
 from sweeper.tracking.delivery.run_change import RunChange, entities, input_datasets
-from sweeper.tracking.delivery.runs import Delivered, KnownRun
+from sweeper.tracking.delivery.runs import Delivered, KnownRun, experiment_names, known_runs, lost
 from sweeper.tracking.delivery.study_files import StudyFiles
 from sweeper.tracking.relocation import moved_to, relocate_experiment
 from sweeper.tracking.schema import TAG_OUTBOX, TAG_PARENT, TAG_ROLE, TAG_STUDY, TAG_SUM, TAG_TRIAL
@@ -85,7 +85,7 @@ class RunWriter:
         if self._client is None:
             self.notices += prepare_database(self._uri)
             self._client = open_client(self._uri)
-        for name in (self._study, f"{self._study}@{self._stream[:8]}"):
+        for name in experiment_names(self._study, self._stream):
             experiment = self._client.get_experiment_by_name(name)
             if experiment is None:
                 self._experiment_id = self._create_experiment(name)
@@ -119,11 +119,8 @@ class RunWriter:
         self.connect()
         for trial, told in delivered.items():
             name = trial or self._study
-            run = self._runs.get(name)
-            if run is None or run.is_deleted:
-                raise RecordsLostError(f"MLflow has lost the run `{name}`")
-            if told.status not in (None, run.status) or told.epoch not in (None, run.epoch):
-                raise RecordsLostError(f"MLflow has an older state of the run `{name}`")
+            if said := lost(name, self._runs.get(name), told):
+                raise RecordsLostError(f"MLflow {said}")
 
     def apply(self, operations: Sequence[Operation]) -> dict[int, str]:
         """Store operations that copy no files, all that concern one run in as few calls as MLflow allows.
@@ -175,21 +172,8 @@ class RunWriter:
 
     def _load_runs(self, experiment_id: str) -> None:
         """Read which runs there are, so that none is searched for by itself."""
-        from mlflow.entities import ViewType
-
         self._runs.clear()
-        token = None
-        while True:
-            query = f"tags.`{TAG_OUTBOX}` = '{self._stream}'"
-            page = self._client.search_runs([experiment_id], query, ViewType.ALL, page_token=token)
-            for run in page:
-                tags = run.data.tags
-                name = tags.get(TAG_TRIAL) or tags.get(TAG_STUDY)
-                if name is not None:
-                    self._runs.setdefault(name, KnownRun.of(self._client, run))
-            token = page.token
-            if not token:
-                return
+        self._runs.update(known_runs(self._client, experiment_id, self._stream))
 
     def _apply_to_run(self, trial: str | None, operations: Sequence[Operation], *, params_last: bool = False) -> None:
         """Make one change of several operations on a run, and store it.

@@ -1,9 +1,15 @@
-"""What is known of the runs that MLflow has."""
+"""What is known of the runs that MLflow has, and whether that is what was delivered."""
 
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from sweeper.tracking.delivery.operations import Finish, Open, Operation, Report, Start, from_json
 from sweeper.tracking.delivery.run_files import RunFiles
+from sweeper.tracking.outbox import read_records
+from sweeper.tracking.schema import TAG_OUTBOX, TAG_STUDY, TAG_TRIAL
 
 
 @dataclass
@@ -43,3 +49,66 @@ class Delivered:
 
     status: str | None = None
     epoch: float | None = None
+
+
+def experiment_names(study: str, stream: str) -> tuple[str, str]:
+    """What a study's experiment may be called: as the study, or, beside another study of that name, with its ID."""
+    return study, f"{study}@{stream[:8]}"
+
+
+def known_runs(client: Any, experiment_id: str, stream: str) -> dict[str, KnownRun]:
+    """The newest run of each trial, by its ID, and of the study, by its name; deleted ones too."""
+    found: dict[str, KnownRun] = {}
+    for run in _pages(client, experiment_id, f"tags.`{TAG_OUTBOX}` = '{stream}'"):
+        name = run.data.tags.get(TAG_TRIAL) or run.data.tags.get(TAG_STUDY)
+        if name is not None:
+            found.setdefault(name, KnownRun.of(client, run))
+    return found
+
+
+def _pages(client: Any, experiment_id: str, query: str) -> Iterator[Any]:
+    from mlflow.entities import ViewType
+
+    token = None
+    while True:
+        page = client.search_runs([experiment_id], query, ViewType.ALL, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def delivered(study_dir: Path) -> dict[str | None, Delivered]:
+    """What was told to MLflow, by trial (None: of the study itself), as the outbox of a study has it."""
+    found: dict[str | None, Delivered] = {}
+    for operation in _operations(study_dir):
+        match operation:
+            case Start():
+                found.setdefault(operation.trial, Delivered()).status = None
+            case Finish() if operation.trial in found:
+                found[operation.trial].status = operation.status
+            case Report() if operation.trial in found and "epoch" in operation.metrics:
+                found[operation.trial].epoch = operation.metrics["epoch"]
+            case _:
+                pass
+    return found
+
+
+def stream_of(study_dir: Path) -> str | None:
+    """The ID of a study's outbox, of an earlier version whose ledger does not name it."""
+    return next((each.stream for each in _operations(study_dir) if isinstance(each, Open)), None)
+
+
+def _operations(study_dir: Path) -> Iterator[Operation]:
+    for record in read_records(study_dir):
+        with suppress(ValueError):  # the delivery tells of it
+            yield from_json(record)
+
+
+def lost(name: str, run: KnownRun | None, told: Delivered) -> str | None:
+    """How MLflow has something else than what was delivered of a run, as the end of a sentence; None: it has that."""
+    if run is None or run.is_deleted:
+        return f"has lost the run `{name}`"
+    if told.status not in (None, run.status) or told.epoch not in (None, run.epoch):
+        return f"has an older state of the run `{name}`"
+    return None
