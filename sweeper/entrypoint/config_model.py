@@ -15,6 +15,7 @@ from typing import Any, Final, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
+from sweeper.entrypoint.place import written
 from sweeper.errors import UserError
 
 STRICT_KEYS: Final = ConfigDict(extra="forbid", arbitrary_types_allowed=True, protected_namespaces=())
@@ -57,7 +58,7 @@ def first_annotation(function: Callable[..., Any]) -> Any:
         UserError: the annotations cannot be read: one names something that does not exist, or it is not a function.
     """
     try:
-        hints = get_type_hints(function)
+        hints = get_type_hints(written(function))
     except (NameError, TypeError) as error:
         raise UserError(f"cannot read the annotations of {function!r}: {error}") from error
     return hints.get(next(iter(inspect.signature(function).parameters), ""))

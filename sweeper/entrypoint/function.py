@@ -9,6 +9,7 @@ from typing import Any, get_origin
 from mano_trainers.report import EpochReport
 from sweeper.entrypoint.config_model import with_model
 from sweeper.entrypoint.error_text import described, traced
+from sweeper.entrypoint.place import written
 from sweeper.entrypoint.reports import shown
 from sweeper.entrypoint.resolve import load_trainer
 from sweeper.errors import EXIT_BAD_INPUT, UserError
@@ -17,7 +18,7 @@ from sweeper.reporting import push
 
 def yields(function: Callable[..., Any]) -> bool:
     """Whether a training function yields its reports. One that does not calls `sweeper.report`."""
-    inner = inspect.unwrap(function)
+    inner = written(function)
     if inspect.isgeneratorfunction(inner):
         return True
     annotation = getattr(inner, "__annotations__", {}).get("return")

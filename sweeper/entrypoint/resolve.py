@@ -18,7 +18,7 @@ from pydantic import BaseModel
 
 from mano_trainers.config import TrainConfig
 from sweeper.entrypoint.config_model import config_model
-from sweeper.entrypoint.place import defined_at
+from sweeper.entrypoint.place import defined_at, written
 from sweeper.errors import UserError
 from sweeper.redaction import plain
 
@@ -130,8 +130,10 @@ def load_trainer(trainer: str) -> Callable[..., Any]:
             f"module `{module_name}` has no function `{function_name}`",
             help=f"did you mean `{module_name}:{close[0]}`?" if close else None,
         )
-    inner = inspect.unwrap(function)
+    inner = written(function)
     if inspect.iscoroutinefunction(inner) or inspect.isasyncgenfunction(inner):
         help = "write a plain `def` that calls `asyncio.run(...)` and reports by `sweeper.report`"
-        raise UserError(f"trainer `{trainer}` is an `async def`, which nothing awaits", defined_at(function), help)
+        raise UserError(
+            f"trainer `{trainer}` ({defined_at(function)}) is an `async def`, which nothing awaits", help=help
+        )
     return function  # type: ignore[no-any-return]  # a function of the user

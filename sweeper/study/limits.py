@@ -1,6 +1,7 @@
 """When a study ends before its trials are used up: its target is reached, nothing gets better any more, or its first
 trials fail all in the same way."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
@@ -15,6 +16,7 @@ AGREEING: Final = 3
 """Trials that must lack the objective, each over two evaluations, before the study is stopped for it; fewer where one
 of the reported names is close to it."""
 MOST_NAMES: Final = 12
+ADDRESS: Final = re.compile(r"0x[0-9a-f]+")
 
 
 class FaultLimits(StudyCallback):
@@ -53,8 +55,9 @@ class FaultLimits(StudyCallback):
             self._agree(missing_objective(self._spec, record) or "")
         if record.state is not TrialState.FAILED or record.reports or limit is None:
             return
-        self._failures[record.reason] += 1
-        if self._failures[record.reason] >= limit:
+        alike = _alike(record)
+        self._failures[alike] += 1
+        if self._failures[alike] >= limit:
             self.reason = f"{limit} trials failed before their first report, all with: {record.reason}"
 
     def _agree(self, missing: str) -> None:
@@ -62,6 +65,12 @@ class FaultLimits(StudyCallback):
         needed = min(2 if is_close else AGREEING, self._spec.trials + len(self._spec.control_names))
         if sum(count >= (1 if is_close else 2) for count in self._lacking.values()) >= needed:
             self.reason = missing
+
+
+def _alike(record: TrialRecord) -> str:
+    """The reason of a trial's end without what differs in every trial: its folder, and addresses of objects."""
+    reason = record.reason.replace(f"trials/{record.folder}", "trials/*").replace(record.id, "*")
+    return ADDRESS.sub("0x*", reason)
 
 
 def missing_objective(spec: SweepSpec, record: TrialRecord) -> str | None:

@@ -7,12 +7,15 @@ import numpy as np
 import pytest
 
 from mano_trainers.config import TrainConfig
+from sweeper.entrypoint.function import yields
+from sweeper.entrypoint.place import defined_at
 from sweeper.entrypoint.resolve import config_class, load_trainer
 from sweeper.entrypoint.source_hashes import code_sums
 from sweeper.errors import UserError
 
 MODULE = """
 from __future__ import annotations
+from functools import partial
 from pydantic import BaseModel
 
 class Config(BaseModel):
@@ -23,8 +26,10 @@ def bare(config, workdir: Config, resume: Config = None): ...
 def nothing(): ...
 def broken(config: Missing): ...
 class Callable:
-    def __call__(self, config: Config): ...
+    def __call__(self, config: Config, workdir=None, resume=None): yield
 instance = Callable()
+def of_two(what, config: Config, workdir, resume=None): yield
+part = partial(of_two, 3)
 """
 
 
@@ -47,6 +52,10 @@ def test_the_first_parameter_says_which_config(module: str) -> None:
     assert model is not None
     assert list(model.model_fields) == ["lr"]
     assert config_class(f"{module}:bare") is None
+    for function in ("instance", "part"):
+        assert config_class(f"{module}:{function}") is model
+        assert yields(load_trainer(f"{module}:{function}"))
+        assert (defined_at(load_trainer(f"{module}:{function}")) or "").startswith(f"{module}.py:")
 
 
 @pytest.mark.parametrize(
@@ -55,7 +64,6 @@ def test_the_first_parameter_says_which_config(module: str) -> None:
         ("trian", "has no function `trian`"),
         ("nothing", "takes no parameter"),
         ("broken", "name 'Missing' is not defined"),
-        ("instance", "cannot read the annotations of <"),
     ],
 )
 def test_what_cannot_train(module: str, function: str, message: str) -> None:

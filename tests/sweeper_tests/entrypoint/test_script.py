@@ -229,8 +229,8 @@ def test_an_async_function_is_refused_before_any_trial(function: str, foreign: s
     with pytest.raises(UserError) as caught:
         load_trainer(f"{foreign}:{function}")
     [problem] = caught.value.problems
-    assert problem.what == f"trainer `foreign:{function}` is an `async def`, which nothing awaits"
-    assert problem.where == f"foreign.py:{line_of(f'async def {function}')}"
+    place = f"foreign.py:{line_of(f'async def {function}')}"
+    assert problem.what == f"trainer `foreign:{function}` ({place}) is an `async def`, which nothing awaits"
     assert problem.help is not None
     assert "asyncio.run" in problem.help
 

@@ -145,3 +145,24 @@ def test_a_trial_that_takes_too_long_is_stopped_over_all_its_attempts(tmp_path: 
     assert record.state is TrialState.STOPPED
     assert record.reason == "held its worker for over 100 s (resources.trial_wall_clock_s)"
     assert study.over is None
+
+
+def test_failures_are_alike_whose_texts_differ_by_the_trials_folder_or_an_address(tmp_path: Path) -> None:
+    study = make_study(tmp_path, trials=9, max_failures=3)
+    for number in range(3):
+        assert study.tick() == []
+        trial_id = start(study)
+        study.on_error(
+            trial_id, f"OSError: /h/studies/toy/trials/000{number}/a.csv of <open at 0x7f{number}a>, {trial_id}"
+        )
+    study.tick()
+    assert study.over is not None
+    assert study.over.startswith("3 trials failed before their first report, all with: OSError: /h/studies/toy/trials/")
+
+
+def test_failures_that_tell_of_different_parameters_are_not_alike(tmp_path: Path) -> None:
+    study = make_study(tmp_path, trials=9, max_failures=3)
+    for lr in (0.1, 0.2, 0.3):
+        study.on_error(start(study), f"ValueError: lr {lr} is too large")
+    assert study.tick() == []
+    assert study.over is None
