@@ -217,19 +217,26 @@ def remove(study: str, yes: bool, home: Path) -> int:
 
 @click.command()
 @study_argument
-@click.option("--trials", type=click.IntRange(min=1), required=True, help="How many more.")
+@click.option("--trials", type=click.IntRange(min=1), help="How many more.")
+@click.option("--seeds", type=click.IntRange(min=1), help="How many more seeds for each variant.")
 @home_option
 @run_options
-def extend(study: str, trials: int, home: Path, options: RunOptions) -> int:
-    """Add trials to STUDY and run them. Exit code: as of `run`.
+def extend(study: str, trials: int | None, seeds: int | None, home: Path, options: RunOptions) -> int:
+    """Add trials to STUDY, or seeds for each of its variants, and run them. Exit code: as of `run`.
 
     \b
     Example:
       sweeper extend loss_balance --trials 6
+      sweeper extend alignment --seeds 2
     """
-    from sweeper.lifecycle.resume import extend as extend_it
+    if (trials is None) == (seeds is None):
+        raise UserError("say what is added: `--trials N` to a search, or `--seeds N` to variants")
+    from sweeper.lifecycle import resume as verbs
 
-    return extend_it(home, study, trials, options)
+    if seeds is not None:
+        return verbs.extend_seeds(home, study, seeds, options)
+    assert trials is not None
+    return verbs.extend(home, study, trials, options)
 
 
 @click.command()

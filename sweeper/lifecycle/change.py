@@ -15,10 +15,12 @@ class StudyChange:
 
     Attributes:
         trials: candidates to add.
+        seeds: how many seeds the spec has got for each variant; the spec itself is stored after this.
         retried: failed candidates and controls to try again.
     """
 
     trials: int = 0
+    seeds: int = 0
     retried: Sequence[TrialRecord] = ()
 
     def apply(self, ledger: Ledger, spec: SweepSpec) -> None:
@@ -27,6 +29,8 @@ class StudyChange:
             total = ledger.attributes.extended + self.trials
             ledger.attributes.extension = {"trials": self.trials, "total": total}  # first: see `interrupted_extension`
             ledger.attributes.extended = total
+        if self.seeds:
+            ledger.attributes.extension = {"seeds": self.seeds, "total": len(spec.seeds)}
         for failed in self.retried:
             if failed.control is not None:
                 ledger.add_control(failed.control, failed)
@@ -44,7 +48,16 @@ def interrupted_extension(ledger: Ledger, spec: SweepSpec) -> int:
         spec: of the study, with the trials that were added.
     """
     last = ledger.attributes.extension
-    if last is None or last["total"] != ledger.attributes.extended:
+    if last is None or "trials" not in last or last["total"] != ledger.attributes.extended:
         return 0
     has_ended = all(trial.state.is_finished for trial in ledger.all_trials())
     return 0 if has_ended and ledger.count - ledger.retries - ledger.enqueued >= spec.trials else last["trials"]
+
+
+def interrupted_seeds(ledger: Ledger, spec: SweepSpec) -> int:
+    """As `interrupted_extension`, of seeds."""
+    last = ledger.attributes.extension
+    if last is None or "seeds" not in last or last["total"] != len(spec.seeds):
+        return 0
+    has_ended = all(trial.state.is_finished for trial in ledger.all_trials())
+    return 0 if has_ended and ledger.count - ledger.retries - ledger.enqueued >= spec.trials else last["seeds"]

@@ -12,7 +12,7 @@ from sweeper.home import command_line
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.studies import find_study, open_ledger, unretried_failures
 from sweeper.ledger.study_lock import study_lock
-from sweeper.lifecycle.change import StudyChange, interrupted_extension
+from sweeper.lifecycle.change import StudyChange, interrupted_extension, interrupted_seeds
 from sweeper.lifecycle.options import RunOptions
 from sweeper.lifecycle.run import continue_study, extended
 from sweeper.spec.resolve import SweepSpec
@@ -57,6 +57,38 @@ def extend(home: Path, study: str, trials: int, options: RunOptions) -> int:
             said = error.errors()[0]["msg"].removeprefix("Value error, ")
             raise UserError(f"the study `{study}` cannot be extended: {said}", help="add fewer trials") from error
         return continue_study(spec, home.resolve(), ledger, options, StudyChange(trials=trials))
+
+
+def extend_seeds(home: Path, study: str, seeds: int, options: RunOptions) -> int:
+    """Train each variant of a study with so many further seeds. Said again after it was interrupted, it continues.
+
+    Raises:
+        UserError: as `resume`; or the study does not repeat variants by seed.
+    """
+    with _driven(home, study) as (ledger, spec):
+        if interrupted_seeds(ledger, spec) == seeds:
+            print(f"the extension of `{study}` by {seeds} seeds was interrupted, and continues", file=sys.stderr)
+            return continue_study(spec, home.resolve(), ledger, options, StudyChange())
+        return continue_study(with_seeds(spec, seeds), home.resolve(), ledger, options, StudyChange(seeds=seeds))
+
+
+def with_seeds(spec: SweepSpec, count: int) -> SweepSpec:
+    """The spec with so many further seeds for each variant, the next ones above those it has.
+
+    Raises:
+        UserError: it has no seeds.
+    """
+    if not spec.seeds:
+        what = f"the study `{spec.name}` does not repeat its trials by `seeds`"
+        help = (
+            "`sweeper winners` trains the best of a search with several; of variants, write `seeds` and run with --new"
+        )
+        raise UserError(what, help=help if spec.variants else help.partition(";")[0])
+    first = max(spec.seeds) + 1
+    data = spec.effective | {"seeds": [*spec.seeds, *range(first, first + count)]}
+    del data["search_space"]  # follows from variants and seeds
+    data["trials"] = spec.trials + count * len(spec.variants)
+    return SweepSpec.model_validate(data | {"text": spec.text, "path": spec.path}, strict=False)
 
 
 def retry_failed(home: Path, study: str, options: RunOptions) -> int:

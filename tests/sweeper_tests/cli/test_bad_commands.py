@@ -83,7 +83,9 @@ OF_HOME = {
     "pause toy": "error: the study `toy` is not running\nhelp: `sweeper resume toy --home PLACE/home` continues it\n",
     "retry toy --failed": "error: no trial of the study `toy` has failed\n",
     "retry toy": f"error: missing option `--failed`\n{see('retry')}",
-    "extend toy": f"error: missing option `--trials`\n{see('extend')}",
+    "extend toy": "error: say what is added: `--trials N` to a search, or `--seeds N` to variants\n",
+    "extend toy --seeds 2": "error: the study `toy` does not repeat its trials by `seeds`\n"
+    "help: `sweeper winners` trains the best of a search with several\n",
     "extend toy --trials 0": f"error: invalid value for `--trials`: 0 is not in the range x>=1\n{see('extend')}",
     "winners toy --seeds 1": f"error: invalid value for `--seeds`: 1 is not in the range x>=2\n{see('winners')}",
     "report toy --format pdf": "error: invalid value for `--format`: `pdf` is not one of `html`, `md`\n"
