@@ -15,6 +15,8 @@ from markupsafe import Markup
 from sweeper.analysis.ablation import ablation_result
 from sweeper.html_report import figures, maps
 from sweeper.html_report.data import StudyData, pictures
+from sweeper.html_report.downloads import downloads
+from sweeper.html_report.next_steps import next_steps
 from sweeper.html_report.style import GLYPHS, Figure
 from sweeper.html_report.tables import PageTable, control_table, cost_table, trial_table, variant_tables
 from sweeper.ledger.trial import TrialState
@@ -62,6 +64,8 @@ def render(data: StudyData) -> str:
         figures=drawn,
         states={state: count for state, count in counts.items() if count},
         glyphs={state.value: glyph for state, glyph in GLYPHS.items()},
+        next=next_steps(data),
+        downloads=downloads(data) if data.trials else [],
         controls=control_table(data),
         written=datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         **ours,

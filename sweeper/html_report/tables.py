@@ -11,6 +11,7 @@ from sweeper.html_report.data import Axis, CostShare, StudyData, costs, device_o
 from sweeper.ledger.trial import TrialRecord
 from sweeper.study.budget import duration_text
 from sweeper.views.ablation import tables
+from sweeper.views.study import best_first
 from sweeper.views.trial_table import VARIANCE, shown_metrics
 
 COST_HEADERS: Final = ("where", "trials", "used (s)", "used", "saved by stopping early")
@@ -46,10 +47,10 @@ class PageTable:
 
 
 def trial_table(data: StudyData) -> PageTable:
-    """Every candidate."""
+    """Every candidate, the best first."""
     return PageTable(
         _trial_headers(data, data.axes),
-        [_trial_row(data, trial, data.axes) for trial in data.trials],
+        [_trial_row(data, trial, data.axes) for trial in best_first(data.trials, data.spec.objective)],
         "",
         "trial-table",
     )
@@ -62,15 +63,8 @@ def control_table(data: StudyData) -> PageTable:
 
 def _trial_headers(data: StudyData, axes: Sequence[Axis]) -> list[str]:
     names = [axis.name for axis in axes]
-    return [
-        "trial",
-        "state",
-        *map(title_of, shown_metrics(data.spec.objectives, data.trials)),
-        "epochs",
-        "time (s)",
-        *names,
-        "reason",
-    ]
+    objective, *metrics = map(title_of, shown_metrics(data.spec.objectives, data.trials))
+    return ["trial", "state", objective, *names, "reason", *metrics, "epochs", "time (s)"]
 
 
 def _trial_row(data: StudyData, trial: TrialRecord, axes: Sequence[Axis]) -> Row:
@@ -78,14 +72,16 @@ def _trial_row(data: StudyData, trial: TrialRecord, axes: Sequence[Axis]) -> Row
     shown = shown_metrics(data.spec.objectives, data.trials)
     forms = {metric: "{:.2f}" if metric.endswith("_mm") else "{:.4g}" for metric in shown}
     forms[VARIANCE] = "{:.3f}"
+    objective, *others = (number_cell(metrics.get(metric), form) for metric, form in forms.items())
     cells = [
         Cell(trial.id),
         Cell(trial.state.value, "state"),
-        *(number_cell(metrics.get(metric), form) for metric, form in forms.items()),
-        number_cell(trial.last.epoch if trial.last else 0.0, "{:g}"),
-        number_cell(trial.seconds, "{:.1f}"),
+        objective,
         *(_param_cell(trial.params[axis.path]) if axis.path in trial.params else Cell("-", "value") for axis in axes),
         Cell(trial.reason, "reason"),
+        *others,
+        number_cell(trial.last.epoch if trial.last else 0.0, "{:g}"),
+        number_cell(trial.seconds, "{:.1f}"),
     ]
     wins = data.winner is not None and trial.id == data.winner.id
     return Row(trial.id, cells, "" if trial.control else trial.state.value, wins)

@@ -149,11 +149,16 @@ def _markdown(result: AblationResult) -> str:
     return "\n".join([*lines, f"{NOTE}; \\* below {ALPHA:g}.", "", *(f"- {line}" for line in result.sentences)])
 
 
+def latex_escaped(text: str) -> str:
+    """Text as LaTeX sets it."""
+    return text.translate(_LATEX).replace("<", "$<$")
+
+
 def _latex(result: AblationResult) -> str:
     """A tabular for each table, with the rules of the package booktabs."""
     blocks = []
     for title, header, rows in tables(result):
-        body = [" & ".join(cell.translate(_LATEX).replace("<", "$<$") for cell in cells) + r" \\" for cells in rows]
+        body = [" & ".join(map(latex_escaped, cells)) + r" \\" for cells in rows]
         head = " & ".join(name.translate(_LATEX) for name in header) + r" \\"
         caption = f"{title_of(result)}: {title}".translate(_LATEX)
         frame = [rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}", r"\toprule", head, r"\midrule"]

@@ -1,0 +1,130 @@
+"""What to do after a study: the sentence, the commands, and the winner's parameters to go on with."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import yaml
+
+from sweeper.html_report.data import StudyData, text_of
+from sweeper.ledger.trial import TrialState
+from sweeper.search_space.paths import set_path
+from sweeper.spec.model import SEED, VARIANT
+from sweeper.study.ties import near_ties
+from sweeper.views.caveats import tie_lines
+
+AT_BOUND: Final = 0.03
+"""How near to an end of its range a parameter of the best is, as a share of the range, to call it at the end."""
+MANY_COLLAPSED: Final = 0.3
+
+
+@dataclass(frozen=True)
+class Step:
+    """A command, and why it is the next one; empty `command`: something to change in the sweep file."""
+
+    command: str
+    why: str
+
+
+@dataclass(frozen=True)
+class NextSteps:
+    """Attributes:
+    sentence: where the study stands, in one paragraph.
+    steps: what follows from it, the first to do first.
+    parameters: the winner's, as YAML for the `base` of a next sweep; empty without a winner.
+    """
+
+    sentence: str
+    steps: Sequence[Step]
+    parameters: str
+
+
+def next_steps(data: StudyData) -> NextSteps:
+    """What a study leads to."""
+    if data.no_skill:
+        look = Step("", "Check the data and the metric before the search space: trials learn nothing yet.")
+        sentence = "No trial beats the controls, so there is no winner: nothing here says which parameters are good."
+        return NextSteps(sentence, [look, Step("sweeper preflight SPEC", "says what is wrong with a pipeline")], "")
+    if data.winner is None:
+        is_over = all(trial.state.is_finished for trial in data.trials)
+        again = Step(f"sweeper resume {data.study}", "goes on where the study stopped")
+        sentence = "No trial has run to its end yet, so there is no winner."
+        return NextSteps(sentence, [] if is_over else [again], "")
+    return NextSteps(_sentence(data), _steps(data, data.winner.id), _parameters(data))
+
+
+def _sentence(data: StudyData) -> str:
+    """The winner, or who shares its place."""
+    assert data.winner is not None
+    objective = data.spec.objective
+    value = f"{objective.metric} {objective.format(data.winner.value(objective.metric) or 0.0)}"
+    if data.spec.variants:
+        return f"The best single run is {data.winner.id} with {value}; the table of variants compares them over seeds."
+    tie = tie_lines(data.trials, objective, f"sweeper winners {data.study}")
+    if tie:
+        best = "lowest" if objective.mode == "min" else "highest"
+        return f"A tie: {tie[0].partition(': run')[0]}. {data.winner.id} has the {best} number, {value}."
+    return f"The winner is {data.winner.id} with {value}. It is the best of {len(data.trials)} by one run."
+
+
+def _steps(data: StudyData, winner: str) -> list[Step]:
+    study, steps = data.study, []
+    if data.spec.variants:
+        steps.append(
+            Step(f"sweeper ablate {study}", "compares the variants with the baseline over the seeds they share")
+        )
+    else:
+        why = "trains the best again with fresh seeds: the best of many trials is partly the luckiest"
+        tied = len(near_ties(data.trials, data.spec.objective))
+        top = f" --top {min(tied, 5)}" if tied > 1 else ""
+        steps.append(Step(f"sweeper winners {study}{top}", why))
+    steps += [Step("", line) for line in (*at_bounds(data), *_collapsed(data), *_audit(data))]
+    steps.append(Step(f"sweeper reproduce {winner}", "runs the winner again and compares every metric"))
+    steps.append(Step(f"sweeper config {winner} > best.yaml", "writes its whole configuration"))
+    return steps
+
+
+def at_bounds(data: StudyData) -> list[str]:
+    """The ranges at whose end the winner lies: what is best may lie beyond."""
+    assert data.winner is not None
+    lines = []
+    for axis in data.axes:
+        if axis.kind == "category" or axis.path not in data.winner.params:
+            continue
+        place = axis.unit(data.winner.params[axis.path])
+        end = "lower" if place < AT_BOUND else "upper" if place > 1 - AT_BOUND else None
+        if end:
+            value = text_of(data.winner.params[axis.path])
+            lines.append(
+                f"{axis.path} of the winner, {value}, is at the {end} end of its range: widen the range there."
+            )
+    return lines
+
+
+def _collapsed(data: StudyData) -> list[str]:
+    count = sum(trial.state is TrialState.COLLAPSED for trial in data.trials)
+    if not data.trials or count < MANY_COLLAPSED * len(data.trials):
+        return []
+    where = "the section Where trials collapse shows where"
+    return [f"{count} of {len(data.trials)} trials collapsed: narrow the search space; {where}."]
+
+
+def _audit(data: StudyData) -> list[str]:
+    pruned = sum(trial.state is TrialState.PRUNED for trial in data.trials)
+    if not pruned or data.spec.audit:
+        return []
+    return [f"{pruned} trials were pruned, and nothing says how many wrongly: `audit: 0.1` in the sweep file tells."]
+
+
+def _parameters(data: StudyData) -> str:
+    """What the search has chosen, nested as in a sweep file."""
+    assert data.winner is not None
+    settings: dict[str, Any] = dict(data.winner.params)
+    if VARIANT in settings:
+        settings = {**data.spec.variants[str(settings[VARIANT])], **settings}
+    base: dict[str, Any] = {}
+    for path, value in settings.items():
+        if path not in (VARIANT, SEED):
+            set_path(base, path, value)
+    text: str = yaml.safe_dump({"base": base}, sort_keys=False, allow_unicode=True)
+    return f"# {data.winner.id}\n{text}"
