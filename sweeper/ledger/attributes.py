@@ -87,6 +87,8 @@ class StudyAttributes:
     """Fingerprint of each data set."""
     preflight = Attribute[dict[str, Any] | None]("preflight", dict[str, Any], None)
     """Outcome of the last preflight, with its `summary`."""
+    told_winner = Attribute[str]("told_winner", str, "")
+    """The trial that carries the mark of the winner in MLflow."""
     drift = Attribute[list[dict[str, Any]]]("drift", list[dict[str, Any]], [])
     """What differed when it was continued all the same: `{"time_s", "differences"}`."""
 

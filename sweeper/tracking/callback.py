@@ -27,6 +27,7 @@ from sweeper.study.decisions import recorded_config
 from sweeper.study.pareto import winner_of
 from sweeper.tracking.delivery.operations import Status
 from sweeper.tracking.schema import PROVENANCE_FILE, STUDY_PROVENANCE, TRIAL_FILE, trial_provenance, trial_yaml
+from sweeper.tracking.tags import WINNER, note_of, study_tags, trial_tags
 from sweeper.tracking.tracker import Tracker
 from sweeper.tracking.views import candidates_view
 
@@ -98,7 +99,7 @@ class MLflowCallback(StudyCallback):
     def start_study(self, preflight_summary: str) -> None:
         """Open the study's run, and hand over what a killed driver may not have handed over."""
         self._tracker.start_study(
-            _study_tags(self._spec) | {"sweeper.preflight": preflight_summary},
+            study_tags(self._spec) | {"sweeper.preflight": preflight_summary},
             {
                 "spec.yaml": redact(self._spec.text),
                 PROVENANCE_FILE: self._provenance_text,
@@ -124,7 +125,7 @@ class MLflowCallback(StudyCallback):
         self._tracker.start_trial(
             record.id,
             record.params,
-            _trial_tags(self._spec, record),
+            trial_tags(self._spec, record),
             self._trial_artifacts(record, config, {STUDY_PROVENANCE: self._provenance_file}),
             self._datasets,
         )
@@ -146,10 +147,11 @@ class MLflowCallback(StudyCallback):
         self._close_open_runs()
         winner = winner_of(trials, self._spec.objective)
         word = final_word(trials, controls, self._spec.objective)
+        self._mark_winner(winner, len(trials))
         self._tracker.finish_study(
             "FINISHED" if is_done else "KILLED",
             {
-                "sweeper.winner": winner.id if winner else "",
+                WINNER: winner.id if winner else "",
                 "sweeper.state": "COMPLETE" if is_done else "INTERRUPTED",
                 "sweeper.final_word": "\n".join(word.lines),
                 "sweeper.no_skill": word.no_skill,
@@ -158,6 +160,19 @@ class MLflowCallback(StudyCallback):
             rendered.texts,
         )
         self._tracker.study_file(rendered.page)  # as a file: its megabytes do not belong in the outbox
+
+    def _mark_winner(self, winner: TrialRecord | None, among: int) -> None:
+        """Let the best trial's own run say that it is that, and the one that was it before, that it is no more."""
+        before = self._ledger.attributes.told_winner
+        if winner is None:
+            return
+        if before and before != winner.id:
+            text = f"not the best of {among} trials: {winner.id} is"  # with the number: no tag is told twice
+            self._tracker.tag_trial(before, {WINNER: text, "mlflow.note.content": note_of(self._ledger.trial(before))})
+        note = f"**Winner**, the best of {among} trials. {note_of(winner)}"
+        self._tracker.tag_trial(winner.id, {WINNER: f"best of {among} trials", "mlflow.note.content": note})
+        if before != winner.id:
+            self._ledger.attributes.told_winner = winner.id
 
     def interrupt_study(self) -> None:
         """Let no run seem to go on, where a driver was killed, or the ledger does not answer: what is known of its
@@ -183,7 +198,7 @@ class MLflowCallback(StudyCallback):
         self._tracker.restore_trial(
             record.id,
             record.params,
-            _trial_tags(self._spec, record),
+            trial_tags(self._spec, record),
             self._trial_artifacts(record, recorded_config(self._spec, record), known),
             data,
             started_ms=first.timestamp_ms - int(first.seconds * 1000) if first else None,
@@ -226,7 +241,7 @@ class MLflowCallback(StudyCallback):
         tags = {
             "sweeper.state": record.state,
             "sweeper.reason": record.reason,
-            "mlflow.note.content": f"{record.state.value}: {record.reason}",  # the description on the run's page
+            "mlflow.note.content": note_of(record),
             "sweeper.rung": None if rung is None else f"{rung:g}",
             "sweeper.files_left_out": left_out or None,
         }
@@ -267,22 +282,3 @@ class MLflowCallback(StudyCallback):
         for path in sorted(folder.iterdir()):
             if is_picture(path.name):
                 self._tracker.file(trial_id, path, f"pictures/{folder.name}/{path.name}")
-
-
-def _study_tags(spec: SweepSpec) -> dict[str, str]:
-    return {
-        "sweeper.objective": f"{spec.objective.metric}:{spec.objective.mode}",
-        "sweeper.sampler": spec.sampler.name,
-        "sweeper.retention": spec.retention,
-        "sweeper.spec_sha256": hashlib.sha256(spec.text.encode()).hexdigest(),
-    }
-
-
-def _trial_tags(spec: SweepSpec, record: TrialRecord) -> dict[str, Any]:
-    return {
-        "sweeper.state": record.state,
-        "sweeper.role": record.role,
-        "sweeper.control": record.control,
-        "sweeper.sampler": None if record.control else spec.sampler.name,
-        "sweeper.gpus": spec.resources.gpus,  # without one, a rerun must not take one either
-    }

@@ -10,6 +10,7 @@ from checker import check, results
 from faulty import SPEC, FreshHome, begin, command, environment, sweep, wait_until
 from finished import finish_study
 from mlflow_helpers import uri_of
+from sweeps import mlflow_runs
 
 from sweeper.cli import main as cli
 from sweeper.errors import UserError
@@ -72,13 +73,21 @@ def test_a_finished_study_gets_a_trial_that_the_next_run_trains(fresh_home: Fres
     home = fresh_home(SPEC)
     assert sweep(home, "run").returncode == 0
     before = results(home)
-    added = sweep(home, "enqueue", "scripted", "scale=0.75")
-    assert added.stdout == f"scripted-0004: added; `sweeper resume scripted --home {home}` runs it: scale=0.75\n"
+    added = sweep(home, "enqueue", "scripted", "scale=0.5")
+    assert added.stdout == f"scripted-0004: added; `sweeper resume scripted --home {home}` runs it: scale=0.5\n"
     assert "5 of 5 trials: 1 WAITING" in sweep(home, "status", "scripted").stdout
     assert sweep(home, "resume", "scripted").returncode == 0
     after = check(home, before=before)
     [new] = [after[trial] for trial in after if trial not in before]
-    assert (new["params"], new["state"]) == ({"scale": 0.75}, "COMPLETE")
+    assert (new["params"], new["state"]) == ({"scale": 0.5}, "COMPLETE")
+    tags = {run.info.run_name: run.data.tags for run in mlflow_runs(home)}
+    assert tags["scripted-0004"]["sweeper.winner"] == "best of 5 trials"
+    assert tags["scripted-0004"]["mlflow.note.content"].startswith(
+        "**Winner**, the best of 5 trials. COMPLETE: ran all"
+    )
+    [former] = [name for name, each in tags.items() if each.get("sweeper.winner", "").startswith("not")]
+    assert tags[former]["sweeper.winner"] == "not the best of 5 trials: scripted-0004 is"
+    assert tags[former]["mlflow.note.content"].startswith("COMPLETE: ")
     assert "chosen by the user" in sweep(home, "explain", "scripted-0004").stdout
     again = sweep(home, "resume", "scripted")
     assert "the study `scripted` is complete" in again.stderr, "it is no lack of the search"

@@ -1,0 +1,36 @@
+"""The tags and descriptions of a study's runs in MLflow."""
+
+import hashlib
+from typing import Any, Final
+
+from sweeper.ledger.trial import TrialRecord
+from sweeper.spec.resolve import SweepSpec
+
+WINNER: Final = "sweeper.winner"
+"""Of the study's run the winner's ID; of a trial's that it is the best, or is no more."""
+
+
+def note_of(record: TrialRecord) -> str:
+    """The description on the run's page."""
+    return f"{record.state.value}: {record.reason}"
+
+
+def study_tags(spec: SweepSpec) -> dict[str, str]:
+    """Of the study's run, when it starts."""
+    return {
+        "sweeper.objective": f"{spec.objective.metric}:{spec.objective.mode}",
+        "sweeper.sampler": spec.sampler.name,
+        "sweeper.retention": spec.retention,
+        "sweeper.spec_sha256": hashlib.sha256(spec.text.encode()).hexdigest(),
+    }
+
+
+def trial_tags(spec: SweepSpec, record: TrialRecord) -> dict[str, Any]:
+    """Of a trial's run, when it starts."""
+    return {
+        "sweeper.state": record.state,
+        "sweeper.role": record.role,
+        "sweeper.control": record.control,
+        "sweeper.sampler": None if record.control else spec.sampler.name,
+        "sweeper.gpus": spec.resources.gpus,  # without one, a rerun must not take one either
+    }
