@@ -94,6 +94,8 @@ def _not_imported(module: str, error: BaseException) -> UserError:
         return UserError(what, help=help)
     if not isinstance(error, ModuleNotFoundError) and (frame := extract_tb(error.__traceback__)[-1:]):
         return UserError(what, f"{frame[0].filename}:{frame[0].lineno}", "its module must import without errors")
+    if module.endswith(".py"):
+        return UserError(what, help=f"name the module without `.py`: `{module.removesuffix('.py')}:...`")
     return UserError(what, help="is it installed, or its folder in PYTHONPATH?")
 
 

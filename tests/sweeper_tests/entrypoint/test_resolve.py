@@ -172,3 +172,9 @@ def test_a_file_of_the_user_is_not_taken_for_one_of_a_library(module: str, tmp_p
     )
     done = subprocess.run([sys.executable, "-P", "-c", script], cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stdout.strip()) == (0, '{"a": "b"}' if module.endswith("call") else "[]"), done.stderr
+
+
+def test_a_file_name_for_a_module_is_told_how_to_name_it(module: str) -> None:
+    with pytest.raises(UserError) as caught:
+        load_trainer(f"{module}.py:train")
+    assert caught.value.problems[0].help == f"name the module without `.py`: `{module}:...`"
