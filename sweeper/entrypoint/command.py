@@ -31,7 +31,12 @@ from sweeper.files import sha256_of
 from sweeper.reporting import stand_in
 from sweeper.search_space.paths import leaves
 
-PLACEHOLDER: Final = re.compile(r"\{([A-Za-z_][\w./-]*)\}")
+PLACEHOLDER: Final = re.compile(r"(?<!\$)\{([A-Za-z_][\w./-]*)\}")
+"""`${HOME}` in a `bash -c` is the shell's."""
+ALL_PARAMETERS: Final = ("{args}", "{overrides}")
+"""Words that stand for several."""
+PLACES: Final = ("workdir", "resume", "python", "args_json", "config_json", "config_yaml")
+"""Placeholders beside the parameters."""
 COMMAND: Final = "command"
 """Field of the trial's config that holds the command, beside its parameters."""
 

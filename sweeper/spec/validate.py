@@ -11,11 +11,12 @@ from sweeper.errors import UserError
 from sweeper.redaction import is_secret
 from sweeper.search_space.dimensions import CategoricalDimension, FloatDimension, IntDimension
 from sweeper.search_space.paths import set_path
-from sweeper.spec.command import of_command
+from sweeper.spec.command import COMMAND, of_command
 from sweeper.spec.draft import Draft
 from sweeper.spec.messages import did_you_mean, dotted, findings_of, sub_model, unknown_path
 from sweeper.spec.model import SEED, SpecFile
 from sweeper.spec.sections import CollapseGuard, Objective, PlateauGuard, ThresholdGuard
+from sweeper.spec.validate_command import check_command
 from sweeper.spec.validate_config import check_plain, check_search_space, config_findings
 from sweeper.spec.validate_design import at_its_level, expand
 from sweeper.spec.validate_space import check_space
@@ -45,7 +46,7 @@ def check_spec(data: object) -> tuple[SpecFile | None, list[SpecFinding]]:
         findings += of_ablation
         draft = Draft.model_validate(data)
         findings += [at_its_level(finding, data.get("ablation")) for finding in _check_config(draft)]
-        findings += check_space(draft)
+        findings += [*check_space(draft), *check_command(data.get(COMMAND), draft)]
     try:
         spec = SpecFile.model_validate(data)
     except ValidationError as error:

@@ -23,6 +23,7 @@ PARAMETERS = {"optim": {"lr": 1e-05}, "layers": [64, 32], "flag": True, "name": 
         ("t {overrides}", ["t", "optim.lr=1e-05", "layers=[64, 32]", "flag=true", "name=a b"]),
         ("t --out={workdir}/x '{name} {name}'", ["t", "--out=/w/x", "a b a b"]),
         ("t '{\"json\": 1}' {1}", ["t", '{"json": 1}', "{1}"]),
+        ("bash -c 'echo ${HOME} {name}'", ["bash", "-c", "echo ${HOME} a b"]),
     ],
 )
 def test_placeholders(line: str, words: list[str]) -> None:

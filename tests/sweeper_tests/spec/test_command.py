@@ -1,5 +1,6 @@
 """Sweep files that run a command instead of a trainer."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,36 @@ def test_what_a_study_records_reads_back() -> None:
 def test_what_does_not_fit_is_refused(more: str, what: str) -> None:
     with pytest.raises(SpecError, match=what.replace("(", r"\(")):
         parse_spec(f"{SPEC}{more}\n", Path("s.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("command", "what"),
+    [
+        ("python t.py --lr {lrr}", r"`\{lrr\}` names no parameter"),
+        ("python t.py {optim.lr}", "did you mean `lr`"),
+        ("python t.py --all={args}", r"`\{args\}` names no parameter"),
+        ("python t.py --lr '{lr}", "cannot be split into words: no closing quotation"),
+    ],
+)
+def test_a_command_that_no_trial_can_fill_is_refused_before_one(command: str, what: str) -> None:
+    text = SPEC.replace("python train.py --lr {lr}", f'"{command}"')
+    with pytest.raises(SpecError) as error:
+        parse_spec(text, Path("s.yaml"))
+    assert re.search(what, error.value.render())
+    assert "s.yaml:2" in error.value.render()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "{python} t.py {args} --out={workdir} --ckpt={resume}",
+        "t {overrides} {config_json} {config_yaml} {args_json}",
+        "t --hidden {hidden} --lr {lr}",
+        "bash -c 'echo ${HOME} {1} {}'",
+    ],
+)
+def test_a_command_that_can_be_filled_is_not(command: str) -> None:
+    assert parse_spec(SPEC.replace("python train.py --lr {lr}", f'"{command}"'), Path("s.yaml")).command == command
 
 
 def test_reports_need_a_command() -> None:
