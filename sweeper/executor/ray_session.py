@@ -28,14 +28,31 @@ def disconnect() -> None:
     import ray
 
     was_enabled = gc.isenabled()
-    gc.collect()
     gc.disable()
+    _collect()
     try:
         with _signals_held():
             ray.shutdown()
     finally:
         if was_enabled:
             gc.enable()
+
+
+def _collect() -> None:
+    """`gc.collect`, which by itself does nothing while another thread collects: that one's work would still go on."""
+    me, ran = threading.get_ident(), threading.Event()
+
+    def note(phase: str, _info: dict[str, int]) -> None:
+        if phase == "stop" and threading.get_ident() == me:
+            ran.set()
+
+    gc.callbacks.append(note)
+    try:
+        while not ran.is_set():
+            gc.collect()
+            ran.wait(0.001)
+    finally:
+        gc.callbacks.remove(note)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import gc
 import re
 import signal
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,30 @@ def test_no_garbage_is_collected_in_any_thread_while_ray_shuts_down(monkeypatch:
         gc.set_threshold(*threshold)
     assert not Handle.freed_during_shutdown
     assert gc.isenabled()
+
+
+def test_a_collection_that_another_thread_has_begun_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    began, order = threading.Event(), []
+
+    class Slow:
+        def __init__(self) -> None:
+            self.itself = self
+
+        def __del__(self) -> None:
+            began.set()
+            time.sleep(0.3)
+            order.append("freed")
+
+    monkeypatch.setattr(ray, "shutdown", lambda: order.append("shutdown"))
+    gc.disable()
+    Slow()
+    thread = threading.Thread(target=gc.collect)
+    thread.start()
+    assert began.wait(10)
+    gc.enable()
+    disconnect()
+    thread.join()
+    assert order == ["freed", "shutdown"]
 
 
 def test_a_session_ends_where_it_did_not_begin(monkeypatch: pytest.MonkeyPatch) -> None:
