@@ -52,7 +52,12 @@ def train(config: dict[str, Any], workdir: Path, resume: Path | None = None) -> 
     )
     environment = stand_in.environment(settings["objective"]) if settings.get("wandb") else {}
     yield from run_script(
-        words, parameters, workdir, resume, readers=_readers(settings, workdir), environment=environment
+        words,
+        parameters,
+        workdir,
+        resume,
+        readers=_readers(settings, workdir, is_new=resume is None),
+        environment=environment,
     )
 
 
@@ -107,7 +112,7 @@ def _write_config(parameters: Mapping[str, Any], workdir: Path) -> dict[str, str
     return {"args_json": json.dumps(dict(parameters)), "config_json": str(as_json), "config_yaml": str(as_yaml)}
 
 
-def _readers(settings: Mapping[str, Any], workdir: Path) -> list[Reader]:
+def _readers(settings: Mapping[str, Any], workdir: Path, *, is_new: bool) -> list[Reader]:
     objective, patterns = settings["objective"], settings.get("patterns")
 
     def place(name: str) -> Path | None:
@@ -115,6 +120,8 @@ def _readers(settings: Mapping[str, Any], workdir: Path) -> list[Reader]:
         return Path(given.replace("{workdir}", str(workdir))) if given else None
 
     rows, events = place("rows"), place("tensorboard")
+    if rows and is_new and rows.is_relative_to(workdir):
+        rows.unlink(missing_ok=True)  # of an attempt that was killed: this one begins anew
     readers: list[Reader | None] = [
         RowReader(rows, objective) if rows else None,
         EventReader(events, objective) if events else None,

@@ -13,6 +13,8 @@ from typing import Any, Final, Protocol
 
 from mano_trainers.report import EpochReport
 
+TAIL_BYTES: Final = 256
+"""Of what was read last: where they are no more, the file has been written anew."""
 EPOCH_NAMES: Final = ("epoch", "Epoch", "step", "global_step")
 """Fields of a row that say how far the training is, the first of them that is there."""
 
@@ -43,8 +45,11 @@ class RowReader:
 
     def __init__(self, path: Path, objective: str) -> None:
         self._path, self._objective = path, objective
-        self._offset = path.stat().st_size if path.exists() else 0
+        before = path.read_bytes() if path.exists() else b""
+        self._offset, self._tail = len(before), before[-TAIL_BYTES:]
         self._header: list[str] | None = None
+        if path.suffix == ".csv" and before:  # the script may go on with it, without another header
+            list(self._rows(before.decode(errors="replace").splitlines()[:1]))
         self._count = 0
 
     def attach(self, process: "subprocess.Popen[bytes]") -> None:
@@ -59,13 +64,15 @@ class RowReader:
     def _new_lines(self, has_ended: bool) -> list[str]:
         if not self._path.exists():
             return []
-        if self._path.stat().st_size < self._offset:  # written anew
-            self._offset, self._header = 0, None
         with self._path.open("rb") as file:
-            file.seek(self._offset)
+            file.seek(self._offset - len(self._tail))
+            if file.read(len(self._tail)) != self._tail:  # written anew
+                self._offset, self._tail, self._header = 0, b"", None
+                file.seek(0)
             data = file.read()
         whole = len(data) if has_ended else data.rfind(b"\n") + 1
         self._offset += whole
+        self._tail = (self._tail + data[:whole])[-TAIL_BYTES:]
         return [line for line in data[:whole].decode(errors="replace").splitlines() if line.strip()]
 
     def _rows(self, lines: Iterable[str]) -> Iterator[Mapping[str, float]]:

@@ -87,6 +87,26 @@ def test_rows_of_a_file(tmp_path: Path, name: str) -> None:
     ]
 
 
+@pytest.mark.parametrize("place", ["{workdir}/log.csv", "{tmp}/log.csv"])
+def test_rows_of_a_file_that_was_there(tmp_path: Path, place: str) -> None:
+    """As an attempt that was killed, or the trial before, has left it: appended to, or written anew."""
+    rows = place.replace("{tmp}", str(tmp_path))
+    path = Path(rows.replace("{workdir}", str(tmp_path / "trial")))
+    path.parent.mkdir(exist_ok=True)
+    append = f"""
+        from pathlib import Path
+        is_there = Path({str(path)!r}).exists()
+        with open({str(path)!r}, "a") as file:
+            if not is_there: print("epoch,val/acc", file=file)
+            for epoch in (1, 2): print(f"{{epoch}},{{epoch / 4}}", file=file)
+    """
+    anew = append.replace('"a"', '"w"').replace("is_there = ", "is_there = False and ").replace("(1, 2)", "(1, 2, 3)")
+    path.write_text("epoch,val/acc\n1,0.75\n")
+    expected = [EpochReport(epoch, float(epoch), {"val/acc": epoch / 4}) for epoch in (1, 2, 3)]
+    assert run(tmp_path, append, rows=rows) == expected[:2]
+    assert run(tmp_path, anew, rows=rows) == expected
+
+
 def test_a_script_written_for_wandb_runs_unchanged(tmp_path: Path) -> None:
     script = """
         import wandb
