@@ -11,7 +11,10 @@ from pathlib import Path
 from sweeper.errors import UserError
 from sweeper.files import inside
 
-FILES = frozenset({".journal", ".jsonl", ".ack", ".url", ".json", ".gz", "home.id", "lock", "request"})
+FILES = frozenset(
+    {".journal", ".jsonl", ".ack", ".url", ".json", ".gz", ".lock", ".store", ".place", ".yaml", ".html"}
+    | {"home.id", "lock", "request"}
+)
 """Endings and names of what a study keeps in files."""
 HELP = "did somebody else make this home? Read SECURITY.md before you go on with it"
 
@@ -39,18 +42,31 @@ def refuse_foreign_links(study_dir: Path) -> None:
 
 def refuse_special_files(study_dir: Path) -> None:
     """Refuse a study in whose folder a pipe or a device lies, which reading would wait for without end, or a folder
-    where a file should be.
+    where a file should be, or the other way round.
 
     Raises:
         UserError: names it.
     """
     if not study_dir.is_dir():
         return
+    require_folder(study_dir / "trials")
     for path in study_dir.iterdir():
         mode = path.stat().st_mode if path.exists() else stat.S_IFREG
         kind = "" if stat.S_ISREG(mode) else "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
         if kind and (not stat.S_ISDIR(mode) or path.suffix in FILES or path.name in FILES):
             raise UserError(f"{path.name} of the study `{study_dir.name}` is {kind}, not a file", str(path), HELP)
+
+
+def require_folder(folder: Path) -> None:
+    """Refuse what stands where a folder should be: a file, or a link to a disk that is not there, which would seem to
+    be empty.
+
+    Raises:
+        UserError: names it.
+    """
+    if os.path.lexists(folder) and not folder.is_dir():
+        what = "a link to what is not there" if folder.is_symlink() and not folder.exists() else "not a folder"
+        raise UserError(f"`{folder.name}` is {what}", str(folder), "is its disk mounted? Else move it out of the way")
 
 
 def _foreign_links(folder: Path) -> Iterator[Path]:

@@ -33,8 +33,16 @@ def home_option(command: Callable[..., Any]) -> Callable[..., Any]:
         show_envvar=True,
         default=DEFAULT_HOME,
         show_default=True,
+        callback=_refuse_special,
         help="Folder of all studies and their records.",
     )(command)
+
+
+def _refuse_special(_context: click.Context, _parameter: click.Parameter, home: Path) -> Path:
+    """A pipe or a device, which `file_okay` lets pass."""
+    if home.exists() and not home.is_dir():
+        raise click.BadParameter(f"`{home}` is not a folder")
+    return home
 
 
 def spec_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from sweeper.errors import UserError
-from sweeper.home import command_line, refuse_code_of
+from sweeper.home import command_line, refuse_code_of, require_folder
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.storage import is_study
 from sweeper.ledger.study_lock import running_driver
@@ -17,7 +17,12 @@ from sweeper.spec.resolve import SweepSpec
 
 
 def study_dirs(home: Path) -> list[Path]:
-    """The folders of all studies of a home, by name."""
+    """The folders of all studies of a home, by name.
+
+    Raises:
+        UserError: they are on a disk that is not there.
+    """
+    require_folder(home / "studies")
     return sorted(folder for folder in (home / "studies").glob("*") if is_study(folder))
 
 

@@ -72,9 +72,12 @@ def read_text(path: Path) -> str:
     """The text of a small UTF-8 file.
 
     Raises:
-        SpecError: the file is missing, a folder, unreadable, larger than 1 MB, or not UTF-8.
+        SpecError: the file is missing, a folder or a pipe, unreadable, larger than 1 MB, or not UTF-8.
     """
     try:
+        if path.is_fifo() and not str(path).startswith(("/dev/", "/proc/")):  # `<(command)` of a shell lies there
+            help = "write what it gives to a file, or `<(command)` in its place"
+            raise SpecError([Problem("this is a pipe, which might be waited for without end", str(path), help)])
         with path.open("rb") as file:
             raw = file.read(MAX_BYTES + 1)
     except OSError as error:

@@ -14,7 +14,7 @@ from sweeper.maintenance.studies import findings as study_findings
 from sweeper.tracking import Tracker, find_trial, tracking_uri
 
 
-@pytest.mark.parametrize("name", ["ledger.journal", "lock", "outbox.jsonl", "outbox.ack"])
+@pytest.mark.parametrize("name", ["ledger.journal", "ledger.lock", "lock", "outbox.jsonl", "outbox.store", "spec.yaml"])
 @pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
 def test_what_is_no_file_is_refused_by_name_and_not_waited_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, kind: str
@@ -38,6 +38,46 @@ def test_what_is_no_file_is_refused_by_name_and_not_waited_for(
     assert [each.status.name for each in study_findings(tmp_path / "home") if each.check == "studies.toy.files"] == [
         "FAIL"
     ]
+
+
+@pytest.mark.parametrize("verb", [["list"], ["show", "toy"], ["doctor"], ["gc"], ["run", "{spec}"]])
+def test_a_home_that_is_a_pipe_or_a_device_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], verb: list[str]
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for home in (tmp_path / "pipe", Path("/dev/null")):
+        assert main([*verb, "--home", str(home)]) == EXIT_BAD_INPUT
+        assert f"`{home}` is not a folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["a link to what is not there", "not a folder"])
+@pytest.mark.parametrize("name", ["studies", "trials"])
+def test_a_folder_on_a_disk_that_is_not_there_does_not_seem_empty(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, kind: str
+) -> None:
+    study_dir = tmp_path / "studies" / "toy"
+    study_dir.mkdir(parents=True)
+    Ledger.create(study_dir, "toy")
+    place = study_dir / "trials" if name == "trials" else tmp_path / "studies"
+    shutil.rmtree(place, ignore_errors=True)
+    place.symlink_to("/nonexistent/disk") if kind.startswith("a link") else place.touch()
+    verbs = [["show", "toy"], ["doctor"]] if name == "trials" else [["list"], ["doctor"], ["show", "toy"]]
+    for verb in verbs:
+        assert main([*verb, "--home", str(tmp_path)]) != EXIT_OK
+        assert f"`{name}` is {kind}" in "".join(capsys.readouterr())
+
+
+def test_a_sweep_file_that_is_a_pipe_is_refused_and_one_of_a_shell_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert main(["check", str(tmp_path / "pipe")]) == EXIT_BAD_INPUT
+    assert "error: this is a pipe, which might be waited for without end" in capsys.readouterr().err
+    reader, writer = os.pipe()
+    os.write(writer, b"name: toy\n")
+    os.close(writer)
+    assert main(["check", f"/dev/fd/{reader}"]) == EXIT_BAD_INPUT
+    assert f"/dev/fd/{reader}:1:1" in capsys.readouterr().err, "read: keys are missing in it"
 
 
 @pytest.mark.parametrize("name", ["what?", "100%41", "x" * 250 + "/" + "y" * 250])
