@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from rich.cells import cell_len, chop_cells
-
 GAP: Final = 2
 SHORTEST_HEAD: Final = 7
 """Characters that a head keeps at least when it is cut to the width of its cells."""
@@ -38,12 +36,12 @@ class Column:
     @property
     def width(self) -> int:
         """Of its widest line."""
-        return max(map(cell_len, (self.head, *self.cells)))
+        return max(map(_width, (self.head, *self.cells)))
 
     @property
     def least_width(self) -> int:
         """Its width when sentences are cut as far as they may be."""
-        return self.width if self.shrinks_to is None else min(self.width, max(self.shrinks_to, cell_len(self.head)))
+        return self.width if self.shrinks_to is None else min(self.width, max(self.shrinks_to, _width(self.head)))
 
 
 def fitted(columns: Sequence[Column], width: int | None) -> tuple[list[Column], list[str]]:
@@ -87,8 +85,10 @@ def lines_of(columns: Sequence[Column]) -> list[str]:
 
 def cut(text: str, width: int) -> str:
     """Text of at most so many characters, which says where it was cut."""
-    if cell_len(text) <= width:
+    if _width(text) <= width:
         return text
+    from rich.cells import chop_cells
+
     return chop_cells(text, width - 1)[0].rstrip() + CUT if width > 1 else CUT
 
 
@@ -97,10 +97,17 @@ def _least(columns: Sequence[Column]) -> int:
 
 
 def _with_short_head(column: Column) -> Column:
-    widest = max(map(cell_len, column.cells), default=0)
+    widest = max(map(_width, column.cells), default=0)
     return replace(column, head=column.short_head or cut(column.head, max(widest, SHORTEST_HEAD)))
 
 
 def _padded(text: str, width: int, justify: str) -> str:
-    fill = " " * (width - cell_len(text))
+    fill = " " * (width - _width(text))
     return text + fill if justify == "left" else fill + text
+
+
+def _width(text: str) -> int:
+    """Columns of a terminal that a text takes."""
+    from rich.cells import cell_len  # here, since who asks for JSON needs no rich
+
+    return cell_len(text)
