@@ -32,3 +32,8 @@ def short_names(paths: Iterable[str]) -> dict[str, str]:
     paths = list(paths)
     count = Counter(path.rsplit(".", 1)[-1] for path in paths)
     return {path: last if count[last := path.rsplit(".", 1)[-1]] == 1 else path for path in paths}
+
+
+def column_names(paths: Iterable[str]) -> dict[str, str]:
+    """As `short_names`, without the `lambda_` that all loss weights start with."""
+    return {path: name.removeprefix("lambda_") or name for path, name in short_names(paths).items()}

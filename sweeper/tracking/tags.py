@@ -4,6 +4,7 @@ import hashlib
 from typing import Any, Final
 
 from sweeper.ledger.trial import TrialRecord
+from sweeper.search_space.paths import column_names
 from sweeper.spec.resolve import SweepSpec
 
 WINNER: Final = "sweeper.winner"
@@ -33,4 +34,16 @@ def trial_tags(spec: SweepSpec, record: TrialRecord) -> dict[str, Any]:
         "sweeper.control": record.control,
         "sweeper.sampler": None if record.control else spec.sampler.name,
         "sweeper.gpus": spec.resources.gpus,  # without one, a rerun must not take one either
+        **shown_params(spec, record),
+    }
+
+
+def shown_params(spec: SweepSpec, record: TrialRecord) -> dict[str, str]:
+    """The parameters as tags for people, under the names of a table's columns and with three digits: MLflow's page
+    shows a param's whole path, and all 17 digits."""
+    names = column_names(spec.search_space)
+    return {
+        names[path]: f"{value:.3g}" if isinstance(value, float) else str(value)
+        for path, value in record.params.items()
+        if path in names
     }

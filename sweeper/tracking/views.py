@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from sweeper.errors import UserError
-from sweeper.search_space.paths import short_names
+from sweeper.search_space.paths import column_names
 from sweeper.spec.resolve import SweepSpec
 from sweeper.tracking.client import open_client
 from sweeper.tracking.find import answering
@@ -20,8 +20,15 @@ from sweeper.tracking.schema import metric_key
 KEY: Final = "candidates"
 TAG: Final = f"mlflow.sharedViewState.{KEY}"
 VARIANCE: Final = "val/theta_var_ratio"
-HEAD_PX: Final = 8
-"""Width of a letter of a column's head, and then some."""
+LETTER_PX: Final = 7.5
+"""Of a column's head, which is bold."""
+PADDING_PX: Final = 34
+SORTED_PX: Final = 16
+"""For the arrow beside the head by which rows are sorted."""
+NARROWEST_PX: Final = 84
+REASON_PX: Final = 300
+WIDTHS_PX: Final = {"attributes.`Run Name`": 175, "runDateAndNestInfo": 46}
+"""Of MLflow's own first columns; of the date the icon of the run's state is left, so that all the rest has room."""
 
 
 def candidates_view(spec: SweepSpec, now_ms: int) -> dict[str, str]:
@@ -63,10 +70,10 @@ def _state(spec: SweepSpec) -> Mapping[str, Any]:
     objective = f"metrics.`{metric_key(spec.objective.metric)}`"
     columns = [
         objective,
-        f"metrics.`{VARIANCE}`",
         "tags.`sweeper.state`",
-        *(f"params.`{metric_key(path)}`" for path in short_names(spec.search_space)),
+        *(f"tags.`{name}`" for name in column_names(spec.search_space).values()),
         "tags.`sweeper.reason`",
+        f"metrics.`{VARIANCE}`",
     ]
     return {
         "searchFilter": "tags.`sweeper.role` = 'candidate'",
@@ -77,8 +84,8 @@ def _state(spec: SweepSpec) -> Mapping[str, Any]:
         "datasetsFilter": [],
         "modelVersionFilter": "All Runs",
         "selectedColumns": columns,
-        "columnOrder": columns,
-        "columnWidths": {column: max(95, HEAD_PX * len(column.split("`")[1]) + 40) for column in columns},
+        "columnOrder": [*WIDTHS_PX, *columns],
+        "columnWidths": WIDTHS_PX | {column: _width_px(column) for column in columns},
         "runsHiddenMode": "FIRST_10_RUNS",
         "viewMaximized": True,
         "runListHidden": False,
@@ -89,3 +96,10 @@ def _state(spec: SweepSpec) -> Mapping[str, Any]:
         "groupsExpanded": {},
         "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
     }
+
+
+def _width_px(column: str) -> int:
+    if column == "tags.`sweeper.reason`":
+        return REASON_PX
+    arrow_px = SORTED_PX if column.startswith("metrics.") else 0
+    return round(max(NARROWEST_PX, LETTER_PX * len(column.split("`")[1]) + PADDING_PX + arrow_px))

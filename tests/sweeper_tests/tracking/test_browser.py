@@ -45,19 +45,12 @@ def shown(tmp_path_factory: pytest.TempPathFactory, template_db: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def page() -> Iterator[Any]:
+def page(chromium: Any) -> Iterator[Any]:
     """A page of a headless browser."""
-    reason = "so MLflow's UI is not looked at in a browser"
-    playwright = pytest.importorskip("playwright.sync_api", reason=f"playwright is not installed, {reason}")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip(f"no chromium is installed, {reason}: apt-get install -y chromium")
-    with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        page = browser.new_page(viewport={"width": 1500, "height": 900})
-        page.set_default_timeout(60_000)
-        yield page
-        browser.close()
+    page = chromium.new_page(viewport={"width": 1500, "height": 900})
+    page.set_default_timeout(60_000)
+    yield page
+    page.close()
 
 
 @pytest.fixture(scope="module")

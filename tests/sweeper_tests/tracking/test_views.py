@@ -12,10 +12,12 @@ from mlflow_helpers import start, uri_of
 from studies import make_spec
 
 from sweeper.errors import UserError
-from sweeper.ledger.trial import TrialState
+from sweeper.ledger.trial import TrialRecord, TrialState
+from sweeper.search_space.paths import column_names
 from sweeper.tracking import Tracker
 from sweeper.tracking.callback import MLFLOW_STATUS
 from sweeper.tracking.client import open_client
+from sweeper.tracking.tags import shown_params
 from sweeper.tracking.views import TAG, candidates_view, experiment_of, view_fragment
 
 OpenTracker = Callable[..., Tracker]
@@ -33,10 +35,20 @@ def test_the_view_shows_candidates_best_first_with_what_decides() -> None:
     assert state["searchFilter"] == "tags.`sweeper.role` = 'candidate'"
     assert (state["orderByKey"], state["orderByAsc"]) == ("metrics.`val/pa_mpjpe_mm`", True)
     columns = state["selectedColumns"]
-    assert columns[:3] == ["metrics.`val/pa_mpjpe_mm`", "metrics.`val/theta_var_ratio`", "tags.`sweeper.state`"]
-    assert columns[-1] == "tags.`sweeper.reason`"
-    assert set(columns[3:-1]) == {f"params.`{path}`" for path in spec.search_space}
-    assert all(state["columnWidths"][column] >= 8 * len(column.split("`")[1]) for column in columns)
+    assert columns[:2] == ["metrics.`val/pa_mpjpe_mm`", "tags.`sweeper.state`"]
+    assert columns[-2:] == ["tags.`sweeper.reason`", "metrics.`val/theta_var_ratio`"]
+    assert set(columns[2:-2]) == {f"tags.`{name}`" for name in column_names(spec.search_space).values()}
+    assert state["columnOrder"][-len(columns) :] == columns
+    assert all(state["columnWidths"][column] >= 7.5 * len(column.split("`")[1]) for column in columns)
+
+
+def test_parameters_are_tags_as_a_table_shows_them() -> None:
+    space = {"loss.lambda_pca": {"low": 0.1, "high": 1.0}, "optim.lr": {"low": 0.1, "high": 1.0}}
+    space |= {"a.size": {"values": [1, 2]}, "b.size": {"choices": ["x", None]}}
+    params = {"loss.lambda_pca": 0.123456, "optim.lr": 0.000123456, "a.size": 12345, "b.size": None}
+    record = TrialRecord("toy-0000", 0, params)
+    shown = shown_params(make_spec(search_space=space), record)
+    assert shown == {"pca": "0.123", "lr": "0.000123", "a.size": "12345", "b.size": "None"}
 
 
 def test_a_better_that_is_larger_is_first_too() -> None:

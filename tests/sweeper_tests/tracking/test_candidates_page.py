@@ -1,0 +1,110 @@
+"""The page that `sweeper ui STUDY` opens, in a real browser with a fresh profile: winners are seen without a click."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from places import TESTS
+from ports import free_port
+
+from sweeper.ledger.ledger import Ledger
+from sweeper.ledger.trial import TrialState
+
+pytestmark = pytest.mark.slow
+
+SPEC = """\
+name: loss_balance
+trainer: weights_trainer:train
+base: {loss: {lambda_param: 1.0, lambda_joint: 1.0, lambda_angular: 1.0, lambda_pca: 1.0}, optim: {lr: 0.003}}
+search_space:
+  loss.lambda_param:   {low: 0.01, high: 10.0, log: true}
+  loss.lambda_joint:   {low: 0.1, high: 100.0, log: true}
+  loss.lambda_angular: {low: 0.001, high: 10.0, log: true}
+  loss.lambda_pca:     {low: 0.0001, high: 10.0, log: true}
+  optim.lr:            {low: 0.0001, high: 0.03, log: true}
+objective: {metric: val/pa_mpjpe_mm, mode: min}
+trials: 12
+seed: 2
+scheduler: {name: asha, grace_epochs: 2, eta: 2}
+controls: []
+guards:
+  - {name: collapse, kind: collapse, after_epochs: 1, for_evaluations: 2, var_ratio_below: 0.02, r2_below: 0.02}
+"""
+WIDTH_PX = 1400
+IS_CUT = """element => [element, ...element.querySelectorAll('*')].some(each =>
+    each.textContent && !each.children.length && each.clientWidth > 0 && each.scrollWidth > each.clientWidth + 1
+)"""
+"""Whether a text within does not fit into what shows it."""
+FEWEST_REASON_PX = 60
+"""Of the reason that are seen; the rest is scrolled to."""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with the study, recorded by a real driver."""
+    folder = tmp_path_factory.mktemp("page")
+    (folder / "spec.yaml").write_text(SPEC)
+    command = [sys.executable, str(TESTS / "serial_driver.py"), "run", "spec.yaml", "--home", "home"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join((str(TESTS), os.environ.get("PYTHONPATH", "")))}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder / "home"
+
+
+@pytest.fixture(scope="module")
+def page(home: Path, chromium: Any) -> Iterator[Any]:
+    command = [sys.executable, "-m", "sweeper", "ui", "loss_balance", "--home", str(home), "--port", str(free_port())]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as ui:
+        assert ui.stdout is not None
+        page = chromium.new_page(viewport={"width": WIDTH_PX, "height": 700})
+        page.set_default_timeout(60_000)
+        page.goto(ui.stdout.readline().strip())
+        page.get_by_text("sweeper.reason").first.wait_for()
+        page.get_by_text("COMPLETE").first.wait_for()
+        yield page
+        page.close()
+        ui.terminate()
+
+
+def cells_of(page: Any, name: str) -> list[tuple[float, str]]:
+    """Height and text of the cells of a column, from the top."""
+    found = page.locator(f"[role=gridcell][col-id='{name}']").all()
+    return sorted((cell.bounding_box()["y"], cell.inner_text().strip()) for cell in found)
+
+
+def test_candidates_stand_best_first_with_state_and_weights(home: Path, page: Any) -> None:
+    trials = Ledger.open(home / "studies" / "loss_balance", "loss_balance").trials()
+    best_first = sorted(trials, key=lambda trial: trial.value("val/pa_mpjpe_mm") or 0.0)
+    names = cells_of(page, "attributes.`Run Name`")
+    assert names[0][1].endswith(best_first[0].id)
+    collapsed = [trial.state is TrialState.COLLAPSED for trial in best_first].index(True)
+    best_first = best_first[:collapsed]  # those that collapsed are all alike, so in any order
+    states = [text for _, text in cells_of(page, "tags.`sweeper.state`")]
+    assert states[: len(best_first)] == [trial.state for trial in best_first]
+    assert "COLLAPSED" in states
+    for path, name in (("loss.lambda_joint", "joint"), ("loss.lambda_pca", "pca"), ("optim.lr", "lr")):
+        texts = [text for _, text in cells_of(page, f"tags.`{name}`")][: len(best_first)]
+        assert texts == [f"{trial.params[path]:.3g}" for trial in best_first]
+
+
+def test_nothing_that_decides_is_cut_or_beyond_the_edge(page: Any) -> None:
+    names = ["metrics.`val/pa_mpjpe_mm`", "tags.`sweeper.state`", "tags.`sweeper.reason`"]
+    names += [f"tags.`{name}`" for name in ("param", "joint", "angular", "pca", "lr")]
+    for name in names:
+        head = page.locator(f".ag-header-cell[col-id='{name}']")
+        box = head.bounding_box()
+        assert box["x"] + (FEWEST_REASON_PX if "reason" in name else box["width"]) <= WIDTH_PX, name
+        partly_seen = "reason" in name or "pa_mpjpe" in name  # of 17 digits not all need be seen
+        cells = [] if partly_seen else page.locator(f"[role=gridcell][col-id='{name}']").all()
+        for text in (head, *cells):
+            assert not text.evaluate(IS_CUT), (name, text.inner_text())
+
+
+def test_nothing_lies_over_the_page_and_errors_alone_look_like_errors(page: Any) -> None:
+    assert page.get_by_text("Model training").first.is_visible()
+    assert page.locator("[role=dialog]").count() == 0
+    assert page.locator("[role=gridcell] .anticon-close-circle, [role=gridcell] [class*=danger]").count() == 0
