@@ -64,7 +64,7 @@ def proportional_mib(pid: int, mapped: str = "") -> float:
 
 def together(count: int, config: TrainConfig, images: int, script: str) -> float:
     """Images/s of `count` trainings at once; prints them, and the memory."""
-    share = {"TRAINERS_GPU_SHARE": str(1 / count)} if count > 1 else {}
+    share = {"TRAINERS_GPU_SHARE": str(1 / count)} if count > 1 and torch.cuda.is_available() else {}
     trials = [
         subprocess.Popen(
             [sys.executable, script, "--trial", config.model_dump_json()],

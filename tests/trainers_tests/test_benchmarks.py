@@ -1,5 +1,6 @@
 """The benchmark for a GPU that is seldom at hand runs to its end, so that it does when one is."""
 
+import json
 import os
 import subprocess
 import sys
@@ -8,18 +9,43 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-HOPPER = ROOT / "tests" / "benchmarks" / "hopper.py"
 
 
-@pytest.mark.slow
-def test_every_part_for_the_gpu_runs_on_a_few_images() -> None:
-    run = subprocess.run(
-        [sys.executable, str(HOPPER), "--smoke"],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+def run(out: Path, *parts: str) -> subprocess.CompletedProcess[str]:
+    told = [sys.executable, str(ROOT / "tests" / "benchmarks" / "gpu.py"), "--smoke", "--out", str(out)]
+    return subprocess.run(
+        [*told, "--parts", *parts],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "trainers")},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert run.returncode == 0, run.stderr
-    for part in ("ResNet-18:", "data path by itself", "bf16 matmul:", "ViT-B/16, share of it:", "epoch 1 of 1:"):
-        assert part in run.stdout
+
+
+@pytest.mark.slow
+def test_every_part_for_the_gpu_runs_once_and_its_figures_are_kept(tmp_path: Path) -> None:
+    out = tmp_path / "gpu.json"
+    first = run(out, "ceilings", "resnet18")
+    assert first.returncode == 0, first.stderr
+    kept = json.loads(out.read_text())
+    assert list(kept["parts"]) == ["ceilings", "resnet18"]
+    rest = run(out, "ceilings", "resnet18", "transformers", "side_by_side", "long")
+    assert rest.returncode == 0, rest.stderr
+    now = json.loads(out.read_text())
+    assert list(now["parts"]) == ["ceilings", "resnet18", "transformers", "side_by_side", "long"]
+    assert "resnet18 ..." not in rest.stderr
+    assert {part: now["parts"][part] for part in kept["parts"]} == kept["parts"], "what is done is not done again"
+    figures = [figure for part in now["parts"].values() for figure in part]
+    assert all(figure["value"] > 0 for figure in figures if figure["unit"] != "MiB")
+    for figure in figures:
+        assert f"| {figure['name']} | {figure['value']:.3g} {figure['unit']} |" in rest.stdout
+    assert rest.stdout.count("MISSED") >= 2, "no CPU reaches the targets"
+
+
+def test_without_a_gpu_nothing_is_measured(tmp_path: Path) -> None:
+    told = [sys.executable, str(ROOT / "tests" / "benchmarks" / "gpu.py"), "--out", str(tmp_path / "gpu.json")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "trainers"), "CUDA_VISIBLE_DEVICES": ""}
+    run = subprocess.run(told, env=environment, capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stdout) == (2, "")
+    assert "there is no CUDA device" in run.stderr
+    assert not (tmp_path / "gpu.json").exists()

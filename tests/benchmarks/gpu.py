@@ -1,0 +1,269 @@
+"""What one GPU does: its ceilings (matrix products, copies), images/s of training with and without compiling, the share
+of the matrix products' rate that transformers reach, the data path's share of a step, and trainings side by side.
+
+A part that is done is written to `--out` (JSON) at once and not done again, so a run that was ended goes on where it
+was; `--again` forgets it. At the end stands a table for docs/benchmarks.md. The part `long` is not among the usual
+ones: the published recipe at full length, 130,240 images for 50 epochs at batch 64 (`--data` names a set made before).
+
+Needs trainers/, torch, timm, pillow, numpy and pydantic.
+
+    PYTHONPATH=trainers python tests/benchmarks/gpu.py --out gpu.json
+    PYTHONPATH=trainers python tests/benchmarks/gpu.py --smoke
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from gpu_rates import data_seconds, flops_per_image, matmul_flops_per_s, seconds_of
+
+from mano_trainers.config import LossConfig, ModelConfig, OptimConfig, TrainConfig
+from mano_trainers.data.rendering.freihand import make_freihand
+from mano_trainers.data_config import DataConfig
+from mano_trainers.loop import train
+
+SMOKE: Final = {
+    "poses": 8,
+    "long_poses": 12,
+    "epochs": 2,
+    "long_epochs": 1,
+    "batch": [4, 8],
+    "vit_batch": 8,
+    "size": 32,
+    "matmul_side": 256,
+    "copy_mib": 1,
+    "repeats": 2,
+    "val_fraction": 0.25,
+    "compile": False,
+}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number, and what it should be: at least, or at most, the target."""
+
+    name: str
+    value: float
+    unit: str
+    target: float | None = None
+    at_least: bool = True
+
+    @property
+    def verdict(self) -> str:
+        if self.target is None:
+            return ""
+        met = self.value >= self.target if self.at_least else self.value <= self.target
+        return f"{'at least' if self.at_least else 'at most'} {self.target:g}: {'met' if met else 'MISSED'}"
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What all parts share: arguments, the device, and the folder of a rendered set."""
+
+    args: argparse.Namespace
+    device: torch.device
+    root: Path
+
+
+def config_of(bench: Bench, backbone: str, batch: int, **changes: Any) -> TrainConfig:
+    args = bench.args
+    return TrainConfig.model_validate(
+        {
+            "data": DataConfig(
+                root=str(bench.root), image_size=args.size, versions="all", val_fraction=args.val_fraction
+            ),
+            "model": ModelConfig.model_validate({"backbone": backbone}),
+            "loss": LossConfig(lambda_joint=1.0),
+            "optim": OptimConfig(batch_size=batch, epochs=args.epochs, lr=1e-3),
+            "compile": args.compile,
+        }
+        | changes
+    )
+
+
+def trained(config: TrainConfig) -> tuple[float, float]:
+    """Median images/s of the training loop itself, the first epoch left out, and the peak memory in MiB."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    with tempfile.TemporaryDirectory() as workdir:
+        metrics = [report.metrics for report in train(config, Path(workdir))]
+    rate = statistics.median(each["train/images_per_s"] for each in metrics[1:])
+    return rate, metrics[-1].get("gpu/peak_memory_mib", 0.0)
+
+
+def ceilings(bench: Bench) -> list[Figure]:
+    args, device = bench.args, bench.device
+    peak = matmul_flops_per_s(args.matmul_side, args.repeats, device)
+    host = torch.empty(args.copy_mib * 2**20, dtype=torch.uint8, pin_memory=device.type == "cuda")
+    there = torch.empty_like(host, device=device, pin_memory=False)
+    seconds = seconds_of(lambda: there.copy_(host, non_blocking=True), args.repeats, device)
+    return [
+        Figure("matrix products in bfloat16", peak / 1e12, "TFLOP/s"),
+        Figure("copies from page-locked memory", host.numel() / seconds / 1e9, "GB/s"),
+    ]
+
+
+def resnet18(bench: Bench) -> list[Figure]:
+    """By batch; the first one without compiling too, which is what small batches wait for."""
+    figures = []
+    for batch, target in zip(bench.args.batch, (15_000, 18_000), strict=True):
+        config = config_of(bench, "resnet18", batch)
+        rate, peak_mib = trained(config)
+        name = f"ResNet-18, {bench.args.size} px, batch {batch}"
+        share = data_seconds(config, bench.args.repeats, bench.device) * rate / batch
+        figures += [
+            Figure(name, rate, "images/s", target),
+            Figure(f"{name}: peak memory", peak_mib, "MiB"),
+            Figure(f"{name}: data path by itself, share of a step", 100 * share, "%", 2, at_least=False),
+        ]
+    eager, _ = trained(config_of(bench, "resnet18", bench.args.batch[0], compile=False))
+    times = figures[0].value / eager
+    return [*figures, Figure("ResNet-18, smaller batch: times the step that is not compiled", times, "", 3)]
+
+
+def transformers(bench: Bench) -> list[Figure]:
+    args = bench.args
+    peak = matmul_flops_per_s(args.matmul_side, args.repeats, bench.device)
+    figures = []
+    for backbone, target in (("vit_b16", 40), ("handformer_small", None)):
+        rate, peak_mib = trained(config_of(bench, backbone, args.vit_batch))
+        share = 100 * rate * flops_per_image(backbone, args.size) / peak
+        name = f"{backbone}, {args.size} px, batch {args.vit_batch}"
+        figures += [
+            Figure(name, rate, "images/s"),
+            Figure(f"{name}: peak memory", peak_mib, "MiB"),
+            Figure(f"{name}: share of the matrix products' rate", share, "%", target),
+        ]
+    return figures
+
+
+def side_by_side(bench: Bench) -> list[Figure]:
+    """Two trainings, each with half of the GPU, against one alone: images/s of both together."""
+    config = config_of(bench, "resnet18", bench.args.batch[0], compile=False)
+    alone = sum(_in_processes(config, 1))
+    together = sum(_in_processes(config, 2))
+    return [Figure("two trainings on one GPU, times the rate of one", together / alone, "", 1)]
+
+
+def _in_processes(config: TrainConfig, count: int) -> list[float]:
+    """Images/s of trainings in processes of their own, at the same time."""
+    told = [sys.executable, str(Path(__file__).resolve()), "--train", config.model_dump_json()]
+    share = {"TRAINERS_GPU_SHARE": str(1 / count)} if count > 1 and torch.cuda.is_available() else {}
+    running = [subprocess.Popen(told, stdout=subprocess.PIPE, env=os.environ | share) for _ in range(count)]
+    said = [each.communicate()[0] for each in running]
+    if any(each.returncode for each in running):
+        raise RuntimeError(f"a training of {count} side by side failed; see above")
+    return [float(text) for text in said]
+
+
+def long(bench: Bench) -> list[Figure]:
+    args = bench.args
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as workdir:
+        root = args.data or Path(folder) / "set"
+        if args.data is None:
+            make_freihand(root, args.long_poses, args.size, seed=0)
+        optim = OptimConfig(batch_size=args.batch[0], epochs=args.long_epochs, lr=1e-3)
+        config = config_of(Bench(args, bench.device, root), "resnet18", args.batch[0], optim=optim)
+        started = time.perf_counter()
+        for report in train(config, Path(workdir)):
+            error_mm, minutes = report.metrics["val/pa_mpjpe_mm"], (time.perf_counter() - started) / 60
+            print(f"epoch {report.step} of {args.long_epochs}: {minutes:.1f} min, {error_mm:.2f} mm", file=sys.stderr)
+    name = f"{args.long_epochs} epochs of {4 * args.long_poses} images"
+    return [Figure(name, minutes, "min", 10, at_least=False), Figure(f"{name}: PA-MPJPE", error_mm, "mm")]
+
+
+PARTS: Final[dict[str, Callable[[Bench], list[Figure]]]] = {
+    "ceilings": ceilings,
+    "resnet18": resnet18,
+    "transformers": transformers,
+    "side_by_side": side_by_side,
+    "long": long,
+}
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=[name for name in PARTS if name != "long"])
+    parser.add_argument("--out", type=Path, default=Path("gpu.json"), help="figures of the parts that are done")
+    parser.add_argument("--again", action="store_true", help="forget the parts that are done")
+    parser.add_argument("--poses", type=int, default=2_000, help="rendered for training; 4 images each")
+    parser.add_argument("--epochs", type=int, default=4, help="the first is left out")
+    parser.add_argument("--data", type=Path, help="a set of 224 px images for the long part")
+    parser.add_argument("--long-poses", type=int, default=32_560)
+    parser.add_argument("--long-epochs", type=int, default=50)
+    parser.add_argument("--batch", type=int, nargs=2, default=[64, 256], help="of ResNet-18")
+    parser.add_argument("--vit-batch", type=int, default=128, help="of the transformers")
+    parser.add_argument("--repeats", type=int, default=100, help="of what is timed by itself")
+    parser.add_argument("--size", type=int, default=224, help="side of the images in pixels")
+    parser.add_argument("--matmul-side", type=int, default=8192)
+    parser.add_argument("--copy-mib", type=int, default=256)
+    parser.add_argument("--val-fraction", type=float, default=0.02)
+    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--smoke", action="store_true", help="tiny sizes, on a CPU too: the parts run")
+    parser.add_argument("--train", help=argparse.SUPPRESS)  # a config: how `side_by_side` calls this file
+    args = parser.parse_args()
+    if args.smoke:
+        parser.set_defaults(**SMOKE)
+        args = parser.parse_args()
+    return args
+
+
+def done_before(path: Path, of: dict[str, Any]) -> dict[str, list[Figure]]:
+    """Figures of the parts that the file holds, if they are of the same device and sizes."""
+    if not path.exists():
+        return {}
+    stored = json.loads(path.read_text())
+    if stored["of"] != of:
+        print(f"{path} is of another device, torch or size: all parts are done again", file=sys.stderr)
+        return {}
+    return {part: [Figure(**each) for each in figures] for part, figures in stored["parts"].items()}
+
+
+def table(of: dict[str, Any], parts: dict[str, list[Figure]]) -> str:
+    figures = [figure for part in parts.values() for figure in part]
+    rows = [f"| {each.name} | {each.value:.3g} {each.unit} | {each.verdict} |" for each in figures]
+    head = [f"{of['device']}, torch {of['torch']}", "", "| what | measured | target |", "|---|---|---|"]
+    return "\n".join(head + rows)
+
+
+def main() -> int:
+    args = arguments()
+    if args.train is not None:
+        print(trained(TrainConfig.model_validate_json(args.train))[0])
+        return 0
+    if not torch.cuda.is_available() and not args.smoke:
+        print("error: there is no CUDA device here; nothing was measured", file=sys.stderr)
+        return 2
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    of = {name: value for name, value in vars(args).items() if name not in ("parts", "out", "again", "data", "train")}
+    of |= {"device": torch.cuda.get_device_name() if device.type == "cuda" else "CPU", "torch": torch.__version__}
+    parts = {} if args.again else done_before(args.out, of)
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["TRAINERS_CACHE_DIR"] = f"{folder}/cache"
+        bench = Bench(args, device, Path(folder) / "set")
+        missing = [part for part in args.parts if part not in parts]
+        if set(missing) - {"ceilings", "long"}:
+            make_freihand(bench.root, args.poses, args.size, seed=0)
+        for part in missing:
+            print(f"{part} ...", file=sys.stderr, flush=True)
+            parts[part] = PARTS[part](bench)
+            text = {"of": of, "parts": {name: [asdict(each) for each in found] for name, found in parts.items()}}
+            partial = args.out.with_suffix(".partial")
+            partial.write_text(json.dumps(text, indent=2))
+            partial.replace(args.out)
+    print(table(of, parts))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
