@@ -17,9 +17,13 @@ PRINTED_S: Final = 2.0
 
 
 def start_seam(
-    arguments: Sequence[str], resources: Resources, environment: dict[str, str], stderr: int | None = None
+    arguments: Sequence[str],
+    resources: Resources,
+    environment: dict[str, str],
+    stderr: int | None = None,
+    folder: str | None = None,
 ) -> Child:
-    """Start it on this machine, with this environment and the GPUs that a trial gets."""
+    """Start it on this machine, with this environment and the GPUs that a trial gets; in the folder, if it is here."""
     if resources.gpus == 0:
         environment["CUDA_VISIBLE_DEVICES"] = ""  # as the trials
     return subprocess.Popen(
@@ -30,14 +34,15 @@ def start_seam(
         stderr=stderr,
         text=True,
         env=environment,
+        cwd=folder if folder and os.path.isdir(folder) else None,
     )
 
 
 class _SeamHost:
     """A process that runs `sweeper.entrypoint.call` beside this actor."""
 
-    def __init__(self, arguments: Sequence[str], resources: Resources) -> None:
-        self._child = start_seam(arguments, resources, dict(os.environ), subprocess.PIPE)
+    def __init__(self, arguments: Sequence[str], resources: Resources, folder: str) -> None:
+        self._child = start_seam(arguments, resources, dict(os.environ), subprocess.PIPE, folder)
         self._printed: deque[str] = deque()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -72,7 +77,7 @@ class RemoteChild:
         import ray
 
         host = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus)(_SeamHost)
-        self._host = host.remote(arguments, resources)
+        self._host = host.remote(arguments, resources, os.getcwd())  # where the trials will be
         if not ray.wait([self._host.__ray_ready__.remote()], timeout=ROOM_S)[0]:
             what = f"{resources.cpus} cores and {resources.gpus:g} GPUs"
             print(f"no machine of the cluster has {what} free for the checks: waiting for one", file=sys.stderr)

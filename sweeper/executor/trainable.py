@@ -2,6 +2,7 @@
 
 import json
 import os
+from contextlib import AbstractContextManager, chdir, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -50,6 +51,11 @@ class Job:
         return json.dumps(asdict(self))
 
 
+def _in_folder(folder: str) -> AbstractContextManager[None]:
+    """In the driver's working folder, if it is on this machine."""
+    return chdir(folder) if os.path.isdir(folder) else nullcontext()
+
+
 class TrialWorker(tune.Trainable):  # type: ignore[misc]
     """Hands the trainer's reports to Tune, one a step. An exception of the trainer is a result, not a crash:
     only a lost process is worth a retry."""
@@ -71,7 +77,8 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
         try:
             if not self._started:
                 if self._job.expected and not self._fit:
-                    problem = unfit(self._job.trainer, self._job.expected)
+                    with _in_folder(self._job.folder):  # as the trial: a command's script is named from there
+                        problem = unfit(self._job.trainer, self._job.expected)
                     self._fit = problem is None
                     return _result(Ready() if problem is None else Unfit(problem))
                 self._start()

@@ -14,12 +14,25 @@ from faulty import FreshHome
 from network import Machine
 from places import TESTS
 
+from sweeper.ledger.ledger import Ledger
+
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.machines,
     pytest.mark.timeout(600),
     pytest.mark.skipif(bool(network.cannot()), reason=f"{network.cannot()}"),
 ]
+
+
+COMMAND = """
+name: scripted
+command: "{python} script.py {x}"
+search_space: {x: {values: [1.0, 2.0]}}
+sampler: {name: grid}
+objective: {metric: val/pa_mpjpe_mm, mode: min}
+scheduler: {name: none}
+resources: {concurrent: all}
+"""
 
 
 def running(home: Path) -> int:
@@ -71,6 +84,18 @@ def test_a_machine_that_is_no_node_submits_a_job(site: Site, fresh_home: FreshHo
     assert len(check(home)) == 3
     failed = submit(address, "--set", "base.crash_at=2", "--set", "name=crashing")
     assert failed.returncode == 1, "the exit code of the run"
+
+
+def test_a_script_is_run_by_other_machines(site: Site, fresh_home: FreshHome, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its name is relative to the driver's working folder, which is not that of Ray's workers."""
+    home = fresh_home(COMMAND)
+    script = "import sys, sweeper; sweeper.report(1, {'val/pa_mpjpe_mm': float(sys.argv[1])})"
+    (home.parent / "script.py").write_text(script)
+    monkeypatch.chdir(home.parent)
+    done = site.head.run(SWEEPER, "run", "spec.yaml", "--home", str(home), "--address", site.address)
+    assert done.returncode == 0, done.stderr
+    assert [trial.state.value for trial in trials(home)] == ["COMPLETE"] * 2
+    assert list(Ledger.open(home / "studies" / "scripted", "scripted").attributes.data or {}) == ["script.py"]
 
 
 def test_machines_join_and_are_lost_in_mid_sweep(site: Site, fresh_home: FreshHome) -> None:
