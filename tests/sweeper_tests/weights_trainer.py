@@ -4,7 +4,7 @@ strong."""
 from collections.abc import Iterator
 from typing import Any
 
-from mano_trainers.report import EpochReport
+from sweeper import EpochReport
 
 EPOCHS = 8
 
