@@ -8,6 +8,7 @@ from typing import Any, Final
 from sweeper.entrypoint.offers import offers_of
 from sweeper.errors import SpecError
 from sweeper.ledger.trial import TrialRecord, TrialState
+from sweeper.pruning.asha import RungResult
 from sweeper.pruning.guards import check_guards
 from sweeper.pruning.rungs import Rungs
 from sweeper.redaction import plain
@@ -63,9 +64,18 @@ def decide(spec: SweepSpec, rungs: Rungs, record: TrialRecord) -> Decision | Non
     if rung is None or rung.keep:
         return None
     if spec.scheduler.mode == "stop":
-        return Decision(TrialState.PRUNED, rung.reason, vars(rung))
+        return Decision(TrialState.PRUNED, rank_reason(spec, record, rung), vars(rung))
     waits = f"waits at epoch {rung.rung_epoch:g}: rank {rung.rank} of {rung.of}"
     return Decision(TrialState.PAUSED, waits, vars(rung))
+
+
+def rank_reason(spec: SweepSpec, record: TrialRecord, rung: RungResult) -> str:
+    """Why a trial that ranks too low is stopped. It ranks by the best it has reached, and tables show what it reported
+    last: where these differ both are said."""
+    last = record.value(spec.objective.metric)
+    if last is None or f"{last:.5g}" == f"{rung.value:.5g}":
+        return rung.reason
+    return f"{rung.reason}; ranked by its best so far, not the last value {last:.5g}"
 
 
 def decide_at_end(spec: SweepSpec, record: TrialRecord) -> Decision:

@@ -12,7 +12,7 @@ from sweeper.spec.feasibility import refusal_text
 from sweeper.spec.resolve import SweepSpec
 from sweeper.study.accounting import UsageMeter
 from sweeper.study.callback import StudyCallback
-from sweeper.study.decisions import Decision, decide, recorded_config
+from sweeper.study.decisions import Decision, decide, rank_reason, recorded_config
 from sweeper.study.pareto import objective_values
 from sweeper.study.pruning_audit import PruningAudit
 
@@ -90,7 +90,7 @@ class TrialTransitions:
         """End the trials that wait at a rung: no trial can change the ranks any more."""
         for record in self.rungs.paused:
             rung = self.rungs.last_standing(record)
-            self.finish(record.id, TrialState.PRUNED, rung.reason, vars(rung))
+            self.finish(record.id, TrialState.PRUNED, rank_reason(self._spec, record, rung), vars(rung))
 
     def finish(self, trial_id: str, state: TrialState, reason: str, evidence: Mapping[str, Any]) -> None:
         """Give the trial its terminal state."""

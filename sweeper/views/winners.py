@@ -3,11 +3,10 @@
 from dataclasses import asdict
 from typing import Any
 
-from rich.table import Table
-
 from sweeper.analysis.replicates import interval_text
 from sweeper.analysis.winners import WinnersResult
 from sweeper.console import output_console
+from sweeper.views.columns import Column, fitted, lines_of
 
 
 def winners_json(result: WinnersResult) -> dict[str, Any]:
@@ -22,21 +21,26 @@ def print_winners(result: WinnersResult) -> None:
     """Print the table of configurations and the verdict."""
     console = output_console()
     title = f"\nthe top {len(result.candidates)} of {result.source}, each with the seeds {_span(result.seeds)}"
-    table = Table(box=None, pad_edge=False, title=title, title_justify="left")
-    for column in ("TRIAL", "WHEN SELECTED", "N", "MEAN", "95 % INTERVAL", "LEFT OUT"):
-        table.add_column(column, justify="left" if column in ("TRIAL", "LEFT OUT") else "right")
-    for candidate in result.candidates:
-        found = candidate.runs.estimate
-        table.add_row(
-            candidate.trial,
-            result.objective.format(candidate.selected),
-            str(found.n),
-            result.objective.format(found.mean) if found.n else "-",
-            interval_text(found.low, found.high, result.objective) if found.n > 1 else "-",
-            candidate.runs.losses_text,
-            style="bold green" if candidate.trial == result.winner else "",
-        )
-    console.print(table)
+    rows = [(candidate, candidate.runs.estimate) for candidate in result.candidates]
+    form = result.objective.format
+    columns = [
+        Column("TRIAL", tuple(candidate.trial for candidate, _ in rows), "left"),
+        Column(
+            "WHEN SELECTED", tuple(form(candidate.selected) for candidate, _ in rows), short_head="SELECTED", dropped=2
+        ),
+        Column("N", tuple(str(found.n) for _, found in rows)),
+        Column("MEAN", tuple(form(found.mean) if found.n else "-" for _, found in rows)),
+        Column(
+            "95 % INTERVAL",
+            tuple(interval_text(found.low, found.high, result.objective) if found.n > 1 else "-" for _, found in rows),
+            dropped=1,
+        ),
+        Column("LEFT OUT", tuple(candidate.runs.losses_text for candidate, _ in rows), "left", dropped=3),
+    ]
+    head, *lines = lines_of(fitted(columns, console.width if console.is_terminal else None)[0])
+    console.print(title, head, sep="\n", soft_wrap=True)
+    for line, (candidate, _) in zip(lines, rows, strict=True):
+        console.print(line, style="bold green" if candidate.trial == result.winner else "", soft_wrap=True)
     console.print()
     for line in result.verdict:
         console.print(line)
