@@ -18,7 +18,7 @@ from sweeper.tracking.standing import standing_of
 from sweeper.tracking.study_tracker import missing_from_ledger
 
 REFUSED: Final = "refused"
-SENT: Final = frozenset({REFUSED, "outbox", "mlflow"})
+SENT: Final = frozenset({REFUSED, "outbox", "mlflow", "artifacts"})
 """Kinds of gaps that `sweeper sync` closes."""
 
 
@@ -121,6 +121,9 @@ def _of_runs(ledger: Ledger, runs: dict[str, KnownRun], help: str) -> Iterator[G
     ):
         if names:
             yield Gap("mlflow", CheckStatus.WARN, f"{len(names)} {what}: {_first(names)}", help)
+    if gone := [name for name, run in there.items() if name in told and told[name].files and run.files.is_gone]:
+        where = there[gone[0]].files.artifact_uri
+        yield Gap("artifacts", CheckStatus.WARN, f"{len(gone)} runs have lost their artifacts: {where} is gone", help)
     if unknown := sorted(there.keys() - {trial.id for trial in ledger.all_trials()} - {ledger.study}):
         what = f"{len(unknown)} runs in MLflow are of no trial of the ledger: {_first(unknown)}"
         yield Gap("unknown", CheckStatus.WARN, what, "of an earlier study of this name? `sweeper ui` shows them")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sweeper.errors import EXIT_NOT_RECORDED, EXIT_OK, EXIT_TRIAL_FAILED
+from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.studies import find_study, open_ledger
 from sweeper.ledger.study_lock import study_lock
 from sweeper.maintenance.inventory import lacking
@@ -75,11 +76,12 @@ def sync_study(home: Path, study: str) -> Synced:
         refuse_other_ledger(ledger)
         refuse_copy_of_home(home, ledger.study_dir)
         run_ids: dict[str, str] = {}
+        has_lost_files = "artifacts" in _kinds_lacking(home, ledger)
         tracker = open_tracker(home, ledger, run_ids.__setitem__)
         with closing(tracker):
-            if standing_of(study_dir).refused:  # in the order in which they were told: a start after its end is none
-                tracker.deliver_all_again()
-                (study_dir / REJECTS).unlink()
+            if standing_of(study_dir).refused or has_lost_files:
+                tracker.deliver_all_again()  # in the order in which they were told: a start after its end is none
+                (study_dir / REJECTS).unlink(missing_ok=True)
             recorder = MLflowCallback(tracker, spec, ledger)
             recorder.hand_over_all()
             recorder.interrupt_study()
@@ -89,7 +91,7 @@ def sync_study(home: Path, study: str) -> Synced:
             left = tracker.flush(math.inf, STALLED_S)
             problem = tracker.problem
         keep_run_ids(ledger, run_ids)
-        found = [gap.what for gap in lacking(home, ledger, ask_mlflow=not left) if gap.kind == "mlflow"]
+        found = [gap.what for gap in lacking(home, ledger, ask_mlflow=not left) if gap.kind in ("mlflow", "artifacts")]
     return Synced(
         study=study,
         store=redact(tracking_uri(home)),
@@ -100,3 +102,7 @@ def sync_study(home: Path, study: str) -> Synced:
         notices=tracker.notices,
         lacking=tuple(found),
     )
+
+
+def _kinds_lacking(home: Path, ledger: Ledger) -> set[str]:
+    return {gap.kind for gap in lacking(home, ledger, ask_mlflow=True)}

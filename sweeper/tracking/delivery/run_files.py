@@ -27,6 +27,11 @@ class RunFiles:
         self.artifact_uri = artifact_uri
         self._folder = local_folder(artifact_uri)
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether there is no folder where it should be on this machine."""
+        return self._folder is not None and not self._folder.is_dir()
+
     def write_text(self, path: str, text: str) -> None:
         """Store a text as `path`."""
         if self._folder is None:

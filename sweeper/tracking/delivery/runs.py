@@ -45,10 +45,12 @@ class Delivered:
     Attributes:
         status: with which it ended; None if it has not.
         epoch: of its last evaluation; None if it has none.
+        files: whether it was started with files.
     """
 
     status: str | None = None
     epoch: float | None = None
+    files: bool = False
 
 
 def experiment_names(study: str, stream: str) -> tuple[str, str]:
@@ -84,7 +86,8 @@ def delivered(study_dir: Path) -> dict[str | None, Delivered]:
     for operation in _operations(study_dir):
         match operation:
             case Start():
-                found.setdefault(operation.trial, Delivered()).status = None
+                told = found.setdefault(operation.trial, Delivered())
+                told.status, told.files = None, told.files or bool(operation.artifacts)
             case Finish() if operation.trial in found:
                 found[operation.trial].status = operation.status
             case Report() if operation.trial in found and "epoch" in operation.metrics:

@@ -11,7 +11,7 @@ from finished import finish_study
 from mlflow_helpers import runs_of, uri_of
 from studies import make_spec
 
-from sweeper.errors import EXIT_NOT_RECORDED, EXIT_TRIAL_FAILED
+from sweeper.errors import EXIT_NOT_RECORDED, EXIT_TRIAL_FAILED, UserError
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.storage import JOURNAL
 from sweeper.ledger.trial import Report
@@ -20,7 +20,7 @@ from sweeper.maintenance.doctor import Diagnosis, _still_there, examine
 from sweeper.maintenance.finding import Finding
 from sweeper.maintenance.inventory import lacking
 from sweeper.maintenance.sync import sync_study
-from sweeper.tracking import Tracker, tracking_uri
+from sweeper.tracking import Tracker, find_trial, tracking_uri
 from sweeper.views.status import status
 
 Harm = Callable[[Any, Path], None]
@@ -94,6 +94,23 @@ def test_what_mlflow_has_lost_is_found_by_the_doctor_and_closed_by_sync(home: Pa
     assert {name: run.info.status for name, run in runs_of(uri_of(home)).items()} == dict.fromkeys(
         ("toy", "toy-0000", "toy-0001"), "FINISHED"
     )
+
+
+def test_lost_artifacts_are_found_and_sent_again(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sweeper.maintenance.sync.STALLED_S", 1.0)
+    shutil.rmtree(home / "artifacts")
+    [what] = [what for what, _, _ in told(home)]
+    assert what.startswith(f"2 runs have lost their artifacts: {home}/artifacts/toy/")
+    with pytest.raises(UserError, match=r"has no trial\.yaml"):
+        find_trial(uri_of(home), "toy-0001")
+    assert [(fixed != "", failed) for _, fixed, failed in told(home, fix=True)] == [(True, "")]
+    assert told(home) == []
+    assert find_trial(uri_of(home), "toy-0001").trial_id == "toy-0001"
+    shutil.rmtree(home / "artifacts")
+    (home / "artifacts").touch()
+    synced = sync_study(home, "toy")
+    assert synced.code == EXIT_TRIAL_FAILED, "there is a file in the way"
+    assert "up to date" not in synced.sentence()
 
 
 def test_what_a_fix_leaves_is_never_called_fixed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
