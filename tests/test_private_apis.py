@@ -19,6 +19,7 @@ PARAMETERS = {
 """A function -> the parameters that it is called with, which come first."""
 
 NAMES = (
+    "ray._private.worker:_worker_logs_enabled",
     "ray._raylet:GcsClient",
     "ray._raylet:InnerGcsClient.get_all_node_info",
     "ray.actor:ActorHandle._actor_id",

@@ -12,9 +12,11 @@ HELD: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def connect(**arguments: Any) -> None:
-    """`ray.init` with these arguments, without the workers' output and Ray's own chatter."""
+    """`ray.init` with these arguments, without the workers' output and Ray's own chatter: stdout is ours."""
     import ray
+    from ray._private import worker
 
+    worker._worker_logs_enabled = False  # the last lines of a raylet that died would be printed there
     ray.init(log_to_driver=False, logging_level=logging.ERROR, **arguments)
 
 

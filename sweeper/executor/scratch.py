@@ -6,7 +6,7 @@ A driver's holds Ray's files too: Ray itself never removes the folder of a sessi
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -34,6 +34,22 @@ def scratch_folder() -> Iterator[Path]:
 def of_killed_drivers() -> list[Path]:
     """Scratch folders of this user's drivers that are gone."""
     return abandoned_folders(scratch_parent(), PREFIX)
+
+
+def processes_of_killed_drivers() -> set[int]:
+    """Processes that write into scratch folders of drivers that are gone: Ray's agents outlive a kill -9 of the driver
+    by half a minute. They write their title over their environment, so it does not tell whose they are."""
+    start = str(scratch_parent().resolve() / PREFIX)
+    abandoned = {str(folder.resolve()) for folder in of_killed_drivers()}
+    found = set()
+    for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
+        with suppress(OSError):
+            place = os.readlink(descriptor)
+            if place.startswith(start):
+                folder = str(Path(*Path(place).parts[: len(Path(start).parts)]))
+                if folder in abandoned or not os.path.isdir(folder):
+                    found.add(int(descriptor.parts[2]))
+    return found
 
 
 def scratch_parent() -> Path:

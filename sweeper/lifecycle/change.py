@@ -50,7 +50,8 @@ def interrupted_extension(ledger: Ledger, spec: SweepSpec) -> int:
     last = ledger.attributes.extension
     if last is None or "trials" not in last or last["total"] != ledger.attributes.extended:
         return 0
-    has_ended = all(trial.state.is_finished for trial in ledger.all_trials())
+    planned = [trial for trial in ledger.all_trials() if not (trial.enqueued or trial.retry_of)]
+    has_ended = all(trial.state.is_finished for trial in planned)
     return 0 if has_ended and ledger.count - ledger.retries - ledger.enqueued >= spec.trials else last["trials"]
 
 

@@ -21,7 +21,7 @@ from packaging.version import Version
 
 from mano_trainers.report import CheckStatus
 from sweeper.executor.gpus import collect_accelerators
-from sweeper.executor.scratch import of_killed_drivers, scratch_parent
+from sweeper.executor.scratch import of_killed_drivers, processes_of_killed_drivers, scratch_parent
 from sweeper.ledger.studies import study_dirs
 from sweeper.ledger.study_lock import running_driver
 from sweeper.maintenance.finding import Finding
@@ -119,9 +119,9 @@ def _left_over(home: Path) -> Iterator[Finding]:
 
 
 def left_over(home: Path) -> list[int]:
-    """Processes that work for this home although the driver that started them is gone."""
+    """Processes that work for this home although the driver that started them is gone, and what is left of Ray."""
     marked = of_home(home)
-    return [pid for pid in sorted(marked) if not _is_wanted(pid, marked)]
+    return sorted({pid for pid in marked if not _is_wanted(pid, marked)} | processes_of_killed_drivers())
 
 
 def of_home(home: Path) -> set[int]:

@@ -140,6 +140,7 @@ def _check_mlflow(home: Path, study: str, trials: list[TrialRecord]) -> None:
     while page.token:
         page = client.search_runs([experiment.experiment_id], page_token=page.token)
         runs += page
+    runs = [run for run in runs if "sweeper.reproduces" not in run.data.tags]
     assert [run.info.run_name for run in runs if run.info.status == "RUNNING"] == []
     children = {run.data.tags["sweeper.trial_id"]: run for run in runs if "sweeper.trial_id" in run.data.tags}
     assert len(runs) == len(trials) + 1, "one run a trial, and the study's own"

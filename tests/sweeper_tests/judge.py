@@ -64,14 +64,22 @@ class Look:
         return unretried_failures(list(self.trials.values()))
 
     @property
-    def retries(self) -> int:
-        return sum(trial.retry_of is not None and trial.control is None for trial in self.trials.values())
+    def has_come_to_its_end(self) -> bool:
+        """Whether every trial that was asked for, those that count, has ended."""
+        planned = [trial for trial in self.trials.values() if not (trial.enqueued or trial.retry_of)]
+        return self.has_all and all(trial.state.is_finished for trial in planned)
+
+    @property
+    def beside(self) -> int:
+        """Trials that do not count: those that try a failed one again, and those that the user has chosen."""
+        candidates = [trial for trial in self.trials.values() if trial.control is None]
+        return sum(trial.retry_of is not None or trial.enqueued for trial in candidates)
 
     @property
     def has_all(self) -> bool:
         """Whether every trial that was asked for exists."""
         return (
-            sum(trial.control is None for trial in self.trials.values()) - self.retries >= self.planned + self.extended
+            sum(trial.control is None for trial in self.trials.values()) - self.beside >= self.planned + self.extended
         )
 
     @property
@@ -159,7 +167,7 @@ def _judge_journal(home: Path, now: Look) -> None:
 
 def judge_words(verb: tuple[str, ...], code: int, said: str, before: Look, now: Look) -> None:
     """What a verb that came to its end undisturbed says, by its code and its last line, is so."""
-    assert "Traceback" not in said, said
+    assert "Traceback" not in said or verb[0] == "reproduce", said  # which shows the trainer's
     lines = [line for line in said.splitlines() if line.strip()]
     assert lines, "it said nothing"
     last = lines[-1]
@@ -170,6 +178,8 @@ def judge_words(verb: tuple[str, ...], code: int, said: str, before: Look, now: 
             assert (now.extended, now.stopped) == (before.extended, before.stopped)
         case "run" | "resume" | "extend" | "retry":
             _judge_run(code, said, last, now)
+            if verb[0] == "extend" and (before.has_come_to_its_end or not before.extended):
+                assert now.extended == before.extended + 1, f"it adds no trial:\n{said}"
         case "sync":
             assert code in (0, 1, 5), said
             assert (code == 0) == ("MLflow is up to date" in said), said
@@ -182,6 +192,9 @@ def judge_words(verb: tuple[str, ...], code: int, said: str, before: Look, now: 
             if code == 0 and now.is_over:
                 assert now.lacks == [], f"nothing is left to be fixed, and MLflow lacks {now.lacks[:3]}"
                 assert [run for run in now.runs if run[1] == "RUNNING"] == []
+        case "reproduce":
+            assert code == 0, said
+            assert last == "verdict: BIT-EXACT", said
         case _:
             assert code == 0, said
 

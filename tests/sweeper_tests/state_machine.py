@@ -47,7 +47,10 @@ RUNNING: Final = (
 )
 OTHER: Final = (
     ("stop", "scripted"),
+    ("stop", "scripted-0001"),
     ("pause", "scripted"),
+    ("enqueue", "scripted", "scale=1.0", "seed=1"),
+    ("reproduce", "scripted:best"),
     ("sync", "scripted"),
     ("gc", "--delete"),
     ("doctor",),
@@ -160,11 +163,11 @@ class Sequence:
         assert "Traceback" not in said, said
         assert code in (0, 1, 2, 3, 5, 130, 143, 129, -2, -15, -1, -9), said
         if code in (130, 143, 129):
-            assert "interrupted: `sweeper resume scripted` continues it" in said, said
+            assert "interrupted: `sweeper resume scripted" in said, said
         if other is not None:
             code, said = other.end()
             self.log.append(f"   the other with {code}")
-            assert "Traceback" not in said, said
+            assert "Traceback" not in said or second == ("reproduce", "scripted:best"), said
             assert code in (0, 1, 2, 3, 5, 130), said
         self._look()
 
@@ -216,7 +219,7 @@ class Sequence:
         self.broken.unlink(missing_ok=True)
         code, said = self._say(("doctor", "--fix"))
         assert code in (0, 1, 5), said
-        code, said = self._say(("resume", "scripted"))
+        code, said = self._say(("resume", "scripted") if self.seen.planned else ("run",))
         self._judge(("resume",), code, said)
         if self.seen.failed:
             code, said = self._say(("retry", "scripted", "--failed"))
@@ -241,6 +244,8 @@ class Sequence:
         assert code != 2 or self._may_refuse(verb, said), f"refused without a reason:\n{said}"
 
     def _may_refuse(self, verb: tuple[str, ...], said: str) -> bool:
+        if self.seen.planned == 0:
+            return "was never started" in said
         match verb[0]:
             case "extend":
                 return "every configuration of its search space was tried" in said or "no more points" in said
@@ -248,6 +253,13 @@ class Sequence:
                 return "has failed" in said or "has trials to come" in said
             case "pause":
                 return "is not running" in said
+            case "stop":  # a trial
+                return verb[1] != "scripted" and ("has ended" in said or "no trial" in said)
+            case "reproduce":
+                is_hurt = self.is_hurt or self.broken.exists()
+                return is_hurt or not any(
+                    trial.state == "COMPLETE" and trial.control is None for trial in self.seen.trials.values()
+                )
             case "gc":  # it compares with MLflow before it removes anything
                 return self.is_hurt and "MLflow" in said
         return False

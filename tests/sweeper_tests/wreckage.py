@@ -126,10 +126,10 @@ def _ack_other(home: Path, draw: random.Random) -> str | None:
 def _note(name: str) -> Damage:
     def spoil(home: Path, draw: random.Random) -> str | None:
         path = home / "studies" / STUDY / name
-        text = draw.choice(["", "garbage", "{}", "[1, 2]", "\x00\x01", '{"path": 7}'])
+        data = draw.choice([b"", b"garbage", b"{}", b"[1, 2]", b"\x00\x01", b"\xff\xfe", b'{"path": 7}'])
         if path.parent.is_dir():
-            path.write_text(text)
-        return f"{name} is {text!r}"
+            path.write_bytes(data)
+        return f"{name} is {data!r}"
 
     return spoil
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.executor.scratch import of_killed_drivers, scratch_folder
+from sweeper.executor.scratch import of_killed_drivers, processes_of_killed_drivers, scratch_folder
 
 HOLD = """
 import os, sys
@@ -56,3 +56,33 @@ def test_a_long_path_is_not_taken(parent: Path, monkeypatch: pytest.MonkeyPatch)
     with scratch_folder() as folder:
         assert folder.parent == Path("/tmp")
     assert not folder.exists()
+
+
+WRITES = """
+import subprocess, sys
+from sweeper.executor.scratch import scratch_folder
+with scratch_folder() as folder:
+    with (folder / "log").open("w") as log:
+        print(subprocess.Popen(["sleep", "60"], stdout=log).pid, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_what_writes_into_a_killed_drivers_folder_is_found_also_when_that_is_gone() -> None:
+    """As Ray's agents do, which outlive the driver and cannot be told by their environment."""
+    pipe = subprocess.PIPE
+    drivers = [subprocess.Popen([sys.executable, "-c", WRITES], stdin=pipe, stdout=pipe, text=True) for _ in range(2)]
+    killed, living = (int(driver.stdout.readline()) for driver in drivers)  # type: ignore[union-attr]
+    try:
+        assert processes_of_killed_drivers() == set()
+        drivers[0].kill()
+        drivers[0].wait()
+        assert processes_of_killed_drivers() == {killed}
+        with scratch_folder():
+            pass  # the next run has removed the folder
+        assert processes_of_killed_drivers() == {killed}
+    finally:
+        for pid in (killed, living):
+            os.kill(pid, signal.SIGKILL)
+        drivers[1].communicate("")
+    assert processes_of_killed_drivers() == set()

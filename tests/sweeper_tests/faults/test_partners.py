@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from checker import check
-from faulty import SHORT, FreshHome
+from faulty import SHORT, SPEC, FreshHome
 from forked import Driver
 
 pytestmark = pytest.mark.slow
@@ -77,3 +77,16 @@ def test_gc_works_after_mlflow_has_lost_its_runs_and_knows_the_new_ones(home: Pa
     assert code == 0, said
     assert said.count("MLflow holds this checkpoint") == 4
     check(home)
+
+
+def test_an_extension_counts_although_an_enqueued_trial_waits(home: Path) -> None:
+    """It was taken for the last one, which had come to its end, interrupted."""
+    spec = home.parent / "spec.yaml"
+    spec.write_text(SPEC.replace("trials: 4", "trials: 1\ncontrols: []"))
+    for verb in (("run", "--new"), ("extend", "scripted-2", "--trials", "1"), ("enqueue", "scripted-2", "scale=1.0")):
+        code, said = Driver(home, *verb).end()
+        assert code == 0, said
+    code, said = Driver(home, "extend", "scripted-2", "--trials", "1").end()
+    assert code == 0, said
+    assert "interrupted" not in said
+    assert len(check(home, study="scripted-2")) == 4

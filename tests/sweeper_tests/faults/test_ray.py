@@ -60,7 +60,8 @@ def test_ray_or_all_of_it_is_killed_and_the_study_goes_on(
     if kill is kill_driver:
         process.wait()
         named = left_over(study_home)  # `sweeper doctor` and the next run name them
-        assert {one.pid for one in family if one.is_running() and one.status() != psutil.STATUS_ZOMBIE} <= {*named}
+        alive = [one for one in family if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+        assert {one.pid for one in alive} <= {*named}, [one.cmdline() for one in alive]
     output, errors = process.communicate(timeout=200)
     assert "ray" not in output.replace(str(study_home), "").lower()
     _, alive = psutil.wait_procs(family, timeout=60)

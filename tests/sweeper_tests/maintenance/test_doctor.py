@@ -163,7 +163,10 @@ def test_an_interrupted_study_is_told(home: Path, capsys: pytest.CaptureFixture[
 SLEEPER = "import socket, time; s = socket.socket(); s.bind(('0.0.0.0', 0)); s.listen(); time.sleep(60)"
 
 
-def test_processes_of_a_driver_that_is_gone_are_ended(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_processes_of_a_driver_that_is_gone_are_ended(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor_machine, "processes_of_killed_drivers", set)  # other tests kill some
     environment = os.environ | {"TRAINERS_CACHE_DIR": str(home / "data")}
     # the driver in between ends at once, and its child belongs to nobody
     child = f"subprocess.Popen([sys.executable, '-c', {SLEEPER!r}], stdout=subprocess.DEVNULL)"
