@@ -10,6 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+import psutil
+
 from sweeper.files import abandoned_folders, own_folder
 
 LONGEST_PARENT: Final = 30
@@ -37,19 +39,26 @@ def of_killed_drivers() -> list[Path]:
 
 
 def processes_of_killed_drivers() -> set[int]:
-    """Processes that write into scratch folders of drivers that are gone: Ray's agents outlive a kill -9 of the driver
-    by half a minute. They write their title over their environment, so it does not tell whose they are."""
+    """Processes of Ray that write into scratch folders of drivers that are gone: its agents outlive a kill -9 of the
+    driver by half a minute. They write their title over their environment, so that does not tell whose they are."""
     start = str(scratch_parent().resolve() / PREFIX)
     abandoned = {str(folder.resolve()) for folder in of_killed_drivers()}
     found = set()
-    for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
-        with suppress(OSError):
-            place = os.readlink(descriptor)
-            if place.startswith(start):
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if not process.cmdline()[:1] or not process.cmdline()[0].startswith("ray::"):
+                continue  # above all a driver, which keeps files open when its folder is removed
+            for place in _open_files(process.pid):
                 folder = str(Path(*Path(place).parts[: len(Path(start).parts)]))
-                if folder in abandoned or not os.path.isdir(folder):
-                    found.add(int(descriptor.parts[2]))
+                if place.startswith(start) and (folder in abandoned or not os.path.isdir(folder)):
+                    found.add(process.pid)
     return found
+
+
+def _open_files(pid: int) -> Iterator[str]:
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(OSError):  # it was closed just now
+            yield os.readlink(descriptor)
 
 
 def scratch_parent() -> Path:

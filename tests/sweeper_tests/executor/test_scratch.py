@@ -63,7 +63,7 @@ import subprocess, sys
 from sweeper.executor.scratch import scratch_folder
 with scratch_folder() as folder:
     with (folder / "log").open("w") as log:
-        print(subprocess.Popen(["sleep", "60"], stdout=log).pid, flush=True)
+        print(subprocess.Popen(["ray::Agent", "60"], executable="sleep", stdout=log).pid, flush=True)
     sys.stdin.read()
 """
 
@@ -86,3 +86,11 @@ def test_what_writes_into_a_killed_drivers_folder_is_found_also_when_that_is_gon
             os.kill(pid, signal.SIGKILL)
         drivers[1].communicate("")
     assert processes_of_killed_drivers() == set()
+
+
+def test_a_driver_that_keeps_a_file_of_its_removed_folder_open_is_not_taken_for_one() -> None:
+    """As Ray does in the driver's process until that ends: `doctor --fix` beside it would have ended it."""
+    with scratch_folder() as folder:
+        log = (folder / "log").open("w")
+    with log:
+        assert processes_of_killed_drivers() == set()

@@ -99,7 +99,8 @@ def test_the_next_run_names_the_processes_that_a_killed_driver_left(fresh_home: 
     sleeper = [sys.executable, "-c", "import time; time.sleep(120)"]
     driver = f"import subprocess; print(subprocess.Popen({sleeper}, stdout=subprocess.DEVNULL).pid)"
     environment = os.environ | {"TRAINERS_CACHE_DIR": str(home / "data")}
-    done = subprocess.run([sys.executable, "-c", driver], env=environment, capture_output=True, text=True, check=True)
+    command, pipe = [sys.executable, "-c", driver], subprocess.PIPE
+    done = subprocess.run(command, env=environment, stdout=pipe, text=True, check=True)
     try:
         code, said = Driver(home, "run").end()
     finally:
