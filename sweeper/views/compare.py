@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from typing import Final
 
-from rich.table import Table
+from rich.console import Console
 
 from sweeper.analysis.compare import TrialComparison
-from sweeper.console import output_console, simple_table
+from sweeper.console import output_console
 from sweeper.search_space.paths import short_names
+from sweeper.views.columns import GAP, Column, lines_of
 
 ABSENT: Final = "-"
 BARS: Final = "▁▂▃▄▅▆▇█"
@@ -20,18 +21,18 @@ def print_comparison(comparison: TrialComparison) -> None:
     console = output_console()
     names = short_names(comparison.varying)
     rows = [("state", comparison.states), *((names[path], values) for path, values in comparison.varying.items())]
-    console.print(_table(comparison.trials, [(name, [_text(value) for value in row]) for name, row in rows]))
+    _print(console, comparison.trials, [(name, [_text(value) for value in row]) for name, row in rows])
     console.print(f"\n{comparison.objective} by epoch")
-    console.print(_curves_table(comparison))
+    _print(console, comparison.trials, _curve_rows(comparison))
     console.print("\nas last reported")
     metrics = [(name, [_text(value) for value in row]) for name, row in comparison.metrics.items()]
-    console.print(_table(comparison.trials, metrics))
+    _print(console, comparison.trials, metrics)
     console.print()
     for trial, reason in zip(comparison.trials, comparison.reasons, strict=True):
         console.print(f"{trial}: {reason or 'has not ended'}", markup=False)
 
 
-def _curves_table(comparison: TrialComparison) -> Table:
+def _curve_rows(comparison: TrialComparison) -> list[tuple[str, Sequence[str]]]:
     epochs = sorted({epoch for curve in comparison.curves for epoch in curve})
     step = max(1, -(-len(epochs) // MOST_EPOCHS))
     shown = epochs[::-1][::step][::-1]  # with the last one
@@ -42,7 +43,7 @@ def _curves_table(comparison: TrialComparison) -> Table:
     if values:
         low, high = min(values), max(values)
         rows.append(("curve", [sparkline(list(curve.values()), low, high) for curve in comparison.curves]))
-    return _table(comparison.trials, rows)
+    return rows
 
 
 def sparkline(values: Sequence[float], low: float, high: float) -> str:
@@ -52,11 +53,26 @@ def sparkline(values: Sequence[float], low: float, high: float) -> str:
     return "".join(BARS[round(step)] if 0 <= step <= len(BARS) - 1 else " " for step in steps)
 
 
-def _table(trials: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> Table:
-    table = simple_table(("", *trials))
-    for name, cells in rows:
-        table.add_row(name, *cells)
-    return table
+def _print(console: Console, trials: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> None:
+    """Print a column a trial; where the terminal is too narrow for all of them, the others below."""
+    names = Column("", tuple(name for name, _ in rows), "left")
+    columns = [Column(trial, tuple(cells[place] for _, cells in rows)) for place, trial in enumerate(trials)]
+    for number, block in enumerate(blocks(names, columns, console.width if console.is_terminal else None)):
+        if number:
+            console.print()
+        for line in lines_of([names, *block]):
+            console.print(line, soft_wrap=True)
+
+
+def blocks(names: Column, columns: Sequence[Column], width: int | None) -> list[list[Column]]:
+    """The columns in as many groups as it takes for each to stand beside `names` in the width; none is empty."""
+    found: list[list[Column]] = [[]]
+    for column in columns:
+        taken = names.width + sum(GAP + each.width for each in found[-1])
+        if width is not None and found[-1] and taken + GAP + column.width > width:
+            found.append([])
+        found[-1].append(column)
+    return found
 
 
 def _text(value: object) -> str:
