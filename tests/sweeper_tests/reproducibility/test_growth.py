@@ -6,6 +6,7 @@ from typing import Any
 import optuna
 import pytest
 from finished import finish_study
+from postgres_server import PostgresServer
 
 from sweeper.errors import UserError
 from sweeper.ledger.ledger import Ledger
@@ -135,3 +136,31 @@ def test_a_study_whose_lists_shrink_again_goes_on(tmp_path: Path) -> None:
     smaller = variants("a", "b", "d")
     ledger.follow_lists(smaller)
     assert ledger.ask(smaller).params == {"variant": "d"}
+
+
+@pytest.mark.slow
+def test_a_variant_is_added_to_a_ledger_in_postgresql(tmp_path: Path, postgres_server: PostgresServer) -> None:
+    folder, url, grown = tmp_path / "studies" / "grown", postgres_server.url(), variants("a", "new", "b")
+    folder.mkdir(parents=True)
+    ledger = Ledger.create(folder, "grown", url=url)
+    for spec in (variants("a", "b"), variants("a", "b"), grown):
+        ledger.follow_lists(spec)
+        ledger.finish(ledger.ask(spec).id, TrialState.COMPLETE, "", {}, (1.0,))
+    assert [trial.params["variant"] for trial in ledger.trials()] == ["a", "b", "new"]
+    ledger.close()
+    read = Ledger.open(folder, "grown", url=url).trials()
+    assert [trial.params["variant"] for trial in read] == ["a", "b", "new"]
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_known_configurations_that_are_added_come_next(tmp_path: Path, sampler: str) -> None:
+    known = {"search_space": SPACE, "trials": 4, "sampler": {"name": sampler}}
+    first, added = {"scale": 2.0, "shift": 0.25}, [{"shift": 0.75}, {"scale": 1.0, "shift": 0.125}]
+    ledger = finished(tmp_path, make(**known, enqueue=[first]))
+    more = make(**known, enqueue=[first, *added])
+    assert additions(ledger, more) == ["enqueue: with `shift=0.75`, `scale=1.0 shift=0.125`"]
+    asked = [dict(ledger.ask(more).params) for _ in range(3)]
+    assert asked[0].items() >= added[0].items()
+    assert asked[1] == added[1]
+    assert asked[2]["shift"] not in (0.25, 0.75, 0.125), "each comes once"
+    assert dict(ledger.trials()[0].params) == first
