@@ -23,6 +23,7 @@ def run(out: Path, *parts: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # seven processes that import torch, on a machine that may be busy
 def test_every_part_for_the_gpu_runs_once_and_its_figures_are_kept(tmp_path: Path) -> None:
     out = tmp_path / "gpu.json"
     first = run(out, "ceilings", "resnet18")

@@ -22,6 +22,7 @@ from mano_trainers.hand.model import load_embedded_hand
 from mano_trainers.losses import terms as losses
 from mano_trainers.preflight import preflight
 from mano_trainers.preflight.losses import check_losses
+from mano_trainers.preflight.training import check_training
 from mano_trainers.report import CheckResult, CheckStatus
 
 pytestmark = pytest.mark.slow
@@ -286,3 +287,14 @@ def test_gradient_shares_over_a_search(
     shares = check(base, until="loss.shares", corners=configs)[-1]
     assert (shares.name, shares.status) == ("loss.shares", status)
     assert says in shares.measured
+
+
+def test_weights_that_a_warm_up_moves_too_little_to_be_seen_are_no_frozen_ones(
+    sound_set: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Blocks that begin as identity have next to no gradient in the first steps, whose rates are tiny."""
+    monkeypatch.setattr("mano_trainers.preflight.CHECKS", {"training": check_training})
+    small = {"model": {"backbone": "resnet18"}, "optim": {"lr": 2e-5, "epochs": 50}, "augment": False}
+    moved = check(config_of(sound_set, **small), until="training.weights_move")[-1]
+    assert (moved.name, moved.status) == ("training.weights_move", CheckStatus.PASS), moved.measured
+    assert "more by steps too small for float32" in moved.measured
