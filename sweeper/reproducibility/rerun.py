@@ -121,7 +121,7 @@ def _child(
     environment.setdefault("PYTHONHASHSEED", "0")  # as a trial's
     if trial.tags.get("sweeper.gpus") in {"0", "0.0"}:
         environment["CUDA_VISIBLE_DEVICES"] = ""  # it ran without, though `device: auto` would take one
-    command = [sys.executable, "-P", "-m", "sweeper.entrypoint.rerun", str(job_file)]
+    command = [sys.executable, "-m", "sweeper.entrypoint.rerun", str(job_file)]
     if tree is not None:
         command.insert(1, "-P")  # else the working folder comes first, with the code of now
         environment["PYTHONPATH"] = os.pathsep.join(_paths_in(tree))

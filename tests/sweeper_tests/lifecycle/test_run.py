@@ -130,13 +130,13 @@ def test_failing_trials_do_not_end_the_study(study_home: Path) -> None:
 
 def test_lost_and_hung_workers_are_replaced_and_the_results_are_those_of_an_unbroken_run(study_home: Path) -> None:
     space = ("--set", "search_space={scale: {choices: [1.0]}}", "--trials", "1", "--set", "scheduler={name: none}")
-    faults = ("--set", "base.die_at=2", "--set", "base.freeze_at=4", "--set", "resources={heartbeat_s: 3, retries: 2}")
+    faults = ("--set", "base.die_at=2", "--set", "base.freeze_at=4", "--set", "resources={heartbeat_s: 10, retries: 2}")
     result = run(study_home, *space, *faults)
     assert result.returncode == 0, result.stderr
     [trial] = show(study_home)["trials"]
     assert (trial["state"], trial["epochs"]) == ("COMPLETE", 8)
     assert "the trial's process was ended by SIGKILL (out of memory?); retry 1 of 2" in result.stderr
-    assert "the worker hung: no sign of life for 3 s; retry 2 of 2" in result.stderr
+    assert "the worker hung: no sign of life for 10 s; retry 2 of 2" in result.stderr
     assert "continues after evaluation 3" in result.stderr
     check(study_home)
     reports = list(train(ScriptedConfig(epochs=8, curve_mm=CURVE_MM), study_home.parent / "unbroken"))
@@ -145,11 +145,11 @@ def test_lost_and_hung_workers_are_replaced_and_the_results_are_those_of_an_unbr
 
 def test_a_worker_that_hangs_between_two_trials_is_replaced(study_home: Path) -> None:
     space = ("--set", "search_space={scale: {choices: [1.0, 2.0, 0.5]}}", "--set", "sampler={name: grid}")
-    faults = ("--set", "base.freeze_when_stopped=true", "--set", "resources={heartbeat_s: 3, concurrent: 1}")
+    faults = ("--set", "base.freeze_when_stopped=true", "--set", "resources={heartbeat_s: 10, concurrent: 1}")
     result = run(study_home, *space, "--trials", "3", *faults)
     assert result.returncode == 0, result.stderr
     assert [trial["state"] for trial in show(study_home)["trials"]] == ["COMPLETE", "PRUNED", "COMPLETE"]
-    assert "scripted-0002: the worker hung: no sign of life for 3 s; retry 1 of 2" in result.stderr
+    assert "scripted-0002: the worker hung: no sign of life for 10 s; retry 1 of 2" in result.stderr
     check(study_home)
 
 
