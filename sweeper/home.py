@@ -16,7 +16,7 @@ FILES = frozenset(
     | {"home.id", "lock", "request"}
 )
 """Endings and names of what a study keeps in files."""
-HELP = "did somebody else make this home? Read SECURITY.md before you go on with it"
+HELP = "was this home made by somebody else? Read SECURITY.md before you continue with it"
 
 
 def command_line(home: Path, *words: str) -> str:
@@ -37,7 +37,7 @@ def refuse_foreign_links(study_dir: Path) -> None:
     artifacts = study_dir.parents[1] / "artifacts" / study_dir.name
     for folder in (study_dir, artifacts):
         if (link := next(_foreign_links(folder), None)) is not None:
-            raise UserError(f"a link leads out of the study `{study_dir.name}`", str(link), HELP)
+            raise UserError(f"a symbolic link points outside the study `{study_dir.name}`", str(link), HELP)
 
 
 def refuse_special_files(study_dir: Path) -> None:
@@ -88,14 +88,16 @@ def refuse_code_of(home: Path, trainer: str) -> None:
     home = home.resolve()
     if Path.cwd().resolve().is_relative_to(home):
         raise UserError(
-            "the working folder lies in the study home", str(Path.cwd()), "go elsewhere: Python imports from it"
+            "the current folder is inside the study home",
+            str(Path.cwd()),
+            "change to another folder: Python imports from this one",
         )
     module = trainer.partition(":")[0].split(".")
     for length in range(1, len(module) + 1):
         name = ".".join(module[:length])
         if any(place.is_relative_to(home) for place in _places(name)):
             what = f"the recorded trainer `{trainer}` would be code of the study home itself"
-            raise UserError(what, str(home), f"{HELP}; code that you trust belongs elsewhere, in PYTHONPATH")
+            raise UserError(what, str(home), f"{HELP}; keep code that you trust elsewhere, on PYTHONPATH")
 
 
 def _places(module: str) -> list[Path]:

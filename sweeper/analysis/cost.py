@@ -13,10 +13,10 @@ from sweeper.executor.monitor import room, this_machine
 from sweeper.pruning.asha import bracket_of, rung_epochs
 from sweeper.search_space.dimensions import extremes
 from sweeper.search_space.paths import leaves
-from sweeper.spec.feasibility import feasibility, feasibility_lines, limit_of
 from sweeper.spec.model import VARIANT, SpecFile
 from sweeper.spec.resolve import SweepSpec, accepted_example, resolve
 from sweeper.spec.sections import SchedulerConfig
+from sweeper.spec.validation.feasibility import feasibility, feasibility_lines, limit_of
 from sweeper.study.budget import amount_text, duration_text, left, spent
 from sweeper.study.controls import TRAINED, control_epochs
 

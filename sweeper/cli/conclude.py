@@ -94,7 +94,7 @@ def ablate(
       sweeper ablate alignment --format latex
     """
     if as_json and form not in ("table", "json"):
-        raise UserError(f"--json and --format {form} cannot be used together", help="leave one of the two out")
+        raise UserError(f"--json and --format {form} cannot be used together", help="leave one of them out")
     from sweeper.analysis.ablation import ablation_result
     from sweeper.ledger.studies import open_study
     from sweeper.spec.load import load_spec
@@ -198,7 +198,7 @@ def importance(study: str, home: Path, evaluator: Literal["ped-anova", "mdi", "f
     "--from-checkpoint",
     type=FiniteRange(min=0),
     metavar="EPOCH",
-    help="Go on from this epoch, and compare what follows.",
+    help="Continue from this epoch and compare what follows.",
 )
 @click.option("--at-commit", is_flag=True, help="Run the recorded commit and changes: code from the MLflow store.")
 @json_option
@@ -215,7 +215,7 @@ def reproduce(
       sweeper reproduce loss_balance:best --until 2
     """
     if until is not None and from_checkpoint is not None and until <= from_checkpoint:
-        what = f"nothing lies between --from-checkpoint {from_checkpoint:g} and --until {until:g}"
+        what = f"there is nothing between --from-checkpoint {from_checkpoint:g} and --until {until:g}"
         raise UserError(what, "--until", "name a later epoch, or leave it out")
     from sweeper.reproducibility.reproduce import reproduce as rerun
 

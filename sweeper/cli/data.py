@@ -27,7 +27,7 @@ def data() -> None:
 @click.option(
     "--format", "layout", type=click.Choice(get_args(Layout)), default="freihand", help="Layout of the files."
 )
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to make; must not exist yet.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to create; it must not exist yet.")
 @click.option("--count", type=click.IntRange(min=1), required=True, help="Hand poses; FreiHAND has 4 images of each.")
 @click.option(
     "--size", type=click.IntRange(16, 1024), default=64, show_default=True, help="Height of an image, pixels."

@@ -65,7 +65,7 @@ def status(study: str, home: Path, as_json: bool) -> int:
 @click.option("--wide", is_flag=True, help="Every column in full, whatever the width of the terminal.")
 @json_option
 @click.option("--format", "form", type=click.Choice(["table", "csv", "json", "parquet"]), help="One row a trial.")
-@click.option("--sort", metavar="COLUMN", help="Smallest first, of an objective the best; -COLUMN: the other way.")
+@click.option("--sort", metavar="COLUMN", help="Ascending, for an objective best first; -COLUMN reverses the order.")
 @click.option("--top", type=click.IntRange(min=1), metavar="N", help="N trials: the best, or the first by --sort.")
 @click.option("--columns", metavar="A,B,...", help="Only these, in this order.")
 def show(
@@ -163,7 +163,7 @@ def watch(study: str, home: Path, interval: float, as_json: bool) -> int:
 @click.command()
 @trial_argument
 @home_option
-@click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until the trial has ended.")
+@click.option("-f", "--follow", is_flag=True, help="Follow the log until the trial ends.")
 def logs(trial: str, home: Path, follow: bool) -> int:
     """Print what the trial ID has written to stdout and stderr, over all its attempts.
 

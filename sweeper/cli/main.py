@@ -43,7 +43,7 @@ def main(args: list[str] | None = None) -> int:
     except OSError as error:
         if error.errno not in DISK_TROUBLE:
             raise
-        help = "what is in the ledger is safe: make room, and run the study again"
+        help = "the ledger is safe: free some space and run the study again"
         click.echo(Problem(f"cannot write: {error.strerror}", error.filename, help).render(), err=True)
     except (click.Abort, KeyboardInterrupt):
         return EXIT_INTERRUPTED

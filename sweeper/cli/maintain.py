@@ -87,5 +87,5 @@ def gc(studies: tuple[str, ...], delete: bool, home: Path, as_json: bool) -> int
     elif not rows:
         click.echo("nothing to do")
     else:
-        click.echo(f"{total / 2**20:.1f} MiB " + ("removed" if delete else "would go; --delete removes them"))
+        click.echo(f"{total / 2**20:.1f} MiB " + ("removed" if delete else "would be deleted; --delete deletes them"))
     return EXIT_OK

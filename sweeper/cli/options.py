@@ -115,7 +115,7 @@ def reason_given(context: click.Context, parameter: click.Parameter, reason: str
         UserError: it is there, and says nothing.
     """
     if reason is not None and not reason.strip():
-        raise UserError("a reason is wanted, and it is recorded", "--skip-preflight", "say why in a few words")
+        raise UserError("a reason is required; it is recorded", "--skip-preflight", "say why in a few words")
     return (reason or "").strip()
 
 
@@ -126,5 +126,5 @@ skip_preflight_option = click.option(
     help="Do not check the pipeline first; the reason is recorded.",
 )
 accept_drift_option = click.option(
-    "--accept-drift", is_flag=True, help="Continue although spec, code or data have changed; it is recorded."
+    "--accept-drift", is_flag=True, help="Continue although spec, code or data have changed; this is recorded."
 )

@@ -66,7 +66,7 @@ def run(
 @click.option("--new", is_flag=True, help="Start another study beside the one that exists, instead of continuing it.")
 @skip_preflight_option
 @accept_drift_option
-@click.option("--no-wait", is_flag=True, help="Do not follow what the run says.")
+@click.option("--no-wait", is_flag=True, help="Do not follow the run's output.")
 def submit(
     spec: Path,
     overrides: tuple[str, ...],

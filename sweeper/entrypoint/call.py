@@ -26,15 +26,15 @@ from typing import Any, TextIO
 
 from mano_trainers.errors import TrainerError
 from mano_trainers.report import CheckResult, EpochReport
-from sweeper.entrypoint.checkpoint_copy import as_reported
 from sweeper.entrypoint.config_model import with_model
 from sweeper.entrypoint.error_text import LONGEST_REASON, described
 from sweeper.entrypoint.function import as_many, yields
 from sweeper.entrypoint.place import defined_at
 from sweeper.entrypoint.preflight_messages import Checked, Prepared, own_answers, request_from_json
+from sweeper.entrypoint.program.script import run_function
 from sweeper.entrypoint.reports import checked_reports
 from sweeper.entrypoint.resolve import current_name, load_trainer
-from sweeper.entrypoint.script import run_function
+from sweeper.entrypoint.trial.checkpoint_copy import as_reported
 from sweeper.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, Problem, UserError
 from sweeper.redaction import plain
 

@@ -13,7 +13,7 @@ from types import CodeType, GeneratorType
 from typing import Any, Final
 
 from mano_trainers.report import EpochReport
-from sweeper.entrypoint.checkpoint_copy import kept_checkpoint
+from sweeper.entrypoint.trial.checkpoint_copy import kept_checkpoint
 from sweeper.redaction import plain
 from sweeper.reporting.place import place_text
 
@@ -107,7 +107,7 @@ def checked(yielded: object, before: EpochReport | None, workdir: Path) -> Epoch
             "count the evaluations, 1, 2, 3, or use the number of training steps done"
         )
     if before is not None and epoch < before.epoch:
-        raise ReportError(f"epoch {epoch:g} was reported after epoch {before.epoch:g}: epochs done so far never fall")
+        raise ReportError(f"epoch {epoch:g} was reported after epoch {before.epoch:g}: epochs done must not decrease")
     total = _total_epochs(report.total_epochs)
     return EpochReport(
         step=step,
@@ -176,7 +176,7 @@ def _metrics(metrics: object) -> dict[str, float]:
     found: dict[str, float] = {}
     for name, value in metrics.items():
         if not isinstance(name, str) or not name.strip():
-            raise ReportError(f"the name of a metric is {shown(name)}, not a text")
+            raise ReportError(f"the name of a metric is {shown(name)}, not a string")
         clean = plain(name, LONGEST_NAME + 1)
         if len(name) > LONGEST_NAME:
             raise ReportError(f"the name of a metric has {len(name)} letters, at most {LONGEST_NAME}: {shown(name)}")

@@ -90,13 +90,13 @@ def _not_imported(module: str, error: BaseException) -> UserError:
     said = plain(str(error), LONGEST_SAID)
     what = f"cannot import trainer module `{module}`: {type(error).__name__}: {said}"
     if isinstance(error, SystemExit):
-        help = "its module must not end the program or parse arguments: put that under `if __name__ == '__main__':`"
+        help = "its module must not exit or parse arguments on import: put that under `if __name__ == '__main__':`"
         return UserError(what, help=help)
     if not isinstance(error, ModuleNotFoundError) and (frame := extract_tb(error.__traceback__)[-1:]):
         return UserError(what, f"{frame[0].filename}:{frame[0].lineno}", "its module must import without errors")
     if module.endswith(".py"):
         return UserError(what, help=f"name the module without `.py`: `{module.removesuffix('.py')}:...`")
-    return UserError(what, help="is it installed, or its folder in PYTHONPATH?")
+    return UserError(what, help="is it installed, or is its folder on PYTHONPATH?")
 
 
 def load_trainer(trainer: str) -> Callable[..., Any]:
@@ -108,7 +108,7 @@ def load_trainer(trainer: str) -> Callable[..., Any]:
     """
     module_name, function_name = current_name(trainer).split(":")
     if module_name.partition(".")[0] in sys.stdlib_module_names:
-        raise UserError(f"`{trainer}` is of Python's own library, which trains nothing", help="name your own")
+        raise UserError(f"`{trainer}` is part of Python's standard library and trains nothing", help="name your own")
     for folder in filter(None, (str(Path.cwd()), os.environ.get(SPEC_FOLDER))):
         if folder not in sys.path and not (folder == str(Path.cwd()) and "" in sys.path):
             sys.path.append(folder)

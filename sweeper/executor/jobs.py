@@ -62,21 +62,21 @@ def submit(spec: SweepSpec, arguments: Sequence[str], home: str, address: str, *
             )
         except (RuntimeError, OSError) as error:
             raise UserError(
-                f"the cluster at {address} takes no job: {_last_line(error)}", "--address", LOG_HELP
+                f"the cluster at {address} does not accept jobs: {_last_line(error)}", "--address", LOG_HELP
             ) from None
     shows, ends = (f"`ray job {verb} {job} --address {address}`" for verb in ("logs --follow", "stop"))
-    print(f"submitted as {job}; {shows} shows it, {ends} ends it", file=sys.stderr)
+    print(f"submitted as {job}; {shows} shows it, {ends} stops it", file=sys.stderr)
     if not follow:
         return EXIT_OK
     try:
         asyncio.run(_follow(client, job))
         return _exit_code(client, job)
     except KeyboardInterrupt:
-        print(f"{job} goes on; {ends} ends it", file=sys.stderr)
+        print(f"{job} keeps running; {ends} stops it", file=sys.stderr)
         return EXIT_INTERRUPTED
     except (RuntimeError, OSError, aiohttp.ClientError) as error:
-        what = f"{address} does not tell of {job} any more: {_last_line(error)}"
-        raise UserError(what, help=f"where the cluster is still there, the job goes on, and {shows} shows it") from None
+        what = f"{address} no longer knows {job}: {_last_line(error)}"
+        raise UserError(what, help=f"if the cluster is still up, the job keeps running, and {shows} shows it") from None
 
 
 def _last_line(error: Exception) -> str:
@@ -115,7 +115,7 @@ def _exit_code(client: Any, job: str) -> int:
         return EXIT_TRIAL_FAILED
     if details.driver_exit_code == NOT_FOUND:
         print(
-            "the head node finds no `sweeper`: its folder must be on the PATH that `ray start` is given",
+            "the head node does not find `sweeper`: its folder must be on the PATH of `ray start`",
             file=sys.stderr,
         )
     return int(details.driver_exit_code)

@@ -48,9 +48,9 @@ def _unfit(trainer: str, expected_json: str) -> str | None:
         except StoreUnavailable as lost:
             return f"{here} cannot use the checkpoint store: {lost}"
     if differing := _differing(code_sums(trainer), expected["code"]):
-        return f"{here} has other code: {', '.join(differing[:3])}{' and more' if len(differing) > 3 else ''}"
+        return f"{here} has different code: {', '.join(differing[:3])}{' and more' if len(differing) > 3 else ''}"
     if differing := _differing(prepare(trainer, expected["base"]), expected["data"]):
-        return f"{here} has other data: {', '.join(differing)}"
+        return f"{here} has different data: {', '.join(differing)}"
     return None
 
 

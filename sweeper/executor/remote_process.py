@@ -107,7 +107,7 @@ class RemoteChild:
                     return
                 yield line
         except ray.exceptions.RayError as error:  # no verdict about the data, nor about the pipeline
-            what = f"the machine of the cluster that checks was lost: {str(error).splitlines()[0]}"
+            what = f"the machine that ran the checks was lost: {str(error).splitlines()[0]}"
             raise UserError(what, help="nothing was started: run it again") from None
 
     def close(self) -> None:

@@ -11,9 +11,8 @@ from ray import tune
 
 from sweeper.checkpoints.object_store import StoreUnavailable
 from sweeper.checkpoints.upload import CheckpointUploader, UploadSettings
-from sweeper.entrypoint.mlflow_run import RUN_FILE
-from sweeper.entrypoint.trial_log import LOG, last_lines
-from sweeper.entrypoint.trial_messages import (
+from sweeper.entrypoint.trial.log import LOG, last_lines
+from sweeper.entrypoint.trial.messages import (
     Answer,
     Gone,
     Raised,
@@ -24,6 +23,7 @@ from sweeper.entrypoint.trial_messages import (
     Unfit,
     to_json,
 )
+from sweeper.entrypoint.trial.mlflow_run import RUN_FILE
 from sweeper.executor.node_check import unfit
 from sweeper.executor.trainer_process import TrainerProcess
 

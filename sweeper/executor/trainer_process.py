@@ -1,4 +1,4 @@
-"""The worker's side of `entrypoint.trial_process`: starts it, hands it trials, and reads what they answer."""
+"""The worker's side of `entrypoint.trial.process`: starts it, hands it trials, and reads what they answer."""
 
 import json
 import os
@@ -9,14 +9,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from sweeper.entrypoint.trial_messages import Answer, Gone, Idle, TrialOrder, answer_from_json, to_json
+from sweeper.entrypoint.trial.messages import Answer, Gone, Idle, TrialOrder, answer_from_json, to_json
 
 CLOSE_S: Final = 60.0
 """How long a trainer may tidy up."""
 READ_BYTES: Final = 1 << 16
 _BOOT: Final = (
     "import json, sys; told = json.loads(sys.argv[1]); sys.argv[:] = ['trainer']; sys.path[:] = told.pop('path'); "
-    "from sweeper.entrypoint.trial_process import serve; serve(**told)"
+    "from sweeper.entrypoint.trial.process import serve; serve(**told)"
 )
 
 

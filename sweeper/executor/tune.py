@@ -22,7 +22,7 @@ from ray.tune.search import Searcher
 from mano_trainers.report import EpochReport
 from sweeper.checkpoints.object_store import NOTHING_LOST, StoreUnavailable
 from sweeper.console import leave_terminal
-from sweeper.entrypoint.trial_messages import (
+from sweeper.entrypoint.trial.messages import (
     Ended,
     Gone,
     Raised,
@@ -254,7 +254,7 @@ class Ticker(TrialProgressCallback):  # type: ignore[misc]
             self.idle_since_s = now_s
         elif now_s - self.idle_since_s > IDLE_S:
             self.idle_since_s = now_s
-            self.study.notice(f"no worker has come up for {IDLE_S:g} s: are the machines busy with other work?")
+            self.study.notice(f"no worker has started for {IDLE_S:g} s: are the machines busy with other work?")
 
     def _look_at_ray(self) -> None:
         """Ray waits for ever for workers of a node that is gone."""
@@ -321,7 +321,10 @@ def _graceful_interrupt(study: StudyController) -> Iterator[None]:
         if study.interrupted:
             raise KeyboardInterrupt
         study.request_stop(number)
-        print("stopping: running trials go on to their next checkpoint; Ctrl-C again stops now", file=sys.stderr)
+        print(
+            "stopping: running trials continue to their next checkpoint; press Ctrl-C again to stop now",
+            file=sys.stderr,
+        )
 
     previous = {number: signal.signal(number, interrupt) for number in STOPPING}
     try:

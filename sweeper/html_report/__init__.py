@@ -42,5 +42,5 @@ def _write(path: Path, text: str) -> Path:
         write_atomic(path, text)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
         what = f"cannot write the report: {error.strerror}"
-        raise UserError(what, str(path), "name a file in a folder that is there, with --out") from error
+        raise UserError(what, str(path), "use --out to name a file in an existing folder") from error
     return path

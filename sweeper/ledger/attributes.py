@@ -43,7 +43,7 @@ class Attribute(Generic[T]):
             return self._adapter.validate_python(value)
         except ValidationError as error:
             what = f"the ledger of `{attributes.study}` is damaged: its attribute `{self.key}` is not valid"
-            raise UserError(f"{what}: {error.errors()[0]['msg']}", help="put back a copy") from None
+            raise UserError(f"{what}: {error.errors()[0]['msg']}", help="restore it from a copy") from None
 
     def __set__(self, attributes: "StudyAttributes", value: T) -> None:
         attributes.store(self.key, value)

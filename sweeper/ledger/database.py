@@ -36,13 +36,13 @@ def parse_url(text: str) -> URL:
     try:
         url = make_url(text)
     except (ArgumentError, ValueError):
-        raise UserError("the URL of the ledger cannot be read", help=FORMS) from None  # it may hold a password
+        raise UserError("the URL of the ledger is not valid", help=FORMS) from None  # it may hold a password
     match url.drivername:
         case "postgresql" | "postgres" | "postgresql+psycopg":
             return url.set(drivername="postgresql+psycopg")
         case "sqlite" if url.database and url.database != ":memory:":
             return url.set(database=str(Path(url.database).resolve()))
-    raise UserError(f"a ledger cannot be kept in `{url.drivername}`", help=FORMS)
+    raise UserError(f"a ledger cannot be stored in `{url.drivername}`", help=FORMS)
 
 
 def without_password(url: URL) -> str:
@@ -144,9 +144,7 @@ def _connect(url: URL, engine: dict[str, Any], *, skip_table_creation: bool = Fa
         raise UserError(f"the driver of PostgreSQL is missing: {error}", help=help) from None
     except RuntimeError as error:  # Optuna, of tables that it did not make, or that another release of it made
         what = f"the database {shown} is not a ledger of this version: {error}"
-        raise UserError(
-            what, help="does MLflow keep its records in it? give the ledger a database of its own"
-        ) from None
+        raise UserError(what, help="is it MLflow's database? Give the ledger a database of its own") from None
     except (SQLAlchemyError, StorageInternalError) as error:
         text = said(error)
         if url.password:

@@ -174,7 +174,7 @@ class Ledger:
         a resumed study proposes what the unbroken one would have."""
         with one_sync(self._storage):
             handle = self._optuna.ask()
-            assert handle.number == self.count, "a second writer is in this ledger"
+            assert handle.number == self.count, "another process is writing to this ledger"
             return self._propose(handle, spec)
 
     def follow_lists(self, spec: SweepSpec) -> None:
@@ -207,7 +207,7 @@ class Ledger:
             attrs |= {"retry_of": failed.id, "again": again}
         trial_id, retry_of = id_of(self.study, 0, control, again), attrs.get("retry_of")
         record = TrialRecord(trial_id, len(self._controls), {}, control=control, retry_of=retry_of, again=again)
-        assert record.id not in self._controls, f"{record.id} is there already"
+        assert record.id not in self._controls, f"{record.id} already exists"
         running = optuna.trial.create_trial(state=optuna.trial.TrialState.RUNNING, user_attrs=attrs)
         self._optuna_controls.add_trial(running)  # one line of the journal: there is no control without its name
         return self._put(record)

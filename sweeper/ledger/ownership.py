@@ -33,7 +33,7 @@ def claim(study_dir: Path, attributes: StudyAttributes, *, adopt: bool) -> None:
     if owner and not adopt:
         study = study_dir.name
         what = f"the study `{study}` was taken over by the home {_home(owner)} on {owner['host']}"
-        raise UserError(what, help=f"go on with it there, or take it back: `sweeper resume {study} --adopt`")
+        raise UserError(what, help=f"continue it there, or take it back: `sweeper resume {study} --adopt`")
     write_atomic(file, mine, sync=True)
     attributes.owner = {"id": mine, "host": os.uname().nodename, "path": str(study_dir.resolve())}
 

@@ -31,9 +31,7 @@ LOOK_S: Final = 0.1
 NO_PERMISSION: Final = "42501"
 READ_ONLY: Final = "25006"
 """What a server answers to a write when it is not, or no longer, the primary one."""
-NOTHING_LOST: Final = (
-    "what is in the ledger is safe: when the database is back, `sweeper resume` goes on with the study"
-)
+NOTHING_LOST: Final = "the ledger is safe: when the database is back, `sweeper resume` continues the study"
 TOO_MANY: Final = "too many SQL variables"
 """An answer of SQLite's that Optuna handles itself."""
 NO_PICKLE: Final = "a ledger's storage cannot be pickled: it belongs to the one driver that holds the study's lock"
@@ -113,14 +111,14 @@ class RetryingStorage(BaseStorage):
         if self.policy is None:
             raise LedgerLost(f"the ledger {self.shown} does not answer: {why}") from None
         since, limit_s = time.strftime("%H:%M:%S"), self.policy.limit_s
-        self.policy.note(f"the ledger does not answer since {since} ({why}); waiting, {limit_s:g} s at most")
+        self.policy.note(f"the ledger has not answered since {since} ({why}); waiting, {limit_s:g} s at most")
 
     def _wait(self, pause_s: float, since_s: float, why: str) -> None:
         assert self.policy is not None
         until_s = time.monotonic() + pause_s
         while (now_s := time.monotonic()) < until_s:
             if self.policy.is_over():
-                what = f"the ledger {self.shown} does not answer, and was not waited for: {why}"
+                what = f"the ledger {self.shown} does not answer, and the wait was interrupted: {why}"
                 raise LedgerLost(what, help=NOTHING_LOST) from None
             if now_s - since_s > self.policy.limit_s:
                 what = f"the ledger {self.shown} has not answered for {now_s - since_s:.0f} s: {why}"

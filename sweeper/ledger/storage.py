@@ -46,7 +46,9 @@ def readable(study_dir: Path) -> Iterator[None]:
         yield
     except (ValueError, TypeError, LookupError, AttributeError, AssertionError, RecursionError, OverflowError) as error:
         what = f"the ledger of `{study_dir.name}` is damaged: {type(error).__name__}: {str(error)[:200]}"
-        raise UserError(what, str(study_dir), "put back a copy; `sweeper doctor` says what else is wrong") from error
+        raise UserError(
+            what, str(study_dir), "restore it from a copy; `sweeper doctor` says what else is wrong"
+        ) from error
 
 
 def is_study(folder: Path) -> bool:
@@ -157,7 +159,7 @@ def _with_password(recorded: str) -> str:
 
 def url_beside(study_dir: Path, other: Path) -> str | None:
     """The URL for the ledger of a new study that belongs to another one: the same database, if its is in one. None too
-    if the study is there already."""
+    if the study already exists."""
     recorded = recorded_url(other)
     return None if recorded is None or is_study(study_dir) else _with_password(recorded)
 

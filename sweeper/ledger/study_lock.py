@@ -60,7 +60,7 @@ def study_lock(study_dir: Path, url: str | None = None) -> Iterator[None]:
         except OSError as error:
             if not is_on_a_server(study_dir, url):
                 raise UserError(
-                    f"the file system of the study home has no locks: {error.strerror}",
+                    f"the file system of the study home does not support locks: {error.strerror}",
                     where=str(study_dir),
                     help="name a home on another disk with --home, or keep the ledger in PostgreSQL",
                 ) from None

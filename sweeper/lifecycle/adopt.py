@@ -43,13 +43,13 @@ class Adopted:
 
     def sentence(self) -> str:
         """For people."""
-        lines = [f"{self.study}: taken over from {self.place}; {self.ended} trials and controls have ended"]
+        lines = [f"{self.study}: taken over from {self.place}; {self.ended} trials and controls had finished"]
         if self.resumed:
-            lines.append(f"from their checkpoints go on: {', '.join(self.resumed)}")
+            lines.append(f"resumed from their checkpoints: {', '.join(self.resumed)}")
         if self.anew:
-            lines.append(f"without a checkpoint that can be reached here, anew start: {', '.join(self.anew)}")
+            lines.append(f"restarted, because no checkpoint can be reached from here: {', '.join(self.anew)}")
         if not self.same_runs:
-            lines.append("its ledger does not name its runs in MLflow, which gets a second experiment of it")
+            lines.append("its ledger does not name its MLflow runs, so MLflow gets a second experiment for it")
         return "\n".join(lines)
 
 

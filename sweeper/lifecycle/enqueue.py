@@ -16,9 +16,9 @@ from sweeper.search_space.conditions import Params, contains, exists, parents_fi
 from sweeper.search_space.constraints import all_hold
 from sweeper.search_space.dimensions import AnyDimension, CategoricalDimension, ParamValue
 from sweeper.search_space.unit import listed
-from sweeper.spec.feasibility import refusal
 from sweeper.spec.messages import show
 from sweeper.spec.resolve import SweepSpec
+from sweeper.spec.validation.feasibility import refusal
 from sweeper.spec.yaml_reader import parse_yaml
 
 
@@ -53,7 +53,7 @@ def _params_like(home: Path, study: str, like: str | None) -> Params:
         return {}
     [found] = look_up(home, like)
     if found.ledger.study != study or found.trial.control is not None:
-        raise UserError(f"`{like}` is no trial of the search of `{study}`", "--like", f"for example `{study}:best`")
+        raise UserError(f"`{like}` is not a candidate of `{study}`", "--like", f"for example `{study}:best`")
     return dict(found.trial.params)
 
 

@@ -56,7 +56,7 @@ def channels(environment: Mapping[str, str] = os.environ) -> Channels | None:
     """
     webhook = environment.get(WEBHOOK) or None
     if webhook is not None and (urlsplit(webhook).scheme not in ("http", "https") or not urlsplit(webhook).hostname):
-        raise UserError("no http or https URL", where=WEBHOOK, help=f"{WEBHOOK}=https://host/path, or unset it")
+        raise UserError("not an http or https URL", where=WEBHOOK, help=f"{WEBHOOK}=https://host/path, or unset it")
     try:
         command = tuple(shlex.split(environment.get(COMMAND, "")))
     except ValueError as error:
@@ -106,7 +106,7 @@ class Notifier(StudyCallback):
     def close(self, study: StudyController) -> None:
         """The run of the study ends; waits a little for what is on its way."""
         trials, objective = study.ledger.trials(), study.spec.objective
-        first = "has come to its end" if study.is_done else study.over or "was interrupted"
+        first = "has finished" if study.is_done else study.over or "was interrupted"
         word = final_word(trials, study.ledger.controls(), objective)
         self._once("end", "\n".join((first, *outcome(trials, objective), *word.lines)))
         self._queue.put(None)

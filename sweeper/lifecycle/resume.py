@@ -45,7 +45,9 @@ def extend(home: Path, study: str, trials: int, options: RunOptions) -> int:
     """
     with _driven(home, study) as (ledger, spec):
         if interrupted_extension(ledger, extended(spec, ledger)) == trials:
-            print(f"the extension of `{study}` by {trials} trials was interrupted, and continues", file=sys.stderr)
+            print(
+                f"the extension of `{study}` by {trials} trials was interrupted; it is completed now", file=sys.stderr
+            )
             return continue_study(spec, home.resolve(), ledger, options, StudyChange())
         if TrialsToCome(spec, ledger).is_exhausted:
             what = f"the study `{study}` cannot be extended: every configuration of its search space was tried"
@@ -96,12 +98,13 @@ def retry_failed(home: Path, study: str, options: RunOptions) -> int:
     it was interrupted, it continues.
 
     Raises:
-        UserError: as `resume`; or the study has trials to come, or none that failed.
+        UserError: as `resume`; or the study still has trials to run, or none that failed.
     """
     with _driven(home, study) as (ledger, spec):
         if not TrialsToCome(extended(spec, ledger), ledger).has_all_candidates:
             raise UserError(
-                f"the study `{study}` has trials to come", help=f"first `{command_line(home, 'resume', study)}`"
+                f"the study `{study}` still has trials to run",
+                help=f"run `{command_line(home, 'resume', study)}` first",
             )
         failed = [*unretried_failures(ledger.controls()), *unretried_failures(ledger.trials())]
         is_retrying = any(trial.retry_of and not trial.state.is_finished for trial in ledger.all_trials())

@@ -26,7 +26,7 @@ def pause(home: Path, study: str) -> str:
     if running_driver(study_dir) is None:
         raise UserError(f"the study `{study}` is not running", help=f"`{resume}` continues it")
     ask_driver(study_dir, "pause")
-    return f"{study}: running trials go on to their next checkpoint; `{resume}` continues there"
+    return f"{study}: running trials continue to their next checkpoint; `{resume}` continues there"
 
 
 def stop(home: Path, study: str) -> str:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from sweeper.checkpoints.locate import open_store
-from sweeper.entrypoint.mlflow_run import write_run_file
 from sweeper.entrypoint.source_hashes import code_sums, counted
+from sweeper.entrypoint.trial.mlflow_run import write_run_file
 from sweeper.errors import LedgerLost
 from sweeper.executor.cluster import machines
 from sweeper.executor.monitor import Child, Machines, Workers

@@ -76,7 +76,7 @@ def find_garbage(home: Path, studies: tuple[str, ...] = ()) -> tuple[list[Garbag
     for name in names:
         ledger, spec = open_study(home, name)
         if driver := running_driver(ledger.study_dir):
-            left.append(f"{name}: left alone, a driver runs it ({driver})")
+            left.append(f"{name}: skipped, a driver is running it ({driver})")
             continue
         found += _of_checkpoints(ledger, spec, inventory)
         found += _of_store(ledger, spec, inventory)
@@ -184,7 +184,7 @@ def _why(
 
 def _of_killed_workers(ledger: Ledger) -> Iterator[Garbage]:
     for folder in sorted((ledger.study_dir / "trials").glob("*/.*.partial")):
-        yield Garbage(ledger.study, folder, (), _size(folder), "half a checkpoint, left by a worker that was killed")
+        yield Garbage(ledger.study, folder, (), _size(folder), "an incomplete checkpoint, left by a killed worker")
 
 
 def _of_lost_runs(home: Path, ledger: Ledger, inventory: Inventory) -> Iterator[Garbage]:

@@ -50,7 +50,7 @@ def gaps(home: Path, ledger: Ledger, entries: Sequence[CheckpointEntry], *, ask_
     """
     waiting = [trial.id for trial in ledger.all_trials() if not trial.state.is_finished]
     if waiting:
-        what = f"{len(waiting)} trials have not ended, and no driver runs: {_first(waiting)}"
+        what = f"{len(waiting)} trials have not ended, and no driver is running: {_first(waiting)}"
         help = f"{command_line(home, 'resume', ledger.study)}, or sweeper stop"
         yield Gap("unfinished", CheckStatus.WARN, what, help)
     if copied := copy_problem(home, ledger.study_dir):
@@ -69,11 +69,11 @@ def _of_checkpoints(folder: Path, entries: Sequence[CheckpointEntry]) -> Iterato
     for entry in entries:
         path = entry.folder.relative_to(folder) if entry.folder.is_relative_to(folder) else entry.folder
         if entry.state is CheckpointState.DAMAGED:
-            help = "MLflow has a copy; a trial that goes on passes it over"
+            help = "MLflow has a copy; a resumed trial skips it"
             yield Gap("checkpoint", CheckStatus.FAIL, f"{path} is damaged: {entry.problem}", help)
         elif entry.state is CheckpointState.MISSING and entry.is_needed:
             what = f"{path} of {entry.trial.id}, which has not ended, is missing"
-            yield Gap("checkpoint", CheckStatus.WARN, what, "the trial goes on from an earlier one, or anew")
+            yield Gap("checkpoint", CheckStatus.WARN, what, "the trial resumes from an earlier one, or restarts")
     missing = [entry for entry in entries if entry.state is CheckpointState.MISSING and not entry.is_needed]
     collected = sum(entry.state is CheckpointState.COLLECTED for entry in entries)
     if missing or collected:
@@ -116,7 +116,7 @@ def _of_runs(ledger: Ledger, runs: dict[str, KnownRun], help: str) -> Iterator[G
     differing = [name for name, said in other.items() if said and name not in (*missing, *going_on)]
     for names, what in (
         (missing, "trials have no run in MLflow"),
-        (going_on, "runs seem to go on in MLflow"),
+        (going_on, "runs still appear as running in MLflow"),
         (differing, "runs are not in MLflow as they were delivered"),
     ):
         if names:
@@ -125,7 +125,7 @@ def _of_runs(ledger: Ledger, runs: dict[str, KnownRun], help: str) -> Iterator[G
         where = there[gone[0]].files.artifact_uri
         yield Gap("artifacts", CheckStatus.WARN, f"{len(gone)} runs have lost their artifacts: {where} is gone", help)
     if unknown := sorted(there.keys() - {trial.id for trial in ledger.all_trials()} - {ledger.study}):
-        what = f"{len(unknown)} runs in MLflow are of no trial of the ledger: {_first(unknown)}"
+        what = f"{len(unknown)} runs in MLflow belong to no trial in the ledger: {_first(unknown)}"
         yield Gap("unknown", CheckStatus.WARN, what, "of an earlier study of this name? `sweeper ui` shows them")
 
 

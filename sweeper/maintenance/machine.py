@@ -196,7 +196,7 @@ def _bindings(home: Path) -> Iterator[Finding]:
         help = "set RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0, and --host 127.0.0.1 of a server, or close them by a firewall"
         yield Finding("ports.open", CheckStatus.FAIL, f"other machines can reach ports {ports}", help)
     else:
-        yield Finding("ports.open", CheckStatus.PASS, "no process of this home listens beyond this machine")
+        yield Finding("ports.open", CheckStatus.PASS, "no process of this home can be reached from other machines")
 
 
 def open_ports(pids: set[int]) -> list[tuple[int, int]]:

@@ -34,7 +34,7 @@ def findings(home: Path) -> Iterator[Finding]:
         yield Finding("studies", CheckStatus.PASS, f"no studies in {home}")
     for folder in folders:
         found = list(_study(folder, home))
-        yield from found or [Finding(f"studies.{folder.name}", CheckStatus.PASS, "ledger and checkpoints are whole")]
+        yield from found or [Finding(f"studies.{folder.name}", CheckStatus.PASS, "ledger and checkpoints are intact")]
 
 
 def _database(home: Path) -> Iterator[Finding]:
@@ -65,7 +65,7 @@ def _study(folder: Path, home: Path) -> Iterator[Finding]:
         yield Finding(f"{name}.files", CheckStatus.FAIL, error.problems[0].what, error.problems[0].help or "")
         return
     if driver := running_driver(folder):
-        yield Finding(name, CheckStatus.PASS, f"is being run by {driver}, and not looked at")
+        yield Finding(name, CheckStatus.PASS, f"is being run by {driver}, so it was not checked")
         return
     yield from _ledger_file(name, folder)
     try:
@@ -101,7 +101,7 @@ def _ledger_file(name: str, folder: Path) -> Iterator[Finding]:
             Ledger.create(folder, folder.name)  # opened to be written, it drops a line that is not whole
         return f"cut {half} bytes"
 
-    what = f"the last line was cut off by a crash ({half} bytes of it are there); what it said was never acted on"
+    what = f"the last line was cut off by a crash ({half} bytes remain); nothing had acted on it"
     yield Finding(f"{name}.ledger", CheckStatus.WARN, what, "the next run, or --fix, drops it", cut)
 
 

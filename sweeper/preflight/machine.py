@@ -41,7 +41,7 @@ def check_machine(spec: SweepSpec, home: Path, run_bytes: int | None, nodes: Seq
 def _gpus(resources: Resources, at_once: int, nodes: Sequence[Node]) -> CheckResult:
     most, there = max(node.gpus for node in nodes), sum(node.gpus for node in nodes)
     where = "" if len(nodes) == 1 else f" on {len(nodes)} machines, at most {most:g} on one"
-    measured = f"{there:g} GPUs{where}, {resources.gpus:g} asked for a trial"
+    measured = f"{there:g} GPUs{where}, {resources.gpus:g} requested per trial"
     if resources.gpus > most:
         help = "set resources.gpus to what there is, or start it where the GPUs are; is the driver loaded (nvidia-smi)?"
         return CheckResult("machine.gpu", CheckStatus.FAIL, measured, "those asked for", help)
@@ -55,7 +55,7 @@ def _cores(resources: Resources, at_once: int, nodes: Sequence[Node]) -> CheckRe
     wanted, there = resources.cpus * at_once, int(sum(node.cpus for node in nodes))
     measured, expected = f"{wanted} cores for {at_once} trials at once", f"at most {there}"
     if wanted > there:
-        help = "trials will slow each other down: less resources.concurrent, or fewer resources.cpus"
+        help = "trials will slow each other down: lower resources.concurrent or resources.cpus"
         return CheckResult("machine.cpus", CheckStatus.WARN, measured, expected, help)
     return CheckResult("machine.cpus", CheckStatus.PASS, measured, expected)
 

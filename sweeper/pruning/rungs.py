@@ -67,7 +67,7 @@ class Rungs:
     def last_standing(self, record: TrialRecord) -> RungResult:
         """How a trial that waits at a rung stands there."""
         result = standing(self._config, self._objective.mode, self._runner(record), self._table)
-        assert result is not None, f"{record.id} waits at no rung"
+        assert result is not None, f"{record.id} is not waiting at a rung"
         return result
 
     def _runner(self, record: TrialRecord, latest: int = 0, total: float | None = None) -> Runner:

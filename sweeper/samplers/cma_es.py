@@ -14,8 +14,8 @@ import optuna
 from sweeper.samplers.distributions import distribution
 from sweeper.search_space.dimensions import CategoricalDimension, FloatDimension, IntDimension
 from sweeper.search_space.unit import unit_of, value_at
-from sweeper.spec.feasibility import MANY_PARAMETERS
 from sweeper.spec.resolve import SweepSpec
+from sweeper.spec.validation.feasibility import MANY_PARAMETERS
 
 STEP: Final = 0.25
 """Standard deviation of the first generation, as part of a parameter's range."""

@@ -96,7 +96,7 @@ def _load(name: str) -> type[optuna.samplers.BaseSampler]:
         kind = getattr(import_module(module_name), class_name, None)
     except Exception as error:  # a module of the user may raise anything
         what = f"cannot import `{module_name}`: {type(error).__name__}: {error}"
-        raise UserError(what, WHERE, "is it installed, or its folder in PYTHONPATH?") from error
+        raise UserError(what, WHERE, "is it installed, or is its folder on PYTHONPATH?") from error
     if not (isinstance(kind, type) and issubclass(kind, optuna.samplers.BaseSampler)):
         what = f"`{name}` is not a subclass of optuna.samplers.BaseSampler"
         raise UserError(what, WHERE, "write one such as `optuna.samplers:TPESampler`")

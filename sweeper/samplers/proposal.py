@@ -21,8 +21,8 @@ from sweeper.search_space.conditions import Params, exists, next_enqueued, paren
 from sweeper.search_space.constraints import all_hold
 from sweeper.search_space.dimensions import CategoricalDimension
 from sweeper.search_space.unit import prior_at
-from sweeper.spec.feasibility import UntriedPoints, key_of, keys_of, next_grid_point, refusal
 from sweeper.spec.resolve import SweepSpec
+from sweeper.spec.validation.feasibility import UntriedPoints, key_of, keys_of, next_grid_point, refusal
 
 SAMPLER_DRAWS: Final = 8
 """Draws of the spec's sampler that may be unusable, before random ones take over."""

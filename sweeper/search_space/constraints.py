@@ -135,7 +135,7 @@ def _number(node: ast.expr, names: set[str]) -> Callable[[Values], float]:
                 raise ValueError(f"`{called}` takes {fewest} argument{'s or more' * (most > fewest)}")
             arguments = [_number(argument, names) for argument in node.args]
             return lambda values: function(*(argument(values) for argument in arguments))
-    raise ValueError(f"`{ast.unparse(node)}` has no place in a constraint")
+    raise ValueError(f"`{ast.unparse(node)}` is not allowed in a constraint")
 
 
 def _name(node: ast.expr) -> str | None:

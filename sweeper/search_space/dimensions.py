@@ -40,9 +40,9 @@ class Strict(BaseModel):
 def _require_scalar(value: object) -> object:
     """One message for a wrong choice, where the union would give one for each of its types."""
     if not isinstance(value, bool | int | float | str | None) or (isinstance(value, float) and not isfinite(value)):
-        hint = "; name each as a text, or write `variants`, which may set lists and mappings"
+        hint = "; name each as a string, or write `variants`, which may set lists and mappings"
         what = hint if isinstance(value, list | tuple | dict) else ""
-        raise ValueError(f"expected a text, a finite number, true, false or null, but got {value!r}{what}")
+        raise ValueError(f"expected a string, a finite number, true, false or null, but got {value!r}{what}")
     return value
 
 
@@ -126,7 +126,7 @@ class FloatDimension(_Numeric):
 
     def _check_values(self) -> None:
         if (self.low, self.high) != (min(self.values), max(self.values)) or self.log or self.step is not None:
-            raise ValueError("`values` stands alone, without `low`, `high`, `log` and `step`")
+            raise ValueError("`values` cannot be combined with `low`, `high`, `log` or `step`")
         if self.prior is not None:
             raise ValueError("a prior needs bounds: leave out `prior`, or write `low` and `high` instead of `values`")
         _refuse_repeated("values", self.values)
@@ -148,7 +148,7 @@ class IntDimension(_Numeric):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if max(abs(self.low), abs(self.high)) > LARGEST_INT:
-            raise ValueError(f"a bound of whole numbers lies between -{LARGEST_INT} and {LARGEST_INT}")
+            raise ValueError(f"a bound of whole numbers must be between -{LARGEST_INT} and {LARGEST_INT}")
         _check_bounds(self.low, self.high, self.log)
         _check_prior(self.prior, self.low, self.high, self.log)
         if self.step != 1 and self.log:
@@ -215,7 +215,7 @@ def dimensions_of(raw: Mapping[str, Any]) -> dict[str, AnyDimension]:
 def _check_bounds(low: float, high: float, log: bool) -> None:
     largest = max(abs(low), abs(high))
     if largest > LARGEST:
-        raise ValueError(f"a bound lies between -{LARGEST:.0e} and {LARGEST:.0e}, beyond which samplers overflow")
+        raise ValueError(f"a bound must be between -{LARGEST:.0e} and {LARGEST:.0e}, beyond which samplers overflow")
     if low >= high:
         raise ValueError(f"`low` must be less than `high`, but got low {low:g} and high {high:g}")
     if log and low <= 0:

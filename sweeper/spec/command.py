@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field
 
 from sweeper.search_space.dimensions import Strict
 
-COMMAND_TRAINER: Final = "sweeper.entrypoint.command:train"
+COMMAND_TRAINER: Final = "sweeper.entrypoint.program.command:train"
 """The trainer that a spec with `command` stands for."""
 COMMAND: Final = "command"
 WORKDIR: Final = "{workdir}"

@@ -11,7 +11,7 @@ from sweeper.errors import Problem, SpecError
 from sweeper.spec.messages import dotted
 from sweeper.spec.overrides import apply_overrides, override_place
 from sweeper.spec.resolve import SweepSpec
-from sweeper.spec.validate import check_spec
+from sweeper.spec.validation.spec import check_spec
 from sweeper.spec.yaml_reader import Document, KeyPath, Place, SpecFinding, parse_yaml, read_text
 
 EXAMPLE: Final = "example:"

@@ -24,7 +24,7 @@ _KINDS: Final = {
     "float_parsing": "a number",
     "bool_type": "true or false",
     "bool_parsing": "true or false",
-    "string_type": "a text",
+    "string_type": "a string",
     "path_type": "a path",
     "finite_number": "a finite number",
     "model_type": "a mapping",
@@ -107,7 +107,7 @@ def unknown_path(model: type[BaseModel], path: str) -> tuple[str, str | None] | 
         if current is None and (annotation is Any or get_origin(annotation) is dict):
             return None  # a free mapping: anything may stand below it
         if current is None and depth < len(parts):
-            return f"`{'.'.join(parts[:depth])}` is a value and holds no {show(parts[depth])}", None
+            return f"`{'.'.join(parts[:depth])}` is a value and has no key {show(parts[depth])}", None
     if current is not None:
         names = ", ".join(f"`{path}.{leaf}`" for leaf in leaf_paths(current))
         return f"`{path}` is a section, not a value", f"name one of {names}"
@@ -150,7 +150,7 @@ def _finding(details: Any, data: object, root: KeyPath, fix: Callable[[KeyPath],
         case "extra_forbidden":
             return SpecFinding(path, f"unknown key {name}", fix(details["loc"]), at_key=True)
         case "string_pattern_mismatch":
-            words = _PATTERN_WORDS.get(context["pattern"], f"a text like {context['pattern']}")
+            words = _PATTERN_WORDS.get(context["pattern"], f"a string like {context['pattern']}")
             return SpecFinding(path, f"expected {words}, but got {show(value)}")
         case "too_short" | "string_too_short":
             return SpecFinding(path, "expected at least 1 entry but got none")

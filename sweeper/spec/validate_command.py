@@ -3,7 +3,7 @@
 import shlex
 from typing import Final
 
-from sweeper.entrypoint.command import ALL_PARAMETERS, PLACEHOLDER, PLACES
+from sweeper.entrypoint.program.command import ALL_PARAMETERS, PLACEHOLDER, PLACES
 from sweeper.search_space.paths import leaves
 from sweeper.spec.command import COMMAND
 from sweeper.spec.draft import Draft

@@ -132,9 +132,9 @@ def _syntax_help(problem: str | None) -> str:
         case text if "'\\t'" in text:
             return "use spaces, not tabs"
         case text if "mapping values are not allowed" in text:
-            return "is the indentation right? a text that holds `: ` needs quotes"
+            return "is the indentation right? a string that contains `: ` needs quotes"
         case text if "cannot start any token" in text:
-            return "put quotes around a text that starts with this character"
+            return "put quotes around a string that starts with this character"
         case _:
             return "check indentation, brackets and quotes here"
 
@@ -145,7 +145,7 @@ def _read(text: str, document: Document) -> None:
     for event in events:
         match event:
             case yaml.DocumentStartEvent() if seen_document:
-                raise _Abort("the file holds more than one document", "remove the `---` line", _place(event.start_mark))
+                raise _Abort("the file holds several documents", "remove the `---` line", _place(event.start_mark))
             case yaml.DocumentStartEvent():
                 seen_document = True
             case yaml.ScalarEvent() if not seen_node and event.style is None and event.start_mark == event.end_mark:
@@ -193,11 +193,11 @@ def _mapping(events: Iterator[Any], path: KeyPath, document: Document) -> dict[s
     while not isinstance(event := next(events), yaml.MappingEndEvent):
         place = _place(event.start_mark)
         if not isinstance(event, yaml.ScalarEvent) or event.tag is not None or event.anchor is not None:
-            raise _Abort("a key must be a plain text", "write `key: value`", place)
+            raise _Abort("a key must be a plain string", "write `key: value`", place)
         key = str(event.value)
         below = (*path, key)
         if key in items:
-            what = f"key `{key}` is there twice, first on line {document.keys[below].line}"
+            what = f"key `{key}` appears twice, first on line {document.keys[below].line}"
             document.findings.append(SpecFinding(below, what, "remove one of the two", place))
             _node(next(events), events, below, Document())
             continue

@@ -10,7 +10,7 @@ from typing import Final
 
 from mano_trainers.report import EpochReport
 from sweeper.checkpoints.locate import keep_manifest
-from sweeper.entrypoint.trial_log import LOG
+from sweeper.entrypoint.trial.log import LOG
 from sweeper.errors import SpecError
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.trial import Report, TrialRecord, TrialState

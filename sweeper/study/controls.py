@@ -38,7 +38,7 @@ def control_epochs(scheduler: SchedulerConfig) -> float:
 
 
 def control_values(controls: Sequence[TrialRecord], objective: Objective) -> dict[str, float]:
-    """Name -> objective of each control that has come to its end."""
+    """Name -> objective of each control that has finished."""
     return {
         control.control: value
         for control in controls

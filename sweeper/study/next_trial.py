@@ -10,8 +10,8 @@ from sweeper.checkpoints.object_store import PATIENCE_S
 from sweeper.checkpoints.upload import UploadSettings
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.trial import TrialRecord
-from sweeper.spec.feasibility import UntriedPoints, keys_of
 from sweeper.spec.resolve import SweepSpec
+from sweeper.spec.validation.feasibility import UntriedPoints, keys_of
 from sweeper.study.decisions import config_of
 
 

@@ -91,8 +91,8 @@ def clear_older(study_dir: Path) -> str | None:
     except FileNotFoundError:
         return None
     if asked is None:
-        return "a request that cannot be read was left for an earlier driver, and is dropped"
-    return f"a request to {asked.request}, left by {asked.by} at {asked.at} for an earlier driver, is dropped"
+        return "an unreadable request, left for an earlier driver, was dropped"
+    return f"a request to {asked.request}, left by {asked.by} at {asked.at} for an earlier driver, was dropped"
 
 
 def _read(path: Path) -> Asked | None:

@@ -28,7 +28,7 @@ class Snapshot:
 
     Attributes:
         trials: its candidates.
-        controls: objective of each control that has come to its end.
+        controls: objective of each control that has finished.
         planned: candidates it will have.
         used: what it has used up to now.
         rungs: epoch of each rung -> how many candidates reached it, and how many of them went on.

@@ -8,8 +8,8 @@ from sweeper.errors import SpecError
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.trial import Report, TrialRecord, TrialState
 from sweeper.pruning.rungs import Rungs
-from sweeper.spec.feasibility import refusal_text
 from sweeper.spec.resolve import SweepSpec
+from sweeper.spec.validation.feasibility import refusal_text
 from sweeper.study.accounting import UsageMeter
 from sweeper.study.callback import StudyCallback
 from sweeper.study.decisions import Decision, decide, rank_reason, recorded_config

@@ -9,7 +9,7 @@ from sweeper.tracking.find import RecordedTrial, fetch_checkpoint, find_trial, r
 from sweeper.tracking.registry import register_winner
 from sweeper.tracking.schema import trial_yaml
 from sweeper.tracking.tracker import Tracker
-from sweeper.tracking.ui import serve_ui
+from sweeper.tracking.ui.server import serve_ui
 
 __all__ = [
     "Inventory",

@@ -14,8 +14,8 @@ from typing import Any, Final, Protocol
 from sweeper.checkpoints.leftovers import leftovers
 from sweeper.checkpoints.manifest import is_picture
 from sweeper.checkpoints.retention import is_at_rung, kept_steps, rung_at, rung_steps
-from sweeper.entrypoint.mlflow_run import RUN_FILE
-from sweeper.entrypoint.trial_log import LOG
+from sweeper.entrypoint.trial.log import LOG
+from sweeper.entrypoint.trial.mlflow_run import RUN_FILE
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.trial import WAITING, Report, TrialRecord, TrialState
 from sweeper.redaction import redact
@@ -29,11 +29,11 @@ from sweeper.tracking.delivery.operations import Status
 from sweeper.tracking.schema import PROVENANCE_FILE, STUDY_PROVENANCE, TRIAL_FILE, trial_provenance, trial_yaml
 from sweeper.tracking.tags import WINNER, note_of, study_tags, trial_tags
 from sweeper.tracking.tracker import Tracker
-from sweeper.tracking.views import candidates_view
+from sweeper.tracking.ui.candidates_view import candidates_view
 
 FILES: Final = "files"
 """Folder of a run for what the trainer has left in the trial's."""
-INTERRUPTED: Final = "interrupted; the next run of the study goes on with it"
+INTERRUPTED: Final = "interrupted; the next run of the study resumes it"
 MLFLOW_STATUS: Final[Mapping[TrialState, Status]] = {
     TrialState.COMPLETE: "FINISHED",
     TrialState.PRUNED: "FINISHED",

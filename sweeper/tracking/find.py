@@ -185,7 +185,7 @@ def _match(selector: str, known: Sequence[str]) -> str:
     if len(matches) == 1:
         return matches[0]
     if matches:
-        raise UserError(f"`{selector}` fits {len(matches)} trials", help=f"one of {_some(sorted(matches))}")
+        raise UserError(f"`{selector}` matches {len(matches)} trials", help=f"one of {_some(sorted(matches))}")
     near = difflib.get_close_matches(selector, known, n=3, cutoff=0.5)
     help_text = f"did you mean {' or '.join(near)}?" if near else f"there are {_some(sorted(known)) or 'none'}"
     raise UserError(f"no trial `{selector}` in MLflow", help=help_text)
@@ -230,7 +230,7 @@ def _read(client: Any, run: Any) -> RecordedTrial:
     with tempfile.TemporaryDirectory() as scratch:
         text = _artifact(client, run.info.run_id, TRIAL_FILE, scratch)
         if text is None:
-            help_text = f"it cannot be run again without; were the artifacts moved? They belong in {_place(run)}; "
+            help_text = f"it cannot be run again without it; were the artifacts moved? They belong in {_place(run)}; "
             help_text += f"if the study home was moved, `sweeper sync {trial_id.rpartition('-')[0]}` says where it is"
             raise UserError(f"`{trial_id}` has no {TRIAL_FILE} in MLflow", help=help_text)
         provenance = _provenance(client, run.info.run_id, tags.get(TAG_PARENT), scratch)

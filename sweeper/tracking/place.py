@@ -40,9 +40,11 @@ def copy_problem(home: Path, study_dir: Path) -> tuple[str, str] | None:
     original, name = original_of(study_dir), study_dir.name
     if original is None or not (shared := _shared_by_copies(home, study_dir)):
         return None
-    what = f"the study `{name}` goes on in {original}, and this copy would write to the same {shared}"
+    what = f"the study `{name}` continues in {original}, and this copy would write to the same {shared}"
     resume = command_line(home, "resume", name)
-    help = f"go on there; or take it over: `{resume} --adopt`; or make the copy a study of its own: `{resume} --fork`"
+    help = (
+        f"continue there; or take it over: `{resume} --adopt`; or make the copy a study of its own: `{resume} --fork`"
+    )
     return what, help
 
 

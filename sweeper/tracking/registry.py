@@ -72,7 +72,7 @@ def _best_checkpoint(uri: str, trial: RecordedTrial, metric: str, mode: str) -> 
     if not found:
         raise UserError(
             f"MLflow holds no whole checkpoint of `{trial.trial_id}` with a value of {metric}",
-            help=f"`sweeper sync {trial.study}` ships what is left; a trial's `retention` may have kept none",
+            help=f"`sweeper sync {trial.study}` sends what is missing; a trial's `retention` may have kept none",
         )
     value, name = min(found)
     return name, sign * value

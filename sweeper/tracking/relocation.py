@@ -38,7 +38,7 @@ def relocate(database: Path) -> Sequence[str]:
         with connection:
             for old in former:
                 _rewrite(connection, str(old), str(root))
-    return [f"this home was in {old.parent}: MLflow now looks for its artifacts in {root}" for old in former]
+    return [f"this home was moved from {old.parent}: MLflow now looks for its artifacts in {root}" for old in former]
 
 
 def moved_to(location: str, artifact_root: str | Path | None) -> Path | None:

@@ -17,7 +17,7 @@ def print_explanation(found: Explanation) -> None:
         console.print(table)
     if found.evidence:
         numbers = ", ".join(f"{key} {_text(value)}" for key, value in found.evidence.items())
-        console.print(f"\nbehind the reason: {numbers}", markup=False)
+        console.print(f"\ndetails: {numbers}", markup=False)
     if found.neighbours:
         console.print("\nnearest configurations")
         table = simple_table(("TRIAL", "DISTANCE", "VALUE", "STATE", "WITH"))

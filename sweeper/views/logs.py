@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from sweeper.analysis.trial_lookup import look_up
-from sweeper.entrypoint.trial_log import EARLIER, LOG
+from sweeper.entrypoint.trial.log import EARLIER, LOG
 from sweeper.errors import UserError
 from sweeper.files import inside
 from sweeper.ledger.study_lock import running_driver

@@ -59,7 +59,7 @@ def print_preflight(outcome: PreflightOutcome) -> None:
 def result_table(results: list[CheckResult] | tuple[CheckResult, ...]) -> Table:
     """Check, measured, expected, result, how to fix."""
     table = Table(box=None, pad_edge=False)
-    for column in ("CHECK", "MEASURED", "EXPECTED", "RESULT", "HOW TO MEND"):
+    for column in ("CHECK", "MEASURED", "EXPECTED", "RESULT", "HOW TO FIX"):
         table.add_column(column, overflow="fold")
     for result in results:
         style = STYLES[result.status]

@@ -92,8 +92,8 @@ class Progress(StudyCallback):
             leave_stages(self._ledger.study_dir)
         params = " ".join(f"{self._names[path]}={_short(value)}" for path, value in record.params.items())
         params = params or record.role
-        resumed = f" continues after evaluation {resumed_from}" if resumed_from else ""
-        self._say(f"{record.id} started{resumed}: {params}")
+        verb = f"resumed after evaluation {resumed_from}" if resumed_from else "started"
+        self._say(f"{record.id} {verb}: {params}")
         self._count()
 
     def trial_reported(self, record: TrialRecord) -> None:

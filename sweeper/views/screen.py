@@ -73,9 +73,9 @@ def _standing(at: Snapshot, spec: SpecFile, *, is_driven: bool) -> list[Text]:
         ("gpu_seconds", spec.resources.gpus) if spec.resources.gpus else ("cpu_seconds", spec.resources.cpus)
     )
     saved = f"   early stops saved about {amount_text(device, at.saved_s * share)}" if at.saved_s else ""
-    rungs = "   ".join(f"epoch {rung:g}: {on} of {of} went on" for rung, (of, on) in at.rungs.items())
+    rungs = "   ".join(f"epoch {rung:g}: {on} of {of} advanced" for rung, (of, on) in at.rungs.items())
     lines = [
-        f"{ended} of {at.planned} trials ended   {counts_text(at.trials, is_driven)}",
+        f"{ended} of {at.planned} trials done   {counts_text(at.trials, is_driven)}",
         f"best so far {best_text(at, spec)}",
         *([f"controls   {rulers}"] if rulers else []),
         f"{eta}{pace}",

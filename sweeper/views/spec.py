@@ -9,10 +9,10 @@ from sweeper.search_space.dimensions import AnyDimension, CategoricalDimension, 
 from sweeper.search_space.grid import grid_size
 from sweeper.search_space.paths import short_names
 from sweeper.spec.design import Ablation, defining_words, factors_of
-from sweeper.spec.feasibility import feasibility, feasibility_lines
 from sweeper.spec.messages import show
 from sweeper.spec.resolve import SweepSpec
 from sweeper.spec.sections import Budget, CollapseGuard, Guard, Objective, PlateauGuard, SchedulerConfig
+from sweeper.spec.validation.feasibility import feasibility, feasibility_lines
 from sweeper.study.budget import amount_text
 
 MOST_CHOICES: Final = 20
@@ -32,7 +32,9 @@ def describe(spec: SweepSpec) -> str:
         f"  scheduler   {_scheduler(spec.scheduler)}",
         *(f"  guard       {guard.name}: {_guard(guard, offers_of(spec.trainer))}" for guard in spec.guards),
         "  guard       none" if not spec.guards else "",
-        f"  audit       {spec.audit:.0%} of the stopped trials run on, off the books" if spec.audit else "",
+        f"  audit       {spec.audit:.0%} of stopped trials run on as an audit, without affecting results"
+        if spec.audit
+        else "",
         f"  controls    {', '.join(spec.control_names) or 'none'}",
         f"  resources   {spec.resources.cpus} CPU, {spec.resources.gpus:g} GPU a trial",
         f"  budget      {', '.join(limits)}" if (limits := _budget_limits(spec.budget)) else "",

@@ -157,7 +157,7 @@ def print_study(home: Path, study: str, *, wide: bool = False) -> None:
     metrics = shown_metrics(spec.objectives, trials)
     for title, rows, names in (
         (f"study {study}", shown, short_names(spec.search_space)),
-        ("\ncontrols, which never win", controls, {}),
+        ("\ncontrols (reference points, never winners)", controls, {}),
     ):
         if rows:
             _print_trials(

@@ -1,6 +1,6 @@
 """What must hold of a study home after every step of a sequence, and of what a verb said.
 
-`checker.check` judges a study that has come to its end. This judges one that may be in the midst, and reads MLflow's
+`checker.check` judges a study that has finished. This judges one that may be in the midst, and reads MLflow's
 database by itself, since a look after each step must cost nothing.
 """
 

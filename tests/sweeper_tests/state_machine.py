@@ -72,7 +72,7 @@ class Sequence:
     log: list[str] = field(default_factory=list)
     seen: Look = field(default_factory=Look)
     is_hurt: bool = False
-    """MLflow or the outbox is damaged, and no run, sync or doctor --fix has come to its end since."""
+    """MLflow or the outbox is damaged, and no run, sync or doctor --fix has finished since."""
     has_lost_checkpoints: bool = False
 
     def __post_init__(self) -> None:

@@ -100,7 +100,7 @@ def test_nothing_is_run_that_would_be_code_of_the_home(
 ) -> None:
     monkeypatch.chdir(evil)
     code, error = said(capsys, *verb.split(), "--home", ".")
-    assert (code, "error: the working folder lies in the study home" in error) == (2, True), error
+    assert (code, "error: the current folder is inside the study home" in error) == (2, True), error
     monkeypatch.chdir("/")
     monkeypatch.setattr(sys, "path", [*sys.path, str(evil)])
     code, error = said(capsys, *verb.split(), "--home", str(evil))
@@ -125,7 +125,7 @@ def test_a_home_that_is_a_package_of_the_working_folder_is_refused(
 def test_no_recorded_trainer_is_a_tool_of_python_itself(
     toy: Path, trainer: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(UserError, match="is of Python's own library"):
+    with pytest.raises(UserError, match="is part of Python's standard library"):
         load_trainer(trainer)
     set_spec(toy, trainer=trainer, trials=5, base={"touch": 1})
     assert said(capsys, "resume", "toy", "--home", str(toy))[0] == 2
@@ -283,7 +283,7 @@ def test_a_link_that_leads_out_is_not_written_through(toy: Path, outside: Path, 
     link.symlink_to(outside / "key")
     assert main(["stop", "toy", "--home", str(toy)]) == 2
     assert (outside / "key").read_text() == "private"
-    with pytest.raises(UserError, match="a link leads out of the study `toy`"):
+    with pytest.raises(UserError, match="a symbolic link points outside the study `toy`"):
         refuse_foreign_links(toy / "studies" / "toy")
 
 
@@ -298,7 +298,7 @@ def test_links_within_a_study_and_of_whole_folders_are_fine(toy: Path, tmp_path:
     (tmp_path / "large-disk" / "toy").mkdir()
     refuse_foreign_links(study_dir)
     (tmp_path / "large-disk" / "toy" / "run").symlink_to(tmp_path)
-    with pytest.raises(UserError, match="a link leads out"):
+    with pytest.raises(UserError, match="a symbolic link points outside"):
         refuse_foreign_links(study_dir)
 
 

@@ -91,7 +91,7 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML as YAML 1.2 has it: `1e-4` is a number, not a text; `no` is a text; a key given twice is an error."""
+    """YAML as YAML 1.2 has it: `1e-4` is a number, not a string; `no` is a text; a key given twice is an error."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012
         first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":float", ":bool", ":timestamp"))]

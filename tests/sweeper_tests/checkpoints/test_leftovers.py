@@ -8,7 +8,7 @@ import pytest
 
 from sweeper.checkpoints import leftovers as module
 from sweeper.checkpoints.leftovers import leftovers
-from sweeper.entrypoint.checkpoint_copy import kept_checkpoint
+from sweeper.entrypoint.trial.checkpoint_copy import kept_checkpoint
 
 
 @pytest.fixture

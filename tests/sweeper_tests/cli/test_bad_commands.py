@@ -98,10 +98,10 @@ OF_HOME = {
     f"{see('reproduce')}",
     "reproduce toy-0001 --until nan": "error: invalid value for `--until`: expected a finite number but got nan\n"
     f"{see('reproduce')}",
-    "reproduce toy-0001 --until 2 --from-checkpoint 4": "error: nothing lies between --from-checkpoint 4 and "
+    "reproduce toy-0001 --until 2 --from-checkpoint 4": "error: there is nothing between --from-checkpoint 4 and "
     "--until 2\n  --> --until\nhelp: name a later epoch, or leave it out\n",
     "ablate toy --json --format latex": "error: --json and --format latex cannot be used together\n"
-    "help: leave one of the two out\n",
+    "help: leave one of them out\n",
     "ui": NO_STORE,
     "ui --port 70000": "error: invalid value for `--port`: 70000 is not in the range 1<=x<=65535\n" + see("ui"),
 }
@@ -134,9 +134,9 @@ OTHERS = {
     "none would ever be used\n  --> PLACE/toy.yaml:1:1\n",
     "check PLACE/toy.yaml --set ledger=postgresql://u:pw@h/d": "error: a password must not be in a spec, which every "
     "record of the study copies\n  --> --set 'ledger=postgresql://u:***@h/d'\n",
-    "run PLACE/toy.yaml --ledger mysql://u@h/d --home PLACE/x": f"error: a ledger cannot be kept in `mysql`\n{FORMS}",
-    "run PLACE/toy.yaml --ledger nonsense --home PLACE/x": f"error: the URL of the ledger cannot be read\n{FORMS}",
-    "run PLACE/toy.yaml --skip-preflight=": "error: a reason is wanted, and it is recorded\n  --> --skip-preflight\n"
+    "run PLACE/toy.yaml --ledger mysql://u@h/d --home PLACE/x": f"error: a ledger cannot be stored in `mysql`\n{FORMS}",
+    "run PLACE/toy.yaml --ledger nonsense --home PLACE/x": f"error: the URL of the ledger is not valid\n{FORMS}",
+    "run PLACE/toy.yaml --skip-preflight=": "error: a reason is required; it is recorded\n  --> --skip-preflight\n"
     "help: say why in a few words\n",
     "data verify PLACE/none": "error: no such folder\n  --> PLACE/none\nhelp: data.root is the folder of a data set\n",
     "data verify PLACE --format coco": "error: invalid value for `--format`: `coco` is not one of `freihand`, `ho3d`, "
@@ -189,7 +189,7 @@ def test_a_folder_is_no_tracking_server(
 @pytest.mark.parametrize(
     ("selector", "message"),
     [
-        ("toy-001", "error: `toy-001` fits 2 trials\nhelp: one of toy-0010, toy-0011\n"),
+        ("toy-001", "error: `toy-001` matches 2 trials\nhelp: one of toy-0010, toy-0011\n"),
         ("tooy:best", "error: no study `tooy` in MLflow\nhelp: did you mean toy?\n"),
         (
             "../toy-0001",

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,8 @@ def test_what_it_writes_is_valid_and_commented(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delitem(sys.modules, "train", raising=False)
-    monkeypatch.setattr("sys.path", [entry for entry in sys.path if entry])
+    others = tempfile.gettempdir()  # where other tests in this process have had a `train.py`
+    monkeypatch.setattr("sys.path", [entry for entry in sys.path if entry and not entry.startswith(others)])
     assert main(["init", "--trainer", kind]) == 0
     assert capsys.readouterr().out.endswith("next: sweeper run sweep.yaml\n")
     names = {path.name for path in tmp_path.iterdir()}

@@ -151,7 +151,7 @@ def test_no_verb_shows_the_help(arguments: list[str], capsys: pytest.CaptureFixt
             OSError(28, "No space left on device", "home/ledger.journal"),
             2,
             "error: cannot write: No space left on device\n  --> home/ledger.journal\n"
-            "help: what is in the ledger is safe: make room, and run the study again\n",
+            "help: the ledger is safe: free some space and run the study again\n",
         ),
         (KeyboardInterrupt(), 130, ""),
     ],

@@ -6,8 +6,8 @@ import pytest
 
 from mano_trainers.report import EpochReport
 from sweeper.checkpoints.manifest import damage
-from sweeper.entrypoint.checkpoint_copy import as_reported
 from sweeper.entrypoint.reports import ReportError, checked
+from sweeper.entrypoint.trial.checkpoint_copy import as_reported
 
 
 def reported(path: Path | str, workdir: Path, step: int = 1) -> Path:

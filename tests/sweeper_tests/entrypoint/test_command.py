@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mano_trainers.report import EpochReport
-from sweeper.entrypoint.command import fill, train
+from sweeper.entrypoint.program.command import fill, train
 from sweeper.entrypoint.reports import checked_reports
 from sweeper.errors import UserError
 
@@ -31,7 +31,7 @@ def test_placeholders(line: str, words: list[str]) -> None:
 
 
 def test_a_placeholder_that_names_nothing_is_refused() -> None:
-    with pytest.raises(UserError, match=r"`\{lr\}` in `command` names no parameter") as error:
+    with pytest.raises(UserError, match=r"`\{lr\}` in `command` does not name a parameter") as error:
         fill("t {lr}", PARAMETERS, {"workdir": "/w"})
     assert "optim.lr, layers, flag, name, workdir" in error.value.render()
 

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from mano_trainers.report import EpochReport
-from sweeper.entrypoint.command import train
+from sweeper.entrypoint.program.command import train
 from sweeper.errors import SpecError
 from sweeper.spec.load import parse_spec
 

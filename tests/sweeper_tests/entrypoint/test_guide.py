@@ -16,7 +16,7 @@ from places import ROOT
 from mano_trainers.report import EpochReport
 from sweeper.cli.main import main
 from sweeper.entrypoint.call import start_training
-from sweeper.entrypoint.script import run_script
+from sweeper.entrypoint.program.script import run_script
 from sweeper.spec.load import parse_spec
 from sweeper.spec.resolve import resolve
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.entrypoint.mlflow_run import RUN_FILE, write_run_file
+from sweeper.entrypoint.trial.mlflow_run import RUN_FILE, write_run_file
 
 SCRIPT = """
 import sys, pathlib
-from sweeper.entrypoint.mlflow_run import hand_over_run
+from sweeper.entrypoint.trial.mlflow_run import hand_over_run
 hand_over_run("theirs:train", pathlib.Path(sys.argv[1]))
 import mlflow
 mlflow.set_tracking_uri("sqlite:///elsewhere.db")
@@ -46,9 +46,9 @@ def test_existing_code_that_logs_to_mlflow_logs_to_the_trials_run(tmp_path: Path
 def test_mlflow_that_does_not_answer_costs_a_while_and_no_trial(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from sweeper.entrypoint import mlflow_run
+    from sweeper.entrypoint.trial import mlflow_run
 
     monkeypatch.setattr(mlflow_run, "WAIT_FOR_PROGRAM_S", 0.05)
     monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
-    mlflow_run.hand_over_run("sweeper.entrypoint.command:train", tmp_path / RUN_FILE)
-    assert "the trial's MLflow run is not there" in capsys.readouterr().err
+    mlflow_run.hand_over_run("sweeper.entrypoint.program.command:train", tmp_path / RUN_FILE)
+    assert "the trial's MLflow run does not exist" in capsys.readouterr().err

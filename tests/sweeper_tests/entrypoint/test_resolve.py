@@ -99,7 +99,7 @@ def test_a_package_of_the_user_may_have_the_earlier_name(tmp_path: Path, monkeyp
 @pytest.mark.parametrize(
     ("text", "what", "help"),
     [
-        ("import sys\nsys.exit(3)", "cannot import trainer module `theirs`: SystemExit: 3", "must not end the program"),
+        ("import sys\nsys.exit(3)", "cannot import trainer module `theirs`: SystemExit: 3", "must not exit"),
         ("1 / 0", "cannot import trainer module `theirs`: ZeroDivisionError: division by zero", "without errors"),
         ("class E(BaseException): pass\nraise E('\\ud800')", "cannot import trainer module `theirs`: E: ?", "without"),
     ],

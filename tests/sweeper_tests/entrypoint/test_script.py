@@ -13,9 +13,9 @@ import pytest
 from mano_trainers.report import EpochReport
 from sweeper.entrypoint.call import start_training
 from sweeper.entrypoint.error_text import FunctionFailed, described, traced
+from sweeper.entrypoint.program.script import ScriptFailed, run_script
 from sweeper.entrypoint.reports import ReportError
 from sweeper.entrypoint.resolve import load_trainer
-from sweeper.entrypoint.script import ScriptFailed, run_script
 from sweeper.errors import UserError
 
 PUSHER = """

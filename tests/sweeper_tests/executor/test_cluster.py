@@ -174,7 +174,7 @@ def test_a_machine_that_is_lost_in_preflight_is_told_in_a_line(fresh_home: Fresh
         site.one.kill()
         assert driver.wait(150) == 2
         said = site.head.output(driver)
-    assert "error: the machine of the cluster that checks was lost" in said
+    assert "error: the machine that ran the checks was lost" in said
     assert "Traceback" not in said
     assert "could not prepare" not in said
     assert not trials(home)
@@ -204,7 +204,7 @@ def test_a_machine_with_other_code_trains_nothing(site: Site, fresh_home: FreshH
     driver = site.run(home)
     assert driver.wait(120) == 2
     said = site.head.output(driver)
-    assert "odd has other code: scripted_trainer.py" in said
+    assert "odd has different code: scripted_trainer.py" in said
     assert "Traceback" not in said
     odd.kill()
     assert {str(trial.state) for trial in trials(home)} <= {

@@ -202,7 +202,7 @@ def test_a_trial_costs_a_fork_not_an_import(tmp_path: Path) -> None:
 
 
 def test_a_log_is_rotated(tmp_path: Path) -> None:
-    from sweeper.entrypoint.trial_log import TrialLog
+    from sweeper.entrypoint.trial.log import TrialLog
 
     with closing(TrialLog(tmp_path / "log.txt", largest_bytes=100)) as log:
         for number in range(20):

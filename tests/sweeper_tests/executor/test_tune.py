@@ -32,7 +32,7 @@ def test_it_is_said_that_trials_wait_while_none_runs(clock: SimpleNamespace) -> 
 
     assert look(100, waiting) == 0
     assert look(30, waiting) == 1
-    assert "no worker has come up for 120 s" in notices[0]
+    assert "no worker has started for 120 s" in notices[0]
     assert look(100, waiting) == 1, "not again at once"
     assert look(100, waiting, live=True) == 1, "another one runs"
     assert look(100, waiting) == 1, "the time counts anew"

@@ -110,7 +110,7 @@ def test_the_server_crashes_at_several_moments(
         before = partial(at_call, number, partial(crash, postgres_server, AWAY_S))
         code, said = Driver(home, "run", before=before, SWEEPER_LEDGER=url).end()
         assert code == 0, said
-        assert "the ledger does not answer since" in said, f"call {number} of {calls}"
+        assert "the ledger has not answered since" in said, f"call {number} of {calls}"
         assert "the ledger answers again after" in said
         check(home, unbroken=unbroken)
 
@@ -125,7 +125,7 @@ def test_a_driver_that_waits_is_interrupted_and_goes_on_later(
         output = home.parent / "output"
         output.unlink(missing_ok=True)
         driver = Driver(home, "run", before=before, SWEEPER_LEDGER=database, **options)
-        wait_until(lambda output=output: output.exists() and "does not answer since" in output.read_text())
+        wait_until(lambda output=output: output.exists() and "has not answered since" in output.read_text())
         if way == "Ctrl-C":
             os.kill(driver.pid, signal.SIGINT)
         elif way == "sweeper pause":
@@ -136,7 +136,9 @@ def test_a_driver_that_waits_is_interrupted_and_goes_on_later(
         text = " ".join(said.split())
         assert code == (2 if way == "patience" else 130), said
         assert "Traceback" not in said
-        assert ("has not answered for 1 s" if way == "patience" else "does not answer, and was not waited") in text
+        assert (
+            "has not answered for 1 s" if way == "patience" else "does not answer, and the wait was interrupted"
+        ) in text
         postgres_server.start()
     assert Driver(home, "run", SWEEPER_LEDGER=database).end()[0] == 0
     check(home, unbroken=unbroken)
@@ -187,7 +189,7 @@ def test_a_study_goes_on_in_another_home(
     code, said = Driver(new, "resume", "scripted", "--adopt", **options).end()
     assert code == (0 if mlflow_is_up else 5), said  # checkpoints that were lost with the home never reach MLflow
     assert f"scripted: taken over from {lost} on " in said
-    how = f"from their checkpoints go on: {going_on}" if mlflow_is_up else f"anew start: {going_on}"
+    how = f"resumed from their checkpoints: {going_on}" if mlflow_is_up else f"can be reached from here: {going_on}"
     assert how in said, said
     lost_files = () if mlflow_is_up else lost_checkpoints(new)
     check(new, unbroken=unbroken, damaged=lost_files)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mano_trainers.report import EpochReport
-from sweeper.entrypoint.script import run_script
+from sweeper.entrypoint.program.script import run_script
 
 pytestmark = pytest.mark.slow
 

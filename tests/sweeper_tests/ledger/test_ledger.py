@@ -149,7 +149,7 @@ def test_a_control_is_there_after_reopening_and_goes_on(tmp_path: Path) -> None:
     assert [record.id for record in again.unfinished(SPEC)] == ["toy-zero", candidate.id]
     assert again.report("toy-zero", report(1, 40.0), 40.0)
     assert again.trials() == [candidate]
-    with pytest.raises(AssertionError, match="there already"):
+    with pytest.raises(AssertionError, match="already exists"):
         again.add_control("zero")
 
 

@@ -116,9 +116,9 @@ def test_a_study_stays_where_its_ledger_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("no url", "the URL of the ledger cannot be read"),
-        ("sqlite://", "a ledger cannot be kept in `sqlite`"),
-        ("mysql://root@localhost/x", "a ledger cannot be kept in `mysql`"),
+        ("no url", "the URL of the ledger is not valid"),
+        ("sqlite://", "a ledger cannot be stored in `sqlite`"),
+        ("mysql://root@localhost/x", "a ledger cannot be stored in `mysql`"),
         ("sqlite:////no/such/folder/x.db", "does not answer: unable to open database file"),
     ],
 )
@@ -168,7 +168,7 @@ def test_a_run_on_a_ledger_that_is_none_ends_with_2_and_shows_no_password(
     options = [] if by_variable else ["--ledger", url]
     assert main(["run", "search_spaces/loss_balance.yaml", "--home", str(tmp_path), *options]) == 2
     said = capsys.readouterr()
-    assert "error: a ledger cannot be kept in `mysql`\n" in said.err
+    assert "error: a ledger cannot be stored in `mysql`\n" in said.err
     assert SECRET not in said.out + said.err
 
 

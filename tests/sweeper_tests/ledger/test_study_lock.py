@@ -40,7 +40,7 @@ def test_a_home_on_a_file_system_without_locks_needs_a_ledger_that_has_one(
     monkeypatch.setattr(fcntl, "flock", flock)
     for url in (None, "sqlite:///ledger.db"):
         with (
-            pytest.raises(UserError, match="the file system of the study home has no locks: No locks available"),
+            pytest.raises(UserError, match="does not support locks: No locks available"),
             study_lock(tmp_path / "toy", url),
         ):
             pass

@@ -82,7 +82,7 @@ def test_a_killed_extend_said_again_adds_its_trials_once(home: Path, kill: str) 
     assert len(results(home)) == 4
     assert ledger_of(home).attributes.extended == 2
     code, said = Driver(home, *verb).end()
-    assert len(results(home)) == 6, "it has come to its end, so this is another extension"
+    assert len(results(home)) == 6, "it has finished, so this is another extension"
 
 
 @pytest.mark.parametrize("kill", KILLS)
@@ -106,6 +106,6 @@ def test_a_request_that_a_killed_asker_left_does_not_stop_the_next_driver(home: 
         os.utime(request, (1.0, 1.0))
         code, said = Driver(home, "extend", "scripted", "--trials", "1").end()
         assert code == 1, said
-        assert "for an earlier driver, is dropped" in said
+        assert "for an earlier driver, was dropped" in said
     assert len(results(home)) == 4
     assert not ledger_of(home).attributes.stopped

@@ -102,7 +102,7 @@ def test_a_study_that_ends_well_says_so_once(tmp_path: Path, service: Service) -
     notifier.close(study)
     [message] = service.got
     assert (message["event"], message["study"], complaints) == ("end", "toy", [])
-    assert message["text"].startswith("toy: has come to its end\nbest trial: toy-0000")
+    assert message["text"].startswith("toy: has finished\nbest trial: toy-0000")
 
 
 def test_a_wave_of_collapses_and_a_failure_are_told_once_each(tmp_path: Path, service: Service) -> None:
@@ -174,7 +174,7 @@ def test_nothing_in_the_environment_is_nobody_to_tell(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("url", ["ftp://host/s3cret", "s3cret", "http:///s3cret"])
 def test_a_url_that_is_none_is_refused_and_not_repeated(url: str) -> None:
-    with pytest.raises(UserError, match="no http or https URL") as caught:
+    with pytest.raises(UserError, match="not an http or https URL") as caught:
         notify.channels({"SWEEPER_WEBHOOK": url})
     assert "s3cret" not in caught.value.render()
 

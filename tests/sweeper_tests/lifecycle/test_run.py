@@ -114,7 +114,7 @@ def test_ctrl_c_leaves_a_study_that_a_second_run_finishes(study_home: Path) -> N
     assert [trial["params"] for trial in whole["trials"]][: len(half["trials"])] == [
         trial["params"] for trial in half["trials"]
     ]
-    assert all(f"{trial['id']} started continues after evaluation" in result.stderr for trial in left)
+    assert all(f"{trial['id']} resumed after evaluation" in result.stderr for trial in left)
     check_mlflow_mirrors(study_home, whole)
 
 

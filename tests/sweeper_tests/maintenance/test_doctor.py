@@ -61,7 +61,7 @@ def files_of(home: Path) -> dict[str, bytes]:
 def test_a_sound_home_has_nothing_to_be_mended(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, found = examine(home, capsys)
     assert code == 0, found
-    assert found["studies.toy"]["what"] == "ledger and checkpoints are whole"
+    assert found["studies.toy"]["what"] == "ledger and checkpoints are intact"
     assert {"packages.floors", "packages.torch_pair", "processes.left_over", "ports.open"} <= set(found)
 
 

@@ -77,7 +77,7 @@ def test_gc_names_then_removes_and_the_winner_is_still_reproduced(
     assert reasons == {
         "MLflow holds this checkpoint",
         "retention is `last`",
-        "half a checkpoint, left by a worker that was killed",
+        "an incomplete checkpoint, left by a killed worker",
         "artifacts of a run that is not in MLflow",
     }
     removed = gc(finished, capsys, "--delete")

@@ -77,8 +77,8 @@ def older_database(client: Any, home: Path) -> None:
     [
         (delete_run("toy-0001"), "1 trials have no run in MLflow: toy-0001"),
         (delete_run("toy"), "1 runs are not in MLflow as they were delivered: toy"),
-        (set_running("toy-0000"), "1 runs seem to go on in MLflow: toy-0000"),
-        (set_running("toy"), "1 runs seem to go on in MLflow: toy"),
+        (set_running("toy-0000"), "1 runs still appear as running in MLflow: toy-0000"),
+        (set_running("toy"), "1 runs still appear as running in MLflow: toy"),
         (older_database, "1 trials have no run in MLflow: toy-0001"),
     ],
 )

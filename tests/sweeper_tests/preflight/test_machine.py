@@ -48,7 +48,7 @@ def test_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: int, asked
 def test_gpus_that_are_not_there_are_told_with_the_mend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "collect_accelerators", lambda: None)
     found = check(tmp_path, "resources.gpus=1", "resources.concurrent=1")["machine.gpu"]
-    assert (found.measured, found.expected) == ("0 GPUs, 1 asked for a trial", "those asked for")
+    assert (found.measured, found.expected) == ("0 GPUs, 1 requested per trial", "those asked for")
     assert found.help == (
         "set resources.gpus to what there is, or start it where the GPUs are; is the driver loaded (nvidia-smi)?"
     )

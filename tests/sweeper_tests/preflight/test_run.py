@@ -136,7 +136,7 @@ def test_the_verb(spec_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert main(["preflight", str(spec_file), *home]) == 0
     shown = capsys.readouterr()
     assert "script.error" in shown.out
-    assert "HOW TO MEND" in shown.out
+    assert "HOW TO FIX" in shown.out
     assert "PASS script.error" in shown.err
     assert main(["preflight", str(spec_file), *home, *BROKEN, "--json"]) == 3
     checks = {check["name"]: check for check in json.loads(capsys.readouterr().out)["checks"]}
@@ -160,7 +160,7 @@ def test_a_failure_before_a_run_starts_nothing(spec_file: Path, home: Path, caps
 
 def test_to_skip_it_needs_a_reason(spec_file: Path, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", str(spec_file), "--home", str(home), "--skip-preflight", " "]) == 2
-    assert "a reason is wanted" in capsys.readouterr().err
+    assert "a reason is required" in capsys.readouterr().err
 
 
 @pytest.mark.slow

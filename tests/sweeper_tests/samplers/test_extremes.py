@@ -13,9 +13,9 @@ from sweeper.errors import SpecError
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.trial import TrialState
 from sweeper.search_space.conditions import contains
-from sweeper.spec.feasibility import Feasibility, feasibility_lines
 from sweeper.spec.load import parse_spec
 from sweeper.spec.resolve import SweepSpec
+from sweeper.spec.validation.feasibility import Feasibility, feasibility_lines
 from sweeper.views.spec import describe
 
 TEXT = """\
@@ -28,9 +28,9 @@ objective: {{metric: val/pa_mpjpe_mm, mode: min}}
 trials: 40
 """
 SMALL = "is too small for the precision of numbers"
-BOUND = "a bound lies between -1e+100 and 1e+100, beyond which samplers overflow"
+BOUND = "a bound must be between -1e+100 and 1e+100, beyond which samplers overflow"
 SOUND = Feasibility(0, {}, listed=False)
-LIST = "; name each as a text, or write `variants`, which may set lists and mappings"
+LIST = "; name each as a string, or write `variants`, which may set lists and mappings"
 
 
 def page_of(dimension: str) -> str:
@@ -47,7 +47,10 @@ def page_of(dimension: str) -> str:
         ("{low: 1e-308, high: 1.0, log: true}", f"the range 1e-308 to 1 {SMALL}"),
         ("{low: 0, high: 5e-324}", f"the range 0 to 4.94066e-324 {SMALL}"),
         ("{low: 1.0, high: 1.0000000000000002}", f"the range 1 to 1 {SMALL}"),
-        (f"{{type: int, low: 0, high: 1{'0' * 400}}}", f"a bound of whole numbers lies between -{2**53} and {2**53}"),
+        (
+            f"{{type: int, low: 0, high: 1{'0' * 400}}}",
+            f"a bound of whole numbers must be between -{2**53} and {2**53}",
+        ),
     ],
 )
 def test_bounds_that_no_sampler_can_compute_with_are_refused_once(dimension: str, told: str) -> None:
@@ -64,7 +67,7 @@ def test_bounds_that_no_sampler_can_compute_with_are_refused_once(dimension: str
 )
 def test_lists_and_mappings_are_refused_once_each(choices: str, told: list[str]) -> None:
     errors = [text.splitlines()[0] for text in page_of(f"{{choices: {choices}}}").split("\n\n")]
-    expected = "error: expected a text, a finite number, true, false or null, but got "
+    expected = "error: expected a string, a finite number, true, false or null, but got "
     assert errors == [f"{expected}{value}{LIST}" for value in told]
 
 

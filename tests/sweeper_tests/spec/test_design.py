@@ -198,7 +198,7 @@ BAD = {
         GOOD,
         "[0.0, 5.0, 25.0]",
         "[0.0, 5.0, 5]",
-        page("the level 5.0 is there twice", f"s.yaml:8:30 {FACTORS}.loss.lambda_joint.1", "remove one of the two"),
+        page("the level 5.0 appears twice", f"s.yaml:8:30 {FACTORS}.loss.lambda_joint.1", "remove one of the two"),
     ),
     "baseline that is no level": (
         GOOD,
@@ -260,7 +260,7 @@ BAD = {
         page(
             "missing key `generators`",
             "s.yaml:3:1 ablation.generators",
-            "for example [`D = ABC`]: a letter a factor, in written order",
+            "for example [`D = ABC`]: one letter per factor, in the order written",
         ),
     ),
     "aliased main effects": (
@@ -298,7 +298,7 @@ BAD = {
         page(
             "expected a generator such as `D = ABC`, but got `D from ABC`",
             "s.yaml:10:16 ablation.generators.0",
-            "a letter a factor, in written order",
+            "one letter per factor, in the order written",
         ),
     ),
     "fraction without its baseline": (

@@ -59,7 +59,7 @@ BAD = {
     "number for a text": (
         "optim: {epochs: 2}",
         "data: {root: 7}",
-        page("expected a text but got 7", "s.yaml:3:16 base.data.root", 'put it in quotes: "7"'),
+        page("expected a string but got 7", "s.yaml:3:16 base.data.root", 'put it in quotes: "7"'),
     ),
     "choice of base": (
         "optim: {epochs: 2}",
@@ -156,7 +156,7 @@ BAD = {
         page(
             "cannot import trainer module `no_such_module`: ModuleNotFoundError: No module named 'no_such_module'",
             "s.yaml:9:10 trainer",
-            "is it installed, or its folder in PYTHONPATH?",
+            "is it installed, or is its folder on PYTHONPATH?",
         ),
     ),
     "unknown trainer function": (
@@ -172,7 +172,7 @@ BAD = {
     "duplicate key": (
         "trials: 4",
         "trials: 4\ntrials: 5",
-        page("key `trials` is there twice, first on line 8", "s.yaml:9:1 trials", "remove one of the two"),
+        page("key `trials` appears twice, first on line 8", "s.yaml:9:1 trials", "remove one of the two"),
     ),
     "tag": (
         "trials: 4",

@@ -38,7 +38,7 @@ BAD = {
     "dimension below a value": (
         "optim.lr",
         "seed.lr",
-        page("`seed` is a value and holds no `lr`", "s.yaml:6:3 search_space.seed.lr"),
+        page("`seed` is a value and has no key `lr`", "s.yaml:6:3 search_space.seed.lr"),
     ),
     "log of zero": (
         "low: 1e-4",
@@ -109,7 +109,7 @@ BAD = {
         JOINT,
         "{choices: [1, [2]]}",
         page(
-            "expected a text, a finite number, true, false or null, but got [2]; name each as a text, or write "
+            "expected a string, a finite number, true, false or null, but got [2]; name each as a string, or write "
             "`variants`, which may set lists and mappings",
             "s.yaml:5:36 search_space.loss.lambda_joint.choices.1",
         ),

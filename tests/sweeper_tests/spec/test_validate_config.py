@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from spec_pages import FILE, errors_of, page
 
 from mano_trainers.report import EpochReport
-from sweeper.spec.feasibility import feasibility
 from sweeper.spec.load import parse_spec
+from sweeper.spec.validation.feasibility import feasibility
 
 
 class Net(BaseModel):

@@ -67,7 +67,7 @@ BAD = {
         "handformer_small], when: {loss.lambda_joint: 1.0}}",
         "error: a parameter cannot depend on itself: model.backbone -> loss.lambda_joint -> model.backbone\n"
         "  --> s.yaml:4:62 search_space.model.backbone.when\n"
-        "help: remove one `when` of these",
+        "help: remove one of these `when`",
     ),
     "bound the config refuses of a child": (
         "low: 0.1, high: 10.0, log: true",
@@ -96,7 +96,7 @@ BAD = {
         "optim.lr > 1",
         "error: no point of the search space that was tried meets the constraints\n  --> s.yaml:7:1 constraints\n"
         "help: widen the ranges or loosen a constraint\n\n"
-        "error: this configuration breaks the constraint `optim.lr > 1`\n  --> s.yaml:10:5 enqueue.0",
+        "error: this configuration violates the constraint `optim.lr > 1`\n  --> s.yaml:10:5 enqueue.0",
     ),
     "unknown parameter of an entry": (
         "loss.lambda_joint: 2.0",
@@ -109,19 +109,19 @@ BAD = {
         "loss.lambda_joint: 2.0",
         "loss.lambda_joint: 20",
         "error: `loss.lambda_joint` cannot be 20\n  --> s.yaml:10:59 enqueue.0.loss.lambda_joint\n"
-        "help: it lies between 0.1 and 10",
+        "help: it must be between 0.1 and 10",
     ),
     "entry with a child without its parent": (
         "{model.backbone: handformer_small, loss",
         "{loss",
-        "error: `loss.lambda_joint` exists only with the right `model.backbone`, and this entry does not set that\n"
+        "error: `loss.lambda_joint` exists only for certain values of `model.backbone`, which this entry does not set\n"
         "  --> s.yaml:10:6 enqueue.0.loss.lambda_joint\n"
         "help: add it, or leave this out",
     ),
     "entry that breaks a constraint": (
         "loss.lambda_joint: 2.0",
         "optim.lr: 0.0095",
-        "error: this configuration breaks the constraint `optim.lr * 1000 < 9`\n  --> s.yaml:10:5 enqueue.0",
+        "error: this configuration violates the constraint `optim.lr * 1000 < 9`\n  --> s.yaml:10:5 enqueue.0",
     ),
     "range in a grid": (
         "trials: 4",
@@ -206,7 +206,8 @@ def test_a_grid_leaves_out_the_points_that_break_a_constraint() -> None:
 
 def test_values_stand_alone() -> None:
     assert page_of(GRID.replace("[1e-3, 1e-4]", "[1e-3, 1e-4], log: true")) == (
-        "error: `values` stands alone, without `low`, `high`, `log` and `step`\n  --> s.yaml:3:13 search_space.optim.lr"
+        "error: `values` cannot be combined with `low`, `high`, `log` or `step`\n"
+        "  --> s.yaml:3:13 search_space.optim.lr"
     )
     assert page_of(GRID.replace("[1e-3, 1e-4]", "[1e-3, 1e-3]")) == (
         "error: `values` holds 0.001 more than once\n  --> s.yaml:3:13 search_space.optim.lr"

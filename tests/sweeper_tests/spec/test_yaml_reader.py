@@ -61,7 +61,7 @@ def test_places_of_keys_and_values() -> None:
     [
         (
             "a: 1\nb: 2\na: 3\n",
-            SpecFinding(("a",), "key `a` is there twice, first on line 1", "remove one of the two", Place(3, 1)),
+            SpecFinding(("a",), "key `a` appears twice, first on line 1", "remove one of the two", Place(3, 1)),
         ),
         ("a: &x 1\n", SpecFinding(("a",), "anchor `&x` is not allowed", "remove `&x`", Place(1, 4))),
         ("a: *x\n", SpecFinding(("a",), "alias `*x` is not allowed", "write the value out here", Place(1, 4))),
@@ -75,17 +75,17 @@ def test_places_of_keys_and_values() -> None:
         ("# only a comment\n", SpecFinding((), "the file is empty", None, Place(1, 1))),
         (
             "a: 1\n---\nb: 2\n",
-            SpecFinding((), "the file holds more than one document", "remove the `---` line", Place(2, 1)),
+            SpecFinding((), "the file holds several documents", "remove the `---` line", Place(2, 1)),
         ),
         ("a: \x07\n", SpecFinding((), "character U+0007 is not allowed", "remove it", Place(1, 4))),
         ("[" * 10_000, SpecFinding((), "nested more than 32 deep", None, Place(1, 34))),
-        ("? [a]\n: 1\n", SpecFinding((), "a key must be a plain text", "write `key: value`", Place(1, 3))),
+        ("? [a]\n: 1\n", SpecFinding((), "a key must be a plain string", "write `key: value`", Place(1, 3))),
         (
             "a: b: c\n",
             SpecFinding(
                 (),
                 "not valid YAML: mapping values are not allowed here",
-                "is the indentation right? a text that holds `: ` needs quotes",
+                "is the indentation right? a string that contains `: ` needs quotes",
                 Place(1, 5),
             ),
         ),

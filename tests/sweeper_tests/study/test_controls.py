@@ -171,7 +171,7 @@ def test_controls_run_beside_the_candidates_and_are_marked_everywhere(study_home
     [line] = study["final_word"]
     assert line.endswith(" mm; constant pose 25.0; shuffled labels 25.0")
     assert line in result.stdout
-    assert "controls, which never win" in result.stdout
+    assert "controls (reference points, never winners)" in result.stdout
 
     runs = {run.data.tags.get("sweeper.trial_id", "study"): run for run in mlflow_runs(study_home)}
     for control in study["controls"]:

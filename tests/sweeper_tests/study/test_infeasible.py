@@ -13,8 +13,8 @@ from mano_trainers.report import EpochReport
 from sweeper.errors import SpecError
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.trial import TrialState
-from sweeper.spec.feasibility import feasibility, feasibility_lines, refusal
 from sweeper.spec.resolve import accepted_example, resolve
+from sweeper.spec.validation.feasibility import feasibility, feasibility_lines, refusal
 from sweeper.study.controller import StudyController
 
 EPOCHS = {"epochs": {"choices": [0, 2, 8]}}  # the config wants 1 or more

@@ -70,7 +70,7 @@ def test_a_driver_drops_what_was_asked_of_an_earlier_one_and_says_so(tmp_path: P
     leave(tmp_path, json.dumps({"request": "stop", "by": "pid 7 on there", "at": "2026-01-02 03:04:05"}), 10.0)
     lock(tmp_path, 20.0)
     said = requests.clear_older(tmp_path)
-    assert said == "a request to stop, left by pid 7 on there at 2026-01-02 03:04:05 for an earlier driver, is dropped"
+    assert said == "a request to stop, left by pid 7 on there at 2026-01-02 03:04:05 for an earlier driver, was dropped"
     assert requests.take(tmp_path) is None
 
 

@@ -9,7 +9,7 @@ from mlflow_helpers import uri_of
 from sweeper.errors import UserError
 from sweeper.tracking import Tracker, find_trial
 from sweeper.tracking.client import artifact_root, tracking_uri
-from sweeper.tracking.ui import serve_ui
+from sweeper.tracking.ui.server import serve_ui
 
 OpenTracker = Callable[..., Tracker]
 
@@ -31,7 +31,7 @@ def test_the_named_winner_is_the_best(recorded: str, open_tracker: OpenTracker) 
 @pytest.mark.parametrize(
     ("selector", "what", "help_text"),
     [
-        ("toy-001", "`toy-001` fits 2 trials", "toy-0010, toy-0011"),
+        ("toy-001", "`toy-001` matches 2 trials", "toy-0010, toy-0011"),
         ("tyo-0002", "no trial `tyo-0002`", "did you mean toy-0002"),
         ("", "no trial ``", "there are toy-0001, toy-0002"),
         ("tooy:best", "no study `tooy`", "did you mean toy?"),

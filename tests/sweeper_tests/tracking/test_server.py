@@ -17,7 +17,7 @@ from ports import free_port
 
 from sweeper.errors import UserError
 from sweeper.tracking import Tracker, find_trial
-from sweeper.tracking.ui import serve_ui
+from sweeper.tracking.ui.server import serve_ui
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from sweeper.tracking import Tracker
 from sweeper.tracking.callback import MLFLOW_STATUS
 from sweeper.tracking.client import open_client
 from sweeper.tracking.tags import shown_params
-from sweeper.tracking.views import TAG, candidates_view, experiment_of, view_fragment
+from sweeper.tracking.ui.candidates_view import TAG, candidates_view, experiment_of, view_fragment
 
 OpenTracker = Callable[..., Tracker]
 

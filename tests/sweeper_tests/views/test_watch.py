@@ -94,7 +94,7 @@ def test_the_screen_has_best_controls_pace_rungs_and_events(tmp_path: Path) -> N
     for width in (60, 120):
         text = shown(Scene("toy", "pid 1 on here", "driver: pid 1 on here", now_s - 75, recent), at, spec, width=width)
         words = " ".join(text.split())
-        for part in ("toy 1:15", "1 of 3 trials ended 1 RUNNING, 1 COMPLETE", "epochs/min, 100 images/s", "1 of 8"):
+        for part in ("toy 1:15", "1 of 3 trials done 1 RUNNING, 1 COMPLETE", "epochs/min, 100 images/s", "1 of 8"):
             assert part in words
         assert f"best so far 15.50 mm (toy-0001, RUNNING at epoch 1) scale {scale:.3g}" in words, (
             "unfinished ones count"

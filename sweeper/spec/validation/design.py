@@ -20,7 +20,7 @@ from sweeper.spec.design import (
 )
 from sweeper.spec.messages import did_you_mean, dotted, show
 from sweeper.spec.model import VARIANT_PATTERN
-from sweeper.spec.validate_generators import check_fraction, check_generators
+from sweeper.spec.validation.generators import check_fraction, check_generators
 from sweeper.spec.yaml_reader import KeyPath, SpecFinding
 
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]*")
@@ -127,9 +127,9 @@ def _check_levels(place: KeyPath, raw: Any) -> Iterator[SpecFinding]:
     names = Counter(level_name(value) for value in raw)
     for index, value in enumerate(raw):
         if not isinstance(value, bool | int | float | str):
-            yield SpecFinding((*place, index), f"expected a text, a number, true or false, but got {show(value)}")
+            yield SpecFinding((*place, index), f"expected a string, a number, true or false, but got {show(value)}")
         elif names[level_name(value)] > 1:
-            yield SpecFinding((*place, index), f"the level {show(value)} is there twice", "remove one of the two")
+            yield SpecFinding((*place, index), f"the level {show(value)} appears twice", "remove one of the two")
             return
         elif not NAME.fullmatch(level_name(value).lstrip("-")):
             help = "name the levels: {name: {path: value}}"
@@ -179,7 +179,7 @@ def _check_baseline(ablation: Ablation, factors: Mapping[str, Factor]) -> Iterat
         return
     if ablation.design in ("leave_one_out", "add_one_in"):
         help = f"it is every factor at its {'second' if ablation.design == 'leave_one_out' else 'first'} level"
-        yield _at_key(place, f"the design `{ablation.design}` says itself what the baseline is", help)
+        yield _at_key(place, f"the design `{ablation.design}` determines the baseline by itself", help)
     elif isinstance(written, str):
         example = ", ".join(f"{name}: {next(iter(factor.levels))}" for name, factor in list(factors.items())[:2])
         yield SpecFinding(

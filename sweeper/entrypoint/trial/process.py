@@ -31,8 +31,8 @@ from typing import Final, Literal
 
 from sweeper.entrypoint.error_text import signal_name
 from sweeper.entrypoint.resolve import current_name, load_trainer
-from sweeper.entrypoint.trial_log import TrialLog
-from sweeper.entrypoint.trial_messages import Answer, Gone, order_from_json, to_json
+from sweeper.entrypoint.trial.log import TrialLog
+from sweeper.entrypoint.trial.messages import Answer, Gone, order_from_json, to_json
 from sweeper.errors import UserError
 
 REUSE: Final = "REUSE_PROCESS"
@@ -71,7 +71,7 @@ def isolation_of(trainer: str) -> Isolation:
     """Import the trainer's module, and tell how its trials are kept apart. An error of the import is each trial's."""
     import numpy.random  # noqa: F401  # each trial seeds it
 
-    from sweeper.entrypoint import trial_run  # noqa: F401  # imported once, not by each trial
+    from sweeper.entrypoint.trial import run  # noqa: F401  # imported once, not by each trial
 
     with suppress(UserError):
         load_trainer(trainer)
@@ -194,7 +194,7 @@ def write(fd: int, data: bytes) -> None:
 
 def _become_trial(trainer: str, orders: int, output: int, answers: int, *, reuse: bool) -> None:
     """What follows the fork; never returns."""
-    from sweeper.entrypoint.trial_run import run_trials
+    from sweeper.entrypoint.trial.run import run_trials
 
     code = 1
     try:
@@ -222,7 +222,7 @@ def _spawn(trainer: str, orders: int, output: int, answers: int) -> int:
     told = {"path": sys.path, "trainer": trainer, "orders": orders, "output": output, "answers": answers}
     boot = (
         "import json, sys; told = json.loads(sys.argv[1]); sys.path[:] = told.pop('path'); "
-        "from sweeper.entrypoint.trial_run import alone; alone(**told)"
+        "from sweeper.entrypoint.trial.run import alone; alone(**told)"
     )
     # Not waited for as a Popen: `_bury` does.
     return subprocess.Popen(

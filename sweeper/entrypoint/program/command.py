@@ -23,9 +23,9 @@ from typing import Any, Final
 import yaml
 
 from mano_trainers.report import EpochReport
-from sweeper.entrypoint.event_files import EventReader
-from sweeper.entrypoint.readers import PatternReader, Reader, RowReader
-from sweeper.entrypoint.script import run_script
+from sweeper.entrypoint.program.event_files import EventReader
+from sweeper.entrypoint.program.readers import PatternReader, Reader, RowReader
+from sweeper.entrypoint.program.script import run_script
 from sweeper.errors import UserError
 from sweeper.files import sha256_of
 from sweeper.reporting import stand_in
@@ -101,7 +101,7 @@ def _value(name: str, values: Mapping[str, str], others: Mapping[str, str]) -> s
     if name in values or name in others:
         return values[name] if name in values else others[name]
     known = ", ".join([*values, *others])
-    raise UserError(f"`{{{name}}}` in `command` names no parameter", help=f"there are {known}")
+    raise UserError(f"`{{{name}}}` in `command` does not name a parameter", help=f"there are {known}")
 
 
 def _write_config(parameters: Mapping[str, Any], workdir: Path) -> dict[str, str]:

@@ -64,9 +64,7 @@ def _check_when(path: str, space: Mapping[str, AnyDimension], raw: Mapping[str, 
 def _values(dimension: AnyDimension, value: object) -> str | None:
     values = listed(dimension)
     if values is None or len(values) > 1000:
-        return (
-            f"it lies between {dimension.low:g} and {dimension.high:g}" if not hasattr(dimension, "choices") else None
-        )
+        return None if hasattr(dimension, "choices") else f"it must be between {dimension.low:g} and {dimension.high:g}"
     return did_you_mean(str(value), [show(one).strip("`") for one in values])
 
 
@@ -79,7 +77,7 @@ def _check_cycles(space: Mapping[str, AnyDimension]) -> list[SpecFinding]:
             told |= set(chain)
             what = "a parameter cannot depend on itself: " + " -> ".join((*chain, path))
             findings.append(
-                SpecFinding(("search_space", path, "when"), what, "remove one `when` of these", at_key=True)
+                SpecFinding(("search_space", path, "when"), what, "remove one of these `when`", at_key=True)
             )
     return findings
 
@@ -124,12 +122,12 @@ def _check_entry(
             findings.append(SpecFinding((*place, path), what, _values(space[path], value)))
         elif not exists(space[path], entry):
             needed = " and ".join(f"{show(parent)}" for parent in space[path].when)
-            what = f"{show(path)} exists only with the right {needed}, and this entry does not set that"
+            what = f"{show(path)} exists only for certain values of {needed}, which this entry does not set"
             findings.append(SpecFinding((*place, path), what, "add it, or leave this out", at_key=True))
     if not findings and constraints and not can_be_met(space, constraints, entry):
         broken = [text for text in constraints if not can_be_met(space, [text], entry)]
         what = (
-            f"this configuration breaks the constraint {show(broken[0])}" if broken else "the constraints rule it out"
+            f"this configuration violates the constraint {show(broken[0])}" if broken else "the constraints rule it out"
         )
         findings.append(SpecFinding(place, what))
     return findings

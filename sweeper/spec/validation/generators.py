@@ -10,7 +10,7 @@ def check_generators(ablation: Ablation, factors: Mapping[str, Factor]) -> Itera
     """Whether each sets a factor of its own from factors that none sets, and the main effects stay apart."""
     letters, root = letters_of(factors), ("ablation", "generators")
     if not ablation.generators:
-        help = "for example [`D = ABC`]: a letter a factor, in written order"
+        help = "for example [`D = ABC`]: one letter per factor, in the order written"
         yield SpecFinding(root, "missing key `generators`", help)
         return
     parsed = []
@@ -18,7 +18,7 @@ def check_generators(ablation: Ablation, factors: Mapping[str, Factor]) -> Itera
         try:
             parsed.append((index, *parse_generator(text)))
         except ValueError as error:
-            yield SpecFinding((*root, index), str(error), "a letter a factor, in written order")
+            yield SpecFinding((*root, index), str(error), "one letter per factor, in the order written")
     if len(parsed) < len(ablation.generators):
         return
     made: dict[str, int] = {}
@@ -34,7 +34,7 @@ def check_generators(ablation: Ablation, factors: Mapping[str, Factor]) -> Itera
         elif left in right or set(right) & others:
             what = "a generator is a product of factors that no generator sets"
         elif len(set(right)) < len(right):
-            what = "a letter is there twice"
+            what = "a letter appears twice"
         if what:
             broken = True
             yield SpecFinding((*root, index), what)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from mano_trainers.report import EpochReport
-from sweeper.entrypoint.readers import report_of
+from sweeper.entrypoint.program.readers import report_of
 
 FILES: Final = "*tfevents*"
 LENGTH: Final = struct.Struct("<Q")

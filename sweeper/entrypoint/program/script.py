@@ -24,7 +24,7 @@ from typing import Any, Final
 from mano_trainers.report import EpochReport
 from sweeper.entrypoint.error_text import FunctionFailed, signal_name
 from sweeper.entrypoint.place import defined_at
-from sweeper.entrypoint.readers import Reader
+from sweeper.entrypoint.program.readers import Reader
 from sweeper.entrypoint.reports import ReportError, nothing_reported
 from sweeper.entrypoint.resolve import load_trainer
 from sweeper.reporting.push import CONFIG, RESUME, SOCKET, WORKDIR

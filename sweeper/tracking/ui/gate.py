@@ -4,7 +4,7 @@ Every user of a machine reaches its loopback interface, and MLflow's app lets wh
 run commands through its assistant. So the address carries a token, which a cookie then holds, and what people need not
 for looking at studies is not served at all.
 
-Run as `python -m sweeper.tracking.ui_server`, with the settings as a line of JSON on stdin. When stdin ends, whoever
+Run as `python -m sweeper.tracking.ui.gate`, with the settings as a line of JSON on stdin. When stdin ends, whoever
 started it is gone, however that came.
 """
 

@@ -20,7 +20,7 @@ from sweeper.errors import EXIT_OK, UserError
 from sweeper.redaction import redact
 from sweeper.tracking.client import require_store, tracking_uri
 from sweeper.tracking.environment import MLFLOW_ENVIRONMENT
-from sweeper.tracking.views import experiment_of, view_fragment
+from sweeper.tracking.ui.candidates_view import experiment_of, view_fragment
 
 HOST: Final = "127.0.0.1"
 LOOPBACK_NAMES: Final = ("localhost", "127.0.0.1")
@@ -59,9 +59,9 @@ def serve_ui(home: Path, port: int, study: str | None = None, *, open_browser: b
         print(address, flush=True)
         if open_browser:
             webbrowser.open(address)
-        print("Ctrl-C ends it", file=sys.stderr, flush=True)
+        print("press Ctrl-C to stop", file=sys.stderr, flush=True)
         server.wait()
-        raise UserError("the MLflow server ended by itself", where=str(log), help=_tail(log))
+        raise UserError("the MLflow server exited", where=str(log), help=_tail(log))
     return EXIT_OK
 
 
@@ -91,7 +91,7 @@ def _server(uri: str, home: Path, port: int, token: str, log: Path) -> Iterator[
     before = {each: signal.signal(each, _exit) for each in (signal.SIGTERM, signal.SIGHUP)}
     with log.open("wb") as output:
         server = subprocess.Popen(
-            [sys.executable, "-P", "-m", "sweeper.tracking.ui_server"],
+            [sys.executable, "-P", "-m", "sweeper.tracking.ui.gate"],
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -17,9 +17,9 @@ from sweeper.spec.messages import did_you_mean, dotted, findings_of, sub_model, 
 from sweeper.spec.model import SEED, SpecFile
 from sweeper.spec.sections import CollapseGuard, Objective, PlateauGuard, ThresholdGuard
 from sweeper.spec.validate_command import check_command
-from sweeper.spec.validate_config import check_plain, check_search_space, config_findings
-from sweeper.spec.validate_design import at_its_level, expand
-from sweeper.spec.validate_space import check_space
+from sweeper.spec.validation.config import check_plain, check_search_space, config_findings
+from sweeper.spec.validation.design import at_its_level, expand
+from sweeper.spec.validation.space import check_space
 from sweeper.spec.yaml_reader import KeyPath, SpecFinding
 
 _BRANCHES: Final[dict[str, type[BaseModel]]] = {

@@ -1,4 +1,4 @@
-"""The trial's side of `trial_process`: trains, and answers."""
+"""The trial's side of `process`: trains, and answers."""
 
 import atexit
 import contextlib
@@ -17,10 +17,10 @@ import numpy as np
 
 from sweeper.entrypoint.call import start_training
 from sweeper.entrypoint.error_text import FunctionFailed, described, traced
-from sweeper.entrypoint.mlflow_run import hand_over_run
-from sweeper.entrypoint.script import ScriptFailed
-from sweeper.entrypoint.trial_messages import Answer, Ended, Idle, Raised, Reported, TrialOrder, order_from_json
-from sweeper.entrypoint.trial_process import prepare_process, say
+from sweeper.entrypoint.program.script import ScriptFailed
+from sweeper.entrypoint.trial.messages import Answer, Ended, Idle, Raised, Reported, TrialOrder, order_from_json
+from sweeper.entrypoint.trial.mlflow_run import hand_over_run
+from sweeper.entrypoint.trial.process import prepare_process, say
 from sweeper.redaction import redact
 
 EXIT_S: Final = 5
@@ -93,7 +93,7 @@ def _tell(answers: int, answer: Answer) -> None:
 
 
 def _next_of(reports: Iterator[Any]) -> Any:
-    """The next report, or None at the end. A program that says at its end that all is well has come to its end."""
+    """The next report, or None at the end. A program that says at its end that all is well has finished."""
     try:
         return next(reports, None)
     except SystemExit as ended:

@@ -57,7 +57,7 @@ def hand_over_run(trainer: str, run_file: Path | None) -> None:
         return
     if "mlflow" in sys.modules:
         _hand_over(run_file)
-    elif trainer == "sweeper.entrypoint.command:train" or not yields(load_trainer(trainer)):
+    elif trainer == "sweeper.entrypoint.program.command:train" or not yields(load_trainer(trainer)):
         os.environ.update(_run_of(run_file, WAIT_FOR_PROGRAM_S))
     else:
         sys.meta_path.insert(0, _Handover(run_file))
@@ -126,5 +126,5 @@ def _run_of(run_file: Path, wait_s: float) -> Mapping[str, str]:
         with suppress(OSError, ValueError):
             return {str(name): str(value) for name, value in json.loads(run_file.read_bytes()).items()}
         time.sleep(LOOK_S)
-    print("sweeper: the trial's MLflow run is not there; MLflow does not answer", file=sys.stderr)
+    print("sweeper: the trial's MLflow run does not exist; MLflow does not answer", file=sys.stderr)
     return {}

@@ -1,0 +1,1 @@
+"""MLflow's web page, opened on a study's candidates."""
