@@ -14,7 +14,7 @@ from sweeper.ledger.studies import find_study, open_ledger, unretried_failures
 from sweeper.ledger.study_lock import study_lock
 from sweeper.lifecycle.change import StudyChange, interrupted_extension, interrupted_seeds
 from sweeper.lifecycle.options import RunOptions
-from sweeper.lifecycle.run import continue_study, extended
+from sweeper.lifecycle.run import continue_study, extended, refuse_strangers
 from sweeper.spec.resolve import SweepSpec
 from sweeper.study.next_trial import TrialsToCome
 
@@ -24,6 +24,7 @@ def _driven(home: Path, study: str) -> Iterator[tuple[Ledger, SweepSpec]]:
     """The ledger of a study, for writing, and the spec it was started with, while its lock is held."""
     study_dir, spec = find_study(home, study)
     with study_lock(study_dir), closing(open_ledger(study_dir, spec)) as ledger:
+        refuse_strangers(home.resolve(), ledger)
         yield ledger, spec
 
 

@@ -55,8 +55,20 @@ def run_study(
         study_lock(study_dir, url),
         closing(Ledger.create(study_dir, study, modes=modes, url=url)) as ledger,
     ):
+        refuse_strangers(home, ledger)
         _settle_spec(ledger, spec, options)
         return continue_study(spec, home, ledger, options)
+
+
+def refuse_strangers(home: Path, ledger: Ledger) -> None:
+    """Refuse a ledger that is not the one of its outbox, and a copy of a study that goes on elsewhere, before anything
+    is written.
+
+    Raises:
+        UserError: says what to do.
+    """
+    refuse_other_ledger(ledger)
+    refuse_copy_of_home(home, ledger.study_dir)
 
 
 def _settle_spec(ledger: Ledger, spec: SweepSpec, options: RunOptions) -> None:
@@ -85,8 +97,6 @@ def continue_study(
 
     `change`: what the verb changes of the study; not even that a stopped one goes on, if None.
     """
-    refuse_other_ledger(ledger)
-    refuse_copy_of_home(home, ledger.study_dir)
     study, spec = ledger.study, extended(spec, ledger, change.trials if change else 0)
     if ledger.attributes.stopped and change is None:
         end_study(spec, home, ledger, STOPPED_BY_USER)

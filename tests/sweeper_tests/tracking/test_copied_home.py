@@ -10,7 +10,10 @@ from mlflow_helpers import start
 from studies import make_spec
 
 from sweeper.errors import UserError
+from sweeper.ledger.ledger import Ledger
 from sweeper.lifecycle.adopt import adopt, fork
+from sweeper.lifecycle.options import RunOptions
+from sweeper.lifecycle.run import run_study
 from sweeper.maintenance.sync import sync_study
 from sweeper.tracking import Tracker, find_trial
 from sweeper.tracking.place import refuse_copy_of_home
@@ -106,6 +109,10 @@ def test_a_copy_takes_the_study_over_or_becomes_one_of_its_own(
     shutil.copytree(home, copy)
     with pytest.raises(UserError, match="this copy would write to the same MLflow"):
         sync_study(copy, "toy")
+    with pytest.raises(UserError, match="this copy would write to the same MLflow"):
+        run_study(make_spec(trials=5), copy, RunOptions())
+    refused = Ledger.open(copy / "studies" / "toy", "toy").attributes
+    assert (refused.drift, refused.spec) == ([], spec.effective), "not even that more trials are wanted"
     with pytest.raises(UserError, match="it goes on here"):
         fork(home, "toy")
     assert adopt(copy, "toy", None).same_runs
