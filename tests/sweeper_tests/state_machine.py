@@ -23,7 +23,7 @@ from faulty import journal_bytes
 from forked import Driver
 from judge import Look, judge_home, judge_words, look
 
-STEPS: Final = 5
+STEPS: Final = 4
 SPECS: Final = (
     "search_space: {scale: {low: 0.5, high: 10.0, log: true}, seed: {low: 1, high: 999, type: int}}\n"
     "trials: 3\nsampler: {name: tpe, startup_trials: 2}\nscheduler: {name: asha, grace_epochs: 1, eta: 2}\n"
@@ -245,7 +245,7 @@ class Sequence:
 
     def _may_refuse(self, verb: tuple[str, ...], said: str) -> bool:
         if self.seen.planned == 0:
-            return "was never started" in said
+            return "was never started" in said or verb[0] == "reproduce"
         match verb[0]:
             case "extend":
                 return "every configuration of its search space was tried" in said or "no more points" in said
