@@ -10,11 +10,10 @@ import pytest
 import torch
 
 from mano_trainers import checkpoint
-from mano_trainers.config import OptimConfig, TrainConfig
+from mano_trainers.config import TrainConfig
 from mano_trainers.errors import ConfigError, DataError
 from mano_trainers.loop import train
 from mano_trainers.report import OFFERS, EpochReport
-from mano_trainers.steps import learning_rate
 
 TIMINGS = {"train/seconds", "train/images_per_s"}
 
@@ -294,12 +293,3 @@ def test_a_few_images_are_learned_by_heart(tmp_path: Path) -> None:
     small = config(data__embedded_count=8, optim__epochs=150, optim__batch_size=6, optim__lr=3e-3, augment=False)
     losses = [report.metrics["train/loss_param"] for report in train(small, tmp_path)]
     assert losses[-1] < 0.1 * losses[0]
-
-
-def test_learning_rate_warms_up_and_falls_to_nothing() -> None:
-    optim = OptimConfig(lr=1.0, warmup_steps=4)
-    rates = [learning_rate(optim, step, 100) for step in range(100)]
-    assert rates[:4] == pytest.approx([0.2, 0.4, 0.6, 0.8])
-    assert rates[4] == 1.0
-    assert all(later < earlier for earlier, later in itertools.pairwise(rates[4:]))
-    assert rates[-1] < 1e-3

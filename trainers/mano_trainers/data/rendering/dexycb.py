@@ -11,7 +11,8 @@ import yaml
 from mano_trainers.arrays import Array
 from mano_trainers.data.readers.crop import mirror_intrinsics
 from mano_trainers.data.rendering.freihand import Progress
-from mano_trainers.data.rendering.shots import Shots, draw_nothing, draw_shot, picture_width, take_shots, written_whole
+from mano_trainers.data.rendering.shots import Shots, draw_nothing, draw_shot, picture_width, take_shots
+from mano_trainers.data.rendering.whole import written_whole
 from mano_trainers.hand.definitions import DEXYCB_TIPS, DEXYCB_TIPS_LEFT, chain_joints
 from mano_trainers.hand.layer import HandLayer
 from mano_trainers.hand.mirror import POSITION, mirror_hand, mirror_pose, with_left_fault

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from mano_trainers.data.pool import start_worker
 from mano_trainers.data.rendering.draw import Batch, draw_batch
 from mano_trainers.data.rendering.poses import sample_orientations, sample_poses, sample_shapes
 from mano_trainers.data.rendering.render import close_wrist, vertex_normals
-from mano_trainers.errors import DataError
+from mano_trainers.data.rendering.whole import written_whole
 from mano_trainers.hand.layer import HandLayer
 from mano_trainers.hand.model import HandModel, load_embedded_hand
 
@@ -75,11 +74,7 @@ def make_freihand(
     Raises:
         DataError: `out` exists.
     """
-    if out.exists():
-        raise DataError("exists already", str(out), "name another folder, or remove this one first")
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
-    try:
-        partial.mkdir(parents=True)
+    with written_whole(out) as partial:
         batches: list[Batch] = []
         splits = (("training", count, VERSIONS), ("evaluation", max(8, count // 10), 1))
         for number, (split, poses, versions) in enumerate(splits):
@@ -89,10 +84,6 @@ def make_freihand(
             batches += _batches(scenes, partial / split, versions, size, (seed, number))
         (partial / "training" / "mask").mkdir()
         _draw(batches, progress, workers or os.cpu_count() or 1)
-        partial.rename(out)
-    except BaseException:  # an interrupted make leaves nothing
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
 
 
 def sample_scenes(count: int, size: int, generator: np.random.Generator) -> Scenes:

@@ -9,7 +9,8 @@ import torch
 
 from mano_trainers.data.readers.ho3d import FLIP
 from mano_trainers.data.rendering.freihand import Progress
-from mano_trainers.data.rendering.shots import Shots, draw_nothing, draw_shot, take_shots, written_whole
+from mano_trainers.data.rendering.shots import Shots, draw_nothing, draw_shot, take_shots
+from mano_trainers.data.rendering.whole import written_whole
 from mano_trainers.hand.definitions import HO3D_TIPS, chain_joints
 from mano_trainers.hand.layer import HandLayer, rotation_matrices
 from mano_trainers.hand.model import FREIHAND_ORDER, load_embedded_hand

@@ -1,11 +1,6 @@
 """What the makers of HO-3D's and DexYCB's layouts share: hands somewhere in pictures that are broader than high."""
 
-import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -15,7 +10,6 @@ from mano_trainers.data.rendering.backdrop import composite, occlude, scenery
 from mano_trainers.data.rendering.draw import sample_look
 from mano_trainers.data.rendering.freihand import forward, palm_share_of, sample_scenes
 from mano_trainers.data.rendering.render import close_wrist, render_hand
-from mano_trainers.errors import DataError
 from mano_trainers.hand.mirror import POSITION
 from mano_trainers.hand.model import load_embedded_hand
 
@@ -80,22 +74,3 @@ def draw_nothing(size: int, generator: np.random.Generator) -> Image.Image:
     """A picture without a hand."""
     width = picture_width(size)
     return scenery(width, generator).crop((0, 0, width, size))
-
-
-@contextmanager
-def written_whole(out: Path) -> Iterator[Path]:
-    """A hidden folder to write into, renamed to `out` at the end; an interruption leaves nothing.
-
-    Raises:
-        DataError: `out` exists.
-    """
-    if out.exists():
-        raise DataError("exists already", str(out), "name another folder, or remove this one first")
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
-    try:
-        partial.mkdir(parents=True)
-        yield partial
-        partial.rename(out)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
