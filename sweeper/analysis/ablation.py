@@ -27,7 +27,7 @@ from sweeper.spec.design import (
     runs_of,
 )
 from sweeper.spec.model import SpecFile
-from sweeper.spec.sections import Objective
+from sweeper.spec.objective import Objective
 
 FACTORIALS = ("full_factorial", "fractional_factorial")
 Where = Mapping[str, str]

@@ -13,7 +13,7 @@ from sweeper.pruning.asha import RungResult, Runner, judge, rung_of, table_of
 from sweeper.search_space.conditions import fits, next_enqueued
 from sweeper.search_space.dimensions import AnyDimension, CategoricalDimension, ParamValue
 from sweeper.spec.model import SpecFile
-from sweeper.spec.sections import Objective
+from sweeper.spec.objective import Objective
 
 NEIGHBOURS: Final = 5
 SHARE: Final = DEFAULT_OFFERS.gradient_share

@@ -13,7 +13,8 @@ from sweeper.entrypoint.offers import DEFAULT_OFFERS
 from sweeper.ledger.trial import TrialRecord, TrialState
 from sweeper.search_space.dimensions import ParamValue
 from sweeper.spec.model import SEED, VARIANT, SpecFile
-from sweeper.spec.sections import CollapseGuard, Objective
+from sweeper.spec.objective import Objective
+from sweeper.spec.sections import CollapseGuard
 
 
 @dataclass(frozen=True)

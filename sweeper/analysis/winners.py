@@ -13,7 +13,7 @@ from sweeper.analysis.statistics import detectable_effect
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.studies import open_study, study_dirs
 from sweeper.spec.model import VARIANT, SpecFile
-from sweeper.spec.sections import Objective
+from sweeper.spec.objective import Objective
 from sweeper.study.pareto import winner_of
 
 ENDING: Final = "-winners"

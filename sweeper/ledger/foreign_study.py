@@ -12,7 +12,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from sweeper.errors import UserError
 from sweeper.ledger.trial import TrialState
-from sweeper.spec.sections import Objective
+from sweeper.spec.objective import Objective
 
 STATES: Final = {OptunaState.COMPLETE: TrialState.COMPLETE, OptunaState.PRUNED: TrialState.PRUNED}
 

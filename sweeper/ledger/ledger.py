@@ -33,8 +33,8 @@ from sweeper.samplers.distributions import running_trial
 from sweeper.samplers.proposal import propose
 from sweeper.search_space.conditions import existing
 from sweeper.search_space.dimensions import ParamValue
+from sweeper.spec.objective import Mode
 from sweeper.spec.resolve import SweepSpec
-from sweeper.spec.sections import Mode
 
 __all__ = ["Ledger", "Report", "TrialRecord", "TrialState"]
 

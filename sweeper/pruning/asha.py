@@ -14,7 +14,8 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from sweeper.spec.sections import Mode, SchedulerConfig, loss_of
+from sweeper.spec.objective import Mode, loss_of
+from sweeper.spec.sections import SchedulerConfig
 
 Curve = Sequence[tuple[float, float]]
 """(epoch, objective) of each evaluation of a trial, in their order."""

@@ -86,6 +86,16 @@ def reproduce(
         raise UserError(f"`{trial.trial_id}` reported nothing{after}, so there is nothing to compare a rerun with")
     first = f"{trial.trial_id}: {len(trial.metrics)} recorded evaluations, trainer {trial.trainer}"
     print(first, file=sys.stderr if as_json else sys.stdout, flush=True)
+    rerun = _rerun(uri, trial, home, start, until, at_commit=at_commit)
+    outcome = _compare(trial, rerun, start, until)
+    text = "\n".join(_summary(outcome, rerun))
+    print(json.dumps(_as_json(trial, outcome, rerun), indent=2) if as_json else text, flush=True)
+    _store(uri, trial, outcome, rerun, text)
+    return EXIT_DIFFERS if outcome.verdict.startswith(DIFFERS) else EXIT_OK
+
+
+def _rerun(uri: str, trial: RecordedTrial, home: Path, start: int, until: float | None, *, at_commit: bool) -> Rerun:
+    """Train again, from the checkpoint of step `start` if that is not 0, in a folder that is removed afterwards."""
     home.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         # SIGTERM must end the training and remove what lies about, and it does so only as an exception.
@@ -102,11 +112,7 @@ def reproduce(
         rerun = run_again(trial, home, scratch, fetch, until=until, resume=resume, tree=tree)
     if not rerun.metrics:
         raise UserError(f"the training of `{trial.trial_id}` does not start", help=rerun.failure)
-    outcome = _compare(trial, rerun, start, until)
-    text = "\n".join(_summary(outcome, rerun))
-    print(json.dumps(_as_json(trial, outcome, rerun), indent=2) if as_json else text, flush=True)
-    _store(uri, trial, outcome, rerun, text)
-    return EXIT_DIFFERS if outcome.verdict.startswith(DIFFERS) else EXIT_OK
+    return rerun
 
 
 def _compare(trial: RecordedTrial, rerun: Rerun, start: int, until: float | None) -> ReproductionOutcome:

@@ -11,13 +11,12 @@ from sweeper.search_space.grid import grid_size
 from sweeper.search_space.unit import listed
 from sweeper.spec.command import COMMAND, COMMAND_TRAINER, WORKDIR, ScriptReports
 from sweeper.spec.design import Ablation
+from sweeper.spec.objective import Objective, Objectives
 from sweeper.spec.sections import (
     NAME_PATTERN,
     Budget,
     CollapseGuard,
     Guards,
-    Objective,
-    Objectives,
     Resources,
     SamplerConfig,
     SchedulerConfig,

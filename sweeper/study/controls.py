@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from sweeper.ledger.trial import TrialRecord, TrialState
-from sweeper.spec.sections import Objective, SchedulerConfig
+from sweeper.spec.objective import Objective
+from sweeper.spec.sections import SchedulerConfig
 from sweeper.study.pareto import best_of
 
 ALPHA: Final = 0.05

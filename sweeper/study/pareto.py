@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from sweeper.ledger.trial import TrialRecord, TrialState
-from sweeper.spec.sections import Objective
+from sweeper.spec.objective import Objective
 
 
 def objective_values(trial: TrialRecord, objectives: Sequence[Objective]) -> tuple[float | None, ...]:

@@ -8,7 +8,7 @@ from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.trial import TrialRecord, TrialState
 from sweeper.pruning.asha import bracket_of, rung_epochs
 from sweeper.spec.model import SpecFile
-from sweeper.spec.sections import Objective
+from sweeper.spec.objective import Objective
 from sweeper.study.accounting import used_now
 from sweeper.study.budget import Spent, saved_s
 from sweeper.study.controls import control_values

@@ -13,7 +13,7 @@ from sweeper.analysis.ablation import AblationResult, Effect, Row
 from sweeper.analysis.replicates import interval_text, p_text
 from sweeper.analysis.statistics import ALPHA, Difference
 from sweeper.console import simple_table, to_json
-from sweeper.spec.sections import Objective
+from sweeper.spec.objective import Objective
 
 Format = Literal["table", "markdown", "latex", "csv", "json"]
 TOO_SMALL: Final = "n is too small to say"

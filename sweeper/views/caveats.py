@@ -8,7 +8,7 @@ from sweeper.home import command_line
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.trial import TrialRecord
 from sweeper.spec.model import SpecFile
-from sweeper.spec.sections import Objective
+from sweeper.spec.objective import Objective
 from sweeper.study.ties import near_ties
 
 MOST_NAMED: Final = 5

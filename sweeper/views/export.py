@@ -13,7 +13,7 @@ from sweeper.errors import UserError
 from sweeper.ledger.studies import open_study
 from sweeper.ledger.trial import TrialRecord
 from sweeper.search_space.paths import leaves
-from sweeper.spec.sections import Objective
+from sweeper.spec.objective import Objective
 from sweeper.views.study import best_first
 
 Form = Literal["table", "csv", "json", "parquet"]

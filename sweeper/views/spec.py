@@ -10,8 +10,9 @@ from sweeper.search_space.grid import grid_size
 from sweeper.search_space.paths import short_names
 from sweeper.spec.design import Ablation, defining_words, factors_of
 from sweeper.spec.messages import show
+from sweeper.spec.objective import Objective
 from sweeper.spec.resolve import SweepSpec
-from sweeper.spec.sections import Budget, CollapseGuard, Guard, Objective, PlateauGuard, SchedulerConfig
+from sweeper.spec.sections import Budget, CollapseGuard, Guard, PlateauGuard, SchedulerConfig
 from sweeper.spec.validation.feasibility import feasibility, feasibility_lines
 from sweeper.study.budget import amount_text
 

@@ -16,7 +16,7 @@ from sweeper.ledger.study_lock import is_driven
 from sweeper.ledger.trial import TrialRecord, TrialState
 from sweeper.search_space.paths import short_names
 from sweeper.spec.model import SpecFile
-from sweeper.spec.sections import Objective
+from sweeper.spec.objective import Objective
 from sweeper.study.accounting import used_now
 from sweeper.study.budget import amount_text, used_text
 from sweeper.study.controls import final_word

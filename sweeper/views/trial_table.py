@@ -5,7 +5,7 @@ from typing import Final
 
 from sweeper.entrypoint.offers import DEFAULT_OFFERS
 from sweeper.ledger.trial import TrialRecord
-from sweeper.spec.sections import Objective
+from sweeper.spec.objective import Objective
 from sweeper.views.columns import Column
 from sweeper.views.digits import ABSENT, metric_texts, param_texts
 

@@ -17,7 +17,7 @@ from sweeper.ledger.studies import open_if_started, open_study, planned_trials, 
 from sweeper.ledger.study_lock import running_driver
 from sweeper.ledger.trial import TrialRecord, TrialState
 from sweeper.spec.model import SpecFile
-from sweeper.spec.sections import Objective
+from sweeper.spec.objective import Objective
 from sweeper.study.snapshot import snapshot
 from sweeper.study.stage import Stage, stage_of
 from sweeper.views.screen import Scene, screen

@@ -15,7 +15,8 @@ from sweeper.spec.command import COMMAND, of_command
 from sweeper.spec.draft import Draft
 from sweeper.spec.messages import did_you_mean, dotted, findings_of, sub_model, unknown_path
 from sweeper.spec.model import SEED, SpecFile
-from sweeper.spec.sections import CollapseGuard, Objective, PlateauGuard, ThresholdGuard
+from sweeper.spec.objective import Objective
+from sweeper.spec.sections import CollapseGuard, PlateauGuard, ThresholdGuard
 from sweeper.spec.validate_command import check_command
 from sweeper.spec.validation.config import check_plain, check_search_space, config_findings
 from sweeper.spec.validation.design import at_its_level, expand

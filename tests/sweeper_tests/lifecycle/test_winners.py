@@ -21,8 +21,9 @@ from sweeper.ledger.studies import open_study
 from sweeper.ledger.trial import TrialState
 from sweeper.lifecycle.winners import winners_spec
 from sweeper.spec.load import parse_spec
+from sweeper.spec.objective import Objective
 from sweeper.spec.resolve import SweepSpec, resolve
-from sweeper.spec.sections import Budget, Objective
+from sweeper.spec.sections import Budget
 from sweeper.tracking.client import open_client
 
 SOURCE = {

@@ -20,7 +20,8 @@ from sweeper.pruning.asha import (
     standing,
     table_of,
 )
-from sweeper.spec.sections import Mode, SchedulerConfig
+from sweeper.spec.objective import Mode
+from sweeper.spec.sections import SchedulerConfig
 
 values = st.floats(0, 100, allow_nan=False)
 

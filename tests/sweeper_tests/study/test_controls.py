@@ -13,7 +13,7 @@ import pytest
 from sweeps import command, environment, mlflow_runs, run, show
 
 from sweeper.ledger.trial import Report, TrialRecord, TrialState
-from sweeper.spec.sections import Objective
+from sweeper.spec.objective import Objective
 from sweeper.study.controls import final_word
 
 LOW = Objective(metric="val/pa_mpjpe_mm", mode="min")

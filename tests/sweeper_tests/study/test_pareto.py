@@ -10,7 +10,7 @@ from studies import make_spec, message, start
 from sweeper.html_report import study_markdown
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.trial import Report, TrialRecord, TrialState
-from sweeper.spec.sections import Objective
+from sweeper.spec.objective import Objective
 from sweeper.study.controller import StudyController
 from sweeper.study.pareto import objective_values, pareto_front
 from sweeper.views.study import print_study, show_study

@@ -1,7 +1,7 @@
 """Which trials one run each cannot tell from the best."""
 
 from sweeper.ledger.trial import Report, TrialRecord, TrialState
-from sweeper.spec.sections import Objective
+from sweeper.spec.objective import Objective
 from sweeper.study.ties import near_ties
 
 LOW = Objective(metric="val/pa_mpjpe_mm", mode="min")

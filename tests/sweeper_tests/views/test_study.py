@@ -8,7 +8,7 @@ from sweeper.console import to_json
 from sweeper.errors import UserError
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.trial import Report, TrialRecord, TrialState
-from sweeper.spec.sections import Objective
+from sweeper.spec.objective import Objective
 from sweeper.views.study import list_studies, print_list, print_study, show_study
 from sweeper.views.trial_table import shown_metrics, trial_columns
 

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from sweeper.analysis.statistics import estimate
-from sweeper.spec.sections import Objective
+from sweeper.spec.objective import Objective
 from sweeper.views import winners
 
 
