@@ -27,7 +27,7 @@ def claim(study_dir: Path, attributes: StudyAttributes, *, adopt: bool) -> None:
         UserError: it is another home's.
     """
     owner, file = attributes.owner, study_dir / FILE
-    mine = file.read_text() if file.exists() else uuid.uuid4().hex
+    mine = file.read_text(errors="replace") if file.exists() else uuid.uuid4().hex
     if owner and owner["id"] == mine:
         return
     if owner and not adopt:

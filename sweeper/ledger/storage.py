@@ -101,7 +101,7 @@ def open_storage(study_dir: Path, url: str | None, *, create: bool, adopt: bool 
 def recorded_url(study_dir: Path) -> str | None:
     """The URL of a study's ledger, without a password, if it is in a database."""
     pointer = study_dir / POINTER
-    return pointer.read_text().strip() if pointer.exists() else None
+    return pointer.read_text(errors="replace").strip() if pointer.exists() else None
 
 
 def close_storage(storage: optuna.storages.BaseStorage) -> None:

@@ -190,7 +190,7 @@ def _of_killed_workers(ledger: Ledger) -> Iterator[Garbage]:
 def _of_lost_runs(home: Path, ledger: Ledger, inventory: Inventory) -> Iterator[Garbage]:
     """Artifacts of runs that are in MLflow no more, where they are in this home and were delivered to its own store."""
     note, root = ledger.study_dir / STORE, artifact_root(home)
-    if root is None or not note.exists() or not note.read_text().endswith("/mlflow.db"):
+    if root is None or not note.exists() or not note.read_text(errors="replace").endswith("/mlflow.db"):
         return
     for folder in sorted(Path(root).glob(f"{ledger.study}*")):
         if folder.name != ledger.study and not folder.name.startswith(f"{ledger.study}@"):

@@ -192,7 +192,7 @@ def deliver_anew_elsewhere(outbox: Outbox, study_dir: Path, uri: str) -> None:
     at_a_file = uri.startswith("sqlite:///")
     here = f"sqlite in {os.path.relpath(path, study_dir)}" if at_a_file else redact(uri)  # a home may move
     note = study_dir / STORE
-    if note.exists() and note.read_text() != here:
+    if note.exists() and note.read_text(errors="replace") != here:
         outbox.rewind()
     with suppress(OSError):
         note.write_text(here)

@@ -69,7 +69,7 @@ def _write(folder: Path, goes_on_in: Path) -> None:
     here = {"path": str(goes_on_in.resolve()), "host": platform.node(), "inode": goes_on_in.stat().st_ino}
     text = json.dumps(here)
     note = folder / PLACE
-    if not note.is_file() or note.read_text() != text:
+    if not note.is_file() or note.read_text(errors="replace") != text:
         write_atomic(note, text)
 
 

@@ -257,6 +257,8 @@ class Sequence:
                 return verb[1] != "scripted" and ("has ended" in said or "no trial" in said)
             case "reproduce":
                 is_hurt = self.is_hurt or self.broken.exists()
+                if "has no complete trial yet" in said:  # MLflow was not told before the kill
+                    return True
                 return is_hurt or not any(
                     trial.state == "COMPLETE" and trial.control is None for trial in self.seen.trials.values()
                 )

@@ -143,7 +143,7 @@ def test_the_head_is_lost_and_the_study_goes_on_elsewhere(fresh_home: FreshHome)
         site.one.kill()
         assert job.wait(60) == 2
         said = outside.output(job)
-        assert f"{address} does not tell of scripted-" in said
+        assert f"{address} no longer knows scripted-" in said
         assert "Traceback" not in said
     before = {trial.id for trial in trials(home)}
     with ExitStack() as stack:

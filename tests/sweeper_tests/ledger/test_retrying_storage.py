@@ -127,7 +127,7 @@ def test_a_driver_that_has_waited_long_enough_says_so(
     ledger.wait_with(notes.append, lambda: next(asked))
     postgres_server.stop()
     try:
-        with pytest.raises(LedgerLost, match="does not answer, and the wait was interrupted for"):
+        with pytest.raises(LedgerLost, match="does not answer, and the wait was interrupted"):
             ledger.attributes.store("note", 1)
         storage = ledger._storage  # type: ignore[attr-defined]
         storage.policy = retrying_storage.RetryPolicy(notes.append, lambda: False, limit_s=0.5)

@@ -137,7 +137,7 @@ def test_lost_and_hung_workers_are_replaced_and_the_results_are_those_of_an_unbr
     assert (trial["state"], trial["epochs"]) == ("COMPLETE", 8)
     assert "the trial's process was ended by SIGKILL (out of memory?); retry 1 of 2" in result.stderr
     assert "the worker hung: no sign of life for 10 s; retry 2 of 2" in result.stderr
-    assert "continues after evaluation 3" in result.stderr
+    assert "resumed after evaluation 3" in result.stderr
     check(study_home)
     reports = list(train(ScriptedConfig(epochs=8, curve_mm=CURVE_MM), study_home.parent / "unbroken"))
     assert trial["metrics"]["val/pa_mpjpe_mm"] == reports[-1].metrics["val/pa_mpjpe_mm"]

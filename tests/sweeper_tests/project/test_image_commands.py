@@ -84,7 +84,7 @@ def sweep(stack: Stack) -> tuple[str, str]:
     drive_until(stack, "epoch ")
     for name in ("mlflow", "postgres"):
         stack.stop(name, grace_s=0)
-    wait_for(stack, "the ledger does not answer")
+    wait_for(stack, "the ledger has not answered")
     for name in ("postgres", "mlflow"):
         stack.start(name)
     wait_for(stack, "sweeper report contained")

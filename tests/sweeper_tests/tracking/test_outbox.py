@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweeper.tracking.outbox import Outbox, read_records
+from sweeper.tracking.outbox import STORE, Outbox, deliver_anew_elsewhere, read_records
 
 
 def drain(outbox: Outbox, at_once: int = 3) -> list[dict[str, object]]:
@@ -169,3 +169,16 @@ def test_a_packed_file_that_is_damaged_hides_no_later_line(tmp_path: Path) -> No
     outbox.append({"op": "x", "n": 3000})
     os.truncate(tmp_path / "outbox.delivered.gz", 500)
     assert [operation["n"] for operation in Outbox(tmp_path).operations()][-1] == 3000
+
+
+def test_where_it_was_delivered_is_not_known_from_a_damaged_note(tmp_path: Path) -> None:
+    """So all of it is delivered again, and the note is whole afterwards."""
+    outbox = Outbox(tmp_path)
+    outbox.append({"op": "x"})
+    drain(outbox)
+    (tmp_path / STORE).write_bytes(b"\xff\xfe")
+    deliver_anew_elsewhere(outbox, tmp_path, "http://mlflow:5000")
+    assert outbox.left == 1
+    drain(outbox)
+    deliver_anew_elsewhere(outbox, tmp_path, "http://mlflow:5000")
+    assert outbox.left == 0

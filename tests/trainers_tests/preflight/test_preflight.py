@@ -252,7 +252,8 @@ def test_a_hand_layer_that_shifts_one_joint_is_named(sound_set: Path, monkeypatc
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_a_sound_pipeline_passes_whatever_its_seed(seed: int) -> None:
     data = {"embedded_count": COUNT, "embedded_seed": seed, "image_size": SIZE}
-    config = config_of("embedded", data=data, seed=seed, augment=seed % 2 == 0)
+    optim = {"warmup_steps": 2}  # of the few steps that so few poses give
+    config = config_of("embedded", data=data, seed=seed, augment=seed % 2 == 0, optim=optim)
     results = check(config, until="overfit" if seed < 2 else "loss.shares")
     assert not failed(results), failed(results)
     unsure = {result.name for result in results if result.status is CheckStatus.WARN}
