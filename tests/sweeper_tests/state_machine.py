@@ -250,7 +250,7 @@ class Sequence:
             case "extend":
                 return "every configuration of its search space was tried" in said or "no more points" in said
             case "retry":
-                return "has failed" in said or "has trials to come" in said
+                return "has failed" in said or "still has trials to run" in said
             case "pause":
                 return "is not running" in said
             case "stop":  # a trial
