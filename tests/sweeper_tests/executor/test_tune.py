@@ -5,13 +5,14 @@ from typing import Any
 
 import pytest
 
-from sweeper.executor import tune as driver
+from sweeper.executor import ticker as ticking
+from sweeper.executor.tune import LedgerScheduler
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     clock = SimpleNamespace(now_s=1000.0)
-    monkeypatch.setattr(driver, "time", SimpleNamespace(monotonic=lambda: clock.now_s))
+    monkeypatch.setattr(ticking, "time", SimpleNamespace(monotonic=lambda: clock.now_s))
     return clock
 
 
@@ -20,7 +21,7 @@ def test_it_is_said_that_trials_wait_while_none_runs(clock: SimpleNamespace) -> 
     resources = SimpleNamespace(heartbeat_s=600.0)
     study: Any = SimpleNamespace(spec=SimpleNamespace(resources=resources), notice=notices.append)
     searcher: Any = SimpleNamespace(trials={"t": "toy-0000"})
-    ticker = driver.Ticker(study, searcher, workers=SimpleNamespace())  # type: ignore[arg-type]
+    ticker = ticking.Ticker(study, searcher, workers=SimpleNamespace())  # type: ignore[arg-type]
     waiting = SimpleNamespace(is_finished=lambda: False)
     ended = SimpleNamespace(is_finished=lambda: True)
 
@@ -42,7 +43,7 @@ def test_it_is_said_that_trials_wait_while_none_runs(clock: SimpleNamespace) -> 
 
 def test_only_trials_that_wait_are_started() -> None:
     """Tune starts some by itself before the scheduler is asked for them, and these may have ended by then."""
-    scheduler = driver.LedgerScheduler(SimpleNamespace(), SimpleNamespace())  # type: ignore[arg-type]
+    scheduler = LedgerScheduler(SimpleNamespace(), SimpleNamespace())  # type: ignore[arg-type]
     ended, runs, waits = (SimpleNamespace(status=each, PENDING="PENDING") for each in ("ERROR", "RUNNING", "PENDING"))
     for trial in (ended, runs, waits):
         scheduler.on_trial_add(None, trial)
