@@ -6,7 +6,7 @@ was cut off is completed with the same values. A draw that breaks a constraint, 
 by the trainer's config is made again without a trace, within a bound.
 """
 
-from collections.abc import Hashable
+from collections.abc import Sequence
 from random import Random
 from typing import Any, Final
 
@@ -88,7 +88,7 @@ def _propose(spec: SweepSpec, study: optuna.Study, trial: optuna.trial.FrozenTri
     if spec.sampler.name == "grid":
         return _next_of_grid(spec, study, trial.number)
     number = trial.number
-    tried, fixed = _tried_before(spec, study, number), _enqueued(spec, study, number)
+    earlier, fixed = _tried_before(spec, study, number), _enqueued(spec, study, number)
     if spec.warm_start is not None or spec.sampler.name not in ("tpe", "random", "qmc"):
         study, trial = as_seen(spec, study, number)
     refused: list[Params] = []
@@ -97,7 +97,7 @@ def _propose(spec: SweepSpec, study: optuna.Study, trial: optuna.trial.FrozenTri
         params = _drawn(spec, study, trial, number, fixed, attempt)
         if not all_hold(spec.constraints, params):
             continue
-        if key_of(params) in tried:
+        if _is_among(params, earlier):
             repeated.append(params)
         elif refusal(spec, params) is not None:
             refused.append(params)
@@ -106,7 +106,7 @@ def _propose(spec: SweepSpec, study: optuna.Study, trial: optuna.trial.FrozenTri
         is_fixed = params.items() <= fixed.items()
         if is_fixed or len(refused) + len(repeated) >= REDRAWS:
             break
-    if left := UntriedPoints(spec).draw(tried, fixed, _seed(spec, number, 0)):
+    if left := UntriedPoints(spec).draw(keys_of(earlier), fixed, _seed(spec, number, 0)):
         return left
     if unusable := refused or repeated:
         return unusable[0]
@@ -123,11 +123,18 @@ def _next_of_grid(spec: SweepSpec, study: optuna.Study, number: int) -> Params:
     return params
 
 
-def _tried_before(spec: SweepSpec, study: optuna.Study, number: int) -> set[Hashable]:
+def _tried_before(spec: SweepSpec, study: optuna.Study, number: int) -> list[Params]:
     """The parameters of earlier trials; none where each trial trains with a seed of its own, so that none repeats."""
     if spec.replicate_seed == "per_trial":
-        return set()
-    return keys_of(frozen.params for frozen in study.get_trials(deepcopy=False) if frozen.number < number)
+        return []
+    return [frozen.params for frozen in study.get_trials(deepcopy=False) if frozen.number < number]
+
+
+def _is_among(params: Params, earlier: Sequence[Params]) -> bool:
+    """Whether a trial had them: compared as they are first, since a key for each of thousands of trials takes longer
+    than all the rest of a proposal."""
+    key = key_of(params)
+    return any(other == params and key_of(other) == key for other in earlier)
 
 
 def _enqueued(spec: SweepSpec, study: optuna.Study, number: int) -> Params:
