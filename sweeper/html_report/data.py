@@ -16,6 +16,7 @@ from sweeper.ledger.trial import TrialRecord, TrialState
 from sweeper.redaction import redact
 from sweeper.search_space.dimensions import CategoricalDimension, FloatDimension, ParamValue
 from sweeper.search_space.paths import short_names
+from sweeper.search_space.value_text import value_text
 from sweeper.spec.model import SpecFile
 from sweeper.study.accounting import audit_seconds
 from sweeper.study.budget import saved_s
@@ -101,7 +102,7 @@ class Axis:
 
     def index(self, value: ParamValue) -> int:
         """The place of a value among those of a category."""
-        return self.categories.index(text_of(value))
+        return self.categories.index(value_text(value))
 
     def unit(self, value: ParamValue) -> float:
         """Where a value lies between the axis's ends, 0 to 1."""
@@ -159,25 +160,12 @@ def axis_of(path: str, name: str, spec: SpecFile, trials: Sequence[TrialRecord])
     dimension = spec.search_space[path]
     tried = [trial.params[path] for trial in trials if path in trial.params]
     if isinstance(dimension, CategoricalDimension):
-        categories = tuple(dict.fromkeys(text_of(value) for value in (*dimension.choices, *tried)))
+        categories = tuple(dict.fromkeys(value_text(value) for value in (*dimension.choices, *tried)))
         return Axis(path, name, "category", 0.0, len(categories) - 1.0, categories)
     numbers = [float(value) for value in tried if value is not None]
     low, high = min([dimension.low, *numbers]), max([dimension.high, *numbers])
     is_log = dimension.log or (isinstance(dimension, FloatDimension) and _spans_decades(dimension.values))
     return Axis(path, name, "log" if is_log and low > 0 else "linear", low, high)
-
-
-def text_of(value: ParamValue) -> str:
-    """A parameter's value as people read it."""
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return str(value).lower()
-        case float():
-            return f"{value:.3g}"
-        case _:
-            return str(value)
 
 
 def title_of(metric: str) -> str:

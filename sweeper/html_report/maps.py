@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from sweeper.analysis.importance import importances_of
 from sweeper.html_report.collapse import GRID, collapse_share, collapsed_regions
-from sweeper.html_report.data import Axis, StudyData, text_of, title_of
+from sweeper.html_report.data import Axis, StudyData, title_of
 from sweeper.html_report.style import (
     DRAWN,
     Figure,
@@ -26,6 +26,7 @@ from sweeper.html_report.style import (
 )
 from sweeper.ledger.trial import TrialRecord
 from sweeper.samplers.importance import NOISE
+from sweeper.search_space.value_text import value_text
 
 LAMBDA: Final = "lambda_"
 MOST_MAPPED: Final = 8
@@ -215,7 +216,7 @@ def _parallel_ticks(axis: Axis, place: int) -> list[dict[str, Any]]:
         step = -(-len(axis.categories) // 12)
         marks = [(i / count if len(axis.categories) > 1 else 0.5, t) for i, t in enumerate(axis.categories)][::step]
     else:
-        marks = [(unit, text_of(axis.at(unit))) for unit in (0, 0.25, 0.5, 0.75, 1)]
+        marks = [(unit, value_text(axis.at(unit))) for unit in (0, 0.25, 0.5, 0.75, 1)]
     tick = note | {"xanchor": "right", "xshift": -5, "bgcolor": "var(--card-veil)", "borderpad": 1}
     return [name, *(tick | {"y": unit, "text": plain(cut(text, 14))} for unit, text in marks)]
 

@@ -6,9 +6,10 @@ from typing import Any, Final
 
 import yaml
 
-from sweeper.html_report.data import StudyData, text_of
+from sweeper.html_report.data import StudyData
 from sweeper.ledger.trial import TrialState
 from sweeper.search_space.paths import set_path
+from sweeper.search_space.value_text import value_text
 from sweeper.spec.model import SEED, VARIANT
 from sweeper.study.ties import near_ties
 from sweeper.views.caveats import tie_lines
@@ -94,7 +95,7 @@ def at_bounds(data: StudyData) -> list[str]:
         place = axis.unit(data.winner.params[axis.path])
         end = "lower" if place < AT_BOUND else "upper" if place > 1 - AT_BOUND else None
         if end:
-            value = text_of(data.winner.params[axis.path])
+            value = value_text(data.winner.params[axis.path])
             lines.append(
                 f"{axis.path} of the winner, {value}, is at the {end} end of its range: widen the range there."
             )

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sweeper.html_report.data import Axis, StudyData, text_of, title_of
+from sweeper.html_report.data import Axis, StudyData, title_of
 from sweeper.ledger.trial import TrialRecord, TrialState
+from sweeper.search_space.value_text import value_text
 from sweeper.study.controls import control_values, spoken
 
 SYMBOLS: Final = {
@@ -229,5 +230,5 @@ def marker(state: TrialState, among: int) -> dict[str, Any]:
 def params_text(data: StudyData, trial: TrialRecord) -> str:
     """The parameters of a trial for a hover label, a line each, ten at most."""
     names = {axis.path: axis.name for axis in data.axes}
-    lines = [f"{plain(names.get(path, path))} {plain(text_of(value))}" for path, value in trial.params.items()]
+    lines = [f"{plain(names.get(path, path))} {plain(value_text(value))}" for path, value in trial.params.items()]
     return "<br>".join(lines[:10] + (["…"] if len(lines) > 10 else []))

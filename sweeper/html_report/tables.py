@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from sweeper.analysis.ablation import AblationResult
-from sweeper.html_report.data import Axis, CostShare, StudyData, costs, device_of, metrics_of, text_of, title_of
+from sweeper.html_report.data import Axis, CostShare, StudyData, costs, device_of, metrics_of, title_of
 from sweeper.ledger.trial import TrialRecord
+from sweeper.search_space.value_text import value_text
 from sweeper.study.budget import duration_text
 from sweeper.views.ablation import tables
 from sweeper.views.study import best_first
@@ -96,8 +97,8 @@ def number_cell(value: float | None, form: str) -> Cell:
 
 def _param_cell(value: Any) -> Cell:
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return Cell(text_of(value), "number", repr(float(value)))
-    return Cell(text_of(value), "value")
+        return Cell(value_text(value), "number", repr(float(value)))
+    return Cell(value_text(value), "value")
 
 
 def cost_table(data: StudyData) -> PageTable:

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from sweeper.ledger.trial import TrialRecord
 from sweeper.search_space.paths import column_names
+from sweeper.search_space.value_text import value_text
 from sweeper.spec.resolve import SweepSpec
 
 WINNER: Final = "sweeper.winner"
@@ -42,8 +43,4 @@ def shown_params(spec: SweepSpec, record: TrialRecord) -> dict[str, str]:
     """The parameters as tags for people, under the names of a table's columns and with three digits: MLflow's page
     shows a param's whole path, and all 17 digits."""
     names = column_names(spec.search_space)
-    return {
-        names[path]: f"{value:.3g}" if isinstance(value, float) else str(value)
-        for path, value in record.params.items()
-        if path in names
-    }
+    return {names[path]: value_text(value) for path, value in record.params.items() if path in names}

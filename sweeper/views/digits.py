@@ -4,6 +4,8 @@ import math
 from collections.abc import Sequence
 from typing import Any, Final
 
+from sweeper.search_space.value_text import value_text
+
 MOST_DECIMALS: Final = 6
 LARGE: Final = 1e6
 ABSENT: Final = "-"
@@ -32,7 +34,7 @@ def param_texts(values: Sequence[Any]) -> tuple[str, ...]:
     """The values of a parameter: three digits of each number, or as many as tell different ones apart."""
     numbers = {value for value in values if isinstance(value, float)}
     digits = next((few for few in range(3, 9) if len({f"{value:.{few}g}" for value in numbers}) == len(numbers)), 9)
-    return tuple(_text(value, digits) for value in values)
+    return tuple(value_text(value, digits) for value in values)
 
 
 def _spread(finite: Sequence[float]) -> float:
@@ -42,15 +44,3 @@ def _spread(finite: Sequence[float]) -> float:
     quarter = len(finite) // 4
     middle, whole = finite[-1 - quarter] - finite[quarter], finite[-1] - finite[0]
     return middle or whole or abs(finite[0]) / 10
-
-
-def _text(value: Any, digits: int) -> str:
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return str(value).lower()
-        case float():
-            return f"{value:.{digits}g}"
-        case _:
-            return str(value)

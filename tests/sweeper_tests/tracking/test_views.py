@@ -48,7 +48,7 @@ def test_parameters_are_tags_as_a_table_shows_them() -> None:
     params = {"loss.lambda_pca": 0.123456, "optim.lr": 0.000123456, "a.size": 12345, "b.size": None}
     record = TrialRecord("toy-0000", 0, params)
     shown = shown_params(make_spec(search_space=space), record)
-    assert shown == {"pca": "0.123", "lr": "0.000123", "a.size": "12345", "b.size": "None"}
+    assert shown == {"pca": "0.123", "lr": "0.000123", "a.size": "12345", "b.size": "null"}
 
 
 def test_a_better_that_is_larger_is_first_too() -> None:
