@@ -45,7 +45,7 @@ coverage: setup  ## branches that the tests of test-fast reach in their own proc
 	$(PYTEST) tests -m "not slow and not machines" --cov --cov-report=term --cov-fail-under=84
 
 test-gpu: setup  ## does a GPU compute what a CPU does? Skipped, with the reason, where there is none
-	$(BIN)/python -m pytest -m gpu tests
+	$(BIN)/python -m pytest -c tests/gpu.ini --rootdir . -m gpu tests/trainers_tests/test_gpu.py tests/test_gpu_sweeps.py
 
 lint: setup  ## ruff: lint and format
 	$(BIN)/ruff check .

@@ -3,6 +3,7 @@
 #   entry head         the head of a Ray cluster, without CPUs: nothing trains there
 #   entry worker       a node of it; RAY_HEAD is its HOST:PORT
 #   entry driver ARGS  `sweeper ARGS`; with --address on a node of its own without CPUs: a Ray driver has to be on one
+#   entry job ARGS     `sweeper ARGS` on a head that runs, for a RayJob: a result of the study is no failure of the job
 #   entry health       whether this container's Ray node listens
 #   entry COMMAND ...  that command
 set -eu
@@ -43,13 +44,25 @@ driver)
     esac
     exec sweeper "$@"
     ;;
+job)
+    shift
+    code=0
+    sweeper "$@" || code=$?
+    case "$code" in
+    [1-5]) # a failed trial, bad input, no skill, refused records: a retry on another cluster would end the same
+        echo "entry job: sweeper ended with exit code $code; the job is over and is not retried" >&2
+        exit 0
+        ;;
+    esac
+    exit "$code"
+    ;;
 health)
     python -c '
 import socket, sys
 socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=3).close()' "$(own_address)" "$NODE_PORT"
     ;;
 "")
-    echo "error: name a role or a command: head, worker, driver ARGS, health, COMMAND" >&2
+    echo "error: name a role or a command: head, worker, driver ARGS, job ARGS, health, COMMAND" >&2
     exit 2
     ;;
 *)

@@ -42,9 +42,10 @@ def output_console() -> "Console":
     """A console on stdout. Square brackets in a trainer's text are not markup."""
     from rich.console import Console
 
-    console = Console(highlight=False, markup=False)
+    # A notebook's cell is no terminal to rich's HTML: text is text there too.
+    console = Console(highlight=False, markup=False, force_jupyter=False)
     # A pipe has no width; rich would fold the table at 80 columns.
-    return console if console.is_terminal else Console(highlight=False, markup=False, width=200)
+    return console if console.is_terminal else Console(highlight=False, markup=False, force_jupyter=False, width=200)
 
 
 def leave_terminal() -> None:

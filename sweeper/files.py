@@ -1,13 +1,20 @@
 """Files and folders: what lies in what, writes that are whole or not made, sums, folders that go with their process."""
 
+import errno
 import fcntl
 import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Final, TypeVar
+
+T = TypeVar("T")
+STALE_TRIES: Final = 5
+STALE_WAIT_S: Final = 0.2
 
 
 def inside(folder: Path, path: Path) -> bool:
@@ -40,14 +47,35 @@ def write_atomic(path: Path, content: str, *, sync: bool = False) -> None:
         raise
 
 
+def reread(read: Callable[[], T]) -> T:
+    """What `read` returns, which opens a file and reads it; again where another machine has replaced it meanwhile:
+    on NFS the open file is then a stale handle (ESTALE), and a new one is not.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    for _ in range(STALE_TRIES - 1):
+        try:
+            return read()
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+            time.sleep(STALE_WAIT_S)
+    return read()
+
+
 def sha256_of(path: Path) -> str:
     """The sha256 of a file's content, in hex.
 
     Raises:
         OSError: it cannot be read.
     """
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def read() -> str:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    return reread(read)
 
 
 @contextmanager

@@ -1,12 +1,17 @@
 """A study home is data, whoever made it: what is read from one leads nowhere out of it, and brings no code along."""
 
+import errno
+import fcntl
 import os
 import shlex
+import shutil
 import stat
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import IO, Final
 
 from sweeper.errors import UserError
 from sweeper.files import inside
@@ -16,6 +21,7 @@ FILES = frozenset(
     | {"home.id", "lock", "request"}
 )
 """Endings and names of what a study keeps in files."""
+FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 HELP = "was this home made by somebody else? Read SECURITY.md before you continue with it"
 
 
@@ -55,6 +61,62 @@ def refuse_special_files(study_dir: Path) -> None:
         kind = "" if stat.S_ISREG(mode) else "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
         if kind and (not stat.S_ISDIR(mode) or path.suffix in FILES or path.name in FILES):
             raise UserError(f"{path.name} of the study `{study_dir.name}` is {kind}, not a file", str(path), HELP)
+
+
+def refuse_unfit_disk(folder: Path, *, locks: bool) -> None:
+    """Refuse a file system that lacks what a home needs: a cloud drive or another mount that is not made for it.
+
+    Args:
+        folder: in the home.
+        locks: whether locks of files are needed too.
+
+    Raises:
+        UserError: says what it cannot do.
+    """
+    attempts: list[tuple[str, Callable[[Path, IO[bytes]], object]]] = [
+        ("sync files", lambda _, file: os.fsync(file.fileno())),
+        ("rename a file over another", lambda made, file: os.replace(_sibling(made), file.name)),
+        ("rename folders", lambda made, _: os.rename(_folder(made / "a"), made / "b")),
+        ("sync folders", lambda made, _: _sync_folder(made)),
+    ]
+    if locks:
+        attempts.append(("support locks", lambda _, file: fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)))
+    made = Path(tempfile.mkdtemp(prefix=".disk-", dir=folder))
+    try:
+        for what, attempt in attempts:
+            with open(made / "file", "wb") as file:
+                file.write(b"sweeper")
+                file.flush()
+                try:
+                    attempt(made, file)
+                except OSError as error:
+                    if error.errno in FULL:
+                        raise
+                    help = "name a --home on a disk of this machine, and keep a copy on this one with --sync-to"
+                    help += "; or keep the ledger in PostgreSQL (--ledger)" if what == "support locks" else ""
+                    raise UserError(
+                        f"the file system of the study home does not {what}: {error.strerror}", str(folder), help
+                    ) from None
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def _sibling(made: Path) -> Path:
+    (made / "other").write_bytes(b"sweeper")
+    return made / "other"
+
+
+def _folder(path: Path) -> Path:
+    path.mkdir()
+    return path
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def require_folder(folder: Path) -> None:

@@ -1,6 +1,25 @@
-"""How tests are spread over processes (`pytest -n N --dist loadfile --no-loadscope-reorder`)."""
+"""What all tests share: how they are spread over processes (`pytest -n N --dist loadfile --no-loadscope-reorder`), and
+what a busy machine must not change."""
+
+import contextlib
+import functools
+import signal
+from pathlib import Path
 
 import pytest
+
+with contextlib.suppress(ModuleNotFoundError):  # on a machine that has what the tests of the GPU need, and no more
+    from hypothesis import HealthCheck, settings
+
+    # On a busy machine an example can take any time; pytest's timeout is the one that counts.
+    settings.register_profile("any_machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("any_machine")
+
+
+def pytest_configure() -> None:
+    """Tests send Ctrl-C to what they start: not to be inherited as ignored, from the background of a script."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -8,3 +27,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     machines of their own before all others, so that none of them is left for the end."""
     machines, slow = ({item.path for item in items if item.get_closest_marker(name)} for name in ("machines", "slow"))
     items.sort(key=lambda item: (item.path not in machines, item.path not in slow))  # stable: a file keeps its order
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Files of tests on machines of their own run one after the other: two clusters at once leave no processor time for
+    what either waits for."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class OneClusterAtATime(LoadFileScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "machines" if _is_on_machines(config.rootpath / file) else file
+
+    return OneClusterAtATime(config, log) if config.getoption("dist") == "loadfile" else None
+
+
+@functools.cache
+def _is_on_machines(path: Path) -> bool:
+    return "pytest.mark.machines" in path.read_text()

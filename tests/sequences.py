@@ -14,7 +14,7 @@ from pathlib import Path
 
 from state_machine import Fault, run_sequence
 
-from sweeper.tracking.database import prepare_database
+from sweeper.tracking.store.database import prepare_database
 
 
 def main() -> int:

@@ -10,7 +10,12 @@ import pytest
 
 PARAMETERS = {
     "ray._private.state:actors": ("actor_id",),
+    "ray._private.node:Node.start_api_server": ("self", "include_dashboard", "raise_on_failure"),
+    "ray._private.node:Node.start_log_monitor": ("self",),
+    "ray._private.node:Node.start_monitor": ("self",),
     "ray._private.services:canonicalize_bootstrap_address": ("addr",),
+    "ray._private.services:start_ray_process": ("command",),
+    "ray._private.utils:get_dashboard_dependency_error": (),
     "optuna.storages:get_storage": ("storage",),
     "optuna.trial:Trial.__init__": ("self", "study", "trial_id"),
     "optuna.samplers:NSGAIISampler.get_trial_generation": ("self", "study", "trial"),
@@ -23,6 +28,8 @@ NAMES = (
     "ray._raylet:GcsClient",
     "ray._raylet:InnerGcsClient.get_all_node_info",
     "ray.actor:ActorHandle._actor_id",
+    "ray.tune.execution.class_cache:DEFAULT_ENV_VARS",
+    "ray.tune.execution.class_cache:ENV_VARS_TO_PROPAGATE",
     "ray.tune.progress_reporter:TrialProgressCallback",
 )
 

@@ -1,16 +1,28 @@
 """What an ablation found: variants against the baseline over shared seeds, main effects and interactions. Pure.
 
+All p-values of a result are one family: variants, main effects and interactions are corrected together, so at most 5 %
+of results say that anything differs where nothing does.
+
 An effect is estimated once with each seed, from all runs of the design with that seed, and averaged over the seeds: so
 its interval says how far it depends on the seed. Imports scipy, so import it late.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
 
-from sweeper.analysis.replicates import Comparison, VariantRuns, compare, runs_of_variants, verdict_of
+from sweeper.analysis.power import DetectableEffect, pairing_text, power_of, power_text
+from sweeper.analysis.replicates import (
+    Comparison,
+    VariantRuns,
+    compare,
+    constant_error,
+    runs_of_variants,
+    verdict_of,
+)
 from sweeper.analysis.statistics import Difference, holm, mean_difference
 from sweeper.errors import UserError
 from sweeper.ledger.trial import TrialRecord
@@ -62,7 +74,7 @@ class Effect:
     Attributes:
         name: `joint: 5 against 0`, or `joint x pca`.
         difference: in the unit of the objective, with its interval over the seeds.
-        p_holm: corrected for all effects of its table; NaN where there is none.
+        p_holm: corrected for all that the result compares; NaN where there is none.
         aliases: two-way interactions that are the same contrast in a fraction, with a sign: part of what is seen may
             be theirs.
     """
@@ -87,6 +99,9 @@ class AblationResult:
         rows: the variants, in the order of the spec.
         main_effects: of a factorial; else none.
         interactions: of a factorial, two-way; else none.
+        power: what comparisons of variants can see.
+        effects_power: what main effects can see, which are means over many runs; None where there are none.
+        opening: what can be seen and how it is compared, to be read before the tables.
         sentences: the result in words, what is missing first.
     """
 
@@ -99,11 +114,18 @@ class AblationResult:
     rows: tuple[Row, ...]
     main_effects: tuple[Effect, ...]
     interactions: tuple[Effect, ...]
+    power: DetectableEffect
+    effects_power: DetectableEffect | None
+    opening: tuple[str, ...]
     sentences: tuple[str, ...]
 
 
 def ablation_result(
-    study: str, spec: SpecFile, trials: Sequence[TrialRecord], baseline: str | None = None
+    study: str,
+    spec: SpecFile,
+    trials: Sequence[TrialRecord],
+    baseline: str | None = None,
+    controls: Sequence[TrialRecord] = (),
 ) -> AblationResult:
     """What the runs of a study with variants say so far.
 
@@ -112,6 +134,7 @@ def ablation_result(
         spec: the spec it was started with.
         trials: its candidates.
         baseline: a variant to compare with, instead of the spec's.
+        controls: of the study, for the error of the constant pose.
 
     Raises:
         UserError: the study has no variants, or none of this name.
@@ -124,15 +147,21 @@ def ablation_result(
     name = baseline or baseline_of(spec)
     if name not in spec.variants:
         raise UserError(f"no variant `{name}` in the study `{study}`", help=f"there are {', '.join(spec.variants)}")
-    runs = {each.name: each for each in runs_of_variants(spec, trials)}
+    constant = constant_error([*controls, *trials], spec.objective)
+    runs = {each.name: each for each in runs_of_variants(spec, trials, constant)}
     others = [each for each in runs.values() if each.name != name]
-    compared = {each.first: each for each in compare([(other, runs[name]) for other in others])}
+    comparisons = compare([(other, runs[name]) for other in others])
     design = {run.name: run for run in runs_of(spec.ablation)} if spec.ablation else {}
+    mains, pairs, notes = _effects(spec, list(design.values()), runs)
+    comparisons, mains, pairs = _corrected(comparisons, mains, pairs)
+    compared = {each.first: each for each in comparisons}
     rows = [
         Row(each.name, design[each.name].levels if each.name in design else {}, each, compared.get(each.name))
         for each in runs.values()
     ]
-    mains, pairs, notes = _effects(spec, list(design.values()), runs)
+    seeds, family = max(1, len(spec.seeds)), len(comparisons) + len(mains) + len(pairs)
+    power = power_of([each.difference for each in comparisons], seeds, family)
+    effects_power = power_of([each.difference for each in mains], seeds, family) if mains else None
     return AblationResult(
         study=study,
         objective=spec.objective,
@@ -143,6 +172,9 @@ def ablation_result(
         rows=tuple(rows),
         main_effects=tuple(mains),
         interactions=tuple(pairs),
+        power=power,
+        effects_power=effects_power,
+        opening=tuple(_opening(spec.objective, power, effects_power, comparisons)),
         sentences=(*_missing(spec, rows), *notes, *(verdict_of(each, spec.objective) for each in compared.values())),
     )
 
@@ -153,6 +185,24 @@ def baseline_of(spec: SpecFile) -> str:
         written = spec.ablation.baseline if spec.ablation else None
         return written if isinstance(written, str) else next(iter(spec.variants))
     return BASELINE
+
+
+def family_size(spec: SpecFile) -> int:
+    """How many p-values the result of a spec with variants has, which are corrected together; at least 1."""
+    design = list(runs_of(spec.ablation)) if spec.ablation else []
+    nothing = {name: VariantRuns(name, {}, 0, 0, 0, 0, 0) for name in spec.variants}
+    mains, pairs, _ = _effects(spec, design, nothing)
+    return max(1, len(spec.variants) - 1 + len(mains) + len(pairs))
+
+
+def _opening(
+    objective: Objective, power: DetectableEffect, effects: DetectableEffect | None, comparisons: Sequence[Comparison]
+) -> Iterator[str]:
+    yield power_text(power, objective, "differences of variants")
+    if effects is not None:
+        yield power_text(effects, objective, "main effects")
+    if said := pairing_text(comparisons):
+        yield said
 
 
 def _missing(spec: SpecFile, rows: Sequence[Row]) -> list[str]:
@@ -186,7 +236,7 @@ def _effects(
         for level in levels:
             name = f"{short[one]}: {level} against {base[one]}"
             found = contrast((1.0, {one: level}), (-1.0, {one: base[one]}))
-            mains.append((name, found, _aliases(ablation.generators, short, one)))
+            mains.append(Effect(name, found, math.nan, _aliases(ablation.generators, short, one) or ()))
     for one, other in combinations(factors, 2):
         aliases = _aliases(ablation.generators, short, one, other)
         if aliases is None:
@@ -201,14 +251,14 @@ def _effects(
                     (-0.5, {one: base[one], other: beside}),
                     (0.5, {one: base[one], other: base[other]}),
                 )
-                pairs.append((name, found, aliases))
+                pairs.append(Effect(name, found, math.nan, aliases))
     lost = len(spec.seeds) - len(complete)
     notes = (
         [f"effects are over {len(complete)} of {len(spec.seeds)} seeds: with the others some run is missing"]
         if lost
         else []
     )
-    return _corrected(mains), _corrected(pairs), notes
+    return mains, pairs, notes
 
 
 def _mean(design: Sequence[DesignRun], runs: Mapping[str, VariantRuns], where: Where, seed: ParamValue) -> float:
@@ -217,11 +267,17 @@ def _mean(design: Sequence[DesignRun], runs: Mapping[str, VariantRuns], where: W
     return float(np.mean([runs[run.name].values[seed] for run in there]))
 
 
-def _corrected(found: Sequence[tuple[str, Difference, tuple[str, ...] | None]]) -> list[Effect]:
-    ps = holm([difference.p for _, difference, _ in found])
-    return [
-        Effect(name, difference, p, aliases or ()) for (name, difference, aliases), p in zip(found, ps, strict=True)
-    ]
+def _corrected(
+    comparisons: Sequence[Comparison], mains: Sequence[Effect], pairs: Sequence[Effect]
+) -> tuple[list[Comparison], list[Effect], list[Effect]]:
+    """All of a result's p-values, corrected as one family (Holm)."""
+    differences = [each.difference for each in comparisons] + [each.difference for each in (*mains, *pairs)]
+    ps = iter(holm([each.p for each in differences]))
+    return (
+        [replace(each, p_holm=next(ps)) for each in comparisons],
+        [replace(each, p_holm=next(ps)) for each in mains],
+        [replace(each, p_holm=next(ps)) for each in pairs],
+    )
 
 
 def _aliases(generators: Sequence[str], short: Mapping[str, str], *factors: str) -> tuple[str, ...] | None:

@@ -2,31 +2,32 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from sweeper.analysis.throughput import Throughput, measured_throughput, recorded_throughput
-from sweeper.errors import UserError
+from sweeper.checkpoints.locate import named_store
 from sweeper.executor.monitor import room, this_machine
+from sweeper.noise.replication import repeats_planned
 from sweeper.pruning.asha import bracket_of, rung_epochs
-from sweeper.search_space.dimensions import extremes
-from sweeper.search_space.paths import leaves
-from sweeper.spec.model import VARIANT, SpecFile
-from sweeper.spec.resolve import SweepSpec, accepted_example, resolve
+from sweeper.spec.lanes import lanes_text, with_usable_lanes
+from sweeper.spec.model import SpecFile
+from sweeper.spec.resolve import SweepSpec
+from sweeper.spec.run_length import full_epochs_of
 from sweeper.spec.sections import SchedulerConfig
 from sweeper.spec.validation.feasibility import feasibility, feasibility_lines, limit_of
-from sweeper.study.budget import amount_text, duration_text, left, spent
 from sweeper.study.controls import TRAINED, control_epochs
-
-COPIES: Final = 2
-"""A checkpoint lies in the study's folder and among MLflow's artifacts."""
+from sweeper.study.usage.budget import amount_text, duration_text, left, spent
 
 
 @dataclass(frozen=True)
 class CostEstimate:
-    """What a study takes, all trials together. None: unknown without a pace."""
+    """What a study takes, all trials together. None: unknown without a pace.
+
+    `disk_bytes`: of checkpoints on the disk of the study home, in the study's folder and among MLflow's artifacts;
+    `store_bytes`: in the object store instead of that folder, 0 without one."""
 
     epochs: float
     trial_s: float | None
@@ -35,6 +36,7 @@ class CostEstimate:
     cpu_seconds: float | None
     euros: float | None
     disk_bytes: float | None
+    store_bytes: float | None
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ def estimate_cost(
     """The plan of a study. Pure.
 
     Expected is successive halving on trials of which none collapses: of those that reach a rung, one of `eta` goes on.
+    The trials that `replicate` keeps for new seeds go to their end.
     Worst is every trial to its end. Either way each control that trains does so until the candidates are ranked.
 
     Args:
@@ -72,7 +75,9 @@ def estimate_cost(
         trained_controls: how many controls train.
     """
     trials = spec.trials if spec.budget.trials is None else min(spec.trials, spec.budget.trials)
-    rungs = _expected_rungs(spec.scheduler, trials, full_epochs)
+    repeats = min(repeats_planned(spec), trials)
+    rungs = _expected_rungs(spec.scheduler, trials - repeats, full_epochs)
+    rungs = {epoch: count + repeats for epoch, count in rungs.items()}  # new seeds of the best, each to its end
     of_controls = trained_controls * min(control_epochs(spec.scheduler), full_epochs)
     expected_epochs, before = of_controls, 0.0
     for end, count in rungs.items():
@@ -104,13 +109,14 @@ def _expected_rungs(scheduler: SchedulerConfig, trials: int, full_epochs: float)
 
 def _cost(spec: SpecFile, epochs: float, trials: int, pace: Throughput | None) -> CostEstimate:
     if pace is None:
-        return CostEstimate(epochs, None, None, None, None, None, None)
+        return CostEstimate(epochs, None, None, None, None, None, None, None)
     trial_s = epochs * pace.seconds_per_epoch
     at_once = spec.resources.at_once(room(spec.resources, [this_machine()]))
     wall_clock_s = trial_s / min(at_once, trials)
     used = spent(spec.budget, spec.resources, trials, trial_s, wall_clock_s)
-    disk = epochs * pace.checkpoints_per_epoch * pace.checkpoint_bytes * COPIES
-    return CostEstimate(epochs, trial_s, wall_clock_s, used.gpu_seconds, used.cpu_seconds, used.euros, disk)
+    once = epochs * pace.checkpoints_per_epoch * pace.checkpoint_bytes
+    disk, store = (once, once) if named_store(spec) else (2 * once, 0.0)
+    return CostEstimate(epochs, trial_s, wall_clock_s, used.gpu_seconds, used.cpu_seconds, used.euros, disk, store)
 
 
 def _problems(spec: SpecFile, expected: CostEstimate, free_bytes: int) -> tuple[str, ...]:
@@ -130,44 +136,28 @@ def _problems(spec: SpecFile, expected: CostEstimate, free_bytes: int) -> tuple[
     return tuple(problems)
 
 
-def full_epochs_of(spec: SweepSpec) -> float:
-    """The length of a full run: the config's field `epochs`, wherever it is; the largest it may take.
-
-    Raises:
-        UserError: the trainer's config has no such field, or several.
-    """
-    points: Sequence[Mapping[str, Any]] = [{VARIANT: name} for name in spec.variants] or [accepted_example(spec)]
-    longest = 0.0
-    for params in points:
-        found = {
-            path: value for path, value in leaves(resolve(spec, params)).items() if path.rpartition(".")[2] == "epochs"
-        }
-        if len(found) != 1:
-            fields = ", ".join(found) or "no field `epochs`"
-            raise UserError(f"cannot tell how long a full run is: the trainer's config has {fields}")
-        [(path, value)] = found.items()
-        dimension = spec.search_space.get(path)
-        candidates = [value] if dimension is None else [choice for _, choice in extremes(dimension)]
-        longest = max(longest, *(float(epochs) for epochs in candidates if epochs is not None))
-    return longest
-
-
 def plan_study(spec: SweepSpec, home: Path, *, measure: bool = False) -> Plan:
     """The plan of a spec in a home; `measure`: train a little if no earlier trial shows the pace.
 
     Raises:
         UserError: the length of a run is unknown, or the trainer fails.
     """
+    lanes = lanes_text(spec)
+    spec = with_usable_lanes(spec)
     pace = recorded_throughput(spec, home)
     if pace is None and measure:
         pace = measured_throughput(spec, home)
+        if (count := spec.resources.lanes) > 1:  # what they save, only a run shows
+            seconds, source = pace.seconds_per_epoch * count, f"{pace.source}; {count} lanes as if one after the other"
+            pace = replace(pace, seconds_per_epoch=seconds, source=source)
     existing = next(folder for folder in (home.resolve(), *home.resolve().parents) if folder.exists())
     trained = sum(name in TRAINED for name in spec.control_names)
     found = feasibility(spec)
     limit = limit_of(spec, found)
     possible = spec if limit is None or limit >= spec.trials else spec.model_copy(update={"trials": max(limit, 1)})
     plan = estimate_cost(possible, full_epochs_of(spec), pace, shutil.disk_usage(existing).free, trained)
-    return replace(plan, share_infeasible=found.share_refused, space=tuple(feasibility_lines(spec, found)))
+    space = (*([f"  lanes       {lanes}"] if lanes else []), *feasibility_lines(spec, found))
+    return replace(plan, share_infeasible=found.share_refused, space=space)
 
 
 def plan_text(spec: SpecFile, plan: Plan) -> str:
@@ -183,9 +173,10 @@ def plan_text(spec: SpecFile, plan: Plan) -> str:
     else:
         lines.append(f"  pace        {duration_text(plan.pace.seconds_per_epoch)} an epoch ({plan.pace.source})")
         disk = [_bytes(cost.disk_bytes or 0) for cost in (plan.expected, plan.worst)]
-        lines.append(
-            f"  checkpoints {disk[0]}, at most {disk[1]}, with MLflow's copies; {_bytes(plan.free_bytes)} free"
-        )
+        store = [_bytes(cost.store_bytes or 0) for cost in (plan.expected, plan.worst)]
+        here = "MLflow's copies here" if plan.worst.store_bytes else "with MLflow's copies"
+        in_store = f"{store[0]}, at most {store[1]}, in the store; " if plan.worst.store_bytes else ""
+        lines.append(f"  checkpoints {in_store}{disk[0]}, at most {disk[1]}, {here}; {_bytes(plan.free_bytes)} free")
     limits = left(spec.budget, spent(spec.budget, spec.resources, 0, 0.0, 0.0))
     lines += plan.space
     lines.append("  budget      " + (", ".join(amount_text(*limit) for limit in limits.items()) or "none"))

@@ -2,14 +2,17 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from sweeper.analysis.trial_lookup import look_up
 from sweeper.entrypoint.offers import DEFAULT_OFFERS
+from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.trial import Report, TrialRecord, TrialState
+from sweeper.noise.model import configuration_key
 from sweeper.pruning.asha import RungResult, Runner, judge, rung_of, table_of
+from sweeper.pruning.rungs import runner_of
 from sweeper.search_space.conditions import fits, next_enqueued
 from sweeper.search_space.dimensions import AnyDimension, CategoricalDimension, ParamValue
 from sweeper.spec.model import SpecFile
@@ -102,6 +105,13 @@ def explain(home: Path, selector: str) -> Explanation:
     )
 
 
+def describe(ledger: Ledger, spec: SpecFile, trial: TrialRecord) -> str:
+    """The sentence of a trial without its nearest neighbour, which changes while the study grows: what MLflow keeps."""
+    others = [other for other in ledger.trials() if other.id != trial.id]
+    proposer = proposer_of(spec, trial, others, len(ledger.attributes.warm_start or []))
+    return _sentence(trial, spec.objective, proposer, [], gradient_shares(trial))
+
+
 def proposer_of(spec: SpecFile, trial: TrialRecord, others: Sequence[TrialRecord], warm: int) -> str:
     """Who proposed a trial, as the end of a sentence: the spec, the user, or the sampler and what it knew: `others`
     of the study, and so many trials of the `warm` start."""
@@ -109,6 +119,9 @@ def proposer_of(spec: SpecFile, trial: TrialRecord, others: Sequence[TrialRecord
         return "a control of the spec, a ruler that never wins"
     if trial.retry_of is not None:
         return f"tried again by `sweeper retry`, with the parameters of {trial.retry_of}, which had failed"
+    if trial.repeat:
+        first = next(other.id for other in others if configuration_key(other) == configuration_key(trial))
+        return f"the configuration of {first} with a new seed, which could still be the best (`replicate: auto`)"
     if trial.enqueued:
         return "chosen by the user, with `sweeper enqueue`"
     if spec.variants:
@@ -117,7 +130,9 @@ def proposer_of(spec: SpecFile, trial: TrialRecord, others: Sequence[TrialRecord
         place = sum(other.retry_of is None and other.number < trial.number for other in others) + 1
         return f"point {place} of the spec's grid"
     earlier = [
-        other.params for other in others if not other.retry_of and not other.enqueued and other.number < trial.number
+        other.params
+        for other in others
+        if not (other.retry_of or other.enqueued or other.repeat) and other.number < trial.number
     ]
     entry = next_enqueued(spec.enqueue, earlier)
     if entry and fits(entry, trial.params):
@@ -170,9 +185,8 @@ def _until(trial: TrialRecord, timestamp_ms: int) -> Sequence[Report]:
 
 
 def _runner(spec: SpecFile, trial: TrialRecord, reports: Sequence[Report]) -> Runner:
-    curve = [(report.epoch, report.metrics.get(spec.objective.metric, math.nan)) for report in reports]
     total = trial.last.total_epochs if trial.last else None
-    return Runner(trial.number, curve, math.inf if total is None else total)
+    return runner_of(spec.objectives, replace(trial, reports=tuple(reports)), total)
 
 
 def nearest(spec: SpecFile, trial: TrialRecord, others: Sequence[TrialRecord]) -> list[Neighbour]:

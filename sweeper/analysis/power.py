@@ -1,26 +1,21 @@
-"""The smallest difference that the runs of an ablation can show, before they are run."""
+"""The smallest difference that a number of seeds shows, given how far paired differences spread. Pure."""
 
 import math
-import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from sweeper.analysis.ablation import baseline_of
-from sweeper.analysis.replicates import compare, runs_of_variants
-from sweeper.analysis.statistics import detectable_effect
-from sweeper.errors import UserError
-from sweeper.ledger.studies import open_study, study_dirs
-from sweeper.spec.design import resolution_of
-from sweeper.spec.model import SpecFile
+from sweeper.analysis.replicates import Comparison
+from sweeper.analysis.statistics import Difference, detectable_effect, pooled_sd
+from sweeper.spec.objective import Objective
 
 
 @dataclass(frozen=True)
 class DetectableEffect:
-    """What a design can see.
+    """What comparisons over seeds can see.
 
     Attributes:
         pairs: seeds, so pairs of a comparison.
-        comparisons: with the baseline, over which p is corrected.
+        comparisons: over which p is corrected.
         spread: standard deviation of the paired differences, in the unit of the objective; None: unknown.
         source: where that comes from; empty where it is unknown.
         one: the smallest true difference that one comparison alone shows 4 times in 5; in standard deviations of the
@@ -36,66 +31,47 @@ class DetectableEffect:
     corrected: float
 
 
-def design_power(spec: SpecFile, home: Path) -> DetectableEffect:
-    """What the design of a spec with variants can see.
-
-    The spread is that of the earlier runs of this study, else that of the newest study in the home with the same
-    objective and variants over seeds; else what the spec assumes of single runs, times the square root of 2: as if
-    pairs had nothing in common.
-    """
-    pairs, comparisons = max(1, len(spec.seeds)), max(1, len(spec.variants) - 1)
-    spread, source = _measured(spec, home)
-    if spread is None and spec.ablation is not None and spec.ablation.spread is not None:
-        spread = math.sqrt(2) * spec.ablation.spread
-        source = f"assumed: {spec.ablation.spread:g} over seeds, by the spec"
+def detectable(pairs: int, comparisons: int, spread: float | None, source: str) -> DetectableEffect:
+    """What a number of seeds can see, given the spread of paired differences."""
     scale = 1.0 if spread is None else spread
     one, corrected = (scale * detectable_effect(pairs, count) for count in (1, comparisons))
     return DetectableEffect(pairs, comparisons, spread, source, one, corrected)
 
 
-def _measured(spec: SpecFile, home: Path) -> tuple[float | None, str]:
-    """The pooled standard deviation of paired differences of an earlier study, and its name."""
-    folders = [folder for folder in study_dirs(home) if folder.name != spec.name]
-    own = [folder for folder in study_dirs(home) if folder.name == spec.name]
-    for folder in (*own, *sorted(folders, key=lambda each: -each.stat().st_mtime)):
-        try:
-            ledger, other = open_study(home, folder.name)
-        except UserError:  # its first run ended before its data were there
-            continue
-        if not other.variants or len(other.seeds) < 2 or other.objective.metric != spec.objective.metric:
-            continue
-        runs = runs_of_variants(other, ledger.trials())
-        base = next(each for each in runs if each.name == baseline_of(other))
-        found = [
-            (each.difference.estimate.n - 1, each.difference.estimate.sd)
-            for each in compare([(each, base) for each in runs if each is not base])
-            if each.difference.estimate.n > 1
-        ]
-        degrees = sum(df for df, _ in found)
-        if degrees:
-            pooled = math.sqrt(sum(df * sd * sd for df, sd in found) / degrees)
-            return pooled, f"measured in {other.name}, {degrees} degrees of freedom"
-    return None, ""
+def power_of(differences: Sequence[Difference], seeds: int, comparisons: int) -> DetectableEffect:
+    """What differences that were measured can see.
+
+    Args:
+        differences: whose spread is pooled.
+        seeds: that were asked for.
+        comparisons: in the family that p is corrected for.
+    """
+    spread, degrees = pooled_sd(differences)
+    if not degrees:
+        return detectable(seeds, comparisons, None, "")
+    return detectable(seeds, comparisons, spread, f"measured here, {degrees} degrees of freedom")
 
 
-def design_power_text(spec: SpecFile, sight: DetectableEffect) -> str:
-    """What the design runs and can see, as lines below the plan."""
-    names = textwrap.wrap(", ".join(spec.variants), 90)
-    lines = [f"  {'' if index else 'runs':<11} {line}" for index, line in enumerate(names)]
-    seeds = ", ".join(map(str, spec.seeds)) or "that of its config"
-    lines.append(f"  seeds       {seeds}: each run above once with each")
-    if spec.ablation is not None and (resolution := resolution_of(spec.ablation.generators)):
-        mixed = "main effects are mixed with two-way interactions" if resolution == 3 else "main effects stand clear"
-        lines.append(f"  resolution  {resolution}: {mixed}")
+def power_text(sight: DetectableEffect, objective: Objective, what: str = "differences") -> str:
+    """What can be seen, in one sentence that stands before what was seen."""
     if math.isinf(sight.one):
-        return "\n".join([*lines, f"  sees        nothing: n is too small to say anything with {sight.pairs} seeds"])
+        return f"power: none; {sight.pairs} seeds are too few to tell {what} from chance"
+    form, spread = objective.format, "the spread over seeds is not known"
     if sight.spread is None:
-        seen = [f"{value:.2f} standard deviations of the differences" for value in (sight.one, sight.corrected)]
-        source = "  spread      unknown: no study with seeds in this home, and no `ablation.spread`"
+        sizes = [f"{value:.2f} standard deviations" for value in (sight.one, sight.corrected)]
     else:
-        seen = [spec.objective.format(value) for value in (sight.one, sight.corrected)]
-        source = f"  spread      {spec.objective.format(sight.spread)} of paired differences ({sight.source})"
-    lines.append(f"  sees        differences from {seen[0]} on, 4 times in 5 ({sight.pairs} pairs)")
-    if sight.comparisons > 1:
-        lines.append(f"              from {seen[1]} on after correction for {sight.comparisons} comparisons")
-    return "\n".join([*lines, source])
+        sizes = [form(value) for value in (sight.one, sight.corrected)]
+        spread = f"paired differences spread by {form(sight.spread)} ({sight.source})"
+    family = f", {sizes[1]} after correction for {sight.comparisons} comparisons" if sight.comparisons > 1 else ""
+    return f"power: {sight.pairs} seeds show {what} from {sizes[0]} on 4 times in 5{family}; {spread}"
+
+
+def pairing_text(comparisons: Sequence[Comparison]) -> str:
+    """Which test compares, and what seeds turned out to have in common; empty where nothing was compared."""
+    found = [each.correlation for each in comparisons if not math.isnan(each.correlation)]
+    if not found:
+        return ""
+    mean = sum(found) / len(found)
+    return f"runs are paired by seed, a fixed rule whatever is measured; correlation of pairs {mean:+.2f}" + (
+        " (below 0: pairing costs power here, but without it p would be too small)" if mean < 0 else ""
+    )

@@ -1,20 +1,35 @@
 """Runs that repeat each variant over the same seeds, as statistics needs them. Pure; imports scipy, so import it late.
 
 A run counts for a mean only if it ran to its end: where a guard, a rank or an error stopped it, its last value is of a
-shorter training. Such runs are counted by how they ended, and never left out in silence.
+shorter training. Such runs are counted by how they ended, and never left out in silence. A mean over the runs that did
+not collapse flatters a variant that often does, so beside it stands one in which those count as the constant pose.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from statistics import StatisticsError, correlation
+from typing import Final
 
-from sweeper.analysis.statistics import ALPHA, Difference, Estimate, estimate, holm, paired_difference
+from sweeper.analysis.statistics import (
+    ALPHA,
+    FEWEST,
+    Difference,
+    Estimate,
+    estimate,
+    holm,
+    paired_difference,
+    wilson_interval,
+)
 from sweeper.entrypoint.offers import DEFAULT_OFFERS
 from sweeper.ledger.trial import TrialRecord, TrialState
 from sweeper.search_space.dimensions import ParamValue
 from sweeper.spec.model import SEED, VARIANT, SpecFile
 from sweeper.spec.objective import Objective
 from sweeper.spec.sections import CollapseGuard
+from sweeper.study.controls import control_values, skill_p_metric
+
+TOO_SMALL: Final = "n is too small to say"
 
 
 @dataclass(frozen=True)
@@ -29,6 +44,8 @@ class VariantRuns:
         failed: that ended with an error, and were not tried again.
         stopped: that were ended early for their rank or by the user.
         running: that have not ended.
+        collapsed_values: seed -> error of the constant pose, of each run that a guard stopped for its collapse; empty
+            where that error is not known.
     """
 
     name: str
@@ -38,6 +55,7 @@ class VariantRuns:
     failed: int
     stopped: int
     running: int
+    collapsed_values: Mapping[ParamValue, float] = field(default_factory=dict)
 
     @property
     def estimate(self) -> Estimate:
@@ -46,9 +64,24 @@ class VariantRuns:
 
     @property
     def losses_text(self) -> str:
-        """The runs that are not part of the mean or have collapsed, `1 collapsed, 2 failed`; empty if all is well."""
-        counts = {name: getattr(self, name) for name in ("collapsed", "failed", "stopped", "running")}
-        return ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+        """The runs that are not part of the mean or have collapsed, `1 collapsed (4-62 %), 2 failed`; empty if all is
+        well."""
+        counts = {name: getattr(self, name) for name in ("failed", "stopped", "running")}
+        parts = [f"{count} {name}" for name, count in counts.items() if count]
+        if self.collapsed:
+            parts.insert(0, f"{self.collapsed} collapsed ({self._collapsed_share})")
+        return ", ".join(parts)
+
+    @property
+    def collapses_text(self) -> str:
+        """`2 of 5 (12-77 %)`: how many of the runs that have ended collapsed, and the 95 % interval of the share."""
+        ended = self.runs - self.running
+        return f"{self.collapsed} of {ended} ({self._collapsed_share})" if ended else "-"
+
+    @property
+    def _collapsed_share(self) -> str:
+        low, high = wilson_interval(self.collapsed, self.runs - self.running)
+        return f"{100 * low:.0f}-{100 * high:.0f} %"
 
 
 @dataclass(frozen=True)
@@ -60,12 +93,17 @@ class Comparison:
         second: name of the other.
         difference: in the unit of the objective.
         p_holm: its p, corrected for all comparisons made beside it; NaN where there is none.
+        with_collapses: mean difference and interval if runs that were stopped for their collapse count as the constant
+            pose; None where that adds none.
+        correlation: of the two over their shared seeds; NaN of fewer than three.
     """
 
     first: str
     second: str
     difference: Difference
     p_holm: float
+    with_collapses: Estimate | None = None
+    correlation: float = math.nan
 
     @property
     def is_told_apart(self) -> bool:
@@ -73,12 +111,40 @@ class Comparison:
         return self.p_holm < ALPHA
 
 
-def runs_of_variants(spec: SpecFile, trials: Sequence[TrialRecord]) -> list[VariantRuns]:
-    """The runs of each variant of a spec, in its order; one that has not been started has none."""
+def constant_error(trials: Sequence[TrialRecord], objective: Objective) -> float | None:
+    """The constant pose's objective: that of the control, which some of `trials` may be; else what a trial's skill says
+    of it (skill = 1 - error / the constant pose's)."""
+    control = control_values(trials, objective).get("constant_pose")
+    if control is not None:
+        return control
+    beside = skill_p_metric(objective).removesuffix("_p")
+    for trial in trials:
+        value, skill = trial.value(objective.metric), trial.metrics.get(beside)
+        if value is not None and skill is not None and skill < 1:
+            return value / (1 - skill)
+    return None
+
+
+def runs_of_variants(spec: SpecFile, trials: Sequence[TrialRecord], constant: float | None = None) -> list[VariantRuns]:
+    """The runs of each variant of a spec, in its order; one that has not been started has none.
+
+    Args:
+        spec: of the study.
+        trials: its candidates.
+        constant: as `constant_error`; None: unknown.
+    """
     again = {trial.retry_of for trial in trials}
     counted = [trial for trial in trials if not (trial.state is TrialState.FAILED and trial.id in again)]
     guard = next((guard for guard in spec.guards if isinstance(guard, CollapseGuard)), CollapseGuard())
-    return [_runs_of(name, counted, spec.objective, guard) for name in spec.variants]
+    found = [_runs_of(name, counted, spec.objective, guard) for name in spec.variants]
+    if constant is None:
+        return found
+    return [replace(each, collapsed_values=_collapsed_values(each.name, counted, constant)) for each in found]
+
+
+def _collapsed_values(name: str, trials: Sequence[TrialRecord], constant: float) -> dict[ParamValue, float]:
+    own = [trial for trial in trials if trial.params.get(VARIANT) == name]
+    return {trial.params.get(SEED, 0): constant for trial in own if trial.state is TrialState.COLLAPSED}
 
 
 def _runs_of(name: str, trials: Sequence[TrialRecord], objective: Objective, guard: CollapseGuard) -> VariantRuns:
@@ -110,17 +176,29 @@ def has_collapsed(trial: TrialRecord, guard: CollapseGuard) -> bool:
 
 def compare(pairs: Sequence[tuple[VariantRuns, VariantRuns]]) -> list[Comparison]:
     """Compare variants pair by pair over shared seeds; the p-values are corrected for all of them together (Holm)."""
-    found = []
-    for first, second in pairs:
-        shared = [seed for seed in first.values if seed in second.values]
-        found.append(
-            paired_difference([first.values[seed] for seed in shared], [second.values[seed] for seed in shared])
-        )
-    corrected = holm([difference.p for difference in found])
-    return [
-        Comparison(first.name, second.name, difference, p)
-        for (first, second), difference, p in zip(pairs, found, corrected, strict=True)
-    ]
+    found = [_compared(first, second) for first, second in pairs]
+    corrected = holm([each.difference.p for each in found])
+    return [replace(each, p_holm=p) for each, p in zip(found, corrected, strict=True)]
+
+
+def _compared(first: VariantRuns, second: VariantRuns) -> Comparison:
+    """Two variants over the seeds that both have, without a correction."""
+    shared = [seed for seed in first.values if seed in second.values]
+    one, other = ([runs.values[seed] for seed in shared] for runs in (first, second))
+    with_collapses = None
+    if first.collapsed_values or second.collapsed_values:
+        of_first, of_second = ({**runs.values, **runs.collapsed_values} for runs in (first, second))
+        with_collapses = estimate([of_first[seed] - of_second[seed] for seed in of_first if seed in of_second])
+    return Comparison(
+        first.name, second.name, paired_difference(one, other), math.nan, with_collapses, _correlation(one, other)
+    )
+
+
+def _correlation(one: Sequence[float], other: Sequence[float]) -> float:
+    try:
+        return correlation(one, other) if len(one) >= FEWEST else math.nan
+    except StatisticsError:  # one of them is always the same
+        return math.nan
 
 
 def better(comparison: Comparison, objective: Objective) -> tuple[str, str]:
@@ -133,12 +211,12 @@ def better(comparison: Comparison, objective: Objective) -> tuple[str, str]:
 def verdict_of(comparison: Comparison, objective: Objective) -> str:
     """A comparison in one sentence."""
     best, other = better(comparison, objective)
-    found = comparison.difference.estimate
+    found, counted = comparison.difference.estimate, _counted_text(comparison, objective)
     if found.n == 0:
-        return f"{best} and {other} have no seed in common with which both ran to their end"
+        return f"{best} and {other} have no seed in common with which both ran to their end{counted}"
     size = objective.format(abs(found.mean))
     if comparison.difference.is_too_small:
-        return f"n is too small to say: {best} is {size} better than {other} over {_seeds(found.n)}"
+        return f"{TOO_SMALL}: {best} is {size} better than {other} over {_seeds(found.n)}{counted}"
     if math.isnan(comparison.difference.p):
         return (
             f"{best} and {other} differ by {size} with every seed: the seed changes nothing, so no p-value can be had"
@@ -146,13 +224,30 @@ def verdict_of(comparison: Comparison, objective: Objective) -> str:
     low, high = (found.low, found.high) if found.mean > 0 else (-found.high, -found.low)
     said = f"{size} {interval_text(low, high, objective)}, {p_text(comparison.p_holm)}, {_seeds(found.n)}"
     if comparison.is_told_apart:
-        return f"{best} beats {other} by {said}"
-    return f"{best} and {other} cannot be told apart: {said}"
+        return f"{best} beats {other} by {said}{counted}"
+    return f"{best} and {other} cannot be told apart: {said}{counted}"
+
+
+def _counted_text(comparison: Comparison, objective: Objective) -> str:
+    """What the comparison is with collapses, behind one without them; empty where there is none to add."""
+    found = comparison.with_collapses
+    if found is None or found.is_too_small:
+        return ""
+    names = (comparison.first, comparison.second)
+    best = names[0] if objective.is_better(found.mean, 0.0) else names[1]
+    low, high = (found.low, found.high) if found.mean > 0 else (-found.high, -found.low)
+    ends = interval_text(low, high, objective)
+    return f"; with collapses as the constant pose, {best} is {objective.format(abs(found.mean))} {ends} better"
 
 
 def interval_text(low: float, high: float, objective: Objective) -> str:
     """An interval of the objective, without a unit."""
-    return f"[{low:.2f}, {high:.2f}]" if objective.metric.endswith("_mm") else f"[{low:.4g}, {high:.4g}]"
+    return f"[{objective.number(low)}, {objective.number(high)}]"
+
+
+def mean_interval_text(found: Estimate, objective: Objective) -> str:
+    """The interval of a mean as a table shows it; too few runs have none that says anything."""
+    return TOO_SMALL if found.is_too_small else interval_text(found.low, found.high, objective)
 
 
 def p_text(p: float) -> str:

@@ -1,7 +1,10 @@
 """What may be said of runs that were repeated over seeds: intervals, paired differences, what n pairs can see. Pure.
 
 Runs of two configurations with the same seed share their data order and what they drew at the start, so they are
-compared in pairs. All intervals are those of Student's t, two-sided. Imports scipy, so import this late.
+compared in pairs. That is a rule, and never a choice by the data: the paired test holds whatever the seeds have in
+common, while an unpaired one says too much where they pull in opposite directions, and a choice by what is measured
+finds too much everywhere (tests/sweeper_tests/analysis/test_pairing.py). All intervals are those of Student's t,
+two-sided. Imports scipy, so import this late.
 """
 
 import math
@@ -10,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from scipy.special import gammaln, nctdtrinc, stdtr, stdtrit
+from scipy.special import gammaln, nctdtrinc, ndtri, stdtr, stdtrit
 
 CONFIDENCE: Final = 0.95
 ALPHA: Final = 0.05
@@ -121,6 +124,27 @@ def holm(ps: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, (len(ranked) - rank) * p))
         corrected[index] = largest
     return corrected
+
+
+def pooled_sd(differences: Sequence[Difference]) -> tuple[float, int]:
+    """The common standard deviation of several sets of differences, and its degrees of freedom; NaN and 0 of none."""
+    found = [each.estimate for each in differences if not math.isnan(each.p)]
+    degrees = sum(each.n - 1 for each in found)
+    squares = sum((each.n - 1) * each.sd**2 for each in found)
+    return (math.sqrt(squares / degrees), degrees) if degrees else (math.nan, 0)
+
+
+def wilson_interval(hits: int, n: int) -> tuple[float, float]:
+    """95 % interval of a share: Wilson's score interval (1927), which holds for few and for none.
+
+    Args:
+        hits: of `n`, which is above 0.
+    """
+    z = float(ndtri((1 + CONFIDENCE) / 2))
+    share, scale = hits / n, 1 + z * z / n
+    middle = (share + z * z / (2 * n)) / scale
+    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / scale
+    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def detectable_effect(pairs: int, comparisons: int = 1) -> float:

@@ -7,10 +7,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sweeper.checkpoints.locate import store_of
+from sweeper.checkpoints.object_store import CheckpointMissing, StoreUnavailable
 from sweeper.errors import UserError
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.studies import study_dirs
@@ -45,8 +48,10 @@ def recorded_throughput(spec: SweepSpec, home: Path) -> Throughput | None:
                 if later.seconds > 0 and later.epoch > earlier.epoch:
                     seconds.append(later.seconds / (later.epoch - earlier.epoch))
             kept = [study_dir / report.checkpoint for report in trial.reports if report.checkpoint]
-            sizes += [size for folder in kept[-1:] if (size := _folder_bytes(folder))]
+            if ledger.attributes.store_url is None:
+                sizes += [size for folder in kept[-1:] if (size := _folder_bytes(folder))]
             checkpoints, epochs = checkpoints + len(kept), epochs + (trial.last.epoch if trial.last else 0.0)
+        sizes += _stored_bytes(ledger)
         names.append(study_dir.name)
     if not seconds:
         return None
@@ -95,6 +100,18 @@ def _same_shape(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 def _last(path: str) -> str:
     return path.rpartition(".")[2]
+
+
+def _stored_bytes(ledger: Ledger) -> list[int]:
+    """Size of a checkpoint that lies in a store, of which this home has the manifest at most; the newest one is asked
+    for. Nothing where the study has no store, or it does not answer."""
+    keys = [report.checkpoint for trial in ledger.trials() for report in trial.reports if report.checkpoint]
+    store = store_of(ledger)
+    if store is None or not keys:
+        return []
+    with suppress(StoreUnavailable, CheckpointMissing):
+        return [sum(int(entry.get("bytes", 0)) for entry in store.files(keys[-1]).values())]
+    return []
 
 
 def _folder_bytes(folder: Path) -> int:

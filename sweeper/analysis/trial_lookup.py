@@ -78,6 +78,8 @@ def configuration_of(spec: SpecFile, trial: TrialRecord) -> dict[str, Any]:
     config = leaves(spec.base) | {path: value for path, value in settings.items() if path != VARIANT}
     if spec.replicate_seed == "per_trial" and trial.control is None:
         config[SEED] = config.get(SEED, 0) + trial.number
+    elif trial.repeat:
+        config[SEED] = config.get(SEED, 0) + trial.repeat
     if trial.control is not None:
         config["control"] = trial.control
     return config

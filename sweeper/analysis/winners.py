@@ -8,8 +8,16 @@ from itertools import combinations
 from pathlib import Path
 from typing import Final
 
-from sweeper.analysis.replicates import Comparison, VariantRuns, better, compare, runs_of_variants, verdict_of
-from sweeper.analysis.statistics import detectable_effect
+from sweeper.analysis.power import DetectableEffect, pairing_text, power_of, power_text
+from sweeper.analysis.replicates import (
+    Comparison,
+    VariantRuns,
+    better,
+    compare,
+    constant_error,
+    runs_of_variants,
+    verdict_of,
+)
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.studies import open_study, study_dirs
 from sweeper.spec.model import VARIANT, SpecFile
@@ -48,6 +56,8 @@ class WinnersResult:
         comparisons: every pair of them, corrected together.
         winner: the trial that beats every other one, or None.
         best_run: ID of the winner's best run with a fresh seed: the one to promote; None without a winner.
+        power: what these seeds can show.
+        opening: that and how runs are compared, in sentences to be read before the table.
         verdict: sentences.
     """
 
@@ -59,6 +69,8 @@ class WinnersResult:
     comparisons: tuple[Comparison, ...]
     winner: str | None
     best_run: str | None
+    power: DetectableEffect
+    opening: tuple[str, ...]
     verdict: tuple[str, ...]
 
 
@@ -67,6 +79,12 @@ def rounds_of(home: Path, study: str) -> list[str]:
     pattern = re.compile(rf"{re.escape(study)}{ENDING}(-[0-9]+)?")
     names = [path.name for path in study_dirs(home) if pattern.fullmatch(path.name)]
     return sorted(names, key=lambda name: (len(name), name))
+
+
+def source_of(home: Path, name: str) -> str | None:
+    """The study whose best a second round trains again; None: the study is no second round."""
+    found = re.fullmatch(rf"(.+){ENDING}(-[0-9]+)?", name)
+    return found[1] if found and name in rounds_of(home, found[1]) and (home / "studies" / found[1]).is_dir() else None
 
 
 def winners_result(home: Path, study: str, name: str) -> WinnersResult:
@@ -81,12 +99,15 @@ def winners_result(home: Path, study: str, name: str) -> WinnersResult:
     ledger, spec = open_study(home, name)
     earlier, metric = Ledger.open(home / "studies" / study, study), source.objective.metric
     selected = {trial.id: trial.value(metric) for trial in earlier.trials()}
-    runs = runs_of_variants(spec, ledger.trials())
+    constant = constant_error(ledger.all_trials(), spec.objective)
+    runs = runs_of_variants(spec, ledger.trials(), constant)
     runs.sort(key=lambda each: (not each.values, spec.objective.loss(each.estimate.mean)))
     candidates = tuple(Candidate(each.name, selected.get(each.name) or math.nan, each) for each in runs)
     comparisons = tuple(compare(list(combinations(runs, 2))))
     winner = winner_of_comparisons(runs[0], comparisons, spec.objective)
     verdict = verdict_lines(candidates, comparisons, winner, spec)
+    power = power_of([each.difference for each in comparisons], len(spec.seeds), len(comparisons))
+    opening = [power_text(power, spec.objective), pairing_text(comparisons)]
     own = [trial for trial in ledger.trials() if winner is not None and trial.params[VARIANT] == winner]
     best_run = winner_of(own, spec.objective)
     return WinnersResult(
@@ -98,6 +119,8 @@ def winners_result(home: Path, study: str, name: str) -> WinnersResult:
         comparisons=comparisons,
         winner=winner,
         best_run=best_run.id if best_run else None,
+        power=power,
+        opening=tuple(line for line in opening if line),
         verdict=tuple(verdict),
     )
 
@@ -112,7 +135,7 @@ def winner_of_comparisons(best: VariantRuns, comparisons: Sequence[Comparison], 
 def verdict_lines(
     candidates: Sequence[Candidate], comparisons: Sequence[Comparison], winner: str | None, spec: SpecFile
 ) -> list[str]:
-    """What the second round says, in sentences: the winner, or that there is none, and what n can see."""
+    """What the second round says, in sentences: the winner, or that there is none."""
     lines = [
         f"{each.trial}: {each.runs.losses_text} of {each.runs.runs} runs"
         for each in candidates
@@ -122,9 +145,4 @@ def verdict_lines(
     own = [each for each in comparisons if best in (each.first, each.second)]
     if winner is None and not any(each.is_told_apart for each in comparisons):
         lines.append(f"the top {len(candidates)} cannot be told apart with {len(spec.seeds)} seeds")
-    lines += [verdict_of(each, spec.objective) for each in own]
-    spreads = [each.difference.estimate.sd for each in own if not math.isnan(each.difference.p)]
-    if winner is None and spreads:
-        smallest = max(spreads) * detectable_effect(len(spec.seeds), len(comparisons))
-        lines.append(f"the smallest difference this many seeds show 4 times in 5 is {spec.objective.format(smallest)}")
-    return lines
+    return lines + [verdict_of(each, spec.objective) for each in own]

@@ -168,6 +168,7 @@ def run(
     skip_preflight: str = "",
     accept_drift: bool = False,
     address: str | None = None,
+    sync_to: str | Path | None = None,
 ) -> Study:
     """Run a sweep to its end, or continue it: what `sweeper run` does. Progress goes to stderr.
 
@@ -179,6 +180,8 @@ def run(
         skip_preflight: a reason not to check the pipeline first; it is recorded.
         accept_drift: continue although spec, code or data have changed.
         address: of a Ray cluster.
+        sync_to: folder or `s3://BUCKET/PREFIX` that gets a copy after each evaluation; if the home does not have the
+            study, it continues from there.
 
     Returns:
         The study; its `exit_code` tells how the run ended (0 done, 1 a trial failed, 3 no skill, 130 interrupted).
@@ -195,7 +198,8 @@ def run(
     else:
         loaded = load_spec(Path(spec), overrides)
     home = Path(home)
-    code = run_study(loaded, home, RunOptions(skip_preflight, accept_drift, address), new=new)
+    options = RunOptions(skip_preflight, accept_drift, address, str(sync_to) if sync_to else None)
+    code = run_study(loaded, home, options, new=new)
     return Study(loaded.name, home, code)
 
 

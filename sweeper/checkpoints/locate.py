@@ -4,11 +4,12 @@ import os
 import re
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from sweeper.checkpoints.manifest import MANIFEST, damage
-from sweeper.checkpoints.object_store import CHECK_PATIENCE_S, ObjectStore
+from sweeper.checkpoints.object_store import CHECK_PATIENCE_S, CheckpointMissing, ObjectStore
 from sweeper.errors import UserError
 from sweeper.files import inside, write_atomic
 from sweeper.ledger.ledger import Ledger
@@ -24,6 +25,11 @@ def store_of(ledger: Ledger) -> ObjectStore | None:
     return ObjectStore(url) if url else None
 
 
+def named_store(spec: SpecFile) -> str | None:
+    """The store that a new study's checkpoints go to; None: its folder."""
+    return os.environ.get(CHECKPOINTS_VARIABLE) or spec.checkpoints
+
+
 def open_store(ledger: Ledger, spec: SpecFile) -> None:
     """Write to the study's store and read from it, if it has one. A study that has not begun gets a folder of its own
     in the store that SWEEPER_CHECKPOINTS or the spec names; one that has keeps its checkpoints where they are.
@@ -33,7 +39,7 @@ def open_store(ledger: Ledger, spec: SpecFile) -> None:
     """
     url = ledger.attributes.store_url
     has_begun = bool(ledger.controls() or ledger.trials())
-    if not url and not has_begun and (given := os.environ.get(CHECKPOINTS_VARIABLE) or spec.checkpoints):
+    if not url and not has_begun and (given := named_store(spec)):
         if not re.fullmatch(STORE_PATTERN, given):
             raise UserError(
                 "this is not the URL of a store", CHECKPOINTS_VARIABLE, "it is s3://BUCKET/PREFIX, without credentials"
@@ -69,6 +75,24 @@ def last_good(study_dir: Path, record: TrialRecord, *, stored: bool = False) -> 
             return folder, report.step, passed_over
         passed_over.append(f"the checkpoint {report.checkpoint} is damaged: {problem}")
     return None, 0, passed_over
+
+
+def restore_manifests(ledger: Ledger) -> None:
+    """Bring the manifests of checkpoints in a store that this home does not have, as of a study taken over from a lost
+    one: MLflow gets each. One that the store has not, since `sweeper gc` removed it, is passed over.
+
+    Raises:
+        StoreUnavailable: the store does not answer, or refuses.
+    """
+    store = store_of(ledger)
+    if store is None:
+        return
+    for trial in ledger.all_trials():
+        for report in trial.reports:
+            folder = ledger.study_dir / (report.checkpoint or "")
+            if report.checkpoint and inside(ledger.study_dir, folder) and not (folder / MANIFEST).exists():
+                with suppress(CheckpointMissing):
+                    store.fetch(report.checkpoint, folder, MANIFEST.__eq__)
 
 
 def keep_manifest(folder: Path, text: str) -> None:

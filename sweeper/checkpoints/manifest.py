@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Final
 
-from sweeper.files import inside, sha256_of
+from sweeper.files import inside, reread, sha256_of
 
 MANIFEST: Final = "manifest.json"
 PICTURES: Final = (".jpg", ".jpeg", ".png", ".svg", ".gif")
@@ -28,7 +28,7 @@ def damage(folder: Path) -> str | None:
         manifest = folder / MANIFEST
         if not manifest.exists():
             return None
-        for name, entry in json.loads(manifest.read_bytes())["files"].items():
+        for name, entry in json.loads(reread(manifest.read_bytes))["files"].items():
             if not inside(folder, folder / name):
                 return f"its manifest names {name}, which lies elsewhere"
             if sha256_of(folder / name) != entry["sha256"]:

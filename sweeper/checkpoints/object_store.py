@@ -190,6 +190,37 @@ class ObjectStore:
             with suppress(FileNotFoundError):
                 self._persist(partial(remove, f"{self._root}/{path}"))
 
+    # -- any files, by name
+
+    def names(self) -> list[str]:
+        """Of the files right in the folder, not of those in folders."""
+        from pyarrow import fs
+
+        here = fs.FileSelector(self._root, allow_not_found=True)
+        found = self._persist(lambda: self._fs.get_file_info(here))
+        return sorted(info.base_name for info in found if info.type is fs.FileType.File)
+
+    def read(self, name: str) -> bytes:
+        """The content of a file; a FileNotFoundError if there is none."""
+        return self._persist(lambda: self._read(f"{self._root}/{name}"))
+
+    def write(self, name: str, content: bytes) -> None:
+        """Make a file, or replace it."""
+        self._persist(lambda: self._write(f"{self._root}/{name}", content))
+
+    def upload(self, source: Path, name: str) -> None:
+        """Copy a file to the store."""
+        self._persist(lambda: self._upload(source, f"{self._root}/{name}"))
+
+    def download(self, name: str, target: Path) -> None:
+        """Copy a file from the store; a FileNotFoundError if there is none."""
+        self._persist(lambda: self._download(f"{self._root}/{name}", target))
+
+    def remove(self, name: str) -> None:
+        """Remove a file; one that is not there is no error."""
+        with suppress(FileNotFoundError):
+            self._persist(lambda: self._fs.delete_file(f"{self._root}/{name}"))
+
     # -- inside
 
     def _bring(self, path: str, entry: Mapping[str, Any], target: Path) -> None:

@@ -56,7 +56,7 @@ def plan(spec: Path, overrides: tuple[str, ...], trials: int | None, home: Path,
     made = plan_study(loaded, home, measure=measure)
     written, text = plan_json(made), plan_text(loaded, made)
     if loaded.variants and loaded.seeds:
-        from sweeper.analysis.power import design_power, design_power_text
+        from sweeper.analysis.design_power import design_power, design_power_text
 
         sight = design_power(loaded, home)
         written, text = written | {"sight": vars(sight)}, f"{text}\n{design_power_text(loaded, sight)}"

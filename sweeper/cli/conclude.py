@@ -9,11 +9,13 @@ from sweeper.cli.options import (
     FiniteRange,
     complete_study,
     complete_trial,
+    confirmed,
     home_option,
     json_option,
     run_options,
     study_argument,
     trial_argument,
+    yes_option,
 )
 from sweeper.errors import EXIT_OK, UserError
 from sweeper.lifecycle.options import RunOptions
@@ -86,8 +88,9 @@ def ablate(
 ) -> int:
     """Compare the variants of STUDY (or of the study of SPEC) with the baseline, over the seeds they share.
 
-    For each the mean with its 95 % interval, the paired difference with p (corrected by Holm) and effect size, and how
-    many runs collapsed; of factorial designs the main effects and interactions too. `sweeper run SPEC` trains them.
+    First what these seeds can show; then for each the mean with its 95 % interval, the paired difference with p and
+    effect size, and how many runs collapsed; of factorial designs the main effects and interactions too. All p-values
+    are corrected together (Holm). `sweeper run SPEC` trains the variants.
 
     \b
     Example:
@@ -96,14 +99,16 @@ def ablate(
     if as_json and form not in ("table", "json"):
         raise UserError(f"--json and --format {form} cannot be used together", help="leave one of them out")
     from sweeper.analysis.ablation import ablation_result
+    from sweeper.console import output_console
     from sweeper.ledger.studies import open_study
     from sweeper.spec.load import load_spec
     from sweeper.views.ablation import render
 
     name = load_spec(Path(study)).name if study.endswith((".yaml", ".yml")) else study
     ledger, spec = open_study(home, name)
-    result = ablation_result(name, spec, ledger.trials(), baseline)
-    click.echo(render(result, "json" if as_json else form))
+    result = ablation_result(name, spec, ledger.trials(), baseline, ledger.controls())
+    console = output_console()
+    click.echo(render(result, "json" if as_json else form, console.width if console.is_terminal else None))
     return EXIT_OK
 
 
@@ -200,15 +205,22 @@ def importance(study: str, home: Path, evaluator: Literal["ped-anova", "mdi", "f
     metavar="EPOCH",
     help="Continue from this epoch and compare what follows.",
 )
-@click.option("--at-commit", is_flag=True, help="Run the recorded commit and changes: code from the MLflow store.")
+@click.option("--at-commit", is_flag=True, help="Run the recorded commit: code that MLflow names. Asks first.")
+@yes_option
 @json_option
 def reproduce(
-    trial: str, home: Path, until: float | None, from_checkpoint: float | None, at_commit: bool, as_json: bool
+    trial: str,
+    home: Path,
+    until: float | None,
+    from_checkpoint: float | None,
+    at_commit: bool,
+    yes: bool,
+    as_json: bool,
 ) -> int:
     """Run a trial again from its record and compare every metric.
 
     ID is that of a trial, the unique start of one, or STUDY:best. All it needs is in MLflow.
-    Exit code: 0 BIT-EXACT or WITHIN TOLERANCE, 4 DIFFERS, 2 bad input.
+    Exit code: 0 BIT-EXACT or WITHIN TOLERANCE, 4 another verdict or a rerun that did not finish, 2 bad input.
 
     \b
     Example:
@@ -219,4 +231,10 @@ def reproduce(
         raise UserError(what, "--until", "name a later epoch, or leave it out")
     from sweeper.reproducibility.reproduce import reproduce as rerun
 
-    return rerun(trial, home, until, from_checkpoint=from_checkpoint, at_commit=at_commit, as_json=as_json)
+    def confirm(warning: str) -> bool:
+        click.echo(f"warning: {warning}", err=True)
+        return confirmed("run it?", yes=yes, refusal="recorded code is not run")
+
+    return rerun(
+        trial, home, until, from_checkpoint=from_checkpoint, at_commit=confirm if at_commit else None, as_json=as_json
+    )

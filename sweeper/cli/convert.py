@@ -18,7 +18,7 @@ def convert(sweep: Path) -> int:
     Example:
       sweeper convert sweep.yaml > spec.yaml
     """
-    from sweeper.spec.wandb_sweep import convert_wandb
+    from sweeper.spec.wandb.sweep import convert_wandb
 
     converted = convert_wandb(sweep)
     click.echo(converted.text, nl=False)

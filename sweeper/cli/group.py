@@ -6,8 +6,8 @@ import click
 
 SECTIONS: Final = {
     "Before": ("init", "convert", "check", "plan", "preflight", "data"),
-    "Run": ("run", "submit", "resume", "pause", "stop", "enqueue", "extend", "retry"),
-    "Look": ("list", "status", "show", "config", "watch", "logs", "report", "ui"),
+    "Run": ("run", "submit", "slurm", "resume", "pause", "stop", "enqueue", "extend", "retry"),
+    "Look": ("list", "status", "show", "config", "watch", "logs", "report", "ui", "dashboard"),
     "Conclude": ("winners", "ablate", "compare", "explain", "importance", "reproduce"),
     "Maintain": ("doctor", "sync", "gc", "rm"),
 }

@@ -1,7 +1,9 @@
 """The verbs that show studies: in a terminal, as a report, in MLflow's UI."""
 
+import signal
 import webbrowser
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -153,7 +155,7 @@ def watch(study: str, home: Path, interval: float, as_json: bool) -> int:
     Example:
       sweeper watch loss_balance
     """
-    from sweeper.views.watch import watch as follow
+    from sweeper.views.live.watch import watch as follow
 
     with suppress(KeyboardInterrupt):  # ends the watching, not the study
         follow(home, study, as_json=as_json, interval_s=interval)
@@ -216,6 +218,42 @@ def ui(study: str | None, home: Path, port: int, open_browser: bool) -> int:
     Example:
       sweeper ui loss_balance --open
     """
-    from sweeper.tracking import serve_ui
+    with _killed_by_ctrl_c():
+        from sweeper.tracking import serve_ui
 
-    return serve_ui(home, port, study, open_browser=open_browser)
+        return serve_ui(home, port, study, open_browser=open_browser)
+
+
+@click.command()
+@click.argument("study", required=False, shell_complete=complete_study)
+@home_option
+@click.option("--port", type=click.IntRange(1, 65535), default=8080, show_default=True, help="Port on this machine.")
+@click.option("--open", "open_browser", is_flag=True, help="Open it in the browser.")
+def dashboard(study: str | None, home: Path, port: int, open_browser: bool) -> int:
+    """Serve optuna-dashboard on this machine, and print its address: of STUDY, or of all studies.
+
+    It shows a copy of the trials as they stand now, with state and reason; nothing done there reaches a study. The
+    address holds a token, without which nobody gets in. Ctrl-C ends the server. Needs the extra `dashboard`.
+
+    \b
+    Example:
+      sweeper dashboard loss_balance --open
+    """
+    with _killed_by_ctrl_c():
+        from sweeper.tracking import serve_dashboard
+
+        return serve_dashboard(home, port, study, open_browser=open_browser)
+
+
+@contextmanager
+def _killed_by_ctrl_c() -> Iterator[None]:
+    """Until there is a server to end: as an exception, Ctrl-C is lost in an import that catches everything, or in a
+    callback of the garbage collector. Where it is ignored, in the background of a script, it stays so."""
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -14,6 +14,7 @@ from sweeper.cli.convert import convert
 from sweeper.cli.data import data
 from sweeper.cli.group import SectionedGroup
 from sweeper.cli.init import init
+from sweeper.cli.slurm import slurm
 from sweeper.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, Problem, UserError
 from sweeper.redaction import redact_tracebacks
 
@@ -80,8 +81,8 @@ def sweeper() -> None:
 
 for verb in (
     *(init, before.check, before.plan, before.preflight, convert, data),
-    *(run.run, run.submit, run.resume, run.pause, run.stop, run.enqueue, run.extend, run.retry),
-    *(look.list_, look.status, look.show, look.config, look.watch, look.logs, look.report, look.ui),
+    *(run.run, run.submit, slurm, run.resume, run.pause, run.stop, run.enqueue, run.extend, run.retry),
+    *(look.list_, look.status, look.show, look.config, look.watch, look.logs, look.report, look.ui, look.dashboard),
     *(conclude.winners, conclude.ablate, conclude.compare, conclude.explain, conclude.importance, conclude.reproduce),
     *(maintain.doctor, maintain.sync, maintain.gc, run.remove),
 ):

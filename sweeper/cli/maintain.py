@@ -72,19 +72,21 @@ def gc(studies: tuple[str, ...], delete: bool, home: Path, as_json: bool) -> int
     rows = []
     for garbage in found:
         removed = delete and remove(home, garbage)
-        said = "removed" if removed else "kept: MLflow's copy differs" if delete else "would go"
+        said = "removed" if removed else "kept" if delete else "would go"
+        why = (
+            garbage.why if removed or not delete else "MLflow's copy differs, so one of the two is not what was stored"
+        )
         rows.append(
-            {"study": garbage.study, "path": garbage.place, "bytes": garbage.bytes, "why": garbage.why}
-            | {"removed": removed}
+            {"study": garbage.study, "path": garbage.place, "bytes": garbage.bytes, "why": why, "removed": removed}
         )
         if not as_json:
-            click.echo(f"{said}  {garbage.bytes / 2**20:8.1f} MiB  {garbage.place}  ({garbage.why})")
+            click.echo(f"{said}  {garbage.bytes / 2**20:8.1f} MiB  {garbage.place}  ({why})")
     for line in left:
         click.echo(line, err=True)
     total = sum(each.bytes for each, row in zip(found, rows, strict=True) if row["removed"] or not delete)
     if as_json:
         click.echo(to_json({"deleted": delete, "bytes": total, "found": rows, "left_alone": left}))
-    elif not rows:
+    elif not rows or (delete and not any(row["removed"] for row in rows)):
         click.echo("nothing to do")
     else:
         click.echo(f"{total / 2**20:.1f} MiB " + ("removed" if delete else "would be deleted; --delete deletes them"))

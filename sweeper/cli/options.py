@@ -3,6 +3,7 @@
 import functools
 import math
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -65,6 +66,27 @@ def address_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+def sync_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for decorate in (
+        click.option(
+            "--sync-every",
+            type=FiniteRange(min=0),
+            default=0.0,
+            metavar="SECONDS",
+            help="From one copy to the next, at least; without it, each evaluation is copied.",
+        ),
+        click.option(
+            "--sync-to",
+            metavar="DIR",
+            envvar="SWEEPER_SYNC_TO",
+            show_envvar=True,
+            help="Keep a copy of the study in DIR, or in s3://BUCKET/PREFIX, to continue from elsewhere.",
+        ),
+    ):
+        command = decorate(command)
+    return command
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
 
 
@@ -102,10 +124,35 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options of every verb that trains; the verb gets them as one argument, `options`."""
 
     @functools.wraps(command)
-    def with_options(*, skip_preflight: str, accept_drift: bool, address: str | None, **arguments: Any) -> Any:
-        return command(options=RunOptions(skip_preflight, accept_drift, address), **arguments)
+    def with_options(
+        *,
+        skip_preflight: str,
+        accept_drift: bool,
+        address: str | None,
+        sync_to: str | None,
+        sync_every: float,
+        **arguments: Any,
+    ) -> Any:
+        options = RunOptions(skip_preflight, accept_drift, address, sync_to, sync_every)
+        return command(options=options, **arguments)
 
-    return accept_drift_option(skip_preflight_option(address_option(with_options)))
+    return accept_drift_option(skip_preflight_option(address_option(sync_options(with_options))))
+
+
+yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
+
+
+def confirmed(question: str, *, yes: bool, refusal: str) -> bool:
+    """Whether the user agrees, who has already with `--yes`.
+
+    Raises:
+        UserError: nobody is there to answer; `refusal` says what is not done without.
+    """
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        raise UserError(f"{refusal} without a question, and nobody is there to answer it", help="add --yes")
+    return click.confirm(question, err=True)
 
 
 def reason_given(context: click.Context, parameter: click.Parameter, reason: str | None) -> str:

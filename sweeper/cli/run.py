@@ -1,6 +1,7 @@
 """The verbs that run a study, and those that pause, end, continue and lengthen one."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -8,11 +9,13 @@ import click
 from sweeper.cli.options import (
     accept_drift_option,
     complete_study_or_trial,
+    confirmed,
     home_option,
     run_options,
     skip_preflight_option,
     spec_options,
     study_argument,
+    yes_option,
 )
 from sweeper.errors import EXIT_OK, UserError
 from sweeper.lifecycle.options import RunOptions
@@ -109,20 +112,29 @@ def submit(
 @click.option(
     "--ledger", metavar="URL", envvar="SWEEPER_LEDGER", show_envvar=True, help="Database of its ledger, with --adopt."
 )
-def resume(study: str, home: Path, options: RunOptions, adopt: bool, fork: bool, ledger: str | None) -> int:
+@click.option("--from", "copy", metavar="DIR", help="Start from the copy that --sync-to has kept in DIR.")
+def resume(
+    study: str, home: Path, options: RunOptions, adopt: bool, fork: bool, ledger: str | None, copy: str | None
+) -> int:
     """Continue STUDY where it was interrupted, paused or stopped. Exit code: as of `run`.
 
     With --adopt, a study whose home is lost: its ledger in PostgreSQL is enough. Trials go on from the checkpoints that
     this home reaches, the others anew. In a copy of a home that writes to the same MLflow, --adopt goes on here instead
-    of there, and --fork goes on in both, with a second experiment in MLflow.
+    of there, and --fork goes on in both, with a second experiment in MLflow. With --from, a study whose lost home
+    kept a copy, which is kept up to date.
 
     \b
     Example:
       sweeper resume loss_balance
+      sweeper resume loss_balance --from /content/drive/MyDrive/sweeps
       sweeper resume loss_balance --adopt --ledger postgresql://user@host/database
     """
     from sweeper.lifecycle.resume import resume as continue_it
 
+    if copy and (adopt or fork):
+        raise click.UsageError("--from cannot be used together with --adopt or --fork")
+    if copy and options.sync_to is None:
+        options = replace(options, sync_to=copy)
     if adopt and fork:
         raise click.UsageError("--adopt and --fork cannot be used together: the study goes on here, or in both homes")
     if adopt:
@@ -133,7 +145,7 @@ def resume(study: str, home: Path, options: RunOptions, adopt: bool, fork: bool,
         from sweeper.lifecycle.adopt import fork as make_own
 
         click.echo(make_own(home, study), err=True)
-    return continue_it(home, study, options)
+    return continue_it(home, study, options, copy)
 
 
 @click.command()
@@ -193,7 +205,7 @@ def enqueue(study: str, settings: tuple[str, ...], like: str | None, home: Path)
 
 @click.command("rm")
 @study_argument
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@yes_option
 @home_option
 def remove(study: str, yes: bool, home: Path) -> int:
     """Remove STUDY: its trials, their checkpoints, and its runs in MLflow. Asks first.
@@ -205,11 +217,7 @@ def remove(study: str, yes: bool, home: Path) -> int:
     from sweeper.lifecycle.remove import remove as remove_it
 
     def confirm(what: str) -> bool:
-        if yes:
-            return True
-        if not sys.stdin.isatty():
-            raise UserError("nothing is removed without a question, and nobody is there to answer it", help="add --yes")
-        return click.confirm(f"remove {what}?", err=True)
+        return confirmed(f"remove {what}?", yes=yes, refusal="nothing is removed")
 
     click.echo(remove_it(home, study, confirm))
     return EXIT_OK

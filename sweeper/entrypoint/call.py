@@ -35,6 +35,8 @@ from sweeper.entrypoint.program.script import run_function
 from sweeper.entrypoint.reports import checked_reports
 from sweeper.entrypoint.resolve import current_name, load_trainer
 from sweeper.entrypoint.trial.checkpoint_copy import as_reported
+from sweeper.entrypoint.trial.process import REUSE
+from sweeper.entrypoint.versions import versions_as_imported
 from sweeper.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, Problem, UserError
 from sweeper.redaction import plain
 
@@ -57,9 +59,16 @@ def prepare(name: str, config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def numerics(name: str, config: Mapping[str, Any]) -> dict[str, str]:
-    """What the function `numerics(config)` beside the trainer says of device and settings; nothing without it."""
+    """What the function `numerics(config)` beside the trainer says of device and settings, and the versions of what the
+    trainer has imported."""
     function = _beside(name, "numerics")
-    return {} if function is None else _texts(name, "numerics", function, config)
+    own = {} if function is None else _texts(name, "numerics", function, config)
+    return versions_as_imported() | own
+
+
+def reuses_process(name: str) -> bool:
+    """Whether the trainer lets its trials share a process."""
+    return _beside(name, REUSE) is True
 
 
 def run_bytes(name: str, config: Mapping[str, Any]) -> int | None:
@@ -135,10 +144,17 @@ def serve_preflight(name: str, answers: TextIO) -> None:
     asked = request_from_json(sys.stdin.readline())
     fingerprints, device = prepare(name, asked.base), numerics(name, asked.base)
     prepared = Prepared(fingerprints, device, mean_run_bytes(name, asked.corners or [asked.base]))
-    print(prepared.to_json(), file=answers)
+    _answer(prepared, answers)
     if sys.stdin.readline().strip() == "check":
         for result in preflight(name, asked.base, asked.corners):
-            print(Checked(result).to_json(), file=answers)
+            _answer(Checked(result), answers)
+
+
+def _answer(answer: Prepared | Checked, answers: TextIO) -> None:
+    try:
+        print(answer.to_json(), file=answers, flush=True)
+    except BrokenPipeError:
+        os._exit(1)  # whoever asked was interrupted; a flush at the exit would fail again
 
 
 def timed(name: str, config: Mapping[str, Any], workdir: Path) -> dict[str, Any]:

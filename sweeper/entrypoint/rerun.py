@@ -1,8 +1,8 @@
 """One training in a process of its own: ``python -m sweeper.entrypoint.rerun JOB``. Imports no MLflow and no Ray.
 
 JOB is a JSON file: ``{"trainer", "config", "workdir", "resume", "last_step", "until"}``. Each line on stdout is JSON:
-first what it stands on, ``{"fingerprints", "numerics", "sources"}``, then one line for each report. What the trainer
-prints goes to stderr.
+first what it stands on, ``{"fingerprints", "numerics", "sources", "reuses_process"}``, then one line for each report.
+What the trainer prints goes to stderr.
 """
 
 import json
@@ -10,11 +10,12 @@ import os
 import random
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from mano_trainers.errors import TrainerError
-from sweeper.entrypoint.call import numerics, prepare, start_training
+from sweeper.entrypoint.call import numerics, prepare, reuses_process, start_training
 from sweeper.entrypoint.source_hashes import code_sums
 from sweeper.errors import EXIT_BAD_INPUT, Problem, UserError
 
@@ -26,8 +27,9 @@ def run_job(job_file: Path) -> None:
     resume = Path(job["resume"]) if job["resume"] else None
     lines = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # a trainer that prints must not spoil the lines
-    stands_on = {"fingerprints": prepare(trainer, config), "numerics": numerics(trainer, config)}
-    print(json.dumps(stands_on | {"sources": code_sums(trainer)}), file=lines)
+    stands_on: dict[str, Any] = {"fingerprints": prepare(trainer, config), "numerics": numerics(trainer, config)}
+    stands_on |= {"sources": code_sums(trainer), "reuses_process": reuses_process(trainer)}
+    print(json.dumps(stands_on), file=lines)
     random.seed(0)  # as a sweep's worker
     np.random.seed(0)
     for report in start_training(trainer, config, Path(job["workdir"]), resume):

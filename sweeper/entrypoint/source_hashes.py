@@ -12,7 +12,7 @@ from sweeper.files import sha256_of
 
 DECIDES_OR_TRAINS: Final = (
     "entrypoint",
-    "executor/trainable.py",
+    "executor/worker/trainable.py",
     "pruning",
     "reporting",
     "samplers",

@@ -4,11 +4,12 @@ import os
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Final
 
 from sweeper.errors import UserError
+from sweeper.executor.lean_ray import inherited_environment, lean_ray
 from sweeper.executor.monitor import Child, Node, Worker, room, this_machine
 from sweeper.executor.processes import Sample, kill, samples
 from sweeper.executor.ray_session import connect, disconnect, session
@@ -20,6 +21,7 @@ LOOK_S: Final = 1.0
 REACH_S: Final = 5.0
 AGENT_S: Final = 5.0
 """How long a machine may take to tell of its workers."""
+CACHE_VARIABLE: Final = "TRAINERS_CACHE_DIR"
 ADDRESS_HELP: Final = "it is HOST:PORT of the head node (6379 unless `ray start --head` was told another), or `auto`"
 NODE_HELP: Final = "make it one (`ray start --address=HOST:PORT --num-cpus=0`), or `sweeper submit` the spec as a job"
 TOKEN_HELP: Final = "give the cluster's token: RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH, or ~/.ray/auth_token"
@@ -64,40 +66,51 @@ class Local:
         """
         at_once = self._resources.at_once(room(self._resources, self.nodes()))
         previous_umask = os.umask(0o077)  # Ray writes its token file with the default mode
-        os.environ["TRAINERS_CACHE_DIR"] = str(self._cache)  # workers inherit it; a runtime_env costs seconds
+        previous_cache = os.environ.get(CACHE_VARIABLE)
+        os.environ[CACHE_VARIABLE] = str(self._cache)  # workers inherit it; a runtime_env costs seconds
         try:
-            with session(lambda: _start_ray(self._resources, at_once)):
+            with (
+                inherited_environment(self._resources.cpus),
+                session(lambda: _start_ray(self._resources, at_once)),
+            ):
                 yield
         finally:
             os.umask(previous_umask)
+            if previous_cache is None:
+                del os.environ[CACHE_VARIABLE]
+            else:
+                os.environ[CACHE_VARIABLE] = previous_cache
 
     def nodes(self) -> list[Node]:
         return self._nodes
 
     def samples(self, workers: Sequence[Worker]) -> Mapping[Worker, Sample]:
-        found = samples([worker.pid for worker in workers], with_gpus=self._resources.gpus > 0)
-        return {worker: found[worker.pid] for worker in workers if worker.pid in found}
+        pids = {worker: worker.trains or worker.pid for worker in workers}
+        found = samples(list(pids.values()), with_gpus=self._resources.gpus > 0)
+        return {worker: found[pid] for worker, pid in pids.items() if pid in found}
 
     def kill(self, worker: Worker) -> None:
         kill(worker.pid)
 
     def seam(self, *arguments: str) -> Child:
         """`python -m sweeper.entrypoint.call` with the environment of a trial."""
-        environment = os.environ | {"TRAINERS_CACHE_DIR": str(self._cache)}
+        environment = os.environ | {CACHE_VARIABLE: str(self._cache)}
         return start_seam(arguments, self._resources, environment)
 
 
 def _start_ray(resources: Resources, at_once: int) -> None:
-    """Ray gives its own processes 30 s to come up, which is not enough on a busy machine."""
+    """Ray gives its own processes 30 s to come up, which is not enough on a busy machine. If it does not come up with
+    few of them, which a later Ray may need, it is started as it wants."""
     for attempt in range(RAY_STARTS):
         try:
-            connect(
-                address="local",
-                num_cpus=resources.cpus * at_once,
-                num_gpus=None if resources.gpus else 0,
-                include_dashboard=False,
-                object_store_memory=100 * 2**20,
-            )
+            with lean_ray() if attempt == 0 else nullcontext():
+                connect(
+                    address="local",
+                    num_cpus=resources.cpus * resources.processes(at_once),
+                    num_gpus=None if resources.gpus else 0,
+                    include_dashboard=False,
+                    object_store_memory=100 * 2**20,
+                )
             return
         except Exception as error:  # Ray raises a bare Exception
             disconnect()

@@ -1,12 +1,20 @@
 """The GPUs of this machine, by NVIDIA's management library; the one place that knows it. Without its driver there are
 none. `None` of `collect_accelerators` tells a machine without the driver from one with no GPU."""
 
+import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import cache
-from typing import Any
+from itertools import takewhile
+from typing import Any, Final
 
-import pynvml
+try:
+    import pynvml
+except ModuleNotFoundError:  # in an environment put together by hand: trials run, without figures of the GPU
+    pynvml = None
+
+IS_GPU: Final = re.compile(r"\s*(\d|GPU-|MIG-)")
 
 
 def collect_accelerators() -> list[str] | None:
@@ -15,6 +23,21 @@ def collect_accelerators() -> list[str] | None:
         return None
     driver = _text(pynvml.nvmlSystemGetDriverVersion())
     return [f"{_text(pynvml.nvmlDeviceGetName(gpu))}, {driver}" for _, gpu in _gpus()]
+
+
+def visible_gpus() -> int:
+    """How many GPUs this process may use: all of the machine, or those that `CUDA_VISIBLE_DEVICES` names. Slurm
+    sets it for a job; the management library does not look at it."""
+    return len(visible_gpu_names())
+
+
+def visible_gpu_names() -> list[str]:
+    """What `CUDA_VISIBLE_DEVICES` calls each of these."""
+    there = len(collect_accelerators() or ())
+    if (named := os.environ.get("CUDA_VISIBLE_DEVICES")) is None:
+        return [str(index) for index in range(there)]
+    visible = takewhile(IS_GPU.match, named.split(","))  # CUDA itself looks no further than the first that is none
+    return [name.strip() for name in visible][:there]
 
 
 def gpu_samples() -> Mapping[int, dict[str, float]]:
@@ -37,6 +60,8 @@ def gpu_samples() -> Mapping[int, dict[str, float]]:
 @cache
 def _has_driver() -> bool:
     """Loads the library, once in a process."""
+    if pynvml is None:
+        return False
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError:

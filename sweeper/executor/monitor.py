@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
-from sweeper.executor.gpus import collect_accelerators
+from sweeper.executor.gpus import visible_gpus
 from sweeper.executor.processes import Sample
 from sweeper.spec.sections import Resources
 
@@ -19,11 +19,13 @@ LONGEST_LOOK_S: Final = 15.0
 
 @dataclass(frozen=True)
 class Worker:
-    """A process on a machine; `node`: Ray's ID of that machine, `address`: where it is in the network."""
+    """A process on a machine; `node`: Ray's ID of that machine, `address`: where it is in the network, `trains`: the
+    process in which its trial trains beside others, where that is none of its own."""
 
     node: str
     pid: int
     address: str
+    trains: int | None = None
 
 
 @dataclass(frozen=True)
@@ -71,13 +73,18 @@ class Machines(Protocol):
 
 
 def this_machine() -> Node:
-    """The machine that this process runs on."""
-    return Node(os.uname().nodename, len(os.sched_getaffinity(0)), len(collect_accelerators() or ()))
+    """The machine that this process runs on, and what it may use of it: Slurm does not bind a job to its cores on every
+    site, but always says how many they are."""
+    cpus, granted = len(os.sched_getaffinity(0)), os.environ.get("SLURM_CPUS_ON_NODE", "")
+    return Node(os.uname().nodename, min(cpus, int(granted)) if granted.isdecimal() else cpus, visible_gpus())
 
 
 def room(resources: Resources, nodes: Sequence[Node]) -> int:
-    """How many trials find room at once; a trial takes what it takes of one machine, a share of a GPU of one GPU."""
-    return sum(min(int(node.cpus / resources.cpus), _room_on_gpus(resources.gpus, node)) for node in nodes)
+    """How many trials find room at once; a trial takes what it takes of one machine, a share of a GPU of one GPU, and
+    lanes take it together."""
+    return resources.lanes * sum(
+        min(int(node.cpus / resources.cpus), _room_on_gpus(resources.gpus, node)) for node in nodes
+    )
 
 
 def _room_on_gpus(gpus: float, node: Node) -> int:

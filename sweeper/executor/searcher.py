@@ -1,16 +1,21 @@
 """Brings the study's trials to Ray Tune."""
 
 import os
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 from ray.tune.search import Searcher
 
 from sweeper.errors import UserError
+from sweeper.executor.lane_hosts import LaneHosts
 from sweeper.executor.monitor import Machines, room
-from sweeper.executor.trainable import Job
+from sweeper.executor.worker.trainable import Job
 from sweeper.study.controller import StudyController
+from sweeper.study.next_trial import NextTrial
+
+ATTEMPT: Final = "attempt_"
 
 
 @contextmanager
@@ -26,10 +31,13 @@ def keeping(study: StudyController) -> Iterator[None]:
 class LedgerSearcher(Searcher):  # type: ignore[misc]
     """Gives Ray the study's next trial; results reach the study through the scheduler."""
 
-    def __init__(self, study: StudyController, machines: Machines, expected: Mapping[str, Any] | None) -> None:
+    def __init__(
+        self, study: StudyController, machines: Machines, expected: Mapping[str, Any] | None, hosts: LaneHosts
+    ) -> None:
         super().__init__()
         self.study = study
         self.machines = machines
+        self.hosts = hosts
         self.expected = dict(expected) if expected else None
         self.trials: dict[str, str] = {}  # Ray's ID of a trial -> the one the rest of us know it by
         self.reasons: dict[str, str] = {}  # why we killed a trial's worker
@@ -47,17 +55,35 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]
             return None if self.study.may_come_again else str(Searcher.FINISHED)
         self.trials[trial_id] = upcoming.record.id
         self.study.meter.wait_for_worker(upcoming.record.id)
+        attempt = self._attempt(upcoming)
+        parcel = vars(upcoming.upload) if upcoming.upload else None
+        if parcel and attempt:
+            parcel = parcel | {"trial": f"{parcel['trial']}/{attempt}"}
         job = Job(
             trainer=self.study.spec.trainer,
             config=upcoming.config,
             workdir=str(upcoming.workdir),
             resume=str(upcoming.resume) if upcoming.resume else None,
-            gpus=resources.gpus,
+            gpus=resources.trial_gpus,
             expected=self.expected,
-            parcel=vars(upcoming.upload) if upcoming.upload else None,
+            parcel=parcel,
             folder=os.getcwd(),
+            attempt=attempt,
+            lanes=self._seat(upcoming),
         )
         return {"job": job.to_json()}
+
+    def _attempt(self, upcoming: NextTrial) -> str:
+        """The name of a folder of its own for a trial that had a worker before, on a cluster: one whose machine was cut
+        off trains on, and may write the same checkpoints once more when it is back. On one machine it is gone, but its
+        lane may be trained to the next evaluation."""
+        is_fenced = upcoming.had_worker and (self.expected is not None or self.hosts.had(upcoming.record.id))
+        return f"{ATTEMPT}{uuid.uuid4().hex[:6]}" if is_fenced else ""
+
+    def _seat(self, upcoming: NextTrial) -> dict[str, str] | None:
+        """Its place among the lanes. One that has lost its process gets one of its own, in which it harms no other."""
+        self.hosts.leave(upcoming.record.id)
+        return None if upcoming.record.losses else self.hosts.seat(upcoming.record.id, upcoming.config)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         pass

@@ -45,7 +45,8 @@ class Ticker(TrialProgressCallback):  # type: ignore[misc]
                 self.unready.add(trial_id)
         self.live[trial_id] = trial
         actor = actors(trial.temporary_state.ray_actor._actor_id.hex())
-        self.workers.started(trial_id, Worker(actor["Address"]["NodeID"], actor["Pid"], actor["Address"]["IPAddress"]))
+        place, trains = actor["Address"], self.searcher.hosts.pid(trial_id)
+        self.workers.started(trial_id, Worker(place["NodeID"], actor["Pid"], place["IPAddress"], trains))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._forget(trial)
@@ -71,6 +72,7 @@ class Ticker(TrialProgressCallback):  # type: ignore[misc]
                 self.heartbeat.beat(trial_id)
                 seconds = self.study.spec.resources.heartbeat_s
                 self.searcher.reasons[trial_id] = f"the worker hung: no sign of life for {seconds:g} s"
+                self.searcher.hosts.kill(trial_id)
             else:
                 continue
             self.workers.kill(trial_id)
@@ -108,5 +110,6 @@ class Ticker(TrialProgressCallback):  # type: ignore[misc]
         self.heartbeat.beat(trial_id)
         if self.live.get(trial_id) is trial:  # else it runs again already
             del self.live[trial_id]
+            self.searcher.hosts.leave(trial_id)
             self.unready.discard(trial_id)
             self.workers.ended(trial_id)

@@ -5,7 +5,7 @@ import logging
 import signal
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
@@ -27,12 +27,14 @@ from sweeper.entrypoint.trial.messages import (
     answer_from_json,
 )
 from sweeper.errors import UserError
-from sweeper.executor.monitor import Machines, Workers
-from sweeper.executor.scratch import scratch_folder
+from sweeper.executor.lane_hosts import LaneHosts
+from sweeper.executor.monitor import Machines, Workers, room
 from sweeper.executor.searcher import LedgerSearcher, keeping
 from sweeper.executor.ticker import Ticker
-from sweeper.executor.trainable import TrialWorker
+from sweeper.executor.worker.scratch import scratch_folder
+from sweeper.executor.worker.trainable import TrialWorker
 from sweeper.study.controller import StudyController
+from sweeper.study.trial_folder import keep_output
 
 STOPPING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the traceback of a lost worker: we say it in a line
@@ -68,7 +70,7 @@ class LedgerScheduler(FIFOScheduler):  # type: ignore[misc]
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         trial_id = self.searcher.trials[trial.trial_id]
         with keeping(self.study):
-            self.study.keep_output(trial_id, result["output"])
+            keep_output(self.study.ledger, trial_id, result["output"])
             match answer_from_json(result["message"]):
                 case Reported() as reported:
                     goes_on = self._report(trial_id, reported)
@@ -78,6 +80,7 @@ class LedgerScheduler(FIFOScheduler):  # type: ignore[misc]
                 case Raised(error, traceback, last_lines=last_lines):
                     self.study.on_error(trial_id, error, traceback, last_lines)
                 case Gone(how, last_lines):
+                    self.searcher.hosts.lost(trial_id)  # before another trial is sent there
                     self.study.on_lost(trial_id, f"the trial's process {how}", last_lines)
                 case Ready():
                     return str(TrialScheduler.CONTINUE)
@@ -129,11 +132,18 @@ def execute(
         expected: what a machine must have to train, where they are not one (see `node.py`).
     """
     resources = study.spec.resources
+    at_once = resources.at_once(room(resources, machines.nodes()))
+    cpus = resources.cpus if resources.lanes == 1 else min(1, resources.trial_cpus)  # lanes train beside their workers
     try:
-        with _graceful_interrupt(study), scratch_folder() as scratch, machines.ray():
-            searcher = LedgerSearcher(study, machines, expected)
+        with (
+            _graceful_interrupt(study),
+            scratch_folder() as scratch,
+            machines.ray(),
+            closing(LaneHosts(study.spec, at_once, scratch)) as hosts,
+        ):
+            searcher = LedgerSearcher(study, machines, expected, hosts)
             tune.Tuner(
-                tune.with_resources(TrialWorker, {"cpu": resources.cpus, "gpu": resources.gpus}),
+                tune.with_resources(TrialWorker, {"cpu": cpus, "gpu": resources.trial_gpus}),
                 tune_config=tune.TuneConfig(
                     search_alg=searcher,
                     scheduler=LedgerScheduler(study, searcher),

@@ -9,20 +9,24 @@ from pathlib import Path
 from typing import Any, Final
 
 from sweeper.entrypoint.offers import DEFAULT_OFFERS
+from sweeper.home import command_line
 from sweeper.html_report.markdown import preflight_line
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.study_lock import is_driven
-from sweeper.ledger.trial import TrialRecord, TrialState
+from sweeper.ledger.trial import WAITING, TrialRecord, TrialState
+from sweeper.noise.model import StudyNoise, noise_of
+from sweeper.noise.replication import conclusion
+from sweeper.noise.words import floor_sentence
 from sweeper.redaction import redact
 from sweeper.search_space.dimensions import CategoricalDimension, FloatDimension, ParamValue
 from sweeper.search_space.paths import short_names
 from sweeper.search_space.value_text import value_text
 from sweeper.spec.model import SpecFile
-from sweeper.study.accounting import audit_seconds
-from sweeper.study.budget import saved_s
 from sweeper.study.controls import final_word
 from sweeper.study.pareto import winner_of
 from sweeper.study.pruning_audit import audit_of
+from sweeper.study.usage.accounting import audit_seconds
+from sweeper.study.usage.budget import saved_s
 from sweeper.views.study import outcome, usage
 
 GRAD_SHARE: Final = DEFAULT_OFFERS.gradient_share
@@ -51,10 +55,12 @@ class StudyData:
         winner: the best candidate that ran to its end.
         verdict: what the study says, in sentences, the most important first.
         no_skill: whether no trial beats the controls.
+        driven: whether a driver runs it now.
         facts: how the study went, in sentences.
         folder: of the study; checkpoints lie beneath it.
         spec_text: the spec as it was written.
         audit_s: seconds that stopped trials held a worker to be audited.
+        noise: what it knows of its noise.
     """
 
     study: str
@@ -64,16 +70,28 @@ class StudyData:
     winner: TrialRecord | None
     verdict: list[str]
     no_skill: bool
+    driven: bool
     facts: list[str]
     folder: Path
     spec_text: str
     audit_s: float
+    noise: StudyNoise | None = None
 
     @cached_property
     def axes(self) -> list["Axis"]:
         """Every parameter, in the order of the spec."""
         names = short_names(self.spec.search_space)
         return [axis_of(path, names[path], self.spec, self.trials) for path in self.spec.search_space]
+
+    @cached_property
+    def state_names(self) -> dict[str, str]:
+        """State -> how it is shown: what no driver runs any more waits."""
+        names = {state.value: state.value for state in TrialState}
+        return names if self.driven else names | {TrialState.RUNNING.value: WAITING}
+
+    def command(self, *words: str) -> str:
+        """A command on this study's home."""
+        return command_line(self.folder.parent.parent, *words)
 
     def objective_of(self, trial: TrialRecord) -> float | None:
         """The objective at a trial's last evaluation, where it is finite."""
@@ -137,9 +155,12 @@ def study_data(ledger: Ledger, spec: SpecFile) -> StudyData:
     trials, controls = ledger.trials(), ledger.controls()
     winner = winner_of(trials, spec.objective)
     word = final_word(trials, controls, spec.objective)
-    ran = [line for line in outcome(trials, spec.objective, is_driven=is_driven(ledger.study_dir)) if line]
+    driven = is_driven(ledger.study_dir)
+    ran = [line for line in outcome(trials, spec.objective, is_driven=driven) if line]
     found = audit_of(ledger, spec, winner)
-    facts = [usage(ledger, spec), *([found.sentence()] if found else []), preflight_line(ledger)]
+    noise = noise_of(spec, trials)
+    said = [conclusion(spec, trials) or "", floor_sentence(noise, spec.objective) if noise else ""]
+    facts = [*said, usage(ledger, spec), *([found.sentence()] if found else []), preflight_line(ledger)]
     return StudyData(
         study=ledger.study,
         spec=spec,
@@ -148,10 +169,12 @@ def study_data(ledger: Ledger, spec: SpecFile) -> StudyData:
         winner=winner,
         verdict=[*reversed(word.lines), *ran] if word.no_skill else [*ran[:1], *word.lines, *ran[1:]],
         no_skill=word.no_skill,
+        driven=driven,
         facts=[fact for fact in facts if fact],
         folder=ledger.study_dir,
         spec_text=redact(ledger.attributes.spec_text),  # an old study may hold a secret
         audit_s=audit_seconds(ledger),
+        noise=noise,
     )
 
 
@@ -179,7 +202,8 @@ def title_of(metric: str) -> str:
 
 def device_of(spec: SpecFile) -> tuple[str, float]:
     """What is paid for, `GPU` or `CPU`, and how much of it a trial takes."""
-    return ("GPU", spec.resources.gpus) if spec.resources.gpus else ("CPU", float(spec.resources.cpus))
+    resources = spec.resources
+    return ("GPU", resources.trial_gpus) if resources.gpus else ("CPU", resources.trial_cpus)
 
 
 def costs(data: StudyData) -> list[CostShare]:

@@ -5,10 +5,10 @@ from typing import Final
 
 from sweeper.html_report.data import StudyData
 from sweeper.html_report.markdown import study_csv
-from sweeper.search_space.paths import short_names
+from sweeper.search_space.paths import column_names
 from sweeper.views.ablation import latex_escaped
 from sweeper.views.study import BEST_ROWS, best_first
-from sweeper.views.trial_table import shown_metrics, trial_columns
+from sweeper.views.tables.trial_table import shown_metrics, trial_columns
 
 NOT_IN_A_PAPER: Final = ("reason",)
 
@@ -31,7 +31,7 @@ def trials_latex(data: StudyData) -> str:
     metrics = shown_metrics(data.spec.objectives, data.trials)
     columns = [
         column
-        for column in trial_columns(best, short_names(data.spec.search_space), metrics)
+        for column in trial_columns(best, column_names(data.spec.search_space), metrics)
         if column.head not in NOT_IN_A_PAPER
     ]
     rows = zip(*(column.cells for column in columns), strict=True)

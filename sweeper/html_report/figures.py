@@ -25,9 +25,9 @@ from sweeper.ledger.trial import TrialRecord
 from sweeper.pruning.asha import bracket_of, rung_epochs
 from sweeper.spec.model import VARIANT
 from sweeper.spec.sections import CollapseGuard
-from sweeper.study.budget import duration_text
 from sweeper.study.pareto import objective_values, pareto_front
-from sweeper.views.trial_table import VARIANCE
+from sweeper.study.usage.budget import duration_text
+from sweeper.views.tables.trial_table import VARIANCE
 
 LEAST_RATIO: Final = 1e-4
 """What a smaller variance ratio is drawn at: a logarithmic axis has no zero."""
@@ -233,15 +233,16 @@ def _lines(data: StudyData, trials: list[TrialRecord]) -> Trace:
         "customdata": ids,
         "line": {"color": colour(state), "width": 1.5 if len(trials) < 60 else 1},
         "opacity": 0.75 if len(trials) < 60 else 0.4,
-        "name": state.value,
+        "name": data.state_names[state],
         "meta": {"state": state.value},
-        "hovertemplate": f"{ID_LINE} {state.value}<br>epoch %{{x:g}}: %{{y:.4g}}<extra></extra>",
+        "hovertemplate": f"{ID_LINE} {data.state_names[state]}<br>epoch %{{x:g}}: %{{y:.4g}}<extra></extra>",
     }
 
 
 def _ends(data: StudyData, trials: list[TrialRecord], among: int) -> Trace:
     """The symbols at the ends of curves; a curve that ends with no number has its symbol at the last one."""
     state = trials[0].state
+    name = data.state_names[state]
     last = [[point for point in _curve(data, trial) if math.isfinite(point[1])][-1] for trial in trials]
     return {
         "type": "scatter",
@@ -251,9 +252,9 @@ def _ends(data: StudyData, trials: list[TrialRecord], among: int) -> Trace:
         "customdata": [plain(trial.id) for trial in trials],
         "text": [f"{params_text(data, trial)}<br><i>{wrapped(trial.reason)}</i>" for trial in trials],
         "marker": marker(state, among),
-        "name": state.value,
+        "name": name,
         "meta": {"state": state.value},
-        "hovertemplate": f"{ID_LINE} {state.value}<br>epoch %{{x:g}}: %{{y:.4g}}<br>%{{text}}<extra></extra>",
+        "hovertemplate": f"{ID_LINE} {name}<br>epoch %{{x:g}}: %{{y:.4g}}<br>%{{text}}<extra></extra>",
     }
 
 

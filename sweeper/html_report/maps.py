@@ -188,7 +188,8 @@ def _parallel_lines(
         x += [len(axes), None]
         y += [None if value is None else short(min(1.03, max(-0.03, (value - low) / (high - low)))), None]
         ids += [plain(trial.id)] * (len(axes) + 2)
-        said = "" if value is None else f"{plain(title_of(data.spec.objective.metric))} {value:.4g}"
+        objective = data.spec.objective
+        said = "" if value is None else f"{plain(title_of(objective.metric))} {objective.number(value)}"
         texts += [said] * (len(axes) + 2)
     many = len(data.trials) >= 60
     return {
@@ -201,9 +202,9 @@ def _parallel_lines(
         "line": {"color": colour(state), "width": 1 if many else 1.5},
         "marker": {"size": 4, "color": colour(state)},
         "opacity": 0.35 if many else 0.7,
-        "name": state.value,
+        "name": data.state_names[state],
         "meta": {"state": state.value},
-        "hovertemplate": f"<b>%{{customdata}}</b> {state.value}<br>%{{text}}<extra></extra>",
+        "hovertemplate": f"<b>%{{customdata}}</b> {data.state_names[state]}<br>%{{text}}<extra></extra>",
     }
 
 

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.trial import TrialRecord
-from sweeper.search_space.paths import short_names
+from sweeper.search_space.paths import column_names
 from sweeper.spec.model import SpecFile
 from sweeper.study.controls import final_word
 from sweeper.study.pareto import winner_of
 from sweeper.views.spec import dimension_text
 from sweeper.views.study import front_lines, outcome
-from sweeper.views.trial_table import shown_metrics, trial_columns
+from sweeper.views.tables.trial_table import shown_metrics, trial_columns
 
 
 def study_markdown(
@@ -23,7 +23,7 @@ def study_markdown(
     said += [preflight] if preflight else []
     lines = [f"# {study}", "", *(f"- {line}" for line in said), "", "## Trials", ""]
     metrics = shown_metrics(spec.objectives, trials)
-    lines += _table(trials, short_names(spec.search_space), metrics)
+    lines += _table(trials, column_names(spec.search_space), metrics)
     if front := front_lines(trials, spec.objectives):
         lines += ["", "## Pareto front", "", front[0], "", *(f"- {line.strip()}" for line in front[1:])]
     if controls:

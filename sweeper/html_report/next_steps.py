@@ -8,6 +8,7 @@ import yaml
 
 from sweeper.html_report.data import StudyData
 from sweeper.ledger.trial import TrialState
+from sweeper.search_space.dimensions import Dimension, FloatDimension, IntDimension
 from sweeper.search_space.paths import set_path
 from sweeper.search_space.value_text import value_text
 from sweeper.spec.model import SEED, VARIANT
@@ -20,8 +21,8 @@ MANY_COLLAPSED: Final = 0.3
 
 
 @dataclass(frozen=True)
-class Step:
-    """A command, and why it is the next one; empty `command`: something to change in the sweep file."""
+class NextStep:
+    """A command or a line of the sweep file, and what it does; empty `command`: something to change by hand."""
 
     command: str
     why: str
@@ -36,19 +37,19 @@ class NextSteps:
     """
 
     sentence: str
-    steps: Sequence[Step]
+    steps: Sequence[NextStep]
     parameters: str
 
 
 def next_steps(data: StudyData) -> NextSteps:
     """What a study leads to."""
     if data.no_skill:
-        look = Step("", "Check the data and the metric before the search space: trials learn nothing yet.")
+        look = NextStep("", "Check the data and the metric before the search space: trials learn nothing yet.")
         sentence = "No trial beats the controls, so there is no winner: nothing here says which parameters are good."
-        return NextSteps(sentence, [look, Step("sweeper preflight SPEC", "says what is wrong with a pipeline")], "")
+        return NextSteps(sentence, [look, NextStep("sweeper preflight SPEC", "says what is wrong with a pipeline")], "")
     if data.winner is None:
         is_over = all(trial.state.is_finished for trial in data.trials)
-        again = Step(f"sweeper resume {data.study}", "goes on where the study stopped")
+        again = NextStep(data.command("resume", data.study), "goes on where the study stopped")
         sentence = "No trial has run to its end yet, so there is no winner."
         return NextSteps(sentence, [] if is_over else [again], "")
     return NextSteps(_sentence(data), _steps(data, data.winner.id), _parameters(data))
@@ -61,45 +62,71 @@ def _sentence(data: StudyData) -> str:
     value = f"{objective.metric} {objective.format(data.winner.value(objective.metric) or 0.0)}"
     if data.spec.variants:
         return f"The best single run is {data.winner.id} with {value}; the table of variants compares them over seeds."
-    tie = tie_lines(data.trials, objective, f"sweeper winners {data.study}")
+    tie = tie_lines(data.trials, data.spec, data.command("winners", data.study))
     if tie:
         best = "lowest" if objective.mode == "min" else "highest"
         return f"A tie: {tie[0].partition(': run')[0]}. {data.winner.id} has the {best} number, {value}."
     return f"The winner is {data.winner.id} with {value}. It is the best of {len(data.trials)} by one run."
 
 
-def _steps(data: StudyData, winner: str) -> list[Step]:
+def _steps(data: StudyData, winner: str) -> list[NextStep]:
     study, steps = data.study, []
     if data.spec.variants:
         steps.append(
-            Step(f"sweeper ablate {study}", "compares the variants with the baseline over the seeds they share")
+            NextStep(data.command("ablate", study), "compares the variants with the baseline over the seeds they share")
         )
     else:
         why = "trains the best again with fresh seeds: the best of many trials is partly the luckiest"
-        tied = len(near_ties(data.trials, data.spec.objective))
-        top = f" --top {min(tied, 5)}" if tied > 1 else ""
-        steps.append(Step(f"sweeper winners {study}{top}", why))
-    steps += [Step("", line) for line in (*at_bounds(data), *_collapsed(data), *_audit(data))]
-    steps.append(Step(f"sweeper reproduce {winner}", "runs the winner again and compares every metric"))
-    steps.append(Step(f"sweeper config {winner} > best.yaml", "writes its whole configuration"))
+        tied = len(near_ties(data.trials, data.spec))
+        top = ("--top", str(min(tied, 5))) if tied > 1 else ()
+        steps.append(NextStep(data.command("winners", study, *top), why))
+    steps += [*_at_bounds(data), *(NextStep("", line) for line in _collapsed(data))]
+    steps += _audit(data)
+    steps.append(NextStep(data.command("reproduce", winner), "runs the winner again and compares every metric"))
+    steps.append(NextStep(f"{data.command('config', winner)} > best.yaml", "writes its whole configuration"))
     return steps
 
 
-def at_bounds(data: StudyData) -> list[str]:
-    """The ranges at whose end the winner lies: what is best may lie beyond."""
+def _at_bounds(data: StudyData) -> list[NextStep]:
+    """The ranges at whose end the winner lies: what is best may lie beyond. One command for those that can be doubled
+    (on a log scale: by a factor of ten), a line for each of the others."""
     assert data.winner is not None
-    lines = []
+    steps, wider = [], []
     for axis in data.axes:
         if axis.kind == "category" or axis.path not in data.winner.params:
             continue
         place = axis.unit(data.winner.params[axis.path])
-        end = "lower" if place < AT_BOUND else "upper" if place > 1 - AT_BOUND else None
-        if end:
-            value = value_text(data.winner.params[axis.path])
-            lines.append(
-                f"{axis.path} of the winner, {value}, is at the {end} end of its range: widen the range there."
-            )
-    return lines
+        end = "low" if place < AT_BOUND else "high" if place > 1 - AT_BOUND else None
+        if end is None:
+            continue
+        value = value_text(data.winner.params[axis.path])
+        where = f"{axis.path} of the winner, {value}, is at the {'lower' if end == 'low' else 'upper'} end of its range"
+        bound = _further(data.spec.search_space[axis.path], end)
+        if bound is None:
+            steps.append(NextStep("", f"{where}: widen the range there."))
+        else:
+            wider.append((where, f"search_space.{axis.path}.{end}={bound:.12g}"))
+    if wider:
+        changes = [f"name={data.study}_wide", *(change for _, change in wider)]
+        words = [word for change in changes for word in ("--set", change)]
+        why = f"a new study beyond the range: {'; '.join(where for where, _ in wider)}"
+        steps.insert(0, NextStep(data.command("run", "SPEC", *words), why))
+    return steps
+
+
+def _further(dimension: Dimension, end: str) -> float | None:
+    """A bound beyond the end, `low` or `high`; None where a list of values, a prior or zero is in the way."""
+    if not isinstance(dimension, FloatDimension | IntDimension) or dimension.prior is not None:
+        return None
+    if isinstance(dimension, FloatDimension) and dimension.values:
+        return None
+    low, high = dimension.low, dimension.high
+    if end == "high":
+        return high * 10 if dimension.log else high + (high - low)
+    lower = low / 10 if dimension.log else low - (high - low)
+    if low >= 0 > lower or (isinstance(dimension, IntDimension) and not float(lower).is_integer()):
+        return None
+    return lower
 
 
 def _collapsed(data: StudyData) -> list[str]:
@@ -110,11 +137,12 @@ def _collapsed(data: StudyData) -> list[str]:
     return [f"{count} of {len(data.trials)} trials collapsed: narrow the search space; {where}."]
 
 
-def _audit(data: StudyData) -> list[str]:
+def _audit(data: StudyData) -> list[NextStep]:
     pruned = sum(trial.state is TrialState.PRUNED for trial in data.trials)
     if not pruned or data.spec.audit:
         return []
-    return [f"{pruned} trials were pruned, and nothing says how many wrongly: `audit: 0.1` in the sweep file tells."]
+    why = f"in the next sweep file tells how many trials are pruned wrongly: {pruned} were pruned here, unaudited"
+    return [NextStep("audit: 0.1", why)]
 
 
 def _parameters(data: StudyData) -> str:

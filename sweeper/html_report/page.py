@@ -64,6 +64,7 @@ def render(data: StudyData) -> str:
         figures=drawn,
         states={state: count for state, count in counts.items() if count},
         glyphs={state.value: glyph for state, glyph in GLYPHS.items()},
+        names=data.state_names,
         next=next_steps(data),
         downloads=downloads(data) if data.trials else [],
         controls=control_table(data),
@@ -105,15 +106,16 @@ def _sections(data: StudyData) -> list[Section]:
 
 
 def _variants(data: StudyData) -> Section:
-    result = ablation_result(data.study, data.spec, data.trials)
-    words = [("The comparisons in words", "\n".join(result.sentences))] if result.sentences else []
+    result = ablation_result(data.study, data.spec, data.trials, controls=data.controls)
+    words = [("The comparisons in words", "\n".join((*result.opening, *result.sentences)))]
     text = f"{ablation_view.title_of(result)}. {ablation_view.NOTE}."
     return Section("variants", "Variants", text, figures.variants(data), tables=variant_tables(result), blocks=words)
 
 
 def _commands(data: StudyData) -> list[tuple[str, str]]:
-    lines = [f"sweeper show {data.study}", f"sweeper report {data.study}"]
+    lines = [data.command("show", data.study), data.command("report", data.study)]
     if data.winner is not None:
-        lines.insert(0, f"sweeper reproduce {data.winner.id}    # runs the winner again and compares every metric")
+        again = data.command("reproduce", data.winner.id)
+        lines.insert(0, f"{again}    # runs the winner again and compares every metric")
     spec = [("The spec of the study", data.spec_text)] if data.spec_text else []
     return [("", "\n".join(lines)), *spec]

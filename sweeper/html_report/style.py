@@ -127,13 +127,18 @@ def log_ticks(low: float, high: float) -> dict[str, Any]:
     return {"tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
 
 
-def value_axis(data: StudyData, values: Sequence[float]) -> dict[str, Any]:
-    """The axis of the objective: logarithmic where values span far more than a decade; a few wild ones are cut off."""
+def value_axis(data: StudyData, values: Sequence[float], rulers: Sequence[float] = ()) -> dict[str, Any]:
+    """The axis of the objective: logarithmic where values span far more than a decade; a few wild ones are cut off.
+
+    `rulers`: values of controls, which are in view too, and decide nothing: an oracle's 1e-6 is not worth six decades.
+    """
     layout: dict[str, Any] = {"title": {"text": plain(title_of(data.spec.objective.metric))}, "zeroline": False}
     finite = sorted(value for value in values if math.isfinite(value))
     if not finite:
         return layout
-    if finite[0] > 0 and finite[-1] > 50 * finite[0]:
+    is_log = finite[0] > 0 and finite[-1] > 50 * finite[0]
+    finite = sorted([*finite, *(value for value in rulers if value > 0 or not is_log)])
+    if is_log:
         return layout | {"type": "log"} | log_ticks(math.log10(finite[0]), math.log10(finite[-1]))
     low, high = finite[0], finite[-1]
     inner_low, inner_high = finite[int(0.02 * (len(finite) - 1))], finite[math.ceil(0.98 * (len(finite) - 1))]
@@ -148,10 +153,10 @@ def with_controls(data: StudyData, values: Sequence[float]) -> dict[str, Any]:
     """A layout whose y axis is the objective, with a dashed line and its name for each control that is not far from
     what the trials have; the names of lines that lie close together stand side by side."""
     finite = [value for value in values if math.isfinite(value)]
-    far = 2 * (max(finite) - min(finite)) + 1e-9
+    far = max(finite) - min(finite) + 1e-9
     rulers = sorted(control_values(data.controls, data.spec.objective).items(), key=lambda pair: pair[1])
     near = [(name, value) for name, value in rulers if min(finite) - far <= value <= max(finite) + far]
-    axis = value_axis(data, [*values, *(value for _, value in near)])
+    axis = value_axis(data, values, [value for _, value in near])
     line = {
         "type": "line",
         "xref": "paper",
@@ -161,9 +166,10 @@ def with_controls(data: StudyData, values: Sequence[float]) -> dict[str, Any]:
     }
     shapes = [line | {"y0": short(value), "y1": short(value)} for _, value in near]
     is_log = axis.get("type") == "log"
+    near = [(name, value) for name, value in near if value > 0 or not is_log]
     groups: list[list[tuple[str, float]]] = []
     for name, value in near:
-        if groups and value - groups[-1][-1][1] < 0.06 * (max(finite) - min(finite) + far / 4):
+        if groups and value - groups[-1][-1][1] < 0.06 * (max(finite) - min(finite) + far / 2):
             groups[-1].append((name, value))
         else:
             groups.append([(name, value)])
@@ -171,7 +177,7 @@ def with_controls(data: StudyData, values: Sequence[float]) -> dict[str, Any]:
     note |= {"bgcolor": "var(--card-veil)", "borderpad": 0}
     notes = [
         note
-        | {"text": " · ".join(f"{spoken(name)} {value:.4g}" for name, value in group)}
+        | {"text": " · ".join(f"{spoken(name)} {data.spec.objective.number(value)}" for name, value in group)}
         | {"y": short(math.log10(group[-1][1]) if is_log else group[-1][1])}
         for group in groups
     ]
@@ -204,9 +210,9 @@ def by_state(
                     "customdata": [plain(trial_id) for trial_id in own],
                     "marker": marker(state, len(trials)),
                     "cliponaxis": False,
-                    "name": state.value,
+                    "name": data.state_names[state],
                     "meta": {"state": state.value},
-                    "hovertemplate": f"<b>%{{customdata}}</b> {state.value}<br>{hover}<extra></extra>",
+                    "hovertemplate": f"<b>%{{customdata}}</b> {data.state_names[state]}<br>{hover}<extra></extra>",
                 }
             )
     if data.winner is not None and data.winner.id in places:

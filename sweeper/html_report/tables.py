@@ -9,11 +9,13 @@ from typing import Any, Final
 from sweeper.analysis.ablation import AblationResult
 from sweeper.html_report.data import Axis, CostShare, StudyData, costs, device_of, metrics_of, title_of
 from sweeper.ledger.trial import TrialRecord
+from sweeper.noise.words import interval_of, percent
+from sweeper.search_space.paths import column_names
 from sweeper.search_space.value_text import value_text
-from sweeper.study.budget import duration_text
+from sweeper.study.usage.budget import duration_text
 from sweeper.views.ablation import tables
 from sweeper.views.study import best_first
-from sweeper.views.trial_table import VARIANCE, shown_metrics
+from sweeper.views.tables.trial_table import CHANCE, INTERVAL, VARIANCE, shown_metrics
 
 COST_HEADERS: Final = ("where", "trials", "used (s)", "used", "saved by stopping early")
 
@@ -28,7 +30,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Row:
+class PageRow:
     """One row of a table; `state`: the filter of states applies to it."""
 
     id: str
@@ -42,7 +44,7 @@ class PageTable:
     """A table; `id`: of its element, `title`: above it."""
 
     headers: Sequence[str]
-    rows: Sequence[Row]
+    rows: Sequence[PageRow]
     title: str = ""
     id: str = ""
 
@@ -63,21 +65,24 @@ def control_table(data: StudyData) -> PageTable:
 
 
 def _trial_headers(data: StudyData, axes: Sequence[Axis]) -> list[str]:
-    names = [axis.name for axis in axes]
+    short = column_names(data.spec.search_space)  # as in a terminal and in MLflow, so that the reason is in view
+    names = [short[axis.path] for axis in axes]
     objective, *metrics = map(title_of, shown_metrics(data.spec.objectives, data.trials))
-    return ["trial", "state", objective, *names, "reason", *metrics, "epochs", "time (s)"]
+    noise = [CHANCE, INTERVAL] if data.noise and axes else []
+    return ["trial", "state", objective, *noise, *names, "reason", *metrics, "epochs", "time (s)"]
 
 
-def _trial_row(data: StudyData, trial: TrialRecord, axes: Sequence[Axis]) -> Row:
+def _trial_row(data: StudyData, trial: TrialRecord, axes: Sequence[Axis]) -> PageRow:
     metrics = metrics_of(trial)
     shown = shown_metrics(data.spec.objectives, data.trials)
     forms = {metric: "{:.2f}" if metric.endswith("_mm") else "{:.4g}" for metric in shown}
     forms[VARIANCE] = "{:.3f}"
     objective, *others = (number_cell(metrics.get(metric), form) for metric, form in forms.items())
     cells = [
-        Cell(trial.id),
+        Cell(trial.id, "id"),
         Cell(trial.state.value, "state"),
         objective,
+        *_noise_cells(data, trial, axes),
         *(_param_cell(trial.params[axis.path]) if axis.path in trial.params else Cell("-", "value") for axis in axes),
         Cell(trial.reason, "reason"),
         *others,
@@ -85,7 +90,20 @@ def _trial_row(data: StudyData, trial: TrialRecord, axes: Sequence[Axis]) -> Row
         number_cell(trial.seconds, "{:.1f}"),
     ]
     wins = data.winner is not None and trial.id == data.winner.id
-    return Row(trial.id, cells, "" if trial.control else trial.state.value, wins)
+    return PageRow(trial.id, cells, "" if trial.control else trial.state.value, wins)
+
+
+def _noise_cells(data: StudyData, trial: TrialRecord, axes: Sequence[Axis]) -> list[Cell]:
+    """The probability that a trial's configuration is the best, and the interval of its mean over seeds."""
+    if data.noise is None or not axes:
+        return []
+    known = data.noise.by_trial.get(trial.id)
+    if known is None:
+        return [Cell("-", "number", ""), Cell("-", "number", "")]
+    return [
+        Cell(percent(known.p_best), "number", repr(known.p_best)),
+        Cell(interval_of(known, data.spec.objective), "number", repr(known.mean)),
+    ]
 
 
 def number_cell(value: float | None, form: str) -> Cell:
@@ -108,7 +126,7 @@ def cost_table(data: StudyData) -> PageTable:
     used_s, saved_s = sum(part.used_s for part in parts), sum(part.saved_s for part in parts)
     total = CostShare("total", None, sum(part.trials for part in parts), used_s, saved_s)
     rows = [
-        Row(
+        PageRow(
             part.name,
             [
                 Cell(part.name, "state" if part.state else ""),
@@ -126,7 +144,7 @@ def cost_table(data: StudyData) -> PageTable:
 def variant_tables(result: AblationResult) -> list[PageTable]:
     """The variants against the baseline, and of a factorial its effects."""
     return [
-        PageTable(headers, [Row(row[0], [_text_cell(text) for text in row]) for row in rows], title.capitalize())
+        PageTable(headers, [PageRow(row[0], [_text_cell(text) for text in row]) for row in rows], title.capitalize())
         for title, headers, rows in tables(result)
     ]
 

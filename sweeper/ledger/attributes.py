@@ -1,11 +1,13 @@
 """What a study stores about itself beside its trials: each attribute with its type, and the key that the ledger has."""
 
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from typing import Any, Final, Generic, Self, TypeVar, overload
 
 from pydantic import TypeAdapter, ValidationError
 
 from sweeper.errors import UserError
+from sweeper.ledger.trial import TrialRecord
 from sweeper.samplers.history import WARM_START
 
 AUDIT: Final = "audit:"
@@ -40,7 +42,7 @@ class Attribute(Generic[T]):
         if value is None:
             return self._default
         try:
-            return self._adapter.validate_python(value)
+            return self._adapter.validate_python(deepcopy(value))
         except ValidationError as error:
             what = f"the ledger of `{attributes.study}` is damaged: its attribute `{self.key}` is not valid"
             raise UserError(f"{what}: {error.errors()[0]['msg']}", help="restore it from a copy") from None
@@ -54,7 +56,8 @@ class StudyAttributes:
 
     Args:
         study: its name.
-        read: all that is stored, by key.
+        read: all that is stored, by key, itself or a copy: there may be one attribute for each of thousands of trials,
+            so what is given out is copied here, and nothing else.
         store: stores a JSON value under a key; on the disk when it returns.
     """
 
@@ -93,15 +96,16 @@ class StudyAttributes:
     """What differed when it was continued all the same: `{"time_s", "differences"}`."""
 
     @property
-    def stored(self) -> dict[str, Any]:
-        """Everything, by key."""
-        return dict(self._read())
+    def stored(self) -> Mapping[str, Any]:
+        """Everything, by key: to be read, not changed."""
+        return self._read()
 
     def starting_with(self, prefix: str) -> dict[str, Any]:
         """The attributes whose keys start so, by the rest of the key."""
-        return {key.removeprefix(prefix): value for key, value in self._read().items() if key.startswith(prefix)}
+        found = {key: value for key, value in dict(self._read()).items() if key.startswith(prefix)}
+        return {key.removeprefix(prefix): deepcopy(value) for key, value in found.items()}
 
 
-def late_run_key(trial: str) -> str:
+def late_run_key(record: TrialRecord) -> str:
     """Key of the ID of an MLflow run that was not known before its trial ended: a finished trial takes no attribute."""
-    return f"trial:{trial}:mlflow_run_id"
+    return f"trial:{record.number if record.control is None else record.folder}:mlflow_run_id"

@@ -4,31 +4,23 @@ A ledger is an Optuna study in an append-only, fsynced journal file or in a data
 a killed driver loses nothing. Everything is written here before it is acted on.
 """
 
-import contextlib
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Self
 
 import optuna
 
 from sweeper.errors import UserError
 from sweeper.ledger.attributes import StudyAttributes, late_run_key
-from sweeper.ledger.optuna_trials import ObjectiveValues, StoredValues, record_of, stored_values, tell
+from sweeper.ledger.optuna_studies import OptunaStudies, load, load_or_create
+from sweeper.ledger.optuna_trials import ObjectiveValues, record_of, stored_values
 from sweeper.ledger.ownership import claim, place_of
-from sweeper.ledger.restate import follow_lists
-from sweeper.ledger.storage import close_storage, one_sync, open_storage, readable, recorded_url, wait_with
-from sweeper.ledger.trial import (
-    Report,
-    TrialRecord,
-    TrialState,
-    encode_report,
-    id_of,
-    report_key,
-    with_report,
-)
+from sweeper.ledger.storage.location import close_storage, one_sync, open_storage, readable, recorded_url, wait_with
+from sweeper.ledger.storage.value_lists import follow_lists
+from sweeper.ledger.trial import Report, TrialRecord, TrialState, encode_report, id_of, report_key, with_report
 from sweeper.samplers.distributions import running_trial
 from sweeper.samplers.proposal import propose
 from sweeper.search_space.conditions import existing
@@ -37,11 +29,6 @@ from sweeper.spec.objective import Mode
 from sweeper.spec.resolve import SweepSpec
 
 __all__ = ["Ledger", "Report", "TrialRecord", "TrialState"]
-
-CONTROLS: Final = ".controls"
-"""What the name of the controls' Optuna study ends with; no name of a spec holds a dot."""
-
-optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
 class Ledger:
@@ -52,23 +39,19 @@ class Ledger:
     `study_lock`), for reading (`open`) by anyone. Every method that changes something has written it when it returns.
     """
 
-    def __init__(self, study_dir: Path, study: str, of_candidates: optuna.Study) -> None:
+    def __init__(self, study_dir: Path, study: str, studies: OptunaStudies) -> None:
         self.study_dir = study_dir
         self.study = study
-        self._optuna = of_candidates
-        self.attributes = StudyAttributes(study, lambda: self._optuna.user_attrs, of_candidates.set_user_attr)
-        self._optuna_controls: optuna.Study | None = None
-        if f"{study}{CONTROLS}" in optuna.get_all_study_names(self._storage):
-            self._optuna_controls = optuna.load_study(study_name=f"{study}{CONTROLS}", storage=self._storage)
+        self._optuna = studies
+        self.attributes = StudyAttributes(study, studies.attributes, studies.candidates.set_user_attr)
         self.adopted_from = place_of(self.attributes.owner)
-        self._handles: dict[str, optuna.trial.Trial] = {}
         self._candidates: dict[str, TrialRecord] = {}
         self._controls: dict[str, TrialRecord] = {}
         self.retries = self.enqueued = 0
-        stored = self.attributes.stored  # a copy each time, and there may be thousands of trials
-        for frozen in self._all_frozen():
+        stored = self.attributes.stored
+        for frozen in self._optuna.frozen_trials():
             record = record_of(study, frozen)
-            late = stored.get(_late_key(record))
+            late = stored.get(late_run_key(record))
             self._put(replace(record, mlflow_run_id=late) if late else record)
             self.retries += record.retry_of is not None and record.control is None
             self.enqueued += record.enqueued
@@ -86,7 +69,7 @@ class Ledger:
             UserError: there is no such study, or its ledger is damaged.
         """
         with readable(study_dir):
-            return cls(study_dir, study, _load(study, open_storage(study_dir, url, create=False)))
+            return cls(study_dir, study, load(study, open_storage(study_dir, url, create=False)))
 
     @classmethod
     def create(cls, study_dir: Path, study: str, *, modes: Sequence[Mode] = ("min",), url: str | None = None) -> Self:
@@ -103,13 +86,7 @@ class Ledger:
         """
         with readable(study_dir):
             storage = open_storage(study_dir, url, create=True)
-            made = optuna.create_study(
-                study_name=study,
-                storage=storage,
-                directions=["minimize" if mode == "min" else "maximize" for mode in modes],
-                load_if_exists=True,
-            )
-            return cls(study_dir, study, made)._for_writing(adopt=False)
+            return cls(study_dir, study, load_or_create(study, storage, modes))._for_writing(adopt=False)
 
     @classmethod
     def adopt(cls, study_dir: Path, study: str, url: str) -> Self:
@@ -120,11 +97,16 @@ class Ledger:
         """
         with readable(study_dir):
             storage = open_storage(study_dir, url, create=True, adopt=True)
-            return cls(study_dir, study, _load(study, storage))._for_writing(adopt=True)
+            return cls(study_dir, study, load(study, storage))._for_writing(adopt=True)
 
     def _for_writing(self, *, adopt: bool) -> Self:
-        self._settle_half_finished()
-        self._claim(adopt)
+        self._optuna.settle_half_finished()
+        if recorded_url(self.study_dir):  # a journal moves with its home; a database may be reached from many
+            try:
+                claim(self.study_dir, self.attributes, adopt=adopt)
+            except UserError:
+                self.close()
+                raise
         return self
 
     # -- reading
@@ -155,61 +137,62 @@ class Ledger:
     def wait_with(self, note: Callable[[str], None], is_over: Callable[[], bool]) -> None:
         """When a database does not answer for a while, say so with `note`, and wait until `is_over` at most; then what
         was to be done raises LedgerLost."""
-        wait_with(self._storage, note, is_over)
+        wait_with(self._optuna.storage, note, is_over)
 
     def remove(self) -> None:
         """Delete the study where its ledger is in a database; a ledger in a file goes with its folder."""
-        if recorded_url(self.study_dir) is None:
-            return
-        for name in (f"{self.study}{CONTROLS}", self.study):
-            with contextlib.suppress(KeyError):
-                optuna.delete_study(study_name=name, storage=self._storage)
+        if recorded_url(self.study_dir):
+            self._optuna.delete()
 
     def close(self) -> None:
         """Let another driver write."""
-        close_storage(self._storage)
+        close_storage(self._optuna.storage)
 
     def ask(self, spec: SweepSpec) -> TrialRecord:
         """Sample a new candidate. The sampler is built afresh from (seed, trial number) and what the ledger holds, so
         a resumed study proposes what the unbroken one would have."""
-        with one_sync(self._storage):
-            handle = self._optuna.ask()
+        with one_sync(self._optuna.storage):
+            handle = self._optuna.candidates.ask()
             assert handle.number == self.count, "another process is writing to this ledger"
             return self._propose(handle, spec)
 
     def follow_lists(self, spec: SweepSpec) -> None:
         """Store the trials with the lists of values that the spec has, which hold every value that a trial has."""
-        if follow_lists(self._optuna, spec.search_space):
-            self._handles.clear()
+        if follow_lists(self._optuna.candidates, spec.search_space):
+            self._optuna.drop_all()
 
     def add_retry(self, failed: TrialRecord, spec: SweepSpec) -> TrialRecord:
         """A new candidate with the parameters of one that failed, which stays as it is."""
-        self._optuna.add_trial(running_trial(spec, dict(failed.params), {"retry_of": failed.id}))
-        number = self.count
+        origin = {"retry_of": failed.id} | ({"repeat": failed.repeat} if failed.repeat else {})
+        record = self._add(spec, failed.params, origin)
         self.retries += 1
-        return self._put(TrialRecord(id_of(self.study, number), number, dict(failed.params), retry_of=failed.id))
+        return record
+
+    def add_repeat(self, first: TrialRecord, repeat: int, spec: SweepSpec) -> TrialRecord:
+        """A new candidate with the parameters of an earlier one, and a seed of its own: the `repeat`-th of those."""
+        return self._add(spec, first.params, {"repeat": repeat})
 
     def add_enqueued(self, spec: SweepSpec, params: Mapping[str, ParamValue]) -> TrialRecord:
         """A new candidate with parameters that the user has chosen."""
-        self._optuna.add_trial(running_trial(spec, dict(params), {"enqueued": True}))
-        number = self.count
+        record = self._add(spec, params, {"enqueued": True})
         self.enqueued += 1
-        return self._put(TrialRecord(id_of(self.study, number), number, dict(params), enqueued=True))
+        return record
+
+    def _add(self, spec: SweepSpec, params: Mapping[str, ParamValue], origin: dict[str, Any]) -> TrialRecord:
+        """A new candidate with these parameters; `origin`: attributes that say where they are from."""
+        number = self.count
+        self._optuna.candidates.add_trial(running_trial(spec, dict(params), origin))
+        return self._put(TrialRecord(id_of(self.study, number), number, dict(params), **origin))
 
     def add_control(self, control: str, failed: TrialRecord | None = None) -> TrialRecord:
         """Start the control of this name; a study has each once, and another time for each that `failed`."""
-        if self._optuna_controls is None:
-            name, directions = f"{self.study}{CONTROLS}", self._optuna.directions
-            self._optuna_controls = optuna.create_study(study_name=name, storage=self._storage, directions=directions)
         again = 0 if failed is None else failed.again + 1
-        attrs: dict[str, Any] = {"control": control}
+        origin: dict[str, Any] = {"control": control}
         if failed is not None:
-            attrs |= {"retry_of": failed.id, "again": again}
-        trial_id, retry_of = id_of(self.study, 0, control, again), attrs.get("retry_of")
-        record = TrialRecord(trial_id, len(self._controls), {}, control=control, retry_of=retry_of, again=again)
+            origin |= {"retry_of": failed.id, "again": again}
+        record = TrialRecord(id_of(self.study, 0, control, again), len(self._controls), {}, **origin)
         assert record.id not in self._controls, f"{record.id} already exists"
-        running = optuna.trial.create_trial(state=optuna.trial.TrialState.RUNNING, user_attrs=attrs)
-        self._optuna_controls.add_trial(running)  # one line of the journal: there is no control without its name
+        self._optuna.add_control(origin)
         return self._put(record)
 
     def unfinished(self, spec: SweepSpec) -> list[TrialRecord]:
@@ -217,7 +200,7 @@ class Ledger:
         being sampled is sampled to the end first: same seed and history, so the same values."""
         for record in self.trials():
             if not record.state.is_finished and set(record.params) != existing(spec.search_space, record.params):
-                self._propose(self._handle(record), spec)
+                self._propose(self._optuna.handle(record), spec)
         return [record for record in self.all_trials() if record.state is TrialState.RUNNING]
 
     def report(self, trial_id: str, report: Report, objective: float | None) -> bool:
@@ -226,10 +209,9 @@ class Ledger:
         reports = with_report(record.reports, report)
         if reports is None:
             return False
-        handle = self._handle(record)
-        several = len(self._optuna.directions) > 1  # then Optuna knows no intermediate values
-        with one_sync(self._storage):
-            if objective is not None and math.isfinite(objective) and not several:
+        handle = self._optuna.handle(record)
+        with one_sync(self._optuna.storage):
+            if objective is not None and math.isfinite(objective) and not self._optuna.has_several_objectives:
                 handle.report(objective, report.step)  # first: what is stored below is not looked at again after a kill
             handle.set_user_attr(report_key(report.step), encode_report(report))
         self._put(replace(record, reports=reports))
@@ -238,14 +220,14 @@ class Ledger:
     def charge(self, trial_id: str, attempt: str, seconds: float) -> None:
         """Store the seconds of one attempt that no report covers. Said again of the same attempt it replaces."""
         record = self.trial(trial_id)
-        self._handle(record).set_user_attr(f"charge:{attempt}", seconds)
+        self._optuna.handle(record).set_user_attr(f"charge:{attempt}", seconds)
         self._put(replace(record, charges={**record.charges, attempt: seconds}))
 
     def note_loss(self, trial_id: str, reason: str) -> TrialRecord:
         """Store that the trial's worker was lost, and why; the trial goes on in another."""
         record = self.trial(trial_id)
         losses = (*record.losses, reason)
-        self._handle(record).set_user_attr("losses", losses)
+        self._optuna.handle(record).set_user_attr("losses", losses)
         return self._put(replace(record, losses=losses))
 
     def finish(
@@ -265,101 +247,52 @@ class Ledger:
         assert not record.state.is_finished, f"{record.id} is {record.state} already"
         ending: dict[str, Any] = {"state": state.value, "reason": reason, "evidence": dict(evidence)}
         ending |= {"objective": stored_values(values), "charge": dict(charge or {})}
-        with one_sync(self._storage):
-            self._handle(record).set_user_attr("ending", ending | {"time_s": time.time()})
-            self._tell(record, state, stored_values(values))
-        self._handles.pop(trial_id, None)
+        with one_sync(self._optuna.storage):
+            self._optuna.handle(record).set_user_attr("ending", ending | {"time_s": time.time()})
+            self._optuna.tell(record, state, stored_values(values))
+        self._optuna.drop(trial_id)
         charges = {**record.charges, **(charge or {})}
         return self._put(replace(record, state=state, reason=reason, evidence=evidence, charges=charges))
 
     def pause(self, trial_id: str, reason: str, evidence: Mapping[str, Any]) -> TrialRecord:
         """Let a trial wait at a rung. To the sampler it is a running one."""
         record = self._set_paused(trial_id, {"reason": reason, "evidence": dict(evidence)})
-        self._handles.pop(trial_id, None)  # a copy of all it reported, and most trials of a study may wait
+        self._optuna.drop(trial_id)  # most trials of a study may wait
         return record
 
     def wake(self, trial_id: str) -> TrialRecord:
         """Let a paused trial run again."""
         return self._set_paused(trial_id, None)
 
-    def set_mlflow_run_id(self, trial_id: str, run_id: str) -> None:
-        record = self.trial(trial_id)
-        if record.mlflow_run_id == run_id:
-            return
-        # A finished trial's attributes are frozen in Optuna, and the run ID may become known only after the end.
-        if record.state.is_finished:
-            self.attributes.store(_late_key(record), run_id)
-        else:
-            self._handle(record).set_user_attr("mlflow_run_id", run_id)
-        self._put(replace(record, mlflow_run_id=run_id))
+    def set_mlflow_run_ids(self, run_ids: Mapping[str, str]) -> None:
+        """Store which run of MLflow each of these trials has, by one fsync."""
+        with one_sync(self._optuna.storage):
+            for trial_id, run_id in run_ids.items():
+                record = self.trial(trial_id)
+                if record.mlflow_run_id == run_id:
+                    continue
+                # A finished trial's attributes are frozen in Optuna, and the ID may become known only after the end.
+                if record.state.is_finished:
+                    self.attributes.store(late_run_key(record), run_id)
+                else:
+                    self._optuna.handle(record).set_user_attr("mlflow_run_id", run_id)
+                self._put(replace(record, mlflow_run_id=run_id))
 
     # -- inside
 
     def _set_paused(self, trial_id: str, paused: dict[str, Any] | None) -> TrialRecord:
         record = self.trial(trial_id)
         assert record.state is (TrialState.RUNNING if paused else TrialState.PAUSED), record.state
-        self._handle(record).set_user_attr("paused", paused)
+        self._optuna.handle(record).set_user_attr("paused", paused)
         state = TrialState.PAUSED if paused else TrialState.RUNNING
         why = paused or {"reason": "", "evidence": {}}
         return self._put(replace(record, state=state, **why))
 
     def _propose(self, handle: optuna.trial.Trial, spec: SweepSpec) -> TrialRecord:
         record = TrialRecord(id_of(self.study, handle.number), number=handle.number, params=propose(handle, spec))
-        self._handles[record.id] = handle
+        self._optuna.keep(record.id, handle)
         return self._put(record)
 
     def _put(self, record: TrialRecord) -> TrialRecord:
         (self._candidates if record.control is None else self._controls)[record.id] = record
         return record
-
-    @property
-    def _storage(self) -> optuna.storages.BaseStorage:
-        return self._optuna._storage
-
-    def _study_of(self, record: TrialRecord) -> optuna.Study:
-        study = self._optuna if record.control is None else self._optuna_controls
-        assert study is not None
-        return study
-
-    def _handle(self, record: TrialRecord) -> optuna.trial.Trial:
-        if record.id in self._handles:
-            return self._handles[record.id]
-        study = self._study_of(record)
-        optuna_id = study._storage.get_trial_id_from_study_id_trial_number(study._study_id, record.number)
-        handle = optuna.trial.Trial(study, optuna_id)
-        if record.state is TrialState.RUNNING:
-            self._handles[record.id] = handle
-        return handle
-
-    def _tell(self, record: TrialRecord, state: TrialState, values: StoredValues) -> None:
-        tell(self._study_of(record), self._handle(record), state, values)
-
-    def _all_frozen(self) -> list[optuna.trial.FrozenTrial]:
-        studies = [study for study in (self._optuna, self._optuna_controls) if study is not None]
-        return [frozen for study in studies for frozen in study.get_trials(deepcopy=False)]
-
-    def _claim(self, adopt: bool) -> None:
-        """A journal moves with its home; a database may be reached from many."""
-        if recorded_url(self.study_dir):
-            try:
-                claim(self.study_dir, self.attributes, adopt=adopt)
-            except UserError:
-                self.close()
-                raise
-
-    def _settle_half_finished(self) -> None:
-        """A kill between the ending's two writes leaves a trial that knows its end but was not told to Optuna."""
-        for frozen in self._all_frozen():
-            if not frozen.state.is_finished() and (ending := frozen.user_attrs.get("ending")):
-                self._tell(record_of(self.study, frozen), TrialState(ending["state"]), ending["objective"])
-
-
-def _load(study: str, storage: optuna.storages.BaseStorage) -> optuna.Study:
-    try:
-        return optuna.load_study(study_name=study, storage=storage)
-    except KeyError:
-        raise UserError(f"the study `{study}` was never started", help="`sweeper run` starts it") from None
-
-
-def _late_key(record: TrialRecord) -> str:
-    return late_run_key(str(record.number) if record.control is None else record.folder)

@@ -34,6 +34,7 @@ def record_of(study: str, frozen: optuna.trial.FrozenTrial) -> TrialRecord:
         control=attrs.get("control"),
         again=attrs.get("again", 0),
         enqueued=attrs.get("enqueued", False),
+        repeat=attrs.get("repeat", 0),
     )
 
 

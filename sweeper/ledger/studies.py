@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from sweeper.errors import UserError
 from sweeper.home import command_line, refuse_code_of, require_folder
 from sweeper.ledger.ledger import Ledger
-from sweeper.ledger.storage import is_study
+from sweeper.ledger.storage.location import is_study, never_started
 from sweeper.ledger.study_lock import running_driver
 from sweeper.ledger.trial import TrialRecord, TrialState
 from sweeper.spec.model import SpecFile
@@ -39,7 +39,7 @@ def open_study(home: Path, study: str) -> tuple[Ledger, SpecFile]:
         if driver is not None:
             what = f"the study `{study}` is being prepared by {driver} and has no trials yet"
             raise UserError(what, help=f"`{command_line(home, 'watch', study)}` shows how far it is")
-        raise UserError(f"the study `{study}` was never started", help="`sweeper run` starts it")
+        raise never_started(study)
     return opened
 
 

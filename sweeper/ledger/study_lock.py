@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sweeper.errors import StudyTaken, UserError
-from sweeper.home import refuse_foreign_links, refuse_special_files
-from sweeper.ledger.storage import database_holder, is_on_a_server
+from sweeper.home import refuse_foreign_links, refuse_special_files, refuse_unfit_disk
+from sweeper.ledger.storage.location import database_holder, is_on_a_server
 
 
 def running_driver(study_dir: Path) -> str | None:
@@ -45,6 +45,7 @@ def study_lock(study_dir: Path, url: str | None = None) -> Iterator[None]:
     refuse_special_files(study_dir)
     try:
         study_dir.mkdir(parents=True, exist_ok=True)
+        refuse_unfit_disk(study_dir, locks=not is_on_a_server(study_dir, url))
         opened = open(study_dir / "lock", "a+")  # noqa: SIM115 - closed by the with below
     except OSError as error:
         raise UserError(
@@ -57,13 +58,8 @@ def study_lock(study_dir: Path, url: str | None = None) -> Iterator[None]:
             file.seek(0)
             running_driver = file.read().strip() or "unknown"
             raise StudyTaken(study_dir.name, running_driver) from None
-        except OSError as error:
-            if not is_on_a_server(study_dir, url):
-                raise UserError(
-                    f"the file system of the study home does not support locks: {error.strerror}",
-                    where=str(study_dir),
-                    help="name a home on another disk with --home, or keep the ledger in PostgreSQL",
-                ) from None
+        except OSError:  # the file system knows no locks, and the ledger's server does
+            pass
         file.truncate(0)
         file.write(this_process())
         file.flush()

@@ -67,6 +67,7 @@ class TrialRecord:
         charges: seconds in which it held a worker without a report to show for them, by attempt.
         again: of a control that failed and is tried again, how many were before it.
         enqueued: whether the user has chosen its parameters while the study ran or after it.
+        repeat: 0; of a trial that runs an earlier configuration again with a new seed, the how many-th that is.
     """
 
     id: str
@@ -83,6 +84,7 @@ class TrialRecord:
     charges: Mapping[str, float] = field(default_factory=dict)
     again: int = 0
     enqueued: bool = False
+    repeat: int = 0
 
     @property
     def role(self) -> str:

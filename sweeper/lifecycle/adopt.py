@@ -10,15 +10,15 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from sweeper.checkpoints.locate import last_good
+from sweeper.checkpoints.locate import last_good, restore_manifests
 from sweeper.errors import UserError
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.ownership import FILE
-from sweeper.ledger.storage import JOURNAL, recorded_url
+from sweeper.ledger.storage.location import JOURNAL, recorded_url
 from sweeper.ledger.studies import study_folder
 from sweeper.ledger.study_lock import study_lock
 from sweeper.tracking.outbox import Outbox, forget_outbox
-from sweeper.tracking.place import go_on_here, original_of
+from sweeper.tracking.store.place import go_on_here, original_of
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,7 @@ def _take_over(study_dir: Path, original: Path) -> None:
 
 
 def _adopted(ledger: Ledger, place: str, stream: str | None) -> Adopted:
+    restore_manifests(ledger)
     going_on = [trial for trial in ledger.all_trials() if not trial.state.is_finished]
     stored = ledger.attributes.store_url is not None
     resumed = [trial.id for trial in going_on if last_good(ledger.study_dir, trial, stored=stored)[0]]

@@ -62,3 +62,18 @@ def interrupted_seeds(ledger: Ledger, spec: SweepSpec) -> int:
         return 0
     has_ended = all(trial.state.is_finished for trial in ledger.all_trials())
     return 0 if has_ended and ledger.count - ledger.retries - ledger.enqueued >= spec.trials else last["seeds"]
+
+
+def with_seed_list(spec: SweepSpec, seeds: Sequence[int]) -> SweepSpec:
+    """The spec with a longer list of seeds for each of its variants."""
+    data = spec.effective | {"seeds": list(seeds)}
+    del data["search_space"]  # follows from variants and seeds
+    data["trials"] = spec.trials + (len(seeds) - len(spec.seeds)) * len(spec.variants)
+    return SweepSpec.model_validate(data | {"text": spec.text, "path": spec.path}, strict=False)
+
+
+def extended_seeds(ledger: Ledger, spec: SweepSpec) -> list[int]:
+    """The seeds that `sweeper extend` has added to the study since its file was written; none if it added none."""
+    last, known = ledger.attributes.extension, (ledger.attributes.spec or {}).get("seeds") or []
+    is_shorter = 0 < len(spec.seeds) < len(known) and list(spec.seeds) == known[: len(spec.seeds)]
+    return known[len(spec.seeds) :] if last and "seeds" in last and is_shorter else []

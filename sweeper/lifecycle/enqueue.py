@@ -16,10 +16,10 @@ from sweeper.search_space.conditions import Params, contains, exists, parents_fi
 from sweeper.search_space.constraints import all_hold
 from sweeper.search_space.dimensions import AnyDimension, CategoricalDimension, ParamValue
 from sweeper.search_space.unit import listed
-from sweeper.spec.messages import show
+from sweeper.spec.reading.messages import show
+from sweeper.spec.reading.yaml_reader import parse_yaml
 from sweeper.spec.resolve import SweepSpec
 from sweeper.spec.validation.feasibility import refusal
-from sweeper.spec.yaml_reader import parse_yaml
 
 
 def enqueue(home: Path, study: str, settings: Sequence[str], like: str | None = None) -> str:

@@ -21,10 +21,10 @@ from urllib.parse import urlsplit
 
 from sweeper.errors import UserError
 from sweeper.ledger.trial import TrialRecord, TrialState
-from sweeper.study.budget import left, used_text
 from sweeper.study.callback import StudyCallback
 from sweeper.study.controller import StudyController
 from sweeper.study.controls import final_word
+from sweeper.study.usage.budget import left, used_text
 from sweeper.views.study import outcome
 
 WEBHOOK: Final = "SWEEPER_WEBHOOK"

@@ -9,8 +9,8 @@ from sweeper.errors import UserError
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.studies import study_folder
 from sweeper.ledger.study_lock import study_lock
-from sweeper.tracking.client import tracking_uri
 from sweeper.tracking.remove import experiment_of_stream, remove_experiment
+from sweeper.tracking.store.client import tracking_uri
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,10 @@ from sweeper.home import command_line
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.studies import find_study, open_ledger, unretried_failures
 from sweeper.ledger.study_lock import study_lock
-from sweeper.lifecycle.change import StudyChange, interrupted_extension, interrupted_seeds
+from sweeper.lifecycle.change import StudyChange, interrupted_extension, interrupted_seeds, with_seed_list
 from sweeper.lifecycle.options import RunOptions
 from sweeper.lifecycle.run import continue_study, extended, refuse_strangers
+from sweeper.lifecycle.study_copy import restore
 from sweeper.spec.resolve import SweepSpec
 from sweeper.study.next_trial import TrialsToCome
 
@@ -28,12 +29,16 @@ def _driven(home: Path, study: str) -> Iterator[tuple[Ledger, SweepSpec]]:
         yield ledger, spec
 
 
-def resume(home: Path, study: str, options: RunOptions) -> int:
+def resume(home: Path, study: str, options: RunOptions, copy: str | None = None) -> int:
     """Continue a study that was interrupted, paused or stopped; returns the exit code of `run`.
+
+    `copy`: where a copy of it is, from which it goes on in this home.
 
     Raises:
         UserError: no such study, another driver runs it, or code or data have changed since.
     """
+    if copy and not restore(home, study, copy):
+        raise UserError(f"no copy of a study `{study}` is there", copy, "is it the folder given to --sync-to?")
     with _driven(home, study) as (ledger, spec):
         return continue_study(spec, home.resolve(), ledger, options, StudyChange())
 
@@ -88,10 +93,7 @@ def with_seeds(spec: SweepSpec, count: int) -> SweepSpec:
         )
         raise UserError(what, help=help if spec.variants else help.partition(";")[0])
     first = max(spec.seeds) + 1
-    data = spec.effective | {"seeds": [*spec.seeds, *range(first, first + count)]}
-    del data["search_space"]  # follows from variants and seeds
-    data["trials"] = spec.trials + count * len(spec.variants)
-    return SweepSpec.model_validate(data | {"text": spec.text, "path": spec.path}, strict=False)
+    return with_seed_list(spec, [*spec.seeds, *range(first, first + count)])
 
 
 def retry_failed(home: Path, study: str, options: RunOptions) -> int:

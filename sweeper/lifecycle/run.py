@@ -7,21 +7,24 @@ from pathlib import Path
 from sweeper.errors import EXIT_NO_SKILL, EXIT_OK, EXIT_SIGNAL, EXIT_TRIAL_FAILED, LedgerLost
 from sweeper.home import command_line
 from sweeper.ledger.ledger import Ledger
+from sweeper.ledger.storage.location import is_study
 from sweeper.ledger.studies import recorded_spec, unretried_failures
 from sweeper.ledger.study_lock import study_lock
-from sweeper.lifecycle.change import StudyChange
+from sweeper.lifecycle.change import StudyChange, extended_seeds, with_seed_list
 from sweeper.lifecycle.options import RunOptions
+from sweeper.lifecycle.study_copy import restore
 from sweeper.lifecycle.study_run import StudyRun, end_study
 from sweeper.reproducibility import drift
 from sweeper.reproducibility.drift import spec_drift
 from sweeper.reproducibility.growth import additions, refuse_unfit_space
+from sweeper.spec.lanes import why_no_lanes, with_usable_lanes
 from sweeper.spec.resolve import SweepSpec
 from sweeper.study.controller import STOPPED_BY_USER, StudyController
 from sweeper.study.controls import final_word
 from sweeper.study.next_trial import TrialsToCome
-from sweeper.tracking.client import tracking_uri
-from sweeper.tracking.place import refuse_copy_of_home
 from sweeper.tracking.standing import standing_of
+from sweeper.tracking.store.client import tracking_uri
+from sweeper.tracking.store.place import refuse_copy_of_home
 from sweeper.tracking.study_tracker import refuse_other_ledger
 from sweeper.views.preflight import print_preflight
 from sweeper.views.study import print_study
@@ -50,12 +53,19 @@ def run_study(
     tracking_uri(home)  # refuses a path that MLflow cannot have, before anything is written there
     study = _free_name(home, spec.name) if new else spec.name
     study_dir = home / "studies" / study
+    if options.sync_to and not new and not is_study(study_dir) and restore(home, study, options.sync_to):
+        print(f"note: the study `{study}` continues from its copy in {options.sync_to}", file=sys.stderr)
     url, modes = ledger_url or spec.ledger, [one.mode for one in spec.objectives]
     with (
         study_lock(study_dir, url),
         closing(Ledger.create(study_dir, study, modes=modes, url=url)) as ledger,
     ):
         refuse_strangers(home, ledger)
+        if added := extended_seeds(ledger, spec):
+            said = f"the study `{study}` has the seeds that `sweeper extend` added, too: {', '.join(map(str, added))}"
+            print(f"note: {said}", file=sys.stderr)
+            spec = with_seed_list(spec, [*spec.seeds, *added])
+        spec = _with_usable_lanes(spec, options)
         _settle_spec(ledger, spec, options)
         return continue_study(spec, home, ledger, options)
 
@@ -97,6 +107,7 @@ def continue_study(
 
     `change`: what the verb changes of the study; not even that a stopped one goes on, if None.
     """
+    spec = _with_usable_lanes(spec, options)
     study, spec = ledger.study, extended(spec, ledger, change.trials if change else 0)
     if ledger.attributes.stopped and change is None:
         end_study(spec, home, ledger, STOPPED_BY_USER)
@@ -110,7 +121,12 @@ def continue_study(
         print(f"the study `{study}` {ending}; --new starts another one beside it", file=sys.stderr)
         interrupted = 0
     else:
-        ended = StudyRun(spec, home, ledger, options, change).execute()
+        try:
+            ended = StudyRun(spec, home, ledger, options, change).execute()
+        except KeyboardInterrupt:  # before it listened to signals
+            if ledger.attributes.spec is not None:
+                print(_continues(home, study), file=sys.stderr)
+            raise
         if ended.refused:
             print_preflight(ended.refused)
             return EXIT_NO_SKILL
@@ -122,11 +138,23 @@ def continue_study(
     if not interrupted and (reason := exhausted(spec, ledger)):
         print(reason, file=sys.stderr)
     if interrupted:
-        print(f"interrupted: `{command_line(home, 'resume', study)}` continues it", file=sys.stderr)
+        print(_continues(home, study), file=sys.stderr)
     lacking = standing_of(ledger.study_dir)
     if lacking.sentence:
         print(lacking.sentence, file=sys.stderr)
     return EXIT_SIGNAL + interrupted if interrupted else lacking.code(_exit_code(spec, ledger))
+
+
+def _continues(home: Path, study: str) -> str:
+    return f"interrupted: `{command_line(home, 'resume', study)}` continues it"
+
+
+def _with_usable_lanes(spec: SweepSpec, options: RunOptions) -> SweepSpec:
+    """The spec, with a process for each trial where lanes cannot be had, which is said."""
+    on_cluster = options.address is not None
+    if reason := why_no_lanes(spec, on_cluster=on_cluster):
+        print(f"note: no lanes, each trial trains in a process of its own: {reason}", file=sys.stderr)
+    return with_usable_lanes(spec, on_cluster=on_cluster)
 
 
 def _exit_code(spec: SweepSpec, ledger: Ledger) -> int:

@@ -6,21 +6,24 @@ import signal
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from sweeper.analysis.explain import describe
 from sweeper.checkpoints.locate import open_store
 from sweeper.entrypoint.source_hashes import code_sums, counted
 from sweeper.entrypoint.trial.mlflow_run import write_run_file
 from sweeper.errors import LedgerLost
 from sweeper.executor.cluster import machines
 from sweeper.executor.monitor import Child, Machines, Workers
-from sweeper.executor.node_check import expectation
+from sweeper.executor.worker.node_check import expectation
 from sweeper.html_report.artifacts import study_artifacts
 from sweeper.ledger.ledger import Ledger
 from sweeper.lifecycle import notifications as notify
 from sweeper.lifecycle.change import StudyChange
 from sweeper.lifecycle.options import RunOptions
+from sweeper.lifecycle.study_copy import StudyCopy
 from sweeper.lifecycle.warm_start import record_warm_start
 from sweeper.maintenance.machine import left_over
 from sweeper.preflight import run as preflight
@@ -33,9 +36,9 @@ from sweeper.study import requests
 from sweeper.study.controller import StudyController
 from sweeper.tracking import Tracker
 from sweeper.tracking.callback import MLflowCallback
-from sweeper.tracking.client import tracking_uri
+from sweeper.tracking.store.client import tracking_uri
 from sweeper.tracking.study_tracker import keep_run_ids, open_tracker
-from sweeper.views.progress import Progress
+from sweeper.views.live.progress import Progress
 
 FLUSH_INTERRUPTED_S: Final = 10.0
 STALLED_S: Final = 10.0
@@ -83,10 +86,12 @@ class StudyRun:
             progress = stack.enter_context(Progress(self._spec, self._ledger))
             progress.note("looking at the code that trains")
             self._check_code(progress)
+            copy = [stack.enter_context(closing(each)) for each in self._copy(progress)]
             self._name_left_over(progress)
             progress.note("starting to prepare the data")
             there = stack.enter_context(machines(self._spec.resources, self._options.address, self._home / "data"))
             preparing = preflight.start(self._spec, there)  # takes a while, in a process of its own
+            stack.callback(preflight.end, preparing)
             tracker = open_tracker(self._home, self._ledger, self._tell_run)
             tracker.deliver()
             stack.enter_context(closing(tracker))
@@ -95,9 +100,16 @@ class StudyRun:
             if checked.failed:
                 return RunOutcome(refused=checked)
             self._bind(checked)
-            recorder = MLflowCallback(tracker, self._spec, self._ledger, self._provenance, workers)
+            recorder = MLflowCallback(
+                tracker,
+                self._spec,
+                self._ledger,
+                self._provenance,
+                workers,
+                partial(describe, self._ledger, self._spec),
+            )
             recorder.start_study(checked.summary)
-            study = StudyController(self._spec, self._ledger, [recorder, progress])
+            study = StudyController(self._spec, self._ledger, [recorder, progress, *copy])
             self._ledger.wait_with(progress.note, study.should_stop_waiting)
             notifier = notify.attach(study, channels, progress.note)
             address = self._options.address
@@ -119,6 +131,11 @@ class StudyRun:
         self._provenance = provenance.collect() | {"sources": code, "spec": redact(self._spec.text)}
         open_store(self._ledger, self._spec)
 
+    def _copy(self, progress: Progress) -> list[StudyCopy]:
+        """What keeps a copy of the study, if the user wants one."""
+        where = self._options.sync_to
+        return [StudyCopy(self._ledger, where, self._options.sync_every_s, progress.note)] if where else []
+
     def _name_left_over(self, progress: Progress) -> None:
         """After a kill -9 of the driver alone Ray's agents live on for a while."""
         if self._options.address is None and (left := left_over(self._home)):
@@ -133,6 +150,8 @@ class StudyRun:
         if dropped := requests.clear_older(self._ledger.study_dir):
             progress.note(dropped)
         progress.note("preparing the data")
+        from sweeper.executor import tune  # noqa: F401  # now, while the other process works
+
         skip = self._options.skip_preflight
         return preflight.finish(preparing, self._spec, self._home, progress.checked, there, skip=skip)
 
@@ -156,7 +175,7 @@ class StudyRun:
 
     def _train(self, study: StudyController, there: Machines, workers: Workers) -> None:
         """Run the trials; what ended it early is told to the study."""
-        from sweeper.executor import tune as driver  # imports ray: late, so that every refusal before is quick
+        from sweeper.executor import tune as driver  # imports ray: late, so that most refusals are quick
 
         try:
             driver.execute(study, there, workers, self._expected(there))
@@ -218,7 +237,7 @@ def end_study(spec: SweepSpec, home: Path, ledger: Ledger, reason: str) -> None:
     tracker = open_tracker(home, ledger, run_ids.__setitem__)
     tracker.deliver()
     with closing(tracker), Progress(spec, ledger) as progress:
-        recorder = MLflowCallback(tracker, spec, ledger)
+        recorder = MLflowCallback(tracker, spec, ledger, describe=partial(describe, ledger, spec))
         recorder.hand_over_all()
         if has_open or not (tracker.ending and tracker.ending.artifacts):  # else the report and its figures are there
             recorder.finish_study(study_artifacts(ledger, spec), is_done=study.is_done)
@@ -232,7 +251,7 @@ def end_trial(spec: SweepSpec, home: Path, ledger: Ledger, trial_id: str) -> Non
     tracker = open_tracker(home, ledger)
     tracker.deliver()
     with closing(tracker), Progress(spec, ledger) as progress:
-        recorder = MLflowCallback(tracker, spec, ledger)
+        recorder = MLflowCallback(tracker, spec, ledger, describe=partial(describe, ledger, spec))
         StudyController(spec, ledger, []).stop_trial(trial_id)
         recorder.hand_over_all()
         flush(tracker, progress, math.inf)

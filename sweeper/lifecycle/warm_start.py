@@ -3,7 +3,6 @@
 from typing import Any
 
 from sweeper.errors import UserError
-from sweeper.ledger.foreign_study import foreign_trials
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.trial import TrialState
 from sweeper.spec.resolve import SweepSpec
@@ -25,6 +24,8 @@ def record_warm_start(ledger: Ledger, spec: SweepSpec) -> None:
     if spec.warm_start.storage is None:
         found = _own_trials(ledger, spec, name)
     else:
+        from sweeper.ledger.foreign_study import foreign_trials  # imports sqlalchemy, which a journal does without
+
         found = foreign_trials(spec.warm_start.storage, name, spec.objectives, spec.search_space)
     if spec.warm_start.trials != "all":
         complete = [entry for entry in found if entry["state"] is TrialState.COMPLETE]

@@ -9,16 +9,19 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Final
 
 import yaml
 
+from sweeper.analysis.design_power import design_power
+from sweeper.analysis.power import power_text
 from sweeper.analysis.winners import ENDING, rounds_of, winners_result
 from sweeper.console import to_json
 from sweeper.errors import EXIT_NO_SKILL, EXIT_SIGNAL, UserError
 from sweeper.files import write_atomic
 from sweeper.home import refuse_code_of
-from sweeper.ledger.storage import url_beside
+from sweeper.ledger.storage.location import url_beside
 from sweeper.ledger.studies import open_study
 from sweeper.ledger.trial import TrialRecord, TrialState
 from sweeper.lifecycle.options import RunOptions
@@ -71,6 +74,9 @@ def run_winners(
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
         write_atomic(path, text)
+    if name == next_name:  # of a round that has begun, its own runs say it better
+        sight = design_power(spec, home, len(spec.variants) * (len(spec.variants) - 1) // 2)
+        print(f"before any run: {power_text(sight, spec.objective)}", flush=True)
     url = url_beside(path.parent, ledger.study_dir)
     code = run_study(spec, home, options, ledger_url=url)
     return code, name
@@ -115,16 +121,20 @@ def winners_spec(
 
 
 def best_configurations(recorded: SpecFile, trials: Sequence[TrialRecord], top: int) -> list[TrialRecord]:
-    """The best trials that ran to their end, each configuration once whatever its seeds."""
-    scored = [
-        (recorded.objective.loss(value), trial.number, trial)
-        for trial in trials
-        if trial.state is TrialState.COMPLETE and (value := trial.value(recorded.objective.metric)) is not None
-    ]
-    found: dict[str, TrialRecord] = {}
-    for _, _, trial in sorted(scored, key=lambda entry: entry[:2]):
-        found.setdefault(str(sorted(configuration(recorded, trial).items())), trial)
-    return list(found.values())[:top]
+    """The best trials that ran to their end, each configuration once whatever its seeds; where `replicate: auto` ran
+    some again, those come first, by their averages."""
+    found: dict[str, list[TrialRecord]] = {}
+    for trial in trials:
+        if trial.state is TrialState.COMPLETE and trial.value(recorded.objective.metric) is not None:
+            found.setdefault(str(sorted(configuration(recorded, trial).items())), []).append(trial)
+    repeated = any(trial.repeat for runs in found.values() for trial in runs)
+
+    def rank(runs: Sequence[TrialRecord]) -> tuple[bool, float, int]:
+        losses = [recorded.objective.loss(trial.value(recorded.objective.metric) or 0.0) for trial in runs]
+        return repeated and len(runs) == 1, fmean(losses) if repeated else min(losses), runs[0].number
+
+    best = sorted(found.values(), key=rank)[:top]
+    return [runs[0] if repeated else min(runs, key=lambda run: rank([run])) for runs in best]
 
 
 def configuration(recorded: SpecFile, trial: TrialRecord) -> dict[str, Any]:
@@ -151,7 +161,8 @@ def fresh_seeds(recorded: SpecFile, trials: Sequence[TrialRecord], count: int, e
     used = [int(recorded.base.get(SEED, 0)), *recorded.seeds, *earlier]
     used += [int(settings[SEED]) for settings in recorded.variants.values() if SEED in settings]
     used += [int(trial.params[SEED] or 0) for trial in trials if SEED in trial.params]
-    first = max(used) + (len(trials) if recorded.replicate_seed == "per_trial" else 0) + 1
+    repeats = max((trial.repeat for trial in trials), default=0)
+    first = max(used) + (len(trials) if recorded.replicate_seed == "per_trial" else repeats) + 1
     return list(range(first, first + count))
 
 
@@ -192,7 +203,8 @@ def train_and_compare(
         print("nothing is promoted: no configuration beats all the others", file=sys.stderr)
         return code or EXIT_NO_SKILL
     objective = result.objective
-    registered = register_winner(tracking_uri(home), result.best_run, objective.metric, objective.mode)
+    uri = tracking_uri(home)
+    registered = register_winner(uri, result.best_run, objective.metric, objective.mode, studies=[study])
     said = f"promoted {result.best_run}, {registered.checkpoint}: version {registered.version} of {registered.model}"
     print(f"{said} in MLflow, with the alias `winner`", file=sys.stderr)
     return code

@@ -7,12 +7,12 @@ rerun reads its record and its sums there.
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from sweeper.checkpoints.inventory import CheckpointState, checkpoint_entries
+from sweeper.checkpoints.inventory import CheckpointEntry, CheckpointState, checkpoint_entries
 from sweeper.checkpoints.locate import store_of
 from sweeper.checkpoints.manifest import MANIFEST, PICTURES
 from sweeper.checkpoints.object_store import CheckpointMissing, ObjectStore
@@ -28,6 +28,7 @@ from sweeper.tracking import Inventory, artifact_root, tracking_uri
 from sweeper.tracking.outbox import STORE
 
 RUN_ID: Final = re.compile(r"[0-9a-f]{32}")
+HERE: Final = (CheckpointState.WHOLE, CheckpointState.DAMAGED)
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,9 @@ def find_garbage(home: Path, studies: tuple[str, ...] = ()) -> tuple[list[Garbag
         if driver := running_driver(ledger.study_dir):
             left.append(f"{name}: skipped, a driver is running it ({driver})")
             continue
-        found += _of_checkpoints(ledger, spec, inventory)
+        entries = list(checkpoint_entries(ledger))
+        found += _of_checkpoints(ledger, spec, inventory, entries)
+        left += _damaged(ledger, entries, found)
         found += _of_store(ledger, spec, inventory)
         found += _of_killed_workers(ledger)
         found += _of_lost_runs(home, ledger, inventory)
@@ -138,41 +141,37 @@ def _of_store(ledger: Ledger, spec: SpecFile, inventory: Inventory) -> Iterator[
         kept = kept_steps(spec, trial)
         for report in trial.reports:
             if (key := report.checkpoint) and (there := sizes.get(key)):
-                why = _why(trial, there, Path(key).name, report.step in kept, spec.retention, inventory)
-                if why:
+                stored = inventory.checkpoint(trial.mlflow_run_id, Path(key).name)
+                if why := _why(trial, there, stored, report.step in kept, spec.retention):
                     total, run_id = sum(there.values()), trial.mlflow_run_id
                     folder = ledger.study_dir / key
                     yield Garbage(ledger.study, folder, tuple(there), total, why, run_id, store.url, key)
 
 
-def _of_checkpoints(ledger: Ledger, spec: SpecFile, inventory: Inventory) -> Iterator[Garbage]:
+def _of_checkpoints(
+    ledger: Ledger, spec: SpecFile, inventory: Inventory, entries: Sequence[CheckpointEntry]
+) -> Iterator[Garbage]:
+    """What is large in checkpoints of ended trials goes; their manifests and pictures stay."""
     going_on = cut_off(ledger)
     kept = {trial.id: kept_steps(spec, trial) for trial in ledger.all_trials() if _is_over(trial, going_on)}
-    for entry in checkpoint_entries(ledger, checked=False):
+    for entry in entries:
         trial, folder = entry.trial, entry.folder
-        is_here = entry.state is CheckpointState.WHOLE and inside(ledger.study_dir / "trials", folder)
-        if is_here and trial.id in kept and trial.mlflow_run_id is not None:
-            is_kept = entry.report.step in kept[trial.id]
-            if found := _of_checkpoint(ledger.study, trial, folder, is_kept, spec.retention, inventory):
-                yield found
-
-
-def _of_checkpoint(
-    study: str, trial: TrialRecord, folder: Path, is_kept: bool, retention: str, inventory: Inventory
-) -> Garbage | None:
-    """What is large in a checkpoint's folder goes; its manifest and pictures stay."""
-    local = {str(path.relative_to(folder)): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
-    large = {name: size for name, size in local.items() if name != MANIFEST and Path(name).suffix not in PICTURES}
-    why = _why(trial, local, folder.name, is_kept, retention, inventory) if large else None
-    return Garbage(study, folder, tuple(large), sum(large.values()), why, trial.mlflow_run_id) if why else None
+        is_here = entry.state in HERE and inside(ledger.study_dir / "trials", folder)
+        if not is_here or trial.id not in kept or trial.mlflow_run_id is None:
+            continue
+        local = {str(path.relative_to(folder)): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+        large = {name: size for name, size in local.items() if name != MANIFEST and Path(name).suffix not in PICTURES}
+        stored = inventory.checkpoint(trial.mlflow_run_id, folder.name)
+        if entry.state is CheckpointState.DAMAGED and large.keys() & stored.keys():
+            continue  # it can be restored from there
+        if large and (why := _why(trial, local, stored, entry.report.step in kept[trial.id], spec.retention)):
+            yield Garbage(ledger.study, folder, tuple(large), sum(large.values()), why, trial.mlflow_run_id)
 
 
 def _why(
-    trial: TrialRecord, files: Mapping[str, int], name: str, is_kept: bool, retention: str, inventory: Inventory
+    trial: TrialRecord, files: Mapping[str, int], stored: Mapping[str, int], is_kept: bool, retention: str
 ) -> str | None:
-    """Why a checkpoint of an ended trial is needed no more; None: it is."""
-    assert trial.mlflow_run_id is not None
-    stored = inventory.checkpoint(trial.mlflow_run_id, name)
+    """Why a checkpoint of an ended trial is needed no more; None: it is. `stored`: what MLflow holds of its files."""
     if stored.get(MANIFEST) != files.get(MANIFEST):
         return None
     if all(stored.get(file) == size for file, size in files.items() if Path(file).suffix not in PICTURES):
@@ -180,6 +179,15 @@ def _why(
     if not is_kept and MANIFEST in files:
         return f"{trial.id} has ended, and retention is `{retention}`"
     return None
+
+
+def _damaged(ledger: Ledger, entries: Sequence[CheckpointEntry], found: Sequence[Garbage]) -> Iterator[str]:
+    """A line for each damaged checkpoint that stays."""
+    going = {garbage.folder for garbage in found}
+    for entry in entries:
+        if entry.state is CheckpointState.DAMAGED and entry.folder not in going:
+            what = f"{ledger.study}: kept {entry.report.checkpoint}, which is damaged: {entry.problem}"
+            yield f"{what}; `sweeper doctor --fix` restores it, if MLflow has a copy"
 
 
 def _of_killed_workers(ledger: Ledger) -> Iterator[Garbage]:

@@ -13,8 +13,8 @@ from sweeper.ledger.ledger import Ledger
 from sweeper.tracking import runs_of, tracking_uri
 from sweeper.tracking.delivery.runs import KnownRun, delivered, lost, stream_of
 from sweeper.tracking.outbox import OUTBOX, PACKED
-from sweeper.tracking.place import copy_problem
 from sweeper.tracking.standing import standing_of
+from sweeper.tracking.store.place import copy_problem
 from sweeper.tracking.study_tracker import missing_from_ledger
 
 REFUSED: Final = "refused"
@@ -31,12 +31,14 @@ class Gap:
         status: as of a finding of the doctor; PASS is only told.
         what: what is lacking.
         help: what to do about it.
+        checkpoint: the one that it concerns, where it concerns one.
     """
 
     kind: str
     status: CheckStatus
     what: str
     help: str = ""
+    checkpoint: CheckpointEntry | None = None
 
 
 def gaps(home: Path, ledger: Ledger, entries: Sequence[CheckpointEntry], *, ask_mlflow: bool) -> Iterator[Gap]:
@@ -69,11 +71,12 @@ def _of_checkpoints(folder: Path, entries: Sequence[CheckpointEntry]) -> Iterato
     for entry in entries:
         path = entry.folder.relative_to(folder) if entry.folder.is_relative_to(folder) else entry.folder
         if entry.state is CheckpointState.DAMAGED:
-            help = "MLflow has a copy; a resumed trial skips it"
-            yield Gap("checkpoint", CheckStatus.FAIL, f"{path} is damaged: {entry.problem}", help)
+            help = "--fix restores it, if MLflow has a copy; a trial that resumes skips it"
+            yield Gap("checkpoint", CheckStatus.FAIL, f"{path} is damaged: {entry.problem}", help, entry)
         elif entry.state is CheckpointState.MISSING and entry.is_needed:
             what = f"{path} of {entry.trial.id}, which has not ended, is missing"
-            yield Gap("checkpoint", CheckStatus.WARN, what, "the trial resumes from an earlier one, or restarts")
+            help = "--fix restores it, if MLflow has a copy; the trial resumes from an earlier one, or restarts"
+            yield Gap("checkpoint", CheckStatus.WARN, what, help, entry)
     missing = [entry for entry in entries if entry.state is CheckpointState.MISSING and not entry.is_needed]
     collected = sum(entry.state is CheckpointState.COLLECTED for entry in entries)
     if missing or collected:

@@ -21,7 +21,7 @@ from packaging.version import Version
 
 from mano_trainers.report import CheckStatus
 from sweeper.executor.gpus import collect_accelerators
-from sweeper.executor.scratch import of_killed_drivers, processes_of_killed_drivers, scratch_parent
+from sweeper.executor.worker.scratch import of_killed_drivers, processes_of_killed_drivers, scratch_parent
 from sweeper.ledger.studies import study_dirs
 from sweeper.ledger.study_lock import running_driver
 from sweeper.maintenance.finding import Finding

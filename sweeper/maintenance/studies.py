@@ -13,14 +13,15 @@ from sweeper.checkpoints.inventory import checkpoint_entries
 from sweeper.errors import LedgerLost, UserError
 from sweeper.home import refuse_special_files
 from sweeper.ledger.ledger import Ledger
-from sweeper.ledger.storage import JOURNAL
+from sweeper.ledger.storage.location import JOURNAL
 from sweeper.ledger.studies import study_dirs
 from sweeper.ledger.study_lock import running_driver, study_lock
 from sweeper.maintenance.finding import Finding
 from sweeper.maintenance.inventory import SENT, gaps
+from sweeper.maintenance.restore import restore_checkpoint
 from sweeper.maintenance.sync import sync_study
 from sweeper.tracking import tracking_uri
-from sweeper.tracking.database import DatabaseState, database_file, examine, prepare_database, set_aside
+from sweeper.tracking.store.database import DatabaseState, database_file, examine, prepare_database, set_aside
 
 DATABASE: Final = "mlflow.database"
 LEFTOVERS: Final = ("*.tmp", "*.partial", "request", "request.*")
@@ -79,11 +80,13 @@ def _study(folder: Path, home: Path) -> Iterator[Finding]:
         return
     entries = list(checkpoint_entries(ledger))
     kept = {str(entry.report.checkpoint) for entry in entries}
-    text = json.dumps(ledger.attributes.stored)  # an audited trial's reports lie there
+    text = json.dumps(dict(ledger.attributes.stored))  # an audited trial's reports lie there
     yield from _orphans(name, folder, {*kept, *(path for path in _checkpoint_folders(folder) if path in text)})
     yield from _left_files(name, folder)
     for gap in gaps(home, ledger, entries, ask_mlflow=True):
         fix = partial(_send, home, folder.name) if gap.kind in SENT else None
+        if gap.checkpoint is not None:
+            fix = partial(restore_checkpoint, home, folder, gap.checkpoint)
         yield Finding(f"{name}.{gap.kind}", gap.status, gap.what, gap.help, fix)
 
 

@@ -3,8 +3,10 @@
 import math
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from sweeper.analysis.explain import describe
 from sweeper.errors import EXIT_NOT_RECORDED, EXIT_OK, EXIT_TRIAL_FAILED
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.studies import find_study, open_ledger
@@ -14,8 +16,8 @@ from sweeper.redaction import redact
 from sweeper.tracking import tracking_uri
 from sweeper.tracking.callback import MLflowCallback
 from sweeper.tracking.outbox import REJECTS
-from sweeper.tracking.place import refuse_copy_of_home
 from sweeper.tracking.standing import standing_of
+from sweeper.tracking.store.place import refuse_copy_of_home
 from sweeper.tracking.study_tracker import keep_run_ids, open_tracker, refuse_other_ledger
 
 STALLED_S = 20.0
@@ -82,7 +84,7 @@ def sync_study(home: Path, study: str) -> Synced:
             if standing_of(study_dir).refused or has_lost_files:
                 tracker.deliver_all_again()  # in the order in which they were told: a start after its end is none
                 (study_dir / REJECTS).unlink(missing_ok=True)
-            recorder = MLflowCallback(tracker, spec, ledger)
+            recorder = MLflowCallback(tracker, spec, ledger, describe=partial(describe, ledger, spec))
             recorder.hand_over_all()
             recorder.interrupt_study()
             waiting = tracker.waiting

@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import Final
 
 from mano_trainers.report import CheckResult, CheckStatus
+from sweeper.checkpoints.locate import named_store
 from sweeper.executor.monitor import Node, room
 from sweeper.redaction import redact
 from sweeper.spec.resolve import SweepSpec
 from sweeper.spec.sections import Resources
-from sweeper.tracking.client import tracking_uri
+from sweeper.tracking.store.client import tracking_uri
 
 SERVER_TIMEOUT_S: Final = 3.0
-COPIES: Final = 2
-"""A checkpoint lies in the study's folder, until `sweeper gc`, and with `retention: all` among MLflow's artifacts."""
 SPARE_BYTES: Final = 10**9
 
 
@@ -41,18 +40,19 @@ def check_machine(spec: SweepSpec, home: Path, run_bytes: int | None, nodes: Seq
 def _gpus(resources: Resources, at_once: int, nodes: Sequence[Node]) -> CheckResult:
     most, there = max(node.gpus for node in nodes), sum(node.gpus for node in nodes)
     where = "" if len(nodes) == 1 else f" on {len(nodes)} machines, at most {most:g} on one"
-    measured = f"{there:g} GPUs{where}, {resources.gpus:g} requested per trial"
+    each = "trial" if resources.lanes == 1 else f"{resources.lanes} trials"
+    measured = f"{there:g} GPUs{where}, {resources.gpus:g} requested per {each}"
     if resources.gpus > most:
         help = "set resources.gpus to what there is, or start it where the GPUs are; is the driver loaded (nvidia-smi)?"
         return CheckResult("machine.gpu", CheckStatus.FAIL, measured, "those asked for", help)
-    if resources.gpus * at_once > there:
+    if resources.gpus * resources.processes(at_once) > there:
         help = f"{at_once} trials at once do not fit: they wait for each other"
         return CheckResult("machine.gpu", CheckStatus.WARN, measured, "those of all concurrent trials", help)
     return CheckResult("machine.gpu", CheckStatus.PASS, measured, "those asked for")
 
 
 def _cores(resources: Resources, at_once: int, nodes: Sequence[Node]) -> CheckResult:
-    wanted, there = resources.cpus * at_once, int(sum(node.cpus for node in nodes))
+    wanted, there = resources.cpus * resources.processes(at_once), int(sum(node.cpus for node in nodes))
     measured, expected = f"{wanted} cores for {at_once} trials at once", f"at most {there}"
     if wanted > there:
         help = "trials will slow each other down: lower resources.concurrent or resources.cpus"
@@ -77,12 +77,13 @@ def _writable(home: Path) -> CheckResult:
 def _disk(spec: SweepSpec, home: Path, run_bytes: int | None) -> CheckResult:
     existing = next(path for path in (home.absolute(), *home.absolute().parents) if path.exists())
     free = shutil.disk_usage(existing).free
-    copies = COPIES if spec.retention == "all" else 1
+    # In the study's folder until `sweeper gc`, or in a store; and with `retention: all` among MLflow's artifacts.
+    copies = (named_store(spec) is None) + (spec.retention == "all")
     planned = SPARE_BYTES if run_bytes is None else copies * spec.trials * run_bytes
     what = "for unknown checkpoints" if run_bytes is None else f"for the checkpoints of {spec.trials} full trials"
     measured, expected = f"{free / 1e9:.1f} GB free", f"{planned / 1e9:.1f} GB {what}"
     help = "free some space, name a --home on another disk, or evaluate less often: each evaluation keeps a checkpoint"
-    help += "" if copies == 1 else "; `retention: best` keeps them out of MLflow, which halves this"
+    help += "" if copies < 2 else "; `retention: best` keeps them out of MLflow, which halves this"
     if free < planned:
         # Trials that are stopped early keep less, so a study that needs half of this may fit.
         status = CheckStatus.FAIL if 2 * free < planned else CheckStatus.WARN

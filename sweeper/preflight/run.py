@@ -128,7 +128,7 @@ def finish(
             _keep(path, PreflightOutcome(tuple(of_trainer), fingerprints, outcome.seconds))
         return outcome
     finally:
-        _end(child)
+        end(child)
 
 
 def base_config(spec: SweepSpec) -> dict[str, Any]:
@@ -196,8 +196,10 @@ def _answer(child: Child) -> Prepared | Checked | None:
     return None if line is None else answer_from_json(line)
 
 
-def _end(child: Child) -> None:
-    """Leave nothing running, Ctrl-C or not."""
+def end(child: Child) -> None:
+    """Leave nothing running of what `start` has started, Ctrl-C or not; nothing to do if it has been waited for."""
+    if child.returncode is not None:
+        return
     for stream in (child.stdin, child.stdout):
         if stream is not None:
             stream.close()

@@ -4,7 +4,8 @@ Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020: 
 never waits, `promote` the original, which pauses a trial at a rung until it is among the best there. Hyperband (Li et
 al., JMLR 2018) deals the trials to brackets with a longer and longer grace period, in case the early ranks mislead.
 
-A trial's value at a rung is the best it has reached until then, not the one it happens to have there.
+A trial's value at a rung is the best it has reached until then, not the one it happens to have there; of several
+objectives, the best of each. By these trials rank as `domination` orders them: of one objective by its value.
 
 The history holds healthy trials only: a collapsed trial can have a good early error, and must not hold a place.
 """
@@ -13,7 +14,9 @@ import math
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from sweeper.pruning.domination import Point, order
 from sweeper.spec.objective import Mode, loss_of
 from sweeper.spec.sections import SchedulerConfig
 
@@ -21,8 +24,8 @@ Curve = Sequence[tuple[float, float]]
 """(epoch, objective) of each evaluation of a trial, in their order."""
 Rung = tuple[int, float]
 """A bracket, and the epoch at which its trials are compared."""
-RungTable = Mapping[Rung, Mapping[int, float]]
-"""The history as ranking needs it: for each rung, the healthy trials that have reached it, number -> value."""
+RungTable = Mapping[Rung, Mapping[int, Point]]
+"""The history as ranking needs it: for each rung, the healthy trials that have reached it, number -> losses there."""
 
 
 @dataclass(frozen=True)
@@ -33,18 +36,22 @@ class Runner:
         number: its number among the candidates, which decides its bracket.
         curve: its evaluations.
         total_epochs: length of a full run, infinite where the trainer does not tell.
+        further: of each objective after the first, its evaluations as losses: less is better.
     """
 
     number: int
     curve: Curve
     total_epochs: float = math.inf
+    further: Sequence[Curve] = ()
 
 
 @dataclass(frozen=True)
 class RungResult:
     """How a trial stands at a rung.
 
-    `cutoff` is the worst value that is kept; `rank` counts from 1 among the `of` healthy trials seen at this rung.
+    `cutoff` is the worst value that is kept; `rank` counts from 1 among the `of` healthy trials seen at this rung. Of
+    several objectives `value` and `cutoff` are those of the first, `further` the losses of the others, and `front`
+    counts from 1; of one objective it is None.
     """
 
     rung_epoch: float
@@ -53,14 +60,14 @@ class RungResult:
     rank: int
     of: int
     keep: bool
+    front: int | None = None
+    further: Point = ()
 
     @property
-    def reason(self) -> str:
-        """The result as a sentence."""
-        return (
-            f"rank {self.rank} of {self.of} at epoch {self.rung_epoch:g}: "
-            f"{self.value:.5g} is worse than the cutoff {self.cutoff:.5g}"
-        )
+    def evidence(self) -> dict[str, Any]:
+        """What is recorded of it."""
+        several = () if self.front else ("front", "further")
+        return {key: value for key, value in vars(self).items() if key not in several}
 
 
 def bracket_of(config: SchedulerConfig, number: int) -> int:
@@ -98,45 +105,58 @@ def rung_of(config: SchedulerConfig, runner: Runner) -> float | None:
 
 
 def judge_at_rung(
-    rung_epoch: float, value: float, earlier: Sequence[float], eta: float, mode: Mode, at_least: int = 1
+    rung_epoch: float, own: Point, earlier: Sequence[Point], eta: float, mode: Mode, at_least: int = 1
 ) -> RungResult:
     """Keep the trial if it is in the best 1/eta of the healthy trials that reached this rung so far, itself included.
 
     Args:
         rung_epoch: the rung.
-        value: the trial's objective at the rung, finite.
-        earlier: objectives of the other healthy trials that reached the rung.
+        own: the trial's losses at the rung.
+        earlier: those of the other healthy trials that reached the rung.
         eta: reduction factor, > 1.
-        mode: whether small or large is good.
+        mode: whether small or large is good in the first objective.
         at_least: how many are kept where there are fewer than eta of them.
     """
-    loss = loss_of(value, mode)
-    losses = sorted([loss, *(loss_of(other, mode) for other in earlier)])
-    places = max(at_least, int(len(losses) / eta))
-    cutoff = losses[places - 1] if places else -math.inf
-    rank = losses.index(loss) + 1
-    return RungResult(rung_epoch, value, loss_of(cutoff, mode), rank=rank, of=len(losses), keep=loss <= cutoff)
+    points = [own, *earlier]
+    if len(own) > 1:
+        keys = order(points)
+        ranked = sorted(points, key=keys.__getitem__)
+        rank, firsts, front = ranked.index(own) + 1, [point[0] for point in ranked], int(keys[own][0])
+    else:  # numbers sort in a third of the time that tuples take, and every report at a rung comes here
+        firsts = sorted([point[0] for point in points])
+        rank, front = firsts.index(own[0]) + 1, None  # the first of equals, which all go on where one of them does
+    places = max(at_least, int(len(points) / eta))
+    return RungResult(
+        rung_epoch,
+        loss_of(own[0], mode),
+        loss_of(firsts[places - 1] if places else -math.inf, mode),
+        rank=rank,
+        of=len(points),
+        keep=rank <= places,
+        front=front,
+        further=own[1:],
+    )
 
 
-def values_at_rungs(config: SchedulerConfig, mode: Mode, runner: Runner) -> dict[Rung, float]:
-    """The value of a trial at each rung it has reached, where it has had a finite one by then."""
+def values_at_rungs(config: SchedulerConfig, mode: Mode, runner: Runner) -> dict[Rung, Point]:
+    """The losses of a trial at each rung it has reached, where each objective has had a finite value by then."""
     if config.name == "none" or not runner.curve:
         return {}
     bracket = bracket_of(config, runner.number)
     below = math.nextafter(runner.curve[-1][0], math.inf)
-    values = {}
+    found = {}
     for epoch in rung_epochs(config.grace_epochs * config.eta**bracket, config.eta, below):
-        if (value := value_at(runner.curve, epoch, mode)) is not None:
-            values[(bracket, epoch)] = value
-    return values
+        if (point := _point_at(runner, epoch, mode)) is not None:
+            found[(bracket, epoch)] = point
+    return found
 
 
 def table_of(config: SchedulerConfig, mode: Mode, runners: Iterable[Runner]) -> RungTable:
     """The history of these trials."""
-    table: dict[Rung, dict[int, float]] = {}
+    table: dict[Rung, dict[int, Point]] = {}
     for runner in runners:
-        for rung, value in values_at_rungs(config, mode, runner).items():
-            table.setdefault(rung, {})[runner.number] = value
+        for rung, point in values_at_rungs(config, mode, runner).items():
+            table.setdefault(rung, {})[runner.number] = point
     return table
 
 
@@ -145,15 +165,16 @@ def standing(
 ) -> RungResult | None:
     """How a trial stands at the last rung it has reached, among the others of its bracket.
 
-    None where it has reached none, or has had no finite value by then. The trial itself may be in the table.
+    None where it has reached none, or an objective has had no finite value by then. The trial itself may be in the
+    table.
     """
     epoch = rung_of(config, runner)
-    value = None if epoch is None else value_at(runner.curve, epoch, mode)
-    if epoch is None or value is None:
+    own = None if epoch is None else _point_at(runner, epoch, mode)
+    if epoch is None or own is None:
         return None
     seen = table.get((bracket_of(config, runner.number), epoch), {})
     others = [at for number, at in seen.items() if number != runner.number]
-    return judge_at_rung(epoch, value, others, config.eta, mode, at_least)
+    return judge_at_rung(epoch, own, others, config.eta, mode, at_least)
 
 
 def judge(config: SchedulerConfig, mode: Mode, runner: Runner, table: RungTable) -> RungResult | None:
@@ -173,19 +194,21 @@ def next_promoted(
 
     Args:
         config: the scheduler's.
-        mode: whether small or large is good.
+        mode: whether small or large is good in the first objective.
         waiting: the paused trials, each at the rung where it waits.
         table: all healthy trials, these too.
         idle: nothing else is left to run: then the best of a rung goes on, however few have reached it, unless one
             has gone on from there.
     """
     found = []
-    for (bracket, epoch), values in waiting.items():
-        if not values:
+    for (bracket, epoch), points in waiting.items():
+        if not points:
             continue
-        number, value = min(values.items(), key=lambda pair: (loss_of(pair[1], mode), pair[0]))  # the others rank lower
+        several = len(next(iter(points.values()))) > 1
+        keys = order(table[bracket, epoch].values()) if several else {point: point for point in points.values()}
+        _, number = min((keys[point], number) for number, point in points.items())  # the others rank lower
         others = [at for other, at in table[bracket, epoch].items() if other != number]
-        result = judge_at_rung(epoch, value, others, config.eta, mode, 1 if idle else _at_least(config))
+        result = judge_at_rung(epoch, points[number], others, config.eta, mode, 1 if idle else _at_least(config))
         if result.keep:
             found.append((number, result))
     return min(found, key=lambda pair: (-pair[1].rung_epoch, loss_of(pair[1].value, mode), pair[0]), default=None)
@@ -213,3 +236,12 @@ def value_at(curve: Curve, epoch: float, mode: Mode) -> float | None:
         if at >= epoch:
             return min(values, key=lambda value: loss_of(value, mode), default=None)
     return None
+
+
+def _point_at(runner: Runner, epoch: float, mode: Mode) -> Point | None:
+    """The losses of a trial at a rung, each the best until then; None before it or where an objective has none."""
+    first = value_at(runner.curve, epoch, mode)
+    found = [value_at(curve, epoch, "min") for curve in runner.further]
+    losses = [None if first is None else loss_of(first, mode), *found]
+    finite = tuple(loss for loss in losses if loss is not None)
+    return finite if len(finite) == len(losses) else None

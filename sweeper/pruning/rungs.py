@@ -2,11 +2,13 @@
 report, so that a study of ten thousand trials need not read its history anew for each."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from sweeper.ledger.trial import TrialRecord, TrialState
 from sweeper.pruning.asha import Rung, RungResult, Runner, judge, next_promoted, rung_of, standing, values_at_rungs
+from sweeper.pruning.domination import Point
+from sweeper.spec.objective import Objective
 from sweeper.spec.resolve import SweepSpec
 
 TotalEpochs = Mapping[str, float | None]
@@ -14,23 +16,27 @@ TotalEpochs = Mapping[str, float | None]
 
 
 class Rungs:
-    """The values of all healthy candidates at the rungs; told of every change by `update`."""
+    """The losses of all healthy candidates at the rungs; told of every change by `update`."""
 
     def __init__(self, spec: SweepSpec, total_epochs: TotalEpochs) -> None:
-        self._config, self._objective, self._total_epochs = spec.scheduler, spec.objective, total_epochs
-        self._table: dict[Rung, dict[int, float]] = {}
-        self._waiting: dict[Rung, dict[int, float]] = {}
+        self._config, self._objectives, self._total_epochs = spec.scheduler, spec.objectives, total_epochs
+        self._mode = spec.objective.mode  # of the first one
+        self._table: dict[Rung, dict[int, Point]] = {}
+        self._waiting: dict[Rung, dict[int, Point]] = {}
         self._paused: dict[int, TrialRecord] = {}
         self._reached: dict[int, float | None] = {}  # the last rung whose value is in the table
 
     def update(self, record: TrialRecord) -> None:
-        """The candidate has reported, or its state has changed. A collapsed one holds no place."""
+        """The candidate has reported, or its state has changed. A collapsed one holds no place, nor does one that runs
+        an earlier configuration again: only the best are run again."""
+        if record.repeat:
+            return
         number = record.number
         reached = rung_of(self._config, self._runner(record, latest=1, total=math.inf))
         if reached != self._reached.get(number):  # what a trial had at a rung does not change after it
             self._reached[number] = reached
-            for rung, value in values_at_rungs(self._config, self._objective.mode, self._runner(record)).items():
-                self._table.setdefault(rung, {})[number] = value
+            for rung, point in values_at_rungs(self._config, self._mode, self._runner(record)).items():
+                self._table.setdefault(rung, {})[number] = point
         if record.state is TrialState.COLLAPSED:
             for places in self._table.values():
                 places.pop(number, None)
@@ -57,21 +63,30 @@ class Rungs:
         )
         if now == before:  # most reports: to look through all that came before for each would cost more and more
             return None
-        return judge(self._config, self._objective.mode, self._runner(record), self._table)
+        return judge(self._config, self._mode, self._runner(record), self._table)
 
     def to_promote(self, *, idle: bool) -> TrialRecord | None:
         """The waiting trial that goes on; see `next_promoted`."""
-        promoted = next_promoted(self._config, self._objective.mode, self._waiting, self._table, idle=idle)
+        promoted = next_promoted(self._config, self._mode, self._waiting, self._table, idle=idle)
         return None if promoted is None else self._paused[promoted[0]]
 
     def last_standing(self, record: TrialRecord) -> RungResult:
         """How a trial that waits at a rung stands there."""
-        result = standing(self._config, self._objective.mode, self._runner(record), self._table)
+        result = standing(self._config, self._mode, self._runner(record), self._table)
         assert result is not None, f"{record.id} is not waiting at a rung"
         return result
 
     def _runner(self, record: TrialRecord, latest: int = 0, total: float | None = None) -> Runner:
         """`latest`: only so many evaluations, which is all that it takes to know the rung; 0: all of them."""
         total = self._total_epochs.get(record.id) if total is None else total
-        curve = record.curve(self._objective.metric, latest)
-        return Runner(record.number, curve, math.inf if total is None else total)
+        return runner_of(self._objectives, record, total, latest)
+
+
+def runner_of(
+    objectives: Sequence[Objective], record: TrialRecord, total_epochs: float | None, latest: int = 0
+) -> Runner:
+    """What ranking needs to know of a trial: of its `latest` evaluations, or 0 for all."""
+    first, *others = objectives
+    further = [[(epoch, one.loss(at)) for epoch, at in record.curve(one.metric, latest)] for one in others]
+    total_epochs = math.inf if total_epochs is None else total_epochs
+    return Runner(record.number, record.curve(first.metric, latest), total_epochs, further)

@@ -6,18 +6,30 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from sweeper.entrypoint.source_hashes import counted
+from sweeper.entrypoint.versions import IMPORTED
 from sweeper.search_space.paths import leaves
 
 MOST_NAMED: Final = 6
 
-Kind = Literal["config", "data", "code", "numerics", "packages", "machine", "label"]
-CAUSES: Final[tuple[Kind, ...]] = ("config", "data", "code", "numerics", "packages", "machine")
+Kind = Literal["config", "data", "code", "environment", "numerics", "packages", "machine", "label"]
+CAUSES: Final[tuple[Kind, ...]] = ("config", "data", "code", "environment", "numerics", "packages", "machine")
 """From what changes a result most surely to what mostly does not. A `label` (a commit whose sources are the same, a
 lock file) changes nothing by itself."""
-NO_CAUSE: Final = (
-    "nothing that is recorded differs; a seed that the config does not hold, the time, the network, or the machine "
-    "itself. Reproduce it once more: does it differ in the same place?"
+_UNRECORDED: Final = (
+    "a seed that the config does not hold, a file that the trainer reads beside its data, the time, the network, or "
+    "the machine itself. Reproduce it once more: does it differ in the same place?"
 )
+NO_CAUSE: Final = f"nothing that is recorded differs; {_UNRECORDED}"
+LEFT_OVER: Final = (
+    "nothing that is recorded differs; state that an earlier trial left in the process (the trainer's REUSE_PROCESS "
+    f"lets trials share one, and a rerun has one of its own), {_UNRECORDED}"
+)
+AMONG_LANES: Final = (
+    "it trained as one of several lanes in a process (resources.lanes), whose sums round otherwise than those of a "
+    "training alone"
+)
+SET_BY_SWEEPER: Final = frozenset({"OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES"})
+"""A trial's process has its own values of these, whatever the user's are."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +50,12 @@ def drift(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[EnvironmentDi
     complete = bool(sources) and all(
         name.startswith(("sweeper/", "mano_trainers/", "trainers/")) for name in then["sources"]
     )
-    environment = _changed_names(
-        "environment", then.get("environment"), now.get("environment"), "label", with_values=True
-    )
+    environment = [
+        *_changed_names("environment", *_variables(then, now, ours=False), kind="environment", with_values=True),
+        *_changed_names("environment", *_variables(then, now, ours=True), kind="label", with_values=True),
+    ]
+    (imported, numerics), (imported_now, numerics_now) = map(_split_numerics, (then, now))
+    versions = _changed_names("imported", *_in_both(imported, imported_now), kind="packages", with_values=True)
     return [
         *_config_drift(then.get("config"), now.get("config")),
         *sources,
@@ -50,10 +65,38 @@ def drift(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[EnvironmentDi
         *_changed_names("packages", then.get("packages"), now.get("packages"), "packages", with_values=True),
         *_row("platform", then.get("platform"), now.get("platform"), "machine"),
         *_mapping_drift("", then.get("hardware") or {}, now.get("hardware") or {}, "machine"),
-        *_mapping_drift("", then.get("numerics") or {}, now.get("numerics") or {}, "numerics"),
-        *(row for row in environment if not row.same),
+        *_mapping_drift("", numerics, numerics_now, "numerics"),
+        *(row for row in (*versions, *environment) if not row.same),
         *_mapping_drift("data: ", then.get("data") or {}, now.get("data") or {}, "data", shorten=12),
     ]
+
+
+def _variables(
+    then: Mapping[str, Any], now: Mapping[str, Any], *, ours: bool
+) -> tuple[Mapping[str, str] | None, Mapping[str, str] | None]:
+    """Recorded environment variables of two sides: those that every trial has values of its own of, or the others."""
+
+    def chosen(side: Mapping[str, Any]) -> Mapping[str, str] | None:
+        recorded = side.get("environment")
+        return (
+            recorded
+            if not recorded
+            else {name: value for name, value in recorded.items() if (name in SET_BY_SWEEPER) == ours}
+        )
+
+    return chosen(then), chosen(now)
+
+
+def _split_numerics(side: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
+    """Versions of imported libraries by name, and the other numerics."""
+    numerics = side.get("numerics") or {}
+    imported = {name.removeprefix(IMPORTED): text for name, text in numerics.items() if name.startswith(IMPORTED)}
+    return imported, {name: text for name, text in numerics.items() if not name.startswith(IMPORTED)}
+
+
+def _in_both(then: Mapping[str, str], now: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Of two mappings the names that both have: a library that only one process has imported is no other version."""
+    return {name: then[name] for name in then if name in now}, {name: now[name] for name in now if name in then}
 
 
 def _row(what: str, then: Any, now: Any, kind: Kind, shorten: int | None = None) -> Iterator[EnvironmentDifference]:
@@ -128,11 +171,19 @@ def drift_table(rows: Sequence[EnvironmentDifference]) -> str:
     return "\n".join(f"  {row.what:<{width}}  {'same   ' if row.same else 'DIFFERS'}  {row.detail}" for row in rows)
 
 
-def likely_cause(rows: Sequence[EnvironmentDifference]) -> str:
-    """The row that most likely explains a difference, then the others that may."""
+def likely_cause(
+    rows: Sequence[EnvironmentDifference], *, reuses_process: bool = False, among_lanes: bool = False
+) -> str:
+    """The row that most likely explains a difference, then the others that may.
+
+    Args:
+        rows: what the two runs stand on.
+        reuses_process: whether trials of the study had a process together.
+        among_lanes: whether they trained at the same time in it.
+    """
     changed = sorted((row for row in rows if not row.same and row.kind in CAUSES), key=_rank)
     if not changed:
-        return NO_CAUSE
+        return AMONG_LANES if among_lanes else LEFT_OVER if reuses_process else NO_CAUSE
     first, *others = changed
     also = f"; less likely: {', '.join(row.what for row in others)}" if others else ""
     return f"{first.what} ({first.detail}){also}"

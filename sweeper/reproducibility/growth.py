@@ -15,8 +15,8 @@ from sweeper.samplers.distributions import distribution
 from sweeper.search_space.conditions import same
 from sweeper.search_space.dimensions import AnyDimension, ParamValue, dimensions_of
 from sweeper.search_space.unit import listed
-from sweeper.spec.messages import show
 from sweeper.spec.model import VARIANT
+from sweeper.spec.reading.messages import show
 from sweeper.spec.resolve import SweepSpec
 
 LISTS: Final = frozenset({"search_space", "variants", "seeds", "enqueue", "ablation", "trials"})
@@ -31,7 +31,7 @@ def additions(ledger: Ledger, spec: SweepSpec) -> list[str] | None:
     old, new = with_new_defaults(ledger.attributes.spec), spec.effective
     if spec_differences(*({key: one[key] for key in one if key not in LISTS} for one in (old, new))):
         return None
-    trials = [trial for trial in ledger.trials() if trial.retry_of is None and not trial.enqueued]
+    trials = [trial for trial in ledger.trials() if not (trial.retry_of or trial.enqueued or trial.repeat)]
     first = min(len(old["enqueue"]), len(trials))
     fits = (
         new["trials"] >= len(trials)

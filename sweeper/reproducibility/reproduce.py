@@ -6,24 +6,25 @@ import math
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from sweeper.checkpoints.manifest import damage
-from sweeper.errors import EXIT_DIFFERS, EXIT_OK, EXIT_SIGNAL, UserError
+from sweeper.errors import EXIT_DIFFERS, EXIT_INTERRUPTED, EXIT_OK, EXIT_SIGNAL, UserError
 from sweeper.files import sha256_of
 from sweeper.home import refuse_code_of
 from sweeper.redaction import redact
 from sweeper.reproducibility.environment_diff import EnvironmentDifference, drift, drift_table, likely_cause
 from sweeper.reproducibility.git import recorded_tree, top_of
-from sweeper.reproducibility.metric_diff import RELATIVE_TOLERANCE, Deviation, deviation_table, deviations, is_timing
+from sweeper.reproducibility.metric_diff import Deviation, deviation_table, deviations, is_timing
 from sweeper.reproducibility.provenance import code_folder
 from sweeper.reproducibility.rerun import Rerun, run_again
+from sweeper.reproducibility.verdict import AS_SEEDS, BIT_EXACT, DID_NOT_FINISH, DIFFERS, judge, place_of
 from sweeper.tracking import RecordedTrial, fetch_checkpoint, find_trial, tracking_uri
-
-BIT_EXACT, WITHIN_TOLERANCE, DIFFERS = "BIT-EXACT", "WITHIN TOLERANCE", "DIFFERS"
+from sweeper.tracking.recorded.seed_spread import SeedSpread, seed_spread
+from sweeper.tracking.schema import TAG_LANES
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class ReproductionOutcome:
     """How a rerun compares with the record.
 
     Attributes:
-        verdict: BIT-EXACT, WITHIN TOLERANCE or DIFFERS, and where.
+        verdict: BIT-EXACT, WITHIN TOLERANCE, AS FAR APART AS TWO SEEDS, DIFFERS or THE RERUN DID NOT FINISH, and where.
         cause: what most likely explains a difference; empty where there is none.
         rows: what the two stand on.
         found: the values that are not bit for bit equal.
@@ -55,7 +56,7 @@ def reproduce(
     until: float | None = None,
     *,
     from_checkpoint: float | None = None,
-    at_commit: bool = False,
+    at_commit: Callable[[str], bool] | None = None,
     as_json: bool = False,
 ) -> int:
     """Run a recorded trial again in a fresh process, compare it with the record, print and store the verdict.
@@ -67,11 +68,12 @@ def reproduce(
         home: the study home.
         until: stop at this epoch, for a cheap check.
         from_checkpoint: go on from the recorded checkpoint of this epoch, and compare what follows.
-        at_commit: run the code of the recorded commit, with the changes that were not committed.
+        at_commit: run the code of the recorded commit, with the changes that were not committed, if this answers
+            True to a warning that says whose code that is.
         as_json: print one JSON object instead of text.
 
     Returns:
-        0 if the verdict is BIT-EXACT or WITHIN TOLERANCE, 4 if it is DIFFERS.
+        0 if the verdict is BIT-EXACT or WITHIN TOLERANCE, 4 if it is another; 130 if recorded code was not to be run.
 
     Raises:
         UserError: no such trial, nothing recorded to compare with, no such checkpoint or commit, or the training does
@@ -86,12 +88,24 @@ def reproduce(
         raise UserError(f"`{trial.trial_id}` reported nothing{after}, so there is nothing to compare a rerun with")
     first = f"{trial.trial_id}: {len(trial.metrics)} recorded evaluations, trainer {trial.trainer}"
     print(first, file=sys.stderr if as_json else sys.stdout, flush=True)
-    rerun = _rerun(uri, trial, home, start, until, at_commit=at_commit)
-    outcome = _compare(trial, rerun, start, until)
+    if at_commit and not at_commit(_code_warning(uri, trial.provenance.get("code") or {})):
+        return EXIT_INTERRUPTED
+    rerun = _rerun(uri, trial, home, start, until, at_commit=at_commit is not None)
+    outcome = _compare(trial, rerun, start, until, seed_spread(uri, trial))
     text = "\n".join(_summary(outcome, rerun))
     print(json.dumps(_as_json(trial, outcome, rerun), indent=2) if as_json else text, flush=True)
     _store(uri, trial, outcome, rerun, text)
-    return EXIT_DIFFERS if outcome.verdict.startswith(DIFFERS) else EXIT_OK
+    return EXIT_DIFFERS if outcome.verdict.startswith((DIFFERS, AS_SEEDS, DID_NOT_FINISH)) else EXIT_OK
+
+
+def _code_warning(uri: str, code: Mapping[str, Any]) -> str:
+    """Whose code `--at-commit` runs: whoever writes to the MLflow store names it."""
+    commit = str(code.get("commit") or "unknown")[:12]
+    changes = "uncommitted changes" if code.get("diff") else ""
+    files = f"{len(code['untracked'])} new files" if code.get("untracked") else ""
+    beside = " and ".join(filter(None, (changes, files)))
+    what = f"the code of commit {commit}{f' with its recorded {beside}' if beside else ''}"
+    return f"--at-commit runs {what} on this machine, as {redact(uri)} names them; run only what you trust"
 
 
 def _rerun(uri: str, trial: RecordedTrial, home: Path, start: int, until: float | None, *, at_commit: bool) -> Rerun:
@@ -115,47 +129,28 @@ def _rerun(uri: str, trial: RecordedTrial, home: Path, start: int, until: float 
     return rerun
 
 
-def _compare(trial: RecordedTrial, rerun: Rerun, start: int, until: float | None) -> ReproductionOutcome:
+def _compare(
+    trial: RecordedTrial, rerun: Rerun, start: int, until: float | None, spread: SeedSpread | None
+) -> ReproductionOutcome:
     # Cut short on request, the later steps do not count; cut short by a failure, they are missing.
     stop = max(trial.metrics) if until is None or rerun.failure else max(rerun.metrics)
     recorded = {step: values for step, values in trial.metrics.items() if start < step <= stop}
     found = deviations(recorded, rerun.metrics)
     rows = drift(trial.provenance, rerun.stands_on)
-    verdict = judge(found, rerun, trial)
+    verdict = judge(found, rerun, trial, spread)
     values = sum(not is_timing(metric) for metrics in recorded.values() for metric in metrics)
     equal = [step for step in recorded if found and step < found[0].step]
     return ReproductionOutcome(
         verdict,
-        cause="" if verdict == BIT_EXACT else likely_cause(rows),
+        cause=""
+        if verdict == BIT_EXACT
+        else likely_cause(rows, reuses_process=rerun.reuses_process, among_lanes=TAG_LANES in trial.tags),
         rows=rows,
         found=found,
         values=values,
         evaluations=len(recorded),
-        equal_until=_place(trial, equal[-1]) if equal else None,
+        equal_until=place_of(trial, equal[-1]) if equal else None,
     )
-
-
-def judge(found: Sequence[Deviation], rerun: Rerun, trial: RecordedTrial) -> str:
-    """The verdict: BIT-EXACT, WITHIN TOLERANCE or DIFFERS, with the place of the largest or the first deviation."""
-    beyond = next((deviation for deviation in found if not deviation.is_tolerable), None)
-    if beyond is not None:
-        what = beyond.metric if beyond.step in rerun.metrics else "the rerun did not get there"
-        return f"{DIFFERS} from {_place(trial, beyond.step)} ({what})"
-    if found:
-        worst = max(found, key=lambda deviation: deviation.relative)
-        place = f"{worst.metric} at step {worst.step}"
-        return f"{WITHIN_TOLERANCE} (largest relative deviation {worst.relative:.2g}, {place})"
-    if rerun.weights is not None:
-        step = rerun.weights.step
-        if rerun.weights.relative > RELATIVE_TOLERANCE:
-            return f"{DIFFERS} from {_place(trial, step)} (every metric is equal, the weights {rerun.weights.tensor})"
-        return f"{WITHIN_TOLERANCE} (every metric is equal, the weights differ from step {step})"
-    return BIT_EXACT
-
-
-def _place(trial: RecordedTrial, step: int) -> str:
-    epoch = trial.metrics[step].get("epoch")
-    return f"step {step}" if epoch is None else f"epoch {epoch:g}"
 
 
 def _step_of(trial: RecordedTrial, epoch: float) -> int:
@@ -232,7 +227,7 @@ def _as_json(trial: RecordedTrial, outcome: ReproductionOutcome, rerun: Rerun) -
 
 def _store(uri: str, trial: RecordedTrial, outcome: ReproductionOutcome, rerun: Rerun, summary: str) -> None:
     """Store the verdict in MLflow; a store that takes nothing more must not cost the verdict itself."""
-    from sweeper.tracking.reproduction import record_reproduction
+    from sweeper.tracking.recorded.reproduction import record_reproduction
 
     try:
         record_reproduction(uri, trial, outcome.verdict, outcome.cause, rerun.metrics, redact(summary))

@@ -56,6 +56,7 @@ class Rerun:
         weights_equal: step -> whether the weights have the recorded checksum, where one is recorded.
         weights: of the first checkpoint that is not equal.
         failure: why the rerun ended before its last step.
+        reuses_process: whether the trainer lets its trials share a process.
     """
 
     stands_on: dict[str, Any] = field(default_factory=dict)
@@ -63,6 +64,7 @@ class Rerun:
     weights_equal: dict[int, bool] = field(default_factory=dict)
     weights: Weights | None = None
     failure: str | None = None
+    reuses_process: bool = False
 
 
 def run_again(
@@ -151,6 +153,7 @@ def _take(rerun: Rerun, line: dict[str, Any], trial: RecordedTrial, fetch: Fetch
     """Add one line of the child to `rerun`; its checkpoint is compared and removed, since all of them may be much."""
     if "fingerprints" in line:
         rerun.stands_on["data"] = line["fingerprints"]
+        rerun.reuses_process = line.get("reuses_process", False)
         rerun.stands_on |= {key: line[key] for key in ("numerics", "sources") if key in line}
         return
     step = line["step"]

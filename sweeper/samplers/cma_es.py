@@ -18,8 +18,9 @@ from sweeper.spec.resolve import SweepSpec
 from sweeper.spec.validation.feasibility import MANY_PARAMETERS
 
 STEP: Final = 0.25
-"""Standard deviation of the first generation, as part of a parameter's range."""
-
+"""Standard deviation of the first generation, as part of a parameter's range, where it has no prior."""
+LEAST_STEP: Final = 1e-3
+"""The same of a parameter with the narrowest prior."""
 RESAMPLED: Final = 100
 """Draws for one that keeps to all bounds. Of many parameters hardly any draw does (of the first generation 0.95 to the
 power of their number), so that what is outside is moved to the bounds at once."""
@@ -54,9 +55,11 @@ class CmaEsSampler(optuna.samplers.BaseSampler):
         trial: optuna.trial.FrozenTrial,
         search_space: dict[str, optuna.distributions.BaseDistribution],
     ) -> dict[str, Any]:
+        starts = [_start(dimension) for dimension in self._numeric.values()]
         search = cmaes.CMA(
-            mean=np.array([_start(dimension) for dimension in self._numeric.values()]),
+            mean=np.array([middle for middle, _ in starts]),
             sigma=STEP,
+            cov=np.diag([(deviation / STEP) ** 2 for _, deviation in starts]),
             bounds=np.array([[0.0, 1.0]] * len(self._numeric)),
             seed=self._seed,
             n_max_resampling=RESAMPLED if len(self._numeric) <= MANY_PARAMETERS else 0,
@@ -91,6 +94,11 @@ class CmaEsSampler(optuna.samplers.BaseSampler):
         return self._random.sample_independent(study, trial, param_name, param_distribution)
 
 
-def _start(dimension: FloatDimension | IntDimension) -> float:
-    """Where the search begins, in the unit interval: at the centre of a prior, else in the middle."""
-    return 0.5 if dimension.prior is None else unit_of(dimension, dimension.prior.center)
+def _start(dimension: FloatDimension | IntDimension) -> tuple[float, float]:
+    """Where the search begins, in the unit interval, and the standard deviation there: those of a prior, else the
+    middle and STEP."""
+    if (prior := dimension.prior) is None:
+        return 0.5, STEP
+    low, high = (math.log(end) if dimension.log else end for end in (dimension.low, dimension.high))
+    spread = math.log(prior.spread) if dimension.log else prior.spread
+    return unit_of(dimension, prior.center), min(max(spread / (high - low), LEAST_STEP), 1.0)

@@ -65,7 +65,9 @@ def check_sampler(spec: SweepSpec) -> list[str]:
                 sampler.sample_independent(study, trial, path, distribution(dimension))
     except Exception as error:
         what = f"the sampler `{spec.sampler.name}` cannot draw: {type(error).__name__}: {error}"
-        raise UserError(what, WHERE) from error
+        raise UserError(
+            what, WHERE, "it must draw from finished trials alone: no parameter is set before all are drawn"
+        ) from error
     notes = []
     if not _takes_seed(_load(spec.sampler.name)) or "seed" in spec.sampler.arguments:
         why = "has a fixed seed" if "seed" in spec.sampler.arguments else "takes no `seed`"

@@ -142,7 +142,7 @@ def _enqueued(spec: SweepSpec, study: optuna.Study, number: int) -> Params:
     if not spec.enqueue:
         return {}
     before = [frozen for frozen in study.get_trials(deepcopy=False) if frozen.number < number]
-    own = [frozen for frozen in before if not frozen.user_attrs.keys() & {"retry_of", "enqueued"}]
+    own = [frozen for frozen in before if not frozen.user_attrs.keys() & {"retry_of", "enqueued", "repeat"}]
     return next_enqueued(spec.enqueue, [frozen.params for frozen in own])
 
 

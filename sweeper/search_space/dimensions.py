@@ -77,7 +77,8 @@ class Prior(Strict):
 
 class _Numeric(_Conditional):
     prior: Prior | None = None
-    """Draws before the sampler learns, and all of `random` and `qmc`, come from around here; `cmaes` begins here."""
+    """Draws before the sampler learns, and all of `random` and `qmc`, come from around here; `cmaes` begins here, with
+    this spread."""
 
     @model_serializer(mode="wrap")
     def _without_default(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -35,5 +35,8 @@ def short_names(paths: Iterable[str]) -> dict[str, str]:
 
 
 def column_names(paths: Iterable[str]) -> dict[str, str]:
-    """As `short_names`, without the `lambda_` that all loss weights start with."""
-    return {path: name.removeprefix("lambda_") or name for path, name in short_names(paths).items()}
+    """As `short_names`, without the `lambda_` that all loss weights start with, where that leaves names different."""
+    names = short_names(paths)
+    cut = {path: name.removeprefix("lambda_") or name for path, name in names.items()}
+    count = Counter(cut.values())
+    return {path: name if count[name] == 1 else names[path] for path, name in cut.items()}

@@ -47,6 +47,7 @@ class Draft(BaseModel):
     sampler: Annotated[SamplerConfig | None, OrNone] = SamplerConfig()
     controls: Annotated[tuple[Text, ...] | None, Field(strict=False), OrNone] = None
     replicate_seed: Text = None
+    replicate: Text = None
     objective: Any = None
 
     @cached_property

@@ -8,11 +8,11 @@ from typing import Final
 
 from sweeper.entrypoint.resolve import remember_spec_folder
 from sweeper.errors import Problem, SpecError
-from sweeper.spec.messages import dotted
-from sweeper.spec.overrides import apply_overrides, override_place
+from sweeper.spec.reading.messages import dotted
+from sweeper.spec.reading.overrides import apply_overrides, override_place
+from sweeper.spec.reading.yaml_reader import Document, KeyPath, Place, SpecFinding, parse_yaml, read_text
 from sweeper.spec.resolve import SweepSpec
 from sweeper.spec.validation.spec import check_spec
-from sweeper.spec.yaml_reader import Document, KeyPath, Place, SpecFinding, parse_yaml, read_text
 
 EXAMPLE: Final = "example:"
 """Before the name of a sweep file that comes with the package."""

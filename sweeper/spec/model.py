@@ -31,6 +31,8 @@ VARIANT: Final = "variant"
 """The parameter whose value is the name of a variant."""
 SEED: Final = "seed"
 """The config's field that `seeds` sets, and the parameter that holds it."""
+GOOD_ENOUGH_MM: Final = 0.2
+"""Millimetres of the objective that do not matter, if the spec says nothing else."""
 TRAINER_PATTERN: Final = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"
 
 
@@ -107,8 +109,10 @@ class SpecFile(Strict):
     warm_start: WarmStart | None = None
     """An earlier study to learn from."""
     objectives: Objectives = Field(alias="objective")
-    """What a trial is judged by. Of a list of objectives, the first ranks trials and names the winner; the sampler
-    learns from all of them, and the trials that no other beats in every one are shown."""
+    """What a trial is judged by. Of a list of objectives, the first names the winner; the sampler learns from all of
+    them, and the trials that no other beats in every one are shown. At a rung trials rank by all: first those that no
+    other beats, then those that only these beat, and so on; among equals the ends and what has room around it, as in
+    NSGA-II. A trial that has not reported all of them by then is not ranked there."""
     trials: Annotated[int, Field(ge=1)]
     """Trials of the study. May be left out where a grid says how many there are."""
     seed: Annotated[int, Field(ge=0)] = 0
@@ -142,11 +146,25 @@ class SpecFile(Strict):
     """Trials of one run that fail before their first report, all with the same error, before the study is stopped."""
     replicate_seed: Literal["fixed", "per_trial"] = "fixed"
     """`fixed`: every trial trains with base.seed; `per_trial`: each with its own."""
+    replicate: Literal["auto"] | None = None
+    """`auto`: the last quarter of the trials goes to new seeds of the few configurations that could still be the best,
+    instead of new ones, until one is within `good_enough` of the best with probability 0.95; the study ends then.
+    Default: one run a configuration."""
+    good_enough: Annotated[float, Field(gt=0)] | None = None
+    """Of `replicate`: a difference of the objective that does not matter, in its unit. Default: 0.2 where that is
+    millimetres; another objective has none."""
 
     @property
     def objective(self) -> Objective:
-        """The first objective: it ranks trials and names the winner."""
+        """The first objective: it names the winner, and ranks trials where it is the only one."""
         return self.objectives[0]
+
+    @property
+    def tolerance(self) -> float | None:
+        """`good_enough` or its default; None where there is none."""
+        if self.good_enough is not None:
+            return self.good_enough
+        return GOOD_ENOUGH_MM if self.objective.metric.endswith("_mm") else None
 
     @model_validator(mode="before")
     @classmethod
@@ -215,4 +233,21 @@ class SpecFile(Strict):
             raise ValueError("`seeds` repeats `variants`; in a search space, make `seed` a parameter")
         if self.seeds and self.replicate_seed == "per_trial":
             raise ValueError("`seeds` says which seeds there are; leave out `replicate_seed: per_trial`")
+        return self
+
+    @model_validator(mode="after")
+    def _check_replicate(self) -> Self:
+        if self.replicate is None:
+            if self.good_enough is not None:
+                raise ValueError("`good_enough` is of `replicate: auto`, which this spec does not have")
+            return self
+        if self.variants or self.sampler.name == "grid":
+            raise ValueError("`replicate` repeats the best of a search: for variants or a grid, name `seeds`")
+        if len(self.objectives) > 1:
+            raise ValueError("`replicate` needs one objective: of several there is no single best")
+        if SEED in self.search_space:
+            raise ValueError("`replicate` gives trials new seeds: take `seed` out of `search_space`")
+        if self.tolerance is None:
+            what = f"`replicate` needs `good_enough`, a difference of {self.objective.metric} that does not matter"
+            raise ValueError(what)
         return self

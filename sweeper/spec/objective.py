@@ -37,12 +37,18 @@ class Objective(Strict):
         return self.loss(value) < self.loss(than)
 
     def number(self, value: float) -> str:
-        """A value without its unit: hundredths of a millimetre, unless it is less than ten of them, else 4 digits."""
-        return f"{value:.2f}" if self.metric.endswith("_mm") and abs(value) >= 0.1 else f"{value:.4g}"
+        """A value without its unit, as `metric_number`."""
+        return metric_number(self.metric, value)
 
     def format(self, value: float) -> str:
         """A value with its unit."""
         return f"{self.number(value)} mm" if self.metric.endswith("_mm") else self.number(value)
+
+
+def metric_number(metric: str, value: float) -> str:
+    """A metric's value wherever one is shown alone: hundredths of a millimetre, unless it is less than ten of them,
+    else 4 digits."""
+    return f"{value:.2f}" if metric.endswith("_mm") and abs(value) >= 0.1 else f"{value:.4g}"
 
 
 def _listed(value: object) -> object:

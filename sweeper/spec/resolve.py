@@ -15,8 +15,8 @@ from sweeper.search_space.conditions import Params, example, point
 from sweeper.search_space.dimensions import ParamValue
 from sweeper.search_space.paths import leaves, set_path
 from sweeper.spec.command import COMMAND, ScriptReports, with_command
-from sweeper.spec.messages import dotted, findings_of
 from sweeper.spec.model import SEED, VARIANT, SpecFile
+from sweeper.spec.reading.messages import dotted, findings_of
 
 NOT_COMPARED: Final = {"text", "path", "overrides", "ledger", "checkpoints"}
 """Where a spec came from and where its study is kept: no part of what the study is."""

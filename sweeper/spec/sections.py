@@ -1,10 +1,12 @@
 """The parts of a sweep file: sampler, scheduler, guards, resources and budget."""
 
+import math
 import re
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
@@ -88,6 +90,21 @@ class SamplerConfig(Strict):
         return {key: value for key, value in dumped.items() if not (key == "arguments" and not value)}
 
 
+def _require_part(grace: object) -> object:
+    if grace is not None and not (isinstance(grace, float) and 0 < grace < 1):
+        what = f"expected a part of a full run, between 0 and 1, or a whole number of epochs >= 1, but got {grace!r}"
+        raise ValueError(what + ("; write `grace_epochs` for it" if isinstance(grace, float) and grace >= 1 else ""))
+    return grace
+
+
+Grace = Annotated[
+    float,
+    WithJsonSchema(
+        {"anyOf": [{"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}, {"type": "integer", "minimum": 1}]}
+    ),
+]
+
+
 class SchedulerConfig(Strict):
     """Which trials are stopped early because others rank higher."""
 
@@ -99,10 +116,20 @@ class SchedulerConfig(Strict):
     from its checkpoint when it is, because others turned out worse."""
     grace_epochs: Annotated[float, Field(gt=0)] = 2
     """Epochs, or a fraction of one, every trial may train before it is first ranked: the first rung."""
+    grace: Annotated[Grace | None, BeforeValidator(_require_part)] = None
+    """The same as a part of a full run, which grows with its length: `0.25` is a quarter of the epochs of the trainer's
+    config, of the most that a trial may get. A whole number is `grace_epochs`."""
     eta: Annotated[int, Field(ge=2)] = 2
     """At each rung one of `eta` trials continues; the next rung is `eta` times later."""
     brackets: Annotated[int, Field(ge=1)] = 3
     """Brackets of `hyperband`: bracket k ranks first after `grace_epochs` times `eta` to the power k."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _whole_grace(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or type(grace := data.get("grace")) is not int or grace < 1:
+            return data
+        return {key: value for key, value in data.items() if key != "grace"} | {"grace_epochs": grace}
 
 
 class CollapseGuard(Strict):
@@ -187,6 +214,10 @@ class Resources(Strict):
     """GPUs of one trial; 0.5 lets two trials share one, each with half of its memory."""
     concurrent: Annotated[int, Field(ge=1)] | Literal["all"] = 2
     """Trials at once. `all`: as many as the machine, or the cluster as it is at the time, has room for."""
+    lanes: Annotated[int, Field(ge=1)] = 1
+    """Trials that share a process, its `cpus` and its GPU (`gpus`: 1 or 0): the weights of their networks are stacked,
+    and each step trains all of them. Pays for small networks on a GPU. Trials that cannot be trained so have a process
+    each, and `sweeper check` says why."""
     retries: Annotated[int, Field(ge=0)] = 2
     """Times a trial whose worker process was lost goes on from its last good checkpoint. An exception of the trainer
     is not such a loss: it would come again."""
@@ -195,6 +226,26 @@ class Resources(Strict):
 
     trial_wall_clock_s: Annotated[float, Field(gt=0)] | None = None
     """Seconds one trial may hold its workers, over all attempts; then it is stopped."""
+
+    @model_validator(mode="after")
+    def _lanes_filled(self) -> Self:
+        if self.concurrent != "all" and self.lanes > self.concurrent:
+            raise ValueError(f"`lanes` are trials at once: set `concurrent` to {self.lanes} or more, or to `all`")
+        return self
+
+    @property
+    def trial_cpus(self) -> float:
+        """CPU cores of a trial, its share where several have them together."""
+        return self.cpus / self.lanes
+
+    @property
+    def trial_gpus(self) -> float:
+        """GPUs of a trial, its share where several have them together."""
+        return self.gpus / self.lanes
+
+    def processes(self, trials: int) -> int:
+        """Processes in which so many trials run at once."""
+        return math.ceil(trials / self.lanes)
 
     @property
     def at_once_text(self) -> str:
@@ -223,9 +274,9 @@ class Budget(Strict):
     wall_clock_s: Annotated[float, Field(gt=0)] | None = None
     """Seconds a driver of the study may run."""
     gpu_seconds: Annotated[float, Field(gt=0)] | None = None
-    """Seconds trials may hold a worker, times `resources.gpus`."""
+    """Seconds trials may hold a worker, times `resources.gpus`; lanes share it."""
     cpu_seconds: Annotated[float, Field(gt=0)] | None = None
-    """Seconds trials may hold a worker, times `resources.cpus`."""
+    """Seconds trials may hold a worker, times `resources.cpus`; lanes share it."""
     euros: Annotated[float, Field(gt=0)] | None = None
     """Money for GPU-hours, at `euros_per_gpu_hour`."""
     euros_per_gpu_hour: Annotated[float, Field(gt=0)] | None = None

@@ -7,8 +7,8 @@ from sweeper.entrypoint.program.command import ALL_PARAMETERS, PLACEHOLDER, PLAC
 from sweeper.search_space.paths import leaves
 from sweeper.spec.command import COMMAND
 from sweeper.spec.draft import Draft
-from sweeper.spec.messages import did_you_mean
-from sweeper.spec.yaml_reader import SpecFinding
+from sweeper.spec.reading.messages import did_you_mean
+from sweeper.spec.reading.yaml_reader import SpecFinding
 
 PLACE: Final = (COMMAND,)
 

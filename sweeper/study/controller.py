@@ -1,35 +1,30 @@
 """A study while it runs: what comes next, and what each report means. Knows the ledger, the tracker and the pure
 decisions, and nothing of Ray, so that a test can drive it with a list of reports."""
 
-import contextlib
 import signal
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Final
 
 from mano_trainers.report import EpochReport
 from sweeper.checkpoints.locate import keep_manifest
-from sweeper.entrypoint.trial.log import LOG
 from sweeper.errors import SpecError
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.trial import Report, TrialRecord, TrialState
 from sweeper.redaction import redact
 from sweeper.spec.resolve import SweepSpec
-from sweeper.spec.sections import StopWhen
 from sweeper.study import requests
-from sweeper.study.accounting import UsageMeter
-from sweeper.study.budget import may_start, used_up
 from sweeper.study.callback import StudyCallback
 from sweeper.study.decisions import decide_at_end, with_last_lines
-from sweeper.study.limits import FaultLimits, reached
-from sweeper.study.next_trial import NextTrial, TrialsToCome, prepare, workdir_of
+from sweeper.study.next_trial import NextTrial, TrialQueue, TrialsToCome, prepare
 from sweeper.study.transitions import TrialTransitions
+from sweeper.study.trial_folder import keep_traceback, relative_to_study
+from sweeper.study.usage.accounting import UsageMeter
+from sweeper.study.usage.budget import may_start
+from sweeper.study.usage.limits import FaultLimits, ReachedLimits, reached
 
 STOPPED_BY_USER: Final = "stopped by the user"
 """The reason of trials that ended with it."""
-ERROR_FILE: Final = "error.txt"
-"""The traceback, in the folder of a trial whose trainer raised."""
 
 
 class StudyController:
@@ -45,26 +40,26 @@ class StudyController:
         self.spec = spec
         self.ledger = ledger
         self.meter = UsageMeter(ledger, spec.budget, spec.resources, clock)
+        self._limits = ReachedLimits(spec, ledger, self.meter)
         self._faults = FaultLimits(spec, self.notice)
         self._trials = TrialTransitions(spec, ledger, self.meter, [*callbacks, self._faults])
         self._audit = self._trials.audit
-        self._left_over = ledger.unfinished(spec)
-        self._unjudged = {record.id for record in self._left_over}
         self.to_come = TrialsToCome(spec, ledger)
+        self._queue = TrialQueue(spec, ledger, self._trials, self.to_come)
         self._over: str | None = None
-        self._looked_at = -1  # trials that had ended when `_enough` was found
-        self._enough: str | None = None
         self._failure: Exception | None = None
         self._interrupted = 0
 
     def next_trial(self) -> NextTrial | None:
-        """The next trial to run: one a former driver left unfinished, else a control, else a paused one that is
-        promoted, else a newly sampled candidate. None when there is none now (see `may_come_again`), the budget allows
-        no more, or the study is being interrupted."""
+        """The next trial to run (see `TrialQueue`). None when there is none now (see `may_come_again`), the budget
+        allows no more, or the study is being interrupted."""
         while not self._is_ending and (record := self._next_record()) is not None:
             if upcoming := self._start(record):
                 return upcoming
         return self._next_audit()
+
+    def _next_record(self) -> TrialRecord | None:
+        return self._queue.take(may_add=may_start(self.spec.budget, self.meter.spent()))
 
     def _start(self, record: TrialRecord) -> NextTrial | None:
         """Hand out the trial; None where the trainer's config refuses its parameters, and it ends with that."""
@@ -109,14 +104,14 @@ class StudyController:
     @property
     def running(self) -> int:
         """Trials handed out and not ended."""
-        return len(self._trials.handed_out) + len(self._audit.running)
+        return self._trials.running
 
     @property
     def may_come_again(self) -> bool:
-        """Whether a trial may have to be handed out again, because a running one may yet lose its worker, or wait at a
-        rung and be promoted."""
-        again = self.spec.resources.retries > 0 or self.spec.scheduler.mode == "promote"
-        return again and self.running > 0 and not self._is_ending
+        """Whether a trial may have to be handed out, because a running one may yet lose its worker, wait at a rung and
+        be promoted, or show that the best is not known after all."""
+        again = self.spec.resources.retries > 0 or self.spec.scheduler.mode == "promote" or self.spec.replicate
+        return bool(again) and self.running > 0 and not self._is_ending
 
     @property
     def is_done(self) -> bool:
@@ -169,7 +164,7 @@ class StudyController:
             step=report.step,
             epoch=report.epoch,
             metrics=dict(report.metrics),
-            checkpoint=self._relative(report.checkpoint),
+            checkpoint=relative_to_study(self.ledger, report.checkpoint),
             timestamp_ms=int(time.time() * 1000),
             seconds=self.meter.lap(trial_id),
             total_epochs=report.total_epochs,
@@ -186,20 +181,12 @@ class StudyController:
     def on_error(self, trial_id: str, error: str, traceback: str = "", last_lines: Sequence[str] = ()) -> None:
         """The trainer raised. It would raise again, so this is the trial's end. `last_lines`: of its log."""
         self._audit.end(trial_id, complete=False)
-        if self.ledger.trial(trial_id).state.is_finished:
+        record = self.ledger.trial(trial_id)
+        if record.state.is_finished:
             return
-        workdir = workdir_of(self.ledger, trial_id)
-        with contextlib.suppress(OSError):  # the trainer has put something else there
-            workdir.mkdir(parents=True, exist_ok=True)
-            (workdir / ERROR_FILE).write_text(redact(traceback or error))
-        reason, evidence = with_last_lines(redact(error), last_lines), self._relative(workdir / ERROR_FILE)
-        self._trials.finish(trial_id, TrialState.FAILED, reason, {"traceback": evidence})
-
-    def keep_output(self, trial_id: str, output: str) -> None:
-        """Append what a trial has written on a machine that does not see the study's folder to its log."""
-        if output:
-            with contextlib.suppress(OSError), (workdir_of(self.ledger, trial_id) / LOG).open("a") as log:
-                log.write(output)
+        place = keep_traceback(self.ledger, record, traceback or error)
+        reason = with_last_lines(redact(error), last_lines)
+        self._trials.finish(trial_id, TrialState.FAILED, reason, {"traceback": place})
 
     def on_lost(self, trial_id: str, reason: str, last_lines: Sequence[str] = ()) -> None:
         """The trial's process is gone. The trial goes on from its last good checkpoint, a few times."""
@@ -216,7 +203,7 @@ class StudyController:
         else:
             self._trials.release(trial_id)
             record = self.ledger.note_loss(trial_id, reason)
-            self._left_over.insert(0, record)
+            self._queue.put_first(record)
             self.notice(f"{trial_id}: {reason}; retry {len(record.losses)} of {self.spec.resources.retries}")
 
     def tick(self) -> list[str]:
@@ -232,12 +219,12 @@ class StudyController:
                 self.ledger.attributes.stopped = True
                 return self.end(STOPPED_BY_USER)
             case requests.Asked(request="enqueue", params=params):
-                self._left_over.insert(0, self.ledger.add_enqueued(self.spec, params))
+                self._queue.put_first(self.ledger.add_enqueued(self.spec, params))
         if self._over:
             return []
         if self._faults.reason:
             return self._fail_all(self._faults.reason)
-        if reason := used_up(self.spec.budget, self.meter.spent()) or self._reached():
+        if reason := self._limits.of_study():
             return self.end(reason)
         return self._stop_overlong()
 
@@ -249,25 +236,10 @@ class StudyController:
         self.notice(f"the study is stopped: {reason}")
         return [*running, *self.end(reason)]
 
-    def _reached(self) -> str | None:
-        """The reason to stop by `stop_when`; looked for again when a trial has ended."""
-        if self.spec.stop_when == StopWhen():  # to count trials at each tick takes long where there are thousands
-            return None
-        ended = sum(trial.state.is_finished for trial in self.ledger.trials())
-        if ended != self._looked_at:
-            self._looked_at, self._enough = ended, reached(self.spec, self.ledger.trials())
-        return self._enough
-
     def _stop_overlong(self) -> list[str]:
         """Stop the trials that have held their workers for too long; returns them."""
         limit_s = self.spec.resources.trial_wall_clock_s
-        if limit_s is None:
-            return []
-        overlong = [
-            trial_id
-            for trial_id in sorted(self._trials.handed_out)
-            if self.ledger.trial(trial_id).seconds + self.meter.open_s(trial_id) > limit_s
-        ]
+        overlong = self._limits.overlong(self._trials.handed_out)
         for trial_id in overlong:
             reason = f"held its worker for over {limit_s:g} s (resources.trial_wall_clock_s)"
             self._trials.finish(trial_id, TrialState.STOPPED, reason, {"limit_s": limit_s})
@@ -293,7 +265,7 @@ class StudyController:
         self._over = reason
         running = sorted({*self._trials.handed_out, *self._audit.running})
         self._audit.end_all(again=False)
-        self._left_over.clear()
+        self._queue.clear()
         for record in self.ledger.all_trials():
             if not record.state.is_finished:
                 self._trials.finish(record.id, TrialState.STOPPED, reason, {})
@@ -304,7 +276,7 @@ class StudyController:
         if self.ledger.trial(trial_id).state.is_finished:
             return []
         is_running = trial_id in self._trials.handed_out
-        self._left_over = [record for record in self._left_over if record.id != trial_id]
+        self._queue.remove(trial_id)
         self._trials.finish(trial_id, TrialState.STOPPED, STOPPED_BY_USER, {})
         return [trial_id] if is_running else []
 
@@ -322,33 +294,3 @@ class StudyController:
     def notice(self, text: str) -> None:
         """Tell the user."""
         self._trials.tell(lambda callback: callback.notice(text))
-
-    # -- inside
-
-    def _next_record(self) -> TrialRecord | None:
-        while self._left_over:
-            trial_id = self._left_over.pop(0).id
-            if trial_id in self._unjudged:  # a kill may have come between its last report and the verdict
-                self._unjudged.discard(trial_id)
-                if self.ledger.trial(trial_id).reports and self._trials.judge(trial_id):
-                    continue
-            return self.ledger.trial(trial_id)
-        may_add = may_start(self.spec.budget, self.meter.spent())
-        if may_add and (controls := self.to_come.controls()):
-            return self.ledger.add_control(controls[0])
-        if promoted := self._trials.rungs.to_promote(idle=False):
-            return self._trials.wake(promoted)
-        if may_add and not self.to_come.has_all_candidates:
-            return self.ledger.ask(self.spec)
-        if self.running:
-            return None
-        if promoted := self._trials.rungs.to_promote(idle=True):
-            return self._trials.wake(promoted)
-        self._trials.prune_waiting()
-        return None
-
-    def _relative(self, path: Path | None) -> str | None:
-        if path is None:
-            return None
-        absolute, root = path.resolve(), self.ledger.study_dir.resolve()
-        return str(absolute.relative_to(root)) if absolute.is_relative_to(root) else str(absolute)

@@ -90,11 +90,10 @@ def final_word(trials: Sequence[TrialRecord], controls: Sequence[TrialRecord], o
 
 
 def _reference_line(best: TrialRecord | None, values: dict[str, float], objective: Objective) -> tuple[str, ...]:
-    unit = " mm" if objective.metric.endswith("_mm") else ""
     value = best.value(objective.metric) if best else None
-    parts = [f"best trial {_number(value, objective)}{unit}"] if value is not None else []
+    parts = [f"best trial {objective.format(value)}"] if value is not None else []
     rulers = [name for name in ("constant_pose", "shuffled_labels") if name in values]
-    parts += [f"{spoken(name)} {_number(values[name], objective)}" for name in rulers]
+    parts += [f"{spoken(name)} {objective.number(values[name])}" for name in rulers]
     return ("; ".join(parts),) if rulers else ()
 
 
@@ -106,7 +105,7 @@ def _against_oracle(best: TrialRecord, values: dict[str, float], objective: Obje
     rivals["best trial"] = best.value(objective.metric) or 0.0
     for name, value in rivals.items():
         if not objective.is_better(values["oracle"], value):
-            numbers = f"{_number(values['oracle'], objective)} against {_number(value, objective)}"
+            numbers = f"{objective.number(values['oracle'])} against {objective.number(value)}"
             return f"THE ORACLE IS NO BETTER THAN {name.upper()} ({numbers}): suspect the metric"
     return None
 
@@ -147,8 +146,4 @@ def skill_p_metric(objective: Objective) -> str:
 
 
 def _pair(value: float, other: float, objective: Objective) -> str:
-    return f"{_number(value, objective)} against {_number(other, objective)}"
-
-
-def _number(value: float, objective: Objective) -> str:
-    return f"{value:.1f}" if objective.metric.endswith("_mm") else f"{value:.4g}"
+    return f"{objective.number(value)} against {objective.number(other)}"

@@ -1,6 +1,6 @@
 """What is to be run of a trial, and what its latest evaluation means for it. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any, Final
@@ -36,6 +36,8 @@ def config_of(spec: SweepSpec, record: TrialRecord) -> dict[str, Any]:
     config = resolve(spec, record.params)
     if spec.replicate_seed == "per_trial":
         config["seed"] = config.get("seed", 0) + record.number
+    elif record.repeat:
+        config["seed"] = config.get("seed", 0) + record.repeat
     return config
 
 
@@ -60,22 +62,40 @@ def decide(spec: SweepSpec, rungs: Rungs, record: TrialRecord) -> Decision | Non
         return Decision(TrialState.COMPLETE, reason + _gaps(spec, record))
     if tripped := check_guards(spec.guards, record.reports, offers_of(spec.trainer)):
         return Decision(TrialState.COLLAPSED, tripped.reason, tripped.evidence)
-    rung = rungs.judge_latest(record)
+    rung = None if record.repeat else rungs.judge_latest(record)  # a run that is to measure the seed goes to its end
     if rung is None or rung.keep:
         return None
     if spec.scheduler.mode == "stop":
-        return Decision(TrialState.PRUNED, rank_reason(spec, record, rung), vars(rung))
+        return Decision(TrialState.PRUNED, rank_reason(spec, record, rung), rung.evidence)
     waits = f"waits at epoch {rung.rung_epoch:g}: rank {rung.rank} of {rung.of}"
-    return Decision(TrialState.PAUSED, waits, vars(rung))
+    return Decision(TrialState.PAUSED, waits, rung.evidence)
 
 
 def rank_reason(spec: SweepSpec, record: TrialRecord, rung: RungResult) -> str:
     """Why a trial that ranks too low is stopped. It ranks by the best it has reached, and tables show what it reported
     last: where these differ both are said."""
-    last = record.value(spec.objective.metric)
-    if last is None or f"{last:.5g}" == f"{rung.value:.5g}":
-        return rung.reason
-    return f"{rung.reason}; ranked by its best so far, not the last value {last:.5g}"
+    number, last = spec.objective.number, record.value(spec.objective.metric)
+    if rung.front is not None:
+        losses = (spec.objective.loss(rung.value), *rung.further)
+        best = zip(spec.objectives, losses, strict=True)
+        said = ", ".join(f"{one.metric} {one.number(one.loss(loss))}" for one, loss in best)
+        rank = f"rank {rung.rank} of {rung.of} at epoch {rung.rung_epoch:g} by all objectives, in front {rung.front}"
+        return f"{rank}: at best {said}"
+    value, cutoff = apart(rung.value, rung.cutoff, number)
+    reason = f"rank {rung.rank} of {rung.of} at epoch {rung.rung_epoch:g}: {value} is worse than the cutoff {cutoff}"
+    if last is None or number(last) == number(rung.value):
+        return reason
+    return f"{reason}; ranked by its best so far, not the last value {number(last)}"
+
+
+def apart(one: float, other: float, number: Callable[[float], str]) -> tuple[str, str]:
+    """Two values as a table shows them, or with as many digits more as tell them apart."""
+    if number(one) != number(other) or one == other:
+        return number(one), number(other)
+    return next(
+        (texts for digits in range(5, 17) if len(set(texts := (f"{one:.{digits}g}", f"{other:.{digits}g}"))) == 2),
+        (repr(one), repr(other)),
+    )
 
 
 def decide_at_end(spec: SweepSpec, record: TrialRecord) -> Decision:

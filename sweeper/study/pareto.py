@@ -1,8 +1,11 @@
 """The trials of a study with several objectives that no other trial beats. Pure functions."""
 
 from collections.abc import Sequence
+from statistics import fmean
 
 from sweeper.ledger.trial import TrialRecord, TrialState
+from sweeper.noise.model import configuration_key
+from sweeper.pruning.domination import dominates
 from sweeper.spec.objective import Objective
 
 
@@ -20,17 +23,28 @@ def pareto_front(trials: Sequence[TrialRecord], objectives: Sequence[Objective])
         if trial.state is TrialState.COMPLETE and trial.role == "candidate" and len(values) == len(objectives):
             losses = [one.loss(value) for value, one in zip(values, objectives, strict=True)]
             points.append((losses, trial))
-    return [trial for losses, trial in points if not any(_dominates(other, losses) for other, _ in points)]
-
-
-def _dominates(one: Sequence[float], other: Sequence[float]) -> bool:
-    return all(a <= b for a, b in zip(one, other, strict=True)) and list(one) != list(other)
+    return [trial for losses, trial in points if not any(dominates(other, losses) for other, _ in points)]
 
 
 def winner_of(trials: Sequence[TrialRecord], objective: Objective) -> TrialRecord | None:
-    """The best candidate that ran to its end. A pruned or collapsed trial never wins, whatever it once scored."""
+    """The best candidate that ran to its end. A pruned or collapsed trial never wins, whatever it once scored.
+
+    Where some were run again with new seeds it is the one of those with the best average, by its first run: the one
+    with the best number among single runs is the luckiest.
+    """
     finished = [trial for trial in trials if trial.state is TrialState.COMPLETE and trial.role == "candidate"]
-    return best_of(finished, objective)
+    if not any(trial.repeat for trial in finished):
+        return best_of(finished, objective)
+    groups: dict[str, list[TrialRecord]] = {}
+    for trial in finished:
+        if trial.value(objective.metric) is not None:
+            groups.setdefault(configuration_key(trial), []).append(trial)
+    averages = [(fmean(_losses(group, objective)), group[0]) for group in groups.values() if len(group) > 1]
+    return min(averages, key=lambda pair: pair[0])[1] if averages else best_of(finished, objective)
+
+
+def _losses(trials: Sequence[TrialRecord], objective: Objective) -> list[float]:
+    return [objective.loss(value) for trial in trials if (value := trial.value(objective.metric)) is not None]
 
 
 def best_of(trials: Sequence[TrialRecord], objective: Objective) -> TrialRecord | None:

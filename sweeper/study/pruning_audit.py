@@ -15,7 +15,7 @@ from sweeper.ledger.trial import Report, TrialRecord, TrialState, encode_report,
 from sweeper.pruning.asha import is_audited
 from sweeper.pruning.guards import check_guards
 from sweeper.spec.model import SpecFile
-from sweeper.study.accounting import UsageMeter
+from sweeper.study.usage.accounting import UsageMeter
 
 
 @dataclass(frozen=True)

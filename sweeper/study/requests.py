@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from sweeper.files import write_atomic
+from sweeper.files import reread, write_atomic
 from sweeper.search_space.dimensions import ParamValue
 
 Request = Literal["pause", "stop", "enqueue"]
@@ -101,7 +101,7 @@ def _read(path: Path) -> Asked | None:
     Raises:
         FileNotFoundError: there is none.
     """
-    text = path.read_text(errors="replace")
+    text = reread(lambda: path.read_text(errors="replace"))
     try:
         return ADAPTER.validate_json(text if text.startswith("{") else json.dumps({"request": text}))
     except ValidationError:

@@ -9,10 +9,10 @@ from sweeper.ledger.trial import TrialRecord, TrialState
 from sweeper.pruning.asha import bracket_of, rung_epochs
 from sweeper.spec.model import SpecFile
 from sweeper.spec.objective import Objective
-from sweeper.study.accounting import used_now
-from sweeper.study.budget import Spent, saved_s
 from sweeper.study.controls import control_values
 from sweeper.study.pareto import best_of
+from sweeper.study.usage.accounting import used_now
+from sweeper.study.usage.budget import Spent, saved_s
 
 WINDOW_S: Final = 300.0
 """How far back a rate looks, or three evaluations where those are longer."""

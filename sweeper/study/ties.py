@@ -3,20 +3,27 @@
 from collections.abc import Sequence
 
 from sweeper.ledger.trial import TrialRecord, TrialState
+from sweeper.noise.model import noise_of
+from sweeper.spec.model import SpecFile
 from sweeper.spec.objective import Objective
 from sweeper.study.pareto import winner_of
 
 
-def near_ties(trials: Sequence[TrialRecord], objective: Objective) -> list[TrialRecord]:
-    """The best trial and those that cannot be told from it, the best first; none if there is none.
+def near_ties(trials: Sequence[TrialRecord], spec: SpecFile) -> list[TrialRecord]:
+    """The trials of which one is the best with probability 0.95, by the study's noise model; none if that is one alone.
 
-    The noise is the 95 % interval that the trainer reports beside the objective: `val/pa_mpjpe_low_mm` and
-    `val/pa_mpjpe_high_mm` of `val/pa_mpjpe_mm`. Without one it is what the best trial's last evaluation changed, since
-    a difference that one more epoch makes is none between configurations.
+    Of a study with too few trials for a model, the best one and those within its noise. That is the 95 % interval that
+    the trainer reports beside the objective: `val/pa_mpjpe_low_mm` and `val/pa_mpjpe_high_mm` of `val/pa_mpjpe_mm`.
+    Without one it is what the best trial's last evaluation changed, since a difference that one more epoch makes is
+    none between configurations.
     """
+    objective = spec.objective
     best = winner_of(trials, objective)
     if best is None:
         return []
+    if model := noise_of(spec, trials):
+        could = [candidate.trial for candidate in model.could_be_best]
+        return could if len(could) > 1 else []
     reach = noise(best, objective)
     value = best.value(objective.metric) or 0.0
     rivals = [

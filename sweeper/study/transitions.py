@@ -10,11 +10,11 @@ from sweeper.ledger.trial import Report, TrialRecord, TrialState
 from sweeper.pruning.rungs import Rungs
 from sweeper.spec.resolve import SweepSpec
 from sweeper.spec.validation.feasibility import refusal_text
-from sweeper.study.accounting import UsageMeter
 from sweeper.study.callback import StudyCallback
 from sweeper.study.decisions import Decision, decide, rank_reason, recorded_config
 from sweeper.study.pareto import objective_values
 from sweeper.study.pruning_audit import PruningAudit
+from sweeper.study.usage.accounting import UsageMeter
 
 
 class TrialTransitions:
@@ -38,6 +38,11 @@ class TrialTransitions:
         self.rungs = Rungs(spec, self._total_epochs)
         for record in ledger.trials():
             self.rungs.update(record)
+
+    @property
+    def running(self) -> int:
+        """How many trials a worker has, the audited ones among them."""
+        return len(self.handed_out) + len(self.audit.running)
 
     def tell(self, say: Callable[[StudyCallback], None]) -> None:
         """Say something to every callback."""
@@ -90,7 +95,7 @@ class TrialTransitions:
         """End the trials that wait at a rung: no trial can change the ranks any more."""
         for record in self.rungs.paused:
             rung = self.rungs.last_standing(record)
-            self.finish(record.id, TrialState.PRUNED, rank_reason(self._spec, record, rung), vars(rung))
+            self.finish(record.id, TrialState.PRUNED, rank_reason(self._spec, record, rung), rung.evidence)
 
     def finish(self, trial_id: str, state: TrialState, reason: str, evidence: Mapping[str, Any]) -> None:
         """Give the trial its terminal state."""

@@ -7,32 +7,35 @@ beneath it, named by its ID: what varies as parameters, how it stands as tags, i
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from sweeper.checkpoints.leftovers import leftovers
-from sweeper.checkpoints.manifest import is_picture
-from sweeper.checkpoints.retention import is_at_rung, kept_steps, rung_at, rung_steps
-from sweeper.entrypoint.trial.log import LOG
-from sweeper.entrypoint.trial.mlflow_run import RUN_FILE
+from sweeper.checkpoints.retention import is_at_rung, rung_at, rung_steps
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.trial import WAITING, Report, TrialRecord, TrialState
+from sweeper.noise.model import noise_of
+from sweeper.noise.words import interval_of, percent
 from sweeper.redaction import redact
 from sweeper.spec.resolve import SweepSpec
 from sweeper.study.callback import StudyCallback
-from sweeper.study.controller import ERROR_FILE
 from sweeper.study.controls import final_word
 from sweeper.study.decisions import recorded_config
 from sweeper.study.pareto import winner_of
 from sweeper.tracking.delivery.operations import Status
-from sweeper.tracking.schema import PROVENANCE_FILE, STUDY_PROVENANCE, TRIAL_FILE, trial_provenance, trial_yaml
-from sweeper.tracking.tags import WINNER, note_of, study_tags, trial_tags
+from sweeper.tracking.schema import (
+    PROVENANCE_FILE,
+    STUDY_PROVENANCE,
+    TAG_NOTE,
+    TRIAL_FILE,
+    trial_provenance,
+    trial_yaml,
+)
+from sweeper.tracking.tags import WINNER, note_of, shown_metrics, study_tags, trial_tags
 from sweeper.tracking.tracker import Tracker
+from sweeper.tracking.trial_files import TrialFiles
 from sweeper.tracking.ui.candidates_view import candidates_view
 
-FILES: Final = "files"
-"""Folder of a run for what the trainer has left in the trial's."""
 INTERRUPTED: Final = "interrupted; the next run of the study resumes it"
 MLFLOW_STATUS: Final[Mapping[TrialState, Status]] = {
     TrialState.COMPLETE: "FINISHED",
@@ -77,6 +80,7 @@ class MLflowCallback(StudyCallback):
         provenance: of this run of the study; `data` holds the fingerprints of what it trains on. Not needed to hand
             over what is in the ledger.
         workers: tell what trials take of their machines.
+        describe: makes the description of a trial's run; default: its state and reason.
     """
 
     def __init__(
@@ -86,6 +90,7 @@ class MLflowCallback(StudyCallback):
         ledger: Ledger,
         provenance: Mapping[str, Any] | None = None,
         workers: WorkerUsage | None = None,
+        describe: Callable[[TrialRecord], str] = note_of,
     ) -> None:
         self._tracker = tracker
         self._spec = spec
@@ -94,7 +99,9 @@ class MLflowCallback(StudyCallback):
         self._provenance_text = json.dumps(self._provenance, indent=2)
         self._provenance_file = f"provenance/{hashlib.sha256(self._provenance_text.encode()).hexdigest()[:16]}.json"
         self._datasets: Mapping[str, str] = self._provenance.get("data", {})
+        self._files = TrialFiles(tracker, spec, ledger)
         self._workers = workers
+        self._describe = describe
 
     def start_study(self, preflight_summary: str) -> None:
         """Open the study's run, and hand over what a killed driver may not have handed over."""
@@ -148,6 +155,7 @@ class MLflowCallback(StudyCallback):
         winner = winner_of(trials, self._spec.objective)
         word = final_word(trials, controls, self._spec.objective)
         self._mark_winner(winner, len(trials))
+        self._tag_chances(trials)
         self._tracker.finish_study(
             "FINISHED" if is_done else "KILLED",
             {
@@ -155,7 +163,7 @@ class MLflowCallback(StudyCallback):
                 "sweeper.state": "COMPLETE" if is_done else "INTERRUPTED",
                 "sweeper.final_word": "\n".join(word.lines),
                 "sweeper.no_skill": word.no_skill,
-                "mlflow.note.content": rendered.description,  # the description on the run's first page
+                TAG_NOTE: rendered.description,  # the description on the run's first page
             },
             rendered.texts,
         )
@@ -168,11 +176,23 @@ class MLflowCallback(StudyCallback):
             return
         if before and before != winner.id:
             text = f"not the best of {among} trials: {winner.id} is"  # with the number: no tag is told twice
-            self._tracker.tag_trial(before, {WINNER: text, "mlflow.note.content": note_of(self._ledger.trial(before))})
-        note = f"**Winner**, the best of {among} trials. {note_of(winner)}"
-        self._tracker.tag_trial(winner.id, {WINNER: f"best of {among} trials", "mlflow.note.content": note})
+            self._tracker.tag_trial(before, {WINNER: text, TAG_NOTE: self._describe(self._ledger.trial(before))})
+        note = f"**Winner**, the best of {among} trials. {self._describe(winner)}"
+        self._tracker.tag_trial(winner.id, {WINNER: f"best of {among} trials", TAG_NOTE: note})
         if before != winner.id:
             self._ledger.attributes.told_winner = winner.id
+
+    def _tag_chances(self, trials: Sequence[TrialRecord]) -> None:
+        """Let each candidate's run say how probably it is the best, as far as the study knows."""
+        noise = noise_of(self._spec, trials)
+        for candidate in noise.candidates if noise else ():
+            tags = {
+                "sweeper.p_best": f"{percent(candidate.p_best)} after {len(trials)} trials",  # no tag is told twice
+                "sweeper.mean_over_seeds": f"{interval_of(candidate, self._spec.objective)} ({len(candidate.runs)} run"
+                f"{'s' if len(candidate.runs) > 1 else ''})",
+            }
+            for run in candidate.runs:
+                self._tracker.tag_trial(run.id, tags)
 
     def interrupt_study(self) -> None:
         """Let no run seem to go on, where a driver was killed, or the ledger does not answer: what is known of its
@@ -211,37 +231,23 @@ class MLflowCallback(StudyCallback):
 
         `at_rung`: whether the trial reached one with it; `usage`: what its worker took.
         """
-        metrics = {**report.metrics, "epoch": report.epoch, **(usage or {})}
+        metrics = {**shown_metrics(self._spec, record, report), "epoch": report.epoch, **(usage or {})}
         self._tracker.report(record.id, report.step, report.timestamp_ms, metrics)
         if at_rung:
             self._tracker.tag_trial(record.id, {"sweeper.rung": f"{report.epoch:g}"})
-        if report.checkpoint is None:
-            return
-        folder = self._ledger.study_dir / report.checkpoint
-        if self._spec.retention == "all":
-            self._copy_whole(record.id, folder)
-        elif (folder / "manifest.json").exists():
-            self._tracker.file(record.id, folder / "manifest.json", f"checkpoints/{folder.name}/manifest.json")
-        if at_rung:
-            self._copy_pictures(record.id, folder)
+        self._files.of_report(record, report, at_rung=at_rung)
 
     def _settle(self, record: TrialRecord, ended_ms: int | None = None) -> None:
         """The end of a trial, with the checkpoints that are kept of it; a control's value goes to the parent run too.
 
         `ended_ms`: when it was, if not now.
         """
-        if record.last and record.last.checkpoint:
-            self._copy_pictures(record.id, self._ledger.study_dir / record.last.checkpoint)
-        kept = kept_steps(self._spec, record)
-        for report in record.reports:
-            if report.step in kept and report.checkpoint:
-                self._copy_whole(record.id, self._ledger.study_dir / report.checkpoint)
-        left_out = self._copy_leftovers(record)
+        left_out = self._files.of_ended(record)
         rung = rung_at(self._spec, record)
         tags = {
             "sweeper.state": record.state,
             "sweeper.reason": record.reason,
-            "mlflow.note.content": note_of(record),
+            TAG_NOTE: self._describe(record),
             "sweeper.rung": None if rung is None else f"{rung:g}",
             "sweeper.files_left_out": left_out or None,
         }
@@ -258,27 +264,3 @@ class MLflowCallback(StudyCallback):
                 state = WAITING if trial.state is TrialState.RUNNING else trial.state
                 tags = {"sweeper.state": state, "sweeper.reason": INTERRUPTED}
                 self._tracker.finish_trial(trial.id, "KILLED", tags)
-
-    def _copy_leftovers(self, record: TrialRecord) -> int:
-        """The trial's log, and what its trainer has left in its folder; returns how many files stay there alone."""
-        folder = self._ledger.study_dir / "trials" / record.folder
-        log = folder / LOG
-        if log.is_file() and log.stat().st_size:
-            self._tracker.file(record.id, log, LOG)
-        sent, left_out = leftovers(folder, (LOG, RUN_FILE, ERROR_FILE), self._spec.retention)
-        for path in sent:
-            self._tracker.file(record.id, path, f"{FILES}/{path.relative_to(folder)}")
-        return left_out
-
-    def _copy_whole(self, trial_id: str, folder: Path) -> None:
-        self._tracker.checkpoint(trial_id, folder, f"checkpoints/{folder.name}")
-
-    def _copy_pictures(self, trial_id: str, folder: Path) -> None:
-        if self._ledger.attributes.store_url:
-            self._tracker.pictures(trial_id, folder, f"pictures/{folder.name}")
-            return
-        if not folder.is_dir():
-            return
-        for path in sorted(folder.iterdir()):
-            if is_picture(path.name):
-                self._tracker.file(trial_id, path, f"pictures/{folder.name}/{path.name}")

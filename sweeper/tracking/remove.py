@@ -2,9 +2,9 @@
 
 import time
 
-from sweeper.tracking.client import open_client, require_store
-from sweeper.tracking.find import answering
+from sweeper.tracking.recorded.find import answering
 from sweeper.tracking.schema import TAG_OUTBOX
+from sweeper.tracking.store.client import open_client, require_store
 
 
 def experiment_of_stream(uri: str, study: str, stream: str) -> tuple[str, str] | None:

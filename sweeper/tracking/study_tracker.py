@@ -6,9 +6,8 @@ from pathlib import Path
 from sweeper.checkpoints.locate import store_of
 from sweeper.errors import UserError
 from sweeper.ledger.ledger import Ledger
-from sweeper.tracking.client import artifact_root, tracking_uri
-from sweeper.tracking.delivery.operations import Report, Start, from_json
 from sweeper.tracking.outbox import read_records
+from sweeper.tracking.store.client import artifact_root, tracking_uri
 from sweeper.tracking.tracker import Tracker
 
 
@@ -40,9 +39,8 @@ def open_tracker(home: Path, ledger: Ledger, on_run: Callable[[str, str], None] 
 
 def keep_run_ids(ledger: Ledger, run_ids: Mapping[str, str]) -> None:
     """Write which MLflow run each trial has, as `on_run` of its tracker told: another one where MLflow had lost it."""
-    for trial in ledger.all_trials():
-        if trial.id in run_ids:
-            ledger.set_mlflow_run_id(trial.id, run_ids[trial.id])
+    known = [trial.id for trial in ledger.all_trials() if trial.id in run_ids]
+    ledger.set_mlflow_run_ids({trial_id: run_ids[trial_id] for trial_id in known})
 
 
 def refuse_other_ledger(ledger: Ledger) -> None:
@@ -64,15 +62,12 @@ def refuse_other_ledger(ledger: Ledger) -> None:
 def missing_from_ledger(ledger: Ledger) -> Iterator[str]:
     """What the outbox has of trials and evaluations, and the ledger has not, in words."""
     known = {trial.id: {report.step: report.timestamp_ms for report in trial.reports} for trial in ledger.all_trials()}
-    for record in read_records(ledger.study_dir):
-        try:
-            operation = from_json(record)
-        except ValueError:
-            continue
-        match operation:
-            case Start(trial=str(trial)) if trial not in known:
+    for record in read_records(ledger.study_dir):  # as they are: a check of each costs ten times as much
+        match record:
+            case {"op": "start", "trial": str(trial), "ms": int()} if trial not in known:
                 yield f"the trial {trial}"
-            case Report(trial=str(trial), step=step) if known.get(trial, {}).get(step) != operation.ms:
-                yield f"the evaluation {step} of {trial}"
+            case {"op": "report", "trial": str(trial), "step": int(step), "ms": int(ms), "metrics": dict()}:
+                if known.get(trial, {}).get(step) != ms:
+                    yield f"the evaluation {step} of {trial}"
             case _:
                 pass

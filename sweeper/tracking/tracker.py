@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sweeper.checkpoints.object_store import ObjectStore
-from sweeper.tracking.database import refuse_newer
 from sweeper.tracking.delivery.operations import (
     Copy,
     ExperimentTags,
     Finish,
+    LogMetrics,
     Open,
-    Report,
     Start,
     Status,
     Tag,
@@ -31,6 +30,7 @@ from sweeper.tracking.delivery.run_writer import RunWriter
 from sweeper.tracking.delivery.runs import Delivered
 from sweeper.tracking.delivery.thread import DeliveryThread
 from sweeper.tracking.outbox import REJECTS, Outbox, deliver_anew_elsewhere
+from sweeper.tracking.store.database import refuse_newer
 
 
 class Tracker:
@@ -192,7 +192,7 @@ class Tracker:
         """Record the metrics of one evaluation; None: of the parent run. A step already reported is ignored."""
         if self._first(trial_id, step):
             values = {name: float(value) for name, value in metrics.items()}
-            told = Report(trial_id, step, timestamp_ms, values)
+            told = LogMetrics(trial_id, step, timestamp_ms, values)
             self._note_epoch(told)
             self._thread.append(told)
 
@@ -274,7 +274,7 @@ class Tracker:
                     self._started.add(operation.trial)
                 case Finish():
                     self._settled[operation.trial] = operation
-                case Report():
+                case LogMetrics():
                     self._seen.add((operation.trial, operation.step))
                     self._note_epoch(operation)
                 case Copy():
@@ -283,7 +283,7 @@ class Tracker:
                     self._seen.add((operation.trial, tags_key(operation.tags)))
         return stream
 
-    def _note_epoch(self, report: Report) -> None:
+    def _note_epoch(self, report: LogMetrics) -> None:
         if "epoch" in report.metrics:
             self._last_epoch[report.trial] = report.metrics["epoch"]
 

@@ -3,24 +3,24 @@
 import csv
 import io
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Final, Literal
 
-from rich.console import Console
-
 from sweeper.analysis.ablation import AblationResult, Effect, Row
-from sweeper.analysis.replicates import interval_text, p_text
+from sweeper.analysis.replicates import TOO_SMALL, interval_text, mean_interval_text, p_text
 from sweeper.analysis.statistics import ALPHA, Difference
-from sweeper.console import simple_table, to_json
+from sweeper.console import to_json
 from sweeper.spec.objective import Objective
+from sweeper.views.tables.columns import Column, fitted, lines_of
 
 Format = Literal["table", "markdown", "latex", "csv", "json"]
-TOO_SMALL: Final = "n is too small to say"
 VARIANTS: Final = (
     "variant",
     "n",
     "mean",
+    "sd",
     "95 % interval",
     "difference",
     "95 % interval",
@@ -31,17 +31,23 @@ VARIANTS: Final = (
 EFFECTS: Final = ("effect", "n", "size", "95 % interval", "p (Holm)", "d_z", "same as")
 NOTE: Final = (
     "n: runs that ran to their end; difference: variant minus baseline over the same seeds, with its paired t-test; "
-    "d_z: difference over its standard deviation, with Hedges' correction"
+    "d_z: difference over its standard deviation, with Hedges' correction; p: corrected for all rows of all tables "
+    "together; collapsed: of the runs that have ended, with the 95 % interval of the share"
 )
+SHORTEST_ALIASES: Final = 12
+DROPPED: Final = {("d_z", 8): 5, ("95 % interval", 4): 4, ("sd", 3): 3, ("d_z", 5): 2, ("same as", 6): 3, ("n", 1): 1}
+"""Heads of columns with their places: those that a narrow terminal goes without, the largest number first."""
+SHARE: Final = re.compile(r" \([^)]*%\)")
+"""The interval of a share, which a narrow terminal goes without."""
 TextTable = tuple[str, Sequence[str], Sequence[Sequence[str]]]
 _LATEX: Final = str.maketrans({symbol: f"\\{symbol}" for symbol in "&%$#_{}"})
 
 
-def render(result: AblationResult, form: Format) -> str:
-    """The result as text in one of the formats."""
+def render(result: AblationResult, form: Format, width: int | None = None) -> str:
+    """The result as text in one of the formats; `width`: of the terminal that shows a table; None: no limit."""
     match form:
         case "table":
-            return _terminal(result)
+            return _terminal(result, width)
         case "markdown":
             return _markdown(result)
         case "latex":
@@ -84,7 +90,8 @@ def _variant_cells(row: Row, objective: Objective) -> list[str]:
     runs, found = row.runs, row.runs.estimate
     name = f"{row.variant} (baseline)" if row.comparison is None and row.variant != "baseline" else row.variant
     mean = objective.format(found.mean) if found.n else "-"
-    interval = TOO_SMALL if found.is_too_small else interval_text(found.low, found.high, objective)
+    sd = "-" if math.isnan(found.sd) else objective.number(found.sd)
+    interval = mean_interval_text(found, objective)
     others = (
         [("-", "-", "-", "-")] if row.comparison is None else [_difference_cells(row.comparison.difference, objective)]
     )
@@ -92,8 +99,8 @@ def _variant_cells(row: Row, objective: Objective) -> list[str]:
     if row.comparison is not None and not math.isnan(row.comparison.p_holm):
         p = _p(row.comparison.p_holm)
     lost = [f"{runs.failed} failed"] * bool(runs.failed) + [f"{runs.stopped} stopped"] * bool(runs.stopped)
-    collapsed = ", ".join([f"{runs.collapsed} of {runs.runs}", *lost])
-    return [name, str(found.n), mean, interval, size, ends, p, effect, collapsed]
+    collapsed = ", ".join([runs.collapses_text, *lost])
+    return [name, str(found.n), mean, sd, interval, size, ends, p, effect, collapsed]
 
 
 def _effect_cells(effect: Effect, objective: Objective) -> list[str]:
@@ -121,32 +128,39 @@ def _p(p: float) -> str:
     return p_text(p).removeprefix("p = ").removeprefix("p ") + mark
 
 
-def _terminal(result: AblationResult) -> str:
-    out = io.StringIO()
-    console = Console(file=out, width=200, highlight=False, markup=False)
-    console.print(title_of(result), markup=False)
+def _terminal(result: AblationResult, width: int | None) -> str:
+    lines = [title_of(result), *result.opening]
     for title, header, rows in tables(result):
-        console.print(f"\n{title}")
-        table = simple_table(header)
-        table.columns[-1].justify = "left"
-        for cells in rows:
-            table.add_row(*cells)
-        console.print(table)
-    console.print(f"\n{NOTE}; * below {ALPHA:g}", markup=False, soft_wrap=True)
-    console.print()
-    for line in result.sentences:
-        console.print(line, markup=False, soft_wrap=True)
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
+        cells = list(zip(*rows, strict=True))
+        columns = [
+            Column(
+                head,
+                cells[place],
+                "left" if place in (0, len(header) - 1) else "right",
+                shrinks_to=SHORTEST_ALIASES if head == "same as" else None,
+                dropped=DROPPED.get((head, place), 0),
+                short_cells=tuple(SHARE.sub("", cell) for cell in cells[place]) if head == "collapsed" else (),
+            )
+            for place, head in enumerate(header)
+        ]
+        kept, gone = fitted(columns, width)
+        lines += ["", title, *lines_of(kept)]
+        if gone:
+            lines.append(f"not shown: {', '.join(gone)}; `--format csv` has all")
+    return "\n".join([*lines, "", f"{NOTE}; * below {ALPHA:g}", "", *result.sentences])
 
 
 def _markdown(result: AblationResult) -> str:
-    lines = [f"# {title_of(result)}", ""]
+    lines = [f"# {title_of(result)}", "", *(f"- {line}" for line in result.opening), ""]
     for title, header, rows in tables(result):
-        escaped = [[cell.replace("|", "\\|").replace("*", "\\*") for cell in cells] for cells in rows]
-        lines += [f"## {title.capitalize()}", ""]
-        lines += ["| " + " | ".join(cells) + " |" for cells in (header, ["---"] * len(header), *escaped)]
-        lines.append("")
+        lines += [f"## {title.capitalize()}", "", *markdown_table(header, rows), ""]
     return "\n".join([*lines, f"{NOTE}; \\* below {ALPHA:g}.", "", *(f"- {line}" for line in result.sentences)])
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table in Markdown."""
+    escaped = [[cell.replace("|", "\\|").replace("*", "\\*") for cell in cells] for cells in rows]
+    return ["| " + " | ".join(cells) + " |" for cells in (header, ["---"] * len(header), *escaped)]
 
 
 def latex_escaped(text: str) -> str:
@@ -164,23 +178,33 @@ def _latex(result: AblationResult) -> str:
         frame = [rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}", r"\toprule", head, r"\midrule"]
         blocks += [r"\begin{table}", r"\centering", rf"\caption{{{caption}}}", *frame, *body, r"\bottomrule"]
         blocks += [r"\end{tabular}", r"\end{table}", ""]
-    return "\n".join([*blocks, f"% {NOTE}", *(f"% {line}" for line in result.sentences)])
+    return "\n".join([*blocks, f"% {NOTE}", *(f"% {line}" for line in (*result.opening, *result.sentences))])
 
 
 def _csv(result: AblationResult) -> str:
     """The table of variants with all digits; effects are rows of the same columns, by `kind`."""
     out = io.StringIO()
-    fields = ["kind", "name", "n", "mean", "low", "high", "difference", "difference_low", "difference_high"]
+    fields = ["kind", "name", "n", "mean", "sd", "low", "high", "difference", "difference_low", "difference_high"]
     fields += ["p_holm", "d_z", "runs", "collapsed", "failed", "stopped"]
+    fields += [f"with_collapses_{name}" for name in ("difference", "low", "high")]
     writer = csv.DictWriter(out, fields, lineterminator="\n", restval="")
     writer.writeheader()
     for row in result.rows:
         found, runs = row.runs.estimate, row.runs
-        cells: dict[str, Any] = {"kind": "variant", "name": row.variant, "n": found.n, "mean": found.mean}
+        cells: dict[str, Any] = {
+            "kind": "variant",
+            "name": row.variant,
+            "n": found.n,
+            "mean": found.mean,
+            "sd": found.sd,
+        }
         cells |= {"low": found.low, "high": found.high, "runs": runs.runs, "collapsed": runs.collapsed}
         cells |= {"failed": runs.failed, "stopped": runs.stopped}
         if row.comparison is not None:
             cells |= _csv_difference(row.comparison.difference, row.comparison.p_holm)
+            if (counted := row.comparison.with_collapses) is not None:
+                ends = (counted.mean, counted.low, counted.high)
+                cells |= dict(zip(fields[-3:], ends, strict=True))
         writer.writerow(_numbers(cells))
     for kind, effects in (("main effect", result.main_effects), ("interaction", result.interactions)):
         for effect in effects:

@@ -1,14 +1,15 @@
 """What stands between a result and believing it: trials that are as good, and warnings of the preflight."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from sweeper.home import command_line
 from sweeper.ledger.ledger import Ledger
-from sweeper.ledger.trial import TrialRecord
+from sweeper.ledger.trial import TrialRecord, TrialState
+from sweeper.noise.model import configuration_key
 from sweeper.spec.model import SpecFile
-from sweeper.spec.objective import Objective
 from sweeper.study.ties import near_ties
 
 MOST_NAMED: Final = 5
@@ -18,13 +19,13 @@ def caveats(home: Path, ledger: Ledger, spec: SpecFile, *, no_skill: bool) -> li
     """What must be said with the best trial of a study, a sentence each; of trials that have learned nothing, not that
     they are alike."""
     winners = command_line(home, "winners", ledger.study)
-    tie = [] if spec.variants or no_skill else tie_lines(ledger.trials(), spec.objective, winners)
+    tie = [] if spec.variants or no_skill else tie_lines(ledger.trials(), spec, winners)
     return [*tie, *preflight_warnings(ledger)]
 
 
-def tie_lines(trials: Sequence[TrialRecord], objective: Objective, winners: str) -> list[str]:
+def tie_lines(trials: Sequence[TrialRecord], spec: SpecFile, winners: str) -> list[str]:
     """That the best is not known, where it is not; `winners`: the command that finds out."""
-    tied = near_ties(trials, objective)
+    tied, objective = near_ties(trials, spec), spec.objective
     if not tied:
         return []
     values = [objective.number(trial.value(objective.metric) or 0.0) for trial in tied[:MOST_NAMED]]
@@ -32,7 +33,9 @@ def tie_lines(trials: Sequence[TrialRecord], objective: Objective, winners: str)
     more = f" and {len(tied) - MOST_NAMED} more" if len(tied) > MOST_NAMED else ""
     said = f"{', '.join(named)}{more}" if more or len(named) > 2 else " and ".join(named)
     unit = " mm" if objective.metric.endswith("_mm") else ""
-    return [f"{said} cannot be told apart by one run each ({', '.join(values)}{unit}): run `{winners}`"]
+    keys = Counter(configuration_key(trial) for trial in trials if trial.state is TrialState.COMPLETE)
+    runs = "one run each" if all(keys[configuration_key(trial)] == 1 for trial in tied) else "their runs"
+    return [f"{said} cannot be told apart by {runs} ({', '.join(values)}{unit}): run `{winners}`"]
 
 
 def preflight_warnings(ledger: Ledger) -> list[str]:

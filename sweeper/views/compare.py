@@ -8,7 +8,7 @@ from rich.console import Console
 from sweeper.analysis.compare import TrialComparison
 from sweeper.console import output_console
 from sweeper.search_space.paths import short_names
-from sweeper.views.columns import GAP, Column, lines_of
+from sweeper.views.tables.columns import GAP, Column, lines_of
 
 ABSENT: Final = "-"
 BARS: Final = "▁▂▃▄▅▆▇█"

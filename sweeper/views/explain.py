@@ -1,7 +1,19 @@
 """One trial explained: the sentence, and the tables behind it."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
 from sweeper.analysis.explain import Explanation
-from sweeper.console import output_console, simple_table
+from sweeper.console import output_console
+from sweeper.search_space.value_text import value_text
+from sweeper.study.decisions import apart
+from sweeper.views.tables.columns import Column, fitted, lines_of
+
+if TYPE_CHECKING:
+    from rich.console import Console  # slow to import, and no JSON needs it
+
+TEXTS: Final = ("TRIAL", "TERM", "STATE", "WITH", "")
+SHORTEST_WITH: Final = 16
 
 
 def print_explanation(found: Explanation) -> None:
@@ -10,29 +22,46 @@ def print_explanation(found: Explanation) -> None:
     console.print(found.sentence, markup=False)
     if found.rungs:
         console.print("\nrungs, when it came there")
-        table = simple_table(("EPOCH", "RANK", "VALUE", "CUTOFF", ""))
+        rows = []
         for rung in found.rungs:
-            cells = (f"{rung.rung_epoch:g}", f"{rung.rank} of {rung.of}", objective.format(rung.value))
-            table.add_row(*cells, objective.format(rung.cutoff), "goes on" if rung.keep else "does not go on")
-        console.print(table)
+            value, cutoff = apart(rung.value, rung.cutoff, objective.number)
+            cutoff = cutoff if rung.front is None else f"front {rung.front}"
+            said = "goes on" if rung.keep else "does not go on"
+            rows.append((f"{rung.rung_epoch:g}", f"{rung.rank} of {rung.of}", value, cutoff, said))
+        _print_table(
+            console, ("EPOCH", "RANK", "BEST SO FAR", "CUTOFF" if found.rungs[0].front is None else "FRONT", ""), rows
+        )
     if found.evidence:
         numbers = ", ".join(f"{key} {_text(value)}" for key, value in found.evidence.items())
         console.print(f"\ndetails: {numbers}", markup=False)
     if found.neighbours:
         console.print("\nnearest configurations")
-        table = simple_table(("TRIAL", "DISTANCE", "VALUE", "STATE", "WITH"))
-        table.columns[-1].justify = "left"
+        rows = []
         for each in found.neighbours:
             value = "-" if each.value is None else objective.format(each.value)
-            differs = ", ".join(f"{path} {_text(other)}" for path, other in each.differs.items())
-            table.add_row(each.trial, f"{each.distance:.2f}", value, each.state, differs)
-        console.print(table)
+            differs = ", ".join(f"{path} {value_text(other)}" for path, other in each.differs.items())
+            rows.append((each.trial, f"{each.distance:.2f}", value, each.state, differs))
+        _print_table(console, ("TRIAL", "DISTANCE", "VALUE", "STATE", "WITH"), rows)
     if found.gradient_shares:
         console.print("\nshare of the gradient")
-        table = simple_table(("TERM", "FIRST", "LAST"))
-        for term, (first, last) in found.gradient_shares.items():
-            table.add_row(term, f"{first:.0%}", f"{last:.0%}")
-        console.print(table)
+        shares = [(term, f"{first:.0%}", f"{last:.0%}") for term, (first, last) in found.gradient_shares.items()]
+        _print_table(console, ("TERM", "FIRST", "LAST"), shares)
+
+
+def _print_table(console: "Console", heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """As wide as the terminal: what a trial differs in is cut first, its distance goes next."""
+    columns = [
+        Column(
+            head,
+            cells,
+            "left" if head in TEXTS else "right",
+            shrinks_to=SHORTEST_WITH if head == "WITH" else None,
+            dropped=1 if head == "DISTANCE" else 0,
+        )
+        for head, cells in zip(heads, zip(*rows, strict=True), strict=True)
+    ]
+    for line in lines_of(fitted(columns, console.width if console.is_terminal else None)[0]):
+        console.print(line, soft_wrap=True)
 
 
 def _text(value: object) -> str:

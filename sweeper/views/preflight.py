@@ -12,6 +12,7 @@ from mano_trainers.report import CheckResult, CheckStatus
 from sweeper.executor.cluster import machines
 from sweeper.preflight import run as preflight
 from sweeper.preflight.run import PreflightOutcome
+from sweeper.spec.lanes import with_usable_lanes
 from sweeper.spec.resolve import SweepSpec
 
 STYLES = {CheckStatus.PASS: "green", CheckStatus.WARN: "yellow", CheckStatus.FAIL: "bold red"}
@@ -25,7 +26,7 @@ def preflight_spec(spec: SweepSpec, home: Path, *, quiet: bool = False) -> Prefl
         home: the study home; its data are used, and made if need be.
         quiet: print nothing.
     """
-    home = home.resolve()
+    home, spec = home.resolve(), with_usable_lanes(spec)
     console = Console(stderr=True, highlight=False, markup=False, quiet=quiet)
     results: list[CheckResult] = []
     began_s = time.monotonic()

@@ -5,16 +5,18 @@ from typing import Final
 
 from mano_trainers.report import TrainerOffers
 from sweeper.entrypoint.offers import offers_of
+from sweeper.noise.replication import repeats_planned
 from sweeper.search_space.dimensions import AnyDimension, CategoricalDimension, FloatDimension, ParamValue
 from sweeper.search_space.grid import grid_size
 from sweeper.search_space.paths import short_names
 from sweeper.spec.design import Ablation, defining_words, factors_of
-from sweeper.spec.messages import show
+from sweeper.spec.lanes import lanes_text
 from sweeper.spec.objective import Objective
+from sweeper.spec.reading.messages import show
 from sweeper.spec.resolve import SweepSpec
-from sweeper.spec.sections import Budget, CollapseGuard, Guard, PlateauGuard, SchedulerConfig
+from sweeper.spec.sections import Budget, CollapseGuard, Guard, PlateauGuard
 from sweeper.spec.validation.feasibility import feasibility, feasibility_lines
-from sweeper.study.budget import amount_text
+from sweeper.study.usage.budget import amount_text
 
 MOST_CHOICES: Final = 20
 """Of a dimension, that are written out."""
@@ -30,14 +32,16 @@ def describe(spec: SweepSpec) -> str:
         f"  objective   {', then '.join(_objective(objective) for objective in spec.objectives)}",
         f"  ablation    {_ablation(spec.ablation)}" if spec.ablation else "",
         f"  sampler     {_sampler(spec)}",
-        f"  scheduler   {_scheduler(spec.scheduler)}",
+        f"  scheduler   {_scheduler(spec)}",
         *(f"  guard       {guard.name}: {_guard(guard, offers_of(spec.trainer))}" for guard in spec.guards),
         "  guard       none" if not spec.guards else "",
+        f"  replicate   {_replicate(spec)}" if spec.replicate else "",
         f"  audit       {spec.audit:.0%} of stopped trials run on as an audit, without affecting results"
         if spec.audit
         else "",
         f"  controls    {', '.join(spec.control_names) or 'none'}",
         f"  resources   {spec.resources.cpus} CPU, {spec.resources.gpus:g} GPU a trial",
+        f"  lanes       {lanes}" if (lanes := lanes_text(spec)) else "",
         f"  budget      {', '.join(limits)}" if (limits := _budget_limits(spec.budget)) else "",
         f"  ledger      {spec.ledger}" if spec.ledger else "",
         f"  varies      {len(names)} parameters",
@@ -69,6 +73,11 @@ def _sampler(spec: SweepSpec) -> str:
     return f"{spec.sampler.name}{how}{warm}, seed {spec.seed}"
 
 
+def _replicate(spec: SweepSpec) -> str:
+    enough = f"a configuration is within {spec.objective.format(spec.tolerance or 0.0)} of the best"
+    return f"the last {repeats_planned(spec)} trials are new seeds, until {enough}"
+
+
 def _ablation(ablation: Ablation) -> str:
     factors = [f"{name} ({', '.join(factor.levels)})" for name, factor in factors_of(ablation.factors).items()]
     said = ablation.design.replace("_", " ") + (f": {'; '.join(factors)}" if factors else "")
@@ -82,13 +91,16 @@ def _objective(objective: Objective) -> str:
     return f"{'lowest' if objective.mode == 'min' else 'highest'} {objective.metric}"
 
 
-def _scheduler(scheduler: SchedulerConfig) -> str:
+def _scheduler(spec: SweepSpec) -> str:
+    scheduler = spec.scheduler
     if scheduler.name == "none":
         return "none: every trial runs to its end"
     brackets = f" and later in {scheduler.brackets} brackets" if scheduler.name == "hyperband" else ""
     others = "the others end" if scheduler.mode == "stop" else "the others wait to be promoted"
+    by = " by all objectives" if len(spec.objectives) > 1 else ""
+    part = f" ({scheduler.grace:.3g} of a full run)" if scheduler.grace is not None else ""
     return (
-        f"{scheduler.name}: ranks after {scheduler.grace_epochs:g} epochs{brackets}, "
+        f"{scheduler.name}: ranks{by} after {scheduler.grace_epochs:g} epochs{part}{brackets}, "
         f"1 of {scheduler.eta} goes on, {others}"
     )
 

@@ -7,18 +7,18 @@ from typing import Any
 from sweeper.ledger.studies import open_if_started, open_study, planned_trials, study_folder
 from sweeper.ledger.study_lock import running_driver
 from sweeper.maintenance.inventory import REFUSED, lacking
-from sweeper.study.accounting import used_now
-from sweeper.study.budget import used_text
 from sweeper.study.stage import Stage, stage_of
+from sweeper.study.usage.accounting import used_now
+from sweeper.study.usage.budget import used_text
 from sweeper.tracking.standing import standing_of
-from sweeper.views.screen import clock_text
+from sweeper.views.live.screen import clock_text
 from sweeper.views.states import state_counts
 
 
 def status(home: Path, study: str) -> dict[str, Any]:
-    """Where a study stands: `{"study", "driver", "preparing", "stopped", "trials", "planned", "states", "used",
-    "refused", "lacking"}`. `preparing`: what its driver does before trials run; empty if they run, or none drives it.
-    `lacking`: what `sweeper doctor` finds, as far as that is known without asking MLflow or comparing sums.
+    """Where a study stands: `{"study", "driver", "preparing", "stopped", "trials", "planned", "states", "evaluations",
+    "used", "refused", "lacking"}`. `preparing`: what its driver does before trials run; empty if they run, or none
+    drives it. `lacking`: what `sweeper doctor` finds, as far as that is known without asking MLflow or comparing sums.
     """
     study_dir = study_folder(home, study)
     running = running_driver(study_dir)
@@ -32,6 +32,7 @@ def status(home: Path, study: str) -> dict[str, Any]:
         "trials": 0,
         "planned": None,
         "states": {},
+        "evaluations": 0,
         "used": "",
         "refused": standing.refused,
         "lacking": "" if running and not standing.refused else standing.sentence,  # a driver sends what waits
@@ -50,6 +51,7 @@ def status(home: Path, study: str) -> dict[str, Any]:
         "trials": ledger.count,
         "planned": planned_trials(ledger, spec),
         "states": state_counts(ledger.trials(), running is not None),
+        "evaluations": sum(len(trial.reports) for trial in ledger.all_trials()),
         "used": used_text(spec.budget, used_now(ledger, spec.budget, spec.resources)),
     }
 

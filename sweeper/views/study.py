@@ -14,19 +14,22 @@ from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.studies import open_study, study_dirs
 from sweeper.ledger.study_lock import is_driven
 from sweeper.ledger.trial import TrialRecord, TrialState
-from sweeper.search_space.paths import short_names
+from sweeper.noise.model import StudyNoise, noise_of
+from sweeper.noise.replication import conclusion
+from sweeper.noise.words import floor_sentence
+from sweeper.search_space.paths import column_names
 from sweeper.spec.model import SpecFile
-from sweeper.spec.objective import Objective
-from sweeper.study.accounting import used_now
-from sweeper.study.budget import amount_text, used_text
+from sweeper.spec.objective import Objective, metric_number
 from sweeper.study.controls import final_word
 from sweeper.study.pareto import objective_values, pareto_front, winner_of
 from sweeper.study.pruning_audit import audit_of
 from sweeper.study.snapshot import EARLY, saved_by_stopping_s
+from sweeper.study.usage.accounting import used_now
+from sweeper.study.usage.budget import amount_text, used_text
 from sweeper.views.caveats import caveats
-from sweeper.views.columns import Column, fitted, lines_of
 from sweeper.views.states import counts_text, shown_state, state_counts
-from sweeper.views.trial_table import shown_metrics, trial_columns
+from sweeper.views.tables.columns import Column, fitted, lines_of
+from sweeper.views.tables.trial_table import noise_columns, shown_metrics, trial_columns
 
 if TYPE_CHECKING:
     from rich.console import Console  # slow to import, and no JSON needs it
@@ -76,8 +79,8 @@ def list_studies(home: Path, lost: list[LedgerLost]) -> list[dict[str, Any]]:
 
 def show_study(home: Path, study: str) -> dict[str, Any]:
     """The study as a script reads it: `{"study", "winner", "used", "pareto_front", "audit", "final_word", "no_skill",
-    "controls", "trials": [{"id", "state", "reason", "params", "epochs", "seconds", "metrics", "mlflow_run_id", "role",
-    "control"}]}`; metrics are as they were last reported, controls are as trials."""
+    "noise", "controls", "trials": [{"id", "state", "reason", "params", "epochs", "seconds", "metrics",
+    "mlflow_run_id", "role", "control"}]}`; metrics are as they were last reported, controls are as trials."""
     ledger, spec = open_study(home, study)
     trials, controls = ledger.trials(), ledger.controls()
     winner = winner_of(trials, spec.objective)
@@ -91,9 +94,21 @@ def show_study(home: Path, study: str) -> dict[str, Any]:
         "audit": vars(found) if found else None,
         "final_word": list(word.lines),
         "no_skill": word.no_skill,
+        "noise": noise_json(noise_of(spec, trials)),
         "controls": [_as_json(control, driven) for control in controls],
         "trials": [_as_json(trial, driven) for trial in trials],
     }
+
+
+def noise_json(noise: StudyNoise | None) -> dict[str, Any] | None:
+    """The noise model as a script reads it: `{"sd", "repeats", "configurations": [{"trial", "runs", "average", "mean",
+    "low", "high", "p_best", "p_good_enough"}]}`, the most probable best first; None where there is none."""
+    if noise is None:
+        return None
+    configurations = [
+        vars(each) | {"trial": each.trial.id, "runs": [run.id for run in each.runs]} for each in noise.candidates
+    ]
+    return {"sd": noise.sd, "repeats": noise.repeats, "configurations": configurations}
 
 
 def _as_json(trial: TrialRecord, driven: bool) -> dict[str, Any]:
@@ -125,7 +140,7 @@ def print_list(home: Path, lost: list[LedgerLost]) -> None:
             row["study"],
             str(row["trials"]),
             row["winner"] or "-",
-            f"{row['best']:.4g} {row['objective']}" if row["best"] is not None else "-",
+            f"{metric_number(row['objective'], row['best'])} {row['objective']}" if row["best"] is not None else "-",
             ", ".join(f"{count} {state}" for state, count in row["states"].items()),
         )
         for row in rows
@@ -154,16 +169,22 @@ def print_study(home: Path, study: str, *, wide: bool = False) -> None:
     winner, driven = winner_of(trials, spec.objective), is_driven(ledger.study_dir)
     shown = trials if len(trials) <= MOST_ROWS else best_first(trials, spec.objective)[:BEST_ROWS]
     show = command_line(home, "show", study)
-    metrics = shown_metrics(spec.objectives, trials)
+    metrics, noise = shown_metrics(spec.objectives, trials), noise_of(spec, trials)
     for title, rows, names in (
-        (f"study {study}", shown, short_names(spec.search_space)),
+        (f"study {study}", shown, column_names(spec.search_space)),
         ("\ncontrols (reference points, never winners)", controls, {}),
     ):
         if rows:
             _print_trials(
                 console,
                 title,
-                trial_columns(rows, names, metrics, [shown_state(trial, driven) for trial in rows]),
+                trial_columns(
+                    rows,
+                    names,
+                    metrics,
+                    [shown_state(trial, driven) for trial in rows],
+                    noise_columns(rows, noise if rows is shown else None, spec.objective),
+                ),
                 rows,
                 winner,
                 width,
@@ -178,6 +199,10 @@ def print_study(home: Path, study: str, *, wide: bool = False) -> None:
         console.print(line)
     if found := audit_of(ledger, spec, winner):
         console.print(found.sentence())
+    if noise is not None:
+        console.print(floor_sentence(noise, spec.objective), soft_wrap=True)
+    if concluded := conclusion(spec, trials):
+        console.print(concluded, style="bold", soft_wrap=True)
     word = final_word(trials, controls, spec.objective)
     for line in word.lines:
         console.print(line, style="bold red" if word.no_skill else "bold")
@@ -248,7 +273,7 @@ def usage(ledger: Ledger, spec: SpecFile) -> str:
     saved = saved_by_stopping_s(trials)
     if saved > 0 and all(trial.state.is_finished for trial in trials):
         device = "gpu_seconds" if spec.resources.gpus else "cpu_seconds"
-        share = spec.resources.gpus or spec.resources.cpus
+        share = spec.resources.trial_gpus or spec.resources.trial_cpus
         text += f"; early stops saved about {amount_text(device, saved * share)}"
     return text
 
@@ -260,7 +285,8 @@ def front_lines(trials: Sequence[TrialRecord], objectives: Sequence[Objective]) 
     names = ", ".join(objective.metric for objective in objectives)
     lines = [f"Pareto front of {names}: no other trial is as good in all and better in one"]
     for trial in pareto_front(trials, objectives):
-        values = (f"{value:.4g}" for value in objective_values(trial, objectives) if value is not None)
+        pairs = zip(objectives, objective_values(trial, objectives), strict=True)
+        values = (objective.number(value) for objective, value in pairs if value is not None)
         lines.append(f"  {trial.id}  {', '.join(values)}")
     return lines
 

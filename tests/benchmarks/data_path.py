@@ -26,10 +26,10 @@ from torchvision.transforms import v2  # type: ignore[import-untyped]
 
 from mano_trainers.arrays import Pixels
 from mano_trainers.batches import batch_memory, epoch_order, image_table, make_batch, seeded
+from mano_trainers.config.data import DataConfig
 from mano_trainers.data.augment import BRIGHTNESS, CONTRAST, MAX_ANGLE, NOISE, draw
 from mano_trainers.data.load import LoadedData, load_data
 from mano_trainers.data.on_device import on_device
-from mano_trainers.data_config import DataConfig
 from mano_trainers.device.memory_share import free_bytes
 
 

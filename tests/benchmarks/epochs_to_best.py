@@ -6,7 +6,7 @@ Three ways to search the same table, one trial at a time, every configuration on
             infeasible
     ASHA    Ray Tune's own AsyncHyperBandScheduler at whole epochs, and Optuna's default TPE, told of each stopped trial
             as complete with its last value, as OptunaSearch does; with Ray's default settings, with those that
-            search_spaces/loss_balance.yaml has, and with those that are best for it on this table
+            search_spaces/loss_balance.yaml once had, and with those that are best for it on this table
     random  every trial to its end, in random order
 
 A proposal becomes the nearest configuration of the table (log scales) that was not tried. What counts is a trial run to
@@ -41,7 +41,7 @@ CHOSEN = (3.0, 3)
 """Those that were best on the first 67 curves of the table: an unbiased number needs the rows from 67 on."""
 GRID = [(1, 2), (1, 4), (2, 2), (2, 3), (3, 2), (3, 3), (4, 2)]
 """What `--split` chooses from, for both."""
-RAY_SETTINGS = {"its defaults": (1, 4), "as in loss_balance.yaml": (2, 2), "its best": (4, 2)}
+RAY_SETTINGS = {"its defaults": (1, 4), "grace 2, eta 2": (2, 2), "its best": (4, 2)}
 RESAMPLES = 2000
 
 

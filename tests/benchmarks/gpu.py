@@ -1,5 +1,6 @@
-"""What one GPU does: its ceilings (matrix products, copies), images/s of training with and without compiling, the share
-of the matrix products' rate that transformers reach, the data path's share of a step, and trainings side by side.
+"""What one GPU does: its ceilings (matrix products, copies), images/s of training with recorded and with single steps,
+compiled and not, the share of the matrix products' rate that transformers reach, the data path's share of a step,
+trainings side by side, and lanes.
 
 A part that is done is written to `--out` (JSON) at once and not done again, so a run that was ended goes on where it
 was; `--again` forgets it. At the end stands a table for docs/benchmarks.md. The part `long` is not among the usual
@@ -19,18 +20,22 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import torch
+from figures import Figure, table
 from gpu_rates import data_seconds, flops_per_image, matmul_flops_per_s, seconds_of
 
 from mano_trainers.config import LossConfig, ModelConfig, OptimConfig, TrainConfig
+from mano_trainers.config.data import DataConfig
 from mano_trainers.data.rendering.freihand import make_freihand
-from mano_trainers.data_config import DataConfig
-from mano_trainers.loop import train
+from mano_trainers.lanes import train_lanes
+from mano_trainers.loop import evaluations, train
+from mano_trainers.report import EpochReport, Lane
 
 SMOKE: Final = {
     "poses": 8,
@@ -45,25 +50,9 @@ SMOKE: Final = {
     "repeats": 2,
     "val_fraction": 0.25,
     "compile": False,
+    "lanes": 2,
+    "lane_size": 32,
 }
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A number, and what it should be: at least, or at most, the target."""
-
-    name: str
-    value: float
-    unit: str
-    target: float | None = None
-    at_least: bool = True
-
-    @property
-    def verdict(self) -> str:
-        if self.target is None:
-            return ""
-        met = self.value >= self.target if self.at_least else self.value <= self.target
-        return f"{'at least' if self.at_least else 'at most'} {self.target:g}: {'met' if met else 'MISSED'}"
 
 
 @dataclass(frozen=True)
@@ -113,38 +102,44 @@ def ceilings(bench: Bench) -> list[Figure]:
     ]
 
 
-def resnet18(bench: Bench) -> list[Figure]:
-    """By batch; the first one without compiling too, which is what small batches wait for."""
-    figures = []
-    for batch, target in zip(bench.args.batch, (15_000, 18_000), strict=True):
-        config = config_of(bench, "resnet18", batch)
-        rate, peak_mib = trained(config)
-        name = f"ResNet-18, {bench.args.size} px, batch {batch}"
-        share = data_seconds(config, bench.args.repeats, bench.device) * rate / batch
-        figures += [
-            Figure(name, rate, "images/s", target),
-            Figure(f"{name}: peak memory", peak_mib, "MiB"),
-            Figure(f"{name}: data path by itself, share of a step", 100 * share, "%", 2, at_least=False),
-        ]
-    eager, _ = trained(config_of(bench, "resnet18", bench.args.batch[0], compile=False))
-    times = figures[0].value / eager
-    return [*figures, Figure("ResNet-18, smaller batch: times the step that is not compiled", times, "", 3)]
+def resnet18(bench: Bench, batch: int, target: int) -> list[Figure]:
+    """Recorded and compiled."""
+    config = config_of(bench, "resnet18", batch)
+    rate, peak_mib = trained(config)
+    name = f"ResNet-18, {bench.args.size} px, batch {batch}"
+    share = data_seconds(config, bench.args.repeats, bench.device) * rate / batch
+    return [
+        Figure(f"{name}: recorded and compiled", rate, "images/s", target),
+        Figure(f"{name}: peak memory", peak_mib, "MiB"),
+        Figure(f"{name}: data path by itself, not compiled, share of a step", 100 * share, "%", 2, at_least=False),
+    ]
 
 
-def transformers(bench: Bench) -> list[Figure]:
+def single_steps(bench: Bench) -> list[Figure]:
+    """As steps are by default on a GPU, recorded, and as they are without."""
+    batch = bench.args.batch[0]
+    recorded, _ = trained(config_of(bench, "resnet18", batch, compile=False))
+    single, single_mib = trained(config_of(bench, "resnet18", batch, compile=False, cuda_graph=False))
+    name = f"ResNet-18, {bench.args.size} px, batch {batch}"
+    return [
+        Figure(f"{name}: recorded, not compiled", recorded, "images/s"),
+        Figure(f"{name}: neither", single, "images/s"),
+        Figure(f"{name}: neither, peak memory", single_mib, "MiB"),
+        Figure(f"{name}: recorded, times neither", recorded / single, "", 3),
+    ]
+
+
+def transformer(bench: Bench, backbone: str, target: int | None) -> list[Figure]:
     args = bench.args
     peak = matmul_flops_per_s(args.matmul_side, args.repeats, bench.device)
-    figures = []
-    for backbone, target in (("vit_b16", 40), ("handformer_small", None)):
-        rate, peak_mib = trained(config_of(bench, backbone, args.vit_batch))
-        share = 100 * rate * flops_per_image(backbone, args.size) / peak
-        name = f"{backbone}, {args.size} px, batch {args.vit_batch}"
-        figures += [
-            Figure(name, rate, "images/s"),
-            Figure(f"{name}: peak memory", peak_mib, "MiB"),
-            Figure(f"{name}: share of the matrix products' rate", share, "%", target),
-        ]
-    return figures
+    rate, peak_mib = trained(config_of(bench, backbone, args.vit_batch))
+    share = 100 * rate * flops_per_image(backbone, args.size) / peak
+    name = f"{backbone}, {args.size} px, batch {args.vit_batch}"
+    return [
+        Figure(name, rate, "images/s"),
+        Figure(f"{name}: peak memory", peak_mib, "MiB"),
+        Figure(f"{name}: share of the matrix products' rate", share, "%", target),
+    ]
 
 
 def side_by_side(bench: Bench) -> list[Figure]:
@@ -153,6 +148,30 @@ def side_by_side(bench: Bench) -> list[Figure]:
     alone = sum(_in_processes(config, 1))
     together = sum(_in_processes(config, 2))
     return [Figure("two trainings on one GPU, times the rate of one", together / alone, "", 1)]
+
+
+def lanes(bench: Bench) -> list[Figure]:
+    """Trainings of one architecture in one process against the same one after the other: images/s of all."""
+    args, figures = bench.args, []
+    for backbone, size, target in (("vit_tiny", args.lane_size, 3), ("resnet18", args.lane_size, 2)):
+        data = DataConfig(root=str(bench.root), image_size=size, versions="all", val_fraction=args.val_fraction)
+        config = config_of(bench, backbone, args.batch[0], data=data, compile=False)
+        one, _ = trained(config)
+        configs = [config.model_copy(update={"seed": seed}) for seed in range(args.lanes)]
+        with tempfile.TemporaryDirectory() as workdir:
+            together_in = [Lane(each, Path(workdir) / str(number)) for number, each in enumerate(configs)]
+            rounds = iter([together_in] * evaluations(config) + [[]])
+            rates: dict[Lane, list[float]] = {}
+            for lane, report in train_lanes(rounds.__next__):
+                assert isinstance(report, EpochReport)
+                rates.setdefault(lane, []).append(report.metrics["train/images_per_s"])
+        together = sum(statistics.median(each[1:]) for each in rates.values())
+        name = f"{backbone}, {size} px, batch {args.batch[0]}"
+        figures += [
+            Figure(f"{name}: {args.lanes} lanes together", together, "images/s"),
+            Figure(f"{name}: {args.lanes} lanes, times one after the other", together / one, "", target),
+        ]
+    return figures
 
 
 def _in_processes(config: TrainConfig, count: int) -> list[float]:
@@ -184,8 +203,12 @@ def long(bench: Bench) -> list[Figure]:
 
 PARTS: Final[dict[str, Callable[[Bench], list[Figure]]]] = {
     "ceilings": ceilings,
-    "resnet18": resnet18,
-    "transformers": transformers,
+    "lanes": lanes,
+    "single_steps": single_steps,
+    "batch_small": lambda bench: resnet18(bench, bench.args.batch[0], 15_000),
+    "batch_large": lambda bench: resnet18(bench, bench.args.batch[1], 18_000),
+    "vit": lambda bench: transformer(bench, "vit_b16", 40),
+    "handformer": lambda bench: transformer(bench, "handformer_small", None),
     "side_by_side": side_by_side,
     "long": long,
 }
@@ -196,7 +219,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=[name for name in PARTS if name != "long"])
     parser.add_argument("--out", type=Path, default=Path("gpu.json"), help="figures of the parts that are done")
     parser.add_argument("--again", action="store_true", help="forget the parts that are done")
-    parser.add_argument("--poses", type=int, default=2_000, help="rendered for training; 4 images each")
+    parser.add_argument("--poses", type=int, default=4_000, help="rendered for training; 4 images each")
     parser.add_argument("--epochs", type=int, default=4, help="the first is left out")
     parser.add_argument("--data", type=Path, help="a set of 224 px images for the long part")
     parser.add_argument("--long-poses", type=int, default=32_560)
@@ -205,6 +228,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--vit-batch", type=int, default=128, help="of the transformers")
     parser.add_argument("--repeats", type=int, default=100, help="of what is timed by itself")
     parser.add_argument("--size", type=int, default=224, help="side of the images in pixels")
+    parser.add_argument("--lanes", type=int, default=8, help="trainings in one process")
+    parser.add_argument("--lane-size", type=int, default=64, help="side of their images in pixels")
     parser.add_argument("--matmul-side", type=int, default=8192)
     parser.add_argument("--copy-mib", type=int, default=256)
     parser.add_argument("--val-fraction", type=float, default=0.02)
@@ -229,13 +254,6 @@ def done_before(path: Path, of: dict[str, Any]) -> dict[str, list[Figure]]:
     return {part: [Figure(**each) for each in figures] for part, figures in stored["parts"].items()}
 
 
-def table(of: dict[str, Any], parts: dict[str, list[Figure]]) -> str:
-    figures = [figure for part in parts.values() for figure in part]
-    rows = [f"| {each.name} | {each.value:.3g} {each.unit} | {each.verdict} |" for each in figures]
-    head = [f"{of['device']}, torch {of['torch']}", "", "| what | measured | target |", "|---|---|---|"]
-    return "\n".join(head + rows)
-
-
 def main() -> int:
     args = arguments()
     if args.train is not None:
@@ -256,13 +274,20 @@ def main() -> int:
             make_freihand(bench.root, args.poses, args.size, seed=0)
         for part in missing:
             print(f"{part} ...", file=sys.stderr, flush=True)
-            parts[part] = PARTS[part](bench)
+            try:
+                parts[part] = PARTS[part](bench)
+            except Exception:  # the others are measured all the same
+                traceback.print_exc()
+                continue
             text = {"of": of, "parts": {name: [asdict(each) for each in found] for name, found in parts.items()}}
             partial = args.out.with_suffix(".partial")
             partial.write_text(json.dumps(text, indent=2))
             partial.replace(args.out)
     print(table(of, parts))
-    return 0
+    failed = [part for part in missing if part not in parts]
+    if failed:
+        print(f"error: failed, see above: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

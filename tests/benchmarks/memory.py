@@ -17,10 +17,10 @@ from PIL import Image
 
 from mano_trainers.batches import batch_memory, epoch_order, make_batch, seeded
 from mano_trainers.config import LossConfig, OptimConfig, TrainConfig
+from mano_trainers.config.data import DataConfig
 from mano_trainers.data.augment import draw
 from mano_trainers.data.cache import cached_images, files_key
 from mano_trainers.data.readers.labels import Picture
-from mano_trainers.data_config import DataConfig
 from mano_trainers.loop import train
 
 MIB = 2**20

@@ -1,7 +1,7 @@
 """Which planted faults does the preflight find, and how often does it fail sound pipelines?
 
     python tests/benchmarks/planted_faults.py found --variant a --out found_a.json
-    python tests/benchmarks/planted_faults.py sound --counts 30 60 100 --seeds 0 1 2
+    python tests/benchmarks/planted_faults.py sound --counts 30 60 100 --seeds 0 1 2 --layouts freihand ho3d dexycb
 
 Each pipeline runs in a forked process, on rendered poses at 32 px. One core: 3 s a fault that is found by the checks of
 its family, 15 s one that is not. The images are rendered on first use, into TRAINERS_CACHE_DIR.
@@ -9,8 +9,10 @@ its family, 15 s one that is not. The images are rendered on first use, into TRA
 
 import argparse
 import importlib
+import itertools
 import json
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,9 @@ FAMILIES = {
 }
 """Groups of checks that are likely to find a fault of a family. The others run only if those do not."""
 
+MAKERS = {"freihand": 32, "ho3d": 120, "dexycb": 120}
+"""Layouts of real sets (right hands; DexYCB's of both), with the height of their pictures in pixels."""
+
 
 def main() -> None:
     arguments = _arguments()
@@ -38,7 +43,7 @@ def main() -> None:
     if arguments.what == "found":
         _found(arguments.variant, arguments.out)
     else:
-        _sound(arguments.counts, arguments.seeds)
+        _sound(arguments.counts, arguments.seeds, arguments.layouts)
 
 
 def _arguments() -> argparse.Namespace:
@@ -48,6 +53,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("planted_faults.json"))
     parser.add_argument("--counts", type=int, nargs="+", default=[30, 60, 100, 300])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--layouts", nargs="+", choices=["embedded", *MAKERS], default=["embedded"])
     return parser.parse_args()
 
 
@@ -80,7 +86,7 @@ def _failed(result: dict[str, Any]) -> list[str]:
     return [name for name, (status, *_) in result["checks"].items() if status == "FAIL"]
 
 
-def _sound(counts: list[int], seeds: list[int]) -> None:
+def _sound(counts: list[int], seeds: list[int], layouts: list[str]) -> None:
     from plants import run_planted
     from plants.case import base_mapping
 
@@ -88,17 +94,22 @@ def _sound(counts: list[int], seeds: list[int]) -> None:
     from mano_trainers.data.load import load_data
 
     alarms = 0
-    for count in counts:
-        for seed in seeds:
+    for count, layout, seed in itertools.product(counts, layouts, seeds):
+        with tempfile.TemporaryDirectory() as folder:
             mapping = base_mapping(count, seed=seed) | {"seed": seed, "augment": seed % 2 == 0}
+            if layout != "embedded":
+                root = Path(folder) / layout
+                make = importlib.import_module(f"mano_trainers.data.rendering.{layout}")
+                getattr(make, f"make_{layout}")(root, count, MAKERS[layout], seed)
+                mapping["data"] = {"root": str(root), "format": layout, "image_size": 32}
             load_data(TrainConfig.model_validate(mapping).data)
             result = run_planted(mapping=mapping)
-            failed = _failed(result)
-            alarms += bool(failed) or "error" in result
-            unsure = [name for name, (status, *_) in result["checks"].items() if status == "WARN"]
-            verdict = f"FAIL {', '.join(failed)}" if failed else "sound"
-            print(f"{count:5} poses, seed {seed}: {verdict}; WARN: {', '.join(unsure)}")
-    print(f"{alarms} of {len(counts) * len(seeds)} sound pipelines fail")
+        failed = _failed(result)
+        alarms += bool(failed) or "error" in result
+        unsure = [name for name, (status, *_) in result["checks"].items() if status == "WARN"]
+        verdict = f"FAIL {', '.join(failed)}" if failed else result.get("error", "sound")
+        print(f"{layout:8} {count:5} poses, seed {seed}: {verdict}; WARN: {', '.join(unsure)}", flush=True)
+    print(f"{alarms} of {len(counts) * len(layouts) * len(seeds)} sound pipelines fail")
 
 
 if __name__ == "__main__":

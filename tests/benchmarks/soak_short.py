@@ -15,7 +15,7 @@ from checker import Results, check
 from faulty import command, environment
 from soak_series import Sample
 
-from sweeper.tracking.client import open_client
+from sweeper.tracking.store.client import open_client
 
 NO_ROOM: Final = "Ray did not start"
 """What a driver says on a machine that is so busy that Ray's processes do not come up in minutes: to be run again."""

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from sweeper.ledger.ledger import Ledger, Report, TrialState
-from sweeper.ledger.storage import open_storage
+from sweeper.ledger.storage.location import open_storage
 from sweeper.spec.load import parse_spec
 from sweeper.tracking import Tracker
-from sweeper.tracking.client import open_client
+from sweeper.tracking.store.client import open_client
 
 METRICS = 20
 TARGET_RAY, TARGET_RAW, TARGET_STEP, TARGET_READ_S = 50.0, 0.8, 0.01, 2.0

@@ -18,8 +18,8 @@ from pathlib import Path
 
 from sweeper.reproducibility import provenance
 from sweeper.tracking import Tracker, trial_yaml
-from sweeper.tracking.client import open_client
 from sweeper.tracking.schema import STUDY_PROVENANCE
+from sweeper.tracking.store.client import open_client
 
 METRICS = {f"val/metric_{number}": 1.0 / (1 + number) for number in range(10)}
 PARAMS = {"optim.lr": 0.00123, "loss.lambda_joint": 2.5, "loss.lambda_pose": 0.1}

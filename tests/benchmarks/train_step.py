@@ -18,7 +18,7 @@ import torch
 from common import report, scratch_set, take_turns
 
 from mano_trainers.config import EvalConfig, LossConfig, ModelConfig, OptimConfig, TrainConfig
-from mano_trainers.data_config import DataConfig
+from mano_trainers.config.data import DataConfig
 from mano_trainers.loop import train
 
 TIMM_NAMES = {

@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy.orm
 
-from sweeper.ledger.journal import Journal
+from sweeper.ledger.storage.journal import Journal
 from sweeper.tracking.outbox import Outbox
 
 PLACES: tuple[tuple[Any, str], ...] = (

@@ -14,10 +14,10 @@ from sweeper.checkpoints.inventory import is_collected
 from sweeper.checkpoints.manifest import damage
 from sweeper.checkpoints.object_store import ObjectStore
 from sweeper.ledger.ledger import Ledger
-from sweeper.ledger.storage import JOURNAL
+from sweeper.ledger.storage.location import JOURNAL
 from sweeper.ledger.trial import WAITING, TrialRecord, TrialState
 from sweeper.spec.model import SpecFile
-from sweeper.study.accounting import used_now
+from sweeper.study.usage.accounting import used_now
 
 Results = dict[str, Any]
 SECONDS = ("train/seconds",)
@@ -114,7 +114,7 @@ def _check_journal(folder: Path, trials: list[TrialRecord]) -> None:
 
 def _check_database(ledger: Ledger, trials: list[TrialRecord]) -> None:
     """Every trial is there once; of what it holds, the tables' keys allow no second."""
-    told = [each for study in (ledger._optuna, ledger._optuna_controls) if study for each in study.get_trials()]
+    told = ledger._optuna.frozen_trials()
     assert len(told) == len(trials)
     assert [each.number for each in told] == [trial.number for trial in (*ledger.trials(), *ledger.controls())]
     assert all(each.state.is_finished() for each in told)
@@ -147,7 +147,8 @@ def _check_mlflow(home: Path, study: str, trials: list[TrialRecord]) -> None:
     for trial in trials:
         run = children[trial.id]
         assert run.data.tags["sweeper.state"] == (WAITING if trial.state == "RUNNING" else trial.state)
-        history = client.get_metric_history(run.info.run_id, "val/pa_mpjpe_mm")
+        name = "control/val/pa_mpjpe_mm" if trial.control else "val/pa_mpjpe_mm"
+        history = client.get_metric_history(run.info.run_id, name)
         steps = sorted(point.step for point in history)  # MLflow sorts by a clock that may have jumped
         assert steps == [report.step for report in trial.reports], trial.id
 

@@ -2,11 +2,11 @@
 
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
+import faulty
 import mlflow
 import network
 
@@ -30,12 +30,9 @@ resources: {concurrent: all}
 SWEEPER = str(Path(sys.executable).parent / "sweeper")
 
 
-def wait_until(condition: Callable[[], bool], timeout_s: float = 150) -> None:
+def wait_until(condition: Callable[[], object], timeout_s: float = 400) -> None:
     """Looks twice a second: a look reads the ledger or MLflow, and the cluster is on the same processors."""
-    deadline_s = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline_s, "it never came to that"
-        time.sleep(0.5)
+    faulty.wait_until(condition, timeout_s, every_s=0.5)
 
 
 class Site:

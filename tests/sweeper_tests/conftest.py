@@ -13,7 +13,7 @@ from mlflow_helpers import start, uri_of
 from postgres_server import PostgresServer
 
 from sweeper.tracking import Tracker
-from sweeper.tracking.client import open_client
+from sweeper.tracking.store.client import open_client
 
 OpenTracker = Callable[..., Tracker]
 

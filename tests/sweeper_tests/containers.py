@@ -103,7 +103,7 @@ class Stack:
         return self.processes[name]
 
     def execute(
-        self, name: str, *command: str, timeout_s: float = 60, given: str = "", **variables: str
+        self, name: str, *command: str, timeout_s: float = 400, given: str = "", **variables: str
     ) -> subprocess.CompletedProcess[str]:
         """Run a command in a running service, as `docker compose exec` does; it reads what is given."""
         service = self.compose["services"][name]

@@ -38,11 +38,16 @@ def environment(**extra: str) -> dict[str, str]:
 
 
 def sweep(home: Path, *arguments: str, ray: bool = False, **extra: str) -> "subprocess.CompletedProcess[str]":
-    """Run a verb to its end; `run` means the spec beside the home."""
+    """Run a verb to its end; `run` means the spec beside the home. Forked from a process that has imported all, but
+    where `extra` has a PYTHONPATH, by which other modules may be found."""
     if arguments[0] == "run":
         arguments = ("run", str(home.parent / "spec.yaml"), *arguments[1:])
+    if "PYTHONPATH" not in extra:
+        import forked  # which imports this module
+
+        return forked.verb([*arguments, "--home", str(home)], ray=ray, timeout_s=560, **extra)
     return subprocess.run(
-        command(home, *arguments, ray=ray), capture_output=True, text=True, env=environment(**extra), timeout=280
+        command(home, *arguments, ray=ray), capture_output=True, text=True, env=environment(**extra), timeout=560
     )
 
 
@@ -58,11 +63,19 @@ def begin(home: Path, *arguments: str, ray: bool = False, **extra: str) -> "subp
     )
 
 
-def wait_until(condition: Callable[[], bool], timeout_s: float = 120) -> None:
+def wait_until(condition: Callable[[], object], timeout_s: float = 400, every_s: float = 0.005) -> None:
     deadline_s = time.monotonic() + timeout_s
-    while not condition():
+    while not _holds(condition):
         assert time.monotonic() < deadline_s, "it never came to that"
-        time.sleep(0.005)
+        time.sleep(every_s)
+
+
+def _holds(condition: Callable[[], object]) -> bool:
+    """A folder that goes while it is listed, as when one takes another's place, does not hold what is looked for."""
+    try:
+        return bool(condition())
+    except FileNotFoundError:
+        return False
 
 
 def journal_bytes(home: Path) -> int:

@@ -4,10 +4,14 @@ The driver is as real as `serial_driver.py`, in a process group of its own, and 
 part in faults and costs seconds is left out: the process of the preflight, and asking git, pip and the GPU.
 """
 
+import functools
 import multiprocessing
 import os
+import shutil
 import signal
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,30 +19,19 @@ from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
-import alembic.command  # noqa: F401 - what a verb imports late is here before the fork
-import mlflow.store.tracking.sqlalchemy_store
-import mlflow.utils.search_logged_model_utils  # noqa: F401
-import optuna.importance  # noqa: F401
-import scripted_trainer  # noqa: F401
 import serial_driver
-import sqlalchemy.dialects.sqlite
-import sqlalchemy.orm
 from faulty import environment
 
-from sweeper.cli import main as cli  # noqa: F401
 from sweeper.cli.main import main
 from sweeper.entrypoint.call import prepare
-from sweeper.html_report import artifacts, page  # noqa: F401
-from sweeper.lifecycle import resume, stop  # noqa: F401
-from sweeper.maintenance import doctor, gc  # noqa: F401
 from sweeper.preflight import run as preflight
 from sweeper.preflight.run import PreflightOutcome
 from sweeper.reproducibility import provenance
 from sweeper.spec.resolve import SweepSpec
+from sweeper.tracking.store import database
 
-sqlalchemy.orm.configure_mappers()
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["forked"])
+_context.set_forkserver_preload(["forked", "forked_warm"])
 
 
 class Driver:
@@ -77,7 +70,7 @@ class Driver:
             os.killpg(self.pid, signal.SIGKILL)
         self._process.join()
 
-    def end(self, timeout_s: float = 120) -> tuple[int, str]:
+    def end(self, timeout_s: float = 400) -> tuple[int, str]:
         """Wait for the end; returns the exit code (of a signal: its negative number) and what was said."""
         self._process.join(timeout_s)
         code = self._process.exitcode
@@ -85,10 +78,44 @@ class Driver:
         return code, self._output.read_text()
 
 
+def verb(line: list[str], *, ray: bool, timeout_s: float, **environ: str) -> "subprocess.CompletedProcess[str]":
+    """Run `sweeper LINE` to its end as `subprocess.run` would, but without the seconds that imports take."""
+    _start_server()
+    with tempfile.TemporaryDirectory() as folder:
+        outputs = Path(folder, "stdout"), Path(folder, "stderr")
+        process = _context.Process(target=_whole, args=(line, outputs, os.getcwd(), ray, environment(**environ)))
+        process.start()
+        process.join(timeout_s)
+        if process.exitcode is None:
+            os.killpg(process.pid or 0, signal.SIGKILL)
+            process.join()
+            raise subprocess.TimeoutExpired(line, timeout_s)
+        return subprocess.CompletedProcess(line, process.exitcode, *(output.read_text() for output in outputs))
+
+
+def _whole(line: list[str], outputs: tuple[Path, Path], cwd: str, ray: bool, environ: dict[str, str]) -> None:
+    """With its preflight and all, as the installed command does it."""
+    os.setpgid(0, 0)
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(environ)
+    sys.argv = ["sweeper", *line]
+    for number, output in zip((1, 2), outputs, strict=True):
+        with output.open("w") as file:
+            os.dup2(file.fileno(), number)
+    if not ray:
+        serial_driver.install()
+    code = main(line)
+    sys.stdout.flush()
+    sys.exit(code)
+
+
 def _start_server() -> None:
     """Once: the process that drivers are forked from. It finds modules by PYTHONPATH alone."""
     before = dict(os.environ)
     os.environ.update(environment())
+    for name in [name for name in os.environ if name.startswith(("SWEEPER_", "MLFLOW_"))]:
+        del os.environ[name]  # of the test that happens to be the first
     try:
         forkserver.ensure_running()
     finally:
@@ -105,7 +132,10 @@ def _run(line: list[str], output: Path, before: Callable[[], None] | None, envir
     serial_driver.install()
     preflight.start = lambda spec, cache: None  # type: ignore[assignment,misc,return-value]
     preflight.finish = _prepared  # type: ignore[assignment]
+    preflight.end = lambda child: None  # type: ignore[assignment,misc]
     provenance.collect = lambda repo=None: {"python": sys.version}  # type: ignore[misc]
+    if "MLFLOW_TEMPLATE" in environ:
+        database._build = functools.partial(_copied, Path(environ["MLFLOW_TEMPLATE"]))
     if before is not None:
         before()
     code = main(line)
@@ -115,3 +145,10 @@ def _run(line: list[str], output: Path, before: Callable[[], None] | None, envir
 
 def _prepared(_child: None, spec: SweepSpec, *_args: Any, **_options: Any) -> PreflightOutcome:
     return PreflightOutcome(fingerprints=prepare(spec.trainer, spec.base))
+
+
+def _copied(template: Path, path: Path) -> None:
+    """A new MLflow database where there is none: MLflow itself takes seconds to make its tables."""
+    making = path.with_name(f"{path.name}.building-{os.getpid()}")
+    shutil.copyfile(template, making)
+    database._put_in_place(making, path)

@@ -13,9 +13,9 @@ from typing import Any
 
 from sweeper.ledger.ledger import Ledger
 from sweeper.tracking import Tracker, trial_yaml
-from sweeper.tracking.client import open_client
-from sweeper.tracking.environment import MLFLOW_ENVIRONMENT
 from sweeper.tracking.schema import metric_key, metric_value
+from sweeper.tracking.store.client import open_client
+from sweeper.tracking.store.environment import MLFLOW_ENVIRONMENT
 
 
 def uri_of(home: Path) -> str:
@@ -58,22 +58,23 @@ def points_in_ledger(home: Path, study: str) -> Points:
     """What MLflow is to hold of a study, no point more and none less."""
     ledger = Ledger.open(home / "studies" / study, study)
     return {
-        (trial.id, metric_key(name), report.step): [repr(metric_value(value))]
+        (trial.id, metric_key(name if name == "epoch" else prefix + name), report.step): [repr(metric_value(value))]
         for trial in ledger.all_trials()
+        for prefix in ("control/" if trial.control else "",)
         for report in trial.reports
         for name, value in {**report.metrics, "epoch": report.epoch}.items()
     }
 
 
 def points_in_mlflow(uri: str, study: str) -> Points:
-    """What MLflow holds of the trials of a study, but for what was measured of the machine."""
+    """What MLflow holds of the trials of a study, but for what was measured of the machine, and the objective again."""
     client = open_client(uri)
     experiment = client.get_experiment_by_name(study)
     found: Points = {}
     for run in client.search_runs([experiment.experiment_id]):
         trial_id = run.data.tags.get("sweeper.trial_id")
         for name in run.data.metrics if trial_id else ():
-            if not name.startswith("system/"):
+            if not name.startswith(("system/", "0_objective/")):
                 for point in client.get_metric_history(run.info.run_id, name):
                     found.setdefault((trial_id, name, point.step), []).append(repr(point.value))
     return found

@@ -1,6 +1,7 @@
 """Machines on this one: each a network namespace with an address, its own processes, hostname and /tmp/ray.
 
-They share the file system, as machines with a shared disk do. Needs root and iproute2.
+They share the file system, as machines with a shared disk do, and end with the process that made them, even if it is
+killed. Needs root and iproute2.
 """
 
 import itertools
@@ -66,7 +67,7 @@ class Machine:
         """What a command that was started has said."""
         return self.outputs[process.pid].read_text()
 
-    def run(self, *command: str, timeout_s: float = 200, **environ: str) -> "subprocess.CompletedProcess[str]":
+    def run(self, *command: str, timeout_s: float = 400, **environ: str) -> "subprocess.CompletedProcess[str]":
         """Run a command there to its end."""
         return subprocess.run(
             self._inside(command), capture_output=True, text=True, timeout=timeout_s, env=self.environment(**environ)
@@ -130,7 +131,9 @@ def network() -> Iterator[Callable[[str], Machine]]:
             start = f"mount --bind {own / 'ray'} /tmp/ray; hostname {name}; echo up; exec sleep infinity"
             apart = ["unshare", "--pid", "--fork", "--mount-proc", "--uts", "--mount", "--kill-child"]
             outer = subprocess.Popen(
-                ["ip", "netns", "exec", space, *apart, "bash", "-c", start], stdout=subprocess.PIPE, text=True
+                ["setpriv", "--pdeathsig", "KILL", "ip", "netns", "exec", space, *apart, "bash", "-c", start],
+                stdout=subprocess.PIPE,
+                text=True,
             )
             stack.callback(outer.wait)
             stack.callback(outer.kill)

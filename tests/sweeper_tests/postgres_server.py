@@ -2,11 +2,13 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import threading
 from pathlib import Path
 
+import psutil
 import pytest
 from ports import free_port
 
@@ -62,6 +64,21 @@ class PostgresServer:
     def stop(self) -> None:
         """As in a crash: no connection is told."""
         self._call("pg_ctl", "-w", "-m", "immediate", "stop")
+
+    def freeze(self) -> None:
+        """Stop all its processes where they are. The kernel goes on: it acknowledges what they are sent, and takes new
+        connections for them."""
+        for pid in self._pids():
+            os.kill(pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let them go on."""
+        for pid in self._pids():
+            os.kill(pid, signal.SIGCONT)
+
+    def _pids(self) -> list[int]:
+        postmaster = psutil.Process(int((self._folder / "data" / "postmaster.pid").read_text().split()[0]))
+        return [postmaster.pid, *(child.pid for child in postmaster.children())]
 
     def restart_after(self, seconds: float) -> threading.Timer:
         """Start it again some time from now."""

@@ -20,8 +20,8 @@ import sweeper.executor
 from sweeper.entrypoint.call import start_training
 from sweeper.entrypoint.error_text import described
 from sweeper.executor.monitor import Machines, Workers
-from sweeper.ledger import retrying_storage
-from sweeper.ledger.journal import Journal
+from sweeper.ledger.storage import retrying_storage
+from sweeper.ledger.storage.journal import Journal
 from sweeper.study.controller import StudyController
 from sweeper.tracking.delivery.run_writer import RunWriter
 

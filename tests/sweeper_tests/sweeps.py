@@ -25,7 +25,7 @@ def run(home: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
         capture_output=True,
         text=True,
         env=environment(),
-        timeout=240,
+        timeout=300,
     )
 
 

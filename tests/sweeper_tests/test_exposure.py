@@ -45,6 +45,19 @@ scheduler: {name: none}
 resources: {concurrent: 2, retries: 0}
 """
 
+CALL_RAY = """
+import os, sys
+from ray._raylet import GcsClient
+if sys.argv[1] == "another":
+    os.setgroups([]), os.setgid(65534), os.setuid(65534)
+try:
+    GcsClient(address=f"127.0.0.1:{sys.argv[2]}").internal_kv_keys(b"", b"")
+    print("in")
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+"""Asks Ray for what it keeps, as its owner or as another user of the machine, with what that user can read."""
+
 Socket = tuple[str, str, int]
 """Name of the process, address, port."""
 
@@ -93,6 +106,22 @@ def beyond_loopback(sockets: list[Socket]) -> list[Socket]:
     return [each for each in sockets if not is_loopback(each[1])]
 
 
+def call_ray(sockets: list[Socket], user: Path, who: str) -> list[str]:
+    """What each port of Ray's head answers."""
+    environment = os.environ | {
+        "RAY_AUTH_MODE": "token",
+        "HOME": str(user),
+        "RAY_gcs_rpc_server_connect_timeout_s": "2",
+    }
+    answers = []
+    for name, _, port in sockets:
+        if name == "gcs_server":
+            command = [sys.executable, "-c", CALL_RAY, who, str(port)]
+            done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+            answers.append((done.stdout + done.stderr).strip().splitlines()[-1])
+    return answers
+
+
 def open_to_others(folder: Path) -> list[str]:
     """Files and folders in a folder that group or others may do anything with."""
     return [
@@ -125,6 +154,7 @@ class Seen:
     user: Path
     processes: list[str] = field(default_factory=list)
     sockets: list[Socket] = field(default_factory=list)
+    called: dict[str, list[str]] = field(default_factory=dict)
     open_files: list[str] = field(default_factory=list)
     scratch: list[str] = field(default_factory=list)
     said: str = ""
@@ -160,10 +190,12 @@ def seen(fresh_home: Callable[[str], Path]) -> Iterator[Seen]:
             processes = marked(mark)
             outcome.processes = names_of(processes)
             outcome.sockets = listening(processes)
+            if os.getuid() == 0:  # only root becomes another user
+                outcome.called = {who: call_ray(outcome.sockets, user, who) for who in ("owner", "another")}
             outcome.open_files = [*open_to_others(home), *open_to_others(user / ".ray")]
             outcome.scratch = [stat.filemode(each.stat().st_mode) for each in Path(root).glob("sweeper-run-*")]
             driver.send_signal(signal.SIGINT)
-            outcome.said, _ = driver.communicate(timeout=120)
+            outcome.said, _ = driver.communicate(timeout=300)
             assert driver.returncode == 130, outcome.said
             command = [SWEEPER, "report", "exposed", "--home", str(home)]
             done = subprocess.run(command, capture_output=True, text=True, env=environment, umask=0o022, check=True)
@@ -183,6 +215,14 @@ def test_a_local_sweep_is_reached_from_this_machine_only(seen: Seen) -> None:
     ports = {name for name, _, _ in seen.sockets}
     assert {"gcs_server", "raylet"} <= ports  # these do listen, so the look was not in vain
     assert beyond_loopback(seen.sockets) == []
+
+
+def test_another_user_of_the_machine_is_not_answered_by_ray(seen: Seen) -> None:
+    if not seen.called:
+        pytest.skip("only root becomes another user")
+    assert "in" in seen.called["owner"]  # so the call is one that Ray answers
+    assert seen.called["another"]
+    assert "in" not in seen.called["another"], seen.called
 
 
 def test_other_users_can_read_nothing_of_a_home_nor_of_ray(seen: Seen) -> None:
@@ -215,7 +255,7 @@ def test_the_ui_is_reached_from_this_machine_only(seen: Seen) -> None:
         sockets = listening(marked(mark))
     finally:
         server.send_signal(signal.SIGINT)
-        server.communicate(timeout=60)
+        server.communicate(timeout=300)
         for process in marked(mark):
             process.kill()
     assert (port, "127.0.0.1") in {(each[2], each[1]) for each in sockets}
@@ -269,7 +309,7 @@ def test_ray_without_its_loopback_setting_would_be_found(tmp_path: Path) -> None
             assert driver.stdout.readline()
             wide = beyond_loopback(listening(marked(mark)))
         finally:
-            driver.communicate(b"\n", timeout=60)
+            driver.communicate(b"\n", timeout=300)
             for process in marked(mark):
                 with suppress(psutil.NoSuchProcess):
                     process.kill()

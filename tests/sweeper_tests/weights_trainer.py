@@ -15,6 +15,7 @@ def train(config: dict[str, Any]) -> Iterator[EpochReport]:
     for epoch in range(1, EPOCHS + 1):
         reached_mm = 14 + abs(lr - 0.006) * 300 + 10 / (epoch + 1) + loss["lambda_joint"] / 50
         metrics = {
+            "train/loss": 1.0 / epoch,
             "val/pa_mpjpe_mm": 21.6 + 0.1 / epoch if collapsed else reached_mm,
             "val/theta_var_ratio": 0.004 / epoch if collapsed else 0.1 + 0.05 * epoch,
             "val/theta_r2": 0.0 if collapsed else 0.05 * epoch,

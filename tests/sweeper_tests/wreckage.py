@@ -12,7 +12,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final
 
-from sweeper.ledger.storage import JOURNAL
+from sweeper.ledger.storage.location import JOURNAL
 from sweeper.tracking.outbox import ACK, OUTBOX
 
 STUDY: Final = "scripted"

@@ -26,21 +26,30 @@ def run(out: Path, *parts: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.timeout(900)  # seven processes that import torch, on a machine that may be busy
 def test_every_part_for_the_gpu_runs_once_and_its_figures_are_kept(tmp_path: Path) -> None:
     out = tmp_path / "gpu.json"
-    first = run(out, "ceilings", "resnet18")
+    first = run(out, "ceilings", "single_steps")
     assert first.returncode == 0, first.stderr
     kept = json.loads(out.read_text())
-    assert list(kept["parts"]) == ["ceilings", "resnet18"]
-    rest = run(out, "ceilings", "resnet18", "transformers", "side_by_side", "long")
+    assert list(kept["parts"]) == ["ceilings", "single_steps"]
+    others = ["batch_small", "batch_large", "vit", "handformer", "side_by_side", "lanes", "long"]
+    rest = run(out, "ceilings", "single_steps", *others)
     assert rest.returncode == 0, rest.stderr
     now = json.loads(out.read_text())
-    assert list(now["parts"]) == ["ceilings", "resnet18", "transformers", "side_by_side", "long"]
-    assert "resnet18 ..." not in rest.stderr
+    assert list(now["parts"]) == ["ceilings", "single_steps", *others]
+    assert "single_steps ..." not in rest.stderr
     assert {part: now["parts"][part] for part in kept["parts"]} == kept["parts"], "what is done is not done again"
     figures = [figure for part in now["parts"].values() for figure in part]
     assert all(figure["value"] > 0 for figure in figures if figure["unit"] != "MiB")
     for figure in figures:
         assert f"| {figure['name']} | {figure['value']:.3g} {figure['unit']} |" in rest.stdout
     assert rest.stdout.count("MISSED") >= 2, "no CPU reaches the targets"
+
+
+def test_a_part_that_fails_is_named_and_the_others_go_on(tmp_path: Path) -> None:
+    out = tmp_path / "gpu.json"
+    failed = run(out, "long", "ceilings", "--data", str(tmp_path / "no such set"))
+    assert failed.returncode == 1
+    assert "error: failed, see above: long" in failed.stderr
+    assert list(json.loads(out.read_text())["parts"]) == ["ceilings"]
 
 
 def test_without_a_gpu_nothing_is_measured(tmp_path: Path) -> None:

@@ -219,8 +219,8 @@ def test_a_compiled_model_trains_alike_and_leaves_the_same_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With torch's tracer and its backward graph, but without the C++ compiler, which takes minutes."""
-    whole = torch.nn.Module.compile
-    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **options: whole(self, backend="aot_eager", **options))
+    whole = torch.compile  # a module's own `compile` calls it too
+    monkeypatch.setattr(torch, "compile", lambda work, **options: whole(work, **options | {"backend": "aot_eager"}))
     plain, compiled = (
         list(train(config(compile=choice, optim__epochs=1), tmp_path / str(choice))) for choice in (False, True)
     )
@@ -247,6 +247,7 @@ def test_process_settings_are_put_back(tmp_path: Path) -> None:
     next(running)
     assert torch.get_num_threads() == threads + 1
     assert torch.are_deterministic_algorithms_enabled()
+    assert not torch.is_deterministic_algorithms_warn_only_enabled()  # attention's gradient takes it for a no
     running.close()
     assert torch.get_num_threads() == threads
     assert not torch.are_deterministic_algorithms_enabled()

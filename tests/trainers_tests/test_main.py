@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from mano_trainers.__main__ import main, read_config
+from mano_trainers.__main__ import main
 from mano_trainers.config import TrainConfig
+from mano_trainers.config.read import read_config
 from mano_trainers.errors import ConfigError
 
 
@@ -34,6 +35,7 @@ def test_numbers_are_numbers_and_overrides_win(tmp_path: Path) -> None:
         ("seed: 1\nseed: 2\n", [], r"config.yaml:2:1: seed is given twice"),
         ("a: [1\n", [], r"config.yaml:2:1"),
         ("- 1\n", [], "must hold keys and values"),
+        (f"seed: {'1' * 5000}\n", [], "config.yaml: a number this long is not allowed"),
         ("seed: 1\n", ["optim.lr"], "--set optim.lr: must be KEY=VALUE"),
         ("seed: 1\n", ["seed.x=1"], "seed holds a value, not keys"),
         ("x: !!python/name:os.system\n", [], "could not determine a constructor"),

@@ -12,21 +12,24 @@ import numpy as np
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mano_trainers import checkpoint
 from mano_trainers.checkpoint import Checkpoint
 from mano_trainers.config import TrainConfig
 from mano_trainers.data.load import LoadedData, load_data
+from mano_trainers.device.replay import tensors_in
 from mano_trainers.evaluation.predict import predict
-from mano_trainers.faults import pipeline_of
-from mano_trainers.loop import _restore, train_on
+from mano_trainers.loop import Run, restore, train_on
 from mano_trainers.losses.balance import Balance
+from mano_trainers.losses.procrustes import best_similarity
 from mano_trainers.losses.terms import Target, loss_terms
 from mano_trainers.models import HandNet, build_model
 from mano_trainers.optimizer import WeightAverage, make_optimizer, raw_weights
-from mano_trainers.pipeline import Pipeline, training_batch
 from mano_trainers.precision import mixed
-from mano_trainers.steps import StepRange, train_steps
+from mano_trainers.training.faults import pipeline_of
+from mano_trainers.training.pipeline import Pipeline, augmented, raw_batch, training_batch
+from mano_trainers.training.steps import StepRange, Training, train_steps
 
 META = torch.device("meta")
 DATA = {"embedded_count": 24, "image_size": 32, "val_fraction": 0.25}
@@ -73,7 +76,7 @@ def steps(pipeline: Pipeline, model: HandNet, monkeypatch: pytest.MonkeyPatch) -
     balance = Balance(pipeline.config.loss, META)
     optimizer = make_optimizer(model, pipeline.config.optim)
     order = np.arange(16).reshape(2, 8)
-    return train_steps(pipeline, model, optimizer, balance, None, StepRange(order, 0, 2))
+    return train_steps(Training(pipeline, model, optimizer, balance), None, StepRange(order, 0, 2))
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -118,7 +121,8 @@ def test_a_checkpoint_from_the_cpu_goes_on_where_the_device_is(
         pipeline, model = made(data, chosen, device)
         optimizer, balance = make_optimizer(model, chosen.optim), Balance(chosen.loss, device)
         average = None if device == META else WeightAverage(model, 0.9)  # timm's has no `meta`
-        assert _restore(report.checkpoint, pipeline, model, optimizer, balance, average) == 1
+        run = Run(Training(pipeline, model, optimizer, balance), average)
+        assert restore(run, report.checkpoint) == 1
         restored = {"optimizer": optimizer.state_dict(), "balance": balance.state_dict()}
         restored |= {"raw_weights": raw_weights(model, average)} if average else {}
         pairs = list(_tensors(restored, {key: state[key] for key in restored}))
@@ -130,7 +134,7 @@ def test_a_checkpoint_from_the_cpu_goes_on_where_the_device_is(
 
 
 def _tensors(ours: Any, saved: Any, path: str = "") -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
-    """Pairs of tensors at the same place of two states; everything else is equal."""
+    """Pairs of tensors at the same place of two states; everything else is equal, but what a device is told anew."""
     match ours:
         case torch.Tensor():
             yield path, ours, saved
@@ -143,7 +147,57 @@ def _tensors(ours: Any, saved: Any, path: str = "") -> Iterator[tuple[str, torch
             for index, pair in enumerate(zip(ours, saved, strict=True)):
                 yield from _tensors(*pair, f"{path}/{index}")
         case _:
-            assert path.endswith("/fused") or ours == saved, path
+            assert path.endswith(("/fused", "/lr")) or ours == saved, path
+
+
+class _Waiting(TorchDispatchMode):
+    """Operations that make the processor wait for a GPU, which `meta` lets through."""
+
+    ops = ("linalg_svd", "linalg_eigh", "nonzero", "local_scalar_dense", "unique", "repeat_interleave.Tensor")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.name().removeprefix("aten::").lstrip("_")
+        there = any(isinstance(each, torch.Tensor) and each.device == META for each in args)
+        if there and any(op in name for op in self.ops):
+            self.found.append(name)
+        sent = name.startswith("to_copy") and not there and str((kwargs or {}).get("device", "")) == "meta"
+        if sent and not (kwargs or {}).get("non_blocking"):
+            self.found.append(f"{name} from the CPU")
+        return func(*args, **(kwargs or {}))
+
+
+def waits(pipeline: Pipeline, model: HandNet) -> list[str]:
+    """What two steps would wait for on a GPU."""
+    chosen = pipeline.config
+    training = Training(pipeline, model, make_optimizer(model, chosen.optim), Balance(chosen.loss, META))
+    with _Waiting() as waiting:
+        for step in range(2):
+            training.step(*augmented(pipeline, raw_batch(pipeline, np.arange(8), step)))
+    return waiting.found
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_step_calls_nothing_that_waits_for_a_gpu(
+    data: LoadedData, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = CONFIGS[name] | {"augmentation": {"zoom": 0.1, "colour": 0.2, "blur": 0.02, "erase": 0.5}}
+    pipeline, model = made(data, config(**changes), META)
+    assert not waits(pipeline, model)
+    shapes = {tuple(each.shape for each in tensors_in(raw_batch(pipeline, np.arange(8), step))) for step in range(5)}
+    assert len(shapes) == 1, "a recorded step is of one shape"
+
+
+def test_what_would_wait_for_a_gpu_is_found(data: LoadedData, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline, model = made(data, config(**EVERYTHING), META)
+    with monkeypatch.context() as patch:
+        patch.setattr("mano_trainers.data.augment.sent", lambda values, device: values.to(device))
+        assert "to_copy from the CPU" in waits(pipeline, model)
+    monkeypatch.setattr("mano_trainers.losses.procrustes.best_similarity_by_squaring", best_similarity)
+    assert "linalg_svd" in waits(pipeline, model)
 
 
 @pytest.mark.parametrize("read", ["item", "bool", "mask"])

@@ -9,8 +9,8 @@ import pytest
 from mano_trainers import overfit
 from mano_trainers.__main__ import main
 from mano_trainers.config import TrainConfig
+from mano_trainers.config.data import DataConfig
 from mano_trainers.data.load import LoadedData, load_data
-from mano_trainers.data_config import DataConfig
 from mano_trainers.errors import ConfigError
 
 CONFIG = TrainConfig.model_validate({"data": {"embedded_count": 24, "image_size": 32}, "device": "cpu"})

@@ -4,19 +4,16 @@ With `--overfit N` it checks the pipeline instead: N images must be memorised.
 """
 
 import argparse
-import difflib
 import math
-import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from mano_trainers.config import TrainConfig
-from mano_trainers.errors import ConfigError, TrainerError
+from mano_trainers.config.read import problems, read_config
+from mano_trainers.errors import TrainerError
 from mano_trainers.report import EpochReport
 
 SHOWN = (
@@ -51,94 +48,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _overfit(read_config(options.config, options.set), options.out, options.overfit)
         return _train(read_config(options.config, options.set), options.out, options.resume)
     except ValidationError as error:
-        for item in error.errors():
-            _print_error(*_problem(item, options.config))
+        for problem in problems(error, options.config):
+            _print_error(*problem)
     except TrainerError as error:
         _print_error(error.what, error.where, error.help)
     except KeyboardInterrupt:
         print(f"interrupted; continue with --resume --out {options.out}", file=sys.stderr)
         return 130
     return 2
-
-
-def read_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
-    """The config of a YAML file with `dotted.key=value` overrides, values written as in YAML.
-
-    Raises:
-        ConfigError: the file cannot be read, is not YAML, or an override cannot be understood.
-        ValidationError: keys or values are wrong; it lists all of them.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot be read: {error}", str(path)) from None
-    mapping = _parse(text, str(path))
-    mapping = {} if mapping is None else mapping
-    if not isinstance(mapping, dict):
-        raise ConfigError("must hold keys and values", str(path), "begin with a line such as `seed: 0`")
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals:
-            raise ConfigError("must be KEY=VALUE", f"--set {override}", "for example --set optim.lr=1e-3")
-        *parents, last = key.split(".")
-        inner = mapping
-        for name in parents:
-            inner = inner.setdefault(name, {})
-            if not isinstance(inner, dict):
-                raise ConfigError(f"{name} holds a value, not keys", f"--set {override}")
-        inner[last] = _parse(text, f"--set {override}")
-    return TrainConfig.model_validate(mapping)
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML as YAML 1.2 has it: `1e-4` is a number, not a string; `no` is a text; a key given twice is an error."""
-
-    yaml_implicit_resolvers = {  # noqa: RUF012
-        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":float", ":bool", ":timestamp"))]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.MarkedYAMLError(problem=f"{key.value} is given twice", problem_mark=key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$"),
-    list("-+.0123456789"),
-)
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"(true|false)$"), list("tf"))
-
-
-def _parse(text: str, where: str) -> Any:
-    try:
-        return yaml.load(text, _Loader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        place = "" if mark is None else f":{mark.line + 1}:{mark.column + 1}"
-        raise ConfigError(f"{error.problem}", f"{where}{place}") from None
-
-
-def _problem(item: Any, path: Path) -> tuple[str, str, str | None]:
-    """What, where and how to fix one of pydantic's errors."""
-    key = ".".join(str(part) for part in item["loc"])
-    what, help_line = f"{item['msg']}, but got {item['input']!r}", None
-    if item["type"] == "value_error":  # the text says all, and the input may be a whole section
-        what = str(item["ctx"]["error"])
-    if item["type"] == "extra_forbidden":
-        section: Any = TrainConfig
-        for part in item["loc"][:-1]:
-            section = section.model_fields[part].annotation
-        names = list(section.model_fields)
-        close = difflib.get_close_matches(key.rsplit(".", 1)[-1], names, 1)
-        what = "there is no such key"
-        help_line = f"did you mean {close[0]}?" if close else f"the keys here are {', '.join(names)}"
-    return what, f"{path} {key}", help_line
 
 
 def _print_error(what: str, where: str | None, help_line: str | None) -> None:

@@ -141,7 +141,7 @@ class Targets:
     orient: Tensor | None
     intrinsics: Tensor
 
-    def of(self, poses: Integers, angle: Tensor | None) -> Target:
+    def of(self, poses: Integers | Tensor, angle: Tensor | None) -> Target:
         """Those of a batch of poses (B,), whose images were turned by `angle` (B,) rad, if at all."""
         index = to_device(poses, self.theta.device)
         orient = None

@@ -9,6 +9,7 @@ unbroken one.
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -17,21 +18,22 @@ import torch
 from mano_trainers import checkpoint
 from mano_trainers.checkpoint import Checkpoint
 from mano_trainers.config import ModelConfig, TrainConfig
-from mano_trainers.controls import shuffle_labels
 from mano_trainers.data.load import LoadedData, load_data
 from mano_trainers.device import process
 from mano_trainers.errors import ConfigError, DataError
-from mano_trainers.faults import control_report, pipeline_of
 from mano_trainers.hand.load import load_hand
+from mano_trainers.lane_rules import lanes_problem
 from mano_trainers.losses.balance import Balance
 from mano_trainers.models import HandNet, build_model
 from mano_trainers.models.pretrained import load_pretrained, pretrained_fingerprint
-from mano_trainers.optimizer import WeightAverage, make_optimizer, raw_weights
-from mano_trainers.pipeline import Pipeline, validate
+from mano_trainers.optimizer import WeightAverage, load_optimizer, make_optimizer, optimizer_state, raw_weights
 from mano_trainers.report import OFFERS, EpochReport
-from mano_trainers.steps import StepRange, order_of_epoch, train_steps
+from mano_trainers.training.controls import shuffle_labels
+from mano_trainers.training.faults import control_report, pipeline_of
+from mano_trainers.training.pipeline import Pipeline, validate, with_config
+from mano_trainers.training.steps import StepRange, Training, order_of_epoch, train_steps
 
-__all__ = ["OFFERS", "PREFLIGHT", "numerics", "prepare", "run_bytes", "train"]
+__all__ = ["LANES", "OFFERS", "PREFLIGHT", "lanes_problem", "numerics", "prepare", "run_bytes", "train"]
 """What a sweep calls or reads."""
 
 
@@ -71,50 +73,101 @@ def train_on(
     data: LoadedData, config: TrainConfig, device: torch.device, workdir: Path, resume: Path | None = None
 ) -> Iterator[EpochReport]:
     """As `train`, on data that were loaded before and with `process.settings` made."""
-    pipeline = pipeline_of(data, config, device)
+    run = begin(data, config, device, fresh=resume is None)
+    done = 0 if resume is None else restore(run, resume)
+    for evaluation in range(done + 1, evaluations(config) + 1):
+        steps = steps_before(run.pipeline, evaluation)
+        report = evaluated(run, train_steps(run.training, run.average, steps), evaluation, workdir)
+        yield report
+        if not math.isfinite(report.metrics["train/loss"]):
+            return
 
+
+@dataclass(frozen=True)
+class Run:
+    """One training: what its steps change, and the running average of the weights, where there is one."""
+
+    training: Training
+    average: WeightAverage | None
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """All that does not change."""
+        return self.training.pipeline
+
+    @property
+    def shown(self) -> HandNet:
+        """The network that is evaluated and kept."""
+        return self.training.model if self.average is None else self.average.model
+
+
+def begin(
+    data: LoadedData, config: TrainConfig, device: torch.device, fresh: bool = True, beside: Run | None = None
+) -> Run:
+    """A run before its first step; if it is not `fresh`, its weights come from `restore`, not from other networks. It
+    shares the data on the device with the one that is trained `beside` it as another lane."""
+    pipeline = pipeline_of(data, config, device) if beside is None else with_config(beside.pipeline, config)
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         model = build_model(config.model, config.data.image_size, data.hand)
-    if config.model.pretrained is not None and resume is None:
+    if config.model.pretrained is not None and fresh:
         load_pretrained(model, config.model.pretrained)
     model = model.to(device).to(memory_format=torch.channels_last)
     average = None if config.optim.ema_decay is None else WeightAverage(model, config.optim.ema_decay)
-    shown = model if average is None else average.model
     if config.compile:
         model.backbone.compile(dynamic=False)  # in place: the names of the weights stay
     optimizer = make_optimizer(model, config.optim)
-    balance = Balance(config.loss, device)
-    windows = config.evaluations_an_epoch
-    done = 0 if resume is None else _restore(resume, pipeline, model, optimizer, balance, average)
+    return Run(Training(pipeline, model, optimizer, Balance(config.loss, device)), average)
 
-    for evaluation in range(done + 1, config.optim.epochs * windows + 1):
-        epochs_before, window = divmod(evaluation - 1, windows)
-        order = order_of_epoch(pipeline, epochs_before + 1)
-        start, stop = (len(order) * edge // windows for edge in (window, window + 1))
-        if start == stop:
-            raise ConfigError(f"an epoch has only {len(order)} steps, got {windows} evaluations", "evaluate_every")
-        steps = StepRange(order[start:stop], epochs_before * len(order) + start, config.optim.epochs * len(order))
-        metrics = train_steps(pipeline, model, optimizer, balance, average, steps)
-        validated, picture = validate(pipeline, shown, last=evaluation == config.optim.epochs * windows)
-        metrics |= validated
-        epoch = evaluation / windows
-        finite = math.isfinite(metrics["train/loss"])
-        name = f"epoch_{evaluation:03d}" if windows == 1 else f"step_{evaluation:04d}"
-        folder = workdir / name if finite else None
-        if folder is not None:
-            state = {
-                "optimizer": optimizer.state_dict(),
-                "balance": balance.state_dict(),
-                "raw_weights": raw_weights(model, average),
-                "data_fingerprint": data.fingerprint,
-            }
-            mapping = config.model_dump(mode="json")
-            saved = Checkpoint(evaluation, epoch, mapping, shown.state_dict(), state)
-            checkpoint.save(folder, saved, {"predictions.jpg": picture})
-        yield EpochReport(evaluation, epoch, metrics, folder, total_epochs=float(config.optim.epochs))
-        if not finite:
-            return
+
+def evaluations(config: TrainConfig) -> int:
+    """How many a whole run has."""
+    return config.optim.epochs * config.evaluations_an_epoch
+
+
+def steps_before(pipeline: Pipeline, evaluation: int) -> StepRange:
+    """The steps between an evaluation, counted from 1, and the one before it.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    config = pipeline.config
+    windows = config.evaluations_an_epoch
+    epochs_before, window = divmod(evaluation - 1, windows)
+    order = order_of_epoch(pipeline, epochs_before + 1)
+    start, stop = (len(order) * edge // windows for edge in (window, window + 1))
+    if start == stop:
+        raise ConfigError(f"an epoch has only {len(order)} steps, got {windows} evaluations", "evaluate_every")
+    return StepRange(order[start:stop], epochs_before * len(order) + start, config.optim.epochs * len(order))
+
+
+def evaluated(run: Run, metrics: dict[str, float], evaluation: int, workdir: Path) -> EpochReport:
+    """Evaluate a run, and write its checkpoint unless its loss is not finite.
+
+    Args:
+        run: after the steps.
+        metrics: of the steps.
+        evaluation: which one it is, from 1.
+        workdir: where the checkpoint is written.
+    """
+    config, training = run.pipeline.config, run.training
+    windows = config.evaluations_an_epoch
+    validated, picture = validate(run.pipeline, run.shown, last=evaluation == evaluations(config))
+    metrics |= validated
+    epoch = evaluation / windows
+    name = f"epoch_{evaluation:03d}" if windows == 1 else f"step_{evaluation:04d}"
+    folder = workdir / name if math.isfinite(metrics["train/loss"]) else None
+    if folder is not None:
+        state = {
+            "optimizer": optimizer_state(training.optimizer),
+            "balance": training.balance.state_dict(),
+            "raw_weights": raw_weights(training.model, run.average),
+            "data_fingerprint": run.pipeline.data.fingerprint,
+        }
+        mapping = config.model_dump(mode="json")
+        saved = Checkpoint(evaluation, epoch, mapping, run.shown.state_dict(), state)
+        checkpoint.save(folder, saved, {"predictions.jpg": picture})
+    return EpochReport(evaluation, epoch, metrics, folder, total_epochs=float(config.optim.epochs))
 
 
 def prepare(config: TrainConfig) -> dict[str, str]:
@@ -133,6 +186,8 @@ def numerics(config: TrainConfig) -> dict[str, str]:
 
 PREFLIGHT = "mano_trainers.preflight:preflight"
 """Checks of data, metric, losses and training that are made before a sweep."""
+LANES = "mano_trainers.lanes:train_lanes"
+"""Trains several trials of one architecture at once, those with which `lanes_problem` has none."""
 REUSE_PROCESS = True
 """Trials may share a process: a training puts back what it sets (`device.process`), and draws from its own seeds."""
 
@@ -153,16 +208,10 @@ def _weights(config: ModelConfig, image_size: int, hand: str) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def _restore(
-    folder: Path,
-    pipeline: Pipeline,
-    model: HandNet,
-    optimizer: torch.optim.Optimizer,
-    balance: Balance,
-    average: WeightAverage | None,
-) -> int:
-    """Put a checkpoint's state into model, optimizer, balance and average; the evaluations that were before it."""
+def restore(run: Run, folder: Path) -> int:
+    """Put a checkpoint's state into a run; the evaluations that were before it. Raises as `train`."""
     saved = checkpoint.load(folder)
+    pipeline, training, average = run.pipeline, run.training, run.average
     config = pipeline.config.model_dump(mode="json")
     # A field that is newer than the checkpoint has its default there, which is what training did before it.
     trained_with = TrainConfig.model_validate(saved.config).model_dump(mode="json")
@@ -177,9 +226,9 @@ def _restore(
         raise DataError(
             f"trained on other data than {pipeline.config.data.root} holds now", str(folder), "train from the start"
         )
-    model.load_state_dict(saved.weights if average is None else saved.state["raw_weights"])
+    training.model.load_state_dict(saved.weights if average is None else saved.state["raw_weights"])
     if average is not None:
         average.model.load_state_dict(saved.weights)
-    optimizer.load_state_dict(saved.state["optimizer"])
-    balance.load_state_dict(saved.state["balance"])
+    load_optimizer(training.optimizer, saved.state["optimizer"])
+    training.balance.load_state_dict(saved.state["balance"])
     return round(saved.epoch * pipeline.config.evaluations_an_epoch)

@@ -1,5 +1,6 @@
 """How weights learn: groups of AdamW, and the running average of the weights."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -30,14 +31,44 @@ def make_optimizer(model: HandNet, config: OptimConfig) -> torch.optim.AdamW:
         groups = param_groups_weight_decay(backbone, config.weight_decay, no_weight_decay_list=exempt)
     else:
         groups = model.parameters()
-    fused = model.last_layer.weight.device.type in ("cpu", "cuda")  # not where there are no values
-    return torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay, fused=fused)
+    device = model.last_layer.weight.device
+    settings: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay}
+    settings["fused"] = device.type in ("cpu", "cuda")  # not where there are no values
+    optimizer = torch.optim.AdamW(groups, **settings, capturable=device.type == "cuda")
+    if device.type == "cuda":  # where a step is recorded, and then replayed at another rate
+        for group in optimizer.param_groups:
+            group["lr"] = torch.tensor(config.lr, device=device)
+    return optimizer
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """Set the rate of every group, by its scale."""
     for group in optimizer.param_groups:
-        group["lr"] = rate * group.get("lr_scale", 1.0)
+        scaled = rate * group.get("lr_scale", 1.0)
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(scaled)
+        else:
+            group["lr"] = scaled
+
+
+def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """What a checkpoint needs; the same on every device."""
+    state = optimizer.state_dict()
+    return state | {"param_groups": [group | {"lr": float(group["lr"])} for group in state["param_groups"]]}
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+    """Continue from an `optimizer_state`, of this device or another: settings stay as they were made.
+
+    Moments are laid out in memory as the weights are, which fused steps take for granted: those of convolutions may
+    have been saved in another order.
+    """
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": state["state"], "param_groups": groups})
+    for weight, moments in optimizer.state.items():
+        for name, value in moments.items():
+            if value.shape == weight.shape and value.stride() != weight.stride():
+                moments[name] = torch.empty_like(weight).copy_(value)
 
 
 class WeightAverage:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,21 @@ class EpochReport:
     metrics: Mapping[str, float]
     checkpoint: Path | None = None
     total_epochs: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Lane:
+    """A training beside others of its kind in one process, for a trainer that declares `LANES`; told apart by identity.
+
+    Attributes:
+        config: as the training function takes it.
+        workdir: the trial's own folder.
+        resume: the checkpoint to go on from.
+    """
+
+    config: Any
+    workdir: Path
+    resume: Path | None = None
 
 
 class CheckStatus(StrEnum):

@@ -42,7 +42,12 @@ def axis_angle_from_quaternion(quaternion: Tensor) -> Tensor:
 
 def matrix_from_axis_angle(axis_angle: Tensor) -> Tensor:
     """Rotation matrix (..., 3, 3) of a rotation vector (..., 3) in rad."""
-    w, x, y, z = quaternion_from_axis_angle(axis_angle).unbind(-1)
+    return matrix_from_quaternion(quaternion_from_axis_angle(axis_angle))
+
+
+def matrix_from_quaternion(quaternion: Tensor) -> Tensor:
+    """Rotation matrix (..., 3, 3) of a unit quaternion (..., 4)."""
+    w, x, y, z = quaternion.unbind(-1)
     rows = (
         (1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)),
         (2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)),

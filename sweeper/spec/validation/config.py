@@ -12,8 +12,8 @@ from sweeper.search_space.constraints import all_hold, parse_constraint
 from sweeper.search_space.dimensions import AnyDimension, CategoricalDimension, FloatDimension, extremes
 from sweeper.search_space.paths import leaves, set_path
 from sweeper.spec.draft import Draft
-from sweeper.spec.messages import did_you_mean, dotted, findings_of, leaf_paths, show, unknown_path
-from sweeper.spec.yaml_reader import KeyPath, SpecFinding
+from sweeper.spec.reading.messages import did_you_mean, dotted, findings_of, leaf_paths, show, unknown_path
+from sweeper.spec.reading.yaml_reader import KeyPath, SpecFinding
 
 BASE: Final = ("base",)
 CONTEXTS: Final = 16

@@ -18,10 +18,10 @@ from sweeper.spec.design import (
     runs_of,
     variants_of,
 )
-from sweeper.spec.messages import did_you_mean, dotted, show
 from sweeper.spec.model import VARIANT_PATTERN
+from sweeper.spec.reading.messages import did_you_mean, dotted, show
+from sweeper.spec.reading.yaml_reader import KeyPath, SpecFinding
 from sweeper.spec.validation.generators import check_fraction, check_generators
-from sweeper.spec.yaml_reader import KeyPath, SpecFinding
 
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]*")
 NAME_WORDS: Final = "lower-case letters, digits, `.`, `_` and `-`"

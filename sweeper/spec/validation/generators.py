@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from sweeper.spec.design import Ablation, Factor, baseline_levels, defining_words, letters_of, parse_generator
-from sweeper.spec.yaml_reader import SpecFinding
+from sweeper.spec.reading.yaml_reader import SpecFinding
 
 
 def check_generators(ablation: Ablation, factors: Mapping[str, Factor]) -> Iterator[SpecFinding]:

@@ -9,8 +9,8 @@ from sweeper.search_space.dimensions import AnyDimension, CategoricalDimension
 from sweeper.search_space.grid import LARGEST_GRID, grid_size
 from sweeper.search_space.unit import listed
 from sweeper.spec.draft import Draft
-from sweeper.spec.messages import did_you_mean, show
-from sweeper.spec.yaml_reader import KeyPath, SpecFinding
+from sweeper.spec.reading.messages import did_you_mean, show
+from sweeper.spec.reading.yaml_reader import KeyPath, SpecFinding
 
 
 def check_space(draft: Draft) -> list[SpecFinding]:

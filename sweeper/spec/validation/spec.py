@@ -13,15 +13,16 @@ from sweeper.search_space.dimensions import CategoricalDimension, FloatDimension
 from sweeper.search_space.paths import set_path
 from sweeper.spec.command import COMMAND, of_command
 from sweeper.spec.draft import Draft
-from sweeper.spec.messages import did_you_mean, dotted, findings_of, sub_model, unknown_path
 from sweeper.spec.model import SEED, SpecFile
 from sweeper.spec.objective import Objective
+from sweeper.spec.reading.messages import did_you_mean, dotted, findings_of, sub_model, unknown_path
+from sweeper.spec.reading.yaml_reader import KeyPath, SpecFinding
+from sweeper.spec.run_length import two_graces, with_grace_epochs
 from sweeper.spec.sections import CollapseGuard, PlateauGuard, ThresholdGuard
 from sweeper.spec.validate_command import check_command
 from sweeper.spec.validation.config import check_plain, check_search_space, config_findings
 from sweeper.spec.validation.design import at_its_level, expand
 from sweeper.spec.validation.space import check_space
-from sweeper.spec.yaml_reader import KeyPath, SpecFinding
 
 _BRANCHES: Final[dict[str, type[BaseModel]]] = {
     "float": FloatDimension,
@@ -47,7 +48,7 @@ def check_spec(data: object) -> tuple[SpecFile | None, list[SpecFinding]]:
         findings += of_ablation
         draft = Draft.model_validate(data)
         findings += [at_its_level(finding, data.get("ablation")) for finding in _check_config(draft)]
-        findings += [*check_space(draft), *check_command(data.get(COMMAND), draft)]
+        findings += [*check_space(draft), *check_command(data.get(COMMAND), draft), *two_graces(data)]
     try:
         spec = SpecFile.model_validate(data)
     except ValidationError as error:
@@ -56,6 +57,8 @@ def check_spec(data: object) -> tuple[SpecFile | None, list[SpecFinding]]:
         what = f"{DEFAULT_TRAINER} trains on one GPU, but got {spec.resources.gpus:g}: the others would be idle"
         help = "set it to 1 and let several trials run at once: resources.concurrent"
         findings.append(SpecFinding(("resources", "gpus"), what, help))
+    if spec is not None and not findings:
+        spec, findings = with_grace_epochs(spec)
     first: dict[KeyPath, SpecFinding] = {}
     for finding in findings:
         first.setdefault(finding.path, finding)
@@ -102,6 +105,8 @@ def _check_config(draft: Draft) -> list[SpecFinding]:
     findings = _check_controls(model, draft.controls or ())
     if model is not None and draft.replicate_seed == "per_trial" and "seed" not in model.model_fields:
         findings.append(SpecFinding(("replicate_seed",), "the trainer's config has no `seed` to vary"))
+    if model is not None and draft.replicate and SEED not in model.model_fields:
+        findings.append(SpecFinding(("replicate",), "the trainer's config has no `seed` to vary"))
     variants = {name: settings for name, settings in (draft.variants or {}).items() if settings is not None}
     base = draft.base or {}
     if draft.seeds:

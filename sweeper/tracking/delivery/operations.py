@@ -60,7 +60,7 @@ class Start:
 
 
 @dataclass(frozen=True)
-class Report:
+class LogMetrics:
     """The metrics of one evaluation.
 
     Attributes:
@@ -144,7 +144,7 @@ class Finish:
     op: Literal["finish"] = "finish"
 
 
-Operation = Open | Start | Report | Tag | ExperimentTags | Copy | Finish
+Operation = Open | Start | LogMetrics | Tag | ExperimentTags | Copy | Finish
 
 _ADAPTER: Final[TypeAdapter[Operation]] = TypeAdapter(Annotated[Operation, Field(discriminator="op")])
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sweeper.tracking.delivery.operations import Finish, Operation, RejectedError, Report, Start, Tag
+from sweeper.tracking.delivery.operations import Finish, LogMetrics, Operation, RejectedError, Start, Tag
 from sweeper.tracking.schema import TAG_ALIAS, metric_keys, metric_value
 
 METRICS_A_CALL: Final = 800
@@ -32,7 +32,7 @@ class RunChange:
         reopened: whether the run was started, or started again, among these operations.
     """
 
-    metrics: list[Report] = field(default_factory=list)
+    metrics: list[LogMetrics] = field(default_factory=list)
     params: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     artifacts: dict[str, str] = field(default_factory=dict)
@@ -51,7 +51,7 @@ class RunChange:
         change = cls()
         for operation in operations:
             match operation:
-                case Report():
+                case LogMetrics():
                     change.metrics.append(operation)
                 case Tag():
                     change.tags |= operation.tags
@@ -77,7 +77,7 @@ class RunChange:
 
 
 def entities(
-    reports: Sequence[Report], params: Mapping[str, str], tags: Mapping[str, str]
+    reports: Sequence[LogMetrics], params: Mapping[str, str], tags: Mapping[str, str]
 ) -> Iterator[dict[str, list[Any]]]:
     """The arguments of as few calls of `log_batch` as MLflow allows."""
     from mlflow.entities import Metric, Param, RunTag

@@ -4,34 +4,43 @@ A run is found by its tags before it is made. Runs carry the outbox's own ID too
 runs of its own. All of this runs in the delivering thread.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from sweeper.checkpoints.object_store import ObjectStore
 from sweeper.redaction import redact
-from sweeper.tracking.client import keeps_in_its_place, open_client
-from sweeper.tracking.database import prepare_database
+from sweeper.tracking.delivery.experiment import StudyExperiment
 from sweeper.tracking.delivery.operations import (
     Copy,
     ExperimentTags,
     Finish,
+    LogMetrics,
     Open,
     Operation,
     RecordsLostError,
     RejectedError,
-    Report,
     Start,
     Tag,
 )
-from sweeper.tracking.delivery.run_change import RunChange, entities, input_datasets
-from sweeper.tracking.delivery.runs import Delivered, KnownRun, experiment_names, known_runs, lost
+from sweeper.tracking.delivery.run_change import LONGEST_TAG, RunChange, entities, input_datasets
+from sweeper.tracking.delivery.runs import Delivered, KnownRun, known_runs, lost
 from sweeper.tracking.delivery.study_files import StudyFiles
-from sweeper.tracking.relocation import moved_to, relocate_experiment
-from sweeper.tracking.schema import TAG_OUTBOX, TAG_PARENT, TAG_ROLE, TAG_STUDY, TAG_SUM, TAG_TRIAL
-
-EXPERIMENT_KIND = "mlflow.experimentKind"  # the UI opens on its training view, not the one for agents
+from sweeper.tracking.schema import (
+    MODEL_LINE,
+    RUN_LINK,
+    TAG_NOTE,
+    TAG_OUTBOX,
+    TAG_PARENT,
+    TAG_ROLE,
+    TAG_STUDY,
+    TAG_SUM,
+    TAG_TRIAL,
+)
+from sweeper.tracking.store.client import keeps_in_its_place, open_client
+from sweeper.tracking.store.database import prepare_database
 
 
 class RunWriter:
@@ -66,6 +75,7 @@ class RunWriter:
         self._stream = stream
         self._on_run = on_run
         self._study_files = StudyFiles(study_dir, store)
+        self._experiment = StudyExperiment(uri, artifact_root, study_name, stream)
         self._client: Any = None
         self._experiment_id = ""
         self._runs: dict[str, KnownRun] = {}
@@ -85,21 +95,13 @@ class RunWriter:
         if self._client is None:
             self.notices += prepare_database(self._uri)
             self._client = open_client(self._uri)
-        for name in experiment_names(self._study, self._stream):
-            experiment = self._client.get_experiment_by_name(name)
-            if experiment is None:
-                self._experiment_id = self._create_experiment(name)
-                return
-            # One without an owner was made by hand, or before there were owners.
-            if experiment.tags.get(TAG_OUTBOX, self._stream) == self._stream:
-                if experiment.lifecycle_stage == "deleted":
-                    self._client.restore_experiment(experiment.experiment_id)
-                if here := moved_to(experiment.artifact_location, self._artifact_root):
-                    self.notices.append(relocate_experiment(self._uri, experiment.artifact_location, here))
-                self._load_runs(experiment.experiment_id)
-                self._experiment_id = experiment.experiment_id
-                return
-        raise RejectedError(f"the experiments `{self._study}` and `{name}` belong to other studies")
+        found = self._experiment.find(self._client)
+        if found is None:
+            self._experiment_id = self._experiment.create(self._client, may_create=self._may_create)
+            return
+        self.notices += self._experiment.bring_here(self._client, found)
+        self._runs = dict(known_runs(self._client, found.experiment_id, self._stream))  # none is searched for by itself
+        self._experiment_id = found.experiment_id
 
     def start_over(self) -> None:
         """Forget what MLflow had: it is made again by what is delivered from now on."""
@@ -137,7 +139,7 @@ class RunWriter:
             elif not isinstance(operation, Open | Copy):
                 by_trial.setdefault(operation.trial, []).append(index)
         refused: dict[int, str] = {}
-        for trial, indices in by_trial.items():
+        for trial, indices in self._study_last(by_trial, operations):
             own = [operations[index] for index in indices]
             try:
                 self._apply_to_run(trial, own)
@@ -147,7 +149,18 @@ class RunWriter:
                         self._apply_to_run(trial, [operation], params_last=True)
                     except RejectedError as error:
                         refused[index] = str(error)
+        self._link_runs([operations[index] for index in by_trial.get(None, ())])
         return refused
+
+    def _study_last(
+        self, by_trial: Mapping[str | None, list[int]], operations: Sequence[Operation]
+    ) -> Iterator[tuple[str | None, list[int]]]:
+        """The changes of each run, those of the study's own at the end: it names a winner only when that is there."""
+        for indices in (by_trial[None],) if None in by_trial else ():
+            first = operations[indices[0]]
+            assert isinstance(first, Start | LogMetrics | Tag | Finish)
+            self._run(None, first.ms, is_start=any(isinstance(operations[index], Start) for index in indices))
+        yield from sorted(by_trial.items(), key=lambda each: each[0] is None)
 
     def copy(self, operation: Copy) -> None:
         """Store files.
@@ -160,30 +173,17 @@ class RunWriter:
             name, sha256 = found  # of its manifest, told apart from it, so that damage to an artifact shows
             self._call(run, self._client.set_tag, run.id, f"{TAG_SUM}{name}", sha256)
 
-    def _create_experiment(self, name: str) -> str:
-        if not self._may_create:
-            raise RecordsLostError(f"MLflow has lost the experiment `{name}`")
-        location = None
-        if self._artifact_root is not None:
-            location = str(Path(self._artifact_root).resolve() / name)
-        tags = {EXPERIMENT_KIND: "custom_model_development", TAG_OUTBOX: self._stream}
-        created: str = self._client.create_experiment(name, artifact_location=location, tags=tags)
-        return created
-
-    def _load_runs(self, experiment_id: str) -> None:
-        """Read which runs there are, so that none is searched for by itself."""
-        self._runs.clear()
-        self._runs.update(known_runs(self._client, experiment_id, self._stream))
-
     def _apply_to_run(self, trial: str | None, operations: Sequence[Operation], *, params_last: bool = False) -> None:
         """Make one change of several operations on a run, and store it.
 
         `params_last`: only params can be refused where all else is stored, when they differ from earlier ones.
         """
         first = operations[0]
-        assert isinstance(first, Start | Report | Tag | Finish)
+        assert isinstance(first, Start | LogMetrics | Tag | Finish)
         run = self._run(trial, first.ms, is_start=any(isinstance(each, Start) for each in operations))
         change = RunChange.of([self._without_what_is_there(run, each) for each in operations])
+        if trial is None and TAG_NOTE in change.tags:
+            change.tags[TAG_NOTE] = self._behind_model_link(run, change.tags[TAG_NOTE])
         params = change.params
         for batch in entities(change.metrics, {} if params_last else params, change.tags):
             self._call(run, self._client.log_batch, run.id, **batch)
@@ -194,6 +194,23 @@ class RunWriter:
         self._set_status(run, change)
         for batch in entities([], params if params_last else {}, {}):
             self._call(run, self._client.log_batch, run.id, **batch)
+
+    def _link_runs(self, operations: Sequence[Operation]) -> None:
+        """Give the links of the study's description their addresses, now that all runs are there."""
+
+        def address(found: re.Match[str]) -> str:
+            run = self._runs.get(found["trial"])
+            return f"[{found['name']}](#/experiments/{self._experiment_id}/runs/{run.id})" if run else found["name"]
+
+        notes = [each.tags[TAG_NOTE] for each in operations if isinstance(each, Finish) and TAG_NOTE in each.tags]
+        if notes and RUN_LINK.search(notes[-1]) and (run := self._runs.get(self._study)):
+            note = self._behind_model_link(run, RUN_LINK.sub(address, notes[-1]))
+            self._call(run, self._client.set_tag, run.id, TAG_NOTE, note[:LONGEST_TAG])
+
+    def _behind_model_link(self, run: KnownRun, note: str) -> str:
+        """A study's description with the line before it that `sweeper winners --promote` has put there."""
+        line = MODEL_LINE.match(self._client.get_run(run.id).data.tags.get(TAG_NOTE, ""))
+        return f"{line[0] if line else ''}{note}"
 
     def _set_status(self, run: KnownRun, change: RunChange) -> None:
         if change.status is not None and (change.reopened or run.status != change.status):

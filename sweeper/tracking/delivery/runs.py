@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sweeper.tracking.delivery.operations import Finish, Open, Operation, Report, Start, from_json
+from sweeper.tracking.delivery.operations import Finish, LogMetrics, Open, Operation, Start, from_json
 from sweeper.tracking.delivery.run_files import RunFiles
 from sweeper.tracking.outbox import read_records
 from sweeper.tracking.schema import TAG_OUTBOX, TAG_STUDY, TAG_TRIAL
@@ -90,7 +90,7 @@ def delivered(study_dir: Path) -> dict[str | None, Delivered]:
                 told.status, told.files = None, told.files or bool(operation.artifacts)
             case Finish() if operation.trial in found:
                 found[operation.trial].status = operation.status
-            case Report() if operation.trial in found and "epoch" in operation.metrics:
+            case LogMetrics() if operation.trial in found and "epoch" in operation.metrics:
                 found[operation.trial].epoch = operation.metrics["epoch"]
             case _:
                 pass

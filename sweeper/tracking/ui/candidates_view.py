@@ -13,13 +13,17 @@ from typing import Any, Final
 from sweeper.errors import UserError
 from sweeper.search_space.paths import column_names
 from sweeper.spec.resolve import SweepSpec
-from sweeper.tracking.client import open_client
-from sweeper.tracking.find import answering
-from sweeper.tracking.schema import metric_key
+from sweeper.tracking.recorded.find import answering
+from sweeper.tracking.schema import CHART_FIRST, metric_key
+from sweeper.tracking.store.client import open_client
 
 KEY: Final = "candidates"
+OBJECTIVE: Final = "objective"
+"""ID of the first section of charts."""
 TAG: Final = f"mlflow.sharedViewState.{KEY}"
 VARIANCE: Final = "val/theta_var_ratio"
+CHART_PX: Final = 420
+"""Height of the objective's chart, with room for its legend."""
 LETTER_PX: Final = 7.5
 """Of a column's head, which is bold."""
 PADDING_PX: Final = 34
@@ -89,12 +93,45 @@ def _state(spec: SweepSpec) -> Mapping[str, Any]:
         "runsHiddenMode": "FIRST_10_RUNS",
         "viewMaximized": True,
         "runListHidden": False,
-        "isAccordionReordered": False,
+        "isAccordionReordered": True,  # else MLflow sorts the sections of charts by name
         "useGroupedValuesInCharts": True,
         "hideEmptyCharts": True,
         "groupBy": None,
         "groupsExpanded": {},
         "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
+        "compareRunSections": [
+            {"uuid": OBJECTIVE, "name": "Objective", "display": True, "isReordered": True}
+            | {"columns": len(spec.objectives), "cardHeight": CHART_PX}
+        ],
+        "compareRunCharts": [
+            *(_line_chart(metric_key(each.metric)) for each in spec.objectives),
+            # Known as removed: MLflow adds a chart of each metric that has none.
+            *(_line_chart(metric_key(f"{CHART_FIRST}{each.metric}"), is_removed=True) for each in spec.objectives),
+        ],
+    }
+
+
+def _line_chart(metric: str, *, is_removed: bool = False) -> Mapping[str, Any]:
+    """A metric over steps, a line for each trial; below it MLflow puts the metrics that have no chart."""
+    return {
+        "type": "LINE",
+        "uuid": f"{OBJECTIVE}-{metric}",
+        "metricSectionId": OBJECTIVE,
+        "metricKey": metric,
+        "displayName": metric,
+        "deleted": is_removed,
+        "isGenerated": True,
+        "lineSmoothness": 0,
+        "xAxisScaleType": "linear",
+        "scaleType": "linear",
+        "range": {},
+        "xAxisKey": "step",
+        "selectedXAxisMetricKey": "",
+        "yAxisKey": "metric",
+        "yAxisExpressions": [],
+        "ignoreOutliers": False,
+        "useGlobalXaxisKey": True,
+        "useGlobalLineSmoothing": True,
     }
 
 

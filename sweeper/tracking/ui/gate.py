@@ -1,4 +1,4 @@
-"""MLflow's web app behind a token, in a process that ends with the one that started it.
+"""A web app behind a token, in a process that ends with the one that started it.
 
 Every user of a machine reaches its loopback interface, and MLflow's app lets whoever reaches it change records, and
 run commands through its assistant. So the address carries a token, which a cookie then holds, and what people need not
@@ -13,7 +13,7 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from http.cookies import SimpleCookie
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode
@@ -39,11 +39,13 @@ class TokenGate:
         app: the ASGI app behind it.
         token: of the printed address.
         port: of the server: cookies know no ports, so the name of this one has it.
+        verb: that prints the address.
     """
 
-    def __init__(self, app: App, token: str, port: int) -> None:
+    def __init__(self, app: App, token: str, port: int, verb: str) -> None:
         self._app = app
         self._token = token
+        self._verb = verb
         self._cookie = f"sweeper_token_{port}"
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -53,15 +55,13 @@ class TokenGate:
         elif scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})
         elif scope["path"] == "/health":  # tells nothing
-            await self._app(scope, receive, send)
+            await answer(send, 200, b"OK\n")
         elif self._is_right(dict(parse_qsl(scope["query_string"].decode("latin-1"))).get("token")):
             await self._take_to_cookie(scope, send)
         elif not self._is_known(scope):
-            await _answer(send, 401, b"This address needs the token that `sweeper ui` has printed.\n")
-        elif _is_closed(scope["path"]):
-            await _answer(send, 404, b"Not served by `sweeper ui`.\n")
+            await answer(send, 401, f"This address needs the token that `sweeper {self._verb}` has printed.\n".encode())
         else:
-            await self._app(scope, receive, _with_preset(send) if scope["path"] == "/" else send)
+            await self._app(scope, receive, send)
 
     def _is_right(self, token: str | None) -> bool:
         return token is not None and hmac.compare_digest(token.encode(), self._token.encode())
@@ -78,7 +78,19 @@ class TokenGate:
         place = scope["path"] + (f"?{urlencode(rest)}" if rest else "")
         cookie = f"{self._cookie}={self._token}; HttpOnly; SameSite=Strict; Path=/"
         headers = [(b"location", place.encode()), (b"set-cookie", cookie.encode())]
-        await _answer(send, 303, b"", headers)
+        await answer(send, 303, b"", headers)
+
+
+def looking_only(app: App) -> App:
+    """MLflow's app without what runs something, and without a panel over a new visitor's page."""
+
+    async def serve_request(scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and _is_closed(scope["path"]):
+            await answer(send, 404, b"Not served by `sweeper ui`.\n")
+        else:
+            await app(scope, receive, _with_preset(send) if scope.get("path") == "/" else send)
+
+    return serve_request
 
 
 def _is_closed(path: str) -> bool:
@@ -86,7 +98,8 @@ def _is_closed(path: str) -> bool:
     return parts[0] in APIS and not NOT_SERVED.isdisjoint(parts)
 
 
-async def _answer(send: Send, status: int, text: bytes, headers: list[tuple[bytes, bytes]] | None = None) -> None:
+async def answer(send: Send, status: int, text: bytes, headers: list[tuple[bytes, bytes]] | None = None) -> None:
+    """Send a whole response of plain text."""
     told = [(b"content-type", b"text/plain; charset=utf-8"), *(headers or [])]
     await send({"type": "http.response.start", "status": status, "headers": told})
     await send({"type": "http.response.body", "body": text})
@@ -113,15 +126,18 @@ def _with_preset(send: Send) -> Send:
     return pass_on
 
 
-def main() -> None:
-    """Serve until stdin ends."""
+def serve(make_app: Callable[[Mapping[str, Any]], App], verb: str) -> None:
+    """Serve until stdin ends, by the settings that its first line holds.
+
+    Args:
+        make_app: the app, by the settings.
+        verb: that starts the server.
+    """
     settings = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_stdin, daemon=True).start()
-    os.environ |= settings["environment"]
     import uvicorn
-    from mlflow.server.fastapi_app import app
 
-    gate = TokenGate(app, settings["token"], settings["port"])
+    gate = TokenGate(make_app(settings), settings["token"], settings["port"], verb)
     uvicorn.run(gate, host=settings["host"], port=settings["port"], log_level="warning", timeout_graceful_shutdown=2)
 
 
@@ -130,5 +146,12 @@ def _end_with_stdin() -> None:
     os._exit(0)
 
 
+def _mlflow_app(settings: Mapping[str, Any]) -> App:
+    os.environ |= settings["environment"]
+    from mlflow.server.fastapi_app import app
+
+    return looking_only(app)
+
+
 if __name__ == "__main__":
-    main()
+    serve(_mlflow_app, "ui")

@@ -14,12 +14,12 @@ from finished import finish_study
 from places import TESTS
 
 from sweeper.analysis.ablation import AblationResult, ablation_result
-from sweeper.analysis.power import design_power, design_power_text
-from sweeper.analysis.statistics import detectable_effect
+from sweeper.analysis.design_power import design_power, design_power_text
+from sweeper.analysis.statistics import ALPHA, detectable_effect, holm
 from sweeper.cli import main as cli
 from sweeper.errors import UserError
 from sweeper.ledger.studies import open_study
-from sweeper.ledger.trial import TrialState
+from sweeper.ledger.trial import Report, TrialRecord, TrialState
 from sweeper.spec.design import runs_of
 from sweeper.spec.load import parse_spec
 from sweeper.spec.model import SpecFile
@@ -161,9 +161,9 @@ def test_runs_that_collapsed_failed_or_are_to_come_are_counted(tmp_path: Path) -
     result = result_of(tmp_path, SCALES, 4, losing)
     row = next(row for row in result.rows if row.variant == "scale-3")
     assert (row.runs.runs, row.runs.collapsed, row.runs.failed, row.runs.estimate.n) == (4, 1, 2, 1)
-    assert "scale-3: 1 collapsed, 2 failed of 4 runs" in result.sentences
+    assert "scale-3: 1 collapsed (5-70 %), 2 failed of 4 runs" in result.sentences
     [line] = [line for line in render(result, "table").splitlines() if line.startswith("scale-3 ")]
-    assert line.rstrip().endswith("1 of 4, 2 failed")
+    assert line.rstrip().endswith("1 of 4 (5-70 %), 2 failed")
 
 
 def test_a_study_that_goes_on_says_what_is_to_come(tmp_path: Path) -> None:
@@ -179,6 +179,110 @@ def test_a_study_that_goes_on_says_what_is_to_come(tmp_path: Path) -> None:
     assert any(" differ by 0 mm with every seed: the seed changes nothing" in line for line in result.sentences)
 
 
+NOTHING = {"design": "full_factorial", "factors": {"scale": [1.0, 2.0], "threads": [1, 2], "sleep_s": [0.0, 1.0]}}
+
+
+def drawn(spec: SweepSpec, random: np.random.Generator, sizes: Mapping[str, float] | None = None) -> list[Any]:
+    """Trials of a study whose runs are 10 mm, plus `sizes` by name of variant, plus a normal of 0.3 mm."""
+    return [
+        TrialRecord(
+            f"parts-{number:04d}",
+            number,
+            {"variant": name, "seed": seed},
+            TrialState.COMPLETE,
+            reports=(
+                Report(
+                    1, 1.0, {"val/pa_mpjpe_mm": 10 + (sizes or {}).get(name, 0.0) + random.normal(0.0, 0.3)}, None, 1
+                ),
+            ),
+        )
+        for number, (name, seed) in enumerate((name, seed) for name in spec.variants for seed in spec.seeds)
+    ]
+
+
+@pytest.mark.slow
+def test_a_factorial_without_any_effect_names_one_in_at_most_5_percent_of_studies() -> None:
+    """Cells, main effects and interactions are one family."""
+    spec, random, studies, false, each = spec_of(NOTHING, 4), np.random.default_rng(5), 600, 0, 0
+    for _ in range(studies):
+        result = ablation_result("parts", spec, drawn(spec, random))
+        compared = [row.comparison for row in result.rows if row.comparison is not None]
+        effects = (*result.main_effects, *result.interactions)
+        assert result.power.comparisons == len(compared) + len(effects) == 7 + 3 + 3
+        false += any(found.p_holm < ALPHA for found in (*compared, *effects))
+        families = (compared, result.main_effects, result.interactions)
+        each += any(min(holm([found.difference.p for found in family])) < ALPHA for family in families)
+    assert false / studies <= ALPHA + 2 * math.sqrt(ALPHA * (1 - ALPHA) / studies)
+    assert each / studies > 0.08, "three families apart: why they are one"
+
+
+def test_what_an_ablation_says_it_can_see_is_seen_4_times_in_5() -> None:
+    """The difference printed as detectable, for the whole family, planted into one variant."""
+    spec, random = spec_of(SCALES, 5), np.random.default_rng(6)
+    spread = 0.3 * math.sqrt(2)
+    planted = spread * detectable_effect(5, 3)
+    found, printed = [], []
+    for _ in range(500):
+        result = ablation_result("parts", spec, drawn(spec, random, {"scale-2": planted}))
+        printed.append(result.power.corrected)
+        comparison = result.rows[1].comparison
+        assert comparison is not None
+        found.append(comparison.is_told_apart)
+    assert np.median(printed) == pytest.approx(planted, rel=0.1), "from the spread that was measured"
+    assert 0.8 - 0.05 < np.mean(found) < 0.8 + 0.07, "Holm's later steps are a little less strict than its first"
+
+
+def test_the_power_stands_before_the_tables(tmp_path: Path) -> None:
+    result = result_of(tmp_path, SCALES, 5, noisy)
+    lines = render(result, "table").splitlines()
+    assert lines[1].startswith("power: 5 seeds show differences of variants from ")
+    assert f"{result.power.corrected:.2f} mm after correction for 3 comparisons" in lines[1]
+    assert lines[2].startswith("runs are paired by seed, a fixed rule")
+    assert lines.index("variants") > 2
+    assert result.opening[0] in render(result, "markdown")
+    assert json.loads(render(result, "json"))["power"]["corrected"] == result.power.corrected
+
+
+def test_collapses_count_as_the_constant_pose_beside_a_mean_over_the_others(tmp_path: Path) -> None:
+    """A variant that is 1 mm better when it does not collapse, which it does in 3 of 8 runs."""
+
+    def fragile(levels: Mapping[str, str], seed: int) -> float | TrialState:
+        if levels["scale"] != "2":
+            return noisy(levels, seed)
+        return TrialState.COLLAPSED if seed < 3 else 9.0 + 3.0 * seed + 0.01 * seed**2
+
+    spec = spec_of(SCALES, 8)
+    assert spec.ablation is not None
+    levels = {run.name: run.levels for run in runs_of(spec.ablation)}
+    ledger = finish_study(tmp_path, spec, lambda params: fragile(levels[params["variant"]], int(params["seed"])))
+    control = TrialRecord(
+        "parts-constant_pose",
+        0,
+        {},
+        TrialState.COMPLETE,
+        control="constant_pose",
+        reports=(Report(1, 1.0, {"val/pa_mpjpe_mm": 40.0}, None, 1),),
+    )
+    result = ablation_result("parts", spec, ledger.trials(), controls=[control])
+    row = next(row for row in result.rows if row.variant == "scale-2")
+    assert row.comparison is not None
+    assert row.comparison.difference.estimate.mean < 0, "better over the seeds with which it did not collapse"
+    counted = row.comparison.with_collapses
+    assert counted is not None
+    assert (counted.n, counted.mean > 5) == (8, True), "and worse over all of them"
+    base = result.rows[0].runs.values
+    expected = [(40.0 if seed < 3 else row.runs.values[seed]) - base[seed] for seed in range(8)]
+    assert counted.mean == pytest.approx(np.mean(expected))
+    [sentence] = [line for line in result.sentences if "scale-2" in line and "baseline" in line]
+    assert "; with collapses as the constant pose, baseline is " in sentence
+    assert "3 of 8 (14-69 %)" in render(result, "table")
+    rows = {row["name"]: row for row in csv.DictReader(io.StringIO(render(result, "csv")))}
+    assert float(rows["scale-2"]["with_collapses_difference"]) == counted.mean
+    assert rows["scale-3"]["with_collapses_difference"] == ""
+    unknown = ablation_result("parts", spec, ledger.trials())
+    assert all(row.comparison is None or row.comparison.with_collapses is None for row in unknown.rows)
+
+
 @pytest.fixture(scope="module")
 def factorial(tmp_path_factory: pytest.TempPathFactory) -> AblationResult:
     with pytest.MonkeyPatch.context() as patch:
@@ -186,6 +290,24 @@ def factorial(tmp_path_factory: pytest.TempPathFactory) -> AblationResult:
         home = tmp_path_factory.mktemp("factorial")
         ablation = {"design": "full_factorial", "factors": {"scale": [1.0, 2.0], "threads": [1, 2]}}
         return result_of(home, ablation, 4, noisy)
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_no_name_or_number_of_a_table_is_folded_in_a_terminal(factorial: AblationResult, width: int) -> None:
+    text = render(factorial, "table", width)
+    tables = [
+        block.splitlines() for block in text.split("\n\n") if block.startswith(("variants\n", "main", "interact"))
+    ]
+    tables = [[line for line in lines if not line.startswith("not shown: ")] for lines in tables]
+    assert [len(lines) - 2 for lines in tables] == [
+        len(factorial.rows),
+        len(factorial.main_effects),
+        len(factorial.interactions),
+    ]
+    assert max(len(line) for lines in tables for line in lines) <= width
+    for row, line in zip(factorial.rows, tables[0][2:], strict=True):
+        assert line.startswith(row.variant)
+        assert factorial.objective.format(row.runs.estimate.mean) in line
 
 
 def test_markdown_and_latex_hold_every_cell_of_every_table(factorial: AblationResult) -> None:

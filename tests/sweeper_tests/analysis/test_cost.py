@@ -9,10 +9,9 @@ from hypothesis import strategies as st
 from places import TESTS
 from studies import Clock, Log, make_spec, message, start
 
-from sweeper.analysis.cost import estimate_cost, full_epochs_of
+from sweeper.analysis.cost import estimate_cost
 from sweeper.analysis.throughput import Throughput, recorded_throughput
 from sweeper.cli.main import main
-from sweeper.errors import UserError
 from sweeper.ledger.ledger import Ledger
 from sweeper.pruning.asha import bracket_of
 from sweeper.spec.sections import SchedulerConfig
@@ -96,18 +95,6 @@ def test_expected_is_between_one_trial_and_all_to_their_end(
 def test_what_cannot_fit_is_named(changes: dict[str, Any], free_bytes: int, problem: str | None) -> None:
     plan = estimate_cost(make_spec(trials=12, **changes), full_epochs=8, pace=PACE, free_bytes=free_bytes)
     assert [problem in text for text in plan.problems] == ([True] if problem else [])
-
-
-def test_the_length_of_a_run_is_the_largest_that_a_trial_may_get() -> None:
-    assert full_epochs_of(make_spec()) == 8
-    varied = {"scale": {"low": 0.1, "high": 1.0}, "epochs": {"type": "int", "low": 2, "high": 30}}
-    assert full_epochs_of(make_spec(search_space=varied)) == 30
-
-
-def test_a_trainer_without_epochs_cannot_be_planned(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sweeper.analysis.cost.resolve", lambda spec, params: {"steps": 100})
-    with pytest.raises(UserError, match="no field `epochs`"):
-        full_epochs_of(make_spec())
 
 
 def test_earlier_trials_of_the_same_shape_show_the_pace(tmp_path: Path) -> None:

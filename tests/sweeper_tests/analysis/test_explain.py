@@ -83,7 +83,9 @@ def test_the_last_rung_is_the_one_in_the_reason(home: Path) -> None:
     assert pruned
     for trial in pruned:
         found = explain(home, trial.id)
-        assert found.rungs[-1].reason == trial.reason
+        last = found.rungs[-1]
+        assert trial.reason.startswith(f"rank {last.rank} of {last.of} at epoch {last.rung_epoch:g}: ")
+        assert trial.reason.split(": ")[1].split()[0] in (f"{last.value:.2f}", f"{last.value:.5g}")
         assert [rung.keep for rung in found.rungs] == [True] * (len(found.rungs) - 1) + [False]
 
 

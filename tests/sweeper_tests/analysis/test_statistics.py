@@ -16,6 +16,7 @@ from sweeper.analysis.statistics import (
     holm,
     mean_difference,
     paired_difference,
+    wilson_interval,
 )
 
 # Student (1908), The probable error of a mean: hours of extra sleep of ten patients with two drugs. R's `t.test(extra ~
@@ -84,6 +85,19 @@ def test_holm_corrects_upwards_keeps_the_order_and_never_beyond_bonferroni(ps: l
 def test_hedges_correction_is_near_its_textbook_approximation() -> None:
     for df in (4, 9, 20, 100):
         assert hedges_correction(df) == pytest.approx(1 - 3 / (4 * df - 1), abs=0.003)  # Hedges & Olkin 1985
+
+
+def test_wilsons_interval_is_that_of_published_tables_and_of_scipy() -> None:
+    # Newcombe 1998, table I: 81 of 263, 15 of 148, 0 of 20, 1 of 29.
+    for hits, n, low, high in (
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ):
+        assert wilson_interval(hits, n) == pytest.approx((low, high), abs=1e-4)
+    expected = stats.binomtest(5, 5).proportion_ci(method="wilson")
+    assert wilson_interval(5, 5) == pytest.approx((expected.low, expected.high))
 
 
 def test_detectable_effect_is_that_of_published_power_tables() -> None:

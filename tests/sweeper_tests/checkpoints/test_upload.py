@@ -11,7 +11,7 @@ from s3_server import BUCKET, S3Server, s3_server
 
 from sweeper.checkpoints.object_store import ObjectStore
 from sweeper.checkpoints.upload import PREFIX, UploadSettings
-from sweeper.executor.trainable import Job, TrialWorker
+from sweeper.executor.worker.trainable import Job, TrialWorker
 
 URL = f"s3://{BUCKET}/toy-1a2b3c4d"
 TRIAL = "trials/0001"

@@ -66,7 +66,7 @@ def test_check_says_what_will_happen(capsys: pytest.CaptureFixture[str]) -> None
 {SPEC}: valid
   study       loss_balance: 3 trials of mano_trainers.loop:train, 2 at once
   objective   lowest val/pa_mpjpe_mm
-  sampler     tpe, the first 6 at random, seed 2
+  sampler     tpe, the first 4 at random, seed 2
   scheduler   none: every trial runs to its end
   guard       none
   controls    oracle, zero, constant_pose, shuffled_labels
@@ -76,7 +76,7 @@ def test_check_says_what_will_happen(capsys: pytest.CaptureFixture[str]) -> None
     lambda_joint    0.1 to 100, log scale
     lambda_angular  0.001 to 10, log scale
     lambda_pca      0.0001 to 10, log scale
-    lr              0.0001 to 0.03, log scale
+    lr              0.002 to 0.01, log scale
 """,
         "",
     )
@@ -185,7 +185,7 @@ def test_run_hands_on_the_spec_the_home_and_the_exit_code(monkeypatch: pytest.Mo
     assert cli.main(["run", SPEC, "--home", "elsewhere", "--new"]) == 1
     assert [(spec.trials, spec.seed, home, new) for spec, home, new in seen] == [
         (2, 3, tmp_path, False),
-        (12, 2, Path("elsewhere"), True),
+        (8, 2, Path("elsewhere"), True),
     ]
 
 

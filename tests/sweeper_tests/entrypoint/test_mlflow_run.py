@@ -33,7 +33,7 @@ def test_existing_code_that_logs_to_mlflow_logs_to_the_trials_run(tmp_path: Path
     assert (tmp_path / RUN_FILE).stat().st_mode & 0o777 == 0o600
     (tmp_path / "theirs.py").write_text("def train(config, workdir, resume): yield\n")
     command = [sys.executable, "-c", SCRIPT, str(tmp_path / RUN_FILE)]
-    subprocess.run(command, cwd=tmp_path, check=True, timeout=120)
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=300)
 
     found = client.get_run(run.info.run_id)
     assert [point.value for point in client.get_metric_history(run.info.run_id, "own/metric")] == [1.0, 2.0]

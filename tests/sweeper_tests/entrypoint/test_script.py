@@ -256,7 +256,7 @@ def test_a_script_that_catches_exceptions_is_stopped_all_the_same(tmp_path: Path
     next(training)
     began_s = time.monotonic()
     training.close()  # type: ignore[attr-defined]
-    assert time.monotonic() - began_s < 5, "it was not waited for"
+    assert time.monotonic() - began_s < 9, "it was not waited for"
 
 
 def test_what_it_started_ends_with_it(tmp_path: Path) -> None:

@@ -34,10 +34,9 @@ def test_machines_that_do_not_see_the_home_hand_over_a_trial_through_the_store(
             assert hidden.returncode == 0, hidden.stderr
             network.join(machine, site.address, **server.environment)
         driver = site.run(home, "--trials", "6", **server.environment)
-        wait_until(lambda: reports(home) >= 8)
-        assert set(machines(home).values()) == {site.one.address, site.two.address}
+        wait_until(lambda: reports(home) >= 8 and set(machines(home).values()) == {site.one.address, site.two.address})
         site.two.kill()
-        assert driver.wait(200) == 0, site.head.output(driver)
+        assert driver.wait(500) == 0, site.head.output(driver)
         store = store_of(Ledger.open(home / "studies" / "scripted", "scripted"))
         assert store is not None
         found = check(home, store=store)

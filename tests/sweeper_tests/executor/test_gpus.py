@@ -8,6 +8,7 @@ import pynvml
 import pytest
 
 from sweeper.executor import gpus
+from sweeper.executor.monitor import this_machine
 
 
 @pytest.fixture(autouse=True)
@@ -62,3 +63,25 @@ def test_a_machine_without_the_driver_has_none(nvml: Callable[..., None]) -> Non
     nvml(nvmlInit=refuse)
     assert gpus.collect_accelerators() is None
     assert gpus.gpu_samples() == {}
+
+
+@pytest.mark.parametrize(
+    ("named", "count"),
+    [(None, 2), ("1", 1), ("0,1,2,3", 2), ("", 0), ("-1", 0), ("NoDevFiles", 0), ("GPU-4f, MIG-1", 2)],
+)
+def test_a_job_counts_the_gpus_that_it_was_given(
+    nvml: Callable[..., None], monkeypatch: pytest.MonkeyPatch, named: str | None, count: int
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if named is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+    assert gpus.visible_gpus() == count
+
+
+def test_a_job_counts_the_cores_that_it_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SLURM_CPUS_ON_NODE", raising=False)
+    cores = this_machine().cpus
+    monkeypatch.setenv("SLURM_CPUS_ON_NODE", "1")
+    assert this_machine().cpus == 1
+    monkeypatch.setenv("SLURM_CPUS_ON_NODE", "4096")
+    assert this_machine().cpus == cores

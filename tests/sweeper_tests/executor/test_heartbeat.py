@@ -43,7 +43,7 @@ def test_a_worker_that_computes_is_alive_without_a_report(worker: "subprocess.Po
     os.kill(worker.pid, signal.SIGSTOP)
     assert watch(Heartbeat(4.0, clock), clock, worker.pid, looks=6), "stopped, it is not"
     kill(worker.pid)
-    assert worker.wait(10) == -signal.SIGKILL
+    assert worker.wait(240) == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("worker", [BUSY_CHILD], indirect=True)

@@ -76,7 +76,7 @@ def test_a_collection_that_another_thread_has_begun_is_waited_for(monkeypatch: p
     Slow()
     thread = threading.Thread(target=gc.collect)
     thread.start()
-    assert began.wait(10)
+    assert began.wait(240)
     gc.enable()
     disconnect()
     thread.join()

@@ -19,9 +19,10 @@ from postgres_server import PostgresServer
 
 from sweeper.cli.main import main
 from sweeper.ledger.ledger import Ledger
-from sweeper.ledger.retrying_storage import RetryingStorage
+from sweeper.ledger.storage import bounded_connection
+from sweeper.ledger.storage.retrying_storage import RetryingStorage
 from sweeper.study.controller import StudyController
-from sweeper.tracking.client import open_client
+from sweeper.tracking.store.client import open_client
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -132,7 +133,7 @@ def test_a_driver_that_waits_is_interrupted_and_goes_on_later(
             assert main(["pause", "scripted", "--home", str(home)]) == 0
         began_s = time.monotonic()
         code, said = driver.end()
-        assert time.monotonic() - began_s < 20
+        assert time.monotonic() - began_s < 100
         text = " ".join(said.split())
         assert code == (2 if way == "patience" else 130), said
         assert "Traceback" not in said
@@ -142,6 +143,40 @@ def test_a_driver_that_waits_is_interrupted_and_goes_on_later(
         postgres_server.start()
     assert Driver(home, "run", SWEEPER_LEDGER=database).end()[0] == 0
     check(home, unbroken=unbroken)
+
+
+def test_a_server_that_freezes_is_waited_for_as_one_that_is_away(
+    postgres_server: PostgresServer, database: str, fresh_home: FreshHome, unbroken: Results
+) -> None:
+    """It is stopped, so it answers nothing, and its kernel acknowledges everything. First the driver is interrupted
+    while it waits, then it waits until the server goes on."""
+    home = fresh_home(SHORT)
+    for way in ("Ctrl-C", "thaw"):
+        output = home.parent / "output"
+        output.unlink(missing_ok=True)
+        before = partial(at_call, 45, partial(freeze_soon_known, postgres_server))
+        driver = Driver(home, "run", before=before, SWEEPER_LEDGER=database)
+        try:
+            wait_until(lambda output=output: output.exists() and "has not answered since" in output.read_text())
+            if way == "Ctrl-C":
+                began_s = time.monotonic()
+                os.kill(driver.pid, signal.SIGINT)
+                code, said = driver.end()
+                assert time.monotonic() - began_s < 100, "a connection is tried for 10 s"
+                assert (code, "Traceback" in said) == (130, False), said
+                assert "does not answer, and the wait was interrupted" in " ".join(said.split())
+        finally:
+            postgres_server.thaw()
+    code, said = driver.end()
+    assert code == 0, said
+    assert "the ledger answers again after" in said
+    check(home, unbroken=unbroken)
+
+
+def freeze_soon_known(postgres_server: PostgresServer) -> None:
+    """In a driver: freeze the server, and be less patient with it than a user is."""
+    bounded_connection.ANSWER_S = 2.0  # type: ignore[misc]
+    postgres_server.freeze()
 
 
 def test_a_driver_with_another_home_is_refused(
@@ -249,7 +284,7 @@ def test_ray_goes_on_after_a_crash_of_the_server_of_ledger_and_mlflow(
     time.sleep(3)
     assert process.poll() is None
     postgres_server.start()
-    _, errors = process.communicate(timeout=250)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     assert "the ledger answers again after" in errors
     check(home)

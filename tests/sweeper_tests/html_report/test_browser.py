@@ -60,6 +60,32 @@ def test_every_figure_is_drawn_and_nothing_spills_over(browser: Any, file: Path,
     page.close()
 
 
+@pytest.fixture(scope="module")
+def usual_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of a study with names as long as those of the default sweep."""
+    home = tmp_path_factory.mktemp("usual")
+    weights = {f"loss.lambda_{name}": {"low": 0.0001, "high": 1.0} for name in ("param", "joint", "angular", "pca")}
+    fill(home, USUAL, name="loss_balance", search_space=weights | {"optim.lr": {"low": 0.0001, "high": 1.0}})
+    return write_report(home, "loss_balance")
+
+
+@pytest.mark.parametrize(("width_px", "column", "seen_px"), [(400, "pa_mpjpe", 1000), (1280, "reason", 200)])
+def test_what_decides_is_in_view(
+    browser: Any, file: Path, usual_file: Path, width_px: int, column: str, seen_px: int
+) -> None:
+    """The objective on a narrow screen, and the beginning of the reason, `seen_px` of it, on a usual one."""
+    for each in (file, usual_file) if column == "pa_mpjpe" else (usual_file,):
+        page = browser.new_page(viewport={"width": width_px, "height": 900})
+        page.goto(each.as_uri())
+        heads = page.locator("#trial-table th").all_inner_texts()
+        number = next(index for index, head in enumerate(heads, start=1) if column in head)
+        shown = page.locator("#trial-table").evaluate("table => table.parentElement.getBoundingClientRect().right")
+        for cell in page.locator(f"#trial-table tr:visible > :nth-child({number})").all():
+            box = cell.bounding_box()
+            assert 0 <= box["x"] <= box["x"] + min(box["width"], seen_px) <= shown, cell.inner_text()
+        page.close()
+
+
 def test_states_are_filtered_in_table_and_figures_and_columns_sort(browser: Any, file: Path) -> None:
     page = browser.new_page()
     page.goto(file.as_uri())

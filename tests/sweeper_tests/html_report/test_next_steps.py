@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from finished import finish_study
 from studies import make_spec
@@ -16,6 +17,7 @@ from sweeper.html_report.data import StudyData, study_data
 from sweeper.html_report.downloads import downloads, trials_latex
 from sweeper.html_report.next_steps import next_steps
 from sweeper.ledger.trial import TrialState
+from sweeper.spec.load import load_spec
 
 SPACE = {
     "scale": {"low": 0.1, "high": 10.0, "log": True},
@@ -25,12 +27,16 @@ SPACE = {
 
 
 def data_of(home: Path, score: Any, **changes: Any) -> StudyData:
-    spec = make_spec(search_space=SPACE, **({"trials": 10} | changes))
+    spec = make_spec(**({"search_space": SPACE, "trials": 10} | changes))
     return study_data(finish_study(home, spec, score), spec)
 
 
 def commands(data: StudyData) -> list[str]:
-    return [step.command for step in next_steps(data).steps if step.command]
+    """Without the home, which each of them names."""
+    found = [step.command for step in next_steps(data).steps if step.command]
+    home = f" --home {data.folder.parent.parent}"
+    assert all(home in command for command in found)
+    return [command.replace(home, "") for command in found]
 
 
 def advice(data: StudyData) -> str:
@@ -70,14 +76,44 @@ def test_a_best_at_the_end_of_its_range_asks_for_a_wider_one(tmp_path: Path) -> 
         return 10.0 if params["scale"] == 9.9 else 40.0
 
     data = data_of(tmp_path, score, enqueue=enqueue, trials=2)
-    assert advice(data) == "scale of the winner, 9.9, is at the upper end of its range: widen the range there."
+    wider = "sweeper run SPEC --set name=toy_wide --set search_space.scale.high=100"
+    assert wider in commands(data)
+    why = {step.command.partition(" --home")[0]: step.why for step in next_steps(data).steps}[wider]
+    assert why.endswith("scale of the winner, 9.9, is at the upper end of its range")
+    spec = tmp_path / "sweep.yaml"
+    spec.write_text(yaml.safe_dump(data.spec.model_dump(mode="json", exclude_unset=True)))
+    changed = load_spec(spec, wider.split()[4::2]).model_dump()
+    assert (changed["name"], changed["search_space"]["scale"]["high"]) == ("toy_wide", 100.0)
+
+
+@pytest.mark.parametrize(
+    ("space", "best", "change"),
+    [
+        ({"low": 0.002, "high": 0.02, "log": True}, 0.002, "low=0.0002"),
+        ({"low": 1.0, "high": 3.0}, 3.0, "high=5"),
+        ({"low": -1.0, "high": 1.0}, -1.0, "low=-3"),
+        ({"type": "int", "low": 2, "high": 8, "step": 2}, 8, "high=14"),
+        ({"low": 0.0, "high": 1.0}, 0.0, None),
+        ({"type": "int", "low": 1, "high": 100, "log": True}, 1, None),
+        ({"values": [0.1, 0.2]}, 0.2, None),
+    ],
+)
+def test_a_range_is_widened_as_far_as_it_goes(
+    space: dict[str, Any], best: float, change: str | None, tmp_path: Path
+) -> None:
+    path = "die_times" if "type" in space else "scale"
+    data = data_of(tmp_path, lambda params: 10.0, search_space={path: space}, enqueue=[{path: best}], trials=1)
+    if change is None:
+        assert "end of its range: widen the range there." in advice(data)
+    else:
+        assert f"sweeper run SPEC --set name=toy_wide --set search_space.{path}.{change}" in commands(data)
 
 
 def test_many_collapses_ask_for_a_narrower_space_and_pruning_for_an_audit(tmp_path: Path) -> None:
     ends = iter([TrialState.COLLAPSED] * 3 + [TrialState.PRUNED] * 2 + [20.0] * 5)
-    said = advice(data_of(tmp_path, lambda params: next(ends)))
-    assert "3 of 10 trials collapsed: narrow the search space" in said
-    assert "2 trials were pruned, and nothing says how many wrongly: `audit: 0.1`" in said
+    data = data_of(tmp_path, lambda params: next(ends))
+    assert "3 of 10 trials collapsed: narrow the search space" in advice(data)
+    assert "2 were pruned here" in {step.command: step.why for step in next_steps(data).steps}["audit: 0.1"]
 
 
 def test_without_a_winner_nothing_is_reproduced(tmp_path: Path) -> None:

@@ -79,8 +79,8 @@ def test_the_verdict_comes_first_with_the_controls(tmp_path: Path) -> None:
     fill(tmp_path, USUAL[:4], controls={"oracle": 0.0, "constant_pose": 21.6})
     page = page_of(tmp_path)
     said = page.words[page.words.index("Verdict") :]
-    assert said[1:3] == ["best trial: toy-0000  val/pa_mpjpe_mm 10.50", "best trial 10.5 mm; constant pose 21.6"]
-    assert said.index("toy-constant_pose") < said.index("Trials")
+    assert said[1:3] == ["best trial: toy-0000  val/pa_mpjpe_mm 10.50", "best trial 10.50 mm; constant pose 21.60"]
+    assert said.index("constant_pose") < said.index("Trials")
     assert page.rows["toy-constant_pose"][:3] == ["toy-constant_pose", "● COMPLETE", "21.60"]
 
 
@@ -89,6 +89,13 @@ def test_a_study_without_skill_says_so_at_the_top(tmp_path: Path) -> None:
     page = page_of(tmp_path)
     assert page.words[page.words.index("Verdict") + 1].startswith("NO TRIAL BEATS THE CONSTANT POSE")
     assert ("section", {"id": "verdict", "class": "bad"}) in page.tags
+
+
+def test_a_control_near_zero_makes_no_axis_logarithmic(tmp_path: Path) -> None:
+    fill(tmp_path, USUAL[:4], controls={"oracle": 6.1e-6, "constant_pose": 21.6})
+    layout = page_of(tmp_path).figures["curves"]["layout"]
+    assert "type" not in layout["yaxis"]  # linear
+    assert -2 < layout["yaxis"]["range"][0] < 0 < 22.0 < layout["yaxis"]["range"][1] < 24.0
 
 
 def test_the_table_and_the_figures_hold_every_trial(tmp_path: Path) -> None:
@@ -243,9 +250,9 @@ def test_variants_have_a_row_each_with_mean_and_interval(tmp_path: Path) -> None
     space = {"variant": {"choices": ["plain", "no_joint"]}, "seed": {"choices": [0, 1, 2]}}
     fill(tmp_path, trials, **{key: spec[key] for key in ("variants", "seeds", "sampler")}, search_space=space)
     page = page_of(tmp_path)
-    assert page.rows["plain (baseline)"][:4] == ["plain (baseline)", "3", "12.00 mm", "[7.03, 16.97]"]
-    assert (page.rows["no_joint"][1], page.rows["no_joint"][-1]) == ("0", "3 of 3")
-    assert any("no_joint: 3 collapsed of 3 runs" in words for words in page.words)
+    assert page.rows["plain (baseline)"][:5] == ["plain (baseline)", "3", "12.00 mm", "2.00", "[7.03, 16.97]"]
+    assert (page.rows["no_joint"][1], page.rows["no_joint"][-1]) == ("0", "3 of 3 (44-100 %)")
+    assert any("no_joint: 3 collapsed (44-100 %) of 3 runs" in words for words in page.words)
     assert "parallel" not in page.figures
     assert page.figures["variant-runs"]["layout"]["yaxis"]["ticktext"] == ["plain", "no_joint"]
 

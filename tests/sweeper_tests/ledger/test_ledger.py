@@ -20,7 +20,7 @@ def test_everything_written_is_there_after_reopening(tmp_path: Path) -> None:
     ledger.report(record.id, report(1, math.nan), math.nan)
     ledger.report(record.id, report(2, 3.5), 3.5)
     ledger.finish(record.id, TrialState.PRUNED, "rank 3 of 4", {"cutoff": 2.0}, (3.5,))
-    ledger.set_mlflow_run_id(record.id, "run1")
+    ledger.set_mlflow_run_ids({record.id: "run1"})
     running = ledger.ask(SPEC)
 
     first, second = open_ledger(tmp_path, create=False).trials()
@@ -108,7 +108,7 @@ def test_a_kill_between_the_two_writes_of_an_end_is_settled(tmp_path: Path) -> N
     journal.write_bytes(b"".join(lines[:-1]))  # the ending is written, Optuna was not told
     reopened = open_ledger(tmp_path)
     assert reopened.trials()[0].state is TrialState.COMPLETE
-    assert optuna.load_study(study_name="toy", storage=reopened._optuna._storage).trials[0].value == 4.0
+    assert optuna.load_study(study_name="toy", storage=reopened._optuna.storage).trials[0].value == 4.0
 
 
 def test_a_trial_ends_once(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_a_control_is_there_after_reopening_and_goes_on(tmp_path: Path) -> None:
     ledger.add_control("oracle")
     ledger.report("toy-oracle", report(1, 0.0), 0.0)
     ledger.finish("toy-oracle", TrialState.COMPLETE, "done", {}, (0.0,))
-    ledger.set_mlflow_run_id("toy-oracle", "run7")
+    ledger.set_mlflow_run_ids({"toy-oracle": "run7"})
     ledger.add_control("zero")
     candidate = ledger.ask(SPEC)
 
@@ -160,7 +160,7 @@ def test_a_control_that_failed_is_tried_again_beside_it(tmp_path: Path) -> None:
     again = ledger.add_control("oracle", ledger.trial(failed.id))
     assert (again.id, again.folder, again.retry_of) == ("toy-oracle-2", "oracle-2", "toy-oracle")
     ledger.finish(again.id, TrialState.COMPLETE, "evaluated", {}, (1.0,))
-    ledger.set_mlflow_run_id(again.id, "run2")
+    ledger.set_mlflow_run_ids({again.id: "run2"})
     reopened = Ledger.open(tmp_path, "toy")
     assert [(each.id, each.state, each.mlflow_run_id) for each in reopened.controls()] == [
         ("toy-oracle", TrialState.FAILED, None),
@@ -178,5 +178,5 @@ def test_a_kill_between_the_two_writes_of_a_controls_end_is_settled(tmp_path: Pa
     journal.write_bytes(b"".join(lines[:-1]))
     reopened = open_ledger(tmp_path)
     assert reopened.controls()[0].state is TrialState.COMPLETE
-    told = optuna.load_study(study_name="toy.controls", storage=reopened._optuna._storage).trials
+    told = optuna.load_study(study_name="toy.controls", storage=reopened._optuna.storage).trials
     assert told[0].state is optuna.trial.TrialState.COMPLETE

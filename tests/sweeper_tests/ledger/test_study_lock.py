@@ -21,7 +21,7 @@ def test_a_second_driver_is_refused_with_the_holders_pid(tmp_path: Path) -> None
     holder = context.Process(target=_hold, args=(str(tmp_path / "toy"), ready, leave))
     holder.start()
     try:
-        assert ready.wait(60)
+        assert ready.wait(240)
         with pytest.raises(UserError, match=rf"another driver \(pid {holder.pid} on "), study_lock(tmp_path / "toy"):
             pass
     finally:

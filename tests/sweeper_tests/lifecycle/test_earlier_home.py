@@ -38,7 +38,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def sweeper(home: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        command(*arguments, "--home", str(home)), capture_output=True, text=True, env=environment(), timeout=240
+        command(*arguments, "--home", str(home)), capture_output=True, text=True, env=environment(), timeout=300
     )
 
 

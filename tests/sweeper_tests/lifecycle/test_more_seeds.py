@@ -1,8 +1,9 @@
-"""More seeds for what ran: `sweeper extend --seeds`, and `sweeper winners --seeds` after fewer."""
+"""More of what ran: `sweeper extend --seeds`, `sweeper winners --seeds` after fewer, `sweeper run` with more trials."""
 
 import pytest
 from checker import results
 from faulty import SPEC, FreshHome, sweep
+from forked import Driver
 
 pytestmark = pytest.mark.slow
 
@@ -22,16 +23,35 @@ controls: []
 
 def test_variants_get_further_seeds_and_what_ran_stays(fresh_home: FreshHome) -> None:
     home = fresh_home(VARIANTS)
-    assert sweep(home, "run").returncode == 0
+    assert Driver(home, "run").end()[0] == 0
     before = results(home)
     assert len(before) == 4
-    more = sweep(home, "extend", "scripted", "--seeds", "1")
-    assert more.returncode == 0, more.stderr
+    code, said = Driver(home, "extend", "scripted", "--seeds", "1").end()
+    assert code == 0, said
     after = results(home)
     assert {trial: after[trial] for trial in before} == before
     new = [after[trial]["params"] for trial in after if trial not in before]
     assert new == [{"variant": name, "seed": 5} for name in ("small", "large")]
-    assert "3 seeds" in sweep(home, "ablate", "scripted").stdout
+    assert "3 seeds" in Driver(home, "ablate", "scripted").end()[1]
+
+
+def test_a_file_with_the_list_of_before_keeps_the_seeds_that_were_added(fresh_home: FreshHome) -> None:
+    home = fresh_home(VARIANTS)
+    spec = home.parent / "spec.yaml"
+    assert Driver(home, "run").end()[0] == 0
+    assert Driver(home, "extend", "scripted", "--seeds", "1").end()[0] == 0
+    code, said = Driver(home, "run").end()
+    assert code == 0, said
+    assert "note: the study `scripted` has the seeds that `sweeper extend` added, too: 5\n" in said
+    assert "is complete" in said
+    spec.write_text(VARIANTS.replace("large: {scale: 2.0}", "large: {scale: 2.0}\n  huge: {scale: 5.0}"))
+    assert Driver(home, "run").end()[0] == 0
+    assert [found["params"] for found in results(home).values()][6:] == [
+        {"variant": "huge", "seed": seed} for seed in (3, 4, 5)
+    ]
+    spec.write_text(VARIANTS.replace("[3, 4]", "[4]"))
+    code, said = Driver(home, "run").end()
+    assert (code, "was started with another spec" in said) == (2, True), said
 
 
 def test_the_second_round_gets_further_seeds(fresh_home: FreshHome) -> None:
@@ -45,3 +65,17 @@ def test_the_second_round_gets_further_seeds(fresh_home: FreshHome) -> None:
     assert {trial: after[trial] for trial in before} == before
     seeds = {trial: found["params"].get("seed") for trial, found in after.items() if "seed" in found["params"]}
     assert sorted(seeds.values()) == [1, 1, 2, 2, 3, 3]
+
+
+def test_a_file_with_more_trials_goes_on_and_what_ran_stays(fresh_home: FreshHome) -> None:
+    home = fresh_home(SPEC)
+    assert Driver(home, "run", "--trials", "3").end()[0] == 0
+    before = results(home)
+    code, said = Driver(home, "run", "--trials", "5").end()
+    assert code == 0, said
+    after = results(home)
+    assert {trial: after[trial] for trial in before} == before
+    assert [trial for trial in after if trial not in before] == ["scripted-0003", "scripted-0004"]
+    code, said = Driver(home, "run", "--trials", "4").end()
+    assert (code, "trials: 5 -> 4" in said) == (2, True), said
+    assert results(home) == after

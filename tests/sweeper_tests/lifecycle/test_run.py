@@ -100,7 +100,7 @@ def test_ctrl_c_leaves_a_study_that_a_second_run_finishes(study_home: Path) -> N
     while time.monotonic() < deadline and (not journal.exists() or "report:00002" not in journal.read_text()):
         time.sleep(0.2)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
     half = show(study_home)

@@ -15,6 +15,7 @@ from mlflow_helpers import uri_of
 from places import TESTS
 
 from sweeper.analysis.replicates import VariantRuns, compare
+from sweeper.analysis.statistics import detectable_effect
 from sweeper.analysis.winners import ENDING, WinnersResult, rounds_of, winner_of_comparisons, winners_result
 from sweeper.errors import UserError
 from sweeper.ledger.studies import open_study
@@ -24,7 +25,7 @@ from sweeper.spec.load import parse_spec
 from sweeper.spec.objective import Objective
 from sweeper.spec.resolve import SweepSpec, resolve
 from sweeper.spec.sections import Budget
-from sweeper.tracking.client import open_client
+from sweeper.tracking.store.client import open_client
 
 SOURCE = {
     "name": "toy",
@@ -108,14 +109,19 @@ def test_configurations_within_their_noise_are_not_told_apart(tmp_path: Path) ->
     result = result_of(tmp_path, [12.0, 12.0, 12.1], noise=0.5)
     assert result.winner is None
     assert result.verdict[0] == "the top 3 cannot be told apart with 5 seeds"
-    assert result.verdict[-1].startswith("the smallest difference this many seeds show 4 times in 5 is ")
+    smallest = result.power.spread * detectable_effect(5, 3)
+    assert result.power.corrected == pytest.approx(smallest)
+    assert result.opening[0].startswith("power: 5 seeds show differences from ")
+    assert f"{smallest:.2f} mm after correction for 3 comparisons; paired differences" in result.opening[0]
+    assert "(measured here, 12 degrees of freedom)" in result.opening[0]
+    assert result.opening[1].startswith("runs are paired by seed, a fixed rule whatever is measured; correlation ")
 
 
 def test_runs_that_collapsed_are_counted_and_cost_the_title(tmp_path: Path) -> None:
     result = result_of(tmp_path, [12.0, 11.0, 13.0], noise=0.05, lost={1: TrialState.COLLAPSED, 2: TrialState.FAILED})
     best = result.candidates[0]
     assert (best.runs.collapsed, best.runs.estimate.n, result.winner) == (1, 4, None)
-    assert f"{best.trial}: 1 collapsed of 5 runs" in result.verdict
+    assert f"{best.trial}: 1 collapsed (4-62 %) of 5 runs" in result.verdict
     assert f"{result.candidates[2].trial}: 1 failed of 5 runs" in result.verdict
 
 

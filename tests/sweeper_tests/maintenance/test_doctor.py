@@ -18,9 +18,9 @@ from studies import make_spec
 from mano_trainers import checkpoint
 from mano_trainers.checkpoint import Checkpoint
 from sweeper.cli.main import main
-from sweeper.executor import scratch
+from sweeper.executor.worker import scratch
 from sweeper.ledger.ledger import Ledger
-from sweeper.ledger.storage import JOURNAL
+from sweeper.ledger.storage.location import JOURNAL
 from sweeper.ledger.study_lock import study_lock
 from sweeper.ledger.trial import Report, TrialState
 from sweeper.maintenance import machine as doctor_machine
@@ -172,7 +172,7 @@ def test_processes_of_a_driver_that_is_gone_are_ended(
     child = f"subprocess.Popen([sys.executable, '-c', {SLEEPER!r}], stdout=subprocess.DEVNULL)"
     driver = f"import subprocess, sys; print({child}.pid)"
     command = [sys.executable, "-c", driver]
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True, timeout=60)
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True, timeout=300)
     pid = int(done.stdout)
     ours = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], env=environment)
     try:

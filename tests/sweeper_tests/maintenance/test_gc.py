@@ -14,7 +14,7 @@ from sweeper.cli.main import main
 from sweeper.errors import UserError
 from sweeper.maintenance.gc import find_garbage, remove
 from sweeper.tracking import find_trial, register_winner
-from sweeper.tracking.client import open_client
+from sweeper.tracking.store.client import open_client
 
 pytestmark = pytest.mark.slow
 

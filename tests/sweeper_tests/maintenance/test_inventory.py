@@ -13,7 +13,7 @@ from studies import make_spec
 
 from sweeper.errors import EXIT_NOT_RECORDED, EXIT_TRIAL_FAILED, UserError
 from sweeper.ledger.ledger import Ledger
-from sweeper.ledger.storage import JOURNAL
+from sweeper.ledger.storage.location import JOURNAL
 from sweeper.ledger.trial import Report
 from sweeper.maintenance import studies as doctor_home
 from sweeper.maintenance.doctor import Diagnosis, _still_there, examine

@@ -14,7 +14,8 @@ from mlflow_helpers import points_in_ledger, points_in_mlflow, uri_of
 from ports import free_port
 
 from sweeper.cli.main import main
-from sweeper.tracking.client import open_client
+from sweeper.tracking import find_trial
+from sweeper.tracking.store.client import open_client
 
 pytestmark = pytest.mark.slow
 
@@ -95,6 +96,23 @@ def test_a_trial_shows_what_varies_how_it_stands_and_what_it_read(
         assert json.loads(read.dataset.source)["sha256"].startswith(read.dataset.digest)
     assert children["scripted-oracle"].data.tags["sweeper.control"] == "oracle"
     assert "sweeper.sampler" not in children["scripted-oracle"].data.tags
+
+
+def test_a_control_has_names_of_its_own_and_is_read_back_under_those_of_its_trainer(
+    away: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sync(away, capsys)
+    parent, children = runs(away)
+    metrics = children["scripted-oracle"].data.metrics
+    assert "control/val/pa_mpjpe_mm" in metrics
+    assert not any(name.startswith("val/") for name in metrics), "no list that is sorted by the objective ranks it"
+    recorded = find_trial(uri_of(away), "scripted-oracle").metrics
+    assert {name for values in recorded.values() for name in values} >= {"val/pa_mpjpe_mm", "epoch"}
+    oracle = children["scripted-oracle"].info
+    link = f"[scripted-oracle](#/experiments/{oracle.experiment_id}/runs/{oracle.run_id})"
+    assert link in parent.data.tags["mlflow.note.content"]
+    for name, run in children.items():
+        assert run.data.tags["mlflow.note.content"].removeprefix("**Winner**").count(f"{name} was ") == 1
 
 
 def test_sync_says_what_is_in_the_way(away: Path, capsys: pytest.CaptureFixture[str]) -> None:

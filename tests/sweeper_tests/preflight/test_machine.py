@@ -40,18 +40,26 @@ def test_a_machine_with_room_passes(tmp_path: Path) -> None:
     [(0, "1", "FAIL"), (1, "2", "FAIL"), (1, "1", "WARN"), (2, "1", "PASS"), (1, "0.5", "PASS"), (0, "0", "PASS")],
 )
 def test_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: int, asked: str, status: str) -> None:
-    monkeypatch.setattr(workers, "collect_accelerators", lambda: ["GPU"] * there or None)
+    monkeypatch.setattr(workers, "visible_gpus", lambda: there)
     found = check(tmp_path, f"resources.gpus={asked}", "resources.concurrent=2")
     assert found["machine.gpu"].status == status
 
 
 def test_gpus_that_are_not_there_are_told_with_the_mend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "collect_accelerators", lambda: None)
+    monkeypatch.setattr(workers, "visible_gpus", lambda: 0)
     found = check(tmp_path, "resources.gpus=1", "resources.concurrent=1")["machine.gpu"]
     assert (found.measured, found.expected) == ("0 GPUs, 1 requested per trial", "those asked for")
     assert found.help == (
         "set resources.gpus to what there is, or start it where the GPUs are; is the driver loaded (nvidia-smi)?"
     )
+
+
+def test_lanes_need_one_gpu_and_one_set_of_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "visible_gpus", lambda: 1)
+    found = check(tmp_path, "resources.gpus=1", "resources.concurrent=8", "resources.lanes=8")
+    assert (found["machine.gpu"].status, found["machine.cpus"].status) == (CheckStatus.PASS, CheckStatus.PASS)
+    assert found["machine.gpu"].measured == "1 GPUs, 1 requested per 8 trials"
+    assert found["machine.cpus"].measured == "1 cores for 8 trials at once"
 
 
 def test_more_trials_than_cores(tmp_path: Path) -> None:

@@ -88,11 +88,11 @@ def sweep(stack: Stack) -> tuple[str, str]:
     for name in ("postgres", "mlflow"):
         stack.start(name)
     wait_for(stack, "sweeper report contained")
-    assert stack.processes["driver"].wait(60) == 0, stack.log("driver")[-4000:]
+    assert stack.processes["driver"].wait(240) == 0, stack.log("driver")[-4000:]
     second = stack.log("driver")
     stack.wait_until_healthy("mlflow")
     drive_until(stack, "sweeper report contained")
-    assert stack.processes["driver"].wait(60) == 0, stack.log("driver")[-4000:]
+    assert stack.processes["driver"].wait(240) == 0, stack.log("driver")[-4000:]
     return first, second
 
 

@@ -31,7 +31,7 @@ def run(*command: str | Path, **options: Any) -> subprocess.CompletedProcess[str
     tools = Path(sys.executable).parent
     environment = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}"}
     return subprocess.run(
-        [str(part) for part in command], env=environment, capture_output=True, text=True, timeout=60, **options
+        [str(part) for part in command], env=environment, capture_output=True, text=True, timeout=300, **options
     )
 
 

@@ -3,7 +3,10 @@
 The schema of KubeRay's own keys is in no package; they were compared with its documentation by eye.
 """
 
+import os
+import subprocess
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
@@ -135,6 +138,23 @@ def test_the_cluster_asks_for_a_token_and_has_the_ray_of_the_lock(documents: dic
     probes = worker["template"]["spec"]["containers"][0]
     assert probes["readinessProbe"]["tcpSocket"]["port"] == int(worker["rayStartParams"]["node-manager-port"])
     assert cluster["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0", "nothing trains beside the driver"
+
+
+@pytest.mark.parametrize(("code", "handed_over"), [(0, 0), (1, 0), (2, 0), (3, 0), (5, 0), (130, 130), (137, 137)])
+def test_a_result_of_the_study_is_not_retried_and_a_killed_driver_is(
+    code: int, handed_over: int, documents: dict[str, Any], tmp_path: Path
+) -> None:
+    entry, job, *arguments = documents["RayJob"]["spec"]["entrypoint"].split()
+    assert (entry, job, arguments[0]) == ("entry", "job", "run")
+    stub = tmp_path / "sweeper"
+    stub.write_text(f'#!/bin/sh\necho "$@"\nexit {code}\n')
+    stub.chmod(0o755)
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    command = ["sh", str(DOCKER / "entry.sh"), job, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == handed_over
+    assert done.stdout == "run /specs/sweep.yaml --address auto\n"
+    assert (f"sweeper ended with exit code {code};" in done.stderr) == (code in range(1, 6))
 
 
 def test_every_volume_that_is_mounted_is_there(documents: dict[str, Any]) -> None:

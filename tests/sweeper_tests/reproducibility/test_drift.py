@@ -42,7 +42,7 @@ def test_the_sums_of_the_code_hold_the_sweeper_the_trainers_and_an_own_trainer(
 ) -> None:
     trainer_in("x = 1")
     sums = code_sums("drifting:train")
-    assert {"sweeper/pruning/asha.py", "sweeper/executor/trainable.py", "mano_trainers/loop.py"} <= set(sums)
+    assert {"sweeper/pruning/asha.py", "sweeper/executor/worker/trainable.py", "mano_trainers/loop.py"} <= set(sums)
     assert "drifting.py" in sums
     assert "drifting.py" not in code_sums("mano_trainers.loop:train")
 

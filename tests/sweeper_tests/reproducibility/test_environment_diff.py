@@ -2,7 +2,7 @@
 
 import pytest
 
-from sweeper.reproducibility.environment_diff import NO_CAUSE, drift, drift_table, likely_cause
+from sweeper.reproducibility.environment_diff import LEFT_OVER, NO_CAUSE, drift, drift_table, likely_cause
 
 THEN = {
     "code": {"commit": "a" * 40, "dirty": False},
@@ -62,6 +62,30 @@ def test_the_likely_cause_is_what_changes_results_most_surely() -> None:
     now = THEN | {"hardware": {"cpu": "y"}, "data": {"embedded": "8" * 64}, "packages": {"torch": "2"}}
     text = likely_cause(drift(THEN, now))
     assert text == "data: embedded (999999999999 -> 888888888888); less likely: packages, cpu"
+
+
+def test_a_variable_that_chooses_instructions_is_a_cause_and_one_that_each_trial_sets_is_none() -> None:
+    ours = THEN | {"environment": {"OMP_NUM_THREADS": "4", "CUDA_VISIBLE_DEVICES": "1"}}
+    rows = drift(THEN, ours)
+    assert [row.what for row in rows if not row.same] == ["environment"]
+    assert likely_cause(rows) == NO_CAUSE
+    now = ours | {"packages": {"torch": "2"}, "numerics": {"device": "cpu", "vector_unit": "DEFAULT"}}
+    now["environment"] = {"ATEN_CPU_CAPABILITY": "default"}
+    then = THEN | {"numerics": {"device": "cpu", "vector_unit": "AVX2"}}
+    said = likely_cause(drift(then, now))
+    assert said.startswith("environment (ATEN_CPU_CAPABILITY absent -> default); less likely: vector_unit, packages")
+
+
+def test_versions_as_imported_count_where_both_have_imported_the_library() -> None:
+    then = THEN | {"numerics": {"device": "cpu", "imported numpy": "2.0", "imported cv2": "4"}}
+    now = THEN | {"numerics": {"device": "cpu", "imported numpy": "1.26", "imported scipy": "1"}}
+    assert likely_cause(drift(then, now)) == "imported (numpy 2.0 -> 1.26)"
+    assert all(row.same for row in drift(then, THEN | {"numerics": {"device": "cpu"}}))
+
+
+def test_without_a_recorded_cause_a_shared_process_is_named() -> None:
+    assert likely_cause([], reuses_process=True) == LEFT_OVER
+    assert likely_cause([]) == NO_CAUSE
 
 
 def test_new_and_changed_files_are_named() -> None:

@@ -10,7 +10,7 @@ from postgres_server import PostgresServer
 
 from sweeper.errors import UserError
 from sweeper.ledger.ledger import Ledger
-from sweeper.ledger.storage import JOURNAL
+from sweeper.ledger.storage.location import JOURNAL
 from sweeper.ledger.trial import TrialState
 from sweeper.reproducibility.growth import additions, refuse_unfit_space
 from sweeper.spec.resolve import SweepSpec

@@ -122,8 +122,10 @@ def test_at_its_commit_a_trial_is_what_it_was_and_by_the_code_of_now_it_is_not(
     assert "; less likely: uncommitted changes\nverdict: DIFFERS from epoch 1 (train/loss)\n" in done.stdout
     assert "likely cause: commit (" in done.stdout
 
-    done = sweeper("reproduce", "toy:best", "--at-commit", "--json")
+    done = sweeper("reproduce", "toy:best", "--at-commit", "--yes", "--json")
     assert done.returncode == EXIT_OK, done.stderr
+    commit = git(repo, "rev-list", "--max-parents=0", "HEAD").strip()[:12]
+    assert f"warning: --at-commit runs the code of commit {commit} with its recorded " in done.stderr
     told = json.loads(done.stdout)
     assert told["verdict"] == "BIT-EXACT"
     assert [row["what"] for row in told["drift"] if not row["same"]] == []
@@ -131,10 +133,21 @@ def test_at_its_commit_a_trial_is_what_it_was_and_by_the_code_of_now_it_is_not(
     assert (repo / "extra.py").read_text() == "EXTRA_MM = 0.5\n"
 
 
+def test_recorded_code_is_not_run_unasked(repo: Path, sweeper: Sweeper, study: Path) -> None:
+    done = sweeper("reproduce", "toy:best", "--at-commit")  # no terminal
+    assert done.returncode == EXIT_BAD_INPUT
+    assert "warning: --at-commit runs the code of commit " in done.stderr
+    assert f"{study}/mlflow.db?" in done.stderr
+    assert " names them; run only what you trust" in done.stderr
+    assert SECRET not in done.stderr
+    assert "error: recorded code is not run without a question, and nobody is there to answer it" in done.stderr
+    assert "Then and now" not in done.stdout
+
+
 def test_a_commit_that_is_gone(repo: Path, sweeper: Sweeper, study: Path) -> None:
     (repo / ".git").rename(repo / "git.away")
     try:
-        done = sweeper("reproduce", "toy-0001", "--at-commit")
+        done = sweeper("reproduce", "toy-0001", "--at-commit", "--yes")
     finally:
         (repo / "git.away").rename(repo / ".git")
     assert done.returncode == EXIT_BAD_INPUT

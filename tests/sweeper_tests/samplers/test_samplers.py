@@ -96,6 +96,7 @@ def test_what_a_sampler_cannot_promise_is_said() -> None:
         ({"name": "no_such_module:Sampler"}, "cannot import `no_such_module`: ModuleNotFoundError"),
         ({"name": "optuna.samplers:Sampler"}, "`optuna.samplers:Sampler` is not a subclass of optuna.samplers"),
         ({"name": "optuna.samplers:TPESampler", "depth": 3}, "unexpected keyword argument 'depth'"),
+        ({"name": "optuna.samplers:BruteForceSampler"}, "no parameter is set before all are drawn"),
     ],
 )
 def test_a_sampler_that_cannot_be_made_is_told_in_a_line(sampler: dict[str, Any], told: str) -> None:
@@ -138,7 +139,7 @@ def test_what_cannot_be(override: str, told: str) -> None:
     assert told in error.value.render()
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random", "qmc", "nsga2"])
+@pytest.mark.parametrize("sampler", ["tpe", "random", "qmc", "gp", "cmaes", "nsga2"])
 def test_startup_draws_come_from_the_prior(sampler: str, tmp_path: Path) -> None:
     space = {"x": {"low": 0.0, "high": 1.0, "prior": {"center": 0.2, "spread": 0.02}}, "y": {"low": 0.0, "high": 1.0}}
     spec = make_spec(sampler, search_space=space, sampler={"name": sampler, "startup_trials": 12})

@@ -41,7 +41,7 @@ def test_the_worse_of_two_is_pruned_at_the_first_rung_with_its_rank(tmp_path: Pa
     record = study.ledger.trial(bad)
     assert (record.state, record.reason) == (
         TrialState.PRUNED,
-        "rank 2 of 2 at epoch 2: 20 is worse than the cutoff 10",
+        "rank 2 of 2 at epoch 2: 20.00 is worse than the cutoff 10.00",
     )
     assert record.evidence["cutoff"] == 10.0
 
@@ -118,7 +118,7 @@ def test_an_objective_that_the_last_report_lacks_is_the_last_that_was_reported(t
     whole = ended_with(study, (3, {OBJECTIVE: 11.0}))
     assert whole.reason == "ran all 3 epochs"
     assert winner_of([whole, gap], study.spec.objective) is gap
-    told = study.ledger._optuna.get_trials()
+    told = study.ledger._optuna.candidates.get_trials()
     assert [one.value for one in told] == [10.0, 11.0]
     again = Ledger.open(tmp_path, "toy").trial(gap.id)
     assert (again.value(OBJECTIVE), again.reason) == (10.0, gap.reason)
@@ -326,7 +326,7 @@ def test_at_the_end_one_trial_has_run_through_and_the_others_are_pruned(tmp_path
     assert done == {"toy-0000": 8, "toy-0001": 2, "toy-0002": 2}
     records = study.ledger.trials()
     assert [record.state for record in records] == [TrialState.COMPLETE, TrialState.PRUNED, TrialState.PRUNED]
-    assert records[2].reason == "rank 3 of 3 at epoch 2: 12 is worse than the cutoff 10"
+    assert records[2].reason == "rank 3 of 3 at epoch 2: 12.00 is worse than the cutoff 10.00"
 
 
 def test_while_a_trial_runs_one_that_waits_may_yet_be_promoted(tmp_path: Path) -> None:

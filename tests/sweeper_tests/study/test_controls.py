@@ -45,7 +45,7 @@ def rulers(values: dict[str, float], **states: TrialState) -> list[TrialRecord]:
 
 def test_the_reference_line_of_a_sound_study() -> None:
     word = final_word([candidate(0, 11.2, p=1e-9), candidate(1, 13.0, p=0.2)], rulers(GOOD), LOW)
-    assert word.lines == ("best trial 11.2 mm; constant pose 19.8; shuffled labels 19.6",)
+    assert word.lines == ("best trial 11.20 mm; constant pose 19.80; shuffled labels 19.60",)
     assert not word.no_skill
 
 
@@ -83,8 +83,8 @@ def test_without_a_p_value_the_values_decide() -> None:
     assert not final_word([candidate(0, 19.0)], rulers(GOOD), LOW).no_skill
     worse = final_word([candidate(0, 19.9)], rulers(GOOD), LOW)
     assert worse.lines[1:] == (
-        "NO TRIAL BEATS THE CONSTANT POSE (19.9 against 19.8): suspect data or metric, not the loss weights",
-        "NO TRIAL BEATS SHUFFLED LABELS (19.9 against 19.6): suspect data or metric, not the loss weights",
+        "NO TRIAL BEATS THE CONSTANT POSE (19.90 against 19.80): suspect data or metric, not the loss weights",
+        "NO TRIAL BEATS SHUFFLED LABELS (19.90 against 19.60): suspect data or metric, not the loss weights",
     )
 
 
@@ -97,8 +97,8 @@ def test_shuffled_labels_are_to_be_beaten_even_with_skill() -> None:
 @pytest.mark.parametrize(
     ("oracle", "said"),
     [
-        (46.6, "THE ORACLE IS NO BETTER THAN ZERO (46.6 against 23.0): suspect the metric"),
-        (15.0, "THE ORACLE IS NO BETTER THAN BEST TRIAL (15.0 against 11.2): suspect the metric"),
+        (46.6, "THE ORACLE IS NO BETTER THAN ZERO (46.60 against 23.00): suspect the metric"),
+        (15.0, "THE ORACLE IS NO BETTER THAN BEST TRIAL (15.00 against 11.20): suspect the metric"),
     ],
 )
 def test_an_oracle_that_is_beaten_shows_a_broken_metric(oracle: float, said: str) -> None:
@@ -118,12 +118,12 @@ def test_when_all_collapsed_the_best_of_them_is_judged() -> None:
     trials = [candidate(n, 21.0 + n, 0.9, TrialState.COLLAPSED) for n in range(3)]
     word = final_word(trials, rulers(GOOD), LOW)
     assert word.no_skill
-    assert word.lines[0].startswith("best trial 21.0 mm")
+    assert word.lines[0].startswith("best trial 21.00 mm")
 
 
 def test_nothing_is_decided_while_a_trial_runs_or_without_scores() -> None:
     running = final_word([candidate(0, 25.0), candidate(1, 25.0, None, TrialState.RUNNING)], rulers(GOOD), LOW)
-    assert (running.lines, running.no_skill) == (("constant pose 19.8; shuffled labels 19.6",), False)
+    assert (running.lines, running.no_skill) == (("constant pose 19.80; shuffled labels 19.60",), False)
     unscored = final_word([candidate(0, float("nan"), None, TrialState.FAILED)], rulers(GOOD), LOW)
     assert not unscored.no_skill
 
@@ -169,7 +169,7 @@ def test_controls_run_beside_the_candidates_and_are_marked_everywhere(study_home
     assert [trial["id"] for trial in study["trials"]] == ["scripted-0000", "scripted-0001"]
     assert study["winner"] in {"scripted-0000", "scripted-0001"}
     [line] = study["final_word"]
-    assert line.endswith(" mm; constant pose 25.0; shuffled labels 25.0")
+    assert line.endswith(" mm; constant pose 25.00; shuffled labels 25.00")
     assert line in result.stdout
     assert "controls (reference points, never winners)" in result.stdout
 

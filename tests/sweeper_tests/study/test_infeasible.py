@@ -72,7 +72,7 @@ def test_a_refused_trial_that_a_killed_driver_left_ends_as_infeasible(tmp_path: 
 def test_the_sampler_is_told_that_a_refused_trial_breaks_a_constraint(tmp_path: Path) -> None:
     study = make_study(tmp_path, search_space=EPOCHS, enqueue=[{"epochs": 0}], trials=1)
     run_all(study)
-    [frozen] = study.ledger._all_frozen()
+    [frozen] = study.ledger._optuna.frozen_trials()
     assert frozen.constraints == {"infeasible": 1.0}
 
 

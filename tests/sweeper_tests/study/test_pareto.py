@@ -82,7 +82,7 @@ def test_a_study_of_several_objectives_runs_and_shows_its_front(
     print_study(tmp_path, "toy")
     text = capsys.readouterr().out
     assert "best trial: toy-0000  val/pa_mpjpe_mm 10.00\n" in text
-    assert "  toy-0000  10, 0.3\n  toy-0001  12, 0.6\n" in text
-    assert "- toy-0001  12, 0.6\n" in study_markdown("toy", spec, ledger.trials(), ledger.controls())
-    told = optuna.load_study(study_name="toy", storage=ledger._optuna._storage).trials
+    assert "  toy-0000  10.00, 0.3\n  toy-0001  12.00, 0.6\n" in text
+    assert "- toy-0001  12.00, 0.6\n" in study_markdown("toy", spec, ledger.trials(), ledger.controls())
+    told = optuna.load_study(study_name="toy", storage=ledger._optuna.storage).trials
     assert [one.values for one in told] == [[10.0, 0.3], [12.0, 0.6], [13.0, 0.5], None]

@@ -8,10 +8,10 @@ from places import TESTS
 from studies import Log, make_study, message, report_to_rung, start
 
 from sweeper.ledger.trial import TrialState
-from sweeper.study.accounting import audit_seconds
 from sweeper.study.controller import StudyController
 from sweeper.study.pareto import winner_of
 from sweeper.study.pruning_audit import audit_of, with_audit
+from sweeper.study.usage.accounting import audit_seconds
 
 
 @pytest.fixture(autouse=True)

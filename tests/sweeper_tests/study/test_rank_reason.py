@@ -12,10 +12,11 @@ from sweeper.ledger.trial import TrialState
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ((20.0, 18.0), "rank 2 of 2 at epoch 2: 18 is worse than the cutoff 10"),
+        ((20.0, 18.0), "rank 2 of 2 at epoch 2: 18.00 is worse than the cutoff 10.00"),
+        ((10.001, 10.001), "rank 2 of 2 at epoch 2: 10.001 is worse than the cutoff 10"),
         (
             (18.0, 20.25),
-            "rank 2 of 2 at epoch 2: 18 is worse than the cutoff 10; "
+            "rank 2 of 2 at epoch 2: 18.00 is worse than the cutoff 10.00; "
             "ranked by its best so far, not the last value 20.25",
         ),
     ],

@@ -35,7 +35,7 @@ def test_a_driver_takes_what_is_asked_and_the_asker_hears_of_it(tmp_path: Path) 
     assert asked["by"] == f"pid {os.getpid()} on {os.uname().nodename}"
     assert requests.take(tmp_path, "stop") is None, "not this one"
     assert taken(tmp_path) == "pause"
-    asker.join(10)
+    asker.join(240)
     assert answers == [True]
     assert requests.take(tmp_path) is None
 

@@ -1,5 +1,7 @@
 """Which trials one run each cannot tell from the best."""
 
+from studies import make_spec
+
 from sweeper.ledger.trial import Report, TrialRecord, TrialState
 from sweeper.spec.objective import Objective
 from sweeper.study.ties import near_ties
@@ -16,7 +18,7 @@ def trial(number: int, *values: float, state: TrialState = TrialState.COMPLETE, 
 
 
 def ids(*trials: TrialRecord, objective: Objective = LOW) -> list[str]:
-    return [each.id for each in near_ties(trials, objective)]
+    return [each.id for each in near_ties(trials, make_spec(objective=objective.model_dump()))]
 
 
 def test_the_interval_of_the_best_decides_where_the_trainer_reports_one() -> None:

@@ -1,6 +1,7 @@
 """The page that `sweeper ui STUDY` opens, in a real browser with a fresh profile: winners are seen without a click."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -39,6 +40,7 @@ IS_CUT = """element => [element, ...element.querySelectorAll('*')].some(each =>
     each.textContent && !each.children.length && each.clientWidth > 0 && each.scrollWidth > each.clientWidth + 1
 )"""
 """Whether a text within does not fit into what shows it."""
+LINES_OF_FIRST_CHART = "() => document.querySelector('.js-plotly-plot').querySelectorAll('.scatterlayer .trace')"
 FEWEST_REASON_PX = 60
 """Of the reason that are seen; the rest is scrolled to."""
 
@@ -56,18 +58,42 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def page(home: Path, chromium: Any) -> Iterator[Any]:
+def address(home: Path) -> Iterator[str]:
+    """What `sweeper ui STUDY` prints."""
     command = [sys.executable, "-m", "sweeper", "ui", "loss_balance", "--home", str(home), "--port", str(free_port())]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as ui:
         assert ui.stdout is not None
-        page = chromium.new_page(viewport={"width": WIDTH_PX, "height": 700})
-        page.set_default_timeout(60_000)
-        page.goto(ui.stdout.readline().strip())
-        page.get_by_text("sweeper.reason").first.wait_for()
-        page.get_by_text("COMPLETE").first.wait_for()
-        yield page
-        page.close()
+        yield ui.stdout.readline().strip()
         ui.terminate()
+
+
+def new_page(chromium: Any) -> Any:
+    """A page in a profile of its own."""
+    page = chromium.new_page(viewport={"width": WIDTH_PX, "height": 700})
+    page.set_default_timeout(60_000)
+    return page
+
+
+@pytest.fixture(scope="module")
+def page(address: str, chromium: Any) -> Iterator[Any]:
+    page = new_page(chromium)
+    page.goto(address)
+    page.get_by_text("sweeper.reason").first.wait_for()
+    page.get_by_text("COMPLETE").first.wait_for()
+    yield page
+    page.close()
+
+
+def open_charts(page: Any) -> Any:
+    """Show the charts of a page of runs; returns the first one."""
+    page.locator("label:has(input[value=CHART])").click()
+    page.wait_for_function("document.querySelector('.js-plotly-plot .scatterlayer .trace') !== null")
+    return page.locator(".js-plotly-plot").first
+
+
+def height_of(page: Any, text: str) -> float:
+    """Of a text on the page."""
+    return float(page.get_by_text(text, exact=True).first.bounding_box()["y"])
 
 
 def cells_of(page: Any, name: str) -> list[tuple[float, str]]:
@@ -108,3 +134,23 @@ def test_nothing_lies_over_the_page_and_errors_alone_look_like_errors(page: Any)
     assert page.get_by_text("Model training").first.is_visible()
     assert page.locator("[role=dialog]").count() == 0
     assert page.locator("[role=gridcell] .anticon-close-circle, [role=gridcell] [class*=danger]").count() == 0
+
+
+def test_charts_open_on_the_objective_by_trial(page: Any) -> None:
+    """Last of the view: the page is then another one."""
+    chart = open_charts(page).bounding_box()
+    assert height_of(page, "Objective") < chart["y"] < height_of(page, "train") < height_of(page, "val")
+    assert page.get_by_text("No charts in this section").count() == 0
+    assert page.get_by_text("0_objective", exact=False).count() == 0  # not twice
+    assert chart["width"] > WIDTH_PX / 2
+    assert len(re.findall(r"loss_balance-\d{4} \(val/pa_mpjpe_mm\)", page.inner_text("body"))) == 10  # lines shown
+
+
+def test_charts_open_on_the_objective_by_trial_in_a_bookmark_without_the_view(address: str, chromium: Any) -> None:
+    page = new_page(chromium)
+    page.goto(re.sub(r"/runs\?.*", "/runs", address))
+    page.get_by_text("loss_balance-0011").first.wait_for()  # beneath the study's run, without a click
+    chart = open_charts(page).bounding_box()
+    assert height_of(page, "0_objective/val") < chart["y"] < height_of(page, "train") < height_of(page, "val")
+    page.wait_for_function(f"({LINES_OF_FIRST_CHART})().length > 1")
+    page.close()

@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
@@ -129,6 +130,30 @@ def test_a_trial_costs_few_calls(home: Path, open_tracker: OpenTracker) -> None:
     tracker.deliver()
     assert tracker.flush(60) == 0
     assert len(calls) <= 4 * 20 + 15, sorted(calls)
+
+
+def test_the_winner_is_named_when_its_run_is_there(
+    home: Path, open_tracker: OpenTracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    log_batch = MlflowClient.log_batch
+
+    def noted(self: MlflowClient, run_id: str, **values: Any) -> None:
+        told.extend(tag.key for tag in values["tags"])
+        log_batch(self, run_id, **values)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", noted)
+    tracker = open_tracker(paused=True)
+    tracker.start_study({"sweeper.study_id": "toy"}, {})
+    start(tracker, "toy-0001")
+    tracker.finish_trial("toy-0001", "FINISHED", {"sweeper.state": "COMPLETE"})
+    tracker.finish_study("FINISHED", {"sweeper.winner": "toy-0001"}, {})
+    tracker.deliver()
+    assert tracker.flush(60) == 0
+    assert told.index("sweeper.state") < told.index("sweeper.winner"), (
+        "a kill in between leaves no winner without a run"
+    )
+    assert runs_of(uri_of(home))["toy"].info.start_time <= runs_of(uri_of(home))["toy-0001"].info.start_time
 
 
 @pytest.mark.parametrize("has_manifest", [True, False])

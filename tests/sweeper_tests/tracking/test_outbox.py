@@ -112,7 +112,7 @@ def test_a_reader_beside_the_writer_sees_each_operation_once(tmp_path: Path) -> 
     reader.start()
     for number in range(count):
         outbox.append({"op": "x", "n": number, "pad": "." * (number % 300)})
-    reader.join(60)
+    reader.join(240)
     assert seen == list(range(count))
     assert outbox.left == 0
 

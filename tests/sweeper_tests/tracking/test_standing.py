@@ -13,9 +13,9 @@ from faulty import SPEC, sweep
 from mlflow_helpers import points_in_ledger, points_in_mlflow, uri_of
 
 from sweeper.errors import EXIT_BAD_INPUT, EXIT_NOT_RECORDED, EXIT_OK, EXIT_TRIAL_FAILED
-from sweeper.tracking.client import open_client
 from sweeper.tracking.outbox import waiting_records
 from sweeper.tracking.standing import standing_of
+from sweeper.tracking.store.client import open_client
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # up to seven whole verbs a test
 

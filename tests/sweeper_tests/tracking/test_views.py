@@ -12,12 +12,12 @@ from mlflow_helpers import start, uri_of
 from studies import make_spec
 
 from sweeper.errors import UserError
-from sweeper.ledger.trial import TrialRecord, TrialState
+from sweeper.ledger.trial import Report, TrialRecord, TrialState
 from sweeper.search_space.paths import column_names
 from sweeper.tracking import Tracker
 from sweeper.tracking.callback import MLFLOW_STATUS
-from sweeper.tracking.client import open_client
-from sweeper.tracking.tags import shown_params
+from sweeper.tracking.store.client import open_client
+from sweeper.tracking.tags import shown_metrics, shown_params
 from sweeper.tracking.ui.candidates_view import TAG, candidates_view, experiment_of, view_fragment
 
 OpenTracker = Callable[..., Tracker]
@@ -49,6 +49,15 @@ def test_parameters_are_tags_as_a_table_shows_them() -> None:
     record = TrialRecord("toy-0000", 0, params)
     shown = shown_params(make_spec(search_space=space), record)
     assert shown == {"pca": "0.123", "lr": "0.000123", "a.size": "12345", "b.size": "null"}
+
+
+def test_the_objective_of_candidates_alone_is_there_under_the_name_that_comes_first_too() -> None:
+    spec, report = make_spec(), Report(1, 1.0, {"train/loss": 2.0, "val/pa_mpjpe_mm": 15.0}, None, 0)
+    shown = shown_metrics(spec, TrialRecord("toy-0000", 0, {}), report)
+    assert shown == {"train/loss": 2.0, "val/pa_mpjpe_mm": 15.0, "0_objective/val/pa_mpjpe_mm": 15.0}
+    assert min(shown) == "0_objective/val/pa_mpjpe_mm"
+    shown = shown_metrics(spec, TrialRecord("toy-zero", 0, {}, control="zero"), report)
+    assert shown == {"control/train/loss": 2.0, "control/val/pa_mpjpe_mm": 15.0}
 
 
 def test_a_better_that_is_larger_is_first_too() -> None:

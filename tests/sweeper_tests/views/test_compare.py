@@ -2,8 +2,8 @@
 
 import pytest
 
-from sweeper.views.columns import Column, lines_of
 from sweeper.views.compare import blocks
+from sweeper.views.tables.columns import Column, lines_of
 
 
 @pytest.mark.parametrize(

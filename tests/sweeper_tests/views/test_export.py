@@ -11,8 +11,8 @@ import pytest
 import yaml
 from finished import OBJECTIVE, finish_study
 
-from mano_trainers.__main__ import read_config
 from mano_trainers.config import TrainConfig
+from mano_trainers.config.read import read_config
 from sweeper.cli.main import main
 from sweeper.ledger.trial import TrialState
 from sweeper.spec.load import load_spec, parse_spec

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from mano_trainers.config.data import DataConfig
 from mano_trainers.data.readers.dexycb_splits import CAMERAS, SUBJECTS, part_of, published_split
 from mano_trainers.data.readers.labels import Picture
-from mano_trainers.data_config import DataConfig
 from mano_trainers.errors import DataError
 
 SIZES = {  # recordings and cameras, from the toolkit's lists

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from mano_trainers.batches import image_table, seeded
 from mano_trainers.config import TrainConfig
+from mano_trainers.config.data import CurriculumStage, DataConfig
 from mano_trainers.data.curriculum import epoch_poses, weights_at
 from mano_trainers.data.load import LoadedData, load_data
 from mano_trainers.data.readers import dexycb
@@ -16,7 +17,6 @@ from mano_trainers.data.readers.labels import Labels
 from mano_trainers.data.rendering.dexycb import make_dexycb
 from mano_trainers.data.rendering.ho3d import make_ho3d
 from mano_trainers.data.split import split_by_group
-from mano_trainers.data_config import DataConfig, Stage
 from mano_trainers.errors import ConfigError, DataError
 from mano_trainers.loop import train
 
@@ -151,7 +151,10 @@ def test_an_epoch_depends_on_seed_and_number_alone() -> None:
 
 
 def test_stages_end_with_their_epoch_and_the_last_never() -> None:
-    stages = [Stage(until_epoch=2, weights={"egocentric": 1.0}), Stage(until_epoch=3, weights={"a": 1.0})]
+    stages = [
+        CurriculumStage(until_epoch=2, weights={"egocentric": 1.0}),
+        CurriculumStage(until_epoch=3, weights={"a": 1.0}),
+    ]
     assert [list(weights_at(stages, epoch)) for epoch in (1, 2, 3, 9)] == [["egocentric"], ["egocentric"], ["a"], ["a"]]
     assert weights_at([], 1) == {}
 

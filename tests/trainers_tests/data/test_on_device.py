@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mano_trainers.arrays import Integers, Pixels
 from mano_trainers.data.on_device import gather, gather_ahead
@@ -131,3 +132,13 @@ def test_the_fake_gpu_finds_who_does_not_wait(
     order = np.arange(15).reshape(5, 3)
     read = shown(images, order, Gpu(monkeypatch))
     assert not all(torch.equal(found, torch.from_numpy(images[rows])) for found, rows in zip(read, order, strict=True))
+
+
+def test_images_of_a_gpu_are_given_where_they_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checks of preflight look at them on the CPU, whatever the pipeline keeps where."""
+    monkeypatch.setattr("mano_trainers.data.on_device.sent", lambda values, device: values.to(device))
+    with FakeTensorMode():
+        images = torch.empty(5, 4, 4, 3, dtype=torch.uint8, device="cuda")
+        rows = np.array([1, 3])
+        assert gather(images, rows, torch.device("cpu")).device.type == "cpu"
+        assert gather(images, rows, torch.device("cuda")).device.type == "cuda"

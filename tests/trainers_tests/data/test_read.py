@@ -8,11 +8,11 @@ from mano_pickles import mano_content, mirrored, python2_pickle
 from PIL import Image
 
 from mano_trainers.arrays import Array
+from mano_trainers.config.data import DataConfig
 from mano_trainers.data.load import load_data
 from mano_trainers.data.readers.read import read_set
 from mano_trainers.data.rendering.dexycb import make_dexycb
 from mano_trainers.data.rendering.ho3d import make_ho3d
-from mano_trainers.data_config import DataConfig
 from mano_trainers.errors import DataError
 from mano_trainers.hand.model import load_embedded_hand
 

@@ -9,8 +9,8 @@ from PIL import Image
 
 from mano_trainers.arrays import Array
 from mano_trainers.batches import image_table
+from mano_trainers.config.data import DataConfig
 from mano_trainers.data.load import LoadedData, load_data
-from mano_trainers.data_config import DataConfig
 from mano_trainers.evaluation.evaluate import Outputs
 from mano_trainers.evaluation.pictures import HEADER_PX, PREDICTED, TILE_PX, TRUE, draw_samples
 from mano_trainers.evaluation.reference import Reference, make_reference

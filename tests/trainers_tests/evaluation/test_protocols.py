@@ -12,11 +12,11 @@ from scipy.linalg import orthogonal_procrustes
 from scipy.spatial.transform import Rotation
 from smplx_reference import smplx_layer
 
+from mano_trainers.config.data import DataConfig
 from mano_trainers.data.load import LoadedData, load_data
 from mano_trainers.data.rendering.dexycb import make_dexycb
 from mano_trainers.data.rendering.freihand import make_freihand
 from mano_trainers.data.rendering.ho3d import make_ho3d
-from mano_trainers.data_config import DataConfig
 from mano_trainers.evaluation.evaluate import Outputs, evaluate
 from mano_trainers.evaluation.reference import make_reference
 from mano_trainers.hand.definitions import DEXYCB_TIPS, HO3D_TIPS

@@ -11,7 +11,7 @@ from torch import Tensor
 from mano_trainers.evaluation.procrustes import align
 from mano_trainers.hand.layer import HandLayer
 from mano_trainers.hand.model import load_embedded_hand
-from mano_trainers.losses.procrustes import aligned_loss, best_similarity
+from mano_trainers.losses.procrustes import aligned_loss, best_similarity, best_similarity_by_squaring
 from mano_trainers.losses.terms import wrist_joints
 
 LAYER = HandLayer(load_embedded_hand(), torch.float64)
@@ -69,6 +69,32 @@ def test_scale_turn_and_shift_cost_nothing(seed: int, scale: float) -> None:
     turn = torch.from_numpy(Rotation.random(random_state=seed).as_matrix())
     moved = scale * true @ turn.mT + 0.3
     assert aligned_loss(moved, true).item() < 1e-15
+
+
+@given(seed=seeds, mirrored=st.booleans(), scale=st.floats(0.01, 100.0))
+def test_squaring_finds_what_the_singular_values_say(seed: int, mirrored: bool, scale: float) -> None:
+    points, true = (each - each.mean(1, keepdim=True) for each in a_pair(seed))
+    points = scale * points * torch.tensor([-1.0 if mirrored else 1.0, 1.0, 1.0])
+    ours, expected = best_similarity_by_squaring(points, true), best_similarity(points, true)
+    torch.testing.assert_close(ours[0], expected[0], rtol=1e-9, atol=0)
+    residuals = [(size * points @ turn.mT - true).square().sum() for size, turn in (ours, expected)]
+    torch.testing.assert_close(*residuals, rtol=1e-9, atol=1e-18)
+    torch.testing.assert_close(torch.linalg.det(ours[1]), torch.ones(len(points)).double())
+    in_float32 = best_similarity_by_squaring(points.float(), true.float())
+    assert in_float32[1].dtype == torch.float32
+    torch.testing.assert_close(in_float32[0].double(), expected[0], rtol=1e-5, atol=0)
+
+
+def test_squaring_of_points_that_have_no_rotation() -> None:
+    """A point, a line and what fits equally well either way: some rotation, and no NaN."""
+    line = torch.linspace(-1, 1, 21).view(1, 21, 1) * torch.tensor([1.0, 2.0, 3.0])
+    cross = torch.tensor([[1.0, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]])[None]
+    zeros = torch.zeros(1, 21, 3)
+    for points, true in ((zeros, line), (line, zeros), (line, line.flip(-1)), (cross, -cross), (cross, cross)):
+        (ours, turn), (expected, best) = best_similarity_by_squaring(points, true), best_similarity(points, true)
+        torch.testing.assert_close(turn @ turn.mT, torch.eye(3)[None])
+        residuals = [(size * points @ each.mT - true).square().sum() for size, each in ((ours, turn), (expected, best))]
+        torch.testing.assert_close(*residuals, rtol=1e-5, atol=1e-10)
 
 
 def test_a_mirrored_hand_is_wrong() -> None:

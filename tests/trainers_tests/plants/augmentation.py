@@ -62,13 +62,13 @@ def batch(change: Any) -> Any:
 
 def training_images(change: Any) -> Any:
     def make(original: Any) -> Any:
-        def training_batch(*args: Any, **kw: Any) -> Any:
+        def augmented(*args: Any, **kw: Any) -> Any:
             images, target = original(*args, **kw)
             return change(images), target
 
-        return training_batch
+        return augmented
 
-    return lambda case: case.patch("mano_trainers.pipeline:training_batch", make)
+    return lambda case: case.patch("mano_trainers.training.pipeline:augmented", make)
 
 
 def targets(change: Any) -> Any:

@@ -94,7 +94,7 @@ def old_weights(fresh: bool) -> Any:
 
             return validate
 
-        case.patch("mano_trainers.pipeline:validate", make)
+        case.patch("mano_trainers.training.pipeline:validate", make)
 
     return plant
 

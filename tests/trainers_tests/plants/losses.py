@@ -62,18 +62,18 @@ def batch(change: Any) -> Any:
     """Change the targets that a step is given, after the images were drawn."""
 
     def make(original: Any) -> Any:
-        def training_batch(*args: Any, **kw: Any) -> Any:
+        def augmented(*args: Any, **kw: Any) -> Any:
             images, target = original(*args, **kw)
             return images, change(target)
 
-        return training_batch
+        return augmented
 
-    return lambda case: case.patch("mano_trainers.pipeline:training_batch", make)
+    return lambda case: case.patch("mano_trainers.training.pipeline:augmented", make)
 
 
 def in_the_loop(new: str) -> Any:
     return lambda case: case.edit(
-        "steps:train_steps", "prediction, target.part(rows))", f"prediction, {new}.part(rows))"
+        "training.steps:Training.step", "prediction, target.part(rows))", f"prediction, {new}.part(rows))"
     )
 
 
@@ -112,6 +112,6 @@ PLANTS = [
 ]  # fmt: skip
 for plant in PLANTS:  # the loop has no `replace` of its own
     if plant.variant == "a" and plant.kind == "the loss has other targets than the batch":
-        import mano_trainers.steps
+        import mano_trainers.training.steps
 
-        mano_trainers.steps.replace = replace  # type: ignore[attr-defined]
+        mano_trainers.training.steps.replace = replace  # type: ignore[attr-defined]

@@ -7,7 +7,7 @@ from torch import nn
 
 from plants.case import Case, two
 
-STEPS = "steps:train_steps"
+STEPS = "training.steps:train_steps"
 
 
 def optimizer(**changes: Any) -> Any:
@@ -142,7 +142,7 @@ def rate(change: Any) -> Any:
     def make(original: Any) -> Any:
         return lambda config, step, total: change(original, config, step, total)
 
-    return lambda case: case.patch("mano_trainers.steps:learning_rate", make)
+    return lambda case: case.patch("mano_trainers.training.steps:learning_rate", make)
 
 
 PLANTS = [
@@ -162,7 +162,7 @@ PLANTS = [
         "clipping at 1e-3",
         lambda case: case.spec("optim.clip_norm", 1e-3),
         lambda case: case.edit(
-            "steps:_clip_gradients", "parameters = [", "clip_norm = 1e-3 * clip_norm; parameters = ["
+            "training.steps:_clip_gradients", "parameters = [", "clip_norm = 1e-3 * clip_norm; parameters = ["
         ),
     ),
     *two("hard weight decay", lambda case: case.spec("optim.weight_decay", 20.0), optimizer(weight_decay=5.0)),

@@ -52,19 +52,19 @@ def order(change: Any) -> Any:
     def make(original: Any) -> Any:
         return lambda *args: change(original(*args))
 
-    return lambda case: case.patch("mano_trainers.steps:order_of_epoch", make)
+    return lambda case: case.patch("mano_trainers.training.steps:order_of_epoch", make)
 
 
 def epochs(change: Any) -> Any:
     def make(original: Any) -> Any:
         return lambda pipeline, epoch: original(pipeline, change(epoch))
 
-    return lambda case: case.patch("mano_trainers.steps:order_of_epoch", make)
+    return lambda case: case.patch("mano_trainers.training.steps:order_of_epoch", make)
 
 
 def five_percent(case: Case) -> None:
     case.edit(
-        "steps:order_of_epoch",
+        "training.steps:order_of_epoch",
         "poses = epoch_poses",
         "poses = epoch_poses(data.labels, data.train_poses, stage, "
         "seeded(config.seed, 'curriculum', epoch))[::20] if True else epoch_poses",

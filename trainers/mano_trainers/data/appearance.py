@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mano_trainers.config import AugmentConfig
+from mano_trainers.data.on_device import sent
 
 SEED_OFFSET = 0x5EED
 """Draws come from a generator of their own: asking for more augmentation does not change the turns."""
@@ -28,13 +29,16 @@ class Appearance:
 
     Attributes:
         colour: (B, 3, 3) matrix of the channels, which leaves greys as they are.
-        sigma_px: (B,) standard deviation of the Gaussian blur; on the CPU, where its kernels are made.
+        sigma_px: (B,) standard deviation of the Gaussian blur, on the CPU.
+        kernels: (B, 2 R + 1) of that blur, on the device; R is the largest that may be drawn, for the shape of a batch
+            is to be that of any other.
         hole: (B, 4) left, top, right and bottom of the occluder as shares of the side; empty where there is none.
         paint: (B, 3) its colour, as normalised pixels.
     """
 
     colour: Tensor | None
     sigma_px: Tensor | None
+    kernels: Tensor | None
     hole: Tensor | None
     paint: Tensor | None
 
@@ -51,20 +55,22 @@ def draw_appearance(
         return None
     own = torch.Generator().manual_seed((generator.initial_seed() + SEED_OFFSET) % 2**63)
     uniform = torch.rand(11, count, generator=own)
-    colour = sigma_px = hole = paint = None
+    colour = sigma_px = kernels = hole = paint = None
     if strengths.colour or strengths.grayscale:
         hue = (2 * uniform[0] - 1) * strengths.colour * math.pi / 4
         saturation = 1 + (2 * uniform[1] - 1) * strengths.colour
         saturation[uniform[2] < strengths.grayscale] = 0.0
-        colour = _colour_matrices(hue, saturation).to(device)
+        colour = sent(_colour_matrices(hue, saturation), device)
     if strengths.blur:
         sigma_px = uniform[3] * strengths.blur * size
+        made = gaussians(sigma_px.numpy(), size, strengths.blur * size)
+        kernels = sent(torch.from_numpy(made), device)
     if strengths.erase:
         side = (0.15 + 0.3 * uniform[4:6]) * (uniform[6] < strengths.erase)  # of the picture's
         corner = uniform[7:9] * (1 - side)
-        hole = torch.cat((corner, corner + side)).T.contiguous().to(device)
-        paint = (2 * torch.rand(count, 3, generator=own) - 1).to(device)
-    return Appearance(colour, sigma_px, hole, paint)
+        hole = sent(torch.cat((corner, corner + side)).T.contiguous(), device)
+        paint = sent(2 * torch.rand(count, 3, generator=own) - 1, device)
+    return Appearance(colour, sigma_px, kernels, hole, paint)
 
 
 def _colour_matrices(hue: Tensor, saturation: Tensor) -> Tensor:
@@ -81,8 +87,8 @@ def change_batch(images: Tensor, drawn: Appearance) -> Tensor:
     """Change normalised images (B, 3, S, S), on any device."""
     if drawn.colour is not None:
         images = torch.einsum("bij,bjyx->biyx", drawn.colour, images)
-    if drawn.sigma_px is not None:
-        images = _blurred(images, drawn.sigma_px)
+    if drawn.kernels is not None:
+        images = _blurred(images, drawn.kernels)
     if drawn.hole is not None and drawn.paint is not None:
         edges = (drawn.hole * images.shape[-1]).round()
         along = torch.arange(images.shape[-1], device=images.device)
@@ -92,9 +98,8 @@ def change_batch(images: Tensor, drawn: Appearance) -> Tensor:
     return images.contiguous(memory_format=torch.channels_last)
 
 
-def _blurred(images: Tensor, sigma_px: Tensor) -> Tensor:
+def _blurred(images: Tensor, kernels: Tensor) -> Tensor:
     count, channels, size, _ = images.shape
-    kernels = torch.from_numpy(gaussians(sigma_px.numpy(), size)).to(images)
     radius = kernels.shape[1] // 2
     flat = images.reshape(1, count * channels, size, size)
     per_channel = kernels.repeat_interleave(channels, 0)[:, None]
@@ -110,16 +115,17 @@ def change_one(image: npt.NDArray[np.float32], drawn: Appearance, row: int) -> N
     if drawn.colour is not None:
         cv2.transform(image, drawn.colour[row].numpy(), dst=image)
     if drawn.sigma_px is not None:
-        kernel = gaussians(drawn.sigma_px[row : row + 1].numpy(), size)[0]
+        sigma_px = drawn.sigma_px[row : row + 1].numpy()
+        kernel = gaussians(sigma_px, size, float(sigma_px[0]))[0]
         cv2.sepFilter2D(image, -1, kernel, kernel, dst=image, borderType=cv2.BORDER_REFLECT_101)
     if drawn.hole is not None and drawn.paint is not None:
         left, top, right, bottom = (drawn.hole[row] * size).round().int().tolist()
         image[top:bottom, left:right] = drawn.paint[row].numpy()
 
 
-def gaussians(sigma_px: npt.NDArray[np.float32], size: int) -> npt.NDArray[np.float32]:
+def gaussians(sigma_px: npt.NDArray[np.float32], size: int, widest_px: float) -> npt.NDArray[np.float32]:
     """Kernels (B, 2 R + 1) of unit sum, all of the radius of the widest, which is less than an image of `size` px."""
-    radius = max(1, min(size - 1, math.ceil(KERNEL_SIGMAS * float(sigma_px.max()))))
+    radius = max(1, min(size - 1, math.ceil(KERNEL_SIGMAS * widest_px)))
     offsets = np.arange(-radius, radius + 1)
     sigma = np.maximum(sigma_px.astype(np.float64), 1e-3)[:, None]
     kernels = np.exp(-0.5 * np.square(offsets / sigma))

@@ -11,10 +11,8 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,7 +21,7 @@ import PIL
 from PIL import Image
 
 from mano_trainers.arrays import Pixels
-from mano_trainers.data.pool import start_worker
+from mano_trainers.data.pool import refuse_own_pool, started_pool
 from mano_trainers.data.readers.labels import Picture
 from mano_trainers.errors import DataError
 
@@ -71,7 +69,12 @@ def cached_images(
 
 @contextmanager
 def file_lock(path: Path) -> Iterator[None]:
-    """Wait for, and hold, a lock that dies with its process."""
+    """Wait for, and hold, a lock that dies with its process.
+
+    Raises:
+        DataError: what holds it waits for this process.
+    """
+    refuse_own_pool()
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -171,12 +174,8 @@ def _run(jobs: list[Any], *, parallel: bool) -> Iterator[list[bytes]]:
     if not parallel:
         yield from map(_decode_rows, jobs)
         return
-    workers = len(os.sched_getaffinity(0))
-    pool = ProcessPoolExecutor(min(workers, len(jobs)), get_context("spawn"), start_worker)
-    try:
+    with started_pool(min(len(os.sched_getaffinity(0)), len(jobs))) as pool:
         yield from pool.map(_decode_rows, jobs)
-    finally:
-        pool.shutdown(cancel_futures=True)  # waits for what is being decoded: nothing is written after this
 
 
 def _decode_rows(job: tuple[str, int, int, Sequence[Picture], int]) -> list[bytes]:

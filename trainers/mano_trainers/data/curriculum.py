@@ -6,12 +6,12 @@ import numpy as np
 import torch
 
 from mano_trainers.arrays import Array, Integers
+from mano_trainers.config.data import VIEWPOINTS, CurriculumStage
 from mano_trainers.data.readers.labels import Labels
-from mano_trainers.data_config import VIEWPOINTS, Stage
 from mano_trainers.errors import ConfigError
 
 
-def weights_at(curriculum: Sequence[Stage], epoch: int) -> Mapping[str, float]:
+def weights_at(curriculum: Sequence[CurriculumStage], epoch: int) -> Mapping[str, float]:
     """Weights of the stage that holds an epoch (the first is 1); the last stage does not end."""
     for stage in curriculum[:-1]:
         if stage.until_epoch is not None and epoch <= stage.until_epoch:
@@ -50,7 +50,7 @@ def epoch_poses(labels: Labels, poses: Integers, weights: Mapping[str, float], g
     return chosen
 
 
-def check_curriculum(curriculum: Sequence[Stage], labels: Labels, poses: Integers) -> None:
+def check_curriculum(curriculum: Sequence[CurriculumStage], labels: Labels, poses: Integers) -> None:
     """Raises ConfigError now if some stage would have nothing to show later."""
     for stage in curriculum:
         _parts(labels, poses, stage.weights)

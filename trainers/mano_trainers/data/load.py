@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 
 from mano_trainers.arrays import Array, Integers, Pixels
+from mano_trainers.config.data import DataConfig, DataSetConfig
 from mano_trainers.data.cache import Progress, cached_images, file_lock
 from mano_trainers.data.curriculum import check_curriculum
 from mano_trainers.data.readers.crop import picture_size
@@ -18,7 +19,6 @@ from mano_trainers.data.readers.labels import Labels, Picture, concatenate
 from mano_trainers.data.readers.read import ReadSet, read_set, right_hand
 from mano_trainers.data.rendering.freihand import make_freihand
 from mano_trainers.data.split import split_by_group
-from mano_trainers.data_config import DataConfig, DataSetConfig
 from mano_trainers.hand.model import HandModel
 
 EMBEDDED_VERSION: Final = 3

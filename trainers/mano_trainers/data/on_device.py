@@ -32,10 +32,10 @@ def on_device(images: Pixels, device: torch.device, free_bytes: int) -> Pixels |
 def gather(images: Pixels | Tensor, indices: Integers, device: torch.device) -> Tensor:
     """uint8 images (B, S, S, 3) on the device, from the memory-mapped cache (M, S, S, 3) or from `on_device`."""
     if isinstance(images, Tensor):
-        return images[to_device(indices, images.device)]
+        return images[to_device(indices, images.device)].to(device)
     batch = torch.from_numpy(images[indices])
     forget(images)
-    return _copied(batch, device)
+    return sent(batch, device)
 
 
 def gather_ahead(images: Pixels, order: Integers, device: torch.device) -> Iterator[Tensor]:
@@ -76,10 +76,11 @@ def forget(images: Pixels) -> None:
         images.base.madvise(mmap.MADV_DONTNEED)
 
 
-def to_device(indices: Integers, device: torch.device) -> Tensor:
-    """Indices on the device, without waiting for it."""
-    return _copied(torch.from_numpy(indices), device)
+def to_device(indices: Integers | Tensor, device: torch.device) -> Tensor:
+    """Indices on the device, without waiting for it; those that are there already as they are."""
+    return indices if isinstance(indices, Tensor) else sent(torch.from_numpy(indices), device)
 
 
-def _copied(values: Tensor, device: torch.device) -> Tensor:
-    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
+def sent(values: Tensor, device: torch.device) -> Tensor:
+    """Values of the CPU on the device, without waiting for it: a copy from memory that is not page-locked would."""
+    return (values.pin_memory() if device.type == "cuda" else values).to(device, non_blocking=True)

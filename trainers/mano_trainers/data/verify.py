@@ -13,12 +13,12 @@ import torch
 from PIL import Image
 
 from mano_trainers.arrays import Array, Integers
+from mano_trainers.config.data import Format
 from mano_trainers.data.cache import Progress, decode
 from mano_trainers.data.readers import freihand
 from mano_trainers.data.readers.crop import picture_size, project
 from mano_trainers.data.readers.labels import Labels, Picture, check_metres
 from mano_trainers.data.readers.read import read_set, right_hand
-from mano_trainers.data_config import Format
 from mano_trainers.errors import DataError
 from mano_trainers.hand.definitions import freihand_joints
 from mano_trainers.hand.layer import HandLayer

@@ -55,11 +55,12 @@ def memory_capped(device: torch.device) -> Iterator[None]:
         yield
         return
     total_bytes = torch.cuda.get_device_properties(device).total_memory
-    torch.cuda.set_per_process_memory_fraction(cap_bytes(part, total_bytes) / total_bytes, device)
+    number = torch.cuda.current_device() if device.index is None else device.index  # a fraction takes nothing less
+    torch.cuda.set_per_process_memory_fraction(cap_bytes(part, total_bytes) / total_bytes, number)
     try:
         yield
     finally:
-        torch.cuda.set_per_process_memory_fraction(1.0, device)
+        torch.cuda.set_per_process_memory_fraction(1.0, number)
 
 
 def free_bytes(device: torch.device) -> int:

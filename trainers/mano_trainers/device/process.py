@@ -38,7 +38,7 @@ def settings(config: TrainConfig) -> Iterator[torch.device]:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(config.threads)
     cv2.setNumThreads(1)  # `make_batch` shares out whole images, which costs less than parts of each
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.use_deterministic_algorithms(True)  # with warnings alone the gradient of attention is not repeatable
     # Filling every new tensor helps to find reads of memory never written, and costs time in every operation.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     device = torch.device("cuda" if cuda else "cpu")

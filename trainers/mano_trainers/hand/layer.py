@@ -55,7 +55,16 @@ class _Move(torch.autograd.Function):
     The gradient is written out: it passes over these large tensors half as often as one made of single operations.
     """
 
-    generate_vmap_rule = True
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *given: Tensor) -> tuple[Tensor, int]:
+        """Networks side by side are a larger batch, (..., lanes * B)."""
+        lanes = info.batch_size
+        folded = [
+            (value.unsqueeze(-2).expand(*value.shape[:-1], lanes, -1) if axis is None else value.movedim(axis, -2))
+            for value, axis in zip(given, in_dims, strict=True)
+        ]
+        moved: Tensor = _Move.apply(*(value.flatten(-2) for value in folded))
+        return moved.view(*moved.shape[:-1], lanes, -1), 2
 
     @staticmethod
     def forward(transforms: Tensor, rest: Tensor) -> Tensor:

@@ -39,7 +39,9 @@ class Balance:
         start = 1.0 if config.balance == "gradnorm" else 0.0
         self.values = torch.full((len(self.learned),), start, device=device, requires_grad=bool(self.learned))
         self.first_losses = torch.full((len(self.learned),), math.nan, device=device)
-        self.optimizer = torch.optim.Adam([self.values], lr=config.balance_lr) if self.learned else None
+        self.optimizer = None
+        if self.learned:  # on a GPU with its count of steps there, so that a step can be recorded
+            self.optimizer = torch.optim.Adam([self.values], config.balance_lr, capturable=device.type == "cuda")
 
     def total(self, terms: Mapping[str, Tensor], last_layer: nn.Linear) -> Tensor:
         """What training minimises, and for `gradnorm` the slope of its factors.
@@ -60,6 +62,10 @@ class Balance:
         for name, factor in zip(self.learned, factors.unbind(), strict=True):
             weights[name] = self.fixed[name] * factor
         return torch.stack([weights[name] * term for name, term in terms.items()] + extra).sum()
+
+    def zero_grad(self) -> None:
+        """Forget what a step that was not ended has left."""
+        self.values.grad = None
 
     def step(self) -> None:
         """Learn from the gradients of the last `total`, after its `backward`."""
@@ -83,15 +89,16 @@ class Balance:
         if self.optimizer is None:
             return {}
         values, optimizer = self.values.detach().clone(), self.optimizer.state_dict()
-        return {"values": values, "first_losses": self.first_losses, "optimizer": optimizer}
+        return {"values": values, "first_losses": self.first_losses.clone(), "optimizer": optimizer}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a `state_dict`."""
         if self.optimizer is not None:
             with torch.no_grad():
                 self.values.copy_(state["values"])
-            self.first_losses = state["first_losses"].to(self.values.device)
-            self.optimizer.load_state_dict(state["optimizer"])
+            self.first_losses.copy_(state["first_losses"])
+            groups = self.optimizer.state_dict()["param_groups"]  # settings are the config's, not the checkpoint's
+            self.optimizer.load_state_dict({"state": state["optimizer"]["state"], "param_groups": groups})
 
     def _gradnorm_slope(self, terms: Mapping[str, Tensor], last_layer: nn.Linear) -> Tensor:
         """Gradient of GradNorm's own loss, the sum over terms of |factor * norm - wanted|, with respect to the factors.
@@ -100,7 +107,7 @@ class Balance:
         no second derivative of the network is needed.
         """
         losses = torch.stack([terms[name].detach() for name in self.learned])
-        self.first_losses = torch.where(self.first_losses.isnan(), losses, self.first_losses)
+        self.first_losses.copy_(torch.where(self.first_losses.isnan(), losses, self.first_losses))
         norms = torch.stack(
             [
                 torch.autograd.grad(self.fixed[name] * terms[name], last_layer.weight, retain_graph=True)[0].norm()

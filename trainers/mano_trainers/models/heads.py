@@ -77,9 +77,10 @@ class Head(nn.Module):
             self.register_buffer(name, value.float(), persistent=False)
 
     def forward(self, outputs: Tensor) -> Prediction:
-        """In float32 whatever the autocast: millimetres would be rounded away in bfloat16."""
+        """In float32 or better whatever the autocast: millimetres would be rounded away in bfloat16."""
         with full(outputs.device):
-            pose, joints, shape, orient = torch.split(outputs.float(), list(self.sizes), dim=1)
+            exact = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
+            pose, joints, shape, orient = torch.split(exact, list(self.sizes), dim=1)
             return Prediction(
                 theta=self._theta(pose),
                 betas=shape if shape.shape[1] else None,

@@ -15,17 +15,17 @@ from mano_trainers.data.load import load_data
 from mano_trainers.device import process
 from mano_trainers.errors import TrainerError
 from mano_trainers.preflight.augmentation import check_augmentation
-from mano_trainers.preflight.figures import check_pairs
-from mano_trainers.preflight.held_out import check_held_out
-from mano_trainers.preflight.images import check_images
-from mano_trainers.preflight.labels import check_labels
+from mano_trainers.preflight.data.figures import check_pairs
+from mano_trainers.preflight.data.held_out import check_held_out
+from mano_trainers.preflight.data.images import check_images
+from mano_trainers.preflight.data.labels import check_labels
+from mano_trainers.preflight.data.pairing import check_pairing
+from mano_trainers.preflight.data.pixels import check_pixels
+from mano_trainers.preflight.data.seen import check_seen
+from mano_trainers.preflight.data.split import check_split
 from mano_trainers.preflight.losses import check_losses
 from mano_trainers.preflight.metrics import check_metrics
 from mano_trainers.preflight.overfit import check_overfit
-from mano_trainers.preflight.pairing import check_pairing
-from mano_trainers.preflight.pixels import check_pixels
-from mano_trainers.preflight.seen import check_seen
-from mano_trainers.preflight.split import check_split
 from mano_trainers.preflight.subject import Check, make_subject
 from mano_trainers.preflight.training import check_training
 from mano_trainers.report import CheckResult, CheckStatus

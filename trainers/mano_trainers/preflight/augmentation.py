@@ -12,9 +12,9 @@ from torch import Tensor
 
 from mano_trainers.arrays import evenly
 from mano_trainers.data.augment import HALF_WHITE
-from mano_trainers.pipeline import Pipeline, training_batch
 from mano_trainers.preflight.subject import Subject, verdict
 from mano_trainers.report import CheckResult
+from mano_trainers.training.pipeline import Pipeline, training_batch
 
 SPOTS: Final = ((0.5, 0.3), (0.35, 0.6), (0.7, 0.55))
 """Where the red, green and blue spot are, as shares of the picture's side: no two distances are equal."""

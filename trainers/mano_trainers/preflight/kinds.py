@@ -10,9 +10,9 @@ from torch import Tensor
 from mano_trainers.config import LossConfig, TrainConfig
 from mano_trainers.losses.terms import Criterion, Target, loss_terms
 from mano_trainers.models import HandNet, Prediction, build_model
-from mano_trainers.pipeline import training_batch
 from mano_trainers.preflight.subject import Subject, used_terms
-from mano_trainers.steps import order_of_epoch
+from mano_trainers.training.pipeline import training_batch
+from mano_trainers.training.steps import order_of_epoch
 
 BATCH: Final = 16
 MOST_KINDS: Final = 4

@@ -13,12 +13,12 @@ from mano_trainers.config import LossConfig
 from mano_trainers.losses.balance import Balance
 from mano_trainers.losses.terms import Criterion, Target, loss_terms
 from mano_trainers.models import HandNet
-from mano_trainers.pipeline import training_batch
 from mano_trainers.preflight.rehearsal import Rehearsal
 from mano_trainers.preflight.schedule import RATE_TOLERANCE
 from mano_trainers.preflight.subject import Subject, verdict, warning
 from mano_trainers.report import CheckResult, CheckStatus
-from mano_trainers.steps import learning_rate
+from mano_trainers.training.pipeline import training_batch
+from mano_trainers.training.steps import learning_rate
 
 BETAS: Final = (0.9, 0.999)
 EPS: Final = 1e-8

@@ -22,12 +22,12 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from mano_trainers.arrays import Array, Integers, evenly
 from mano_trainers.config import TrainConfig
 from mano_trainers.data.load import LoadedData
-from mano_trainers.faults import read_faultily, split_images
 from mano_trainers.loop import train_on
 from mano_trainers.models import HandNet
-from mano_trainers.pipeline import Pipeline
 from mano_trainers.preflight.subject import Subject
-from mano_trainers.steps import order_of_epoch
+from mano_trainers.training.faults import read_faultily, split_images
+from mano_trainers.training.pipeline import Pipeline
+from mano_trainers.training.steps import order_of_epoch
 
 BATCH: Final = 32
 STEPS: Final = 4
@@ -140,6 +140,7 @@ def _config(base: TrainConfig, poses: int) -> TrainConfig:
         "eval": base.eval.model_copy(update={"batch_size": EVAL_BATCH, "mesh_images": 4}),
         "evaluate_every": 1.0,
         "compile": False,
+        "cuda_graph": False,  # a replayed step calls no hooks
     }
     return base.model_copy(update=changes)
 

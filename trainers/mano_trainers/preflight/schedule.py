@@ -7,7 +7,7 @@ import numpy as np
 
 from mano_trainers.preflight.subject import Subject, verdict, warning
 from mano_trainers.report import CheckResult
-from mano_trainers.steps import learning_rate, order_of_epoch
+from mano_trainers.training.steps import learning_rate, order_of_epoch
 
 RATE_TOLERANCE: Final = 0.02
 SHORT_RUN_STEPS: Final = 50

@@ -10,10 +10,10 @@ import torch
 from mano_trainers.arrays import Integers, evenly
 from mano_trainers.config import LossConfig, TrainConfig
 from mano_trainers.data.load import LoadedData
-from mano_trainers.faults import pipeline_of
 from mano_trainers.losses.terms import loss_weights
-from mano_trainers.pipeline import Pipeline
 from mano_trainers.report import CheckResult, CheckStatus
+from mano_trainers.training.faults import pipeline_of
+from mano_trainers.training.pipeline import Pipeline
 
 SAMPLES: Final = 512
 """Poses that the checks of labels and images look at, evenly spaced over all training poses."""

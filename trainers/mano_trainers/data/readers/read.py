@@ -7,11 +7,11 @@ from typing import Final
 
 import numpy as np
 
+from mano_trainers.config.data import Format
 from mano_trainers.data.cache import file_lock, files_key
 from mano_trainers.data.readers import dexycb, freihand, ho3d
 from mano_trainers.data.readers.freihand import Split
 from mano_trainers.data.readers.labels import Labels, Picture
-from mano_trainers.data_config import Format
 from mano_trainers.errors import DataError
 from mano_trainers.hand.load import EMBEDDED, load_hand
 from mano_trainers.hand.mano_file import WHERE_FROM, load_mano

@@ -3,9 +3,8 @@
 import json
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Final
 
@@ -13,7 +12,7 @@ import numpy as np
 import torch
 
 from mano_trainers.arrays import Array
-from mano_trainers.data.pool import start_worker
+from mano_trainers.data.pool import started_pool
 from mano_trainers.data.rendering.draw import Batch, draw_batch
 from mano_trainers.data.rendering.poses import sample_orientations, sample_poses, sample_shapes
 from mano_trainers.data.rendering.render import close_wrist, vertex_normals
@@ -197,9 +196,6 @@ def _draw(batches: list[Batch], progress: Progress | None, workers: int) -> None
 
 
 def _draw_in_processes(batches: list[Batch], workers: int) -> Iterator[int]:
-    pool = ProcessPoolExecutor(min(workers, len(batches)), get_context("spawn"), start_worker)
-    try:
+    with started_pool(min(workers, len(batches))) as pool:
         for future in as_completed([pool.submit(draw_batch, batch) for batch in batches]):
             yield future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)  # waits for what is being drawn: nothing is written after this

@@ -1,0 +1,1 @@
+"""Several trials in one process, for a trainer that offers it."""

@@ -1,0 +1,23 @@
+"""The versions of the libraries that a process has imported, and the instructions that it computes tensors with."""
+
+import sys
+from typing import Any, Final
+
+IMPORTED: Final = "imported "
+"""What the names of versions begin with, among the numerics of a record."""
+
+
+def versions_as_imported() -> dict[str, str]:
+    """`imported NAME` -> the version that each imported library says of itself, and `vector_unit` where torch is one.
+
+    The version beside a library, in its metadata, is that of what was installed; a folder that comes first on the path,
+    or a half-done installation, trains with another one.
+    """
+    found = {
+        f"{IMPORTED}{name}": version
+        for name, module in sorted(sys.modules.items())
+        if "." not in name and not name.startswith("_") and name not in sys.stdlib_module_names
+        if isinstance(version := getattr(module, "__version__", None), str)
+    }
+    torch: Any = sys.modules.get("torch")
+    return found | ({} if torch is None else {"vector_unit": str(torch.backends.cpu.get_cpu_capability())})

@@ -1,0 +1,1 @@
+"""What runs on a trial's machine, in Ray's actor and beside it."""

@@ -1,0 +1,1 @@
+"""From text to data: YAML, overrides, and the wording of errors."""

@@ -1,0 +1,1 @@
+"""W&B sweep configurations, read as sweep files."""

@@ -1,0 +1,1 @@
+"""What a study may use, and what it has used."""

@@ -1,0 +1,1 @@
+"""What MLflow has recorded: a trial is found, read, registered as a model, and compared with from here."""

@@ -1,0 +1,1 @@
+"""Tables of a terminal: columns that fit, digits that tell rows apart."""

@@ -1,0 +1,122 @@
+"""Studies as jobs of a real Slurm of two nodes: to the end, over a time limit, cancelled, preempted, moved from a node
+that is drained, two at once."""
+
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import slurm_site
+from checker import check, results
+from cluster_site import SPEC, machines, reports
+from faulty import FreshHome
+from slurm_site import SlurmSite, wait_for
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.machines,
+    pytest.mark.timeout(1500),
+    pytest.mark.skipif(bool(slurm_site.cannot()), reason=f"{slurm_site.cannot()}"),
+]
+ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")
+SLOW = ("--set", "base.sleep_s=4.0", "--trials", "4")
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[SlurmSite]:
+    with ExitStack() as stack:
+        yield SlurmSite(stack, "one", "two")
+
+
+def output(home: Path) -> str:
+    return (home.parent / "job.out").read_text()
+
+
+def runs_on(site: SlurmSite, job: str, home: Path) -> str:
+    """Waits until some evaluations are there; returns the job's nodes."""
+    wait_for(lambda: reports(home) >= 3, 400)
+    folders = list(Path("/tmp").glob(f"sweeper-{job}-*"))
+    assert folders
+    assert {folder.stat().st_mode & 0o777 for folder in folders} == {0o700}, "Ray's sockets and logs"
+    return site.job(job, "NodeList")
+
+
+def is_completed(site: SlurmSite, job: str, home: Path) -> None:
+    assert site.wait(job, *ENDED, timeout_s=400) == "COMPLETED", output(home)
+    print(output(home))  # for whoever reads what a check found afterwards
+    assert not list(Path("/tmp").glob(f"sweeper-{job}-*"))
+
+
+def test_a_study_runs_to_its_end_on_two_nodes(site: SlurmSite, fresh_home: FreshHome) -> None:
+    home = fresh_home(SPEC)
+    options = ("--nodes", "2", "--cpus-per-task", "2", "--gpus-per-node", "1")
+    script = site.script(home, *options, *SLOW, "--trials", "8")  # some are left when the second node has come up
+    job = site.submit(script)
+    is_completed(site, job, home)
+    assert len(check(home)) == 8
+    assert set(machines(home).values()) == {machine.address for machine in site.nodes.values()}
+    again = site.submit(script)
+    is_completed(site, again, home)
+    assert "the study `scripted` is complete" in output(home)
+
+
+def test_the_time_limit_is_a_pause_and_preemption_another(site: SlurmSite, fresh_home: FreshHome) -> None:
+    home = fresh_home(SPEC)
+    job = site.submit(site.script(home, "--cpus-per-task", "2", "--signal-s", "60", *SLOW))
+    runs_on(site, job, home)
+    minutes, seconds = re.fullmatch(r"00:(\d\d):(\d\d)", site.job(job, "RunTime")).groups()  # type: ignore[union-attr]
+    site.call("scontrol", "update", f"jobid={job}", f"timelimit={int(minutes) + (int(seconds) > 0) + 1}")
+    site.wait(job, "PENDING")
+    seen, stored = results(home), reports(home)
+    assert "requeued: the study goes on" in output(home)
+    site.call("scontrol", "update", f"jobid={job}", "timelimit=60")
+    site.wait(job, "RUNNING")
+    wait_for(lambda: reports(home) > stored, 400)
+    more = ("-N2", "--exclusive", "--output=/dev/null", "--wrap=sleep 1")
+    urgent = site.call("sbatch", "--parsable", "-p", "urgent", *more)
+    site.wait(urgent, "COMPLETED")
+    is_completed(site, job, home)
+    check(home, before=seen)
+    assert "start 3," in output(home)
+
+
+def test_a_cancelled_study_continues_when_it_is_submitted_again(site: SlurmSite, fresh_home: FreshHome) -> None:
+    home = fresh_home(SPEC)
+    script = site.script(home, "--nodes", "2", "--cpus-per-task", "1", *SLOW)
+    job = site.submit(script)
+    runs_on(site, job, home)
+    site.call("scancel", job)
+    assert site.wait(job, *ENDED) == "CANCELLED"
+    seen, stored = results(home), reports(home)
+    is_completed(site, site.submit(script), home)
+    assert reports(home) > stored
+    check(home, before=seen)
+
+
+def test_a_study_goes_on_elsewhere_when_its_node_is_drained(site: SlurmSite, fresh_home: FreshHome) -> None:
+    home = fresh_home(SPEC)
+    job = site.submit(site.script(home, "--cpus-per-task", "2", *SLOW))
+    node = runs_on(site, job, home)
+    site.call("scontrol", "update", f"nodename={node}", "state=drain", "reason=a fan")
+    site.call("scancel", "--batch", "--signal=USR1", job)
+    try:
+        site.wait(job, "PENDING")
+        seen = results(home)
+        site.wait(job, "RUNNING")
+        assert site.job(job, "NodeList") == ({"one", "two"} - {node}).pop()
+        is_completed(site, job, home)
+    finally:
+        site.call("scontrol", "update", f"nodename={node}", "state=resume")
+    check(home, before=seen)
+
+
+def test_two_studies_share_a_node(site: SlurmSite, fresh_home: FreshHome) -> None:
+    homes = [fresh_home(SPEC), fresh_home(SPEC.replace("name: scripted", "name: other"))]
+    jobs = [site.submit(site.script(home, "--cpus-per-task", "1", *SLOW), "--nodelist=one") for home in homes]
+    wait_for(lambda: all(site.job(job, "JobState") == "RUNNING" for job in jobs), 60)
+    for job, home in zip(jobs, homes, strict=True):
+        is_completed(site, job, home)
+    check(homes[0])
+    check(homes[1], study="other")
+    assert len({re.search(r"--address (\S+)", output(home)).group(1) for home in homes}) == 2  # type: ignore[union-attr]

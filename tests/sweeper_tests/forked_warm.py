@@ -1,0 +1,30 @@
+"""What a verb imports late, and what each would work out anew although nothing in a home changes it. Imported by the
+process that drivers are forked from, and by no other."""
+
+import functools
+
+import alembic.command  # noqa: F401
+import mlflow.store.db.utils
+import mlflow.store.tracking.sqlalchemy_store
+import mlflow.utils.search_logged_model_utils
+import optuna.importance  # noqa: F401
+import scripted_trainer  # noqa: F401
+import sqlalchemy.dialects.sqlite
+import sqlalchemy.orm
+
+from sweeper.cli import conclude, look, maintain, run  # noqa: F401
+from sweeper.html_report import artifacts, page  # noqa: F401
+from sweeper.lifecycle import resume, stop  # noqa: F401
+from sweeper.maintenance import doctor, gc, machine  # noqa: F401
+from sweeper.reproducibility import reproduce  # noqa: F401
+from sweeper.spec import draft, load  # noqa: F401
+from sweeper.spec.validation import spec  # noqa: F401
+from sweeper.tracking.store import database
+
+sqlalchemy.orm.configure_mappers()
+revision = mlflow.store.db.utils._get_latest_schema_revision()
+mlflow.store.db.utils._get_latest_schema_revision = lambda: revision
+packages = list(machine._packages())
+machine._packages = lambda: iter(packages)
+database._revisions = functools.cache(database._revisions)
+database._revisions()

@@ -1,0 +1,147 @@
+"""Is what is held out new, enough, and of the same kind as what is trained on?"""
+
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from scipy.spatial.distance import cdist
+
+from mano_trainers.arrays import Array, Integers, evenly
+from mano_trainers.evaluation.intervals import interval
+from mano_trainers.preflight.permutation import p_value
+from mano_trainers.preflight.subject import Subject
+from mano_trainers.report import CheckResult, CheckStatus
+
+NEAR_RAD: Final = 0.1
+"""Distance over 45 values of theta below which two poses are one: a few millimetres at the fingertips together. The
+nearest pose of a sound split is at 0.3 to 0.6 rad."""
+MOST_NEAR: Final = 0.05
+NEAR_AT_RANDOM: Final = 0.25
+MOST_POSES: Final = 4096
+FEW: Final = 20
+ENOUGH: Final = 60
+ENOUGH_TO_CHOOSE: Final = 300
+"""Poses of which a handful of held-out ones is a mistake, not a need."""
+WIDE: Final = 0.15
+DRAWS: Final = 199
+NARROW: Final = 0.75
+STRONG_P: Final = 0.01
+
+
+def check_held_out(subject: Subject) -> Iterator[CheckResult]:
+    """Near copies of training poses, number of poses, their spread against training's."""
+    yield _near(subject)
+    yield _count(subject)
+    yield _spread_of(subject)
+
+
+def _near(subject: Subject) -> CheckResult:
+    """Each validated theta's distance to its nearest training theta, and how near those of training are to others."""
+    data = subject.pipeline.data
+    train, val = evenly(np.unique(data.train_poses), MOST_POSES), evenly(np.unique(data.val_poses), 512)
+    nearest = _nearest(data.labels.theta, val, train, data.labels.group)
+    own = _nearest(data.labels.theta, evenly(train, 256), train, data.labels.group)
+    near, usual = float((nearest < NEAR_RAD).mean()), float((own < NEAR_RAD).mean())
+    says = (
+        f"{near:.0%} of validated poses lie within {NEAR_RAD:g} rad of a training pose (median {np.median(nearest):.3f}"
+    )
+    says += f" rad); of training poses {usual:.0%} do"
+    expected = f"at most {MOST_NEAR:.0%}, or as many as in training"
+    excess = near - usual
+    if near <= MOST_NEAR:
+        return CheckResult("split.near_copies", CheckStatus.PASS, says, expected)
+    if usual > NEAR_AT_RANDOM and excess < 0.2:
+        help = "poses of different groups repeat each other in this set: a group should be a recording or a subject"
+        return CheckResult("split.near_copies", CheckStatus.WARN, says, expected, help)
+    help = (
+        "validation shows training poses again, from another side, from the next frame or with noise: hold out whole "
+        "recordings or subjects, so that no score is for remembering"
+    )
+    return CheckResult("split.near_copies", CheckStatus.FAIL, says, expected, help)
+
+
+def _nearest(theta: Array, rows: Integers, others: Integers, group: Integers) -> Array:
+    """Distance (n,) of each row's theta to the nearest of another group, or of any other pose for the held out."""
+    apart = cdist(theta[rows], theta[others])
+    apart[rows[:, None] == others[None]] = np.inf
+    if np.isin(rows, others).all():
+        apart[(group[rows][:, None] == group[others][None])] = np.inf
+    nearest: Array = apart.min(1)
+    return nearest
+
+
+def _count(subject: Subject) -> CheckResult:
+    """Poses held out, and how wide the interval of the mean error of a constant pose is on them."""
+    pipeline = subject.pipeline
+    data, errors_m = pipeline.data, pipeline.reference.constant_pa_m
+    count, total = len(np.unique(data.val_poses)), len(data.labels.theta)
+    groups = np.unique(data.labels.group[data.val_poses], return_inverse=True)[1].reshape(-1)
+    low, high = interval(errors_m, groups)
+    half = (high - low) / 2 / max(float(errors_m.mean()), 1e-12)
+    says = f"{count} poses are held out of {total}: a mean error is known to {half:.0%} (95%)"
+    expected = f"at least {ENOUGH} poses, {WIDE:.0%}"
+    independent = len(np.unique(data.labels.group)) > 200
+    if count < FEW and total >= ENOUGH_TO_CHOOSE and independent:
+        help = "so few poses cannot tell two configs apart: hold out more (data.val_fraction), or look at the split"
+        return CheckResult("split.size", CheckStatus.FAIL, says, expected, help)
+    if count < ENOUGH or not half < WIDE:
+        help = "too few to tell small differences: read the intervals, hold out more, or collect more poses"
+        return CheckResult("split.size", CheckStatus.WARN, says, expected, help)
+    return CheckResult("split.size", CheckStatus.PASS, says, expected)
+
+
+def _spread_of(subject: Subject) -> CheckResult:
+    """Variance of the validated theta against training's, and the distance of both distributions, against random
+    splits of the same groups."""
+    data = subject.pipeline.data
+    train, val = evenly(np.unique(data.train_poses), 500), evenly(np.unique(data.val_poses), 200)
+    theta, both = data.labels.theta, np.concatenate([val, train])
+    ratio = float(theta[val].var(0).sum() / max(theta[train].var(0).sum(), 1e-12))
+    again, usual = (_repeated(theta[poses]) for poses in (data.val_poses, data.train_poses))
+    groups = np.unique(data.labels.group[both], return_inverse=True)[1].reshape(-1)
+    held = len(np.unique(data.labels.group[val]))
+    distances = cdist(theta[both], theta[both])
+    chosen = [np.arange(len(both)) < len(val), *_random_splits(groups, held)]
+    inside = np.array([rows for rows in chosen if 0 < rows.sum() < len(both)])
+    true, *drawn = _energies(distances, inside)
+    wider, *as_wide = [_other_width(theta[both], rows) for rows in inside]
+    p = min(1.0, 2 * min(p_value(true, drawn), p_value(wider, as_wide)))  # either of two questions
+    says = f"validated theta has {ratio:.2f} times the variance of training's; a random split differs as much with p = "
+    says += f"{p:.3f}"
+    says += f"; {again:.0%} of the validated poses are repeated, of training's {usual:.0%}"
+    expected = f"over {NARROW:g} times, or p over {STRONG_P}; repeated no more than in training"
+    other_kind = p <= STRONG_P and not NARROW <= ratio <= 1 / NARROW
+    few = held < FEW
+    if again > usual + 0.05 or (other_kind and not few):
+        help = "validation shows another kind of poses than training (the easy ones, one gesture): draw it at random"
+        return CheckResult("split.spread", CheckStatus.FAIL, says, expected, help)
+    if p <= STRONG_P or (few and not 0.5 <= ratio <= 2):
+        help = "validation may be of another kind than training" + (", too few groups to tell" if few else "")
+        return CheckResult("split.spread", CheckStatus.WARN, says, expected, help)
+    return CheckResult("split.spread", CheckStatus.PASS, says, expected)
+
+
+def _repeated(theta: Array) -> float:
+    """Share of poses that stand there already: of two cameras that see the same hand, one half."""
+    return 1 - len(np.unique(theta.round(4), axis=0)) / len(theta)
+
+
+def _random_splits(groups: Integers, held: int) -> Iterator[npt.NDArray[np.bool_]]:
+    """Rows that would be held out if as many groups were drawn at random."""
+    random = np.random.default_rng(0)
+    for _ in range(DRAWS):
+        yield np.isin(groups, random.permutation(groups.max() + 1)[:held])
+
+
+def _other_width(theta: Array, rows: npt.NDArray[np.bool_]) -> float:
+    """By how much the variance of some rows of theta differs from that of the others, as a logarithm."""
+    inside, outside = (max(float(theta[part].var(0).sum()), 1e-12) for part in (rows, ~rows))
+    return abs(float(np.log(inside / outside)))
+
+
+def _energies(distances: Array, inside: npt.NDArray[np.bool_]) -> list[float]:
+    """Energy distance of two samples from all their distances (Szekely and Rizzo, 2013), for each division (k, N)."""
+    counts = inside.sum(1, keepdims=True)
+    weight = np.where(inside, 1 / counts, -1 / (inside.shape[1] - counts))
+    return [float(value) for value in -((weight @ distances) * weight).sum(1)]
