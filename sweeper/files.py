@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
+import psutil
+
 T = TypeVar("T")
 STALE_TRIES: Final = 5
 STALE_WAIT_S: Final = 0.2
@@ -45,6 +47,15 @@ def write_atomic(path: Path, content: str, *, sync: bool = False) -> None:
         with suppress(OSError):
             scratch.unlink()
         raise
+
+
+def remove_half_written(folder: Path) -> None:
+    """Remove what killed processes of this machine left of files that they were writing in a folder."""
+    for scratch in folder.glob("*.tmp"):
+        pid = scratch.suffixes[-2].removeprefix(".") if len(scratch.suffixes) > 1 else ""
+        if not (pid.isdecimal() and psutil.pid_exists(int(pid))):
+            with suppress(OSError):
+                scratch.unlink()
 
 
 def reread(read: Callable[[], T]) -> T:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sweeper.errors import StudyTaken, UserError
+from sweeper.files import remove_half_written
 from sweeper.home import refuse_foreign_links, refuse_special_files, refuse_unfit_disk
 from sweeper.ledger.storage.location import database_holder, is_on_a_server
 
@@ -32,7 +33,7 @@ def is_driven(study_dir: Path) -> bool:
 
 @contextmanager
 def study_lock(study_dir: Path, url: str | None = None) -> Iterator[None]:
-    """Hold the study for one driver; the lock dies with the process.
+    """Hold the study for one driver; the lock dies with the process. Files that a killed one was writing are removed.
 
     Args:
         study_dir: the folder of the study.
@@ -60,6 +61,8 @@ def study_lock(study_dir: Path, url: str | None = None) -> Iterator[None]:
             raise StudyTaken(study_dir.name, running_driver) from None
         except OSError:  # the file system knows no locks, and the ledger's server does
             pass
+        else:
+            remove_half_written(study_dir)
         file.truncate(0)
         file.write(this_process())
         file.flush()

@@ -3,12 +3,14 @@
 import errno
 import hashlib
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from sweeper import files
-from sweeper.files import STALE_TRIES, reread, sha256_of, write_atomic
+from sweeper.files import STALE_TRIES, remove_half_written, reread, sha256_of, write_atomic
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
@@ -33,6 +35,19 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(
         write_atomic(path, "new", sync=True)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_process_was_writing_is_removed_and_what_a_living_one_writes_stays(tmp_path: Path) -> None:
+    kill = "import os, sys; from sweeper import files; files.os.replace = lambda *_: os.kill(os.getpid(), 9)"
+    write = "from pathlib import Path; files.write_atomic(Path(sys.argv[1]), 'never')"
+    subprocess.run([sys.executable, "-c", f"{kill}; {write}", str(tmp_path / "stage.json")], check=False)
+    [left] = tmp_path.iterdir()
+    assert left.name.startswith(".stage.json.")
+    living = tmp_path / f".report.html.{os.getpid()}.tmp"
+    for path in (living, tmp_path / "outbox.gz.tmp", tmp_path / "notes.txt"):
+        path.write_text("")
+    remove_half_written(tmp_path)
+    assert set(tmp_path.iterdir()) == {living, tmp_path / "notes.txt"}
 
 
 def test_the_sum_is_of_the_content(tmp_path: Path) -> None:

@@ -142,14 +142,13 @@ def test_a_missing_checkpoint_of_a_trial_that_goes_on_is_told(home: Path, capsys
 
 
 def test_a_study_that_runs_is_left_alone(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    damage_everything(home / "studies" / "toy")
-    before = files_of(home)
     with study_lock(home / "studies" / "toy"):
+        damage_everything(home / "studies" / "toy")
+        before = files_of(home)
         code, found = examine(home, capsys, "--fix")
-        after = files_of(home)
+        assert files_of(home) == before
     assert code == 0
     assert found["studies.toy"]["what"].startswith(f"is being run by pid {os.getpid()}")
-    assert {**after, str(home / "studies/toy/lock"): b""} == {**before, str(home / "studies/toy/lock"): b""}
 
 
 def test_an_interrupted_study_is_told(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
