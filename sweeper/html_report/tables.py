@@ -11,11 +11,11 @@ from sweeper.html_report.data import Axis, CostShare, StudyData, costs, device_o
 from sweeper.ledger.trial import TrialRecord
 from sweeper.noise.words import interval_of, percent
 from sweeper.search_space.paths import column_names
-from sweeper.search_space.value_text import value_text
 from sweeper.study.usage.budget import duration_text
 from sweeper.views.ablation import tables
 from sweeper.views.study import best_first
-from sweeper.views.tables.trial_table import CHANCE, INTERVAL, VARIANCE, shown_metrics
+from sweeper.views.tables.digits import ABSENT, metric_texts, param_texts
+from sweeper.views.tables.trial_table import CHANCE, INTERVAL, shown_metrics, unit_decimals
 
 COST_HEADERS: Final = ("where", "trials", "used (s)", "used", "saved by stopping early")
 
@@ -53,7 +53,7 @@ def trial_table(data: StudyData) -> PageTable:
     """Every candidate, the best first."""
     return PageTable(
         _trial_headers(data, data.axes),
-        [_trial_row(data, trial, data.axes) for trial in best_first(data.trials, data.spec.objective)],
+        _trial_rows(data, best_first(data.trials, data.spec.objective), data.axes),
         "",
         "trial-table",
     )
@@ -61,7 +61,7 @@ def trial_table(data: StudyData) -> PageTable:
 
 def control_table(data: StudyData) -> PageTable:
     """The controls, which have no parameters."""
-    return PageTable(_trial_headers(data, []), [_trial_row(data, control, []) for control in data.controls])
+    return PageTable(_trial_headers(data, []), _trial_rows(data, data.controls, []))
 
 
 def _trial_headers(data: StudyData, axes: Sequence[Axis]) -> list[str]:
@@ -72,30 +72,37 @@ def _trial_headers(data: StudyData, axes: Sequence[Axis]) -> list[str]:
     return ["trial", "state", objective, *noise, *names, "reason", *metrics, "epochs", "time (s)"]
 
 
-def _trial_row(data: StudyData, trial: TrialRecord, axes: Sequence[Axis]) -> PageRow:
-    metrics = metrics_of(trial)
+def _trial_rows(data: StudyData, trials: Sequence[TrialRecord], axes: Sequence[Axis]) -> list[PageRow]:
+    """A row a trial, its numbers as the same table has them in a terminal."""
     shown = shown_metrics(data.spec.objectives, data.trials)
-    forms = {metric: "{:.2f}" if metric.endswith("_mm") else "{:.4g}" for metric in shown}
-    forms[VARIANCE] = "{:.3f}"
-    objective, *others = (number_cell(metrics.get(metric), form) for metric, form in forms.items())
+    metrics = [_metric_cells([metrics_of(trial).get(metric) for trial in trials], metric) for metric in shown]
+    params = [_param_cells([trial.params.get(axis.path, ABSENT) for trial in trials]) for axis in axes]
+    return [
+        _trial_row(data, trial, [column[place] for column in metrics], [column[place] for column in params])
+        for place, trial in enumerate(trials)
+    ]
+
+
+def _trial_row(data: StudyData, trial: TrialRecord, metrics: Sequence[Cell], params: Sequence[Cell]) -> PageRow:
+    objective, *others = metrics
     cells = [
         Cell(trial.id, "id"),
         Cell(trial.state.value, "state"),
         objective,
-        *_noise_cells(data, trial, axes),
-        *(_param_cell(trial.params[axis.path]) if axis.path in trial.params else Cell("-", "value") for axis in axes),
+        *(_noise_cells(data, trial) if params else []),
+        *params,
         Cell(trial.reason, "reason"),
         *others,
-        number_cell(trial.last.epoch if trial.last else 0.0, "{:g}"),
-        number_cell(trial.seconds, "{:.1f}"),
+        number_cell(epoch := trial.last.epoch if trial.last else 0.0, f"{epoch:g}"),
+        number_cell(trial.seconds, f"{trial.seconds:.1f}"),
     ]
     wins = data.winner is not None and trial.id == data.winner.id
     return PageRow(trial.id, cells, "" if trial.control else trial.state.value, wins)
 
 
-def _noise_cells(data: StudyData, trial: TrialRecord, axes: Sequence[Axis]) -> list[Cell]:
+def _noise_cells(data: StudyData, trial: TrialRecord) -> list[Cell]:
     """The probability that a trial's configuration is the best, and the interval of its mean over seeds."""
-    if data.noise is None or not axes:
+    if data.noise is None:
         return []
     known = data.noise.by_trial.get(trial.id)
     if known is None:
@@ -106,17 +113,23 @@ def _noise_cells(data: StudyData, trial: TrialRecord, axes: Sequence[Axis]) -> l
     ]
 
 
-def number_cell(value: float | None, form: str) -> Cell:
-    """A number; a dash where there is none, and what it is where it is not finite, which sorts last."""
-    if value is None:
-        return Cell("-", "number", "")
-    return Cell(form.format(value), "number", repr(float(value)) if math.isfinite(value) else "")
+def number_cell(value: float | None, text: str) -> Cell:
+    """A number; what is not finite sorts last."""
+    return Cell(text, "number", repr(float(value)) if value is not None and math.isfinite(value) else "")
 
 
-def _param_cell(value: Any) -> Cell:
+def _metric_cells(values: Sequence[float | None], metric: str) -> list[Cell]:
+    return list(map(number_cell, values, metric_texts(values, unit_decimals(metric))))
+
+
+def _param_cells(values: Sequence[Any]) -> list[Cell]:
+    return list(map(_param_cell, values, param_texts(values)))
+
+
+def _param_cell(value: Any, text: str) -> Cell:
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return Cell(value_text(value), "number", repr(float(value)))
-    return Cell(value_text(value), "value")
+        return number_cell(value, text)
+    return Cell(text, "value")
 
 
 def cost_table(data: StudyData) -> PageTable:
@@ -130,8 +143,8 @@ def cost_table(data: StudyData) -> PageTable:
             part.name,
             [
                 Cell(part.name, "state" if part.state else ""),
-                number_cell(part.trials, "{:.0f}"),
-                number_cell(part.used_s * share, "{:.1f}"),
+                number_cell(part.trials, str(part.trials)),
+                number_cell(part.used_s * share, f"{part.used_s * share:.1f}"),
                 Cell(f"{duration_text(part.used_s * share)} of {device}"),
                 Cell(f"about {duration_text(part.saved_s * share)}" if part.saved_s else "-"),
             ],

@@ -8,9 +8,11 @@ from rich.console import Console
 from sweeper.analysis.compare import TrialComparison
 from sweeper.console import output_console
 from sweeper.search_space.paths import short_names
+from sweeper.search_space.value_text import value_text
+from sweeper.spec.objective import metric_number
 from sweeper.views.tables.columns import GAP, Column, lines_of
+from sweeper.views.tables.digits import ABSENT
 
-ABSENT: Final = "-"
 BARS: Final = "▁▂▃▄▅▆▇█"
 MOST_EPOCHS: Final = 16
 """Lines of the table of curves; of longer ones evenly spaced evaluations are shown."""
@@ -21,11 +23,11 @@ def print_comparison(comparison: TrialComparison) -> None:
     console = output_console()
     names = short_names(comparison.varying)
     rows = [("state", comparison.states), *((names[path], values) for path, values in comparison.varying.items())]
-    _print(console, comparison.trials, [(name, [_text(value) for value in row]) for name, row in rows])
+    _print(console, comparison.trials, [(name, [value_text(value, 4) for value in row]) for name, row in rows])
     console.print(f"\n{comparison.objective} by epoch")
     _print(console, comparison.trials, _curve_rows(comparison))
     console.print("\nas last reported")
-    metrics = [(name, [_text(value) for value in row]) for name, row in comparison.metrics.items()]
+    metrics = [(name, [_number(name, value) for value in row]) for name, row in comparison.metrics.items()]
     _print(console, comparison.trials, metrics)
     console.print()
     for trial, reason in zip(comparison.trials, comparison.reasons, strict=True):
@@ -37,7 +39,8 @@ def _curve_rows(comparison: TrialComparison) -> list[tuple[str, Sequence[str]]]:
     step = max(1, -(-len(epochs) // MOST_EPOCHS))
     shown = epochs[::-1][::step][::-1]  # with the last one
     rows: list[tuple[str, Sequence[str]]] = [
-        (f"{epoch:g}", [_text(curve.get(epoch)) for curve in comparison.curves]) for epoch in shown
+        (f"{epoch:g}", [_number(comparison.objective, curve.get(epoch)) for curve in comparison.curves])
+        for epoch in shown
     ]
     values = [value for curve in comparison.curves for value in curve.values()]
     if values:
@@ -75,13 +78,5 @@ def blocks(names: Column, columns: Sequence[Column], width: int | None) -> list[
     return found
 
 
-def _text(value: object) -> str:
-    match value:
-        case None:
-            return ABSENT
-        case bool():
-            return str(value).lower()
-        case float():
-            return f"{value:.4g}"
-        case _:
-            return str(value)
+def _number(metric: str, value: float | None) -> str:
+    return ABSENT if value is None else metric_number(metric, value)

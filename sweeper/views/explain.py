@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 from sweeper.analysis.explain import Explanation
 from sweeper.console import output_console
 from sweeper.search_space.value_text import value_text
+from sweeper.spec.objective import Objective, metric_number
 from sweeper.study.decisions import apart
 from sweeper.views.tables.columns import Column, fitted, lines_of
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
 TEXTS: Final = ("TRIAL", "TERM", "STATE", "WITH", "")
 SHORTEST_WITH: Final = 16
+OF_A_RUNG: Final = ("value", "cutoff")
+"""What a rung's evidence calls values of the objective."""
+EPOCHS: Final = ("epochs", "rung_epoch")
 
 
 def print_explanation(found: Explanation) -> None:
@@ -32,7 +36,7 @@ def print_explanation(found: Explanation) -> None:
             console, ("EPOCH", "RANK", "BEST SO FAR", "CUTOFF" if found.rungs[0].front is None else "FRONT", ""), rows
         )
     if found.evidence:
-        numbers = ", ".join(f"{key} {_text(value)}" for key, value in found.evidence.items())
+        numbers = ", ".join(f"{key} {_evidence_text(key, value, objective)}" for key, value in found.evidence.items())
         console.print(f"\ndetails: {numbers}", markup=False)
     if found.neighbours:
         console.print("\nnearest configurations")
@@ -64,5 +68,11 @@ def _print_table(console: "Console", heads: Sequence[str], rows: Sequence[Sequen
         console.print(line, soft_wrap=True)
 
 
-def _text(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def _evidence_text(name: str, value: object, objective: Objective) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(_evidence_text(name, each, objective) for each in value)}]"
+    if not isinstance(value, float):
+        return str(value)
+    if name in EPOCHS:
+        return f"{value:g}"
+    return metric_number(objective.metric if name in OF_A_RUNG else name, value)

@@ -13,7 +13,7 @@ from sweeper.errors import UserError
 from sweeper.ledger.studies import open_study
 from sweeper.ledger.trial import TrialRecord
 from sweeper.search_space.paths import leaves
-from sweeper.spec.objective import Objective
+from sweeper.spec.objective import Objective, metric_number
 from sweeper.views.study import best_first
 
 Form = Literal["table", "csv", "json", "parquet"]
@@ -125,10 +125,15 @@ def _as_table(names: Sequence[str], rows: Sequence[Row]) -> bytes:
     console = output_console()
     table = simple_table([name.removeprefix("params.").removeprefix("metrics.") for name in names])
     for row in rows:
-        table.add_row(*(f"{row[name]:.4g}" if isinstance(row[name], float) else _text(row[name]) for name in names))
+        table.add_row(*(_shown(name, row[name]) for name in names))
     with console.capture() as captured:
         console.print(table)
     return captured.get().encode()
+
+
+def _shown(name: str, value: Any) -> str:
+    """A value as other tables of a terminal round it."""
+    return metric_number(name, value) if isinstance(value, float) else _text(value)
 
 
 def _as_parquet(names: Sequence[str], rows: Sequence[Row]) -> bytes:
