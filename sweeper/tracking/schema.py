@@ -41,8 +41,11 @@ UNFOLDED: Final = "evaluation"
 """A type of runs whose parent MLflow's page unfolds at a first visit; else it shows the study's run, and no trial."""
 TAG_LANES: Final = "sweeper.lanes"
 """How many trials may have trained in one process with it; of no other trial."""
-TAG_SUM: Final = "sweeper.sha256."
-"""And the name of a checkpoint: sha256 of its manifest, which holds those of its files."""
+TAG_SUM: Final = "mlflow.sweeper.sha256."
+"""And the name of a checkpoint: sha256 of its manifest, which holds those of its files. MLflow's page shows no tags of
+names that begin with its own."""
+FORMER_TAG_SUM: Final = "sweeper.sha256."
+"""As TAG_SUM, in older records."""
 TAG_PARENT: Final = "mlflow.parentRunId"
 TAG_NOTE: Final = "mlflow.note.content"
 """The description on a run's page, in Markdown."""
@@ -88,6 +91,12 @@ def metric_keys(names: Iterable[str]) -> dict[str, str]:
 def _hashed(key: str, name: str) -> str:
     ending = hashlib.sha256(name.encode(errors="replace")).hexdigest()[:8]
     return f"{key[: LONGEST_KEY - 9]}_{ending}"
+
+
+def checkpoint_sums(tags: Mapping[str, str]) -> dict[str, str]:
+    """Name of a checkpoint -> sha256 of its manifest, from the tags of a run."""
+    of_both = [(prefix, name) for prefix in (FORMER_TAG_SUM, TAG_SUM) for name in tags if name.startswith(prefix)]
+    return {name.removeprefix(prefix): tags[name] for prefix, name in of_both}
 
 
 def metric_value(value: float) -> float:

@@ -10,7 +10,7 @@ from typing import Any
 from sweeper.files import sha256_of
 from sweeper.tracking.delivery.run_files import local_folder
 from sweeper.tracking.recorded.find import answering
-from sweeper.tracking.schema import CHECKPOINTS, TAG_SUM
+from sweeper.tracking.schema import CHECKPOINTS, checkpoint_sums
 from sweeper.tracking.store.client import open_client, require_store
 
 
@@ -119,8 +119,7 @@ class Inventory:
                         raise
                     self._runs[run_id] = None
                 else:
-                    tags = run.data.tags.items()
-                    sums = {name.removeprefix(TAG_SUM): text for name, text in tags if name.startswith(TAG_SUM)}
+                    sums = checkpoint_sums(run.data.tags)
                     self._runs[run_id] = _Run(local_folder(run.info.artifact_uri), sums)
         return self._runs[run_id]
 

@@ -20,9 +20,9 @@ from sweeper.tracking.schema import (
     SYSTEM,
     TAG_PARENT,
     TAG_ROLE,
-    TAG_SUM,
     TAG_TRIAL,
     TRIAL_FILE,
+    checkpoint_sums,
     read_trial_yaml,
 )
 
@@ -93,7 +93,7 @@ def read_trial(client: Any, run: Any) -> RecordedTrial:
         provenance=provenance,
         tags=tags,
         manifests=manifests,
-        sums={name.removeprefix(TAG_SUM): value for name, value in tags.items() if name.startswith(TAG_SUM)},
+        sums=checkpoint_sums(tags),
     )
 
 

@@ -31,8 +31,9 @@ SORTED_PX: Final = 16
 """For the arrow beside the head by which rows are sorted."""
 NARROWEST_PX: Final = 84
 REASON_PX: Final = 300
-WIDTHS_PX: Final = {"attributes.`Run Name`": 175, "runDateAndNestInfo": 46}
-"""Of MLflow's own first columns; of the date the icon of the run's state is left, so that all the rest has room."""
+WIDTHS_PX: Final = {"attributes.`Run Name`": 160, "runDateAndNestInfo": 84}
+"""Of MLflow's own first columns; of the date its head and the icon of the run's state are left, so that all the rest
+has room."""
 
 
 def candidates_view(spec: SweepSpec, now_ms: int) -> dict[str, str]:
@@ -63,6 +64,11 @@ def experiment_of(uri: str, study: str) -> str:
         help = f"`sweeper list` names the studies; `sweeper sync {study}` sends what MLflow lacks"
         raise UserError(f"MLflow has no experiment of the study `{study}`", help=help)
     return str(experiment.experiment_id)
+
+
+def experiments_fragment() -> str:
+    """What follows # in the address of the list of experiments, of which each study has one."""
+    return "/experiments?workflowType=machine_learning"
 
 
 def view_fragment(experiment_id: str) -> str:

@@ -27,9 +27,14 @@ APIS: Final = ("api", "ajax-api", "gateway", "jobs", "v1", "mcp")
 NOT_SERVED: Final = frozenset({"assistant", "gateway", "jobs", "webhooks", "scorers", "mcp-servers", "mcp"})
 """Parts of paths of APIs that run something or call somebody, which is not looking at a study."""
 PRESET: Final = b"""<script>
-try { localStorage.setItem("mlflow.assistant.fab.autoOpenedOnFirstLoad_v1", "true"); } catch (error) {}
+try {
+    localStorage.setItem("mlflow.assistant.fab.autoOpenedOnFirstLoad_v1", "true");
+    if (!localStorage.getItem("mlflow.workflowType_v1"))
+        localStorage.setItem("mlflow.workflowType_v1", '"machine_learning"');
+} catch (error) {}
 </script>"""
-"""Before the page's own scripts: else the assistant's panel opens over a third of a new visitor's page."""
+"""Before the page's own scripts: else the assistant's panel opens over a third of a new visitor's page, and an address
+that names no study shows the pages of GenAI."""
 
 
 class TokenGate:

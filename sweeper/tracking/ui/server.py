@@ -21,7 +21,7 @@ from sweeper.errors import EXIT_OK, UserError
 from sweeper.redaction import redact
 from sweeper.tracking.store.client import require_store, tracking_uri
 from sweeper.tracking.store.environment import MLFLOW_ENVIRONMENT
-from sweeper.tracking.ui.candidates_view import experiment_of, view_fragment
+from sweeper.tracking.ui.candidates_view import experiment_of, experiments_fragment, view_fragment
 
 HOST: Final = "127.0.0.1"
 LOOPBACK_NAMES: Final = ("localhost", "127.0.0.1")
@@ -49,7 +49,7 @@ def serve_ui(home: Path, port: int, study: str | None = None, *, open_browser: b
     if not uri.startswith("http"):
         require_free(port)
     require_store(uri)
-    place = f"#{view_fragment(experiment_of(uri, study))}" if study else ""
+    place = f"#{view_fragment(experiment_of(uri, study)) if study else experiments_fragment()}"
     if uri.startswith("http"):
         print(f"{redact(uri).rstrip('/')}/{place}")  # somebody else's server has a UI of its own
         return EXIT_OK

@@ -24,6 +24,7 @@ from sweeper.cli.main import main
 from sweeper.errors import EXIT_BAD_INPUT, EXIT_DIFFERS, EXIT_OK, UserError
 from sweeper.reproducibility.reproduce import reproduce
 from sweeper.tracking import Tracker, tracking_uri, trial_yaml
+from sweeper.tracking.schema import TAG_SUM
 from sweeper.tracking.store.client import open_client
 
 TRAINER = "scripted_trainer:train"
@@ -147,12 +148,12 @@ def test_other_weights_under_equal_metrics_differ(study: Path, capfd: Capture) -
     assert "damaged in MLflow: its manifest is not the one that was recorded" in capfd.readouterr().out
     client = open_client(tracking_uri(study))
     run_id = verdict_runs(study)[0].data.tags["mlflow.parentRunId"]
-    recorded = client.get_run(run_id).data.tags["sweeper.sha256.epoch_004"]
+    recorded = client.get_run(run_id).data.tags[f"{TAG_SUM}epoch_004"]
     with changed(folder / "manifest.json", of_other), changed(folder / "weights.safetensors", lambda _: other):
         told = hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()
-        client.set_tag(run_id, "sweeper.sha256.epoch_004", told)
+        client.set_tag(run_id, f"{TAG_SUM}epoch_004", told)
         assert reproduce("toy-0001", study) == EXIT_DIFFERS
-    client.set_tag(run_id, "sweeper.sha256.epoch_004", recorded)
+    client.set_tag(run_id, f"{TAG_SUM}epoch_004", recorded)
     out = capfd.readouterr().out
     assert "verdict: DIFFERS from epoch 4 (every metric is equal, the weights walk)" in out
     assert "weights: from step 4; there walk differs by up to 1e+03" in out

@@ -128,12 +128,23 @@ def test_nothing_that_decides_is_cut_or_beyond_the_edge(page: Any) -> None:
         cells = [] if partly_seen else page.locator(f"[role=gridcell][col-id='{name}']").all()
         for text in (head, *cells):
             assert not text.evaluate(IS_CUT), (name, text.inner_text())
+    for name in ("attributes.`Run Name`", "runDateAndNestInfo"):
+        assert not page.locator(f".ag-header-cell[col-id='{name}']").evaluate(IS_CUT), name
 
 
 def test_nothing_lies_over_the_page_and_errors_alone_look_like_errors(page: Any) -> None:
     assert page.get_by_text("Model training").first.is_visible()
     assert page.locator("[role=dialog]").count() == 0
     assert page.locator("[role=gridcell] .anticon-close-circle, [role=gridcell] [class*=danger]").count() == 0
+
+
+def test_an_address_without_a_study_shows_the_studies(address: str, chromium: Any) -> None:
+    page = new_page(chromium)
+    page.goto(address.partition("#")[0])
+    page.get_by_role("link", name="loss_balance").first.wait_for()
+    assert page.get_by_text("Model registry").first.is_visible(), "no page of GenAI"
+    assert page.get_by_text("Prompts", exact=True).locator("xpath=ancestor::nav").count() == 0
+    page.close()
 
 
 def test_charts_open_on_the_objective_by_trial(page: Any) -> None:

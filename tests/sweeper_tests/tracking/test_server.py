@@ -105,7 +105,7 @@ def test_the_ui_answers_on_loopback_and_ends_with_ctrl_c(recorded: str, home: Pa
         assert ui.stdout is not None
         try:
             address = ui.stdout.readline().strip()  # printed once it answers
-            prefix, _, right = address.partition("=")
+            prefix, _, right = address.removesuffix("#/experiments?workflowType=machine_learning").partition("=")
             assert prefix == f"http://127.0.0.1:{port}/?token"
             seen["page"] = get(port, "/", f"127.0.0.1:{port}", right)
             seen["search"] = get(port, search, f"localhost:{port}", right)
