@@ -21,6 +21,8 @@ FILES = frozenset(
     | {"home.id", "lock", "request"}
 )
 """Endings and names of what a study keeps in files."""
+CACHE_VARIABLE: Final = "TRAINERS_CACHE_DIR"
+"""Environment variable that says where trainers keep what they make of the data."""
 FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 HELP = "was this home made by somebody else? Read SECURITY.md before you continue with it"
 
@@ -30,6 +32,11 @@ def command_line(home: Path, *words: str) -> str:
     default = Path(os.environ.get("SWEEPER_HOME") or ".sweeper")
     option = [] if home.resolve() == default.resolve() else ["--home", str(home)]
     return shlex.join(["sweeper", *words, *option])
+
+
+def cache_of(home: Path) -> Path:
+    """Folder in which the trials of a home keep what they make of the data."""
+    return home.resolve() / "data"
 
 
 def refuse_foreign_links(study_dir: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from sweeper.checkpoints.locate import store_of
 from sweeper.checkpoints.object_store import CheckpointMissing, StoreUnavailable
 from sweeper.errors import UserError
+from sweeper.home import CACHE_VARIABLE, cache_of
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.studies import study_dirs
 from sweeper.search_space.paths import leaves
@@ -72,7 +73,7 @@ def measured_throughput(spec: SweepSpec, home: Path) -> Throughput:
             input=json.dumps(resolve(spec, params)),
             stdout=subprocess.PIPE,
             text=True,
-            env=os.environ | {"TRAINERS_CACHE_DIR": str(home / "data")},
+            env=os.environ | {CACHE_VARIABLE: str(cache_of(home))},
         )
         if done.returncode != 0:
             raise UserError("the trainer could not be timed", help="see the message above")

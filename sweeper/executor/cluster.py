@@ -14,6 +14,7 @@ from sweeper.executor.monitor import Child, Node, Worker, room, this_machine
 from sweeper.executor.processes import Sample, kill, samples
 from sweeper.executor.ray_session import connect, disconnect, session
 from sweeper.executor.remote_process import RemoteChild, start_seam
+from sweeper.home import CACHE_VARIABLE
 from sweeper.spec.sections import Resources
 
 RAY_STARTS: Final = 3
@@ -21,7 +22,6 @@ LOOK_S: Final = 1.0
 REACH_S: Final = 5.0
 AGENT_S: Final = 5.0
 """How long a machine may take to tell of its workers."""
-CACHE_VARIABLE: Final = "TRAINERS_CACHE_DIR"
 ADDRESS_HELP: Final = "it is HOST:PORT of the head node (6379 unless `ray start --head` was told another), or `auto`"
 NODE_HELP: Final = "make it one (`ray start --address=HOST:PORT --num-cpus=0`), or `sweeper submit` the spec as a job"
 TOKEN_HELP: Final = "give the cluster's token: RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH, or ~/.ray/auth_token"

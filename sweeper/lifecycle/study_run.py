@@ -18,6 +18,7 @@ from sweeper.errors import LedgerLost
 from sweeper.executor.cluster import machines
 from sweeper.executor.monitor import Child, Machines, Workers
 from sweeper.executor.worker.node_check import expectation
+from sweeper.home import cache_of
 from sweeper.html_report.artifacts import study_artifacts
 from sweeper.ledger.ledger import Ledger
 from sweeper.lifecycle import notifications as notify
@@ -89,7 +90,7 @@ class StudyRun:
             copy = [stack.enter_context(closing(each)) for each in self._copy(progress)]
             self._name_left_over(progress)
             progress.note("starting to prepare the data")
-            there = stack.enter_context(machines(self._spec.resources, self._options.address, self._home / "data"))
+            there = stack.enter_context(machines(self._spec.resources, self._options.address, cache_of(self._home)))
             preparing = preflight.start(self._spec, there)  # takes a while, in a process of its own
             stack.callback(preflight.end, preparing)
             tracker = open_tracker(self._home, self._ledger, self._tell_run)

@@ -22,6 +22,7 @@ from packaging.version import Version
 from mano_trainers.report import CheckStatus
 from sweeper.executor.gpus import collect_accelerators
 from sweeper.executor.worker.scratch import of_killed_drivers, processes_of_killed_drivers, scratch_parent
+from sweeper.home import CACHE_VARIABLE, cache_of
 from sweeper.ledger.studies import study_dirs
 from sweeper.ledger.study_lock import running_driver
 from sweeper.maintenance.finding import Finding
@@ -126,7 +127,7 @@ def left_over(home: Path) -> list[int]:
 
 def of_home(home: Path) -> set[int]:
     """Processes whose environment names the data of this home."""
-    marker = f"TRAINERS_CACHE_DIR={home / 'data'}".encode()
+    marker = f"{CACHE_VARIABLE}={cache_of(home)}".encode()
     found = set()
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):

@@ -14,6 +14,7 @@ from typing import Any, Final
 import mano_trainers
 from sweeper.errors import UserError
 from sweeper.files import sha256_of
+from sweeper.home import CACHE_VARIABLE, cache_of
 from sweeper.reproducibility import provenance
 from sweeper.reproducibility.git import top_of
 from sweeper.reproducibility.metric_diff import tensor_deviation
@@ -118,7 +119,7 @@ def _child(
     trial: RecordedTrial, home: Path, job_file: Path, log: Path, tree: Path | None
 ) -> Iterator[subprocess.Popen[str]]:
     environment = dict(os.environ)
-    environment["TRAINERS_CACHE_DIR"] = str(home.resolve() / "data")
+    environment[CACHE_VARIABLE] = str(cache_of(home))
     environment["OMP_NUM_THREADS"] = str(trial.config.get("threads", 1))
     environment.setdefault("PYTHONHASHSEED", "0")  # as a trial's
     if trial.tags.get("sweeper.gpus") in {"0", "0.0"}:

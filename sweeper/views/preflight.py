@@ -10,6 +10,7 @@ from rich.text import Text
 
 from mano_trainers.report import CheckResult, CheckStatus
 from sweeper.executor.cluster import machines
+from sweeper.home import cache_of
 from sweeper.preflight import run as preflight
 from sweeper.preflight.run import PreflightOutcome
 from sweeper.spec.lanes import with_usable_lanes
@@ -39,7 +40,7 @@ def preflight_spec(spec: SweepSpec, home: Path, *, quiet: bool = False) -> Prefl
             else:
                 console.print(f"[{time.monotonic() - began_s:5.1f} s] {result.status} {result.name}", markup=False)
 
-        with machines(spec.resources, None, home / "data") as here:
+        with machines(spec.resources, None, cache_of(home)) as here:
             child = preflight.start(spec, here)
             return preflight.finish(child, spec, home, tell, here, again=True)
 
