@@ -23,6 +23,7 @@ from sweeper.ledger.storage.value_lists import follow_lists
 from sweeper.ledger.trial import Report, TrialRecord, TrialState, encode_report, id_of, report_key, with_report
 from sweeper.samplers.distributions import running_trial
 from sweeper.samplers.proposal import propose
+from sweeper.samplers.tried import TriedConfigurations
 from sweeper.search_space.conditions import existing
 from sweeper.search_space.dimensions import ParamValue
 from sweeper.spec.objective import Mode
@@ -47,6 +48,7 @@ class Ledger:
         self.adopted_from = place_of(self.attributes.owner)
         self._candidates: dict[str, TrialRecord] = {}
         self._controls: dict[str, TrialRecord] = {}
+        self.tried = TriedConfigurations()
         self.retries = self.enqueued = 0
         stored = self.attributes.stored
         for frozen in self._optuna.frozen_trials():
@@ -76,8 +78,7 @@ class Ledger:
         """The ledger of a study, for writing; made if it is not there yet.
 
         Args:
-            study_dir: the folder of the study.
-            study: its name.
+            study_dir, study: as of `open`.
             modes: of a new study: whether small or large values are good, for each objective.
             url: of the database that a new study's ledger is made in; None: a file in the folder.
 
@@ -152,7 +153,7 @@ class Ledger:
         """Sample a new candidate. The sampler is built afresh from (seed, trial number) and what the ledger holds, so
         a resumed study proposes what the unbroken one would have."""
         with one_sync(self._optuna.storage):
-            handle = self._optuna.candidates.ask()
+            handle = self._optuna.new_trial()
             assert handle.number == self.count, "another process is writing to this ledger"
             return self._propose(handle, spec)
 
@@ -226,9 +227,9 @@ class Ledger:
     def note_loss(self, trial_id: str, reason: str) -> TrialRecord:
         """Store that the trial's worker was lost, and why; the trial goes on in another."""
         record = self.trial(trial_id)
-        losses = (*record.losses, reason)
-        self._optuna.handle(record).set_user_attr("losses", losses)
-        return self._put(replace(record, losses=losses))
+        record = replace(record, losses=(*record.losses, reason))
+        self._optuna.handle(record).set_user_attr("losses", record.losses)
+        return self._put(record)
 
     def finish(
         self,
@@ -278,21 +279,21 @@ class Ledger:
                     self._optuna.handle(record).set_user_attr("mlflow_run_id", run_id)
                 self._put(replace(record, mlflow_run_id=run_id))
 
-    # -- inside
-
     def _set_paused(self, trial_id: str, paused: dict[str, Any] | None) -> TrialRecord:
         record = self.trial(trial_id)
         assert record.state is (TrialState.RUNNING if paused else TrialState.PAUSED), record.state
         self._optuna.handle(record).set_user_attr("paused", paused)
-        state = TrialState.PAUSED if paused else TrialState.RUNNING
-        why = paused or {"reason": "", "evidence": {}}
-        return self._put(replace(record, state=state, **why))
+        if paused is None:
+            return self._put(replace(record, state=TrialState.RUNNING, reason="", evidence={}))
+        return self._put(replace(record, state=TrialState.PAUSED, **paused))
 
     def _propose(self, handle: optuna.trial.Trial, spec: SweepSpec) -> TrialRecord:
-        record = TrialRecord(id_of(self.study, handle.number), number=handle.number, params=propose(handle, spec))
+        record = TrialRecord(id_of(self.study, handle.number), handle.number, propose(handle, spec, self.tried))
         self._optuna.keep(record.id, handle)
         return self._put(record)
 
     def _put(self, record: TrialRecord) -> TrialRecord:
+        if record.control is None:
+            self.tried.note(record.number, record.params)
         (self._candidates if record.control is None else self._controls)[record.id] = record
         return record

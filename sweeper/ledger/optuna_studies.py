@@ -53,6 +53,12 @@ class OptunaStudies:
         """The study's attributes, not copied, where `Study.user_attrs` copies them all each time."""
         return self.storage.get_study_user_attrs(self.candidates._study_id)
 
+    def new_trial(self) -> optuna.trial.Trial:
+        """A candidate without parameters. Not by `Study.ask`, which first looks through all trials for one that waits;
+        from a study object of its own, since one keeps a copy of the trials that it has seen."""
+        study = optuna.load_study(study_name=self.candidates.study_name, storage=self.storage)
+        return optuna.trial.Trial(study, self.storage.create_new_trial(study._study_id))
+
     def frozen_trials(self) -> list[optuna.trial.FrozenTrial]:
         """All trials as they are stored, candidates first."""
         studies = [study for study in (self.candidates, self.controls) if study is not None]

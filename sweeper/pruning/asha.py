@@ -10,11 +10,14 @@ objectives, the best of each. By these trials rank as `domination` orders them: 
 The history holds healthy trials only: a collapsed trial can have a good early error, and must not hold a place.
 """
 
+import itertools
 import math
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from sweeper.pruning.domination import Point, order
 from sweeper.spec.objective import Mode, loss_of
@@ -117,21 +120,24 @@ def judge_at_rung(
         mode: whether small or large is good in the first objective.
         at_least: how many are kept where there are fewer than eta of them.
     """
-    points = [own, *earlier]
+    count = 1 + len(earlier)
+    places = max(at_least, int(count / eta))
+    cutoff, front = -math.inf, None
     if len(own) > 1:
-        keys = order(points)
-        ranked = sorted(points, key=keys.__getitem__)
-        rank, firsts, front = ranked.index(own) + 1, [point[0] for point in ranked], int(keys[own][0])
-    else:  # numbers sort in a third of the time that tuples take, and every report at a rung comes here
-        firsts = sorted([point[0] for point in points])
-        rank, front = firsts.index(own[0]) + 1, None  # the first of equals, which all go on where one of them does
-    places = max(at_least, int(len(points) / eta))
+        keys = order([own, *earlier])
+        ranked = sorted([own, *earlier], key=keys.__getitem__)
+        rank, front = ranked.index(own) + 1, int(keys[own][0])
+        cutoff = ranked[places - 1][0] if places else cutoff
+    else:  # not sorted: every report at a rung comes here, and thousands may have been there before
+        firsts = np.fromiter(itertools.chain(own, *earlier), float, count)
+        rank = 1 + int((firsts < own[0]).sum())  # the first of equals, which all go on where one of them does
+        cutoff = float(np.partition(firsts, places - 1)[places - 1]) if places else cutoff
     return RungResult(
         rung_epoch,
         loss_of(own[0], mode),
-        loss_of(firsts[places - 1] if places else -math.inf, mode),
+        loss_of(cutoff, mode),
         rank=rank,
-        of=len(points),
+        of=count,
         keep=rank <= places,
         front=front,
         further=own[1:],

@@ -6,7 +6,7 @@ was cut off is completed with the same values. A draw that breaks a constraint, 
 by the trainer's config is made again without a trace, within a bound.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Hashable
 from random import Random
 from typing import Any, Final
 
@@ -17,12 +17,13 @@ from sweeper.errors import UserError
 from sweeper.samplers.distributions import distribution, suggest
 from sweeper.samplers.history import as_seen, has_not_learned
 from sweeper.samplers.optuna_samplers import sampler_of
+from sweeper.samplers.tried import TriedConfigurations
 from sweeper.search_space.conditions import Params, exists, next_enqueued, parents_first, point
 from sweeper.search_space.constraints import all_hold
 from sweeper.search_space.dimensions import CategoricalDimension
 from sweeper.search_space.unit import prior_at
 from sweeper.spec.resolve import SweepSpec
-from sweeper.spec.validation.feasibility import UntriedPoints, key_of, keys_of, next_grid_point, refusal
+from sweeper.spec.validation.feasibility import UntriedPoints, next_grid_point, refusal
 
 SAMPLER_DRAWS: Final = 8
 """Draws of the spec's sampler that may be unusable, before random ones take over."""
@@ -31,13 +32,18 @@ REDRAWS: Final = 200
 """Draws that repeat a trial or that the trainer's config refuses, before one of them is taken all the same."""
 
 
-def propose(handle: optuna.trial.Trial, spec: SweepSpec) -> Params:
+def propose(handle: optuna.trial.Trial, spec: SweepSpec, tried: TriedConfigurations) -> Params:
     """Draw the parameters of a new trial, or of one whose proposal was cut off, and write them.
+
+    Args:
+        handle: of the trial.
+        spec: of the study.
+        tried: the configurations of the study's trials.
 
     Raises:
         UserError: no draw meets the constraints.
     """
-    handle.study.sampler = _Drawn(spec)
+    handle.study.sampler = _Drawn(spec, tried)
     params: Params = {}
     for path in parents_first(spec.search_space):
         if exists(dimension := spec.search_space[path], params):
@@ -48,8 +54,8 @@ def propose(handle: optuna.trial.Trial, spec: SweepSpec) -> Params:
 class _Drawn(optuna.samplers.BaseSampler):
     """Hands Optuna the parameters of a proposal, one by one as it asks."""
 
-    def __init__(self, spec: SweepSpec) -> None:
-        self._spec = spec
+    def __init__(self, spec: SweepSpec, tried: TriedConfigurations) -> None:
+        self._spec, self._tried = spec, tried
 
     def infer_relative_search_space(
         self, study: optuna.Study, trial: optuna.trial.FrozenTrial
@@ -63,7 +69,7 @@ class _Drawn(optuna.samplers.BaseSampler):
         search_space: dict[str, optuna.distributions.BaseDistribution],
     ) -> dict[str, Any]:
         with np.errstate(all="ignore"):  # densities that underflow far from all trials are meant to
-            return _propose(self._spec, study, trial)
+            return _propose(self._spec, study, trial, self._tried)
 
     def sample_independent(
         self,
@@ -75,7 +81,9 @@ class _Drawn(optuna.samplers.BaseSampler):
         raise AssertionError(f"{param_name} is in no proposal")
 
 
-def _propose(spec: SweepSpec, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> Params:
+def _propose(
+    spec: SweepSpec, study: optuna.Study, trial: optuna.trial.FrozenTrial, tried: TriedConfigurations
+) -> Params:
     """The parameters of a trial: the first draw that meets the constraints, is not those of an earlier trial and is
     accepted by the trainer's config; a point that is left, where draws do not find one but the space can be listed.
 
@@ -85,10 +93,11 @@ def _propose(spec: SweepSpec, study: optuna.Study, trial: optuna.trial.FrozenTri
     Raises:
         UserError: none of MOST_DRAWS draws meets the constraints.
     """
-    if spec.sampler.name == "grid":
-        return _next_of_grid(spec, study, trial.number)
     number = trial.number
-    earlier, fixed = _tried_before(spec, study, number), _enqueued(spec, study, number)
+    if spec.sampler.name == "grid":
+        return _next_of_grid(spec, tried.keys(before=number))
+    may_repeat = spec.replicate_seed == "per_trial"  # each trial trains with a seed of its own
+    fixed = _enqueued(spec, study, number)
     if spec.warm_start is not None or spec.sampler.name not in ("tpe", "random", "qmc"):
         study, trial = as_seen(spec, study, number)
     refused: list[Params] = []
@@ -97,7 +106,7 @@ def _propose(spec: SweepSpec, study: optuna.Study, trial: optuna.trial.FrozenTri
         params = _drawn(spec, study, trial, number, fixed, attempt)
         if not all_hold(spec.constraints, params):
             continue
-        if _is_among(params, earlier):
+        if not may_repeat and tried.has(params, before=number):
             repeated.append(params)
         elif refusal(spec, params) is not None:
             refused.append(params)
@@ -106,7 +115,7 @@ def _propose(spec: SweepSpec, study: optuna.Study, trial: optuna.trial.FrozenTri
         is_fixed = params.items() <= fixed.items()
         if is_fixed or len(refused) + len(repeated) >= REDRAWS:
             break
-    if left := UntriedPoints(spec).draw(keys_of(earlier), fixed, _seed(spec, number, 0)):
+    if left := UntriedPoints(spec).draw(tried.keys(before=number), fixed, _seed(spec, number, 0)):
         return left
     if unusable := refused or repeated:
         return unusable[0]
@@ -116,25 +125,10 @@ def _propose(spec: SweepSpec, study: optuna.Study, trial: optuna.trial.FrozenTri
     )
 
 
-def _next_of_grid(spec: SweepSpec, study: optuna.Study, number: int) -> Params:
-    tried = keys_of(frozen.params for frozen in study.get_trials(deepcopy=False) if frozen.number < number)
+def _next_of_grid(spec: SweepSpec, tried: Collection[Hashable]) -> Params:
     if (params := next_grid_point(spec, tried)) is None:
         raise UserError("every point of the grid was tried", help="add values to it in another study")
     return params
-
-
-def _tried_before(spec: SweepSpec, study: optuna.Study, number: int) -> list[Params]:
-    """The parameters of earlier trials; none where each trial trains with a seed of its own, so that none repeats."""
-    if spec.replicate_seed == "per_trial":
-        return []
-    return [frozen.params for frozen in study.get_trials(deepcopy=False) if frozen.number < number]
-
-
-def _is_among(params: Params, earlier: Sequence[Params]) -> bool:
-    """Whether a trial had them: compared as they are first, since a key for each of thousands of trials takes longer
-    than all the rest of a proposal."""
-    key = key_of(params)
-    return any(other == params and key_of(other) == key for other in earlier)
 
 
 def _enqueued(spec: SweepSpec, study: optuna.Study, number: int) -> Params:

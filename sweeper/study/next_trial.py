@@ -13,7 +13,7 @@ from sweeper.ledger.trial import TrialRecord
 from sweeper.noise.model import noise_of
 from sweeper.noise.replication import is_due, next_repeat, settled
 from sweeper.spec.resolve import SweepSpec
-from sweeper.spec.validation.feasibility import UntriedPoints, keys_of
+from sweeper.spec.validation.feasibility import UntriedPoints
 from sweeper.study.decisions import config_of
 from sweeper.study.transitions import TrialTransitions
 from sweeper.study.trial_folder import folder_of
@@ -110,7 +110,7 @@ class TrialsToCome:
         """Whether every configuration of the search space was tried, so that another trial would repeat one."""
         if not self._untried.is_listed:
             return False
-        return not self._untried.are_left(keys_of(trial.params for trial in self._ledger.trials()))
+        return not self._untried.are_left(self._ledger.tried.keys())
 
     def controls(self) -> list[str]:
         """Names of the controls that the study does not have yet."""

@@ -32,6 +32,7 @@ from recorded_curves import OBJECTIVE, TABLE, Table, load_table
 from sweeper.pruning.asha import Runner, judge, table_of
 from sweeper.pruning.guards import check_guards
 from sweeper.samplers.proposal import propose
+from sweeper.samplers.tried import TriedConfigurations
 from sweeper.spec.resolve import SweepSpec
 from sweeper.spec.sections import SchedulerConfig
 
@@ -54,7 +55,7 @@ def ours(table: Table, seed: int, setting: tuple[float, int]) -> tuple[float, bo
     unused, runners, epochs = list(range(len(table.curves))), [], 0.0
     while unused:
         handle = study.ask()
-        index = table.nearest(propose(handle, spec), unused)
+        index = table.nearest(propose(handle, spec, TriedConfigurations()), unused)
         study.tell(handle, state=optuna.trial.TrialState.FAIL)  # TPE shall learn from what was run instead
         unused.remove(index)
         step, state = run_ours(table, index, spec, runners)

@@ -1,7 +1,7 @@
 """Which points of a search space the trainer's config accepts: joint points, as trials have them. Pure."""
 
 from collections import Counter
-from collections.abc import Collection, Hashable, Iterable, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass
 from random import Random
 from typing import Final
@@ -154,11 +154,6 @@ class UntriedPoints:
         left = [params for params in self._points if key_of(params) not in tried and _has(params, fixed)]
         Random(seed).shuffle(left)
         return next((params for params in left if refusal(self._spec, params) is None), None)
-
-
-def keys_of(trials: Iterable[Mapping[str, ParamValue]]) -> set[Hashable]:
-    """The `key_of` of each trial's parameters."""
-    return {key_of(params) for params in trials}
 
 
 def _has(params: Mapping[str, ParamValue], fixed: Mapping[str, ParamValue]) -> bool:
