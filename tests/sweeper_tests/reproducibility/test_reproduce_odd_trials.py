@@ -1,4 +1,4 @@
-"""Trials of the scripted trainer that are odd, each in its own way (stopped, noisy, on data that changed), run again."""
+"""Trials of the scripted trainer, each odd in its own way (stopped, noisy, on data that changed), run again."""
 
 import math
 from collections.abc import Callable
