@@ -129,10 +129,9 @@ def _as_json(trial: TrialRecord, driven: bool) -> dict[str, Any]:
 def print_list(home: Path, lost: list[LedgerLost]) -> None:
     """Print the studies as a table on stdout. `lost`: as of `list_studies`."""
     rows = list_studies(home, lost)
-    if lost and not rows:
-        return
     if not rows:
-        print(f"no studies in {home} yet; `sweeper run SPEC` starts one", file=sys.stderr)
+        if not lost:
+            print(f"no studies in {home} yet; `sweeper run SPEC` starts one", file=sys.stderr)
         return
     console = output_console()
     cells = [

@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import optuna
+from figures import interval
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 from recorded_curves import OBJECTIVE, TABLE, Table, load_table
 
@@ -43,7 +44,6 @@ CHOSEN = (3.0, 3)
 GRID = [(1, 2), (1, 4), (2, 2), (2, 3), (3, 2), (3, 3), (4, 2)]
 """What `--split` chooses from, for both."""
 RAY_SETTINGS = {"its defaults": (1, 4), "grace 2, eta 2": (2, 2), "its best": (4, 2)}
-RESAMPLES = 2000
 
 
 # -- the searches: each returns the epochs it took, and whether it got there
@@ -176,13 +176,6 @@ def expected_epochs(runs: np.ndarray) -> float:
     """All epochs (first column) over the number of successes (second), of which there is counted at least one: where a
     method never succeeds this is a lower bound."""
     return float(runs[:, 0].sum() / max(1.0, runs[:, 1].sum()))
-
-
-def interval(statistic: Callable[[np.ndarray], float], count: int) -> tuple[float, float]:
-    """95 % bootstrap interval of a statistic of the seeds drawn."""
-    rng = np.random.default_rng(0)
-    drawn = [statistic(rng.integers(0, count, count)) for _ in range(RESAMPLES)]
-    return float(np.percentile(drawn, 2.5)), float(np.percentile(drawn, 97.5))
 
 
 def report_guards(table: Table, spec: SweepSpec) -> float:

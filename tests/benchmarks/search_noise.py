@@ -1,9 +1,8 @@
 """What a search costs and how good its choice truly is, replayed where the truth is known: the mean over seeds that the
 search never saw.
 
-Two tasks: `digits`, a table of `record_table.py` (each replay gets a random part of its configurations, and its own
-order of the seeds), and `simulated`, a bowl in three parameters whose runs differ by a seed noise of 0.25 mm and learn
-at their own pace. Configurations come in random order for every method, so that the sampler plays no part.
+Two tasks, of `replays.py`: `digits`, a table that `record_table.py` recorded, and `simulated`. Configurations come in
+random order for every method, so that the sampler plays no part.
 
     random      every configuration to its end
     i-epoch     all for i epochs, the best k of them to the end
@@ -20,14 +19,13 @@ which `ours` tries three quarters.
 """
 
 import argparse
-import json
-import lzma
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
+from figures import interval
+from replays import Replay, digits, simulated
 
 from sweeper.ledger.trial import Report, TrialRecord, TrialState
 from sweeper.noise.model import noise_of
@@ -35,51 +33,6 @@ from sweeper.noise.replication import is_due, next_repeat, settled
 from sweeper.pruning.asha import Runner, judge, table_of
 from sweeper.spec.resolve import SweepSpec
 from sweeper.spec.sections import SchedulerConfig
-
-DIGITS = Path(__file__).parent / "data" / "digits.json.xz"
-HELD_OUT = 4
-"""Seeds of a table that no search sees."""
-GOOD_ENOUGH_NLL = 0.01
-RESAMPLES = 2000
-
-
-@dataclass(frozen=True)
-class Replay:
-    """One search problem. `curves`: (configurations, seeds, evaluations), `truth`: mean over seeds at the end."""
-
-    space: dict[str, tuple[float, float]]
-    params: list[dict[str, float]]
-    curves: np.ndarray
-    truth: np.ndarray
-    epochs: list[float]
-    metric: str
-    good_enough: float
-
-
-def digits(rng: np.random.Generator, trials: int) -> Replay:
-    data = json.loads(lzma.decompress(DIGITS.read_bytes()))
-    chosen = rng.permutation(len(data["configs"]))[:trials]
-    configs = [data["configs"][index] for index in chosen]
-    runs = np.array([config["runs"] for config in configs], float)[:, rng.permutation(len(configs[0]["runs"]))]
-    space = {name: tuple(limits) for name, limits in data["space"].items()}
-    truth = runs[:, :HELD_OUT, -1].mean(axis=1)
-    return Replay(
-        space, [c["params"] for c in configs], runs[:, HELD_OUT:], truth, data["epochs"], data["metric"], 0.01
-    )
-
-
-def simulated(rng: np.random.Generator, trials: int) -> Replay:
-    space = dict.fromkeys(("a", "b", "c"), (0.001, 1.0))
-    places = rng.random((trials, 3))
-    truth = 19.0 + 6.0 * ((places - rng.random(3)) ** 2) @ rng.dirichlet(np.ones(3))
-    epochs = [(step + 1) / 2 for step in range(16)]
-    pace, start = np.exp(rng.normal(0.0, 0.4, trials)) * 2.0, 8.0 + rng.random(trials)
-    seeds = 0.25 * rng.standard_normal((trials, 12))
-    learned = start[:, None] * (np.exp(-np.array(epochs) / pace[:, None]) - np.exp(-epochs[-1] / pace[:, None]))
-    wobble = 0.15 * rng.standard_normal((trials, 12, 16)) * (np.arange(16) < 15)
-    curves = truth[:, None, None] + seeds[:, :, None] + learned[:, None] + wobble
-    params = [dict(zip(space, 10 ** (3 * place - 3), strict=True)) for place in places]
-    return Replay(space, params, curves, truth, epochs, "val/pa_mpjpe_mm", 0.2)
 
 
 @dataclass
@@ -246,12 +199,6 @@ METHODS: dict[str, Method] = {
     "ours 1/2": ours(1.0, 2),
     "ours 2/2": ours(2.0, 2),
 }
-
-
-def interval(of: Callable[[np.ndarray], float], count: int) -> tuple[float, float]:
-    rng = np.random.default_rng(0)
-    drawn = [of(rng.integers(0, count, count)) for _ in range(RESAMPLES)]
-    return float(np.percentile(drawn, 2.5)), float(np.percentile(drawn, 97.5))
 
 
 def main() -> None:

@@ -218,3 +218,32 @@ def _judge_run(code: int, said: str, last: str, now: Look) -> None:
     else:
         assert now.lacks == [], f"exit code {code}, and MLflow lacks {now.lacks[:3]} of {len(now.lacks)}"
         assert [run for run in now.runs if run[1] == "RUNNING"] == []
+
+
+def may_refuse(verb: tuple[str, ...], said: str, seen: Look, is_hurt: bool, trials_fail: bool) -> bool:
+    """Whether there is a reason to refuse a verb, and it is the one that was given.
+
+    Args:
+        is_hurt: MLflow or the outbox is damaged.
+        trials_fail: so a rerun does too.
+    """
+    if seen.planned == 0:
+        return "was never started" in said or verb[0] == "reproduce"
+    match verb[0]:
+        case "extend":
+            return "every configuration of its search space was tried" in said or "no more points" in said
+        case "retry":
+            return "has failed" in said or "still has trials to run" in said
+        case "pause":
+            return "is not running" in said
+        case "stop":  # a trial
+            return verb[1] != "scripted" and ("has ended" in said or "no trial" in said)
+        case "reproduce":
+            untold = ("has no complete trial yet", "has no run in MLflow", "`sweeper sync scripted` sends it")
+            if any(each in said for each in untold):  # not told before the kill
+                return True
+            complete = [each for each in seen.trials.values() if each.state == "COMPLETE" and each.control is None]
+            return is_hurt or trials_fail or not complete
+        case "gc":  # it compares with MLflow before it removes anything
+            return is_hurt and "MLflow" in said
+    return False

@@ -1,5 +1,9 @@
 """A ledger of a small study."""
 
+from pathlib import Path
+
+from postgres_server import PostgresServer
+
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.trial import Report, TrialState
 from sweeper.spec.resolve import SweepSpec
@@ -29,3 +33,9 @@ def run_one(ledger: Ledger, value: float, state: TrialState = TrialState.COMPLET
 
 def report(step: int, value: float) -> Report:
     return Report(step, float(step), {"val/pa_mpjpe_mm": value}, f"trials/x/{step}", 1000 + step)
+
+
+def open_on_server(folder: Path, server: PostgresServer, *, create: bool = True) -> Ledger:
+    """The ledger of the study in this folder, in a PostgreSQL."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return (Ledger.create if create else Ledger.open)(folder, folder.name, url=server.url())

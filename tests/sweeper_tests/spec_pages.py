@@ -1,4 +1,4 @@
-"""A good sweep file to spoil, and the error page of what comes out."""
+"""Good sweep files to spoil, and the error page of what comes out."""
 
 from pathlib import Path
 
@@ -17,6 +17,36 @@ search_space:
   optim.lr: {low: 1e-4, high: 1e-2, log: true}
 objective: {metric: val/pa_mpjpe_mm, mode: min}
 trials: 4
+"""
+ABLATION = """\
+name: parts
+kind: ablation
+base:
+  optim: {epochs: 2}
+ablation:
+  design: one_at_a_time
+  factors:
+    loss.lambda_joint: [0.0, 5.0, 25.0]
+    head:
+      theta: {model.head: theta}
+      six: {model.head: rot6d}
+  baseline: {loss.lambda_joint: 5.0}
+seeds: [0, 1, 2]
+objective: {metric: val/pa_mpjpe_mm, mode: min}
+"""
+FRACTION = """\
+name: parts
+kind: ablation
+ablation:
+  design: fractional_factorial
+  factors:
+    loss.lambda_param: [0.5, 1.0]
+    loss.lambda_joint: [1.0, 5.0]
+    loss.lambda_angular: [0.0, 1.0]
+    augment: [false, true]
+  generators: [D = ABC]
+seeds: [0, 1, 2]
+objective: {metric: val/pa_mpjpe_mm, mode: min}
 """
 
 

@@ -21,7 +21,7 @@ from any_write import KillAtWrite
 from checker import check
 from faulty import journal_bytes
 from forked import Driver
-from judge import Look, judge_home, judge_words, look
+from judge import Look, judge_home, judge_words, look, may_refuse
 
 STEPS: Final = 4
 SPECS: Final = (
@@ -249,35 +249,8 @@ class Sequence:
         before = self.seen
         self._look()
         judge_words(verb, code, said, before, self.seen)
-        assert code != 2 or self._may_refuse(verb, said), f"refused without a reason:\n{said}"
-
-    def _may_refuse(self, verb: tuple[str, ...], said: str) -> bool:
-        if self.seen.planned == 0:
-            return "was never started" in said or verb[0] == "reproduce"
-        match verb[0]:
-            case "extend":
-                return "every configuration of its search space was tried" in said or "no more points" in said
-            case "retry":
-                return "has failed" in said or "still has trials to run" in said
-            case "pause":
-                return "is not running" in said
-            case "stop":  # a trial
-                return verb[1] != "scripted" and ("has ended" in said or "no trial" in said)
-            case "reproduce":
-                is_hurt = self.is_hurt or self.broken.exists()
-                untold = (
-                    "has no complete trial yet",
-                    "has no run in MLflow",
-                    "`sweeper sync scripted` sends it",
-                )
-                if any(each in said for each in untold):  # not told before the kill
-                    return True
-                return is_hurt or not any(
-                    trial.state == "COMPLETE" and trial.control is None for trial in self.seen.trials.values()
-                )
-            case "gc":  # it compares with MLflow before it removes anything
-                return self.is_hurt and "MLflow" in said
-        return False
+        has_reason = code != 2 or may_refuse(verb, said, self.seen, self.is_hurt, self.broken.exists())
+        assert has_reason, f"refused without a reason:\n{said}"
 
     def _look(self) -> None:
         if not (self.home / "studies" / "scripted" / "ledger.journal").exists():

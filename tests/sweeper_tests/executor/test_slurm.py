@@ -8,12 +8,12 @@ import re
 import shlex
 import signal
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from places import ROOT
+from slurm_node import Job
 
 from sweeper.cli.main import main
 
@@ -26,32 +26,6 @@ objective: {metric: val/pa_mpjpe_mm, mode: min}
 resources: {cpus: 2, concurrent: 3}
 """
 HOSTILE = """it's "quoted" $(touch {trap}) `id` \\ ;&| #x"""
-
-SWEEPER = """#!/bin/bash
-# `status`: an evaluation more at each call of `run`, or none. `run`: ends by itself, or when it is told to.
-here=$(dirname "$0")
-case $1 in
-  status) echo "  \\"evaluations\\": $(cat "$here/evaluations" 2>/dev/null || echo 0),"; exit ;;
-esac
-printf '%s\\n' "$@" > "$here/arguments"
-pwd > "$here/pwd"; env > "$here/environment"
-trap 'echo TERM >> "$here/told"; [ -n "$STUBBORN" ] || { echo 7 > "$here/evaluations"; exit 143; }' TERM
-[ -z "$CODE" ] || exit "$CODE"
-while :; do sleep 0.1; done
-"""
-SQUEUE = """#!/bin/bash
-echo "${LIMIT:-00:01}"
-"""
-RAY = """#!/bin/bash
-env > "$(dirname "$0")/ray_environment"
-[ -z "$SLOW_RAY" ] || exec sleep 100
-for word; do case $word in --temp-dir=*) mkdir "${word#*=}"; echo up > "${word#*=}/ray_current_cluster" ;; esac; done
-exec sleep 100
-"""
-SCONTROL = """#!/bin/bash
-echo "$*" >> "$(dirname "$0")/asked"
-exit ${SCONTROL_CODE:-0}
-"""
 
 
 @pytest.fixture
@@ -180,42 +154,6 @@ def test_the_example_of_the_docs_prints_what_they_show(
     assert [line for line in shown if line not in printed] == []
 
 
-class Job:
-    """The script on a node of its own, without Slurm."""
-
-    def __init__(self, script: str, folder: Path, **environ: str) -> None:
-        self.programs, self.local = folder / "programs", folder / "local"
-        self.local.mkdir()
-        self.programs.mkdir()
-        for name, text in (("sweeper", SWEEPER), ("ray", RAY), ("squeue", SQUEUE), ("scontrol", SCONTROL)):
-            (self.programs / name).write_text(text)
-            (self.programs / name).chmod(0o755)
-        path = folder / "job.sbatch"
-        path.write_text(script.replace("\nPATH=", f"\nPATH={shlex.quote(str(self.programs))}:$PATH\nIGNORED=", 1))
-        slurm = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_JOB_NODELIST": "one", "SLURM_JOB_NUM_NODES": "1"}
-        slurm |= {"SLURMD_NODENAME": "one", "SLURM_TMPDIR": str(self.local), "SLURM_CPUS_PER_TASK": "2"}
-        own = {name: value for name, value in os.environ.items() if name != "TRAINERS_CACHE_DIR"}
-        self.process = subprocess.Popen(
-            ["bash", str(path)], stderr=subprocess.PIPE, text=True, env=own | slurm | environ
-        )
-
-    def read(self, name: str) -> str:
-        path = self.programs / name
-        return path.read_text().rstrip("\n") if path.exists() else ""
-
-    def started(self) -> None:
-        deadline_s = time.monotonic() + 20
-        while not self.read("environment"):
-            assert time.monotonic() < deadline_s
-            time.sleep(0.05)
-
-    def end(self) -> tuple[int, str]:
-        said = self.process.communicate(timeout=300)[1]
-        assert list(self.local.iterdir()) == [], "its folder is removed"
-        assert not list(Path("/tmp").glob(f"sweeper-{os.getpid()}-*"))
-        return self.process.returncode, said
-
-
 def test_a_job_runs_the_study_where_it_was_made_with_its_files_on_the_node(
     printed: Callable[..., str], project: Path, tmp_path: Path
 ) -> None:
@@ -287,10 +225,7 @@ def test_a_cancelled_job_stops_the_study_and_is_not_requeued(printed: Callable[.
 
 def test_a_job_that_is_cancelled_before_the_study_starts_ends(printed: Callable[..., str], tmp_path: Path) -> None:
     job = Job(printed("--setup", "SLOW_RAY=1"), tmp_path, SLOW_RAY="1")
-    deadline_s = time.monotonic() + 20
-    while not job.read("ray_environment"):
-        assert time.monotonic() < deadline_s
-        time.sleep(0.05)
+    job.started("ray_environment")
     job.process.send_signal(signal.SIGTERM)
     assert job.end()[0] == 143
     assert job.read("arguments") == ""

@@ -1,78 +1,18 @@
+"""The page of a report: the verdict, the tables, and that nothing which a user wrote becomes markup."""
+
 import json
-import random
-import re
 import subprocess
 import sys
-from collections.abc import Mapping
-from html.parser import HTMLParser
-from importlib.resources import files
-from itertools import combinations
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-from report_study import OBJECTIVE, RATIO, SPACE, USUAL, Trial, fill
+from report_page import WINNER_WIDTH, drawn_ids, page_of
+from report_study import OBJECTIVE, RATIO, USUAL, Trial, fill
 from studies import make_spec
 
 from sweeper.cli.main import main
 from sweeper.html_report import write_report
-from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.trial import TrialState
-
-WINNER_WIDTH = 2.5
-
-
-class Page(HTMLParser):
-    """A page as a browser without scripts has it."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.text = text
-        self.tags: list[tuple[str, dict[str, str]]] = []
-        self.raw: dict[str, str] = {}
-        self.words: list[str] = []
-        self.rows: dict[str, list[str]] = {}
-        self._open = ""
-        self._row: list[str] | None = None
-        self.feed(text)
-        self.close()
-        constants = {"parse_constant": lambda name: pytest.fail(f"{name} is no JSON")}
-        self.figures = {each["id"]: each for each in json.loads(self.raw["application/json"], **constants)}
-        self.words = [word for word in self.words if word]
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        found = {key: value or "" for key, value in attrs}
-        self.tags.append((tag, found))
-        self._open = found.get("type", tag) if tag in ("script", "style") else ""
-        if tag == "tr":
-            self._row = self.rows.setdefault(found["data-id"], []) if "data-id" in found else None
-        if tag == "td" and self._row is not None:
-            self._row.append("")
-
-    def handle_endtag(self, tag: str) -> None:
-        self._open = ""
-        if tag == "tr":
-            self._row = None
-
-    def handle_data(self, data: str) -> None:
-        if self._open:
-            self.raw[self._open] = self.raw.get(self._open, "") + data
-            return
-        self.words.append(data.strip())
-        if self._row:
-            self._row[-1] += data
-
-    def ids(self, tag: str) -> list[str]:
-        return [attrs["id"] for name, attrs in self.tags if name == tag and "id" in attrs]
-
-
-def page_of(home: Path, study: str = "toy") -> Page:
-    return Page(write_report(home, study).read_text(encoding="utf-8"))
-
-
-def drawn_ids(figure: Mapping[str, Any]) -> set[str]:
-    return {trial_id for trace in figure["data"] for trial_id in trace.get("customdata", [])}
 
 
 def test_the_verdict_comes_first_with_the_controls(tmp_path: Path) -> None:
@@ -89,13 +29,6 @@ def test_a_study_without_skill_says_so_at_the_top(tmp_path: Path) -> None:
     page = page_of(tmp_path)
     assert page.words[page.words.index("Verdict") + 1].startswith("NO TRIAL BEATS THE CONSTANT POSE")
     assert ("section", {"id": "verdict", "class": "bad"}) in page.tags
-
-
-def test_a_control_near_zero_makes_no_axis_logarithmic(tmp_path: Path) -> None:
-    fill(tmp_path, USUAL[:4], controls={"oracle": 6.1e-6, "constant_pose": 21.6})
-    layout = page_of(tmp_path).figures["curves"]["layout"]
-    assert "type" not in layout["yaxis"]  # linear
-    assert -2 < layout["yaxis"]["range"][0] < 0 < 22.0 < layout["yaxis"]["range"][1] < 24.0
 
 
 def test_the_table_and_the_figures_hold_every_trial(tmp_path: Path) -> None:
@@ -116,63 +49,6 @@ def test_the_table_and_the_figures_hold_every_trial(tmp_path: Path) -> None:
     [winner] = [t for t in figures["curves"]["data"] if t["mode"] == "lines" and t["line"]["width"] == WINNER_WIDTH]
     assert winner["y"] == [20.0, 15.0, 12.0, 10.5, None]
     assert set(page.ids("div")) >= set(figures), "each figure has its place"
-
-
-def test_a_state_has_one_colour_and_one_symbol_everywhere(tmp_path: Path) -> None:
-    fill(tmp_path, USUAL)
-    looks: dict[str, set[tuple[str, str]]] = {}
-    colours: dict[str, set[str]] = {}
-    for figure in page_of(tmp_path).figures.values():
-        for trace in figure["data"]:
-            if state := trace.get("meta", {}).get("state"):
-                if trace.get("line", {}).get("width") == WINNER_WIDTH:
-                    continue
-                marked = trace.get("marker") or trace["line"]
-                colours.setdefault(state, set()).add(marked["color"])
-                if "symbol" in marked:
-                    looks.setdefault(state, set()).add((marked["symbol"], marked["color"]))
-    assert {state: {f"var(--{state.lower()})"} for state in colours} == colours
-    assert set(looks) == {state.value for state, _, _ in USUAL if state} | {"RUNNING"}
-    assert len(set.union(*looks.values())) == len(looks)
-
-
-SIGHT = {  # linear RGB as it is seen; Machado, Oliveira and Fernandes 2009, severity 1
-    "normal": np.eye(3),
-    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
-    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]],
-    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.3039]],
-}
-
-
-@pytest.mark.parametrize("sight", SIGHT)
-@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
-def test_state_colours_are_told_apart_by_every_eye(scheme: int, sight: str) -> None:
-    css = (files("sweeper.html_report") / "page.css").read_text()
-    seen = {}
-    for state in TrialState:
-        code = re.findall(rf"--{state.value.lower()}: #(\w{{6}})", css)[scheme]
-        rgb = np.array([int(code[at : at + 2], 16) / 255 for at in (0, 2, 4)])
-        linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-        to_xyz = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
-        x, y, z = np.cbrt(to_xyz @ np.clip(SIGHT[sight] @ linear, 0, 1) / [0.9505, 1.0, 1.089])
-        seen[state] = np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])  # CIE Lab
-    assert min(np.linalg.norm(seen[one] - seen[other]) for one, other in combinations(seen, 2)) >= 18
-
-
-def test_log_dimensions_have_log_axes_and_titles_have_units(tmp_path: Path) -> None:
-    fill(tmp_path, USUAL)
-    figures = page_of(tmp_path).figures
-    layouts = [figures[f"parameter-{place}"]["layout"] for place in range(3)]
-    assert [layout["xaxis"].get("type") for layout in layouts] == ["log", "linear", None]
-    assert layouts[2]["xaxis"]["ticktext"] == ["theta", "pca"]
-    assert layouts[0]["yaxis"]["title"]["text"] == "pa_mpjpe (mm)"
-    assert figures["cost"]["layout"]["xaxis"]["title"]["text"] == "CPU-seconds"
-
-
-def test_rungs_stand_in_the_curves(tmp_path: Path) -> None:
-    fill(tmp_path, USUAL, scheduler={"grace_epochs": 1, "eta": 2})
-    shapes = page_of(tmp_path).figures["curves"]["layout"]["shapes"]
-    assert [shape["x0"] for shape in shapes if shape["line"]["dash"] == "dot"] == [1, 2]
 
 
 @pytest.mark.parametrize(
@@ -267,16 +143,6 @@ def test_cost_counts_what_was_used_and_saved(tmp_path: Path) -> None:
     assert rows["total"][1:] == ["5", "150.0", "2.5 min of CPU", "about 100 s"]
 
 
-def test_gradient_shares_of_winner_and_of_all(tmp_path: Path) -> None:
-    fill(tmp_path, USUAL)
-    figures = page_of(tmp_path).figures
-    assert [(t["name"], t["y"]) for t in figures["shares-winner"]["data"]] == [
-        ("param", [0.25] * 4),
-        ("joint", [0.75] * 4),
-    ]
-    assert figures["shares-trials"]["data"][0]["customdata"][0] == "toy-0000"
-
-
 def test_pictures_of_the_winners_newest_checkpoint_are_in_the_page(tmp_path: Path) -> None:
     study = fill(tmp_path, USUAL).study_dir
     for epoch in ("epoch_003", "epoch_004"):
@@ -286,29 +152,6 @@ def test_pictures_of_the_winners_newest_checkpoint_are_in_the_page(tmp_path: Pat
     (study / "trials/0000/epoch_004/weights.safetensors").write_bytes(b"no picture")
     pictures = [attrs for tag, attrs in page_of(tmp_path).tags if tag == "img"]
     assert pictures == [{"src": "data:image/png;base64,iVBORw==", "alt": "epoch_004.png"}]
-
-
-def test_the_collapsed_region_is_drawn_where_trials_collapsed(tmp_path: Path) -> None:
-    draw = random.Random(0)
-    trials: list[Trial] = []
-    spec = make_spec(search_space=SPACE, trials=40, sampler={"name": "random"})
-    probe = Ledger.create(tmp_path, "probe")
-    for _ in range(40):
-        weak = float(probe.ask(spec).params["loss.lambda_joint"]) < 0.3
-        trials.append((TrialState.COLLAPSED if weak else TrialState.COMPLETE, "as planted", [20 + draw.random()]))
-    fill(tmp_path, trials, sampler={"name": "random"}, scheduler={"grace_epochs": 1})
-    figures = page_of(tmp_path).figures
-    [region] = figures["parameter-0"]["layout"]["shapes"]
-    assert region["x0"] == 0.01
-    assert 0.15 < region["x1"] < 0.6
-    assert figures["parameter-1"]["layout"]["shapes"] == []
-    important = figures["importance"]["data"][0]
-    assert set(important["y"]) == {"lambda_joint", "lambda_pca", "head", "(noise)"}
-    assert sum(important["x"]) == pytest.approx(1.0, abs=1e-3)
-    share = figures["map-loss.lambda_joint-loss.lambda_pca"]["data"][0]
-    assert share["type"] == "contour"
-    assert share["z"][16][0] > 0.9
-    assert share["z"][16][-1] < 0.1
 
 
 def test_markdown_holds_outcome_table_space_and_the_next_step(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 from compose_file import compose, secrets
-from containers import COMMIT, Stack, cannot_run, stack_of
+from container_process import COMMIT
+from containers import Stack, cannot_run, stack_of
 from places import ROOT, TESTS
 
 REASON = cannot_run()

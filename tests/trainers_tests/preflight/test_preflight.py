@@ -1,21 +1,18 @@
 """Preflight finds every planted fault and names it, and finds nothing in sound pipelines. On rendered sets."""
 
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
+from damages import DAMAGES
 from mano_pickles import as_official, mano_content, python2_pickle
-from PIL import Image, ImageOps
 from torch import Tensor
 
 from mano_trainers.config import TrainConfig
-from mano_trainers.data import load
 from mano_trainers.data.rendering.freihand import make_freihand
 from mano_trainers.hand.layer import HandLayer
 from mano_trainers.hand.model import load_embedded_hand
@@ -114,84 +111,6 @@ def test_a_contradiction_of_labels_and_metric_cannot_be_learned_by_heart(sound_s
     results = check(config_of(sound_set, faults=["mano_joint_order"]), until="overfit")
     assert results[-1].name == "overfit"
     assert results[-1].status is not CheckStatus.PASS
-
-
-def rewrite(root: Path, kind: str, how: Callable[[Any], Any]) -> None:
-    path = root / f"training_{kind}.json"
-    values = how(np.array(json.loads(path.read_text())))
-    path.unlink()
-    path.write_text(json.dumps(values.tolist()))
-
-
-def replace_images(root: Path, how: Callable[[Image.Image], Image.Image]) -> None:
-    for path in sorted((root / "training" / "rgb").iterdir()):
-        with Image.open(path) as image:
-            changed = how(image)
-        path.unlink()
-        changed.save(path)
-
-
-def set_label_to_nan(values: Any) -> Any:
-    values[5, 0, 9] = np.nan
-    return values
-
-
-def mirror_joints(values: Any) -> Any:
-    return values * [-1.0, 1.0, 1.0]
-
-
-def copy_a_training_image_into_validation(root: Path) -> None:
-    labels, *_ = load.read_set(root, "freihand", "embedded")
-    train, val = load.split_by_group(labels.group, 0.1)
-    rgb = root / "training" / "rgb"
-    (rgb / f"{val[0]:08d}.jpg").unlink()
-    shutil.copy(rgb / f"{train[0]:08d}.jpg", rgb / f"{val[0]:08d}.jpg")
-
-
-def shuffle_one_version(root: Path) -> None:
-    """The third version of each image is that of the next pose: only a quarter of the pairs is wrong."""
-    rgb = root / "training" / "rgb"
-    paths = [rgb / f"{index:08d}.jpg" for index in range(2 * COUNT, 3 * COUNT)]
-    for index, path in enumerate(paths):
-        path.rename(rgb / f"{index}.moved")
-    for index, path in enumerate(paths):
-        (rgb / f"{(index + 7) % COUNT}.moved").rename(path)
-
-
-def to_degrees(values: Any) -> Any:
-    return np.concatenate([np.rad2deg(values[..., :48]), values[..., 48:]], axis=-1)
-
-
-def repeat_the_first(values: Any) -> Any:
-    return values[:1].repeat(COUNT, axis=0)
-
-
-def thumb_last(values: Any) -> Any:
-    return values[:, [0, *range(5, 21), 1, 2, 3, 4]]
-
-
-def three_times_the_focal_length(values: Any) -> Any:
-    return values * [[3.0, 1.0, 1.0], [1.0, 3.0, 1.0], [1.0, 1.0, 1.0]]
-
-
-DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "millimetres": (lambda root: rewrite(root, "xyz", lambda values: values * 1000), "data.readable"),
-    "hands of 2 cm": (lambda root: rewrite(root, "xyz", lambda values: values / 10), "labels.units"),
-    "NaN in the labels": (lambda root: rewrite(root, "mano", set_label_to_nan), "data.readable"),
-    "theta in degrees": (lambda root: rewrite(root, "mano", to_degrees), "labels.values"),
-    "one label for all": (lambda root: rewrite(root, "mano", repeat_the_first), "labels.values"),
-    "joints permuted": (lambda root: rewrite(root, "xyz", thumb_last), "labels.joint_order"),
-    "left hands' joints": (lambda root: rewrite(root, "xyz", mirror_joints), "labels.handedness"),
-    "other cameras": (lambda root: rewrite(root, "K", three_times_the_focal_length), "labels.projection"),
-    "cameras of larger pictures": (
-        lambda root: rewrite(root, "K", lambda values: values * [[3.0], [3.0], [1.0]]),
-        "data.readable",
-    ),
-    "mirrored pictures": (lambda root: replace_images(root, ImageOps.mirror), "images.mirrored"),
-    "black pictures": (lambda root: replace_images(root, lambda image: Image.new("RGB", image.size)), "images.content"),
-    "training image in validation": (copy_a_training_image_into_validation, "split.images"),
-    "one version shuffled": (shuffle_one_version, "pairing.rotation"),
-}  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", list(DAMAGES))

@@ -1,18 +1,23 @@
 """A ledger in a database: SQLite in a file, and PostgreSQL on a server that the tests start themselves."""
 
+import os
+import re
 from contextlib import closing
 from pathlib import Path
 
 import optuna
+import psycopg
 import pytest
 from ledgers import SPEC, run_one
 from postgres_server import SECRET, PostgresServer
 
 from sweeper.cli.main import main
-from sweeper.errors import SpecError, UserError
+from sweeper.errors import LedgerLost, SpecError, UserError
 from sweeper.ledger.ledger import Ledger, TrialState
+from sweeper.ledger.storage import location
 from sweeper.ledger.storage.location import POINTER, url_beside
 from sweeper.ledger.studies import study_dirs
+from sweeper.ledger.study_lock import running_driver
 from sweeper.spec.load import parse_spec
 
 
@@ -180,3 +185,35 @@ def test_a_second_round_keeps_its_ledger_where_its_study_does(tmp_path: Path) ->
     assert url_beside(studies / "filed-winners", studies / "filed") is None
     open_in(tmp_path, None, "kept-winners")
     assert url_beside(studies / "kept-winners", studies / "kept") is None, "it was begun in a file"
+
+
+@pytest.mark.slow
+def test_a_driver_needs_no_more_than_the_docs_grant_and_a_reader_less(
+    postgres_server: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = postgres_server.new_database("granted")
+    folder = tmp_path / "studies" / "first"
+    folder.mkdir(parents=True)
+    Ledger.create(folder, "first", url=url).close()  # its owner makes the tables
+    text = Path("docs/cluster.md").read_text()
+    [grants] = re.findall(r"```sql\n(GRANT.*?)```", text, re.DOTALL)
+    [closed] = re.findall(r"REVOKE ALL ON DATABASE ledger, mlflow FROM PUBLIC;", text)
+    [opened] = re.findall(r"GRANT CONNECT ON DATABASE ledger TO [^;]*;", text)
+    with psycopg.connect(url, autocommit=True) as connection:
+        for role in ("driver", "reader"):
+            connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{SECRET}'")
+        connection.execute(closed.replace("ledger, mlflow", "granted"))
+        connection.execute(opened.replace("ledger", "granted"))
+        connection.execute(grants)
+    as_driver, as_reader = (url.replace("sweeper:", f"{role}:") for role in ("driver", "reader"))
+    folder = tmp_path / "studies" / "second"
+    folder.mkdir()
+    with closing(Ledger.create(folder, "second", url=as_driver)) as ledger:
+        run_one(ledger, 3.0)
+        (folder / POINTER).write_text(as_reader.replace(f":{SECRET}", "").replace("postgresql", "postgresql+psycopg"))
+        monkeypatch.setenv("SWEEPER_LEDGER", as_reader)
+        monkeypatch.setattr(location, "_opened", {})
+        assert Ledger.open(folder, "second").trials() == ledger.trials()
+        assert running_driver(folder) == f"pid {os.getpid()} on {os.uname().nodename}"
+    with pytest.raises(LedgerLost, match="refuses: permission denied for table"):
+        Ledger.create(folder, "second", url=as_reader).attributes.store("note", 1)

@@ -1,10 +1,7 @@
 """A storage in PostgreSQL whose connection breaks: each write is made once, and a server that is away is waited for."""
 
-import os
 import re
 import socket
-import subprocess
-from contextlib import closing
 from pathlib import Path
 from threading import Timer
 from typing import Any
@@ -12,15 +9,13 @@ from typing import Any
 import psycopg
 import pytest
 import sqlalchemy
-from ledgers import SPEC, run_one
+from ledgers import SPEC, open_on_server
 from postgres_server import SECRET, PostgresServer
 
 from sweeper.cli.main import main
-from sweeper.errors import LedgerLost, StudyTaken, UserError
+from sweeper.errors import LedgerLost
 from sweeper.ledger.ledger import Ledger, Report, TrialState
-from sweeper.ledger.storage import advisory_lock as advisory
-from sweeper.ledger.storage import bounded_connection, database, location, retrying_storage
-from sweeper.ledger.storage.location import POINTER
+from sweeper.ledger.storage import bounded_connection, database, retrying_storage
 from sweeper.ledger.study_lock import running_driver
 
 pytestmark = pytest.mark.slow
@@ -113,15 +108,10 @@ def test_a_write_is_made_once_wherever_the_connection_breaks(
         assert "answers again" in saboteur.notes[1]
 
 
-def open_in(folder: Path, postgres_server: PostgresServer, *, create: bool = True) -> Ledger:
-    folder.mkdir(parents=True, exist_ok=True)
-    return (Ledger.create if create else Ledger.open)(folder, folder.name, url=postgres_server.url())
-
-
 def test_a_driver_that_has_waited_long_enough_says_so(
     postgres_server: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ledger = open_in(tmp_path / "short", postgres_server)
+    ledger = open_on_server(tmp_path / "short", postgres_server)
     notes: list[str] = []
     asked = iter([False, False, True])
     ledger.wait_with(notes.append, lambda: next(asked))
@@ -135,11 +125,11 @@ def test_a_driver_that_has_waited_long_enough_says_so(
             ledger.attributes.store("note", 1)
         assert "the ledger is safe" in lost.value.render()
         with pytest.raises(LedgerLost, match=r"does not answer: .*refused"):
-            open_in(tmp_path / "short", postgres_server, create=False)
+            open_on_server(tmp_path / "short", postgres_server, create=False)
     finally:
         postgres_server.start()
     ledger.attributes.store("note", 2)
-    assert open_in(tmp_path / "short", postgres_server, create=False).attributes.stored["note"] == 2
+    assert open_on_server(tmp_path / "short", postgres_server, create=False).attributes.stored["note"] == 2
     ledger.close()
 
 
@@ -148,7 +138,7 @@ def test_a_frozen_server_is_told_in_a_bounded_time(
 ) -> None:
     monkeypatch.setattr(bounded_connection, "ANSWER_S", 1.0)
     monkeypatch.setitem(database.NETWORK, "connect_timeout", 2)
-    ledger = open_in(tmp_path / "frozen", postgres_server)
+    ledger = open_on_server(tmp_path / "frozen", postgres_server)
     notes: list[str] = []
     ledger.wait_with(notes.append, lambda: bool(notes))  # the user gives up as soon as it is said
     postgres_server.freeze()
@@ -157,7 +147,7 @@ def test_a_frozen_server_is_told_in_a_bounded_time(
             ledger.attributes.store("note", 1)
         assert running_driver(tmp_path / "frozen") is None, "nobody knows, and nobody waits for ever"
         with pytest.raises(LedgerLost, match="does not answer: "):
-            open_in(tmp_path / "frozen", postgres_server, create=False)
+            open_on_server(tmp_path / "frozen", postgres_server, create=False)
     finally:
         postgres_server.thaw()
     ledger.attributes.store("note", 2)
@@ -186,7 +176,7 @@ def test_a_statement_that_waits_for_a_lock_of_somebody_else_is_ended(
     postgres_server: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(database.SERVERS_NETWORK, "statement_timeout", 500)
-    ledger = open_in(tmp_path / "locked", postgres_server)
+    ledger = open_on_server(tmp_path / "locked", postgres_server)
     notes: list[str] = []
     ledger.wait_with(notes.append, lambda: False)
     with psycopg.connect(postgres_server.url()) as other:
@@ -196,61 +186,6 @@ def test_a_statement_that_waits_for_a_lock_of_somebody_else_is_ended(
         assert "statement timeout" in notes[0]
     assert ledger.attributes.stored["note"] == 1
     ledger.close()
-
-
-def test_a_study_has_one_driver_wherever_its_home_is(postgres_server: PostgresServer, tmp_path: Path) -> None:
-    first = open_in(tmp_path / "a" / "held", postgres_server)
-    me = f"pid {os.getpid()} on {os.uname().nodename}"
-    with pytest.raises(StudyTaken, match=f"the study `held` is being run by another driver .{me}"):
-        open_in(tmp_path / "b" / "held", postgres_server)
-    assert running_driver(tmp_path / "a" / "held") == me
-    first.close()
-    assert running_driver(tmp_path / "a" / "held") is None
-    with pytest.raises(UserError, match="holds a study `held` of another folder"):
-        open_in(tmp_path / "b" / "held", postgres_server)
-    open_in(tmp_path / "a" / "held", postgres_server).close()
-
-
-def test_a_driver_takes_its_study_again_after_a_restart_or_stops(
-    postgres_server: PostgresServer, tmp_path: Path
-) -> None:
-    ledger = open_in(tmp_path / "a" / "again", postgres_server)
-    postgres_server.stop()
-    postgres_server.start()
-    ledger.attributes.store("note", 1)
-    with pytest.raises(StudyTaken):
-        open_in(tmp_path / "b" / "again", postgres_server)
-    postgres_server.stop()
-    postgres_server.start()
-    other = psycopg.connect(postgres_server.url(), application_name="sweeper 00000000 pid 7 on elsewhere")
-    advisory.take(other, "again", advisory.Driver("00000000", "pid 7 on elsewhere"))
-    with pytest.raises(StudyTaken, match=r"another driver \(pid 7 on elsewhere"):
-        ledger.attributes.store("note", 2)
-    other.close()
-    assert ledger.attributes.stored["note"] == 1
-
-
-def test_a_connection_that_only_the_server_believes_in_gives_the_study_back(postgres_server: PostgresServer) -> None:
-    """What is left of a driver that was cut off for a while."""
-    driver = advisory.this_driver()
-    zombie = psycopg.connect(postgres_server.url(), application_name=driver.name)
-    advisory.take(zombie, "haunted", driver)
-    with psycopg.connect(postgres_server.url(), application_name=driver.name) as connection:
-        advisory.take(connection, "haunted", driver)
-        assert advisory.holder(connection, "haunted") == driver.place
-    with pytest.raises(psycopg.OperationalError):
-        zombie.execute("SELECT 1")
-
-
-def test_a_driver_that_was_killed_just_now_is_waited_for(postgres_server: PostgresServer) -> None:
-    process = subprocess.Popen(["true"])
-    process.wait()
-    killed = advisory.Driver("0", f"pid {process.pid} on {os.uname().nodename}")
-    left = psycopg.connect(postgres_server.url(), application_name=killed.name)
-    advisory.take(left, "quick", killed)
-    Timer(0.5, left.close).start()
-    with psycopg.connect(postgres_server.url()) as connection:
-        advisory.take(connection, "quick", advisory.this_driver())
 
 
 READERS = [
@@ -279,7 +214,7 @@ def test_verbs_say_that_the_database_is_away(
     postgres_server: PostgresServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SWEEPER_LEDGER", postgres_server.url())
-    ledger = open_in(tmp_path / "studies" / "far", postgres_server)
+    ledger = open_on_server(tmp_path / "studies" / "far", postgres_server)
     ledger.attributes.spec = SPEC.effective
     ledger.ask(SPEC)
     ledger.close()
@@ -302,34 +237,3 @@ def test_verbs_say_that_the_database_is_away(
     finally:
         postgres_server.start()
     assert main(["show", "far", "--home", str(tmp_path)]) == 0
-
-
-def test_a_driver_needs_no_more_than_the_docs_grant_and_a_reader_less(
-    postgres_server: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    url = postgres_server.new_database("granted")
-    folder = tmp_path / "studies" / "first"
-    folder.mkdir(parents=True)
-    Ledger.create(folder, "first", url=url).close()  # its owner makes the tables
-    text = Path("docs/cluster.md").read_text()
-    [grants] = re.findall(r"```sql\n(GRANT.*?)```", text, re.DOTALL)
-    [closed] = re.findall(r"REVOKE ALL ON DATABASE ledger, mlflow FROM PUBLIC;", text)
-    [opened] = re.findall(r"GRANT CONNECT ON DATABASE ledger TO [^;]*;", text)
-    with psycopg.connect(url, autocommit=True) as connection:
-        for role in ("driver", "reader"):
-            connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{SECRET}'")
-        connection.execute(closed.replace("ledger, mlflow", "granted"))
-        connection.execute(opened.replace("ledger", "granted"))
-        connection.execute(grants)
-    as_driver, as_reader = (url.replace("sweeper:", f"{role}:") for role in ("driver", "reader"))
-    folder = tmp_path / "studies" / "second"
-    folder.mkdir()
-    with closing(Ledger.create(folder, "second", url=as_driver)) as ledger:
-        run_one(ledger, 3.0)
-        (folder / POINTER).write_text(as_reader.replace(f":{SECRET}", "").replace("postgresql", "postgresql+psycopg"))
-        monkeypatch.setenv("SWEEPER_LEDGER", as_reader)
-        monkeypatch.setattr(location, "_opened", {})
-        assert Ledger.open(folder, "second").trials() == ledger.trials()
-        assert running_driver(folder) == f"pid {os.getpid()} on {os.uname().nodename}"
-    with pytest.raises(LedgerLost, match="refuses: permission denied for table"):
-        Ledger.create(folder, "second", url=as_reader).attributes.store("note", 1)
