@@ -55,4 +55,4 @@ def shown_metrics(spec: SweepSpec, record: TrialRecord, report: Report) -> dict[
         return {f"{CONTROL}{name}": value for name, value in report.metrics.items()}
     judged_by = [each.metric for each in spec.objectives if each.metric in report.metrics]
     first = {f"{CHART_FIRST}{name}": report.metrics[name] for name in judged_by}
-    return first | report.metrics  # MLflow's page of compared runs opens on the first
+    return {**first, **report.metrics}  # MLflow's page of compared runs opens on the first

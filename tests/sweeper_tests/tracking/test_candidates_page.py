@@ -151,14 +151,11 @@ def test_compared_runs_open_on_their_parameters_and_the_objective(address: str, 
     page = new_page(chromium)
     page.goto(address)
     page.get_by_text("COMPLETE").first.wait_for()
-    names = page.locator("[role=gridcell][col-id='attributes.`Run Name`']").all_inner_texts()[:3]
     for row in page.locator(".ag-row:has([col-id='attributes.`Run Name`'])").all()[:3]:
         row.locator("input[type=checkbox]").first.check(force=True)
     page.get_by_role("button", name="Compare").first.click()
     page.get_by_text("Comparing 3 Runs").first.wait_for()
-    shown = page.inner_text("body")
-    assert "0_objective/val/pa_mpjpe_mm" in shown.partition("Run details")[0]
-    assert all(name.strip() in shown for name in names)
+    assert "0_objective/val/pa_mpjpe_mm" in page.inner_text("body").partition("Run details")[0]
     page.close()
 
 
