@@ -13,7 +13,7 @@ The history holds healthy trials only: a collapsed trial can have a good early e
 import itertools
 import math
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,28 +108,27 @@ def rung_of(config: SchedulerConfig, runner: Runner) -> float | None:
 
 
 def judge_at_rung(
-    rung_epoch: float, own: Point, earlier: Sequence[Point], eta: float, mode: Mode, at_least: int = 1
+    rung_epoch: float, own: Point, points: Collection[Point], eta: float, mode: Mode, at_least: int = 1
 ) -> RungResult:
     """Keep the trial if it is in the best 1/eta of the healthy trials that reached this rung so far, itself included.
 
     Args:
         rung_epoch: the rung.
         own: the trial's losses at the rung.
-        earlier: those of the other healthy trials that reached the rung.
+        points: those of all healthy trials that reached the rung, its own among them.
         eta: reduction factor, > 1.
         mode: whether small or large is good in the first objective.
         at_least: how many are kept where there are fewer than eta of them.
     """
-    count = 1 + len(earlier)
-    places = max(at_least, int(count / eta))
+    places = max(at_least, int(len(points) / eta))
     cutoff, front = -math.inf, None
     if len(own) > 1:
-        keys = order([own, *earlier])
-        ranked = sorted([own, *earlier], key=keys.__getitem__)
+        keys = order(points)
+        ranked = sorted(points, key=keys.__getitem__)
         rank, front = ranked.index(own) + 1, int(keys[own][0])
         cutoff = ranked[places - 1][0] if places else cutoff
     else:  # not sorted: every report at a rung comes here, and thousands may have been there before
-        firsts = np.fromiter(itertools.chain(own, *earlier), float, count)
+        firsts = np.fromiter(itertools.chain.from_iterable(points), float, len(points))
         rank = 1 + int((firsts < own[0]).sum())  # the first of equals, which all go on where one of them does
         cutoff = float(np.partition(firsts, places - 1)[places - 1]) if places else cutoff
     return RungResult(
@@ -137,7 +136,7 @@ def judge_at_rung(
         loss_of(own[0], mode),
         loss_of(cutoff, mode),
         rank=rank,
-        of=count,
+        of=len(points),
         keep=rank <= places,
         front=front,
         further=own[1:],
@@ -179,8 +178,8 @@ def standing(
     if epoch is None or own is None:
         return None
     seen = table.get((bracket_of(config, runner.number), epoch), {})
-    others = [at for number, at in seen.items() if number != runner.number]
-    return judge_at_rung(epoch, own, others, config.eta, mode, at_least)
+    points = seen if seen.get(runner.number) == own else {**seen, runner.number: own}
+    return judge_at_rung(epoch, own, points.values(), config.eta, mode, at_least)
 
 
 def judge(config: SchedulerConfig, mode: Mode, runner: Runner, table: RungTable) -> RungResult | None:
@@ -213,8 +212,8 @@ def next_promoted(
         several = len(next(iter(points.values()))) > 1
         keys = order(table[bracket, epoch].values()) if several else {point: point for point in points.values()}
         _, number = min((keys[point], number) for number, point in points.items())  # the others rank lower
-        others = [at for other, at in table[bracket, epoch].items() if other != number]
-        result = judge_at_rung(epoch, points[number], others, config.eta, mode, 1 if idle else _at_least(config))
+        at_least = 1 if idle else _at_least(config)
+        result = judge_at_rung(epoch, points[number], table[bracket, epoch].values(), config.eta, mode, at_least)
         if result.keep:
             found.append((number, result))
     return min(found, key=lambda pair: (-pair[1].rung_epoch, loss_of(pair[1].value, mode), pair[0]), default=None)

@@ -38,8 +38,8 @@ def judged(config: SchedulerConfig, mode: Mode, one: Runner, others: Sequence[Ru
 def judge_at_rung(
     epoch: float, value: float, earlier: Sequence[float], eta: int, mode: Mode, at_least: int = 1
 ) -> RungResult:
-    points = [(loss_of(other, mode),) for other in earlier]
-    return judge_points(epoch, (loss_of(value, mode),), points, eta, mode, at_least)
+    points = [(loss_of(each, mode),) for each in (value, *earlier)]
+    return judge_points(epoch, points[0], points, eta, mode, at_least)
 
 
 def stands(

@@ -37,10 +37,7 @@ def test_a_front_is_what_only_earlier_fronts_dominate(all_points: list[tuple[flo
 
 @given(points, st.integers(2, 4), st.integers(0, 1))
 def test_no_trial_survives_one_that_dominates_it(all_points: list[tuple[float, ...]], eta: int, at_least: int) -> None:
-    results = [
-        judge_at_rung(1, point, [*all_points[:place], *all_points[place + 1 :]], eta, "min", at_least)
-        for place, point in enumerate(all_points)
-    ]
+    results = [judge_at_rung(1, point, all_points, eta, "min", at_least) for point in all_points]
     for point, result in zip(all_points, results, strict=True):
         better = [r for other, r in zip(all_points, results, strict=True) if dominates(other, point)]
         assert all(other.rank < result.rank for other in better)
@@ -62,7 +59,7 @@ def test_the_order_does_not_depend_on_who_came_first(all_points: list[tuple[floa
 @given(single, st.integers(2, 4))
 def test_one_objective_ranks_by_its_value(all_points: list[tuple[float]], eta: int) -> None:
     assert sorted(set(all_points)) == sorted(set(all_points), key=order(all_points).__getitem__)
-    result = judge_at_rung(1, all_points[0], all_points[1:], eta, "max")
+    result = judge_at_rung(1, all_points[0], all_points, eta, "max")
     assert result.keep == (sum(other < all_points[0] for other in all_points) < max(1, len(all_points) // eta))
     assert not result.evidence.keys() & {"front", "further"}
 
