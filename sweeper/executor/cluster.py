@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sweeper.errors import UserError
-from sweeper.executor.lean_ray import inherited_environment, lean_ray
+from sweeper.executor.lean_ray import LOG_LEVEL, inherited_environment, lean_ray, quiet_processes
 from sweeper.executor.monitor import Child, Node, Worker, room, this_machine
 from sweeper.executor.processes import Sample, kill, samples
 from sweeper.executor.ray_session import connect, disconnect, session
@@ -37,13 +37,12 @@ def set_environment(address: str | None) -> None:
     os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "1e9"  # Tune's own state: 20 KB a trial, again and again, read by none
     os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"  # what is asked after Ray has ended must not start another
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # stdout is ours
-    # Ray's own processes and its part of this one write what is less than an error to stdout.
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
     # Tune starts one worker after the other unless told; how many trials there are at once, the study decides.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = "1000"
     if address is None:
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # on one machine, bind loopback only
     else:
+        os.environ.setdefault(LOG_LEVEL, "error")  # Ray's part of this process writes what is less to stdout
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "1"
         os.environ.setdefault("RAY_AUTH_MODE", "token")
 
@@ -103,7 +102,7 @@ def _start_ray(resources: Resources, at_once: int) -> None:
     few of them, which a later Ray may need, it is started as it wants."""
     for attempt in range(RAY_STARTS):
         try:
-            with lean_ray() if attempt == 0 else nullcontext():
+            with quiet_processes(), lean_ray() if attempt == 0 else nullcontext():
                 connect(
                     address="local",
                     num_cpus=resources.cpus * resources.processes(at_once),

@@ -20,6 +20,7 @@ from unittest.mock import patch
 
 STAND_IN: Final = Path(__file__).with_name("ray_agent.sh")
 AGENT: Final = "--dashboard_agent_command="
+LOG_LEVEL: Final = "RAY_BACKEND_LOG_LEVEL"
 PRESTART: Final = "RAY_prestart_worker_first_driver"
 
 
@@ -40,6 +41,27 @@ def lean_ray() -> Iterator[None]:
         # As where Ray is installed without its dashboard; asking for that imports it.
         stack.enter_context(patch.object(utils, "get_dashboard_dependency_error", lambda: ImportError("not wanted")))
         stack.enter_context(patch.object(services, "start_ray_process", start))
+        yield
+
+
+@contextmanager
+def quiet_processes() -> Iterator[None]:
+    """Within, the processes that `ray.init` starts write no less than errors: what they write may come to stdout. Only
+    they are told: in an environment that says so, Ray's part of this process announces it amid the live screen."""
+    from ray._private import services
+
+    start_process = services.start_ray_process
+
+    def start(*arguments: Any, **options: Any) -> Any:
+        if LOG_LEVEL in os.environ:  # the user's
+            return start_process(*arguments, **options)
+        os.environ[LOG_LEVEL] = "error"
+        try:
+            return start_process(*arguments, **options)
+        finally:
+            del os.environ[LOG_LEVEL]
+
+    with patch.object(services, "start_ray_process", start):
         yield
 
 

@@ -1,5 +1,6 @@
 """Whole studies through the command line: real Ray, Optuna, MLflow and files, with a trainer that follows a script."""
 
+import re
 import signal
 import subprocess
 import time
@@ -73,6 +74,7 @@ def test_a_study_runs_to_its_end_and_a_second_run_only_shows_it(study_home: Path
     assert study["winner"] == best["id"]
     assert f"best trial: {best['id']}" in result.stdout
     assert "Traceback" not in result.stderr
+    assert not re.search(r"^\[\d{4}-\d\d-\d\d ", result.stderr, re.MULTILINE), "a line of Ray's own"
     check_mlflow_mirrors(study_home, study)
 
     again = run(study_home)

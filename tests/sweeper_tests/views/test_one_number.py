@@ -8,6 +8,7 @@ from finished import finish_study
 
 from sweeper.cli.main import main
 from sweeper.spec.load import parse_spec
+from sweeper.spec.objective import metric_number
 
 SPEC = """\
 name: one_number
@@ -53,3 +54,18 @@ def test_on_the_page(home: Path, tmp_path: Path, capfd: pytest.CaptureFixture[st
 def assert_two_decimals(text: str) -> None:
     assert "15.40" in text
     assert not re.findall(r"(?<![\d.])(?:18\.6|15\.4|16\.352|16\.4|17|17\.0|22\.118|22\.1)(?![\d.])", text), text
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "text"),
+    [
+        ("val/pa_mpjpe_mm", 15.4, "15.40"),
+        ("val/pa_mpjpe_mm", 0.0094321, "0.009432"),
+        ("val/pa_mpjpe_mm", 6.129e-06, "0.00"),
+        ("val/pa_mpjpe_mm", 0.0, "0.00"),
+        ("val/pa_mpjpe_mm", float("nan"), "nan"),
+        ("val/accuracy", 0.9134567, "0.9135"),
+    ],
+)
+def test_the_rule(metric: str, value: float, text: str) -> None:
+    assert metric_number(metric, value) == text
