@@ -1,16 +1,14 @@
-"""Search problems whose truth is known, to replay searches on: a recorded table, and a simulated one."""
+"""Search problems whose truth is known, to replay searches on: recorded tables, and a simulated one."""
 
 import json
 import lzma
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-DIGITS = Path(__file__).parent / "data" / "digits.json.xz"
-HELD_OUT = 4
-"""Seeds of a table that no search sees."""
-GOOD_ENOUGH_NLL = 0.01
+DATA = Path(__file__).parent / "data"
 
 
 @dataclass(frozen=True)
@@ -26,23 +24,24 @@ class Replay:
     good_enough: float
 
 
-def digits(rng: np.random.Generator, trials: int) -> Replay:
-    """A random part of the table's configurations, and an order of its seeds."""
-    data = json.loads(lzma.decompress(DIGITS.read_bytes()))
-    chosen = rng.permutation(len(data["configs"]))[:trials]
-    configs = [data["configs"][index] for index in chosen]
-    runs = np.array([config["runs"] for config in configs], float)[:, rng.permutation(len(configs[0]["runs"]))]
+Task = Callable[[np.random.Generator, int], Replay]
+"""A problem of so many trials."""
+
+
+def recorded(name: str, held_out: int, good_enough: float) -> Task:
+    """A random part of the configurations of a table, and an order of its seeds, of which a search sees none that are
+    `held_out`."""
+    data = json.loads(lzma.decompress((DATA / f"{name}.json.xz").read_bytes()))
     space = {name: tuple(limits) for name, limits in data["space"].items()}
-    truth = runs[:, :HELD_OUT, -1].mean(axis=1)
-    return Replay(
-        space,
-        [c["params"] for c in configs],
-        runs[:, HELD_OUT:],
-        truth,
-        data["epochs"],
-        data["metric"],
-        GOOD_ENOUGH_NLL,
-    )
+
+    def replay(rng: np.random.Generator, trials: int) -> Replay:
+        chosen = rng.permutation(len(data["configs"]))[:trials]
+        configs = [data["configs"][index] for index in chosen]
+        runs = np.array([config["runs"] for config in configs], float)[:, rng.permutation(len(configs[0]["runs"]))]
+        params, truth = [config["params"] for config in configs], runs[:, :held_out, -1].mean(axis=1)
+        return Replay(space, params, runs[:, held_out:], truth, data["epochs"], data["metric"], good_enough)
+
+    return replay
 
 
 def simulated(rng: np.random.Generator, trials: int) -> Replay:
@@ -58,3 +57,11 @@ def simulated(rng: np.random.Generator, trials: int) -> Replay:
     curves = truth[:, None, None] + seeds[:, :, None] + learned[:, None] + wobble
     params = [dict(zip(space, 10 ** (3 * place - 3), strict=True)) for place in places]
     return Replay(space, params, curves, truth, epochs, "val/pa_mpjpe_mm", 0.2)
+
+
+TASKS: dict[str, Task] = {
+    "simulated": simulated,
+    "digits": recorded("digits", 4, 0.01),
+    "hand": recorded("hand", 2, 0.2),
+    "transformer": recorded("transformer", 2, 0.2),
+}
