@@ -4,7 +4,9 @@ import errno
 import fcntl
 import hashlib
 import os
+import re
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -12,9 +14,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
-import psutil
-
 T = TypeVar("T")
+SCRATCH: Final = re.compile(r"\..+\.\d+\.tmp")
+"""Names of files that are being written: of the process, too."""
 STALE_TRIES: Final = 5
 STALE_WAIT_S: Final = 0.2
 
@@ -38,11 +40,13 @@ def write_atomic(path: Path, content: str, *, sync: bool = False) -> None:
     scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(scratch, "w", encoding="utf-8") as file:
+            with suppress(OSError):  # a file system may know no locks
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until it is whole, it is nobody's leftover
             file.write(content)
+            file.flush()
             if sync:
-                file.flush()
                 os.fsync(file.fileno())
-        os.replace(scratch, path)
+            os.replace(scratch, path)
     except BaseException:
         with suppress(OSError):
             scratch.unlink()
@@ -50,12 +54,18 @@ def write_atomic(path: Path, content: str, *, sync: bool = False) -> None:
 
 
 def remove_half_written(folder: Path) -> None:
-    """Remove what killed processes of this machine left of files that they were writing in a folder."""
-    for scratch in folder.glob("*.tmp"):
-        pid = scratch.suffixes[-2].removeprefix(".") if len(scratch.suffixes) > 1 else ""
-        if not (pid.isdecimal() and psutil.pid_exists(int(pid))):
-            with suppress(OSError):
-                scratch.unlink()
+    """Remove what `write_atomic` in a killed process, here or on another machine, has left in a folder."""
+    for scratch in folder.glob(".*.tmp"):
+        if SCRATCH.fullmatch(scratch.name) is None:
+            continue
+        with suppress(OSError):  # it is being written, or has just been put in its place
+            file = os.open(scratch, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if stat.S_ISREG(os.fstat(file).st_mode):
+                    scratch.unlink()
+            finally:
+                os.close(file)
 
 
 def reread(read: Callable[[], T]) -> T:

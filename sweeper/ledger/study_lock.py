@@ -33,7 +33,7 @@ def is_driven(study_dir: Path) -> bool:
 
 @contextmanager
 def study_lock(study_dir: Path, url: str | None = None) -> Iterator[None]:
-    """Hold the study for one driver; the lock dies with the process. Files that a killed one was writing are removed.
+    """Hold the study for one driver; the lock dies with the process. What a killed one was writing is removed.
 
     Args:
         study_dir: the folder of the study.

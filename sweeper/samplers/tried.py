@@ -19,10 +19,12 @@ class TriedConfigurations:
         key, former = key_of(params), self._of_trial.get(number)
         if key == former:
             return
+        self._of_trial[number] = key
         if self._first.get(former) == number:
             del self._first[former]
-        self._of_trial[number] = key
-        self._first.setdefault(key, number)
+            if others := [other for other, its_key in self._of_trial.items() if its_key == former]:
+                self._first[former] = min(others)
+        self._first[key] = min(number, self._first.get(key, number))
 
     def has(self, params: Mapping[str, ParamValue], before: int) -> bool:
         """Whether a trial before the one of that number has these parameters."""

@@ -47,10 +47,10 @@ class Objective(Strict):
 
 def metric_number(metric: str, value: float) -> str:
     """A metric's value wherever one is shown alone: hundredths of a millimetre, of less than ten of them 4 digits, but
-    nothing below a micrometre, which is rounding; of other metrics 4 digits."""
-    size = abs(value)
-    in_hundredths = metric.endswith("_mm") and (size >= 0.1 or size < 0.001)
-    return f"{value:.2f}" if in_hundredths else f"{value:.4g}"
+    nothing of 10 nanometres, which are rounding; of other metrics 4 digits."""
+    if metric.endswith("_mm") and abs(value) < 1e-5:
+        return "0.00"
+    return f"{value:.2f}" if metric.endswith("_mm") and abs(value) >= 0.1 else f"{value:.4g}"
 
 
 def _listed(value: object) -> object:

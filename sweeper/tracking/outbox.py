@@ -45,6 +45,10 @@ class Outbox:
         self._path = folder / OUTBOX
         self._ack_path = folder / ACK
         self._packed = folder / PACKED
+        self._packing, self._unpacking = self._packed.with_suffix(".gz.tmp"), self._path.with_suffix(".jsonl.tmp")
+        for left in (self._packing, self._unpacking):
+            with suppress(OSError):
+                left.unlink()  # of a process that was killed
         self._lock = threading.RLock()
         self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         self._size = _cut_half_line(self._fd)
@@ -113,8 +117,7 @@ class Outbox:
         with self._lock:
             if self._left or self._size < PACK_BYTES:
                 return
-            scratch = self._packed.with_suffix(".gz.tmp")
-            with scratch.open("wb") as file:
+            with self._packing.open("wb") as file:
                 if self._packed.exists():
                     with self._packed.open("rb") as before:
                         shutil.copyfileobj(before, file)
@@ -122,7 +125,7 @@ class Outbox:
                     shutil.copyfileobj(lines, packed)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(scratch, self._packed)
+            os.replace(self._packing, self._packed)
             self._ack_path.unlink(missing_ok=True)  # first: it is of the file as it was
             os.ftruncate(self._fd, 0)
             self._size = self._acked = 0
@@ -130,15 +133,14 @@ class Outbox:
     def _unpack(self) -> None:
         if not self._packed.exists():
             return
-        scratch = self._path.with_suffix(".jsonl.tmp")
-        with self._lock, scratch.open("wb") as file:
+        with self._lock, self._unpacking.open("wb") as file:
             file.writelines(_packed_lines(self._packed))
             with self._path.open("rb") as lines:
                 shutil.copyfileobj(lines, file)
             file.flush()
             os.fsync(file.fileno())
             self._ack_path.unlink(missing_ok=True)
-            os.replace(scratch, self._path)
+            os.replace(self._unpacking, self._path)
             os.close(self._fd)
             self._fd = os.open(self._path, os.O_RDWR | os.O_APPEND)
             self._size = os.fstat(self._fd).st_size

@@ -23,7 +23,7 @@ def print_comparison(comparison: TrialComparison) -> None:
     console = output_console()
     names = short_names(comparison.varying)
     rows = [("state", comparison.states), *((names[path], values) for path, values in comparison.varying.items())]
-    _print(console, comparison.trials, [(name, [value_text(value, 4) for value in row]) for name, row in rows])
+    _print(console, comparison.trials, [(name, [_text(value) for value in row]) for name, row in rows])
     console.print(f"\n{comparison.objective} by epoch")
     _print(console, comparison.trials, _curve_rows(comparison))
     console.print("\nas last reported")
@@ -76,6 +76,10 @@ def blocks(names: Column, columns: Sequence[Column], width: int | None) -> list[
             found.append([])
         found[-1].append(column)
     return found
+
+
+def _text(value: object) -> str:
+    return ABSENT if value is None else value_text(value, 4)
 
 
 def _number(metric: str, value: float | None) -> str:

@@ -17,7 +17,7 @@ TEXTS: Final = ("TRIAL", "TERM", "STATE", "WITH", "")
 SHORTEST_WITH: Final = 16
 OF_A_RUNG: Final = ("value", "cutoff")
 """What a rung's evidence calls values of the objective."""
-EPOCHS: Final = ("epochs", "rung_epoch")
+EPOCHS: Final = ("epoch", "epochs", "best_epoch", "rung_epoch")
 
 
 def print_explanation(found: Explanation) -> None:

@@ -132,8 +132,9 @@ def _as_table(names: Sequence[str], rows: Sequence[Row]) -> bytes:
 
 
 def _shown(name: str, value: Any) -> str:
-    """A value as other tables of a terminal round it."""
-    return metric_number(name, value) if isinstance(value, float) else _text(value)
+    if not isinstance(value, float):
+        return _text(value)
+    return metric_number(name, value) if name.startswith("metrics.") else f"{value:.4g}"
 
 
 def _as_parquet(names: Sequence[str], rows: Sequence[Row]) -> bytes:

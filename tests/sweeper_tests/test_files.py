@@ -1,6 +1,7 @@
 """Files that are whole or not there."""
 
 import errno
+import fcntl
 import hashlib
 import os
 import subprocess
@@ -43,11 +44,30 @@ def test_what_a_killed_process_was_writing_is_removed_and_what_a_living_one_writ
     subprocess.run([sys.executable, "-c", f"{kill}; {write}", str(tmp_path / "stage.json")], check=False)
     [left] = tmp_path.iterdir()
     assert left.name.startswith(".stage.json.")
-    living = tmp_path / f".report.html.{os.getpid()}.tmp"
-    for path in (living, tmp_path / "outbox.gz.tmp", tmp_path / "notes.txt"):
+    theirs = [tmp_path / name for name in ("notes.tmp", ".a.tmp", "backup.20261231235959.tmp", ".a.x7.tmp")]
+    left = [tmp_path / name for name in (f".a.{os.getpid()}.tmp", ".a.2147483648.tmp", ".a.20261231235959.tmp")]
+    for path in (*theirs, *left):
         path.write_text("")
-    remove_half_written(tmp_path)
-    assert set(tmp_path.iterdir()) == {living, tmp_path / "notes.txt"}
+    (folder := tmp_path / ".folder.1.tmp").mkdir()
+    (link := tmp_path / ".link.1.tmp").symlink_to(theirs[0])
+    os.mkfifo(pipe := tmp_path / ".pipe.1.tmp")
+    living = tmp_path / ".report.html.1.tmp"
+    with living.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        remove_half_written(tmp_path)
+    assert set(tmp_path.iterdir()) == {*theirs, folder, link, pipe, living}
+
+
+def test_a_file_that_is_being_written_is_no_leftover(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    replace = os.replace
+
+    def replaced_late(source: Path, place: Path) -> None:
+        remove_half_written(tmp_path)
+        replace(source, place)
+
+    monkeypatch.setattr(files.os, "replace", replaced_late)
+    write_atomic(tmp_path / "stage.json", "whole")
+    assert (tmp_path / "stage.json").read_text() == "whole"
 
 
 def test_the_sum_is_of_the_content(tmp_path: Path) -> None:

@@ -9,6 +9,17 @@ from sweeper.spec.validation.feasibility import key_of
 PARAMS = st.fixed_dictionaries({"a": st.sampled_from([1, 1.0, True, 2]), "b": st.integers(0, 1)})
 
 
+def test_a_trial_that_moves_on_leaves_its_former_configuration_to_others() -> None:
+    tried = TriedConfigurations()
+    tried.note(1, {})
+    tried.note(0, {})
+    tried.note(0, {"a": 1})
+    assert tried.has({}, before=2)
+    assert not tried.has({}, before=1)
+    tried.note(1, {"a": 2})
+    assert not tried.has({}, before=9)
+
+
 @given(st.lists(PARAMS, max_size=8), PARAMS, st.integers(0, 9))
 def test_a_configuration_is_tried_from_its_first_trial_on(trials: list[dict], asked: dict, before: int) -> None:
     tried = TriedConfigurations()

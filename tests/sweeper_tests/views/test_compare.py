@@ -2,7 +2,8 @@
 
 import pytest
 
-from sweeper.views.compare import blocks
+from sweeper.analysis.compare import TrialComparison
+from sweeper.views.compare import blocks, print_comparison
 from sweeper.views.tables.columns import Column, lines_of
 
 
@@ -17,3 +18,20 @@ def test_trials_that_do_not_fit_stand_below(width: int | None, groups: list[int]
     assert [column for block in found for column in block] == trials
     if width and width >= 40:
         assert all(len(line) <= width for block in found for line in lines_of([names, *block]))
+
+
+def test_what_a_trial_does_not_have_is_a_dash(capfd: pytest.CaptureFixture[str]) -> None:
+    comparison = TrialComparison(
+        trials=("toy-0000", "toy-0001"),
+        states=("COMPLETE", "PRUNED"),
+        reasons=("", ""),
+        varying={"model.layers": (None, 3), "data.flip": (True, False)},
+        objective="val/pa_mpjpe_mm",
+        curves=({1.0: 15.4}, {2.0: 16.25}),
+        metrics={"val/pa_mpjpe_mm": (15.4, None)},
+    )
+    print_comparison(comparison)
+    rows = [line.split() for line in capfd.readouterr().out.splitlines()]
+    assert ["layers", "-", "3"] in rows
+    assert ["flip", "true", "false"] in rows
+    assert ["val/pa_mpjpe_mm", "15.40", "-"] in rows
