@@ -4,6 +4,7 @@ search never saw.
 The tasks are those of `replays.py`: tables that `record_table.py` recorded, and a simulation. Configurations come in
 random order for every method, so that the sampler plays no part.
 
+    all         every configuration with every seed that a search may see
     random      every configuration to its end
     i-epoch     all for i epochs, the best k of them to the end
     median      Optuna's median rule from epoch 1 on
@@ -100,6 +101,12 @@ def random_search(done: Search) -> None:
         done.finish(index)
 
 
+def all_seeds(done: Search) -> None:
+    for index in range(len(done.replay.params)):
+        for seed in range(done.replay.curves.shape[1]):
+            done.finish(index, seed)
+
+
 def i_epoch(epochs: float, keep: int) -> Callable[[Search], None]:
     def run(done: Search) -> None:
         step = done.replay.epochs.index(epochs)
@@ -184,14 +191,17 @@ def record(replay: Replay, number: int, index: int, repeat: int, state: TrialSta
     return TrialRecord(f"replay-{number:04d}", number, params, state, reports=(report,), repeat=repeat)
 
 
-SETTINGS = ((1, 2), (2, 2), (2, 3), (4, 2))
+SETTINGS = ((1, 2), (1, 3), (2, 2), (2, 3), (2, 4), (3, 3), (4, 2), (4, 3))
 """Grace and eta of ASHA."""
+WITH_WINNERS = ((1, 2), (2, 2), (2, 3), (4, 2))
+SHIPPED = "asha 2/2"
 
 
 def methods(new_seeds: int) -> dict[str, Method]:
     """The searches that need no more than so many new seeds of a configuration."""
     winners = [each for each in ((2, 1), (3, 1), (3, 2), (3, 5), (5, 3)) if each[1] <= new_seeds]
     return {
+        "all": search(all_seeds),
         "random": search(random_search),
         "i-epoch (1, 4)": search(i_epoch(1.0, 4)),
         "i-epoch (2, 4)": search(i_epoch(2.0, 4)),
@@ -200,7 +210,7 @@ def methods(new_seeds: int) -> dict[str, Method]:
         **{f"asha {grace}/{eta}": search(asha(grace, eta)) for grace, eta in SETTINGS},
         **{
             f"asha {grace}/{eta} + winners {top}x{seeds}": search(asha(grace, eta), top, seeds)
-            for grace, eta in SETTINGS
+            for grace, eta in WITH_WINNERS
             for top, seeds in winners
         },
         "ours 1/2": ours(1.0, 2),
@@ -240,6 +250,12 @@ def report(task: str, results: dict[str, np.ndarray]) -> None:
             wrong = int((stopped[:, 1] > stopped[:, 3]).sum())
             line += f"; settled in {len(stopped)}, of which {wrong} chose worse than good enough"
         print(line, flush=True)
+    shipped = results[SHIPPED]
+    for name in (f"asha {grace}/{eta}" for grace, eta in SETTINGS):
+        rows = results[name]
+        low, high = interval(lambda d, r=rows: float((r[d, 1] - shipped[d, 1]).mean()), count)
+        cost, worse = rows[:, 0].mean() / shipped[:, 0].mean(), (rows[:, 1] - shipped[:, 1]).mean()
+        print(f"{name}: {cost:.2f} times the epochs of {SHIPPED}, regret {worse:+.4f} ({low:+.4f} to {high:+.4f})")
     for name in (name for name in results if name.startswith("ours")):
         mine = results[name]
         rivals = {n: r for n, r in results.items() if "winners" in n and r[:, 1].mean() <= mine[:, 1].mean()}
