@@ -59,7 +59,7 @@ def url(shown: Path) -> Iterator[str]:
     command = [sys.executable, "-m", "sweeper", "ui", "--home", str(shown), "--port", str(free_port())]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as ui:
         assert ui.stdout is not None
-        yield ui.stdout.readline().strip()
+        yield ui.stdout.readline().partition("#")[0]  # the page that it opens is not the subject here
         ui.terminate()
 
 
