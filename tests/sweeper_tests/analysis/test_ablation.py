@@ -72,7 +72,7 @@ def test_a_study_that_goes_on_says_what_is_to_come(tmp_path: Path) -> None:
     scale = result.rows[1].comparison
     assert scale is not None
     assert math.isnan(scale.p_holm)
-    assert any(" differ by 0 mm with every seed: the seed changes nothing" in line for line in result.sentences)
+    assert any(" differ by 0.00 mm with every seed: the seed changes nothing" in line for line in result.sentences)
 
 
 def test_collapses_count_as_the_constant_pose_beside_a_mean_over_the_others(tmp_path: Path) -> None:

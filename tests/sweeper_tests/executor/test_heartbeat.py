@@ -26,12 +26,16 @@ def worker(request: pytest.FixtureRequest) -> Iterator["subprocess.Popen[bytes]"
     process.wait()
 
 
-def watch(heartbeat: Heartbeat, clock: Clock, pid: int, looks: int) -> bool:
-    """Look three times a real second, which the clock takes for six."""
+def watch(heartbeat: Heartbeat, clock: Clock, pid: int, looks: int, *, computes: bool = False) -> bool:
+    """Look three times a real second, which the clock takes for six; later at what computes but is given no core."""
     lost = False
     for _ in range(looks):
-        lost = heartbeat.is_lost("toy-0000", cpu_seconds([pid])[pid])
+        used_s = cpu_seconds([pid])[pid]
+        lost = heartbeat.is_lost("toy-0000", used_s)
+        until_s = time.monotonic() + 10
         time.sleep(0.3)
+        while computes and cpu_seconds([pid])[pid] < used_s + 0.1 and time.monotonic() < until_s:
+            time.sleep(0.05)
         clock.now_s += 2.1
     return lost
 
@@ -39,7 +43,7 @@ def watch(heartbeat: Heartbeat, clock: Clock, pid: int, looks: int) -> bool:
 @pytest.mark.parametrize("worker", [BUSY], indirect=True)
 def test_a_worker_that_computes_is_alive_without_a_report(worker: "subprocess.Popen[bytes]") -> None:
     clock = Clock()
-    assert not watch(Heartbeat(4.0, clock), clock, worker.pid, looks=6)
+    assert not watch(Heartbeat(4.0, clock), clock, worker.pid, looks=6, computes=True)
     os.kill(worker.pid, signal.SIGSTOP)
     assert watch(Heartbeat(4.0, clock), clock, worker.pid, looks=6), "stopped, it is not"
     kill(worker.pid)
@@ -51,7 +55,7 @@ def test_a_worker_whose_children_compute_is_alive(worker: "subprocess.Popen[byte
     clock = Clock()
     [child] = wait_for_children(worker.pid)
     try:
-        assert not watch(Heartbeat(4.0, clock), clock, worker.pid, looks=6)
+        assert not watch(Heartbeat(4.0, clock), clock, worker.pid, looks=6, computes=True)
     finally:
         os.kill(child, signal.SIGKILL)
 
