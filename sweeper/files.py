@@ -16,7 +16,7 @@ from typing import Final, TypeVar
 
 T = TypeVar("T")
 SCRATCH: Final = re.compile(r"\..+\.\d+\.tmp")
-"""Names of files that are being written: of the process, too."""
+"""`.NAME.PID.tmp`, which `write_atomic` writes before it moves it to NAME."""
 STALE_TRIES: Final = 5
 STALE_WAIT_S: Final = 0.2
 
