@@ -56,7 +56,7 @@ def params_of(number: int) -> dict[str, float]:
     }
 
 
-def config_of(params: dict[str, float]) -> TrainConfig:
+def config_of(params: dict[str, Any]) -> TrainConfig:
     mapping: dict[str, Any] = {
         section: dict(value) if isinstance(value, dict) else value for section, value in BASE.items()
     }
