@@ -59,7 +59,12 @@ class Plan:
 
 
 def estimate_cost(
-    spec: SpecFile, full_epochs: float, pace: Throughput | None, free_bytes: int, trained_controls: int = 0
+    spec: SpecFile,
+    full_epochs: float,
+    pace: Throughput | None,
+    free_bytes: int,
+    trained_controls: int = 0,
+    configurations: int | None = None,
 ) -> Plan:
     """The plan of a study. Pure.
 
@@ -73,9 +78,14 @@ def estimate_cost(
         pace: how fast a trial goes, where it is known.
         free_bytes: space on the disk of the study home.
         trained_controls: how many controls train.
+        configurations: how many there are to try; None: no limit is known. Further trials are new seeds, or none.
     """
     trials = spec.trials if spec.budget.trials is None else min(spec.trials, spec.budget.trials)
     repeats = min(repeats_planned(spec), trials)
+    if configurations is not None and configurations < trials - repeats:
+        configurations = max(configurations, 1)
+        trials = trials if spec.replicate else configurations
+        repeats = trials - configurations
     rungs = _expected_rungs(spec.scheduler, trials - repeats, full_epochs)
     rungs = {epoch: count + repeats for epoch, count in rungs.items()}  # new seeds of the best, each to its end
     of_controls = trained_controls * min(control_epochs(spec.scheduler), full_epochs)
@@ -153,9 +163,8 @@ def plan_study(spec: SweepSpec, home: Path, *, measure: bool = False) -> Plan:
     existing = next(folder for folder in (home.resolve(), *home.resolve().parents) if folder.exists())
     trained = sum(name in TRAINED for name in spec.control_names)
     found = feasibility(spec)
-    limit = limit_of(spec, found)
-    possible = spec if limit is None or limit >= spec.trials else spec.model_copy(update={"trials": max(limit, 1)})
-    plan = estimate_cost(possible, full_epochs_of(spec), pace, shutil.disk_usage(existing).free, trained)
+    free_bytes = shutil.disk_usage(existing).free
+    plan = estimate_cost(spec, full_epochs_of(spec), pace, free_bytes, trained, limit_of(spec, found))
     space = (*([f"  lanes       {lanes}"] if lanes else []), *feasibility_lines(spec, found))
     return replace(plan, share_infeasible=found.share_refused, space=space)
 

@@ -83,9 +83,25 @@ def feasibility(spec: SweepSpec, samples: int = SAMPLES) -> Feasibility:
 
 
 def limit_of(spec: SweepSpec, found: Feasibility) -> int | None:
-    """How many trials the search space is good for, no configuration being trained twice; None: no limit is known."""
+    """How many trials there can be of which none repeats another unless an entry of `enqueue` asks for it; None: no
+    limit is known. New seeds of `replicate` are beside them."""
     endless = spec.sampler.name == "grid" or spec.replicate_seed == "per_trial"
-    return found.accepted if found.listed and not endless else None
+    return found.accepted + _repeated_entries(spec) if found.listed and not endless else None
+
+
+def _repeated_entries(spec: SweepSpec) -> int:
+    """How many entries of `enqueue` leave nothing new to try, in a space that can be listed. An entry of some of the
+    parameters is taken to choose a point that none names in full."""
+    untried = small_grid(spec.search_space, spec.constraints, LARGEST_LISTED) or []
+    by_freedom = sorted(spec.enqueue, key=lambda entry: sum(_has(params, entry) for params in untried))
+    repeated = 0
+    for entry in by_freedom:
+        fitting = next((params for params in untried if _has(params, entry)), None)
+        if fitting is None:
+            repeated += 1
+        else:
+            untried.remove(fitting)
+    return repeated
 
 
 def feasibility_lines(spec: SweepSpec, found: Feasibility) -> list[str]:
@@ -101,8 +117,14 @@ def feasibility_lines(spec: SweepSpec, found: Feasibility) -> list[str]:
         lines.append(f"  slow        {what}: tpe, random and qmc do not")
     limit = limit_of(spec, found)
     if limit is not None and limit < spec.trials:
-        known = f"the space has {limit} configurations"
-        lines.append(f"  exhausted   {known}: the study ends when they are tried, before its {spec.trials} trials")
+        known = f"the space has {found.accepted} configurations"
+        if again := limit - found.accepted:
+            known += f", and `enqueue` asks for {again} of them again"
+        if spec.replicate is None:
+            then = f"the study ends after {limit} of its {spec.trials} trials"
+        else:
+            then = f"what is left of its {spec.trials} trials are new seeds of them"
+        lines.append(f"  exhausted   {known}: {then}")
     return lines
 
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, model_validator
 from studies import Log, make_spec, make_study, message
 
 from mano_trainers.report import EpochReport
+from sweeper.analysis.cost import estimate_cost, plan_study
 from sweeper.errors import SpecError
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.trial import TrialState
@@ -96,6 +97,38 @@ def test_an_enqueued_repetition_is_what_the_user_asked_for(tmp_path: Path) -> No
     space = EPOCHS | {"scale": {"low": 0.1, "high": 10.0}}
     study = make_study(tmp_path, search_space=space, enqueue=[entry, entry], trials=2)
     assert [config["epochs"] for config in run_all(study)] == [2, 2]
+
+
+ONE_OF_SIX = {"epochs": 2, "scale": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("enqueue", "trials"),
+    [
+        ([], 6),
+        ([ONE_OF_SIX], 6),
+        ([ONE_OF_SIX, ONE_OF_SIX], 7),
+        ([{"scale": 1.0}, {"scale": 1.0}, {"scale": 1.0}], 6),
+        ([{"scale": 1.0}] * 4, 7),
+        ([ONE_OF_SIX, {"epochs": 2}, {"epochs": 2}, ONE_OF_SIX], 8),
+    ],
+)
+def test_a_plan_counts_the_trials_that_an_exhausted_space_gets(
+    enqueue: list[dict[str, Any]], trials: int, tmp_path: Path
+) -> None:
+    space = {"epochs": {"choices": [2, 4, 8]}, "scale": {"choices": [1.0, 2.0]}}
+    study = make_study(tmp_path, search_space=space, enqueue=enqueue, trials=20, scheduler={"name": "none"})
+    planned = plan_study(study.spec, tmp_path)
+    assert planned.trials == len(run_all(study)) == trials
+    assert f"ends after {trials} of its 20 trials" in planned.space[0]
+
+
+def test_new_seeds_are_planned_where_a_space_is_exhausted() -> None:
+    more = {"replicate": "auto", "good_enough": 0.1, "trials": 20, "scheduler": {"name": "asha", "grace_epochs": 2}}
+    spec = make_spec(search_space={"epochs": {"choices": [2, 8]}}, **more)
+    planned = estimate_cost(spec, 8.0, None, 2**40, configurations=2)
+    assert (planned.trials, planned.rungs[8.0]) == (20, 18 + 1)
+    assert "what is left of its 20 trials are new seeds" in feasibility_lines(spec, feasibility(spec))[0]
 
 
 class Heads(BaseModel):
