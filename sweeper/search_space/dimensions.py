@@ -29,7 +29,7 @@ LARGEST_INT: Final = 2**53
 """Whole numbers beyond it are no exact floats, with which samplers compute."""
 
 
-class Strict(BaseModel):
+class SpecModel(BaseModel):
     """Base of all spec models: unknown keys, silent casts, NaN and infinity are errors; instances do not change."""
 
     model_config = ConfigDict(
@@ -60,13 +60,13 @@ Choices = Annotated[
 ]
 
 
-class _Conditional(Strict):
+class _Conditional(SpecModel):
     when: dict[str, Choices] = Field(default_factory=dict)
     """The parameter exists only if each parameter named here has the value, or one of the list, beside it; without,
     base's value stays."""
 
 
-class Prior(Strict):
+class Prior(SpecModel):
     """Where good values are expected: the first draws come from a normal distribution around it."""
 
     center: float
@@ -185,7 +185,7 @@ def _refuse_repeated(key: str, values: Sequence[ParamValue]) -> None:
 
 def _dimension_kind(value: object) -> str | None:
     """Which dimension the mapping describes: `choices` or `type` tell, and without either it is a float."""
-    if isinstance(value, Strict):
+    if isinstance(value, SpecModel):
         return str(getattr(value, "type", ""))
     if not isinstance(value, Mapping):
         return "float"

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, Field
 
-from sweeper.search_space.dimensions import Strict
+from sweeper.search_space.dimensions import SpecModel
 
 COMMAND_TRAINER: Final = "sweeper.entrypoint.program.command:train"
 """The trainer that a spec with `command` stands for."""
@@ -25,7 +25,7 @@ def _require_pattern(pattern: str) -> str:
     return pattern
 
 
-class ScriptReports(Strict):
+class ScriptReports(SpecModel):
     """Where the reports of a script come from that does not call `sweeper.report`."""
 
     patterns: dict[str, Annotated[str, AfterValidator(_require_pattern)]] = Field(default_factory=dict)

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, WithJsonSchema
 
-from sweeper.search_space.dimensions import Choice, Strict
+from sweeper.search_space.dimensions import Choice, SpecModel
 from sweeper.search_space.paths import short_names
 
 BASELINE: Final = "baseline"
@@ -28,7 +28,7 @@ LEVELS_SCHEMA: Final = {
 }
 
 
-class Ablation(Strict):
+class Ablation(SpecModel):
     """What is taken apart: factors with levels, and which combinations of them are trained."""
 
     design: Design

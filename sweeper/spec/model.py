@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from sweeper.entrypoint.resolve import DEFAULT_TRAINER
-from sweeper.search_space.dimensions import CategoricalDimension, Choice, Dimension, Strict, dimensions_of
+from sweeper.search_space.dimensions import CategoricalDimension, Choice, Dimension, SpecModel, dimensions_of
 from sweeper.search_space.grid import grid_size
 from sweeper.search_space.unit import listed
 from sweeper.spec.command import COMMAND, COMMAND_TRAINER, WORKDIR, ScriptReports
@@ -71,7 +71,7 @@ def _count_grid(data: Mapping[str, Any]) -> int:
         return 1
 
 
-class SpecFile(Strict):
+class SpecFile(SpecModel):
     """A sweep, as its YAML file says it."""
 
     model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)

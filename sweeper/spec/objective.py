@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
 
-from sweeper.search_space.dimensions import Strict
+from sweeper.search_space.dimensions import SpecModel
 
 Mode = Literal["min", "max"]
 
@@ -20,7 +20,7 @@ def _require_validation(metric: str) -> str:
     return metric
 
 
-class Objective(Strict):
+class Objective(SpecModel):
     """What a trial is judged by."""
 
     metric: Annotated[str, Field(min_length=1), AfterValidator(_require_validation)]

@@ -16,7 +16,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticKnownError
 
-from sweeper.search_space.dimensions import Strict
+from sweeper.search_space.dimensions import SpecModel
 
 CALLABLE_PATTERN: Final = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"
 NAME_PATTERN: Final = r"^[a-z0-9][a-z0-9_-]{0,63}$"
@@ -40,7 +40,7 @@ def _require_sampler(name: str) -> str:
     return name
 
 
-class SamplerConfig(Strict):
+class SamplerConfig(SpecModel):
     """How the parameters of the next trial are chosen."""
 
     model_config = ConfigDict(json_schema_extra={"additionalProperties": True})  # the arguments of a class
@@ -105,7 +105,7 @@ Grace = Annotated[
 ]
 
 
-class SchedulerConfig(Strict):
+class SchedulerConfig(SpecModel):
     """Which trials are stopped early because others rank higher."""
 
     name: Literal["asha", "hyperband", "none"] = "asha"
@@ -132,7 +132,7 @@ class SchedulerConfig(Strict):
         return {key: value for key, value in data.items() if key != "grace"} | {"grace_epochs": grace}
 
 
-class CollapseGuard(Strict):
+class CollapseGuard(SpecModel):
     """Stops a trial whose predictions have shrunk to one pose."""
 
     name: str = "collapse"
@@ -148,7 +148,7 @@ class CollapseGuard(Strict):
     """Threshold of val/theta_r2."""
 
 
-class ThresholdGuard(Strict):
+class ThresholdGuard(SpecModel):
     """Stops a trial whose metric leaves a range, or is not a number any more."""
 
     name: Annotated[str, Field(min_length=1)]
@@ -176,7 +176,7 @@ class ThresholdGuard(Strict):
         return self
 
 
-class PlateauGuard(Strict):
+class PlateauGuard(SpecModel):
     """Stops a trial whose metric gets no better any more."""
 
     name: Annotated[str, Field(min_length=1)]
@@ -205,7 +205,7 @@ def _distinct_names(guards: tuple[Guard, ...]) -> tuple[Guard, ...]:
     return guards
 
 
-class Resources(Strict):
+class Resources(SpecModel):
     """What one trial takes, and how many trials run at once."""
 
     cpus: Annotated[int, Field(ge=1)] = 1
@@ -257,7 +257,7 @@ class Resources(Strict):
         return max(room, 1) if self.concurrent == "all" else self.concurrent
 
 
-class StopWhen(Strict):
+class StopWhen(SpecModel):
     """When the study has found enough. Looks at the candidates that have ended; the running ones are stopped then."""
 
     target: float | None = None
@@ -266,7 +266,7 @@ class StopWhen(Strict):
     """So many trials have ended since the best one, whatever their end."""
 
 
-class Budget(Strict):
+class Budget(SpecModel):
     """What the study may use, over all its runs. When a limit is reached the running trials are stopped at once."""
 
     trials: Annotated[int, Field(ge=1)] | None = None

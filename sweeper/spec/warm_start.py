@@ -5,11 +5,11 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from sweeper.search_space.dimensions import Strict
+from sweeper.search_space.dimensions import SpecModel
 from sweeper.spec.sections import NAME_PATTERN, WARM_TRIALS_PATTERN, refuse_password
 
 
-class WarmStart(Strict):
+class WarmStart(SpecModel):
     """An earlier study whose finished trials inform the sampler. They do not count as trials of this one."""
 
     study: Annotated[str, Field(min_length=1)]
