@@ -72,7 +72,9 @@ def conclusion(spec: SpecFile, trials: Sequence[TrialRecord]) -> str | None:
         return None
     said = verdict_sentence(noise, spec.objective)
     if settled(noise):
-        return f"{said}; more trials would change nothing"
+        pruned = sum(trial.state is TrialState.PRUNED for trial in trials)
+        not_judged = f"; the {pruned} that were pruned are not judged" if pruned else ""
+        return f"{said}; more seeds would change nothing{not_judged}"
     nearest = max(candidate.p_good_enough for candidate in noise.candidates)
     within = spec.objective.format(spec.tolerance or 0.0)
     return f"{said}; not settled: one is within {within} of the best with probability {percent(nearest)}"

@@ -53,7 +53,22 @@ def test_a_clear_best_ends_the_study_before_its_trials_are_used_up(tmp_path: Pat
     assert study.is_done
     said = conclusion(study.spec, study.ledger.trials())
     assert said is not None
-    assert said.endswith("; more trials would change nothing")
+    assert said.endswith("; more seeds would change nothing")
+
+
+def test_what_is_settled_says_nothing_of_those_that_were_pruned(tmp_path: Path) -> None:
+    ranked = {"trials": 40, "scheduler": {"name": "asha", "grace_epochs": 4, "eta": 2}}
+    study = make_study(tmp_path, **REPLICATE | ranked)
+    while upcoming := study.next_trial():
+        value = outcome(upcoming.config, 0.05, 3.0)
+        if all(study.on_report(upcoming.record.id, message(epoch, value)) for epoch in (4, 8)):
+            study.on_end(upcoming.record.id)
+    trials = study.ledger.trials()
+    pruned = sum(trial.state is TrialState.PRUNED for trial in trials)
+    said = conclusion(study.spec, trials)
+    assert pruned
+    assert said is not None
+    assert said.endswith(f"; more seeds would change nothing; the {pruned} that were pruned are not judged")
 
 
 def test_what_cannot_be_told_apart_uses_all_trials_and_says_so(tmp_path: Path) -> None:
