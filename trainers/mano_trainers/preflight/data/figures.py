@@ -31,6 +31,8 @@ FLAT: Final = 0.5
 often."""
 BLOCKS: Final = 8
 BLOCK_WRONG: Final = 0.35
+FIT: Final = 5
+"""Figures of others that tell how clear a picture is: those that part it best."""
 LEFT: Final = 0.2
 """Of pairs that are shuffled, too, some fit a mirror image."""
 HELP: Final = (
@@ -42,9 +44,11 @@ HELP: Final = (
 @dataclass(frozen=True)
 class Ranks:
     """Of each sample, in the order of recording: the share of other images on which its figure does better than on its
-    own, over all versions and in each; and by how much its figure does better than its mirror image."""
+    own, over all versions and in each; whether its pictures are among the clearer half; and by how much its figure does
+    better than its mirror image."""
 
     all: Array
+    clear: npt.NDArray[np.bool_]
     of_version: list[Array]
     unmirrored: Array
 
@@ -52,18 +56,18 @@ class Ranks:
 def check_pairs(subject: Subject) -> Iterator[CheckResult]:
     """Share of wrong pairs in training, in each version, in each part of the recording, and in validation."""
     train = _ranks(subject, evenly(subject.poses, POSES))
-    yield _share("pairing.figures", train.all, "training samples")
+    yield _share("pairing.figures", train, "training samples")
     yield _versions(train)
     yield _blocks(train.all)
     val = _ranks(subject, evenly(np.unique(subject.pipeline.data.val_poses), HELD_OUT))
-    yield _share("pairing.validation", val.all, "validation samples")
+    yield _share("pairing.validation", val, "validation samples")
     yield _mirrored(train.unmirrored)
 
 
 def _ranks(subject: Subject, poses: Integers) -> Ranks:
     table = subject.pipeline.table
     columns = evenly(np.arange(table.shape[1]), VERSIONS)
-    scores, margins = [], []
+    scores, margins, parted = [], [], []
     drawn = np.empty(0)
     for column in columns:
         shown = show(subject, table[poses, column])
@@ -71,9 +75,23 @@ def _ranks(subject: Subject, poses: Integers) -> Ranks:
         if not np.array_equal(drawn, shown.pixels):  # versions differ in their background only, if all is right
             figures, mirrored = draw_figures(shown.pixels), draw_figures(shown.pixels * [-1, 1] + [SIDE, 0])
             drawn = shown.pixels
-        scores.append(_standard(np.log(pictures.separations(figures) + 1e-3)))
+        parted.append(np.log(pictures.separations(figures) + 1e-3))
+        scores.append(_standard(parted[-1]))
         margins.append(np.log(pictures.separation(figures) + 1e-3) - np.log(pictures.separation(mirrored) + 1e-3))
-    return Ranks(_rank(np.mean(scores, axis=0)), [_rank(score) for score in scores], np.mean(margins, axis=0))
+    ranks = [_rank(score) for score in scores]
+    return Ranks(_rank(np.mean(scores, axis=0)), _clear(np.mean(parted, axis=0)), ranks, np.mean(margins, axis=0))
+
+
+def _clear(parted: Array) -> npt.NDArray[np.bool_]:
+    """The half of the pictures that figures of other samples part best; all of few. A hand that hardly differs from its
+    surroundings fits no figure, its own neither: its rank is as uniform as that of a wrong pair, whose picture does fit
+    some figure."""
+    if len(parted) < 2 * LEAST_SAMPLES:
+        return np.ones(len(parted), dtype=bool)
+    others = np.where(np.eye(len(parted), dtype=bool), -np.inf, parted)
+    best = np.sort(others, axis=1)[:, -FIT:].mean(axis=1)
+    clear: npt.NDArray[np.bool_] = best >= np.median(best)
+    return clear
 
 
 def _standard(score: Array) -> Array:
@@ -99,10 +117,13 @@ def _wrong(ranks: Array) -> tuple[float, float]:
     return min(1.0, upper / 0.6), (max(upper, 1 / len(ranks)) * (1 - min(upper, 0.99)) / len(ranks)) ** 0.5 / 0.6
 
 
-def _share(name: str, ranks: Array, what: str) -> CheckResult:
+def _share(name: str, of_samples: Ranks, what: str) -> CheckResult:
+    ranks = of_samples.all[of_samples.clear]
     wrong, error = _wrong(ranks)
     top = float((ranks <= TOP).mean())
-    says = f"about {wrong:.0%} of {len(ranks)} {what} are paired wrong; "
+    count = len(of_samples.all)
+    clearest = f"{count}" if of_samples.clear.all() else f"the {len(ranks)} clearest of {count}"
+    says = f"about {wrong:.0%} of {clearest} {what} are paired wrong; "
     says += f"{top:.0%} fit their own image better than 95% of others"
     expected = f"at most {WRONG:.0%}"
     if len(ranks) < LEAST_SAMPLES:
