@@ -8,6 +8,7 @@ import numpy.typing as npt
 from scipy.spatial.distance import cdist
 
 from mano_trainers.arrays import Array, Integers, evenly
+from mano_trainers.data.load import LoadedData
 from mano_trainers.evaluation.intervals import interval
 from mano_trainers.preflight.permutation import p_value
 from mano_trainers.preflight.subject import Subject
@@ -27,6 +28,8 @@ WIDE: Final = 0.15
 DRAWS: Final = 199
 NARROW: Final = 0.75
 STRONG_P: Final = 0.01
+LEAST_INSIDE: Final = 6
+"""Poses on either side of a choice within recordings, below which it is not looked at."""
 
 
 def check_held_out(subject: Subject) -> Iterator[CheckResult]:
@@ -93,33 +96,68 @@ def _count(subject: Subject) -> CheckResult:
 
 def _spread_of(subject: Subject) -> CheckResult:
     """Variance of the validated theta against training's, and the distance of both distributions, against random
-    splits of the same groups."""
+    splits of the same groups; and the same of the validated poses of a group against those that nothing shows."""
     data = subject.pipeline.data
     train, val = evenly(np.unique(data.train_poses), 500), evenly(np.unique(data.val_poses), 200)
     theta, both = data.labels.theta, np.concatenate([val, train])
-    ratio = float(theta[val].var(0).sum() / max(theta[train].var(0).sum(), 1e-12))
-    again, usual = (_repeated(theta[poses]) for poses in (data.val_poses, data.train_poses))
     groups = np.unique(data.labels.group[both], return_inverse=True)[1].reshape(-1)
     held = len(np.unique(data.labels.group[val]))
-    distances = cdist(theta[both], theta[both])
-    chosen = [np.arange(len(both)) < len(val), *_random_splits(groups, held)]
-    inside = np.array([rows for rows in chosen if 0 < rows.sum() < len(both)])
-    true, *drawn = _energies(distances, inside)
-    wider, *as_wide = [_other_width(theta[both], rows) for rows in inside]
-    p = min(1.0, 2 * min(p_value(true, drawn), p_value(wider, as_wide)))  # either of two questions
+    ratio, p = _other_kind(theta[both], np.arange(len(both)) < len(val), _random_splits(groups, held))
+    again, usual = (_repeated(theta[poses]) for poses in (data.val_poses, data.train_poses))
     says = f"validated theta has {ratio:.2f} times the variance of training's; a random split differs as much with p = "
     says += f"{p:.3f}"
     says += f"; {again:.0%} of the validated poses are repeated, of training's {usual:.0%}"
     expected = f"over {NARROW:g} times, or p over {STRONG_P}; repeated no more than in training"
-    other_kind = p <= STRONG_P and not NARROW <= ratio <= 1 / NARROW
+    chosen, inside = _chosen_inside(data)
+    says += inside
     few = held < FEW
-    if again > usual + 0.05 or (other_kind and not few):
+    if again > usual + 0.05 or chosen or (_strong(ratio, p) and not few):
         help = "validation shows another kind of poses than training (the easy ones, one gesture): draw it at random"
         return CheckResult("split.spread", CheckStatus.FAIL, says, expected, help)
     if p <= STRONG_P or (few and not 0.5 <= ratio <= 2):
         help = "validation may be of another kind than training" + (", too few groups to tell" if few else "")
         return CheckResult("split.spread", CheckStatus.WARN, says, expected, help)
     return CheckResult("split.spread", CheckStatus.PASS, says, expected)
+
+
+def _chosen_inside(data: LoadedData) -> tuple[bool, str]:
+    """Whether the validated poses of recordings are of another kind than those of the same recordings that are neither
+    trained nor validated on, and what is said of it: a few recordings tell that, where they are too few to say whether
+    they are like others. Of two cameras that see the same hand, it counts once."""
+    labels = data.labels
+    rows = np.flatnonzero(np.isin(labels.group, labels.group[data.val_poses]))
+    _, first, of_row = np.unique(labels.theta[rows].round(4), axis=0, return_index=True, return_inverse=True)
+    trained, validated = (
+        np.isin(np.arange(len(first)), of_row.reshape(-1)[np.isin(rows, poses)])
+        for poses in (data.train_poses, data.val_poses)
+    )
+    order = np.argsort(first)  # of recording
+    kept = order[~(trained & ~validated)[order]]
+    kept = kept[evenly(np.arange(len(kept)), 700)]
+    inside = validated[kept]
+    if min(inside.sum(), (~inside).sum()) < LEAST_INSIDE:
+        return False, ""
+    theta, groups = labels.theta[rows[first[kept]]], labels.group[rows[first[kept]]]
+    ratio, p = _other_kind(theta, inside, _moved_inside(groups, inside))
+    says = f"; in their own recordings they have {ratio:.2f} times the variance of those left out (p = {p:.3f})"
+    return _strong(ratio, p), says
+
+
+def _other_kind(
+    theta: Array, inside: npt.NDArray[np.bool_], drawn: Iterator[npt.NDArray[np.bool_]]
+) -> tuple[float, float]:
+    """Variance of some rows of theta over that of the others, and the p-value of variance and distribution against
+    other choices of rows."""
+    chosen = np.array([inside, *(rows for rows in drawn if 0 < rows.sum() < len(rows))])
+    energy, *of_drawn = _energies(cdist(theta, theta), chosen)
+    width, *as_wide = [_width(theta, rows) for rows in chosen]
+    widths = [abs(value) for value in as_wide]
+    p = min(1.0, 2 * min(p_value(energy, of_drawn), p_value(abs(width), widths)))  # either of two questions
+    return float(np.exp(width)), p
+
+
+def _strong(ratio: float, p: float) -> bool:
+    return p <= STRONG_P and not NARROW <= ratio <= 1 / NARROW
 
 
 def _repeated(theta: Array) -> float:
@@ -134,10 +172,26 @@ def _random_splits(groups: Integers, held: int) -> Iterator[npt.NDArray[np.bool_
         yield np.isin(groups, random.permutation(groups.max() + 1)[:held])
 
 
-def _other_width(theta: Array, rows: npt.NDArray[np.bool_]) -> float:
-    """By how much the variance of some rows of theta differs from that of the others, as a logarithm."""
+def _moved_inside(groups: Integers, inside: npt.NDArray[np.bool_]) -> Iterator[npt.NDArray[np.bool_]]:
+    """Rows that would be chosen if the runs of chosen rows, each with the gap after it, came in another order and from
+    another row on in their group: neighbours in a recording are alike, and a run of them is one choice."""
+    random = np.random.default_rng(0)
+    members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
+    for _ in range(DRAWS):
+        moved = inside.copy()
+        for rows in members:
+            starts = np.flatnonzero(inside[rows] & ~np.roll(inside[rows], 1))
+            if len(starts):
+                runs = np.split(np.roll(inside[rows], -starts[0]), starts[1:] - starts[0])
+                mixed = np.concatenate([runs[index] for index in random.permutation(len(runs))])
+                moved[rows] = np.roll(mixed, random.integers(len(rows)))
+        yield moved
+
+
+def _width(theta: Array, rows: npt.NDArray[np.bool_]) -> float:
+    """Variance of some rows of theta over that of the others, as a logarithm."""
     inside, outside = (max(float(theta[part].var(0).sum()), 1e-12) for part in (rows, ~rows))
-    return abs(float(np.log(inside / outside)))
+    return float(np.log(inside / outside))
 
 
 def _energies(distances: Array, inside: npt.NDArray[np.bool_]) -> list[float]:
