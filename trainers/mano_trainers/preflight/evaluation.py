@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 import torch
 from scipy.linalg import orthogonal_procrustes
+from torch import Tensor
 
 from mano_trainers.arrays import Array
 from mano_trainers.data.augment import HALF_WHITE
@@ -24,6 +25,7 @@ ALONE: Final = 6
 REPEATED_TOLERANCE: Final = 0.05
 """Of the predictions' size: in bfloat16 a batch of another size is computed in another order."""
 PIXEL_TOLERANCE: Final = 0.02
+AVERAGE_TOLERANCE: Final = 0.02
 
 
 def check_evaluation(subject: Subject, seen: Rehearsal) -> Iterator[CheckResult]:
@@ -35,17 +37,46 @@ def check_evaluation(subject: Subject, seen: Rehearsal) -> Iterator[CheckResult]
 
 
 def _state(seen: Rehearsal) -> CheckResult:
-    training, trained = seen.evaluated.training, seen.steps[-1].after or seen.steps[-1].state
-    names = [name for name, _ in seen.model.named_parameters()]
-    other = [name for name in names if not torch.equal(seen.evaluated.state[name], trained[name])]
+    training, expected = seen.evaluated.training, _expected(seen)
+    names = [name for name, value in expected.items() if value.is_floating_point()]
+    other = [name for name in names if not _same(seen, name, expected[name])]
+    averaged = seen.pipeline.config.optim.ema_decay is not None
     return verdict(
         "evaluation.model",
         not training and not other,
-        f"{len(training)} modules are in training mode; {len(other)} of {len(names)} tensors of weights are not those "
-        "that were trained",
+        f"{len(training)} modules are in training mode; {len(other)} of {len(names)} tensors of weights and statistics "
+        "are not those that were trained" + (", averaged over the steps" if averaged else ""),
         "0; 0",
-        "evaluate in evaluation mode (model.eval()), and the network that the optimizer moves",
+        "evaluate in evaluation mode (model.eval()), and the network that the optimizer moves, or its running average: "
+        "of weights and statistics, after each step",
     )
+
+
+def _expected(seen: Rehearsal) -> dict[str, Tensor]:
+    """Weights and statistics that should be evaluated: the last ones, or their exponential moving average by hand. Its
+    decay rises to the config's with the number of steps."""
+    states = [step.after or step.state for step in seen.steps]
+    decay = seen.pipeline.config.optim.ema_decay
+    if decay is None:
+        return states[-1]
+    average = states[0]
+    for number, state in enumerate(states[1:]):
+        kept = min(decay, 1 - (1 + number) ** (-2 / 3))
+        average = {
+            name: kept * average[name] + (1 - kept) * value if value.is_floating_point() else value
+            for name, value in state.items()
+        }
+    return average
+
+
+def _same(seen: Rehearsal, name: str, expected: Tensor) -> bool:
+    """Whether a tensor that was evaluated is the expected one, bit for bit; of an average, to a share of what the steps
+    have moved it by."""
+    found = seen.evaluated.state[name]
+    if seen.pipeline.config.optim.ema_decay is None:
+        return torch.equal(found, expected)
+    moved = float((expected - seen.steps[0].state[name]).norm())
+    return float((found - expected).norm()) <= AVERAGE_TOLERANCE * moved + 1e-6 * float(expected.norm())
 
 
 def _images(seen: Rehearsal) -> CheckResult:

@@ -129,7 +129,6 @@ def _config(base: TrainConfig, poses: int) -> TrainConfig:
             "batch_size": batch,
             "epochs": base.optim.epochs + 1,
             "micro_batches": 1,
-            "ema_decay": None,
             "layer_decay": 1.0,
             "weight_decay_on": "all",
         }
