@@ -7,6 +7,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from mano_trainers.arrays import Integers
 from mano_trainers.config import LossConfig, TrainConfig
 from mano_trainers.losses.terms import Criterion, Target, loss_terms
 from mano_trainers.models import HandNet, Prediction, build_model
@@ -28,6 +29,7 @@ class Kind:
     Attributes:
         corners: their configs.
         criterion: with weight 1 for every term that one of them uses.
+        poses: of the batch.
         target: labels of the batch.
         prediction: of a new model, moved a little off the mean pose.
         model: it.
@@ -36,6 +38,7 @@ class Kind:
 
     corners: tuple[TrainConfig, ...]
     criterion: Criterion
+    poses: Integers
     target: Target
     prediction: Prediction
     model: HandNet
@@ -51,7 +54,8 @@ def kinds_of(subject: Subject) -> tuple[list[Kind], int]:
     chosen = list(groups.values())[:MOST_KINDS]
     indices = order_of_epoch(subject.pipeline, 1)[0][:BATCH]
     images, target = training_batch(subject.pipeline, indices, step=0)
-    kinds = [_kind(subject, corners, images, target) for corners in chosen]
+    poses = subject.pipeline.data.labels.pose_index[indices]
+    kinds = [_kind(subject, corners, images, poses, target) for corners in chosen]
     return kinds, len(subject.corners) - sum(map(len, chosen))
 
 
@@ -63,7 +67,7 @@ def _key(config: TrainConfig) -> str:
     return mapping.replace(config.loss.model_dump_json(), loss)
 
 
-def _kind(subject: Subject, corners: Sequence[TrainConfig], images: Tensor, target: Target) -> Kind:
+def _kind(subject: Subject, corners: Sequence[TrainConfig], images: Tensor, poses: Integers, target: Target) -> Kind:
     config = corners[0]
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
@@ -75,7 +79,7 @@ def _kind(subject: Subject, corners: Sequence[TrainConfig], images: Tensor, targ
         model.last_layer.weight *= SPREAD_RAD / model(images).theta.std().clamp_min(1e-6)
     criterion = replace(subject.pipeline.criterion, config=used_terms(corners))
     prediction = model(images)
-    return Kind(tuple(corners), criterion, target, prediction, model, loss_terms(criterion, prediction, target))
+    return Kind(tuple(corners), criterion, poses, target, prediction, model, loss_terms(criterion, prediction, target))
 
 
 def gradient_norms(kind: Kind) -> dict[str, float]:

@@ -17,6 +17,11 @@ Batch = TypeVar("Batch", Prediction, Target)
 NOTHING: Final = 1e-3
 """A term is zero at the truth if it is below this share of what it is at the prediction."""
 BATCH_TOLERANCE: Final = 0.01
+COMPARING_JOINTS: Final = ("param", "joint", "angular", "vertex", "procrustes", "direct")
+LEAST_JOINT: Final = 0.005
+"""In sound terms it is 5 % or more, of vertices 2 %; without a fingertip its last joint is left with 0.2 %."""
+TARGET_TOLERANCE: Final = 1e-4
+"""In rad and standard deviations: targets are float32."""
 
 
 def check_losses(subject: Subject) -> Iterator[CheckResult]:
@@ -25,6 +30,8 @@ def check_losses(subject: Subject) -> Iterator[CheckResult]:
     yield _finite(kinds)
     yield _gradient(kinds)
     yield _constant(kinds)
+    yield _joints(kinds)
+    yield _targets(subject, kinds)
     yield _truth(kinds)
     yield _batch_size(kinds)
     yield _pose_space(subject)
@@ -66,6 +73,54 @@ def _constant(kinds: Sequence[Kind]) -> CheckResult:
         f"constant: {', '.join(constant)}" if constant else f"{len(changes)} terms change with the prediction",
         "every term changes when the prediction does",
         "the term does not depend on the prediction: the same zeros or constants, whatever is predicted",
+    )
+
+
+def _joints(kinds: Sequence[Kind]) -> CheckResult:
+    """The slope of each term that compares hands, by the joint whose rotation it is for."""
+    shares = named(kinds, _least_joints)
+    deaf = [name for name, share in shares.items() if not share > LEAST_JOINT]
+    return verdict(
+        "loss.joints",
+        not deaf,
+        f"the joint that counts least does for {listed(shares, '{:.1%}')} of the one that counts most",
+        f"over {LEAST_JOINT:.1%} in every term",
+        f"a joint has no say in {', '.join(deaf)}: a mask, a weight of zero or a slice leaves a finger out",
+    )
+
+
+def _least_joints(kind: Kind) -> dict[str, float]:
+    """Of each term that compares hands: the smallest norm of the slope by a joint, over the largest. Of joints that are
+    predicted themselves, all but the wrist, which is the origin."""
+    least = {}
+    for name, term in kind.terms.items():
+        of = kind.prediction.joints_m if name == "direct" else kind.prediction.theta
+        if name not in COMPARING_JOINTS or of is None or not term.requires_grad:
+            continue
+        slope = torch.autograd.grad(term, of, retain_graph=True, allow_unused=True)[0]
+        if slope is None:
+            least[name] = 0.0
+            continue
+        norms = slope.reshape(len(slope), -1, 3).norm(dim=(0, 2))[1 if name == "direct" else 0 :]
+        least[name] = float(norms.min() / norms.max().clamp_min(1e-30))
+    return least
+
+
+def _targets(subject: Subject, kinds: Sequence[Kind]) -> CheckResult:
+    """Theta and shape that the losses compare with, against the labels of the batch's images."""
+    labels, poses = subject.pipeline.data.labels, kinds[0].poses
+    target = kinds[0].target
+    apart = {
+        name: float((found.cpu().double() - torch.from_numpy(true[poses])).abs().max())
+        for name, found, true in (("theta", target.theta, labels.theta), ("betas", target.betas, labels.betas))
+    }
+    return verdict(
+        "loss.targets",
+        max(apart.values()) < TARGET_TOLERANCE,
+        f"targets differ from the labels of their images by at most {listed(apart)}",
+        f"below {TARGET_TOLERANCE:g}",
+        "between the labels and the loss something changes them: an order of fingers, a mean pose taken off again, a "
+        "unit, or other rows; validation compares with the labels",
     )
 
 
