@@ -102,7 +102,7 @@ def _spread_of(subject: Subject) -> CheckResult:
     theta, both = data.labels.theta, np.concatenate([val, train])
     groups = np.unique(data.labels.group[both], return_inverse=True)[1].reshape(-1)
     held = len(np.unique(data.labels.group[val]))
-    ratio, p = _other_kind(theta[both], np.arange(len(both)) < len(val), _random_splits(groups, held))
+    ratio, p = _other_kind(theta[both], np.arange(len(both)) < len(val), random_splits(groups, held))
     again, usual = (_repeated(theta[poses]) for poses in (data.val_poses, data.train_poses))
     says = f"validated theta has {ratio:.2f} times the variance of training's; a random split differs as much with p = "
     says += f"{p:.3f}"
@@ -165,8 +165,8 @@ def _repeated(theta: Array) -> float:
     return 1 - len(np.unique(theta.round(4), axis=0)) / len(theta)
 
 
-def _random_splits(groups: Integers, held: int) -> Iterator[npt.NDArray[np.bool_]]:
-    """Rows that would be held out if as many groups were drawn at random."""
+def random_splits(groups: Integers, held: int) -> Iterator[npt.NDArray[np.bool_]]:
+    """Rows (N,) that would be held out if as many of the groups (N,) were drawn at random, again and again."""
     random = np.random.default_rng(0)
     for _ in range(DRAWS):
         yield np.isin(groups, random.permutation(groups.max() + 1)[:held])

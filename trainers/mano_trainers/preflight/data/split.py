@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from mano_trainers.arrays import Integers
+from mano_trainers.preflight.data.appearance import check_pictures
 from mano_trainers.preflight.subject import Subject, verdict
 from mano_trainers.report import CheckResult
 from mano_trainers.training.steps import order_of_epoch
@@ -14,12 +15,13 @@ ROUNDED = 4
 
 
 def check_split(subject: Subject) -> Iterator[CheckResult]:
-    """Poses and images on both sides of the split."""
+    """Poses and images on both sides of the split, and how those of validation look."""
     pipeline = subject.pipeline
     shown = _trained_images(subject)
     validated = np.unique(np.concatenate([pipeline.val_images, pipeline.last_val_images]))
     yield _poses(subject, shown, validated)
     yield _images(subject, shown, validated)
+    yield check_pictures(subject)
 
 
 def _trained_images(subject: Subject) -> Integers:

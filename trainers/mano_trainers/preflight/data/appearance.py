@@ -1,0 +1,76 @@
+"""Do validated pictures look like those of training? Their brightness, contrast, colour and detail."""
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from mano_trainers.arrays import Array, Integers, evenly
+from mano_trainers.data.on_device import gather
+from mano_trainers.preflight.data.held_out import FEW, random_splits
+from mano_trainers.preflight.permutation import p_value
+from mano_trainers.preflight.subject import Subject
+from mano_trainers.report import CheckResult, CheckStatus
+
+TRAINED: Final = 256
+VALIDATED: Final = 192
+STRONG_P: Final = 0.01
+APART: Final = 0.5
+"""Standard deviations by which the means may differ."""
+FEATURES: Final = ("brightness", "red against blue", "green", "contrast", "saturation", "detail")
+
+
+def check_pictures(subject: Subject) -> CheckResult:
+    """Means of simple features over validated and trained pictures, against random splits of the same groups."""
+    pipeline, data = subject.pipeline, subject.pipeline.data
+    poses = evenly(subject.poses, TRAINED)
+    trained = pipeline.table[poses, np.arange(len(poses)) % pipeline.table.shape[1]]  # all versions have their turn
+    validated = pipeline.val_images[evenly(np.arange(len(pipeline.val_images)), VALIDATED)]
+    shown = np.concatenate([validated, trained])
+    groups = np.unique(data.labels.group[data.labels.pose_index[shown]], return_inverse=True)[1].reshape(-1)
+    held = len(np.unique(groups[: len(validated)]))
+    features = np.concatenate([_features(subject, images) for images in (validated, trained)])
+    features = (features - features.mean(0)) / features[len(validated) :].std(0).clip(1e-6)
+
+    def apart(inside: npt.NDArray[np.bool_]) -> Array:
+        difference: Array = features[inside].mean(0) - features[~inside].mean(0)
+        return difference
+
+    true = apart(np.arange(len(shown)) < len(validated))
+    drawn = [float(np.abs(apart(rows)).max()) for rows in random_splits(groups, held) if 0 < rows.sum() < len(rows)]
+    p, most = p_value(float(np.abs(true).max()), drawn), int(np.abs(true).argmax())
+    says = (
+        f"validated pictures differ most in {FEATURES[most]}, by {true[most]:+.2f} standard deviations of training's "
+    )
+    says += f"(p = {p:.3f})"
+    expected = f"below {APART:g}, or p over {STRONG_P}"
+    if p > STRONG_P or not abs(true[most]) > APART:
+        return CheckResult("split.pictures", CheckStatus.PASS, says, expected)
+    at_random = _drawn(subject) and held >= FEW
+    help = (
+        "validation's pictures are made otherwise than training's: decoded, normalised, cropped or resized by code of "
+    )
+    help += "its own" + ("" if at_random else "; or it shows other people and places, on purpose")
+    status = CheckStatus.FAIL if at_random else CheckStatus.WARN
+    return CheckResult("split.pictures", status, says, expected, help)
+
+
+def _drawn(subject: Subject) -> bool:
+    """Whether validation is a random share of the groups, not a split of somebody's choice."""
+    config = subject.pipeline.config.data
+    return config.validate_on == "held_out" and config.dexycb_split is None
+
+
+def _features(subject: Subject, indices: Integers) -> Array:
+    """Those of `FEATURES`, (n, 6), of pictures at `indices`."""
+    order = np.argsort(indices, kind="stable")  # read forwards
+    images = gather(subject.pipeline.images, indices[order], torch.device("cpu")).double()
+    grey = images.mean(-1)
+    edges = (grey[:, 1:] - grey[:, :-1]).abs().mean((1, 2)) + (grey[:, :, 1:] - grey[:, :, :-1]).abs().mean((1, 2))
+    saturation = (images.amax(-1) - images.amin(-1)).mean((1, 2))
+    red, green, blue = images.mean((1, 2)).T
+    brightness = grey.mean((1, 2))
+    features = [brightness, red - blue, green - brightness, grey.std((1, 2)), saturation, (edges + 1).log()]
+    found: Array = torch.stack(features, dim=1)[torch.from_numpy(np.argsort(order))].numpy()
+    return found
