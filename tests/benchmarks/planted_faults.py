@@ -29,6 +29,7 @@ FAMILIES = {
     "validation": ["split", "held_out", "figures"],
     "losses": ["training", "loss"],
     "augmentation": ["pixels", "augmentation", "training"],
+    "reviewed": ["split", "seen", "loss", "training"],
 }
 """Groups of checks that are likely to find a fault of a family. The others run only if those do not."""
 
