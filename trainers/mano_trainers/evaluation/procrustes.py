@@ -30,7 +30,11 @@ def similarity(predicted: Array, true: Array) -> tuple[Array, Array]:
 
 def align(predicted: Array, true: Array) -> Array:
     """The predicted point sets (N, P, 3), scaled, turned and shifted onto the true ones, in the unit of `true`."""
-    scale, rotation = similarity(predicted, true)
+    return laid_on(predicted, true, *similarity(predicted, true))
+
+
+def laid_on(predicted: Array, true: Array, scale: Array, rotation: Array) -> Array:
+    """As `align`, by the `scale` (N, 1, 1) and `rotation` (N, 3, 3) of `similarity`."""
     centred = predicted - predicted.mean(1, keepdims=True)
     aligned: Array = scale * centred @ rotation.transpose(0, 2, 1) + true.mean(1, keepdims=True)
     return aligned

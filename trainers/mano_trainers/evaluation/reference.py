@@ -11,7 +11,7 @@ from mano_trainers.data.load import LoadedData
 from mano_trainers.data.readers.labels import joints_in_wrist_frame
 from mano_trainers.data.split import validated_versions
 from mano_trainers.evaluation import metrics
-from mano_trainers.evaluation.procrustes import align, aligned_distances, similarity
+from mano_trainers.evaluation.procrustes import align, aligned_distances, laid_on, similarity
 from mano_trainers.evaluation.protocols import Protocols, make_protocols
 from mano_trainers.hand.layer import HandLayer
 from mano_trainers.hand.model import FREIHAND_ORDER
@@ -145,7 +145,7 @@ def best_constant_theta(hand: HandLayer, theta: Array, joints_m: Array) -> Array
         joints = wrist_joints(hand, constant, torch.zeros(1, 10).double())
         predicted = joints.detach().numpy()
         scale, rotation = similarity(predicted, true)
-        residual = align(predicted, true) - true
+        residual = laid_on(predicted, true, scale, rotation) - true
         unit = residual / (np.linalg.norm(residual, axis=-1, keepdims=True) + 1e-12)
         slope = (scale * unit @ rotation).mean(0, keepdims=True)
         optimizer.zero_grad()
