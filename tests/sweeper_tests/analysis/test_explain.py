@@ -2,12 +2,10 @@
 
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from places import TESTS
 from studies import OBJECTIVE, make_spec
 
 from mano_trainers.report import EpochReport
@@ -50,22 +48,15 @@ def run_one_by_one(home: Path, spec: SweepSpec, score: Any) -> None:
             study.on_end(upcoming.record.id)
 
 
-@pytest.fixture(autouse=True)
-def _trainer_on_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(TESTS))
-
-
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`toy`: 24 trials in which only the scale matters, the first one enqueued, large scales collapse."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(TESTS))
-        folder = tmp_path_factory.mktemp("home")
-        enqueue = [{"scale": 1.0}]
-        sampler = {"name": "tpe", "startup_trials": 6}
-        spec = make_spec(search_space=SPACE, trials=24, enqueue=enqueue, sampler=sampler)
-        run_one_by_one(folder, spec, lambda params: math.nan if params["scale"] > 6 else 10 + params["scale"])
-        yield folder
+    folder = tmp_path_factory.mktemp("home")
+    enqueue = [{"scale": 1.0}]
+    sampler = {"name": "tpe", "startup_trials": 6}
+    spec = make_spec(search_space=SPACE, trials=24, enqueue=enqueue, sampler=sampler)
+    run_one_by_one(folder, spec, lambda params: math.nan if params["scale"] > 6 else 10 + params["scale"])
+    return folder
 
 
 def trials_of(home: Path) -> Any:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from places import TESTS
 from s3_server import BUCKET, S3Server, s3_server
 
 from sweeper.checkpoints.object_store import ObjectStore
@@ -25,10 +24,9 @@ def server() -> Iterator[S3Server]:
 
 @pytest.fixture(autouse=True)
 def _machine(server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The scripted trainer, the store, and a scratch folder of this machine's own."""
+    """The store, and a scratch folder of this machine's own."""
     for name, value in server.environment.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.syspath_prepend(str(TESTS))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 
 

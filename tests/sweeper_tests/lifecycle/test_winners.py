@@ -12,7 +12,6 @@ import pytest
 from faulty import sweep
 from finished import finish_study
 from mlflow_helpers import uri_of
-from places import TESTS
 
 from sweeper.analysis.replicates import VariantRuns, compare
 from sweeper.analysis.statistics import detectable_effect
@@ -36,11 +35,6 @@ SOURCE = {
     "trials": 6,
     "controls": [],
 }
-
-
-@pytest.fixture(autouse=True)
-def _trainer_on_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(TESTS))
 
 
 def second_round(home: Path, top: int = 3, seeds: int = 5, **changes: Any) -> SweepSpec:

@@ -4,10 +4,8 @@ import math
 from pathlib import Path
 from random import Random
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from places import TESTS
 from studies import OBJECTIVE, make_spec, message, start
 
 from sweeper.analysis.explain import rungs_of
@@ -105,10 +103,7 @@ def test_ranks_are_the_same_after_a_restart(values: list[list[tuple[int, float]]
     ]
 
 
-def test_a_study_keeps_what_the_first_objective_alone_would_stop(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.syspath_prepend(str(TESTS))
+def test_a_study_keeps_what_the_first_objective_alone_would_stop(tmp_path: Path) -> None:
     spec = make_spec(objective=TWO, scheduler={"grace_epochs": 1})
     study = StudyController(spec, Ledger.create(tmp_path, "toy", modes=["min", "max"]), [])
     kept = []

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
-from places import TESTS
 from pydantic import BaseModel, model_validator
 from studies import Log, make_spec, make_study, message
 
@@ -19,11 +18,6 @@ from sweeper.spec.validation.feasibility import feasibility, feasibility_lines, 
 from sweeper.study.controller import StudyController
 
 EPOCHS = {"epochs": {"choices": [0, 2, 8]}}  # the config wants 1 or more
-
-
-@pytest.fixture(autouse=True)
-def _trainer_on_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(TESTS))
 
 
 def run_all(study: StudyController) -> list[dict[str, Any]]:

@@ -4,7 +4,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from places import TESTS
 from studies import Log, make_study, message, report_to_rung, start
 
 from sweeper.ledger.trial import TrialState
@@ -12,11 +11,6 @@ from sweeper.study.controller import StudyController
 from sweeper.study.pareto import winner_of
 from sweeper.study.pruning_audit import audit_of, with_audit
 from sweeper.study.usage.accounting import audit_seconds
-
-
-@pytest.fixture(autouse=True)
-def _trainer_on_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(TESTS))
 
 
 def finish_audited(study: StudyController, trial_id: str, value: float, ratio: float) -> None:

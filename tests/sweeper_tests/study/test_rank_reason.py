@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-from places import TESTS
 from studies import make_study, message, report_to_rung, start
 
 from sweeper.ledger.trial import TrialState
@@ -22,9 +21,8 @@ from sweeper.ledger.trial import TrialState
     ],
 )
 def test_the_value_of_the_table_is_told_where_another_one_ranked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, values: tuple[float, float], said: str
+    tmp_path: Path, values: tuple[float, float], said: str
 ) -> None:
-    monkeypatch.syspath_prepend(str(TESTS))
     study = make_study(tmp_path)
     first, second = start(study), start(study)
     assert report_to_rung(study, first, 10.0)

@@ -2,18 +2,12 @@ import json
 from pathlib import Path
 
 import pytest
-from places import TESTS
 from studies import Clock, Log, make_spec, message, start
 
 from sweeper.ledger.ledger import Ledger
 from sweeper.ledger.trial import TrialState
 from sweeper.study.controller import StudyController
 from sweeper.study.usage.accounting import OPEN_FILE, used_now
-
-
-@pytest.fixture(autouse=True)
-def _trainer_on_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(TESTS))
 
 
 def open_study(folder: Path, clock: Clock, **changes: object) -> StudyController:

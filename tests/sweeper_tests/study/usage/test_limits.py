@@ -3,18 +3,12 @@
 from pathlib import Path
 
 import pytest
-from places import TESTS
 from studies import OBJECTIVE, Clock, Log, make_spec, make_study, start
 
 from mano_trainers.report import EpochReport
 from sweeper.ledger.trial import TrialState
 from sweeper.study.controller import StudyController
 from sweeper.study.usage.limits import missing_objective, reached
-
-
-@pytest.fixture(autouse=True)
-def _trainer_on_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(TESTS))
 
 
 def report(step: int, **metrics: float) -> EpochReport:
