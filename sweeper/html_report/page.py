@@ -4,12 +4,13 @@ Everything is escaped by the template; what goes into a figure is escaped for Pl
 """
 
 import datetime
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Final
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from sweeper.analysis.ablation import ablation_result
@@ -43,6 +44,19 @@ class Section:
         return not (self.figures or any(table.rows for table in self.tables) or self.pictures or self.blocks)
 
 
+@functools.cache
+def template() -> Template:
+    """Of the page. To compile it takes most of the time that a small study's page does."""
+    environment = Environment(
+        loader=PackageLoader("sweeper.html_report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html")
+
+
 def render(data: StudyData) -> str:
     """The whole page."""
     sections = [section for section in _sections(data) if not section.is_empty]
@@ -51,14 +65,7 @@ def render(data: StudyData) -> str:
         name: Markup((files("sweeper.html_report") / path).read_text(encoding="utf-8")) for name, path in FILES.items()
     }
     counts = {state.value: sum(trial.state is state for trial in data.trials) for state in TrialState}
-    environment = Environment(
-        loader=PackageLoader("sweeper.html_report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("page.html").render(
+    return template().render(
         data=data,
         sections=sections,
         figures=drawn,

@@ -6,8 +6,12 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from places import ROOT, TESTS
+
+if TYPE_CHECKING:
+    import forked
 
 FreshHome = Callable[[str], Path]
 """Makes a study home with an empty MLflow database, and the spec beside it."""
@@ -51,16 +55,12 @@ def sweep(home: Path, *arguments: str, ray: bool = False, **extra: str) -> "subp
     )
 
 
-def begin(home: Path, *arguments: str, ray: bool = False, **extra: str) -> "subprocess.Popen[str]":
+def begin(home: Path, *arguments: str, ray: bool = False, **extra: str) -> "forked.Command":
     """Start `run` in a process group of its own."""
-    return subprocess.Popen(
-        command(home, "run", str(home.parent / "spec.yaml"), *arguments, ray=ray),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment(**extra),
-        start_new_session=True,
-    )
+    import forked
+
+    line = ["run", str(home.parent / "spec.yaml"), *arguments, "--home", str(home)]
+    return forked.Command(line, ray=ray, **extra)
 
 
 def wait_until(condition: Callable[[], object], timeout_s: float = 400, every_s: float = 0.005) -> None:

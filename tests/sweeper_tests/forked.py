@@ -5,6 +5,7 @@ part in faults and costs seconds is left out: the process of the preflight, and 
 """
 
 import functools
+import math
 import multiprocessing
 import os
 import shutil
@@ -78,23 +79,64 @@ class Driver:
         return code, self._output.read_text()
 
 
+class Command:
+    """`sweeper LINE` in a process group of its own, as `subprocess.Popen` would run it, but without the seconds that
+    imports take; with its preflight and all, as the installed command does it."""
+
+    def __init__(self, line: list[str], *, ray: bool, **environ: str) -> None:
+        self._line, self._folder = line, tempfile.TemporaryDirectory()
+        self._outputs = Path(self._folder.name, "stdout"), Path(self._folder.name, "stderr")
+        _start_server()
+        self._process = _context.Process(
+            target=_whole, args=(line, self._outputs, os.getcwd(), ray, environment(**environ))
+        )
+        self._process.start()
+        while self._process.is_alive() and os.getpgid(self.pid) != self.pid:  # a signal to the group must find it
+            time.sleep(0.001)
+
+    @property
+    def pid(self) -> int:
+        assert self._process.pid is not None
+        return self._process.pid
+
+    @property
+    def returncode(self) -> int:
+        assert self._process.exitcode is not None
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        if self._process.is_alive():
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def wait(self, timeout: float | None = None) -> int:
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            os.killpg(self.pid, signal.SIGKILL)
+            self._process.join()
+            raise subprocess.TimeoutExpired(self._line, timeout or math.inf)
+        return self._process.exitcode
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """Wait for the end; returns what stdout and stderr were told."""
+        self.wait(timeout)
+        stdout, stderr = (output.read_text() for output in self._outputs)
+        return stdout, stderr
+
+
 def verb(line: list[str], *, ray: bool, timeout_s: float, **environ: str) -> "subprocess.CompletedProcess[str]":
-    """Run `sweeper LINE` to its end as `subprocess.run` would, but without the seconds that imports take."""
-    _start_server()
-    with tempfile.TemporaryDirectory() as folder:
-        outputs = Path(folder, "stdout"), Path(folder, "stderr")
-        process = _context.Process(target=_whole, args=(line, outputs, os.getcwd(), ray, environment(**environ)))
-        process.start()
-        process.join(timeout_s)
-        if process.exitcode is None:
-            os.killpg(process.pid or 0, signal.SIGKILL)
-            process.join()
-            raise subprocess.TimeoutExpired(line, timeout_s)
-        return subprocess.CompletedProcess(line, process.exitcode, *(output.read_text() for output in outputs))
+    """Run `sweeper LINE` to its end, as `subprocess.run` would."""
+    command = Command(line, ray=ray, **environ)
+    said = command.communicate(timeout_s)
+    return subprocess.CompletedProcess(line, command.returncode, *said)
 
 
 def _whole(line: list[str], outputs: tuple[Path, Path], cwd: str, ray: bool, environ: dict[str, str]) -> None:
-    """With its preflight and all, as the installed command does it."""
     os.setpgid(0, 0)
     os.chdir(cwd)
     os.environ.clear()

@@ -1,7 +1,9 @@
 """What a verb imports late, and what each would work out anew although nothing in a home changes it. Imported by the
 process that drivers are forked from, and by no other."""
 
+import contextlib
 import functools
+import os
 
 import alembic.command  # noqa: F401
 import mlflow.store.db.utils
@@ -9,10 +11,12 @@ import mlflow.store.tracking.sqlalchemy_store
 import mlflow.utils.search_logged_model_utils
 import optuna.importance  # noqa: F401
 import scripted_trainer  # noqa: F401
+import sqlalchemy.dialects.postgresql
 import sqlalchemy.dialects.sqlite
 import sqlalchemy.orm
 
 from sweeper.cli import conclude, look, maintain, run  # noqa: F401
+from sweeper.executor.cluster import set_environment
 from sweeper.html_report import artifacts, page  # noqa: F401
 from sweeper.lifecycle import resume, stop  # noqa: F401
 from sweeper.maintenance import doctor, gc, machine  # noqa: F401
@@ -21,7 +25,17 @@ from sweeper.spec import draft, load  # noqa: F401
 from sweeper.spec.validation import spec  # noqa: F401
 from sweeper.tracking.store import database
 
+before = dict(os.environ)
+set_environment(None)  # which the import reads
+import sweeper.executor.tune  # noqa: E402, F401
+
+os.environ.clear()
+os.environ.update(before)
+with contextlib.suppress(ModuleNotFoundError):  # of an extra
+    import psycopg  # noqa: F401
+
 sqlalchemy.orm.configure_mappers()
+page.template()
 revision = mlflow.store.db.utils._get_latest_schema_revision()
 mlflow.store.db.utils._get_latest_schema_revision = lambda: revision
 packages = list(machine._packages())

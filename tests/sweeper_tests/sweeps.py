@@ -1,4 +1,4 @@
-"""Whole sweeps through the command line, in processes of their own."""
+"""Whole sweeps through the command line, in processes of their own: as installed, or forked as `faulty.sweep` does."""
 
 import json
 import os
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+from faulty import sweep
 from places import TESTS
 
 
@@ -19,20 +20,14 @@ def environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": os.pathsep.join((str(TESTS), os.environ.get("PYTHONPATH", "")))}
 
 
-def run(home: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        command("run", str(home.parent / "spec.yaml"), "--home", str(home), *arguments),
-        capture_output=True,
-        text=True,
-        env=environment(),
-        timeout=300,
-    )
+def run(home: Path, *arguments: str, ray: bool = True) -> "subprocess.CompletedProcess[str]":
+    """`sweeper run` on the spec beside the home, by Ray or without."""
+    return sweep(home, "run", *arguments, ray=ray)
 
 
 def show(home: Path) -> dict[str, Any]:
-    result = subprocess.run(
-        command("show", "scripted", "--json", "--home", str(home)), capture_output=True, text=True, check=True
-    )
+    result = sweep(home, "show", "scripted", "--json")
+    assert result.returncode == 0, result.stderr
     shown: dict[str, Any] = json.loads(result.stdout)
     return shown
 

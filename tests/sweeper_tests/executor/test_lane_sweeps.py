@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import psutil
 import pytest
 from checker import Results, check, results
 from faulty import FreshHome, begin, sweep, wait_until
+from forked import Command
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -111,7 +111,7 @@ def reports_of(home: Path) -> int:
     return journal.read_text().count('"report:') if journal.exists() else 0
 
 
-def lane_processes(driver: "subprocess.Popen[str]") -> list[psutil.Process]:
+def lane_processes(driver: Command) -> list[psutil.Process]:
     found = [
         child
         for child in psutil.Process(driver.pid).children(recursive=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from checker import Results, check, results
 from faulty import SPEC, begin, command, environment, sweep, wait_until
+from forked import Command
 from mlflow_helpers import uri_of
 from places import TESTS
 
@@ -53,7 +54,7 @@ def wait_for(home: Path, text: str) -> None:
         time.sleep(0.05)
 
 
-def end(process: "subprocess.Popen[str]") -> tuple[int, str]:
+def end(process: "Command | subprocess.Popen[str]") -> tuple[int, str]:
     _, errors = process.communicate(timeout=300)
     assert "Traceback" not in errors, errors
     return process.returncode, errors

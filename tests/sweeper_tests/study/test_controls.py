@@ -1,16 +1,14 @@
 """What the controls say about a study's trials, and whole studies with controls through the command line."""
 
-import json
 import os
 import signal
-import subprocess
 import time
 from pathlib import Path
-from typing import Any
 
 import mlflow
 import pytest
-from sweeps import command, environment, mlflow_runs, run, show
+from faulty import begin, sweep
+from sweeps import mlflow_runs, run, show
 
 from sweeper.ledger.trial import Report, TrialRecord, TrialState
 from sweeper.spec.objective import Objective
@@ -189,25 +187,21 @@ def test_controls_run_beside_the_candidates_and_are_marked_everywhere(study_home
     assert "## Controls" in report
     assert f"- {line}" in report
 
-    again = subprocess.run(
-        command("reproduce", "scripted-shuffled_labels", "--home", str(study_home)),
-        capture_output=True,
-        text=True,
-        env=environment(),
-    )
+    again = sweep(study_home, "reproduce", "scripted-shuffled_labels")
     assert again.returncode == 0, again.stdout + again.stderr
     assert "verdict: BIT-EXACT" in again.stdout
 
 
 @pytest.mark.slow
 def test_a_study_that_learns_nothing_says_so_and_ends_with_3(study_home: Path) -> None:
-    result = run(study_home, "--trials", "2", "--set", "base.skill_p=0.04", "--set", "controls=[oracle, constant_pose]")
+    nothing = ("--trials", "2", "--set", "base.skill_p=0.04", "--set", "controls=[oracle, constant_pose]")
+    result = run(study_home, *nothing, ray=False)
     assert result.returncode == 3, result.stderr
     assert (
         "NO TRIAL BEATS THE CONSTANT POSE (p = 0.08, corrected for the best of 2; below 0.05 counts): "
         "suspect data or metric, not the loss weights\n"
     ) in result.stdout
-    again = run(study_home, "--trials", "2", "--set", "base.skill_p=0.04", "--set", "controls=[oracle, constant_pose]")
+    again = run(study_home, *nothing, ray=False)
     assert again.returncode == 3, "and again when it is only shown"
 
 
@@ -215,13 +209,7 @@ def test_a_study_that_learns_nothing_says_so_and_ends_with_3(study_home: Path) -
 @pytest.mark.timeout(600)
 def test_controls_half_done_are_finished_after_a_kill(study_home: Path) -> None:
     slow = ("--set", "base.sleep_s=0.5")
-    process = subprocess.Popen(
-        command("run", str(study_home.parent / "spec.yaml"), "--home", str(study_home), *slow),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=environment(),
-        start_new_session=True,
-    )
+    process = begin(study_home, *slow)
     journal = study_home / "studies" / "scripted" / "ledger.journal"
     deadline = time.monotonic() + 200
     while time.monotonic() < deadline and not (
@@ -230,10 +218,10 @@ def test_controls_half_done_are_finished_after_a_kill(study_home: Path) -> None:
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    half = show_after_kill(study_home)
+    half = show(study_home)
     assert any(control["state"] == "WAITING" for control in half["controls"])
 
-    result = run(study_home, *slow)
+    result = run(study_home, *slow, ray=False)
     assert result.returncode == 0, result.stderr
     whole = show(study_home)
     assert [control["id"] for control in whole["controls"]] == IDS
@@ -243,15 +231,6 @@ def test_controls_half_done_are_finished_after_a_kill(study_home: Path) -> None:
         control["metrics"] == done[control["id"]]["metrics"] for control in whole["controls"] if control["id"] in done
     )
     assert [trial["id"] for trial in whole["trials"]] == ["scripted-0000", "scripted-0001"]
-
-
-def show_after_kill(home: Path) -> dict[str, Any]:
-    result = subprocess.run(
-        command("show", "scripted", "--json", "--home", str(home)), capture_output=True, text=True, env=environment()
-    )
-    assert result.returncode == 0, result.stderr
-    shown: dict[str, Any] = json.loads(result.stdout)
-    return shown
 
 
 EMBEDDED = """
@@ -273,7 +252,7 @@ controls: [oracle, constant_pose]
 @pytest.mark.slow
 def test_on_the_embedded_hand_a_broken_metric_is_found(home: Path) -> None:
     (home.parent / "spec.yaml").write_text(EMBEDDED)
-    result = run(home, "--skip-preflight", "it would find this first")
+    result = run(home, "--skip-preflight", "it would find this first", ray=False)
     assert result.returncode == 3, result.stderr + result.stdout
     study = show(home)
     assert [control["state"] for control in study["controls"]] == ["COMPLETE"] * 2
