@@ -43,6 +43,7 @@ SMOKE: Final = {
     "epochs": 2,
     "long_epochs": 1,
     "batch": [4, 8],
+    "vit": "vit_tiny",
     "vit_batch": 8,
     "size": 32,
     "matmul_side": 256,
@@ -207,7 +208,7 @@ PARTS: Final[dict[str, Callable[[Bench], list[Figure]]]] = {
     "single_steps": single_steps,
     "batch_small": lambda bench: resnet18(bench, bench.args.batch[0], 15_000),
     "batch_large": lambda bench: resnet18(bench, bench.args.batch[1], 18_000),
-    "vit": lambda bench: transformer(bench, "vit_b16", 40),
+    "vit": lambda bench: transformer(bench, bench.args.vit, 40),
     "handformer": lambda bench: transformer(bench, "handformer_small", None),
     "side_by_side": side_by_side,
     "long": long,
@@ -225,6 +226,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--long-poses", type=int, default=32_560)
     parser.add_argument("--long-epochs", type=int, default=50)
     parser.add_argument("--batch", type=int, nargs=2, default=[64, 256], help="of ResNet-18")
+    parser.add_argument("--vit", default="vit_b16", help="the transformer of the part `vit`")
     parser.add_argument("--vit-batch", type=int, default=128, help="of the transformers")
     parser.add_argument("--repeats", type=int, default=100, help="of what is timed by itself")
     parser.add_argument("--size", type=int, default=224, help="side of the images in pixels")
