@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing import forkserver
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +51,7 @@ class Driver:
             arguments = ("run", str(home.parent / "spec.yaml"), *arguments[1:])
         self._output = home.parent / said
         line = [*arguments, "--home", str(home)]
-        _start_server()
-        self._process = _context.Process(target=_run, args=(line, self._output, before, environ))
-        self._process.start()
+        self._process = start(_run, line, self._output, before, environ)
 
     @property
     def pid(self) -> int:
@@ -86,11 +85,7 @@ class Command:
     def __init__(self, line: list[str], *, ray: bool, **environ: str) -> None:
         self._line, self._folder = line, tempfile.TemporaryDirectory()
         self._outputs = Path(self._folder.name, "stdout"), Path(self._folder.name, "stderr")
-        _start_server()
-        self._process = _context.Process(
-            target=_whole, args=(line, self._outputs, os.getcwd(), ray, environment(**environ))
-        )
-        self._process.start()
+        self._process = start(_whole, line, self._outputs, os.getcwd(), ray, environment(**environ))
         while self._process.is_alive() and os.getpgid(self.pid) != self.pid:  # a signal to the group must find it
             time.sleep(0.001)
 
@@ -150,6 +145,14 @@ def _whole(line: list[str], outputs: tuple[Path, Path], cwd: str, ray: bool, env
     code = main(line)
     sys.stdout.flush()
     sys.exit(code)
+
+
+def start(target: Callable[..., None], *arguments: object) -> BaseProcess:
+    """Call a function in a forked process."""
+    _start_server()
+    process = _context.Process(target=target, args=arguments)
+    process.start()
+    return process
 
 
 def _start_server() -> None:

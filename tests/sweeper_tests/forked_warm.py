@@ -6,6 +6,7 @@ import functools
 import os
 
 import alembic.command  # noqa: F401
+import mlflow.server.handlers
 import mlflow.store.db.utils
 import mlflow.store.tracking.sqlalchemy_store
 import mlflow.utils.search_logged_model_utils
@@ -14,6 +15,7 @@ import scripted_trainer  # noqa: F401
 import sqlalchemy.dialects.postgresql
 import sqlalchemy.dialects.sqlite
 import sqlalchemy.orm
+import uvicorn  # noqa: F401
 
 from sweeper.cli import conclude, look, maintain, run  # noqa: F401
 from sweeper.executor.cluster import set_environment

@@ -91,10 +91,10 @@ def answers(port: int) -> bool:
         connection.close()
 
 
-def mlflow_command(store: str, artifacts: Path, port: int) -> list[str]:
-    """What starts a real server on a store."""
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store, "--workers", "1"]
-    return [*command, "--host", "127.0.0.1", "--port", str(port), "--artifacts-destination", str(artifacts)]
+def server_arguments(store: str, artifacts: Path, port: int) -> list[str]:
+    """What MLflow's command is told for a real server on a store."""
+    arguments = ["server", "--backend-store-uri", store, "--workers", "1", "--host", "127.0.0.1", "--port", str(port)]
+    return [*arguments, "--artifacts-destination", str(artifacts)]
 
 
 def server_environment() -> dict[str, str]:
@@ -104,9 +104,9 @@ def server_environment() -> dict[str, str]:
 @contextlib.contextmanager
 def mlflow_server(home: Path, port: int) -> Iterator[int]:
     """A real server on the store of `home`; yields the process group, killed at the end without mercy."""
-    command, environment = mlflow_command(uri_of(home), home / "served", port), server_environment()
+    command = [sys.executable, "-m", "mlflow", *server_arguments(uri_of(home), home / "served", port)]
     with (home / "server.log").open("ab") as log:
-        server = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
+        server = subprocess.Popen(command, stdout=log, stderr=log, env=server_environment(), start_new_session=True)
     try:
         deadline = time.monotonic() + 120
         while not answers(port):

@@ -7,22 +7,22 @@ server is killed, hangs, is slow, or was never there; in the end MLflow holds th
 import contextlib
 import http.server
 import os
-import resource
 import shutil
 import signal
 import socket
 import socketserver
-import subprocess
 import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
 from faulty import begin, sweep
-from mlflow_helpers import answers, mlflow_command, points_in_ledger, points_in_mlflow, server_environment
+from forked_server import start_server
+from mlflow_helpers import answers, points_in_ledger, points_in_mlflow, server_arguments, server_environment
 from ports import free_port
 
 from sweeper.ledger.ledger import Ledger
@@ -51,7 +51,7 @@ class Server:
     folder: Path
     store: str
     port: int = field(default_factory=free_port)
-    process: "subprocess.Popen[bytes] | None" = None
+    process: BaseProcess | None = None
 
     @property
     def url(self) -> str:
@@ -59,20 +59,8 @@ class Server:
 
     def start(self, largest_file: int | None = None) -> None:
         """`largest_file`: bytes above which it cannot write a file, as on a full disk."""
-
-        def limit() -> None:
-            if largest_file is not None:
-                resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
-
-        with (self.folder / "server.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                mlflow_command(self.store, self.folder / "served", self.port),
-                stdout=log,
-                stderr=log,
-                env=server_environment(),
-                start_new_session=True,
-                preexec_fn=limit,
-            )
+        arguments = server_arguments(self.store, self.folder / "served", self.port)
+        self.process = start_server(arguments, self.folder / "server.log", server_environment(), largest_file)
         deadline = time.monotonic() + 180
         while not answers(self.port):
             assert time.monotonic() < deadline, (self.folder / "server.log").read_text()[-2000:]
@@ -80,13 +68,14 @@ class Server:
 
     def signal(self, number: int) -> None:
         assert self.process is not None
+        assert self.process.pid is not None
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, number)
 
     def kill(self) -> None:
         self.signal(signal.SIGKILL)
         assert self.process is not None
-        self.process.wait()
+        self.process.join()
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgres"])
