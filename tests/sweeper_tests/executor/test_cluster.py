@@ -151,50 +151,6 @@ def test_the_head_is_lost_and_the_study_goes_on_elsewhere(fresh_home: FreshHome)
     assert before <= check(home).keys()
 
 
-def test_a_machine_takes_its_time_to_make_the_data(fresh_home: FreshHome, tmp_path: Path) -> None:
-    """Longer than a worker may be silent: one makes them, by processes of its own, and the others wait."""
-    home = fresh_home(SPEC)
-    slow = ("--set", f"base.marks={tmp_path}", "--set", "base.prepare_s=70", "--set", "resources.heartbeat_s=45")
-    with ExitStack() as stack:
-        site = Site(stack)
-        network.join(site.two, site.address)
-        assert site.run(home, "--trials", "6", *slow).wait(500) == 0
-    assert len(check(home)) == 6
-    assert {site.one.address, site.two.address} == set(machines(home).values())
-    assert {path.name for path in tmp_path.glob("data of *")} == {"data of one", "data of two"}
-    assert [trial.losses for trial in trials(home)] == [()] * 6
-
-
-def test_a_machine_that_is_lost_in_preflight_is_told_in_a_line(fresh_home: FreshHome, tmp_path: Path) -> None:
-    home = fresh_home(SPEC)
-    with ExitStack() as stack:
-        site = Site(stack)
-        driver = site.run(home, "--set", f"base.marks={tmp_path}", "--set", "base.prepare_s=300")
-        wait_until(lambda: (tmp_path / "data of one").exists())
-        site.one.kill()
-        assert driver.wait(500) == 2
-        said = site.head.output(driver)
-    assert "error: the machine that ran the checks was lost" in said
-    assert "Traceback" not in said
-    assert "could not prepare" not in said
-    assert not trials(home)
-
-
-def test_a_run_says_that_it_waits_for_room(fresh_home: FreshHome) -> None:
-    first, second = fresh_home(SPEC), fresh_home(SPEC)
-    whole = ("--trials", "1", "--set", "resources.cpus=2")
-    with ExitStack() as stack:
-        site = Site(stack)
-        other = site.run(first, *whole, "--set", "base.sleep_s=6.0")
-        wait_until(lambda: reports(first) >= 1)
-        driver = site.run(second, *whole)
-        assert driver.wait(500) == 0
-        assert other.wait(240) == 0
-        said = site.head.output(driver)
-    assert "no machine of the cluster has 2 cores and 0 GPUs free for the checks: waiting" in said
-    assert len(check(second)) == 1
-
-
 def test_a_machine_with_other_code_trains_nothing(site: Site, fresh_home: FreshHome, tmp_path: Path) -> None:
     home = fresh_home(SPEC)
     here = TESTS
@@ -211,3 +167,51 @@ def test_a_machine_with_other_code_trains_nothing(site: Site, fresh_home: FreshH
         "RUNNING",
         "COMPLETE",
     }
+
+
+@pytest.fixture(scope="module")
+def small() -> Iterator[Site]:
+    """A cluster for the next three tests, in their order: the second one adds a machine, the third one loses one."""
+    with ExitStack() as stack:
+        yield Site(stack)
+
+
+def test_a_run_says_that_it_waits_for_room(small: Site, fresh_home: FreshHome) -> None:
+    first, second = fresh_home(SPEC), fresh_home(SPEC)
+    whole = ("--trials", "1", "--set", "resources.cpus=2")
+    other = small.run(first, *whole, "--set", "base.sleep_s=6.0")
+    wait_until(lambda: reports(first) >= 1)
+    driver = small.run(second, *whole)
+    assert driver.wait(500) == 0
+    assert other.wait(240) == 0
+    said = small.head.output(driver)
+    assert "no machine of the cluster has 2 cores and 0 GPUs free for the checks: waiting" in said
+    assert len(check(second)) == 1
+
+
+def test_a_machine_takes_its_time_to_make_the_data(small: Site, fresh_home: FreshHome, tmp_path: Path) -> None:
+    """Longer than a worker may be silent: one makes them, by processes of its own, and the others wait."""
+    home = fresh_home(SPEC)
+    slow = ("--set", f"base.marks={tmp_path}", "--set", "base.prepare_s=70", "--set", "resources.heartbeat_s=45")
+    network.join(small.two, small.address)
+    assert small.run(home, "--trials", "6", *slow).wait(500) == 0
+    assert len(check(home)) == 6
+    assert {small.one.address, small.two.address} == set(machines(home).values())
+    assert {path.name for path in tmp_path.glob("data of *")} == {"data of one", "data of two"}
+    assert [trial.losses for trial in trials(home)] == [()] * 6
+
+
+def test_a_machine_that_is_lost_in_preflight_is_told_in_a_line(
+    small: Site, fresh_home: FreshHome, tmp_path: Path
+) -> None:
+    home = fresh_home(SPEC)
+    driver = small.run(home, "--set", f"base.marks={tmp_path}", "--set", "base.prepare_s=300")
+    wait_until(lambda: list(tmp_path.glob("data of *")))
+    [making] = tmp_path.glob("data of *")
+    {"data of one": small.one, "data of two": small.two}[making.name].kill()
+    assert driver.wait(500) == 2
+    said = small.head.output(driver)
+    assert "error: the machine that ran the checks was lost" in said
+    assert "Traceback" not in said
+    assert "could not prepare" not in said
+    assert not trials(home)
