@@ -3,10 +3,15 @@ what a busy machine must not change."""
 
 import contextlib
 import functools
+import os
 import signal
 from pathlib import Path
 
 import pytest
+
+# Tests run side by side, and torch's threads would wait for each other in busy loops: on two cores they take two to ten
+# times the processor time of one thread. Set before anything imports numpy or torch, which read it then.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 with contextlib.suppress(ModuleNotFoundError):  # on a machine that has what the tests of the GPU need, and no more
     from hypothesis import HealthCheck, settings
