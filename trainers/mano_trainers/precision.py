@@ -6,8 +6,13 @@ import torch
 
 
 def mixed(device: torch.device) -> AbstractContextManager[object]:
-    """Matrix products and convolutions in bfloat16 on CUDA; float32 elsewhere."""
-    return torch.autocast(device.type, torch.bfloat16) if device.type == "cuda" else nullcontext()
+    """Matrix products and convolutions in bfloat16 on a GPU that computes in it, since Ampere; float32 elsewhere.
+
+    A T4 only emulates it: products are slower than in float32, and cuDNN has no such convolutions at all.
+    """
+    if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.autocast(device.type, torch.bfloat16)
+    return nullcontext()
 
 
 def full(device: torch.device) -> AbstractContextManager[object]:
