@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sweeper.analysis.gpu_cost import GpuCost, gpu_costs, gpu_lines
 from sweeper.analysis.throughput import Throughput, measured_throughput, recorded_throughput
 from sweeper.checkpoints.locate import named_store
 from sweeper.executor.monitor import room, this_machine
@@ -43,7 +44,8 @@ class CostEstimate:
 class Plan:
     """`rungs`: epoch -> candidates expected to train up to there; the last one is the full length. `control_epochs`:
     what the controls that train take, part of both costs. `share_infeasible`: part of the search space that the
-    trainer's config refuses, 0 to 1; `space`: that in words, and whether it has fewer configurations than trials."""
+    trainer's config refuses, 0 to 1; `space`: that in words, and whether it has fewer configurations than trials.
+    `gpus`: what it would take on GPUs that are not here."""
 
     trials: int
     full_epochs: float
@@ -56,6 +58,7 @@ class Plan:
     problems: tuple[str, ...]
     share_infeasible: float = 0.0
     space: tuple[str, ...] = ()
+    gpus: tuple[GpuCost, ...] = ()
 
 
 def estimate_cost(
@@ -146,8 +149,11 @@ def _problems(spec: SpecFile, expected: CostEstimate, free_bytes: int) -> tuple[
     return tuple(problems)
 
 
-def plan_study(spec: SweepSpec, home: Path, *, measure: bool = False) -> Plan:
-    """The plan of a spec in a home; `measure`: train a little if no earlier trial shows the pace.
+def plan_study(
+    spec: SweepSpec, home: Path, *, measure: bool = False, prices: Mapping[str, float] | None = None
+) -> Plan:
+    """The plan of a spec in a home; `measure`: train a little if no earlier trial shows the pace; `prices`: euros for
+    an hour of a GPU, by its name.
 
     Raises:
         UserError: the length of a run is unknown, or the trainer fails.
@@ -166,7 +172,8 @@ def plan_study(spec: SweepSpec, home: Path, *, measure: bool = False) -> Plan:
     free_bytes = shutil.disk_usage(existing).free
     plan = estimate_cost(spec, full_epochs_of(spec), pace, free_bytes, trained, limit_of(spec, found))
     space = (*([f"  lanes       {lanes}"] if lanes else []), *feasibility_lines(spec, found))
-    return replace(plan, share_infeasible=found.share_refused, space=space)
+    gpus = gpu_costs(spec, plan.expected.epochs, plan.worst.epochs, prices or {})
+    return replace(plan, share_infeasible=found.share_refused, space=space, gpus=gpus)
 
 
 def plan_text(spec: SpecFile, plan: Plan) -> str:
@@ -186,6 +193,7 @@ def plan_text(spec: SpecFile, plan: Plan) -> str:
         here = "MLflow's copies here" if plan.worst.store_bytes else "with MLflow's copies"
         in_store = f"{store[0]}, at most {store[1]}, in the store; " if plan.worst.store_bytes else ""
         lines.append(f"  checkpoints {in_store}{disk[0]}, at most {disk[1]}, {here}; {_bytes(plan.free_bytes)} free")
+    lines += gpu_lines(plan.gpus)
     limits = left(spec.budget, spent(spec.budget, spec.resources, 0, 0.0, 0.0))
     lines += plan.space
     lines.append("  budget      " + (", ".join(amount_text(*limit) for limit in limits.items()) or "none"))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from sweeper.cli.options import home_option, json_option, spec_options
+from sweeper.cli.options import home_option, json_option, prices_given, spec_options
 from sweeper.errors import EXIT_BAD_INPUT, EXIT_NO_SKILL, EXIT_OK, Problem
 
 
@@ -38,9 +38,25 @@ def check(spec: Path, overrides: tuple[str, ...], trials: int | None, as_json: b
 @spec_options
 @home_option
 @click.option("--measure", is_flag=True, help="Time one epoch, if no earlier trial in this home shows the pace.")
+@click.option(
+    "--price",
+    "prices",
+    multiple=True,
+    metavar="GPU=EUROS",
+    callback=prices_given,
+    help="What an hour of a GPU costs: h100=2.5.",
+)
 @json_option
-def plan(spec: Path, overrides: tuple[str, ...], trials: int | None, home: Path, measure: bool, as_json: bool) -> int:
-    """Say what the study of SPEC will cost, and refuse what cannot fit its budget or the disk.
+def plan(
+    spec: Path,
+    overrides: tuple[str, ...],
+    trials: int | None,
+    home: Path,
+    measure: bool,
+    prices: dict[str, float],
+    as_json: bool,
+) -> int:
+    """Say what the study of SPEC will cost, here and on rented GPUs; refuse what cannot fit its budget or the disk.
 
     Exit code: 0 it fits as far as is known, 2 it does not.
 
@@ -53,7 +69,7 @@ def plan(spec: Path, overrides: tuple[str, ...], trials: int | None, home: Path,
     from sweeper.spec.load import load_spec
 
     loaded = load_spec(spec, overrides, trials)
-    made = plan_study(loaded, home, measure=measure)
+    made = plan_study(loaded, home, measure=measure, prices=prices)
     written, text = plan_json(made), plan_text(loaded, made)
     if loaded.variants and loaded.seeds:
         from sweeper.analysis.design_power import design_power, design_power_text

@@ -26,6 +26,21 @@ class FiniteRange(click.FloatRange):
         return number
 
 
+def prices_given(context: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, float]:
+    """Of each `GPU=EUROS`, what an hour of such a GPU costs.
+
+    Raises:
+        BadParameter: one is not that.
+    """
+    prices = {}
+    for each in given:
+        gpu, equals, amount = each.partition("=")
+        if not (gpu and equals):
+            raise click.BadParameter(f"expected GPU=EUROS, as in h100=2.5, but got {each}", context, parameter)
+        prices[gpu] = FiniteRange(min=0).convert(amount, parameter, context)
+    return prices
+
+
 def home_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--home",

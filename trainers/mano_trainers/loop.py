@@ -20,6 +20,7 @@ from mano_trainers.checkpoint import Checkpoint
 from mano_trainers.config import ModelConfig, TrainConfig
 from mano_trainers.data.load import LoadedData, load_data
 from mano_trainers.device import process
+from mano_trainers.epoch_work import epoch_work
 from mano_trainers.errors import ConfigError, DataError
 from mano_trainers.hand.load import load_hand
 from mano_trainers.lane_rules import lanes_problem
@@ -33,7 +34,7 @@ from mano_trainers.training.faults import control_report, pipeline_of
 from mano_trainers.training.pipeline import Pipeline, validate, with_config
 from mano_trainers.training.steps import StepRange, Training, order_of_epoch, train_steps
 
-__all__ = ["LANES", "OFFERS", "PREFLIGHT", "lanes_problem", "numerics", "prepare", "run_bytes", "train"]
+__all__ = ["LANES", "OFFERS", "PREFLIGHT", "epoch_work", "lanes_problem", "numerics", "prepare", "run_bytes", "train"]
 """What a sweep calls or reads."""
 
 

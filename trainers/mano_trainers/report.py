@@ -89,6 +89,38 @@ class TrainerOffers:
     gradient_share: str
 
 
+@dataclass(frozen=True)
+class GpuRate:
+    """About how fast one kind of GPU trains.
+
+    Attributes:
+        gpu: what people call it, such as ``A100``.
+        images_per_s: images trained on in a second.
+        within: the true rate is expected within this factor, either way.
+        source: who measured it, or what it was worked out from.
+    """
+
+    gpu: str
+    images_per_s: float
+    within: float
+    source: str
+
+
+@dataclass(frozen=True)
+class EpochWork:
+    """What an epoch is, whoever trains it: what the function `epoch_work(config)` beside a trainer returns.
+
+    Attributes:
+        images: trained on in an epoch; those that are only evaluated count as the part that they cost.
+        source: where their number is from.
+        rates: of the GPUs that something is known of.
+    """
+
+    images: float
+    source: str
+    rates: tuple[GpuRate, ...]
+
+
 OFFERS: Final = TrainerOffers(
     variance_ratio="val/theta_var_ratio",
     explained="val/theta_r2",
