@@ -34,6 +34,7 @@ from mano_trainers.training.steps import StepRange, Training, train_steps
 META = torch.device("meta")
 DATA = {"embedded_count": 24, "image_size": 32, "val_fraction": 0.25}
 TERMS = "param joint angular pca reg vertex procrustes direct shape orient variance entropy".split()
+AUGMENTATION = {"zoom": 0.1, "colour": 0.2, "blur": 0.02, "erase": 0.5, "background": 0.5}
 EVERYTHING: dict[str, Any] = {
     "model": {"head": "joints", "predict_shape": True, "predict_orient": True},
     "loss": {f"lambda_{name}": 0.5 for name in TERMS},
@@ -58,7 +59,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
 def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoadedData]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRAINERS_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
-        yield load_data(config().data)
+        yield load_data(config().data, with_masks=True)
 
 
 def config(**changes: Any) -> TrainConfig:
@@ -184,7 +185,7 @@ def waits(pipeline: Pipeline, model: HandNet) -> list[str]:
 def test_a_step_calls_nothing_that_waits_for_a_gpu(
     data: LoadedData, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    changes = CONFIGS[name] | {"augmentation": {"zoom": 0.1, "colour": 0.2, "blur": 0.02, "erase": 0.5}}
+    changes = CONFIGS[name] | {"augmentation": AUGMENTATION}
     pipeline, model = made(data, config(**changes), META)
     assert not waits(pipeline, model)
     shapes = {tuple(each.shape for each in tensors_in(raw_batch(pipeline, np.arange(8), step))) for step in range(5)}

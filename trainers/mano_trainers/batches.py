@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mano_trainers.arrays import Integers, Pixels
 from mano_trainers.data.augment import Draw, augment, camera_roll, fill_augmented, fill_normalised, normalise
+from mano_trainers.data.background import composed
 from mano_trainers.data.on_device import forget, gather, to_device
 from mano_trainers.data.readers.labels import Labels
 from mano_trainers.hand.layer import HandLayer
@@ -111,8 +112,11 @@ def _fill(batch: Tensor, images: Pixels, indices: Integers, drawn: Draw | None) 
     def fill(rows: slice) -> None:
         if drawn is None:
             fill_normalised(batch[rows], images, indices[rows])
-        else:
+        elif drawn.background is None:
             fill_augmented(batch[rows], images, indices[rows], drawn.part(rows))
+        else:
+            shown = composed(images, indices, drawn.background, rows)
+            fill_augmented(batch[rows], shown, np.arange(len(shown)), drawn.part(rows))
 
     threads = torch.get_num_threads()
     if threads == 1:

@@ -72,7 +72,7 @@ def _terms(config: TrainConfig) -> set[str]:
 
 def _shared(config: TrainConfig) -> dict[str, Any]:
     """Dotted key -> value of what lanes have in common."""
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"augmentation.background above 0": config.needs_masks}  # the data are loaded once
     for key, value in config.model_dump(mode="json", exclude=OWN).items():
         inner = value if isinstance(value, dict) else {"": value}
         found |= {f"{key}.{name}".rstrip("."): each for name, each in inner.items() if not name.startswith("lambda_")}

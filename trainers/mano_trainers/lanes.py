@@ -65,7 +65,7 @@ def train_lanes(
         return
     first: TrainConfig = lanes[0].config
     with process.settings(first) as device:
-        data = load_data(first.data)
+        data = load_data(first.data, first.needs_masks)
         trained: dict[Lane, _Trained] = {}
         stacks: dict[tuple[Lane, ...], Lanes] = {}
         while lanes:

@@ -61,7 +61,7 @@ def train(config: TrainConfig, workdir: Path, resume: Path | None = None) -> Ite
         CheckpointError: the checkpoint to resume from is damaged.
     """
     with process.settings(config) as device:
-        data = load_data(config.data)
+        data = load_data(config.data, config.needs_masks)
         if config.control == "shuffled_labels":
             data = shuffle_labels(data, config.seed)
         if config.control in (None, "shuffled_labels"):
@@ -173,7 +173,7 @@ def evaluated(run: Run, metrics: dict[str, float], evaluation: int, workdir: Pat
 
 def prepare(config: TrainConfig) -> dict[str, str]:
     """Make data set and caches, so that many runs may start at once; fingerprints of what a run reads."""
-    data = load_data(config.data)
+    data = load_data(config.data, config.needs_masks)
     fingerprints = {"data": data.fingerprint, "hand": data.hand.fingerprint}
     if config.model.pretrained is not None:
         fingerprints["pretrained"] = pretrained_fingerprint(config.model.pretrained)

@@ -1,6 +1,6 @@
 """What is wrong with a config, in words for people: pydantic's errors, and keys that a model does not know."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from types import UnionType
 from typing import Annotated, Any, Final, Union, get_args, get_origin
@@ -155,7 +155,8 @@ def _finding(details: Any, data: object, root: KeyPath, fix: Callable[[KeyPath],
         case "too_short" | "string_too_short":
             return SpecFinding(path, "expected at least 1 entry but got none")
         case "value_error":
-            return SpecFinding(path, str(context["error"]))
+            text = str(context["error"])
+            return SpecFinding((*path, *_named_first(text, value)), text)
         case kind if kind in _BOUNDS:
             sign, key = _BOUNDS[kind]
             return SpecFinding(path, f"expected a number {sign} {context[key]:g} but got {value:.12g}")
@@ -163,6 +164,16 @@ def _finding(details: Any, data: object, root: KeyPath, fix: Callable[[KeyPath],
             return SpecFinding(path, f"expected {_KINDS[kind]} but got {show(value)}", _kind_help(kind, value))
         case _:
             return SpecFinding(path, f"{details['msg'][:1].lower()}{details['msg'][1:]}, but got {show(value)}")
+
+
+def _named_first(text: str, section: object) -> KeyPath:
+    """The dotted key that a text about a config begins with, `loss.lambda_shape needs ...`, where the file has it."""
+    path = tuple(text.partition(" ")[0].split("."))
+    for part in path if len(path) > 1 else ("",):
+        if not isinstance(section, Mapping) or part not in section:
+            return ()
+        section = section[part]
+    return path
 
 
 def _choice(path: KeyPath, value: object, expected: Sequence[str]) -> SpecFinding:

@@ -172,7 +172,8 @@ def test_seeds_without_variants_are_refused() -> None:
         (
             "loss.lambda_joint: 5.0",
             "model.head: joints",
-            "error: model.head joints learns nothing without loss.lambda_direct\n  --> s.yaml:6:3 variants.large.2",
+            "error: model.head joints learns nothing without loss.lambda_direct\n"
+            "  --> s.yaml:8:17 variants.large.2.model.head",
         ),
         ("epochs: 2", "epochs: 0", "error: expected a number >= 1 but got 0\n  --> s.yaml:3:19 base.optim.epochs"),
         (

@@ -92,7 +92,7 @@ def test_another_exception_is_no_refusal() -> None:
 def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoadedData]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRAINERS_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
-        yield load_data(config().data)
+        yield load_data(config().data, with_masks=True)
 
 
 def config(**changes: Any) -> TrainConfig:
@@ -100,7 +100,7 @@ def config(**changes: Any) -> TrainConfig:
         "data": {"embedded_count": 40, "image_size": 32, "val_fraction": 0.2},
         "loss": {"lambda_joint": 5.0, "lambda_angular": 0.1, "balance": "gradnorm"},
         "optim": {"epochs": 2, "batch_size": 8, "lr": 1e-3, "warmup_steps": 2, "ema_decay": 0.9},
-        "augmentation": {"zoom": 0.1, "colour": 0.2, "blur": 0.02, "erase": 0.3},
+        "augmentation": {"zoom": 0.1, "colour": 0.2, "blur": 0.02, "erase": 0.3, "background": 0.5},
         "eval": {"mesh_images": 4},
         "device": "cpu",
     }

@@ -153,8 +153,8 @@ def _preflight(
         change(case)
     original = loop.load_data
 
-    def load_data(config: Any) -> LoadedData:
-        data = original(config)
+    def load_data(*config: Any) -> LoadedData:
+        data = original(*config)
         for change in case.of_data:
             data = change(data)
         return data

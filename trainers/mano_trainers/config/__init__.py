@@ -167,6 +167,9 @@ class AugmentConfig(Strict):
     """Largest standard deviation of a Gaussian blur, as a share of the image's side."""
     erase: Share = 0.0
     """Share of the images that get an occluder: a rectangle of one colour, with sides of 15 to 45 % of the image's."""
+    background: Share = 0.0
+    """Share of the images with an exact mask, in FreiHAND's layout those of version 0, that get the background of
+    another image of the batch. Needs `training/mask`."""
 
 
 class EvalConfig(Strict):
@@ -229,6 +232,11 @@ class TrainConfig(Strict):
     """torch threads. One and two threads give different bits, so the number belongs to the config."""
 
     @property
+    def needs_masks(self) -> bool:
+        """Whether training asks which pixels are the hand's."""
+        return self.augment and self.augmentation.background > 0
+
+    @property
     def evaluations_an_epoch(self) -> int:
         """How many evaluations the steps of an epoch are divided into."""
         return round(1 / self.evaluate_every)
@@ -245,6 +253,16 @@ class TrainConfig(Strict):
     def _parts_have_one_balance(self) -> Self:
         if self.optim.micro_batches > 1 and self.loss.balance != "fixed":
             raise ValueError("optim.micro_batches needs loss.balance: fixed; weights are learned from whole batches")
+        return self
+
+    @model_validator(mode="after")
+    def _masks_are_there(self) -> Self:
+        if self.needs_masks and not any(item.may_have_masks for item in self.data.all_sets):
+            raise ValueError(
+                "augmentation.background needs a set in FreiHAND's layout with training/mask, and "
+                + " and ".join(f"{item.root} ({item.format})" for item in self.data.all_sets)
+                + " has none; unpack the masks, or set it to 0"
+            )
         return self
 
     @model_validator(mode="after")

@@ -1,5 +1,6 @@
 """The part of a config that says which data are trained and validated on."""
 
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -19,6 +20,13 @@ class DataSetConfig(Strict):
     """As `data.root`."""
     format: Format = "freihand"
     """As `data.format`."""
+
+    @property
+    def may_have_masks(self) -> bool:
+        """Whether the set has masks of hands, or is not on this machine, and may have some."""
+        root = Path(self.root).expanduser()
+        on_disk = self.root != "embedded" and root.is_dir()
+        return self.format == "freihand" and (not on_disk or (root / "training" / "mask").is_dir())
 
 
 class CurriculumStage(Strict):

@@ -18,6 +18,7 @@ from torch import Tensor
 from mano_trainers.arrays import Pixels
 from mano_trainers.config import AugmentConfig
 from mano_trainers.data.appearance import Appearance, change_batch, change_one, draw_appearance
+from mano_trainers.data.background import Background, put_behind
 from mano_trainers.data.on_device import sent
 from mano_trainers.rotations import axis_angle_from_quaternion, quaternion_from_axis_angle, quaternion_multiply
 
@@ -43,6 +44,7 @@ class Draw:
         zoom: (B,) factor of the scale about the centre; None: 1.
         shift: (B, 2) along x and y as shares of the side, after turn and zoom; None: 0.
         appearance: colours, blur and occluders; None for none.
+        background: what is put behind the hands first; None for what is there.
     """
 
     angle: Tensor
@@ -53,9 +55,10 @@ class Draw:
     zoom: Tensor | None = None
     shift: Tensor | None = None
     appearance: Appearance | None = None
+    background: Background | None = None
 
     def part(self, rows: slice) -> "Draw":
-        """That of some images of the batch."""
+        """That of some images of the batch, without the backgrounds, which are the whole batch's (`composed`)."""
         return Draw(
             self.angle[rows],
             self.contrast[rows],
@@ -116,6 +119,8 @@ def augment(images: Tensor, drawn: Draw) -> Tensor:
     What comes from outside the image is grey. Nothing is cut off at black and white: a network needs no such bound,
     and on a CPU the cut was a fifth of the whole data path.
     """
+    if drawn.background is not None:
+        images = put_behind(images, drawn.background)
     cos, sin, zero = drawn.angle.cos(), drawn.angle.sin(), torch.zeros_like(drawn.angle)
     # affine_grid maps output to input: the inverse turn.
     inverse = torch.stack((cos, sin, zero, -sin, cos, zero), dim=-1).view(-1, 2, 3)

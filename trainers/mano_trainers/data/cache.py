@@ -8,13 +8,14 @@ of a data set on two machines have the same.
 import fcntl
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import PIL
@@ -26,6 +27,10 @@ from mano_trainers.data.readers.labels import Picture
 from mano_trainers.errors import DataError
 
 Progress = Callable[[int, int], None]
+Kind = Literal["images", "masks"]
+CHANNELS: Final[dict[Kind, tuple[int, ...]]] = {"images": (3,), "masks": ()}
+MASK_LEVELS: Final = [min(255, max(0, 2 * (level - 64))) for level in range(256)]
+"""Of a mask: JPEG leaves traces of the hand around it, and holes in it."""
 CHUNK: Final = 512
 LARGEST_SIDE: Final = 4096
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
@@ -37,16 +42,21 @@ PARALLEL_FROM: Final = 20_000
 
 @dataclass(frozen=True, eq=False)
 class CachedImages:
-    """`pixels` (M, S, S, 3) memory-mapped and read-only; `fingerprint` of images and labels."""
+    """`pixels` (M, S, S, 3), of masks (M, S, S), memory-mapped and read-only; `fingerprint` of images and labels."""
 
     pixels: Pixels
     fingerprint: str
 
 
 def cached_images(
-    images: Sequence[Picture], labels: Sequence[Path], size: int, cache_dir: Path, progress: Progress | None = None
+    images: Sequence[Picture],
+    labels: Sequence[Path],
+    size: int,
+    cache_dir: Path,
+    progress: Progress | None = None,
+    kind: Kind = "images",
 ) -> CachedImages:
-    """Decoded images of a data set, from the cache; made first if need be.
+    """Decoded images or masks of a data set, from the cache; made first if need be.
 
     Args:
         images: JPEG or PNG files, square, or squares to be cut out of them.
@@ -54,16 +64,17 @@ def cached_images(
         size: side of the cached images in pixels; others are resized.
         cache_dir: folder of all caches.
         progress: called with images done and images in all.
+        kind: images in colour, or masks.
 
     Raises:
         DataError: an image is damaged, not square, or not an image.
     """
-    folder = cache_dir / f"images-v{DECODER}-pillow{PIL.__version__}-{files_key(images, labels)}-{size}"
+    folder = cache_dir / f"{kind}-v{DECODER}-pillow{PIL.__version__}-{files_key(images, labels)}-{size}"
     with file_lock(folder.with_suffix(".lock")):
         if not folder.is_dir():
-            _build(folder, images, labels, size, progress)
+            _build(folder, images, labels, size, kind, progress)
     meta = json.loads((folder / "meta.json").read_text())
-    pixels = np.memmap(folder / "pixels.u8", dtype=np.uint8, mode="r", shape=(len(images), size, size, 3))
+    pixels = np.memmap(folder / "pixels.u8", dtype=np.uint8, mode="r", shape=(len(images), size, size, *CHANNELS[kind]))
     return CachedImages(pixels, meta["fingerprint"])
 
 
@@ -81,8 +92,8 @@ def file_lock(path: Path) -> Iterator[None]:
         yield
 
 
-def decode(picture: Picture, size: int) -> tuple[Pixels, bytes]:
-    """One image as (size, size, 3) uint8 RGB, and the SHA-256 of its file and of how it is cut.
+def decode(picture: Picture, size: int, kind: Kind = "images") -> tuple[Pixels, bytes]:
+    """One image as (size, size, 3) uint8 RGB, of a mask (size, size), and the SHA-256 of its file and how it is cut.
 
     Raises:
         DataError: it is damaged, too large, not square, or neither JPEG nor PNG.
@@ -101,12 +112,14 @@ def decode(picture: Picture, size: int) -> tuple[Pixels, bytes]:
                     str(path),
                     "crop it to the hand",
                 )
-            rgb = image.convert("RGB")  # decodes: a file that is cut off raises here
+            rgb = image.convert("RGB" if kind == "images" else "L")  # decodes: a file that is cut off raises here
         if picture.box is not None:
             rgb = rgb.crop(picture.box)  # black beyond the edge
             width = rgb.width
         if picture.mirrored:
             rgb = rgb.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        if kind == "masks":
+            rgb = rgb.point(MASK_LEVELS)
         if width != size:
             rgb = rgb.resize((size, size), Image.Resampling.BOX if width > size else Image.Resampling.BICUBIC)
         return np.asarray(rgb), digest.digest()
@@ -136,22 +149,21 @@ def _cut(picture: Picture) -> str:
 
 
 def _build(
-    folder: Path, images: Sequence[Picture], labels: Sequence[Path], size: int, progress: Progress | None
+    folder: Path,
+    images: Sequence[Picture],
+    labels: Sequence[Path],
+    size: int,
+    kind: Kind,
+    progress: Progress | None,
 ) -> None:
     scratch = folder.with_suffix(".partial")
     shutil.rmtree(scratch, ignore_errors=True)  # of a process that was killed: we hold the lock
     scratch.mkdir(parents=True)
     try:
         with open(scratch / "pixels.u8", "wb") as file:
-            file.truncate(len(images) * size * size * 3)
+            file.truncate(len(images) * math.prod((size, size, *CHANNELS[kind])))
         jobs = [
-            (
-                str(scratch / "pixels.u8"),
-                len(images),
-                start,
-                images[start : start + CHUNK],
-                size,
-            )
+            (str(scratch / "pixels.u8"), len(images), start, images[start : start + CHUNK], size, kind)
             for start in range(0, len(images), CHUNK)
         ]
         digest = hashlib.sha256()
@@ -178,13 +190,13 @@ def _run(jobs: list[Any], *, parallel: bool) -> Iterator[list[bytes]]:
         yield from pool.map(_decode_rows, jobs)
 
 
-def _decode_rows(job: tuple[str, int, int, Sequence[Picture], int]) -> list[bytes]:
+def _decode_rows(job: tuple[str, int, int, Sequence[Picture], int, Kind]) -> list[bytes]:
     """Decode a run of images into their rows of the file; returns the checksums of their files."""
-    target, total, start, pictures, size = job
-    pixels = np.memmap(target, dtype=np.uint8, mode="r+", shape=(total, size, size, 3))
+    target, total, start, pictures, size, kind = job
+    pixels = np.memmap(target, dtype=np.uint8, mode="r+", shape=(total, size, size, *CHANNELS[kind]))
     digests = []
     for row, picture in enumerate(pictures, start=start):
-        pixels[row], digest = decode(picture, size)
+        pixels[row], digest = decode(picture, size, kind)
         digests.append(digest)
     pixels.flush()
     return digests

@@ -1,5 +1,6 @@
 """The one call the training loop makes for data."""
 
+import hashlib
 import os
 import sys
 from collections.abc import Sequence
@@ -9,8 +10,9 @@ from typing import Final
 
 import numpy as np
 
-from mano_trainers.arrays import Array, Integers, Pixels
+from mano_trainers.arrays import Array, Flags, Integers, Pixels
 from mano_trainers.config.data import DataConfig, DataSetConfig
+from mano_trainers.data.background import Masks
 from mano_trainers.data.cache import Progress, cached_images, file_lock
 from mano_trainers.data.curriculum import check_curriculum
 from mano_trainers.data.readers.crop import picture_size
@@ -19,6 +21,7 @@ from mano_trainers.data.readers.labels import Labels, Picture, concatenate
 from mano_trainers.data.readers.read import ReadSet, read_set, right_hand
 from mano_trainers.data.rendering.freihand import make_freihand
 from mano_trainers.data.split import split_by_group
+from mano_trainers.errors import ConfigError
 from mano_trainers.hand.model import HandModel
 
 EMBEDDED_VERSION: Final = 3
@@ -39,6 +42,7 @@ class LoadedData:
         hand: the hand model the labels belong to.
         sides_px: (N,) side of the square picture that each pose's camera matrix belongs to; `images` are resized.
         examples: some rows of `images` and the pictures they were decoded from, to be compared with them.
+        masks: of the hands; None where none were asked for.
     """
 
     images: Pixels
@@ -49,9 +53,10 @@ class LoadedData:
     hand: HandModel
     sides_px: Array
     examples: tuple[tuple[int, Picture], ...] = ()
+    masks: Masks | None = None
 
 
-def load_data(config: DataConfig) -> LoadedData:
+def load_data(config: DataConfig, with_masks: bool = False) -> LoadedData:
     """Open the data sets of a config; render the embedded one and decode images on first use.
 
     Each set is split by itself, so training and validation hold the same shares of every set.
@@ -59,9 +64,13 @@ def load_data(config: DataConfig) -> LoadedData:
     Where caches lie is the environment variable `TRAINERS_CACHE_DIR`, by default `~/.cache/mano-trainers`: it is a
     matter of the machine, and changes no result.
 
+    Args:
+        config: which data.
+        with_masks: those of the hands too (`augmentation.background`).
+
     Raises:
         DataError: a data set is missing or damaged.
-        ConfigError: a stage of the curriculum has nothing to show.
+        ConfigError: a stage of the curriculum has nothing to show, or no set has masks.
     """
     cache_dir = cache_folder()
     parts: list[Labels] = []
@@ -70,11 +79,13 @@ def load_data(config: DataConfig) -> LoadedData:
     pictures: list[Picture] = []
     files: list[Path] = []
     sides_px: list[Array] = []
+    masked: list[ReadSet | None] = []
     for item in config.all_sets:
         first = sum(len(part.theta) for part in parts)
         both, poses = _read_parts(config, item, cache_dir)
         train.append(first + poses[0])
         val.append(first + poses[1])
+        masked += [both[0] if with_masks and item.may_have_masks else None, *(None for _ in both[1:])]
         for labels, of_labels, label_files in both:
             parts.append(labels)
             pictures += of_labels
@@ -84,16 +95,44 @@ def load_data(config: DataConfig) -> LoadedData:
     train_poses, val_poses = np.concatenate(train), np.concatenate(val)
     check_curriculum(config.curriculum, labels, train_poses)
     cached = cached_images(pictures, files, config.image_size, cache_dir, _progress("decoding images"))
+    fingerprint, masks = cached.fingerprint, None
+    if with_masks:
+        masks, of_masks = _load_masks(config, parts, masked, cache_dir)
+        fingerprint = hashlib.sha256(f"{fingerprint} {of_masks}".encode()).hexdigest()
     return LoadedData(
         cached.pixels,
         labels,
         train_poses,
         val_poses,
-        cached.fingerprint,
+        fingerprint,
         right_hand(config.hand),
         np.concatenate(sides_px),
         tuple((index, pictures[index]) for index in np.linspace(0, len(pictures) - 1, EXAMPLES).astype(int).tolist()),
+        masks,
     )
+
+
+def _load_masks(
+    config: DataConfig, parts: Sequence[Labels], masked: Sequence[ReadSet | None], cache_dir: Path
+) -> tuple[Masks, str]:
+    """The masks of the parts that have some, and their fingerprint. FreiHAND's has one for each pose, made of its image
+    before the green screen, which is the first version."""
+    files: list[Picture] = []
+    rows: list[Integers] = []
+    exact: list[Flags] = []
+    for labels, part in zip(parts, masked, strict=True):
+        images, poses = len(labels.pose_index), len(labels.theta)
+        rows.append(len(files) + np.arange(images) % poses if part else np.full(images, -1))
+        exact.append((np.arange(images) < poses) & (part is not None))
+        if part is not None:
+            folder = part[1][0].path.parents[1] / "mask"
+            files += [Picture(folder / f"{pose:08d}.jpg", picture.box) for pose, picture in enumerate(part[1][:poses])]
+    if not files:
+        folders = ", ".join(str(Path(item.root).expanduser() / "training" / "mask") for item in config.all_sets)
+        help = "unpack FreiHAND's masks there, or set it to 0"
+        raise ConfigError(f"needs masks of hands, and there are none: {folders}", "augmentation.background", help)
+    cached = cached_images(files, [], config.image_size, cache_dir, _progress("decoding masks"), "masks")
+    return Masks(cached.pixels, np.concatenate(rows), np.concatenate(exact)), cached.fingerprint
 
 
 def _read_parts(

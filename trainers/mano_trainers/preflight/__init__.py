@@ -65,7 +65,7 @@ def preflight(config: TrainConfig, corners: Sequence[TrainConfig]) -> Iterator[C
     started = time.perf_counter()
     try:
         with process.settings(config) as device:
-            data = load_data(config.data)
+            data = load_data(config.data, config.needs_masks)
             subject = make_subject(data, config, corners, device)
             poses, images = len(data.labels.theta), len(data.images)
             found = f"{images} images of {poses} poses, {len(data.val_poses)} held out"

@@ -10,8 +10,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mano_trainers.arrays import evenly
+from mano_trainers.arrays import Integers, evenly
+from mano_trainers.config import AugmentConfig
 from mano_trainers.data.augment import HALF_WHITE
+from mano_trainers.data.readers.crop import project
+from mano_trainers.data.verify import LEAST_ON_MASK
 from mano_trainers.preflight.subject import Subject, verdict
 from mano_trainers.report import CheckResult
 from mano_trainers.training.pipeline import Pipeline, training_batch
@@ -24,6 +27,12 @@ TOLERANCE_DEG: Final = 3.0
 LEAST_SPREAD_DEG: Final = 0.5
 CONTRAST: Final = (0.3, 3.0)
 LEAST_ROTATION_DEG: Final = 2.0
+LEAST_CHANGED: Final = 0.5
+"""Of the picture's edge, which is background but for the arm."""
+LEAST_APART: Final = 0.1
+"""Between the joints on a hand's own mask and on another's."""
+GREY_LEVEL: Final = 1.5 / HALF_WHITE
+"""Of normalised pixels: rounding, and no more."""
 
 
 def check_augmentation(subject: Subject) -> Iterator[CheckResult]:
@@ -46,11 +55,15 @@ def check_augmentation(subject: Subject) -> Iterator[CheckResult]:
         later = [training_batch(replace(pipeline, images=everywhere), chosen, step=step)[0] for step in (1, 2)]
         yield _varies([_angles(_linear_part(before, _places(each.cpu().float()))) for each in (images, *later)])
         yield _strength(images, picture, moved, rotate_deg)
+    if subject.pipeline.config.needs_masks and subject.data.masks is not None:
+        first = np.sort(pipeline.table[subject.poses, 0])
+        if len(masked := first[subject.data.masks.exact[first]]) > 1:
+            yield _background(subject.pipeline, evenly(masked, IMAGES))
 
 
 def _geometry_only(pipeline: Pipeline) -> Pipeline:
     """Without occluders and changed colours, which the spots would not survive."""
-    none = {"colour": 0.0, "grayscale": 0.0, "blur": 0.0, "erase": 0.0}
+    none = {"colour": 0.0, "grayscale": 0.0, "blur": 0.0, "erase": 0.0, "background": 0.0}
     augmentation = pipeline.config.augmentation.model_copy(update=none)
     return replace(pipeline, config=pipeline.config.model_copy(update={"augmentation": augmentation}))
 
@@ -64,6 +77,35 @@ def _mirror(moved: Tensor) -> CheckResult:
         "0%",
         "in the order to look: a flip in the augmentation (it makes a left hand, which no theta of a right one fits), "
         "or, if pixels.training fails too, what that says: channels in another order look like this",
+    )
+
+
+def _background(pipeline: Pipeline, chosen: Integers) -> CheckResult:
+    """Pictures of one grey level each get other backgrounds: what stays is to be where the joints are."""
+    levels = np.zeros(len(pipeline.data.images), dtype=np.uint8)
+    levels[chosen] = np.linspace(0, 255, len(chosen)).round()
+    flat = np.broadcast_to(levels[:, None, None, None], pipeline.data.images.shape)
+    off = dict.fromkeys(AugmentConfig.model_fields, 0.0)
+    config = pipeline.config.model_copy(update={"augmentation": AugmentConfig(**off | {"background": 1.0})})
+    images, _ = training_batch(replace(pipeline, images=flat, config=config), chosen, step=0)
+    own = torch.from_numpy(levels[chosen].astype(np.float32)).div_(HALF_WHITE).sub_(1)
+    stays = ((images.cpu().float().mean(1) - own.view(-1, 1, 1)).abs() < GREY_LEVEL).numpy()
+    size, labels, of = stays.shape[1], pipeline.data.labels, pipeline.data.labels.pose_index[chosen]
+    pixels = project(labels.intrinsics[of], labels.joints_m[of]) * size / pipeline.data.sides_px[of, None, None]
+    column, row = np.floor(pixels).astype(np.int64).clip(0, size - 1).transpose(2, 0, 1)
+    number = np.arange(len(chosen))[:, None]
+    on_own, on_other = (float(stays[each, row, column].mean()) for each in (number, (number + 1) % len(chosen)))
+    at_edge = np.ones((size, size), dtype=np.bool_)
+    at_edge[1:-1, 1:-1] = False
+    changed = 1 - float(stays[:, at_edge].mean())
+    return verdict(
+        "augmentation.background",
+        on_own >= LEAST_ON_MASK and on_own - on_other >= LEAST_APART and changed >= LEAST_CHANGED,
+        f"before another background {on_own:.0%} of the joints' pixels stay, {on_other:.0%} by another's mask; "
+        f"{changed:.0%} of the picture's edge changes",
+        f"at least {LEAST_ON_MASK:.0%}, {LEAST_APART:.0%} more than by another's, and {LEAST_CHANGED:.0%}",
+        "masks are inverted, or do not belong to the images: training/mask/NNNNNNNN.jpg is of pose NNNNNNNN, and white "
+        "where the hand is",
     )
 
 

@@ -14,6 +14,7 @@ from mano_trainers.arrays import Array, Integers, Pixels
 from mano_trainers.batches import Targets, image_table, make_batch, make_targets, seeded
 from mano_trainers.config import LossConfig, TrainConfig
 from mano_trainers.data.augment import Draw, augment, draw, normalise
+from mano_trainers.data.background import Background, background_on, draw_background
 from mano_trainers.data.load import LoadedData
 from mano_trainers.data.on_device import gather, to_device
 from mano_trainers.data.readers.labels import check_shown
@@ -44,6 +45,7 @@ class Pipeline:
         device: where.
         data: as the pipeline reads them.
         images: those of `data`, on the device where they fit.
+        masks: of hands, likewise; None where none are asked for.
         table: (N, V) images of each pose to train on.
         val_images: images of `data.val_poses`.
         last_val_images: those of the last evaluation.
@@ -64,6 +66,7 @@ class Pipeline:
     criterion: Criterion
     targets: Targets
     reference: Reference
+    masks: Pixels | Tensor | None = None
     turn_pixels: Callable[[Tensor, torch.Generator], Tensor] | None = None
     more_metrics: Callable[[Predictor], dict[str, float]] | None = None
 
@@ -100,6 +103,7 @@ def assemble(
         split: which images are trained and validated on.
         joint_order: in which the hand layer of the losses has its joints.
     """
+    assert data.masks is not None or not config.needs_masks, "load_data was not asked for masks"
     hand = HandLayer(data.hand, joint_order=joint_order).to(device)
     return Pipeline(
         config,
@@ -110,6 +114,7 @@ def assemble(
         criterion=_criterion(config.loss, hand, data, reference.codebook, device),
         targets=make_targets(hand, data.labels, device, needs_orient(config.loss)),
         reference=reference,
+        masks=None if data.masks is None else resident(data.masks.alpha, device),
     )
 
 
@@ -171,6 +176,7 @@ def raw_batch(
     drawn = None
     if config.augment and pipeline.turn_pixels is None:
         drawn = draw(len(indices), config.data.image_size, generator, device, config.augmentation)
+        drawn = replace(drawn, background=_background(pipeline, indices, generator))
     if pipeline.turn_pixels is not None:
         images = make_batch(pipeline.images, indices, device, None, memory, gathered)
         return RawBatch(pipeline.turn_pixels(images, generator), poses, None)
@@ -181,14 +187,24 @@ def raw_batch(
     return RawBatch(gather(pipeline.images, indices, device) if gathered is None else gathered, poses, drawn)
 
 
+def _background(pipeline: Pipeline, indices: Integers, generator: torch.Generator) -> Background | None:
+    masks, share = pipeline.data.masks, pipeline.config.augmentation.background
+    if masks is None or pipeline.masks is None or share == 0:
+        return None
+    return background_on(draw_background(masks, pipeline.masks, indices, share, generator), pipeline.device)
+
+
 def augmented(pipeline: Pipeline, raw: RawBatch) -> tuple[Tensor, Target]:
     """What the device does: images as the network gets them and their labels, from tensors of the device alone."""
-    images = raw.images
+    images, drawn = raw.images, raw.drawn
     if images.dim() == 1 and isinstance(pipeline.images, Tensor):
         images = pipeline.images[images]
+    if drawn is not None and drawn.background is not None and isinstance(pipeline.masks, Tensor):
+        alpha = pipeline.masks[drawn.background.alpha]
+        drawn = replace(drawn, background=replace(drawn.background, alpha=alpha))
     if images.dtype == torch.uint8:
-        images = normalise(images) if raw.drawn is None else augment(normalise(images), raw.drawn)
-    return images, pipeline.targets.of(raw.poses, None if raw.drawn is None else raw.drawn.angle)
+        images = normalise(images) if drawn is None else augment(normalise(images), drawn)
+    return images, pipeline.targets.of(raw.poses, None if drawn is None else drawn.angle)
 
 
 def validate(pipeline: Pipeline, model: HandNet, last: bool) -> tuple[dict[str, float], bytes]:
