@@ -62,11 +62,7 @@ def load_data(config: DataConfig, with_masks: bool = False) -> LoadedData:
     Each set is split by itself, so training and validation hold the same shares of every set.
 
     Where caches lie is the environment variable `TRAINERS_CACHE_DIR`, by default `~/.cache/mano-trainers`: it is a
-    matter of the machine, and changes no result.
-
-    Args:
-        config: which data.
-        with_masks: those of the hands too (`augmentation.background`).
+    matter of the machine, and changes no result. `with_masks`: load those of the hands too (`augmentation.background`).
 
     Raises:
         DataError: a data set is missing or damaged.
@@ -95,21 +91,28 @@ def load_data(config: DataConfig, with_masks: bool = False) -> LoadedData:
     train_poses, val_poses = np.concatenate(train), np.concatenate(val)
     check_curriculum(config.curriculum, labels, train_poses)
     cached = cached_images(pictures, files, config.image_size, cache_dir, _progress("decoding images"))
-    fingerprint, masks = cached.fingerprint, None
-    if with_masks:
-        masks, of_masks = _load_masks(config, parts, masked, cache_dir)
-        fingerprint = hashlib.sha256(f"{fingerprint} {of_masks}".encode()).hexdigest()
+    masks, of_masks = _load_masks(config, parts, masked, cache_dir) if with_masks else (None, "")
     return LoadedData(
         cached.pixels,
         labels,
         train_poses,
         val_poses,
-        fingerprint,
+        _fingerprint(cached.fingerprint, of_masks),
         right_hand(config.hand),
         np.concatenate(sides_px),
-        tuple((index, pictures[index]) for index in np.linspace(0, len(pictures) - 1, EXAMPLES).astype(int).tolist()),
+        _examples(pictures),
         masks,
     )
+
+
+def _examples(pictures: Sequence[Picture]) -> tuple[tuple[int, Picture], ...]:
+    rows = np.linspace(0, len(pictures) - 1, EXAMPLES).astype(int).tolist()
+    return tuple((row, pictures[row]) for row in rows)
+
+
+def _fingerprint(of_images: str, of_masks: str) -> str:
+    """That of the images alone where there are no masks, as it was before there were any."""
+    return hashlib.sha256(f"{of_images} {of_masks}".encode()).hexdigest() if of_masks else of_images
 
 
 def _load_masks(
