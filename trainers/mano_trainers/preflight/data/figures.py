@@ -33,6 +33,8 @@ BLOCKS: Final = 8
 BLOCK_WRONG: Final = 0.35
 FIT: Final = 5
 """Figures of others that tell how clear a picture is: those that part it best."""
+FEWEST: Final = 60
+"""Of fewer samples all are judged, clear or not."""
 LEFT: Final = 0.2
 """Of pairs that are shuffled, too, some fit a mirror image."""
 HELP: Final = (
@@ -83,14 +85,14 @@ def _ranks(subject: Subject, poses: Integers) -> Ranks:
 
 
 def _clear(parted: Array) -> npt.NDArray[np.bool_]:
-    """The half of the pictures that figures of other samples part best; all of few. A hand that hardly differs from its
+    """The half of the pictures that figures of other samples part best, or FEWEST. A hand that hardly differs from its
     surroundings fits no figure, its own neither: its rank is as uniform as that of a wrong pair, whose picture does fit
     some figure."""
-    if len(parted) < 2 * LEAST_SAMPLES:
-        return np.ones(len(parted), dtype=bool)
-    others = np.where(np.eye(len(parted), dtype=bool), -np.inf, parted)
+    count = len(parted)
+    others = np.where(np.eye(count, dtype=bool), -np.inf, parted)
     best = np.sort(others, axis=1)[:, -FIT:].mean(axis=1)
-    clear: npt.NDArray[np.bool_] = best >= np.median(best)
+    clear = np.zeros(count, dtype=bool)
+    clear[np.argsort(-best, kind="stable")[: max(count // 2, FEWEST)]] = True
     return clear
 
 
