@@ -80,21 +80,23 @@ def entities(
     reports: Sequence[LogMetrics], params: Mapping[str, str], tags: Mapping[str, str]
 ) -> Iterator[dict[str, list[Any]]]:
     """The arguments of as few calls of `log_batch` as MLflow allows."""
-    from mlflow.entities import Metric, Param, RunTag
+    import mlflow
 
+    kinds = mlflow.entities
     points: list[Any] = []
     aliases: dict[str, str] = {}
     for report in reports:
         keys = metric_keys(report.metrics)
         aliases |= {key: name for name, key in keys.items() if key != name}
         points += [
-            Metric(keys[name], metric_value(value), report.ms, report.step) for name, value in report.metrics.items()
+            kinds.Metric(keys[name], metric_value(value), report.ms, report.step)
+            for name, value in report.metrics.items()
         ]
     keys = metric_keys(params)
     aliases |= {key: name for name, key in keys.items() if key != name}
-    texts = [Param(keys[name], value[:LONGEST_PARAM]) for name, value in params.items()]
+    texts = [kinds.Param(keys[name], value[:LONGEST_PARAM]) for name, value in params.items()]
     tags = {**tags, **{f"{TAG_ALIAS}{key}": name for key, name in aliases.items()}}
-    words = [RunTag(name, value[:LONGEST_TAG]) for name, value in tags.items()]
+    words = [kinds.RunTag(name, value[:LONGEST_TAG]) for name, value in tags.items()]
     while points or texts or words:
         yield {
             "metrics": points[:METRICS_A_CALL],
@@ -106,10 +108,13 @@ def entities(
 
 def input_datasets(datasets: Mapping[str, str]) -> list[Any]:
     """What is trained on, for the UI's column of data sets. Digests are cut off: the whole one is in the source."""
-    from mlflow.entities import Dataset, DatasetInput, InputTag
+    import mlflow
 
-    context = [InputTag("mlflow.data.context", "training")]
+    kinds = mlflow.entities
+    context = [kinds.InputTag("mlflow.data.context", "training")]
     return [
-        DatasetInput(Dataset(name, digest[:LONGEST_DIGEST], "sweeper", json.dumps({"sha256": digest})), context)
+        kinds.DatasetInput(
+            kinds.Dataset(name, digest[:LONGEST_DIGEST], "sweeper", json.dumps({"sha256": digest})), context
+        )
         for name, digest in datasets.items()
     ]

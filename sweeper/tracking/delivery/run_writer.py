@@ -268,11 +268,11 @@ class RunWriter:
 
     def _call(self, run: KnownRun, function: Callable[..., None], *args: Any, **kwargs: Any) -> None:
         """Call MLflow; what it calls invalid will be invalid for ever, all else (no server, no right) may pass."""
-        from mlflow.exceptions import MlflowException
+        import mlflow
 
         try:
             function(*args, **kwargs)
-        except MlflowException as error:
+        except mlflow.exceptions.MlflowException as error:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST" and not self._may_create:
                 raise RecordsLostError(f"MLflow has lost the run {run.id}") from error
             if error.error_code not in ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST"):
@@ -283,7 +283,7 @@ class RunWriter:
 
     def _restore(self, run: KnownRun) -> bool:
         """Take a run, or its experiment, out of MLflow's bin: somebody deleted it while the study goes on."""
-        from mlflow.exceptions import MlflowException
+        import mlflow
 
         try:
             if self._client.get_experiment(self._experiment_id).lifecycle_stage == "deleted":
@@ -292,6 +292,6 @@ class RunWriter:
                 self._client.restore_run(run.id)
             else:
                 return False
-        except MlflowException:
+        except mlflow.exceptions.MlflowException:
             return False
         return True

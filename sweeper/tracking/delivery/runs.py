@@ -69,11 +69,11 @@ def known_runs(client: Any, experiment_id: str, stream: str) -> dict[str, KnownR
 
 
 def _pages(client: Any, experiment_id: str, query: str) -> Iterator[Any]:
-    from mlflow.entities import ViewType
+    import mlflow
 
     token = None
     while True:
-        page = client.search_runs([experiment_id], query, ViewType.ALL, page_token=token)
+        page = client.search_runs([experiment_id], query, mlflow.entities.ViewType.ALL, page_token=token)
         yield from page
         token = page.token
         if not token:

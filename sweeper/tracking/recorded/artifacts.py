@@ -90,15 +90,15 @@ class Inventory:
 
     def runs_of(self, artifact_folder: Path) -> set[str] | None:
         """IDs of all runs, deleted ones too, of the experiment that keeps its artifacts there; None: there is none."""
-        from mlflow.entities import ViewType
+        import mlflow
 
-        for experiment in self._client.search_experiments(view_type=ViewType.ALL):
+        for experiment in self._client.search_experiments(view_type=mlflow.entities.ViewType.ALL):
             if Path(experiment.artifact_location.removeprefix("file://")) == artifact_folder:
                 found: set[str] = set()
                 token = None
                 while True:
                     page = self._client.search_runs(
-                        [experiment.experiment_id], run_view_type=ViewType.ALL, page_token=token
+                        [experiment.experiment_id], run_view_type=mlflow.entities.ViewType.ALL, page_token=token
                     )
                     found |= {run.info.run_id for run in page}
                     token = page.token
@@ -108,13 +108,13 @@ class Inventory:
 
     def _run(self, run_id: str) -> _Run | None:
         """What MLflow knows of a run, asked once; None: it has no such run."""
-        from mlflow.exceptions import MlflowException
+        import mlflow
 
         if run_id not in self._runs:
             with answering(self._uri):
                 try:
                     run = self._client.get_run(run_id)
-                except MlflowException as error:
+                except mlflow.exceptions.MlflowException as error:
                     if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                         raise
                     self._runs[run_id] = None

@@ -57,13 +57,13 @@ def fetch_checkpoint(uri: str, trial: RecordedTrial, name: str, into: Path) -> P
     Raises:
         UserError: MLflow does not have it, or does not answer.
     """
-    from mlflow.exceptions import MlflowException
+    import mlflow
 
     into.mkdir(parents=True, exist_ok=True)
     with answering(uri):
         try:
             return Path(open_client(uri).download_artifacts(trial.run_id, f"{CHECKPOINTS}/{name}", str(into)))
-        except (MlflowException, OSError) as error:
+        except (mlflow.exceptions.MlflowException, OSError) as error:
             what = f"the checkpoint {name} of `{trial.trial_id}` is not among MLflow's artifacts"
             raise UserError(what, help=f"were they moved or cleaned up? {redact(_first_line(error))}") from error
 

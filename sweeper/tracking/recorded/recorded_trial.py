@@ -113,11 +113,11 @@ def _trial_record(trial_id: str, text: str) -> dict[str, Any]:
 
 def _artifact(client: Any, run_id: str, name: str, scratch: str) -> str | None:
     """The text of an artifact, or None if the run has none of this name."""
-    from mlflow.exceptions import MlflowException
+    import mlflow
 
     try:
         return Path(client.download_artifacts(run_id, name, scratch)).read_text()
-    except (MlflowException, OSError):
+    except (mlflow.exceptions.MlflowException, OSError):
         return None
 
 

@@ -32,7 +32,7 @@ def record_reproduction(
         rerun: step -> metrics of the rerun.
         summary: what was printed, stored as ``reproduction.txt``.
     """
-    from mlflow.entities import Metric
+    import mlflow
 
     client: Any = open_client(uri)
     tags = {TAG_ROLE: "reproduction", TAG_REPRODUCES: trial.trial_id, TAG_VERDICT: verdict, TAG_PARENT: trial.run_id}
@@ -42,7 +42,7 @@ def record_reproduction(
     run_id: str = client.create_run(experiment_id, tags=tags, run_name=f"{trial.trial_id} reproduced").info.run_id
     now_ms = time.time_ns() // 1_000_000
     metrics = [
-        Metric(metric_key(f"{REPRODUCED}{name}"), metric_value(value), now_ms, step)
+        mlflow.entities.Metric(metric_key(f"{REPRODUCED}{name}"), metric_value(value), now_ms, step)
         for step, values in rerun.items()
         for name, value in values.items()
     ]

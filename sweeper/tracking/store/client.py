@@ -78,6 +78,6 @@ def open_client(uri: str) -> Any:
     for noisy in ("alembic", "urllib3.connectionpool"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # tracebacks of errors that it raises too
-    from mlflow.tracking import MlflowClient
+    import mlflow  # never a part of it first: two threads that import two parts at once get half of it each
 
-    return MlflowClient(tracking_uri=uri)
+    return mlflow.MlflowClient(tracking_uri=uri)
