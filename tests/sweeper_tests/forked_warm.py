@@ -1,9 +1,9 @@
 """What a verb imports late, and what each would work out anew although nothing in a home changes it. Imported by the
-process that drivers are forked from, and by no other."""
+process that drivers are forked from, and by no other. Not Ray: it reads the environment when it is imported, which
+each driver sets for itself."""
 
 import contextlib
 import functools
-import os
 
 import alembic.command  # noqa: F401
 import mlflow.server.handlers
@@ -18,7 +18,6 @@ import sqlalchemy.orm
 import uvicorn  # noqa: F401
 
 from sweeper.cli import conclude, look, maintain, run  # noqa: F401
-from sweeper.executor.cluster import set_environment
 from sweeper.html_report import artifacts, page  # noqa: F401
 from sweeper.lifecycle import resume, stop  # noqa: F401
 from sweeper.maintenance import doctor, gc, machine  # noqa: F401
@@ -27,12 +26,6 @@ from sweeper.spec import draft, load  # noqa: F401
 from sweeper.spec.validation import spec  # noqa: F401
 from sweeper.tracking.store import database
 
-before = dict(os.environ)
-set_environment(None)  # which the import reads
-import sweeper.executor.tune  # noqa: E402, F401
-
-os.environ.clear()
-os.environ.update(before)
 with contextlib.suppress(ModuleNotFoundError):  # of an extra
     import psycopg  # noqa: F401
 
