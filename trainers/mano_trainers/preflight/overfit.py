@@ -73,11 +73,11 @@ def check_overfit(subject: Subject) -> Iterator[CheckResult]:
 
 
 class _Rates:
-    """The learning rates that optimizers step with: those of learned loss weights hold fewer parameters."""
+    """The learning rates that optimizers step with: those of learned loss weights hold fewer parameters. Each is kept:
+    that of the best constant pose ends before the network's begins, which could else get its `id`."""
 
     def __init__(self) -> None:
-        self.seen: dict[int, list[float]] = defaultdict(list)
-        self.sizes: dict[int, int] = {}
+        self.seen: dict[torch.optim.Optimizer, list[float]] = defaultdict(list)
 
     @contextmanager
     def hook(self) -> Iterator[None]:
@@ -88,11 +88,14 @@ class _Rates:
             handle.remove()
 
     def step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
-        self.sizes[id(optimizer)] = sum(len(group["params"]) for group in optimizer.param_groups)
-        self.seen[id(optimizer)].append(float(optimizer.param_groups[0]["lr"]))
+        self.seen[optimizer].append(float(optimizer.param_groups[0]["lr"]))
 
     def of_network(self) -> list[float]:
-        return self.seen[max(self.sizes, key=lambda each: self.sizes[each])] if self.sizes else []
+        return self.seen[max(self.seen, key=_size)] if self.seen else []
+
+
+def _size(optimizer: torch.optim.Optimizer) -> int:
+    return sum(len(group["params"]) for group in optimizer.param_groups)
 
 
 def _scheduled(config: OptimConfig, rates: list[float]) -> CheckResult:
