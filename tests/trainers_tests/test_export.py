@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from mano_trainers.export import main
 from mano_trainers.loop import train
 from mano_trainers.report import EpochReport
 
-MAPPING = {
+MAPPING: dict[str, Any] = {
     "data": {"embedded_count": 32, "image_size": 32, "validate_on": "evaluation"},
     "model": {"predict_shape": True, "predict_orient": True},
     "loss": {"lambda_shape": 0.1, "lambda_orient": 1.0},
@@ -66,6 +67,31 @@ def test_pictures_without_labels_are_enough(trained: EpochReport, folder: Path, 
     assert main([str(trained.checkpoint), "--out", str(outs[0])]) == 0
     assert main([str(trained.checkpoint), "--out", str(outs[1]), "--data", str(tmp_path / "set")]) == 0
     assert outs[0].read_text() == outs[1].read_text()
+
+
+def test_pictures_are_cut_as_validation_cuts_them(folder: Path, tmp_path: Path) -> None:
+    cut = MAPPING | {"data": MAPPING["data"] | {"crop": 1.3}, "optim": {"epochs": 1, "batch_size": 8}}
+    *_, last = train(TrainConfig.model_validate(cut), tmp_path / "run")
+    assert main([str(last.checkpoint), "--out", str(tmp_path / "pred.json")]) == 0
+    (root,) = (path for path in folder.glob("embedded-*") if path.is_dir())
+    true = np.array(json.loads((root / "evaluation_xyz.json").read_text()))
+    joints_m = np.array(json.loads((tmp_path / "pred.json").read_text())[0])
+    aligned_mm = 1000 * aligned_distances(joints_m, true).mean()
+    assert aligned_mm == pytest.approx(last.metrics["val/pa_mpjpe_mm"], abs=1e-2)
+
+
+def test_a_mixture_needs_to_be_told_whose_pictures(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (root,) = (path for path in folder.glob("embedded-*") if path.is_dir())
+    sets = [{"name": name, "root": str(root)} for name in ("one", "two")]
+    mixed = MAPPING | {"data": {"sets": sets, "image_size": 32}, "optim": {"epochs": 1, "batch_size": 8}}
+    *_, last = train(TrainConfig.model_validate(mixed), tmp_path / "run")
+    out = tmp_path / "pred.json"
+    assert main([str(last.checkpoint), "--out", str(out)]) == 2
+    assert "--data DIR" in capsys.readouterr().err
+    assert not out.exists()
+    assert main([str(last.checkpoint), "--out", str(out), "--data", str(root)]) == 0
 
 
 def test_bad_input_is_told(trained: EpochReport, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

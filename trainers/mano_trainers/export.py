@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +18,14 @@ import torch
 from mano_trainers import checkpoint
 from mano_trainers.arrays import Array
 from mano_trainers.config import TrainConfig
+from mano_trainers.config.data import DataConfig
 from mano_trainers.data.cache import cached_images
 from mano_trainers.data.load import cache_folder, embedded_root
-from mano_trainers.data.readers.freihand import Split, label_files, list_images
+from mano_trainers.data.readers.crop import centred_box, picture_size
+from mano_trainers.data.readers.freihand import Split, label_files, list_images, read_freihand, squares_share
 from mano_trainers.data.readers.read import right_hand
 from mano_trainers.device import process
-from mano_trainers.errors import TrainerError
+from mano_trainers.errors import ConfigError, TrainerError
 from mano_trainers.evaluation.evaluate import Outputs
 from mano_trainers.evaluation.predict import predict
 from mano_trainers.hand.layer import HandLayer
@@ -64,14 +67,19 @@ def export(folder: Path, out: Path, split: Split = "evaluation", root: str | Non
     Raises:
         CheckpointError: the checkpoint is missing or damaged.
         DataError: the data are.
-        ConfigError: no CUDA device, though the config asks for one.
+        ConfigError: no CUDA device, though the config asks for one; or it is not clear which set is meant.
     """
     saved = checkpoint.load(folder)
     config = TrainConfig.model_validate(saved.config)
-    root = config.data.root if root is None else root
+    trained = _trained_on(config.data, root)
     with process.settings(config) as device:
-        place = embedded_root(config.data, cache_folder()) if root == "embedded" else Path(root).expanduser()
+        place = _folder(config.data, trained if root is None else root)
         pictures = list_images(place, split)  # FreiHAND's evaluation comes without labels
+        if config.data.crop is not None:
+            labels, shown = read_freihand(_folder(config.data, trained))
+            share = squares_share(labels, shown, config.data.crop)
+            middle = centred_box(picture_size(pictures[0].path)[0], share)
+            pictures = [replace(picture, box=middle) for picture in pictures]
         files = [path for path in label_files(place, split) if path.exists()]
         pixels = cached_images(pictures, files, config.data.image_size, cache_folder()).pixels
         hand = right_hand(config.data.hand)
@@ -84,6 +92,21 @@ def export(folder: Path, out: Path, split: Split = "evaluation", root: str | Non
     hidden.write_text(json.dumps(lists))
     os.replace(hidden, out)
     return len(pixels)
+
+
+def _trained_on(config: DataConfig, other: str | None) -> str:
+    """The set in FreiHAND's layout that a model was trained on; `other` if there is not one."""
+    roots = [item.root for item in config.all_sets if item.format == "freihand"]
+    if len(roots) == 1:
+        return roots[0]
+    if other is None:
+        what = f"{len(roots)} of the sets that the checkpoint was trained on are in FreiHAND's layout"
+        raise ConfigError(what, "data.sets", "say whose pictures are meant: --data DIR")
+    return other
+
+
+def _folder(config: DataConfig, root: str) -> Path:
+    return embedded_root(config, cache_folder()) if root == "embedded" else Path(root).expanduser()
 
 
 def hands(outputs: Outputs, layer: HandLayer) -> tuple[Array, Array]:

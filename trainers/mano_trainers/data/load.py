@@ -15,7 +15,8 @@ from mano_trainers.config.data import DataConfig, DataSetConfig
 from mano_trainers.data.background import Masks
 from mano_trainers.data.cache import Progress, cached_images, file_lock
 from mano_trainers.data.curriculum import check_curriculum
-from mano_trainers.data.readers.crop import picture_size
+from mano_trainers.data.readers import freihand
+from mano_trainers.data.readers.crop import centred_box, cut_out, inside, picture_size, project, square_boxes
 from mano_trainers.data.readers.dexycb_splits import Part, published_split
 from mano_trainers.data.readers.labels import Labels, Picture, concatenate
 from mano_trainers.data.readers.read import ReadSet, read_set, right_hand
@@ -41,6 +42,7 @@ class LoadedData:
         fingerprint: SHA-256 over images and labels.
         hand: the hand model the labels belong to.
         sides_px: (N,) side of the square picture that each pose's camera matrix belongs to; `images` are resized.
+        corners_px: (N, 2) where that square's left and top lie in the file, which may show more.
         examples: some rows of `images` and the pictures they were decoded from, to be compared with them.
         masks: of the hands; None where none were asked for.
     """
@@ -52,6 +54,7 @@ class LoadedData:
     fingerprint: str
     hand: HandModel
     sides_px: Array
+    corners_px: Array
     examples: tuple[tuple[int, Picture], ...] = ()
     masks: Masks | None = None
 
@@ -74,7 +77,7 @@ def load_data(config: DataConfig, with_masks: bool = False) -> LoadedData:
     val: list[Integers] = []
     pictures: list[Picture] = []
     files: list[Path] = []
-    sides_px: list[Array] = []
+    squares: list[tuple[Array, Array]] = []
     masked: list[ReadSet | None] = []
     for item in config.all_sets:
         first = sum(len(part.theta) for part in parts)
@@ -85,9 +88,10 @@ def load_data(config: DataConfig, with_masks: bool = False) -> LoadedData:
         for labels, of_labels, label_files in both:
             parts.append(labels)
             pictures += of_labels
-            sides_px.append(_sides_px(labels, of_labels))
+            squares.append(_squares_px(labels, of_labels))
             files += label_files
     labels = concatenate(parts)
+    sides_px, corners_px = (np.concatenate(each) for each in zip(*squares, strict=True))
     train_poses, val_poses = np.concatenate(train), np.concatenate(val)
     check_curriculum(config.curriculum, labels, train_poses)
     cached = cached_images(pictures, files, config.image_size, cache_dir, _progress("decoding images"))
@@ -99,7 +103,8 @@ def load_data(config: DataConfig, with_masks: bool = False) -> LoadedData:
         val_poses,
         _fingerprint(cached.fingerprint, of_masks),
         right_hand(config.hand),
-        np.concatenate(sides_px),
+        sides_px,
+        corners_px,
         _examples(pictures),
         masks,
     )
@@ -147,22 +152,42 @@ def _read_parts(
     if config.validate_on == "evaluation" and not published:
         both = [read_set(root, item.format, config.hand, split, item.name) for split in ("training", "evaluation")]
         count = len(both[0][0].theta)
-        return both, (np.arange(count), np.arange(count, count + len(both[1][0].theta)))
-    whole = read_set(root, item.format, config.hand, name=item.name, keep=cache_dir)
+        poses = np.arange(count), np.arange(count, count + len(both[1][0].theta))
+        return _cut_freihand(config, item, both, poses[0]), poses
+    whole = read_set(root, item.format, config.hand, name=item.name, keep=cache_dir, crop=config.crop)
     if config.dexycb_split is None or not published:
-        return [whole], split_by_group(whole[0].group, config.val_fraction)
+        poses = split_by_group(whole[0].group, config.val_fraction)
+        return _cut_freihand(config, item, [whole], poses[0]), poses
     part: Part = "val" if config.validate_on == "held_out" else "test"
     return [whole], published_split(root, whole[1], config.dexycb_split, part)
 
 
-def _sides_px(labels: Labels, pictures: Sequence[Picture]) -> Array:
-    sides = np.empty(len(labels.theta))
+def _cut_freihand(config: DataConfig, item: DataSetConfig, both: Sequence[ReadSet], trained: Integers) -> list[ReadSet]:
+    """Parts of FreiHAND's layout by `data.crop`: trained poses around their own joints, the others as `export` does."""
+    if config.crop is None or item.format != "freihand":
+        return list(both)
+    share = freihand.squares_share(*both[0][:2], config.crop)
+    cut = []
+    for number, (labels, pictures, files) in enumerate(both):
+        size_px = picture_size(pictures[0].path)[0]
+        boxes = np.tile(centred_box(size_px, share), (len(labels.theta), 1))
+        if number == 0:
+            own = project(labels.intrinsics[trained], labels.joints_m[trained])
+            boxes[trained] = inside(square_boxes(own, config.crop), size_px)
+        cut.append((*cut_out(labels, pictures, boxes), files))
+    return cut
+
+
+def _squares_px(labels: Labels, pictures: Sequence[Picture]) -> tuple[Array, Array]:
+    """Side (N,), and left and top (N, 2), of the part of the file that each pose's camera matrix belongs to."""
+    sides, corners = np.empty(len(labels.theta)), np.zeros((len(labels.theta), 2))
     boxes = [picture.box for picture in pictures if picture.box is not None]
     if len(boxes) < len(pictures):  # of a layout without boxes all pictures are of one size
         sides[:] = picture_size(pictures[0].path)[0]
     else:
         sides[labels.pose_index] = [right - left for left, _, right, _ in boxes]
-    return sides
+        corners[labels.pose_index] = [box[:2] for box in boxes]
+    return sides, corners
 
 
 def cache_folder() -> Path:

@@ -1,5 +1,7 @@
 """Square cuts around hands, for pictures that show more than a hand, and the camera matrices that belong to them."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -7,11 +9,12 @@ import numpy as np
 from PIL import Image
 
 from mano_trainers.arrays import Array, Flags, Integers
+from mano_trainers.data.readers.labels import Labels, Picture
 from mano_trainers.errors import DataError
 
 MARGIN: Final = 1.5
-"""Side of the cut by the longer side of the joints' bounding box: joints lie inside the skin, and a hand turned by
-augmentation must stay in the picture."""
+"""`data.crop` where a config leaves it out and pictures show a whole scene: joints lie inside the skin, and a hand
+turned by augmentation must stay in the picture."""
 SMALLEST_SIDE: Final = 16
 SHARE_INSIDE: Final = 0.5
 
@@ -43,12 +46,37 @@ def mostly_inside(pixels: Array, sizes: Integers) -> Flags:
     return enough
 
 
-def square_boxes(pixels: Array) -> Integers:
-    """Squares (N, 4) around points (N, P, 2), in whole pixels: left, top, right, bottom."""
+def square_boxes(pixels: Array, margin: float) -> Integers:
+    """Squares (N, 4) around points (N, P, 2), in whole pixels: left, top, right, bottom.
+
+    `margin` is a square's side by the longer side of the bounding box of its points.
+    """
     low, high = pixels.min(axis=1), pixels.max(axis=1)
-    side = np.ceil(MARGIN * (high - low).max(axis=1)).clip(SMALLEST_SIDE).astype(np.int64)
+    side = np.ceil(margin * (high - low).max(axis=1)).clip(SMALLEST_SIDE).astype(np.int64)
     corner = np.round((low + high) / 2 - side[:, None] / 2).astype(np.int64)
     return np.concatenate([corner, corner + side[:, None]], axis=1)
+
+
+def inside(boxes: Integers, size_px: int) -> Integers:
+    """Squares (N, 4) made smaller and moved until they lie in a square picture."""
+    side = (boxes[:, 2] - boxes[:, 0]).clip(max=size_px)
+    middle = (boxes[:, :2] + boxes[:, 2:]) // 2
+    corner = (middle - side[:, None] // 2).clip(0, size_px - side[:, None])
+    return np.concatenate([corner, corner + side[:, None]], axis=1)
+
+
+def centred_box(size_px: int, share: float) -> tuple[int, int, int, int]:
+    """The square in the middle of a square picture whose side is that share of the picture's."""
+    side = min(size_px, max(SMALLEST_SIDE, round(share * size_px)))
+    corner = (size_px - side) // 2
+    return corner, corner, corner + side, corner + side
+
+
+def cut_out(labels: Labels, pictures: Sequence[Picture], boxes: Integers) -> tuple[Labels, list[Picture]]:
+    """The same of squares (N, 4), one for all images of a pose; the pictures are whole before."""
+    cuts = [(left, top, right, bottom) for left, top, right, bottom in boxes.tolist()]
+    shown = [replace(each, box=cuts[pose]) for each, pose in zip(pictures, labels.pose_index.tolist(), strict=True)]
+    return replace(labels, intrinsics=cut_intrinsics(labels.intrinsics, boxes)), shown
 
 
 def cut_intrinsics(intrinsics: Array, boxes: Integers) -> Array:

@@ -17,6 +17,7 @@ import yaml
 
 from mano_trainers.arrays import Array, Flags, Integers, Strings
 from mano_trainers.data.readers.crop import (
+    MARGIN,
     cut_intrinsics,
     mirror_intrinsics,
     mostly_inside,
@@ -64,7 +65,9 @@ class _Stored:
     recording: Strings
 
 
-def read_dexycb(root: Path, hand: HandModel, left_hand: HandModel, name: str = "") -> tuple[Labels, list[Picture]]:
+def read_dexycb(
+    root: Path, hand: HandModel, left_hand: HandModel, name: str = "", crop: float = MARGIN
+) -> tuple[Labels, list[Picture]]:
     """Read all frames of all cameras and recordings that are there.
 
     Frames without a hand (pose of zeros), with missing joints (-1), and those in which the hand lies mostly outside the
@@ -77,6 +80,7 @@ def read_dexycb(root: Path, hand: HandModel, left_hand: HandModel, name: str = "
         hand: the right hand.
         left_hand: the left one, for the components and mean of left poses.
         name: of the set, for the labels.
+        crop: side of the square cut out around a hand, by the longer side of its joints' bounding box.
 
     Raises:
         DataError: a file is missing, damaged, of another shape, not finite, or in millimetres.
@@ -92,7 +96,7 @@ def read_dexycb(root: Path, hand: HandModel, left_hand: HandModel, name: str = "
     theta, orient = _as_right_hands(pose, left, hand, left_hand)
     mirror = np.where(left[:, None, None], POSITION, 1.0)
     joints_m = _freihand_joints(stored.joints_m[kept] * mirror, (theta, betas, orient), left, hand)
-    boxes = square_boxes(project(stored.intrinsics[kept], joints_m * mirror))
+    boxes = square_boxes(project(stored.intrinsics[kept], joints_m * mirror), crop)
     intrinsics = cut_intrinsics(stored.intrinsics[kept], boxes)
     sides = (boxes[:, 2] - boxes[:, 0]).astype(np.float64)
     intrinsics = np.where(left[:, None, None], mirror_intrinsics(intrinsics, sides), intrinsics)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from mano_trainers.arrays import Array
-from mano_trainers.data.readers.crop import cut_intrinsics, mostly_inside, picture_size, project, square_boxes
+from mano_trainers.data.readers.crop import MARGIN, cut_intrinsics, mostly_inside, picture_size, project, square_boxes
 from mano_trainers.data.readers.labels import Labels, Picture, check_cameras, check_in_front, check_metres, viewpoints
 from mano_trainers.errors import DataError
 from mano_trainers.hand.definitions import HO3D_TIPS, redefine_joints
@@ -28,7 +28,7 @@ FLIP: Final = np.array([1.0, -1.0, -1.0])
 HELP: Final = "unpack HO-3D again; data.root is the folder that holds its train/"
 
 
-def read_ho3d(root: Path, hand: HandModel, name: str = "") -> tuple[Labels, list[Picture]]:
+def read_ho3d(root: Path, hand: HandModel, name: str = "", crop: float = MARGIN) -> tuple[Labels, list[Picture]]:
     """Read the labelled frames of the training split.
 
     Frames without labels, and those in which the hand lies mostly outside the picture, are left out. The joints are
@@ -40,6 +40,7 @@ def read_ho3d(root: Path, hand: HandModel, name: str = "") -> tuple[Labels, list
         root: the folder that holds `train/`.
         hand: a right hand, for the mean pose and the definition of the joints.
         name: of the set, for the labels.
+        crop: side of the square cut out around a hand, by the longer side of its joints' bounding box.
 
     Raises:
         DataError: a file is missing, damaged, of another shape, not finite, in millimetres, or of no camera that could
@@ -63,7 +64,7 @@ def read_ho3d(root: Path, hand: HandModel, name: str = "") -> tuple[Labels, list
     orient, theta = _flip_orientation(values["handPose"][:, :3]), values["handPose"][:, 3:] - hand.hands_mean
     theta, betas, orient = theta[inside], values["handBeta"][inside], orient[inside]
     joints_m = redefine_joints(HandLayer(hand, torch.float64), joints_m[inside], theta, betas, orient, HO3D_TIPS)
-    boxes = square_boxes(project(values["camMat"][inside], joints_m))
+    boxes = square_boxes(project(values["camMat"][inside], joints_m), crop)
     names = np.array([_letters(frames[index][0]) for index in inside])
     return Labels(
         theta=theta,

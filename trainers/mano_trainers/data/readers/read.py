@@ -10,6 +10,7 @@ import numpy as np
 from mano_trainers.config.data import Format
 from mano_trainers.data.cache import file_lock, files_key
 from mano_trainers.data.readers import dexycb, freihand, ho3d
+from mano_trainers.data.readers.crop import MARGIN
 from mano_trainers.data.readers.freihand import Split
 from mano_trainers.data.readers.labels import Labels, Picture
 from mano_trainers.errors import DataError
@@ -38,7 +39,13 @@ def right_hand(name_or_path: str) -> HandModel:
 
 
 def read_set(
-    root: Path, format: Format, hand_name: str, split: Split = "training", name: str = "", keep: Path | None = None
+    root: Path,
+    format: Format,
+    hand_name: str,
+    split: Split = "training",
+    name: str = "",
+    keep: Path | None = None,
+    crop: float | None = None,
 ) -> ReadSet:
     """Read a set; HO-3D and DexYCB, which have a file for each frame, are read once and kept.
 
@@ -49,13 +56,14 @@ def read_set(
         split: FreiHAND only; the others' training split is all there is.
         name: of the set, for the labels.
         keep: folder for labels that were read; None reads all files anew.
+        crop: `data.crop`, for HO-3D and DexYCB; FreiHAND's pictures are whole here, and cut where the split is known.
 
     Raises:
         DataError: something is missing or damaged.
     """
     if not root.is_dir():
         raise DataError("no such folder", str(root), "data.root is the folder of a data set")
-    hand = right_hand(hand_name)
+    hand, factor = right_hand(hand_name), MARGIN if crop is None else crop
     match format:
         case "freihand":
             return *freihand.read_freihand(root, split, name), freihand.label_files(root, split)
@@ -63,19 +71,19 @@ def read_set(
             files, hands = ho3d.label_files(root), [hand]
 
             def read() -> Read:
-                return ho3d.read_ho3d(root, hand, name)
+                return ho3d.read_ho3d(root, hand, name, factor)
         case "dexycb":
             left = _left_hand(root, hand_name, hand)
             files, hands = dexycb.label_files(root), [hand, left]
 
             def read() -> Read:
-                return dexycb.read_dexycb(root, hand, left, name)
+                return dexycb.read_dexycb(root, hand, left, name, factor)
 
     if keep is None:
         return *read(), files
     key = files_key([], files)
     of_hands = "-".join(each.fingerprint[:8] for each in hands)
-    path = keep / f"labels-{key}-{name}-{of_hands}-v{READERS_VERSION}.npz"
+    path = keep / f"labels-{key}-{name}-{of_hands}-{factor:g}-v{READERS_VERSION}.npz"
     return *_kept(path, read), files
 
 

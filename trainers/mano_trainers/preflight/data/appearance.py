@@ -47,19 +47,20 @@ def check_pictures(subject: Subject) -> CheckResult:
     expected = f"below {APART:g}, or p over {STRONG_P}"
     if p > STRONG_P or not abs(true[most]) > APART:
         return CheckResult("split.pictures", CheckStatus.PASS, says, expected)
-    at_random = _drawn(subject) and held >= FEW
+    config = subject.pipeline.config.data
+    at_random = held >= FEW and config.validate_on == "held_out" and config.dexycb_split is None
+    cut_otherwise = config.crop is not None and any(item.format == "freihand" for item in config.all_sets)
     help = (
         "validation's pictures are made otherwise than training's: decoded, normalised, cropped or resized by code of "
     )
-    help += "its own" + ("" if at_random else "; or it shows other people and places, on purpose")
-    status = CheckStatus.FAIL if at_random else CheckStatus.WARN
+    help += "its own"
+    if cut_otherwise:
+        help = "data.crop shows more or less of a validated picture than of a trained one: are hands in the middle of "
+        help += "the pictures? if not, use another factor or `null`"
+    elif not at_random:
+        help += "; or it shows other people and places, on purpose"
+    status = CheckStatus.FAIL if at_random and not cut_otherwise else CheckStatus.WARN
     return CheckResult("split.pictures", status, says, expected, help)
-
-
-def _drawn(subject: Subject) -> bool:
-    """Whether validation is a random share of the groups, not a split of somebody's choice."""
-    config = subject.pipeline.config.data
-    return config.validate_on == "held_out" and config.dexycb_split is None
 
 
 def _features(subject: Subject, indices: Integers) -> Array:

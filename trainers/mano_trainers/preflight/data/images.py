@@ -98,16 +98,16 @@ def _inside(subject: Subject, shown: Shown) -> CheckResult:
 
 def _share_on_masks(subject: Subject) -> float | None:
     """Share of joints on the masks of FreiHAND's layout; None where there are none, or several sets."""
-    data = subject.pipeline.config.data
-    if data.sets or data.format != "freihand":
+    config, data = subject.pipeline.config.data, subject.pipeline.data
+    if config.sets or config.format != "freihand":
         return None
-    root = embedded_root(data, cache_folder()) if data.root == "embedded" else Path(data.root).expanduser()
+    root = embedded_root(config, cache_folder()) if config.root == "embedded" else Path(config.root).expanduser()
     poses = evenly(subject.poses, MOST_IMAGES)
     paths = [root / "training" / "mask" / f"{pose:08d}.jpg" for pose in poses]
     if not all(path.exists() for path in paths):
         return None
-    labels = subject.pipeline.data.labels
-    pixels = project(labels.intrinsics[poses], labels.joints_m[poses])
+    labels = data.labels
+    pixels = project(labels.intrinsics[poses], labels.joints_m[poses]) + data.corners_px[poses, None]
     return float(np.mean([on_mask(path, points) for path, points in zip(paths, pixels, strict=True)]))
 
 
