@@ -21,6 +21,13 @@ from mano_trainers.loop import train
 
 CROPS = (None, 1.3, 1.5, 2.0)
 GEOMETRY = {"rotate_deg": 15.0, "zoom": 0.15, "shift": 0.08}
+LOSS = {
+    "lambda_param": 0.5,
+    "lambda_joint": 5.0,
+    "lambda_angular": 0.03,
+    "lambda_pca": 0.0003,
+    "joint_form": "l2_norm_m",
+}
 POSES, PICTURE_PX, IMAGE_PX = 1500, 112, 64
 
 
@@ -58,7 +65,7 @@ def _config(root: Path, crop: float | None, augment: bool, seed: int, epochs: in
         {
             "data": {"root": str(root), "image_size": IMAGE_PX, "crop": crop},
             "model": {"backbone": "resnet_tiny"},
-            "loss": {"lambda_param": 0.5, "lambda_joint": 5.0, "lambda_angular": 0.03, "lambda_pca": 0.0003},
+            "loss": LOSS,
             "optim": {"epochs": epochs, "batch_size": 32, "lr": 0.005},
             "augment": augment,
             "augmentation": GEOMETRY if augment else {},
