@@ -139,14 +139,7 @@ def ablation_result(
     Raises:
         UserError: the study has no variants, or none of this name.
     """
-    if not spec.variants:
-        raise UserError(
-            f"the study `{study}` has no variants to compare",
-            help="`sweeper winners` compares the best trials of a search",
-        )
-    name = baseline or baseline_of(spec)
-    if name not in spec.variants:
-        raise UserError(f"no variant `{name}` in the study `{study}`", help=f"there are {', '.join(spec.variants)}")
+    name = _known_baseline(study, spec, baseline)
     constant = constant_error([*controls, *trials], spec.objective)
     runs = {each.name: each for each in runs_of_variants(spec, trials, constant)}
     others = [each for each in runs.values() if each.name != name]
@@ -177,6 +170,18 @@ def ablation_result(
         opening=tuple(_opening(spec.objective, power, effects_power, comparisons)),
         sentences=(*_missing(spec, rows), *notes, *(verdict_of(each, spec.objective) for each in compared.values())),
     )
+
+
+def _known_baseline(study: str, spec: SpecFile, asked_for: str | None) -> str:
+    if not spec.variants:
+        raise UserError(
+            f"the study `{study}` has no variants to compare",
+            help="`sweeper winners` compares the best trials of a search",
+        )
+    name = asked_for or baseline_of(spec)
+    if name not in spec.variants:
+        raise UserError(f"no variant `{name}` in the study `{study}`", help=f"there are {', '.join(spec.variants)}")
+    return name
 
 
 def baseline_of(spec: SpecFile) -> str:

@@ -46,11 +46,13 @@ class Objective(SpecModel):
 
 
 def metric_number(metric: str, value: float) -> str:
-    """A metric's value wherever one is shown alone: hundredths of a millimetre, of less than ten of them 4 digits, but
-    nothing of 10 nanometres, which are rounding; of other metrics 4 digits."""
-    if metric.endswith("_mm") and abs(value) < 1e-5:
+    """A metric's value wherever one is shown alone: hundredths of a millimetre, below a tenth of one 2 digits, and 0.00
+    for less than 10 nanometres, which are rounding errors; 4 digits of other metrics."""
+    if not metric.endswith("_mm"):
+        return f"{value:.4g}"
+    if abs(value) < 1e-5:
         return "0.00"
-    return f"{value:.2f}" if metric.endswith("_mm") and abs(value) >= 0.1 else f"{value:.4g}"
+    return f"{value:.2f}" if abs(value) >= 0.1 else f"{value:.2g}"
 
 
 def _listed(value: object) -> object:

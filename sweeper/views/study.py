@@ -174,21 +174,10 @@ def print_study(home: Path, study: str, *, wide: bool = False) -> None:
         ("\ncontrols (reference points, never winners)", controls, {}),
     ):
         if rows:
-            _print_trials(
-                console,
-                title,
-                trial_columns(
-                    rows,
-                    names,
-                    metrics,
-                    [shown_state(trial, driven) for trial in rows],
-                    noise_columns(rows, noise if rows is shown else None, spec.objective),
-                ),
-                rows,
-                winner,
-                width,
-                show,
-            )
+            states = [shown_state(trial, driven) for trial in rows]
+            of_noise = noise_columns(rows, noise if rows is shown else None, spec.objective)
+            columns = trial_columns(rows, names, metrics, states, of_noise)
+            _print_trials(console, title, columns, rows, winner, width, show)
         if rows is shown and len(shown) < len(trials):
             more = f"the best {len(shown)} trials; {len(trials) - len(shown)} more: `{show} --json`"
             console.print(more, style="dim", soft_wrap=True)

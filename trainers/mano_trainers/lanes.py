@@ -83,10 +83,8 @@ def train_lanes(
                 except TrainerError as error:
                     trained.pop(lane, None)
                     yield lane, error
-            stacks = {
-                members: stacks.get(members) or Lanes([trained[lane].run for lane in members])
-                for members in _of_equal_length(ranges)
-            }
+            together = _of_equal_length(ranges)
+            stacks = {each: stacks.get(each) or Lanes([trained[lane].run for lane in each]) for each in together}
             for members, stacked in stacks.items():
                 metrics = stacked.train_steps([ranges[lane] for lane in members])
                 for lane, of_lane in zip(members, metrics, strict=True):

@@ -60,7 +60,8 @@ def assert_two_decimals(text: str) -> None:
     ("metric", "value", "text"),
     [
         ("val/pa_mpjpe_mm", 15.4, "15.40"),
-        ("val/pa_mpjpe_mm", 0.0094321, "0.009432"),
+        ("val/pa_mpjpe_mm", 0.0094321, "0.0094"),
+        ("val/pa_mpjpe_mm", -0.006702, "-0.0067"),
         ("val/pa_mpjpe_mm", 6.129e-06, "0.00"),
         ("val/pa_mpjpe_mm", -0.0, "0.00"),
         ("val/gap_mm", 0.0005, "0.0005"),
