@@ -26,15 +26,15 @@ WHAT_IT_DOES = {
     "mano_joint_order": "The predicted joints come in MANO's order, the labels in FreiHAND's: a knuckle of the "
     "index finger is compared with one of the thumb. The wrist is first in both, so nothing looks wrong.",
     "camera_frame": "The joint term compares metres from the hand's own origin with metres from the camera. The "
-    "hand is most of a metre away from it; no theta can walk there, and that distance drowns every other "
+    "hand is most of a metre away from it; no theta can reach it, and that distance drowns every other "
     "term.",
     "broken_procrustes": "The alignment before the error is measured scales by 3 / 21 of the right scale and "
-    "turns the wrong way round. Any prediction shrinks to nearly a point, and what is measured is the size of "
+    "rotates in the wrong direction. Any prediction shrinks to nearly a point, and what is measured is the size of "
     "the true hand.",
-    "unturned_labels": "Pictures are mirrored and turned by up to 30 degrees, labels stay. A mirrored right hand "
-    "is a left hand with a right hand's label.",
+    "unturned_labels": "Pictures are mirrored and rotated by up to 30 degrees, but labels are not. A mirrored right "
+    "hand is a left hand with a right hand's label.",
     "leaky_split": "Validation is on other versions of pictures of the training set, and the last evaluation on "
-    "training pictures themselves. The number is too good, and none was ever held out.",
+    "training pictures themselves. The number is too good, and nothing was ever held out.",
 }
 
 
@@ -53,7 +53,7 @@ def document(studies: Sequence[str], variants: Sequence[Variant], config: Mappin
     with_all = sorted((each for each in variants if each.faults == most.faults), key=_pull)
     with_none = sorted((each for each in variants if not each.faults), key=_pull)
     parts = [
-        "# The 47 mm plateau, made again and taken apart",
+        "# The 47 mm plateau, reproduced and taken apart",
         _introduction(studies, variants, config, none),
         _verdict(with_all, with_none),
         "![Errors by fault, and by loss balance with and without all faults](plateau.svg)",
@@ -97,10 +97,10 @@ def _introduction(studies: Sequence[str], variants: Sequence[Variant], config: M
         f"seeds each, {config['model.backbone']} on {config['data.embedded_count']} poses of the embedded hand at "
         f"{config['data.image_size']} px, {config['optim.epochs']} epochs. It is a small model on a rendered hand, "
         "so its millimetres are not FreiHAND's; the argument is.\n\n"
-        "**Reported** is the error (PA-MPJPE) that the pipeline finds for itself, mistakes and all. **Honest** is the "
-        "error of the same trained model by the right metric, labels, hand and held-out poses. **Constant** is one "
-        "pose for every picture, by the reporting ruler: with mistakes the mean of the labels as they are read, "
-        "without them the best pose there is. Errors are in mm, mean ± standard deviation over seeds; "
+        "**Reported** is the error (PA-MPJPE) that the pipeline itself measures, mistakes and all. **Honest** is the "
+        "error of the same trained model with the right metric, labels, hand and held-out poses. **Constant** is one "
+        "pose for every picture, measured as the pipeline measures: with mistakes the mean of the labels as they are "
+        "read, without them the best pose there is. Errors are in mm, mean ± standard deviation over seeds; "
         "differences are paired by seed, with their 95 % interval (Student's t)."
     )
 
@@ -117,17 +117,18 @@ def _verdict(with_all: Sequence[Variant], with_none: Sequence[Variant]) -> str:
         f"- With all mistakes, {len(with_all)} balances of the loss report {min(means):.2f} to {max(means):.2f} mm, "
         f"{spread_mm:.2f} mm apart: {'nobody could tell them apart' if same else 'they can still be told apart'}.",
         f"- They lie at most {off_mm:.2f} mm from the constant pose, which scores "
-        f"{with_all[0].constant_mm.mean():.2f} mm by the same ruler: "
+        f"{with_all[0].constant_mm.mean():.2f} mm measured the same way: "
         f"{'the number says nothing about the model' if near else 'the number still says something about the model'}.",
         f"- Another constant pose, the one that the right alignment finds for joints in the wrong order, scores "
-        f"{with_all[0].best_constant_mm.mean():.2f} mm by that ruler: the number can be moved, but not by being right.",
+        f"{with_all[0].best_constant_mm.mean():.2f} mm measured that way: the number can be improved, but not by being "
+        "right.",
         f"- Without mistakes the same balances report {min(sound):.2f} to {max(sound):.2f} mm, "
         f"{max(sound) - min(sound):.2f} mm apart, and the constant pose scores "
         f"{with_none[0].constant_mm.mean():.2f} mm"
-        f"{'' if max(sound) - min(sound) >= SAME_MM else ': in so short a training they do not part by themselves'}.",
-        f"- Further apart than {SAME_MM:g} mm, and than their seeds are, are {_told_apart(with_none)} of balances "
-        f"without mistakes, and {_told_apart(with_all)} with all.",
-        f"- What was trained with all mistakes is honestly worth {min(honest):.2f} to {max(honest):.2f} mm, where the "
+        f"{'' if max(sound) - min(sound) >= SAME_MM else ': in so short a training they do not differ on their own'}.",
+        f"- {_told_apart(with_none)} of balances without mistakes are further apart than {SAME_MM:g} mm and than their "
+        f"seeds are, and {_told_apart(with_all)} with all.",
+        f"- The models trained with all mistakes honestly score {min(honest):.2f} to {max(honest):.2f} mm, where the "
         f"best constant pose scores {with_all[0].honest_constant_mm.mean():.2f} mm.",
     ]
     return "## What came out\n\n" + "\n".join(lines)
@@ -154,8 +155,8 @@ def _balances(with_all: Sequence[Variant], with_none: Sequence[Variant]) -> str:
     ]
     head = (" / ".join(BALANCE), "no mistakes", "minus the first", "all: reported", "all: constant", "all: honest")
     return (
-        "The joint term is in squared metres, as theirs was, and small numbers: its weight must be large to count.\n\n"
-        + _table(head, rows)
+        "The joint term is in squared metres, as in that study, so its numbers are small: its weight must be large "
+        "to count.\n\n" + _table(head, rows)
     )
 
 
@@ -194,7 +195,7 @@ def _left_out(left_out: Sequence[Variant], most: Variant) -> str:
     ending = (
         f"Only fixing {which} moves the reported number by {SAME_MM:g} mm or more."
         if moved
-        else f"No single repair moves the reported number by {SAME_MM:g} mm."
+        else f"No single fix moves the reported number by {SAME_MM:g} mm."
     )
     lowest = min((each.reported_mm.mean() for each in left_out), default=float("nan"))
     return _table(head, rows) + f"\n\n{ending} Whichever one is fixed, it stays at {lowest:.1f} mm or above."
@@ -208,7 +209,7 @@ def _mistakes(alone: Sequence[Variant], none: Variant) -> str:
             if each.faults == (fault,):
                 text += (
                     f" Alone it reports {each.reported_mm.mean():.1f} mm where a sound pipeline reports "
-                    f"{none.reported_mm.mean():.1f}, and its model is honestly worth {each.honest_mm.mean():.1f}."
+                    f"{none.reported_mm.mean():.1f}, and its model honestly scores {each.honest_mm.mean():.1f}."
                 )
         paragraphs.append(text)
     return "\n\n".join(paragraphs)

@@ -131,7 +131,7 @@ PLANTS = [
         aligned(lambda scale, rotation: (scale, rotation.transpose(0, 2, 1))),
     ),
     *two(
-        "evaluation's images are normalised otherwise",
+        "evaluation's images are normalised differently",
         predict("predicted.append(model(batch))", "predicted.append(model((batch + 1) / 2))"),
         predict("predicted.append(model(batch))", "predicted.append(model(batch.flip(1)))"),
     ),
@@ -143,7 +143,7 @@ PLANTS = [
         objective("1000.0 * float(distances_m[: max(1, len(distances_m) // 2)].mean())"),
     ),
     *two(
-        "joints are matched, not compared",
+        "the largest joint errors are cut",
         objective("1000.0 * float(np.sort(distances_m, axis=1)[:, :20].mean())"),
         objective("1000.0 * float(np.minimum(distances_m, 0.01).mean())"),
     ),

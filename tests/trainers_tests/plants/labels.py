@@ -169,7 +169,7 @@ def with_nan(values: Any) -> Any:
 
 
 PLANTS = [
-    *two("half of the poses paired wrong", shown_as(half), shown_as(neighbours)),
+    *two("half of the poses mispaired", shown_as(half), shown_as(neighbours)),
     *two("a block of poses rolled by one", shown_as(rolled(0.3, 0.6, 1)), shown_as(rolled(0.65, 0.95, -1))),
     *two("20 % label noise", shown_as(lambda d: shuffled(some(d, 0.2), len(d.labels.theta))), replaced(0.2)),
     *two(
@@ -178,12 +178,12 @@ PLANTS = [
         mirrored(lambda data: np.arange(int(0.3 * len(data.labels.theta)))),
     ),
     *two(
-        "validation paired wrong",
+        "validation mispaired",
         of_validation(lambda poses: np.random.default_rng(1).permutation(poses)),
         of_validation(lambda poses: np.roll(poses, 1)),
     ),
-    *two("all images paired wrong", lambda case: case.data(quarters), shown_as(rolled(0.0, 1.0, 1))),
-    *two("one image version paired wrong", version_shuffled(2), version_shuffled(3)),
+    *two("all images mispaired", lambda case: case.data(quarters), shown_as(rolled(0.0, 1.0, 1))),
+    *two("one image version mispaired", version_shuffled(2), version_shuffled(3)),
     *two("theta read from the wrong place", three_late, labels(theta=lambda theta: np.roll(theta, -3, axis=1))),
     *two("theta in another unit", labels(theta=np.rad2deg), labels(theta=lambda theta: 2 * theta)),
     *two("joints in another order", order_of_joints(THUMB_LAST), order_of_joints(SWAPPED)),

@@ -88,7 +88,7 @@ PLANTS = [
         term("reg_loss", lambda f: lambda theta: theta.square().sum(0).mean()),
     ),
     *two(
-        "a term without slope",
+        "a term without gradient",
         term("param_loss", lambda f: lambda theta, true: f(theta.detach(), true) + 0.0 * theta.sum()),
         term("angular_loss", lambda f: lambda theta, true, mean: f(theta.detach(), true, mean) + 0.0 * theta.sum()),
     ),

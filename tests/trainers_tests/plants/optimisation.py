@@ -174,7 +174,7 @@ PLANTS = [
         rate(lambda original, config, step, total: 300 * original(config, step, total)),
     ),
     *two("optimizer skips steps", step(every_second), step(first_only)),
-    *two("loss is climbed", optimizer(maximize=True), total_times(-1.0)),
+    *two("loss is maximised", optimizer(maximize=True), total_times(-1.0)),
     *two(
         "schedule ends early",
         rate(lambda original, config, step, total: original(config, min(step, total // 8), max(1, total // 8))),

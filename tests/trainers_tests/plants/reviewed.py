@@ -79,16 +79,16 @@ def copies(original: Any, self: Any, model: Any, step: int) -> None:
 
 PLANTS = [
     *two(
-        "validation's pictures are made otherwise",
+        "validation's pictures are made differently",
         pictures_of_validation(gamma, stale=True),
         pictures_of_validation(grey, stale=False),
     ),
     *two(
-        "the schedule counts otherwise",
+        "the schedule counts differently",
         lambda case: case.edit(STEPS, RATE, "learning_rate(config.optim, step, max(step + 1, config.optim.epochs))"),
         lambda case: case.edit(STEPS, RATE, "learning_rate(config.optim, step, 8 * steps.total_steps)"),
     ),
-    *two("a joint has no say in a term", without_index_finger, without_a_tip),
+    *two("a term ignores a joint", without_index_finger, without_a_tip),
     *two(
         "targets in another order of fingers",
         targets("theta = torch.cat([theta[:, 27:36], theta[:, 9:27], theta[:, :9], theta[:, 36:]], dim=1)"),
@@ -99,5 +99,5 @@ PLANTS = [
         lambda case: case.edit("batches:epoch_order", "torch.randperm(len(images), generator=generator).numpy()", "slice(None)"),
         lambda case: case.edit("batches:epoch_order", "torch.randperm(len(images), generator=generator)", "torch.randperm(len(images), generator=torch.Generator())"),
     ),
-    *two("the running average is none", average(never), average(copies)),
+    *two("the running average does not average", average(never), average(copies)),
 ]  # fmt: skip

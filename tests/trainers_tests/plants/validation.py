@@ -130,6 +130,6 @@ PLANTS = [
         val_poses(lambda data: data.train_poses[: len(data.val_poses)]),
         lambda case: case.data(lambda data: replace(data, train_poses=np.arange(len(data.labels.theta)))),
     ),
-    *two("validation shows a few again and again", val_poses(again), lambda case: case.data(copied_images)),
+    *two("validation repeats a few poses", val_poses(again), lambda case: case.data(copied_images)),
 ]  # fmt: skip
 __all__ = ["PLANTS", "Case"]
