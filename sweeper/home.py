@@ -134,8 +134,8 @@ def require_folder(folder: Path) -> None:
         UserError: names it.
     """
     if os.path.lexists(folder) and not folder.is_dir():
-        what = "a link to what is not there" if folder.is_symlink() and not folder.exists() else "not a folder"
-        raise UserError(f"`{folder.name}` is {what}", str(folder), "is its disk mounted? Else move it out of the way")
+        what = "a dangling link" if folder.is_symlink() and not folder.exists() else "not a folder"
+        raise UserError(f"`{folder.name}` is {what}", str(folder), "is its disk mounted? If so, move this away")
 
 
 def _foreign_links(folder: Path) -> Iterator[Path]:

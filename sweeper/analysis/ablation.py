@@ -180,7 +180,7 @@ def _known_baseline(study: str, spec: SpecFile, asked_for: str | None) -> str:
         )
     name = asked_for or baseline_of(spec)
     if name not in spec.variants:
-        raise UserError(f"no variant `{name}` in the study `{study}`", help=f"there are {', '.join(spec.variants)}")
+        raise UserError(f"no variant `{name}` in the study `{study}`", help=f"they are {', '.join(spec.variants)}")
     return name
 
 
@@ -259,9 +259,7 @@ def _effects(
                 pairs.append(Effect(name, found, math.nan, aliases))
     lost = len(spec.seeds) - len(complete)
     notes = (
-        [f"effects are over {len(complete)} of {len(spec.seeds)} seeds: with the others some run is missing"]
-        if lost
-        else []
+        [f"effects use {len(complete)} of {len(spec.seeds)} seeds: for the others some run is missing"] if lost else []
     )
     return mains, pairs, notes
 

@@ -164,7 +164,7 @@ def plan_study(
     if pace is None and measure:
         pace = measured_throughput(spec, home)
         if (count := spec.resources.lanes) > 1:  # what they save, only a run shows
-            seconds, source = pace.seconds_per_epoch * count, f"{pace.source}; {count} lanes as if one after the other"
+            seconds, source = pace.seconds_per_epoch * count, f"{pace.source}; {count} lanes as if in sequence"
             pace = replace(pace, seconds_per_epoch=seconds, source=source)
     existing = next(folder for folder in (home.resolve(), *home.resolve().parents) if folder.exists())
     trained = sum(name in TRAINED for name in spec.control_names)
@@ -187,7 +187,7 @@ def plan_text(spec: SpecFile, plan: Plan) -> str:
     if plan.pace is None:
         lines.append("  pace        unknown: no earlier trial of this shape in this home; --measure times one epoch")
     else:
-        lines.append(f"  pace        {duration_text(plan.pace.seconds_per_epoch)} an epoch ({plan.pace.source})")
+        lines.append(f"  pace        {duration_text(plan.pace.seconds_per_epoch)} per epoch ({plan.pace.source})")
         disk = [_bytes(cost.disk_bytes or 0) for cost in (plan.expected, plan.worst)]
         store = [_bytes(cost.store_bytes or 0) for cost in (plan.expected, plan.worst)]
         here = "MLflow's copies here" if plan.worst.store_bytes else "with MLflow's copies"

@@ -30,7 +30,7 @@ def design_power(spec: SpecFile, home: Path, comparisons: int | None = None) -> 
     spread, source = _measured(spec, home)
     if spread is None and spec.ablation is not None and spec.ablation.spread is not None:
         spread = math.sqrt(2) * spec.ablation.spread
-        source = f"assumed: {spec.ablation.spread:g} over seeds, by the spec"
+        source = f"{spec.ablation.spread:g} over seeds assumed by the spec"
     return detectable(pairs, comparisons, spread, source)
 
 
@@ -59,19 +59,19 @@ def design_power_text(spec: SpecFile, sight: DetectableEffect) -> str:
     names = textwrap.wrap(", ".join(spec.variants), 90)
     lines = [f"  {'' if index else 'runs':<11} {line}" for index, line in enumerate(names)]
     seeds = ", ".join(map(str, spec.seeds)) or "that of its config"
-    lines.append(f"  seeds       {seeds}: each run above once with each")
+    lines.append(f"  seeds       {seeds}: every run above once with each")
     if spec.ablation is not None and (resolution := resolution_of(spec.ablation.generators)):
-        mixed = "main effects are mixed with two-way interactions" if resolution == 3 else "main effects stand clear"
+        mixed = "main effects are mixed with two-way interactions" if resolution == 3 else "main effects are clear"
         lines.append(f"  resolution  {resolution}: {mixed}")
     if math.isinf(sight.one):
-        return "\n".join([*lines, f"  sees        nothing: n is too small to say anything with {sight.pairs} seeds"])
+        return "\n".join([*lines, f"  sees        nothing: {sight.pairs} seeds are too few to say anything"])
     if sight.spread is None:
         seen = [f"{value:.2f} standard deviations of the differences" for value in (sight.one, sight.corrected)]
         source = "  spread      unknown: no study with seeds in this home, and no `ablation.spread`"
     else:
         seen = [spec.objective.format(value) for value in (sight.one, sight.corrected)]
         source = f"  spread      {spec.objective.format(sight.spread)} of paired differences ({sight.source})"
-    lines.append(f"  sees        differences from {seen[0]} on, 4 times in 5 ({sight.pairs} pairs)")
+    lines.append(f"  sees        differences of {seen[0]} or more, 4 times in 5 ({sight.pairs} pairs)")
     if sight.comparisons > 1:
-        lines.append(f"              from {seen[1]} on after correction for {sight.comparisons} comparisons")
+        lines.append(f"              {seen[1]} or more after correction for {sight.comparisons} comparisons")
     return "\n".join([*lines, source])

@@ -116,7 +116,7 @@ def proposer_of(spec: SpecFile, trial: TrialRecord, others: Sequence[TrialRecord
     """Who proposed a trial, as the end of a sentence: the spec, the user, or the sampler and what it knew: `others`
     of the study, and so many trials of the `warm` start."""
     if trial.control is not None:
-        return "a control of the spec, a ruler that never wins"
+        return "a control of the spec, a reference point that never wins"
     if trial.retry_of is not None:
         return f"tried again by `sweeper retry`, with the parameters of {trial.retry_of}, which had failed"
     if trial.repeat:
@@ -142,13 +142,13 @@ def proposer_of(spec: SpecFile, trial: TrialRecord, others: Sequence[TrialRecord
     known = _ended_before(trial, others)
     match spec.sampler.name:
         case "random" | "qmc" as name:
-            return f"drawn by the sampler {name}, which learns from no trial"
+            return f"drawn by the sampler {name}, which does not learn from trials"
         case "tpe" | "gp" as name if known + warm < spec.sampler.startup_trials:
-            return f"drawn at random: {name} learns from {spec.sampler.startup_trials} trials on, and {known} had ended"
+            return f"drawn at random: {name} learns from {spec.sampler.startup_trials} trials on, and {known} were done"
         case "nsga2" if trial.number < spec.sampler.population:
             return "drawn at random, in the first generation of nsga2"
         case name:
-            return f"proposed by {name}, from {known} trials that had ended by then{after}"
+            return f"proposed by {name}, from {known} trials done by then{after}"
 
 
 def _ended_before(trial: TrialRecord, others: Sequence[TrialRecord]) -> int:
@@ -261,8 +261,8 @@ def _sentence(
     parts = [f"{trial.id} was {proposer}; it {ended}"]
     best = next((each for each in neighbours if each.value is not None), None)
     if best is not None and best.value is not None:
-        parts.append(f"its nearest neighbour {best.trial} came to {objective.format(best.value)} ({best.state})")
+        parts.append(f"its nearest neighbour {best.trial} reached {objective.format(best.value)} ({best.state})")
     if shares:
         term, (_, share) = next(iter(shares.items()))
-        parts.append(f"the {term} term made {share:.0%} of its gradient at last")
+        parts.append(f"the {term} term made up {share:.0%} of its gradient at the end")
     return "; ".join(parts) + "."

@@ -81,8 +81,8 @@ def gpu_costs(
     if spec.resources.gpus:
         work, seconds = _mean_of_variants(spec) if spec.variants else _mean_of_space(spec)
     if unknown := sorted(asked.keys() - {gpu.upper() for gpu in seconds}):
-        known = f"those of {', '.join(seconds)} are" if seconds else "for this study none is"
-        raise UserError(f"no hours on a {unknown[0]} are estimated; {known}", f"--price {unknown[0]}")
+        known = f"those on {', '.join(seconds)} are" if seconds else "for this study none are"
+        raise UserError(f"no hours on a {unknown[0]} are estimated;  {known}", f"--price {unknown[0]}")
     epochs = (expected_epochs, worst_epochs)
     return tuple(
         _cost(spec, work, rate, seconds[rate.gpu], epochs, asked) for rate in work.rates if rate.gpu in seconds

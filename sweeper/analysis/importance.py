@@ -73,9 +73,9 @@ def _value(trial: TrialRecord, spec: SpecFile, epoch: float | None) -> float | N
 def _warning(trials: int, space: Mapping[str, object], shares: Mapping[str, float], noise: float) -> str:
     wanted = TRIALS_A_PARAMETER * len(space)
     if not shares:
-        return f"{trials} trials say nothing of importance; about {wanted} are wanted for {len(space)} parameters"
+        return f"{trials} trials say nothing about importance; about {wanted} are needed for {len(space)} parameters"
     if trials < wanted:
-        what = f"{trials} trials are few for {len(space)} parameters, about {wanted} are wanted"
+        what = f"{trials} trials are few for {len(space)} parameters, about {wanted} are needed"
         return f"{what}: trust only what is far above {NOISE}"
     if max(shares.values()) <= noise:
         return f"no parameter scores more than {NOISE}: none was found to matter"

@@ -63,7 +63,7 @@ def power_text(sight: DetectableEffect, objective: Objective, what: str = "diffe
         sizes = [form(value) for value in (sight.one, sight.corrected)]
         spread = f"paired differences spread by {form(sight.spread)} ({sight.source})"
     family = f", {sizes[1]} after correction for {sight.comparisons} comparisons" if sight.comparisons > 1 else ""
-    return f"power: {sight.pairs} seeds show {what} from {sizes[0]} on 4 times in 5{family}; {spread}"
+    return f"power: {sight.pairs} seeds show {what} of {sizes[0]} or more 4 times in 5{family}; {spread}"
 
 
 def pairing_text(comparisons: Sequence[Comparison]) -> str:
@@ -72,6 +72,6 @@ def pairing_text(comparisons: Sequence[Comparison]) -> str:
     if not found:
         return ""
     mean = sum(found) / len(found)
-    return f"runs are paired by seed, a fixed rule whatever is measured; correlation of pairs {mean:+.2f}" + (
+    return f"runs are always paired by seed; correlation of pairs {mean:+.2f}" + (
         " (below 0: pairing costs power here, but without it p would be too small)" if mean < 0 else ""
     )

@@ -213,14 +213,12 @@ def verdict_of(comparison: Comparison, objective: Objective) -> str:
     best, other = better(comparison, objective)
     found, counted = comparison.difference.estimate, _counted_text(comparison, objective)
     if found.n == 0:
-        return f"{best} and {other} have no seed in common with which both ran to their end{counted}"
+        return f"{best} and {other} have no seed in common for which both ran to their end{counted}"
     size = objective.format(abs(found.mean))
     if comparison.difference.is_too_small:
         return f"{TOO_SMALL}: {best} is {size} better than {other} over {_seeds(found.n)}{counted}"
     if math.isnan(comparison.difference.p):
-        return (
-            f"{best} and {other} differ by {size} with every seed: the seed changes nothing, so no p-value can be had"
-        )
+        return f"{best} and {other} differ by {size} with every seed: the seed changes nothing, so there is no p-value"
     low, high = (found.low, found.high) if found.mean > 0 else (-found.high, -found.low)
     said = f"{size} {interval_text(low, high, objective)}, {p_text(comparison.p_holm)}, {_seeds(found.n)}"
     if comparison.is_told_apart:

@@ -59,7 +59,7 @@ def _look_up(home: Path, selector: str, opened: Callable[[str], tuple[Ledger, Sp
             return FoundTrial(trials[selector], ledger, spec)
         known += trials
     if selector in studies:
-        raise UserError(f"`{selector}` is a study, and a trial is wanted", help=f"for example `{selector}:best`")
+        raise UserError(f"`{selector}` is a study, but a trial is needed", help=f"for example `{selector}:best`")
     close = difflib.get_close_matches(selector, known, n=1)
     help = f"did you mean `{close[0]}`?" if close else "`sweeper list` shows the studies, `sweeper show STUDY` the IDs"
     raise UserError(f"no trial `{selector}`", help=help)

@@ -68,7 +68,7 @@ def _state(
     if stored:
         return CheckpointState.STORED, ""
     if not inside(study_dir, folder):
-        return CheckpointState.DAMAGED, "it lies outside of the study's folder"
+        return CheckpointState.DAMAGED, "it is outside the study's folder"
     if not folder.is_dir():
         return CheckpointState.MISSING, ""
     if trial.state.is_finished and is_collected(folder):

@@ -70,7 +70,7 @@ def last_good(study_dir: Path, record: TrialRecord, *, stored: bool = False) -> 
             continue
         folder = study_dir / report.checkpoint
         is_here = stored or inside(study_dir, folder)
-        problem = (None if stored else damage(folder)) if is_here else "it lies outside of the study's folder"
+        problem = (None if stored else damage(folder)) if is_here else "it is outside the study's folder"
         if problem is None:
             return folder, report.step, passed_over
         passed_over.append(f"the checkpoint {report.checkpoint} is damaged: {problem}")

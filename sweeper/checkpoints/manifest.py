@@ -30,7 +30,7 @@ def damage(folder: Path) -> str | None:
             return None
         for name, entry in json.loads(reread(manifest.read_bytes))["files"].items():
             if not inside(folder, folder / name):
-                return f"its manifest names {name}, which lies elsewhere"
+                return f"its manifest names {name}, which is elsewhere"
             if sha256_of(folder / name) != entry["sha256"]:
                 return f"{name} does not match the manifest"
     except OSError as error:

@@ -35,7 +35,7 @@ CONNECT_S, REQUEST_S = 5.0, 60.0
 LISTING: Final = ".files.json"
 NOTHING_LOST: Final = "when the store answers again, run the study again: nothing reported is lost"
 HELP: Final = {
-    "NO_SUCH_BUCKET": "make the bucket, or name another one (`checkpoints:` of the spec, SWEEPER_CHECKPOINTS)",
+    "NO_SUCH_BUCKET": "create the bucket, or name another one (`checkpoints:` of the spec, SWEEPER_CHECKPOINTS)",
     "NETWORK_CONNECTION": "is AWS_ENDPOINT_URL the store's address, as this machine reaches it?",
 }
 REFUSED: Final = (

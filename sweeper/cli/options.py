@@ -166,7 +166,7 @@ def confirmed(question: str, *, yes: bool, refusal: str) -> bool:
     if yes:
         return True
     if not sys.stdin.isatty():
-        raise UserError(f"{refusal} without a question, and nobody is there to answer it", help="add --yes")
+        raise UserError(f"{refusal} without confirmation, and there is no terminal to ask on", help="add --yes")
     return click.confirm(question, err=True)
 
 

@@ -217,7 +217,7 @@ def remove(study: str, yes: bool, home: Path) -> int:
     from sweeper.lifecycle.remove import remove as remove_it
 
     def confirm(what: str) -> bool:
-        return confirmed(f"remove {what}?", yes=yes, refusal="nothing is removed")
+        return confirmed(f"remove {what}?", yes=yes, refusal="nothing was removed")
 
     click.echo(remove_it(home, study, confirm))
     return EXIT_OK

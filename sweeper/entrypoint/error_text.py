@@ -43,14 +43,14 @@ def described(error: BaseException) -> str:
         return first_line
     text = f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__ + _where(error)
     if type(error).__name__ == "OutOfMemoryError" or any(said in first_line for said in NO_GPU_MEMORY):
-        return f"out of GPU memory: {text}; take smaller batches, or more of a GPU (resources.gpus)"
+        return f"out of GPU memory: {text}; use smaller batches, or more of a GPU (resources.gpus)"
     if any(said in first_line for said in NO_DRIVER):
         return f"no GPU: {text}; does `nvidia-smi` work on this machine?"
     if any(said in first_line for said in LOST_GPU):
         return f"the GPU failed: {text}; the kernel's log (`dmesg`, Xid) says why; `sweeper retry` trains it again"
     if isinstance(error, MemoryError):
         text = text if first_line else type(error).__name__
-        return f"out of memory: {text}; take smaller batches, or fewer trials at once (resources.concurrent)"
+        return f"out of memory: {text}; use smaller batches, or fewer trials at once (resources.concurrent)"
     return text
 
 

@@ -179,7 +179,7 @@ def _metrics(metrics: object) -> dict[str, float]:
             raise ReportError(f"the name of a metric is {shown(name)}, not a string")
         clean = plain(name, LONGEST_NAME + 1)
         if len(name) > LONGEST_NAME:
-            raise ReportError(f"the name of a metric has {len(name)} letters, at most {LONGEST_NAME}: {shown(name)}")
+            raise ReportError(f"the name of a metric has {len(name)} characters, at most {LONGEST_NAME}: {shown(name)}")
         if clean in found:
             raise ReportError(f"two metrics have the name {shown(clean)}")
         found[clean] = _number(value, f"metric {shown(clean)}")
@@ -201,7 +201,7 @@ def _checkpoint(value: object, workdir: Path, step: int, epoch: float) -> Path |
     if there.is_dir() and not any(there.iterdir()):
         raise ReportError(f"the checkpoint {name} is an empty folder")
     if there.resolve() in workdir.resolve().parents:
-        raise ReportError(f"the checkpoint {name} holds the trial's own folder; report the folder that was written")
+        raise ReportError(f"the checkpoint {name} contains the trial's own folder; report the folder that was written")
     try:
         return kept_checkpoint(there, workdir, step, epoch)
     except OSError as error:

@@ -134,7 +134,7 @@ def load_trainer(trainer: str) -> Callable[..., Any]:
         )
     inner = written(function)
     if inspect.iscoroutinefunction(inner) or inspect.isasyncgenfunction(inner):
-        help = "write a plain `def` that calls `asyncio.run(...)` and reports by `sweeper.report`"
+        help = "write a plain `def` that calls `asyncio.run(...)` and reports with `sweeper.report`"
         raise UserError(
             f"trainer `{trainer}` ({defined_at(function)}) is an `async def`, which nothing awaits", help=help
         )

@@ -22,7 +22,7 @@ LOOK_S: Final = 1.0
 REACH_S: Final = 5.0
 AGENT_S: Final = 5.0
 """How long a machine may take to tell of its workers."""
-ADDRESS_HELP: Final = "it is HOST:PORT of the head node (6379 unless `ray start --head` was told another), or `auto`"
+ADDRESS_HELP: Final = "give HOST:PORT of the head node (6379 unless `ray start --head` was given another), or `auto`"
 NODE_HELP: Final = "make it one (`ray start --address=HOST:PORT --num-cpus=0`), or `sweeper submit` the spec as a job"
 TOKEN_HELP: Final = "give the cluster's token: RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH, or ~/.ray/auth_token"
 
@@ -225,7 +225,7 @@ def machines(resources: Resources, address: str | None, trainer_cache: Path) -> 
         if room(resources, cluster.nodes()) == 0:
             has = ", ".join(f"{node.name}: {node.cpus:g} cores and {node.gpus:g} GPUs" for node in cluster.nodes())
             what = f"no machine of the cluster has {resources.cpus} cores and {resources.gpus:g} GPUs for a trial"
-            raise UserError(what, help=f"there are {has}")
+            raise UserError(what, help=f"the machines are {has}")
         yield cluster
 
 

@@ -73,7 +73,7 @@ def job_script(
     ]
     for text in (*options, *setup):
         if "\n" in text or "\r" in text:
-            raise UserError(f"an option of the job is more than one line: {text!r}", help="give each line by itself")
+            raise UserError(f"an option of the job has more than one line: {text!r}", help="give each line separately")
     values = {"folder": Path.cwd(), "study": spec.name, "home": home, "gpus": gpus, "signal_s": allocation.signal_s}
     return "\n".join(
         (
@@ -135,8 +135,8 @@ def _cpus(resources: Resources, nodes: int, gpus: int) -> int:
     if resources.gpus and gpus:
         at_once = gpus * int(1 / resources.gpus) if resources.gpus < 1 else int(gpus / resources.gpus)
     elif resources.concurrent == "all":
-        what = "how many cores a node has to have cannot be told from `resources.concurrent: all`"
-        raise UserError(what, "--cpus-per-task", f"a trial takes {resources.cpus}; name those of a node")
+        what = "`resources.concurrent: all` does not say how many cores a node needs"
+        raise UserError(what, "--cpus-per-task", f"a trial takes {resources.cpus}; give the number per node")
     else:
         at_once = math.ceil(resources.concurrent / nodes)
         at_once = resources.processes(at_once)

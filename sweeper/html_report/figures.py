@@ -79,7 +79,7 @@ def variance(data: StudyData) -> list[Figure]:
     }
     said = (
         "Variance of the predicted poses over that of the labels, against the error, at each trial's last evaluation; "
-        f"less than {LEAST_RATIO:g} is drawn there."
+        f"smaller values are drawn at {LEAST_RATIO:g}."
     )
     if guard is not None:
         region = {

@@ -49,7 +49,7 @@ def next_steps(data: StudyData) -> NextSteps:
         return NextSteps(sentence, [look, NextStep("sweeper preflight SPEC", "says what is wrong with a pipeline")], "")
     if data.winner is None:
         is_over = all(trial.state.is_finished for trial in data.trials)
-        again = NextStep(data.command("resume", data.study), "goes on where the study stopped")
+        again = NextStep(data.command("resume", data.study), "continues where the study stopped")
         sentence = "No trial has run to its end yet, so there is no winner."
         return NextSteps(sentence, [] if is_over else [again], "")
     return NextSteps(_sentence(data), _steps(data, data.winner.id), _parameters(data))

@@ -92,7 +92,7 @@ def _sections(data: StudyData) -> list[Section]:
         Section(
             "parameters",
             "Objective against each parameter",
-            f"The objective at each trial's last evaluation, which a stopped trial had early. {smoothed}",
+            f"The objective at each trial's last evaluation, early for a stopped trial. {smoothed}",
             [] if data.spec.variants else maps.against_parameters(data),
             grid=True,
         ),
@@ -100,12 +100,12 @@ def _sections(data: StudyData) -> list[Section]:
             "collapse",
             "Where trials collapse",
             "The stronger the colour, the more of the trials nearby collapsed; on the line half of them did. "
-            "Nothing is said where no trial is near.",
+            "Blank where no trial is near.",
             maps.collapse_maps(data),
             grid=True,
         ),
         Section("variance-error", "Variance against error", figures=figures.variance(data)),
-        Section("gradients", "What the loss terms weigh", figures=figures.shares(data)),
+        Section("gradients", "What the loss terms contribute", figures=figures.shares(data)),
         Section("predictions", "Predictions of the winner", pictures=pictures(data)),
         Section("used", "Cost", figures=figures.cost(data), tables=[cost_table(data)]),
         Section("again", "How to reproduce", blocks=_commands(data)),

@@ -53,7 +53,7 @@ def _load(url: str, study: str) -> optuna.Study:
         storage = optuna.storages.get_storage(address.render_as_string(hide_password=False))
         names = optuna.get_all_study_names(storage)
         if study not in names:
-            known = f"there are {', '.join(f'`{name}`' for name in names)}" if names else "it holds no study"
+            known = f"its studies are {', '.join(f'`{name}`' for name in names)}" if names else "it has no studies"
             raise UserError(f"the storage has no study `{study}`", "warm_start.study", known)
         return optuna.load_study(study_name=study, storage=storage)
     except (SQLAlchemyError, RuntimeError, ImportError, ValueError, optuna.exceptions.OptunaError) as error:

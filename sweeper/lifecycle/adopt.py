@@ -93,7 +93,7 @@ def fork(home: Path, study: str) -> str:
     study_dir = study_folder(home.resolve(), study)
     original = original_of(study_dir)
     if original is None:
-        raise UserError(f"the study `{study}` is no copy: it goes on here", help=f"`sweeper resume {study}`")
+        raise UserError(f"the study `{study}` is not a copy: it continues here", help=f"`sweeper resume {study}`")
     if url := recorded_url(study_dir):
         help = f"take it over with `sweeper resume {study} --adopt`, or start another study with --new"
         raise UserError(f"the copy shares its ledger with its original: {url}", help=help)
@@ -101,7 +101,7 @@ def fork(home: Path, study: str) -> str:
         forget_outbox(study_dir)
         ledger.attributes.stream = None
         go_on_here(study_dir, None)
-    return f"{study}: a study of its own now, beside the one in {original}; MLflow gets a second experiment of it"
+    return f"{study}: now a separate study from the one in {original}; MLflow gets a second experiment for it"
 
 
 def _take_over(study_dir: Path, original: Path) -> None:

@@ -83,7 +83,7 @@ def chosen_params(spec: SweepSpec, settings: Sequence[str], like: Mapping[str, P
     if not all_hold(spec.constraints, params):
         raise UserError(f"the constraints of `{spec.name}` do not hold", help=f"they are {'; '.join(spec.constraints)}")
     if refused := refusal(spec, params):
-        raise UserError(f"the trainer's config refuses it: {refused}")
+        raise UserError(f"the trainer's config rejects it: {refused}")
     return params
 
 

@@ -38,7 +38,7 @@ def resume(home: Path, study: str, options: RunOptions, copy: str | None = None)
         UserError: no such study, another driver runs it, or code or data have changed since.
     """
     if copy and not restore(home, study, copy):
-        raise UserError(f"no copy of a study `{study}` is there", copy, "is it the folder given to --sync-to?")
+        raise UserError(f"there is no copy of a study `{study}`", copy, "is it the folder given to --sync-to?")
     with _driven(home, study) as (ledger, spec):
         return continue_study(spec, home.resolve(), ledger, options, StudyChange())
 
@@ -89,7 +89,7 @@ def with_seeds(spec: SweepSpec, count: int) -> SweepSpec:
     if not spec.seeds:
         what = f"the study `{spec.name}` does not repeat its trials by `seeds`"
         help = (
-            "`sweeper winners` trains the best of a search with several; of variants, write `seeds` and run with --new"
+            "`sweeper winners` trains the best of a search with several; for variants, write `seeds` and run with --new"
         )
         raise UserError(what, help=help if spec.variants else help.partition(";")[0])
     first = max(spec.seeds) + 1

@@ -153,7 +153,7 @@ def _with_usable_lanes(spec: SweepSpec, options: RunOptions) -> SweepSpec:
     """The spec, with a process for each trial where lanes cannot be had, which is said."""
     on_cluster = options.address is not None
     if reason := why_no_lanes(spec, on_cluster=on_cluster):
-        print(f"note: no lanes, each trial trains in a process of its own: {reason}", file=sys.stderr)
+        print(f"note: no lanes, each trial trains in its own process: {reason}", file=sys.stderr)
     return with_usable_lanes(spec, on_cluster=on_cluster)
 
 

@@ -94,7 +94,7 @@ class StudyCopy(StudyCallback):
             self._copy()
         except (UserError, OSError) as error:
             if not self._failed:
-                self._note(f"{error}; the run goes on, and the copy is tried again")
+                self._note(f"{error}; the run continues, and the copy is tried again")
             self._failed = True
         else:
             if self._failed:
@@ -132,13 +132,13 @@ def restore(home: Path, study: str, where: str) -> bool:
     study_dir = home.resolve() / "studies" / study
     if is_study(study_dir):
         help = f"leave --from out to continue it, or name another --home; the copy in {where} stays as it is"
-        raise UserError(f"the home has a study `{study}` already", str(study_dir), help)
+        raise UserError(f"the home already has a study `{study}`", str(study_dir), help)
     place = open_place(where, study)
     if not _states(place):
         return False
     _, state = _newest(place)
     if not state:
-        raise UserError(f"no state of the copy of `{study}` is whole", place.shown)
+        raise UserError(f"no state of the copy of `{study}` is complete", place.shown)
     _bring_files(place, study_dir, _files_of(state))
     for name in sorted(state.keys() - {FILES}, key=JOURNAL.__eq__):  # the ledger last: with it this is a study
         (study_dir / name).write_bytes(state[name])

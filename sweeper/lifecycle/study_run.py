@@ -140,7 +140,7 @@ class StudyRun:
     def _name_left_over(self, progress: Progress) -> None:
         """After a kill -9 of the driver alone Ray's agents live on for a while."""
         if self._options.address is None and (left := left_over(self._home)):
-            named = f"{len(left)} processes of a driver that is gone still run: pids {', '.join(map(str, left))}"
+            named = f"{len(left)} processes of a dead driver are still running: pids {', '.join(map(str, left))}"
             progress.note(f"{named}; they end soon, or `sweeper doctor --fix` ends them")
 
     def _accept(self, what: str, differences: list[str]) -> None:
@@ -261,7 +261,7 @@ def end_trial(spec: SweepSpec, home: Path, ledger: Ledger, trial_id: str) -> Non
 def flush(tracker: Tracker, progress: Progress, timeout_s: float) -> None:
     """Wait for MLflow while it takes records, `timeout_s` at most, and say what is left."""
     if tracker.flush(0):
-        progress.note("handing the last metrics and checkpoints to MLflow")
+        progress.note("sending the last metrics and checkpoints to MLflow")
     left = tracker.flush(timeout_s, STALLED_S)
     if tracker.waiting:
         progress.note(f"{tracker.waiting} records wait for MLflow ({tracker.problem})")

@@ -43,7 +43,7 @@ def _still_there(diagnosis: Diagnosis) -> Diagnosis:
     """What was fixed, and is found again."""
     if not diagnosis.fixed:
         return diagnosis
-    return Diagnosis(diagnosis.finding, "", f"it is found again after this: {diagnosis.fixed}")
+    return Diagnosis(diagnosis.finding, "", f"it is still found after this: {diagnosis.fixed}")
 
 
 def _fixed(finding: Finding) -> Diagnosis:

@@ -194,7 +194,10 @@ def _bindings(home: Path) -> Iterator[Finding]:
     wide = open_ports(pids)
     if wide:
         ports = ", ".join(f"{port} (pid {pid})" for pid, port in wide)
-        help = "set RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0, and --host 127.0.0.1 of a server, or close them by a firewall"
+        help = (
+            "set RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0, and start servers with --host 127.0.0.1, or close the ports "
+            "with a firewall"
+        )
         yield Finding("ports.open", CheckStatus.FAIL, f"other machines can reach ports {ports}", help)
     else:
         yield Finding("ports.open", CheckStatus.PASS, "no process of this home can be reached from other machines")

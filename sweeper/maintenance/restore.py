@@ -56,7 +56,7 @@ def _fetch(inventory: Inventory, run_id: str, folder: Path, scratch: Path) -> li
     brought = []
     for name, entry in _listed(scratch / MANIFEST).items():
         if not inside(folder, folder / name):
-            raise UserError(f"the manifest names {name}, which lies elsewhere")
+            raise UserError(f"the manifest names {name}, which is elsewhere")
         if _has(folder / name, entry["sha256"]):
             continue
         if name not in stored:

@@ -95,7 +95,7 @@ def refuse_or_record(ledger: Ledger, what: str, differences: Sequence[str], wher
             f"the study `{ledger.study}` was started with {what}:\n  " + "\n  ".join(differences),
             where=where,
             help="undo the change to continue the study, start another one beside it with --new, or mix the two with "
-            "--accept-drift, which the study remembers",
+            "--accept-drift, which the study records",
         )
     known = ledger.attributes.drift
     if not known or known[-1]["differences"] != list(differences):  # a run that was refused says it again

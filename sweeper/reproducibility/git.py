@@ -97,7 +97,7 @@ def recorded_tree(repo: Path | None, code: Mapping[str, Any]) -> Iterator[Path]:
     top = top_of(repo) if repo is not None else None
     commit = code.get("commit")
     if not commit:
-        raise UserError("the trial ran outside of a git repository: no commit was recorded", "--at-commit")
+        raise UserError("the trial ran outside a git repository: no commit was recorded", "--at-commit")
     if top is None:
         raise UserError(f"no git repository to find commit {commit[:12]} in", "--at-commit", "run it in the repository")
     if git(top, "cat-file", "-e", f"{commit}^{{commit}}") is None:
@@ -127,7 +127,7 @@ def _apply(tree: Path, code: Mapping[str, Any]) -> None:
         )
     if git(tree, "apply", "--whitespace=nowarn", "-", given=diff) is None:
         help = "does it change a file that is not text? Leave --at-commit out"
-        raise UserError(f"the recorded changes do not fit on commit {code['commit'][:12]}", "--at-commit", help)
+        raise UserError(f"the recorded changes do not apply to commit {code['commit'][:12]}", "--at-commit", help)
 
 
 def _put_new_files(tree: Path, top: Path, code: Mapping[str, Any]) -> None:
@@ -136,7 +136,7 @@ def _put_new_files(tree: Path, top: Path, code: Mapping[str, Any]) -> None:
     for name, sha256 in code.get("untracked", {}).items():
         target = (tree / name).resolve()
         if not target.is_relative_to(tree) or target.exists():
-            raise UserError(f"the record names a new file outside of the repository: `{name}`", "--at-commit")
+            raise UserError(f"the record names a new file outside the repository: `{name}`", "--at-commit")
         content = texts[name].encode() if name in texts else _read(top / name)
         if hashlib.sha256(content).hexdigest() == sha256:
             target.parent.mkdir(parents=True, exist_ok=True)

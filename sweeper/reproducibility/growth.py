@@ -55,10 +55,10 @@ def refuse_unfit_space(ledger: Ledger, spec: SweepSpec) -> None:
     now: Mapping[str, AnyDimension] = spec.search_space
     other = next((path for path in before if path in now and _kind(before[path]) != _kind(now[path])), None)
     if other is not None:
-        what = f"`{other}` of the study `{ledger.study}` is another kind of parameter now"
+        what = f"`{other}` of the study `{ledger.study}` is now another kind of parameter"
     elif lost := lost_value(ledger.trials(), now):
         path, value, trial = lost
-        what = f"`{path}` of the study `{ledger.study}` is never {show(value)} now, which {trial} has"
+        what = f"`{path}` of the study `{ledger.study}` can no longer be {show(value)}, which {trial} has"
     else:
         return
     help = "start another study beside it with --new, or undo the change"

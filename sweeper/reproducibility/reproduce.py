@@ -159,7 +159,7 @@ def _step_of(trial: RecordedTrial, epoch: float) -> int:
     if epoch not in epochs:
         there = ", ".join(f"{each:g}" for each in sorted(epochs)) or "none"
         what = f"MLflow has no checkpoint of epoch {epoch:g} of `{trial.trial_id}`"
-        raise UserError(what, "--from-checkpoint", f"there are {there}")
+        raise UserError(what, "--from-checkpoint", f"it has those of epochs {there}")
     return int(epochs[epoch])
 
 
@@ -172,7 +172,7 @@ def _checkpoint(uri: str, trial: RecordedTrial, name: str, scratch: Path) -> Pat
     folder = fetch_checkpoint(uri, trial, name, scratch / "recorded")
     manifest = folder / "manifest.json"
     if [path.name for path in folder.iterdir()] == [manifest.name]:  # the spec's `retention:`
-        what = f"of the checkpoint {name} of `{trial.trial_id}` MLflow keeps the sums alone"
+        what = f"MLflow keeps only the checksums of the checkpoint {name} of `{trial.trial_id}`"
         raise UserError(what, help="reproduce it from the start, or from the last checkpoint or the best")
     problem = damage(folder) or (None if manifest.is_file() else "no manifest")
     known = trial.sums.get(name)
@@ -195,7 +195,7 @@ def _summary(outcome: ReproductionOutcome, rerun: Rerun) -> Iterator[str]:
         equal = sum(rerun.weights_equal.values())
         yield f"weights: {equal} of {len(rerun.weights_equal)} checkpoints bit for bit equal"
     if rerun.weights is not None and rerun.weights.problem:
-        yield f"weights: from step {rerun.weights.step} other sums; {rerun.weights.problem}"
+        yield f"weights: checksums differ from step {rerun.weights.step} on; {rerun.weights.problem}"
     elif rerun.weights is not None:
         yield (
             f"weights: from step {rerun.weights.step}; there {rerun.weights.tensor} differs by up to "

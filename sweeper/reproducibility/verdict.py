@@ -35,7 +35,7 @@ def judge(found: Sequence[Deviation], rerun: Rerun, trial: RecordedTrial, spread
         apart = None if spread is None else _apart_at_end(rerun, trial, spread.metric)
         if spread is None or apart is None:
             return f"{DIFFERS} {differs}"
-        ends = f"{spread.metric} ends {apart:.3g} apart; two seeds of this study do by up to {spread.largest:.3g}"
+        ends = f"{spread.metric} ends {apart:.3g} apart; two seeds of this study up to {spread.largest:.3g}"
         if apart <= spread.largest:
             return f"{AS_SEEDS} {differs}: {ends} in 19 of 20 pairs"
         return f"{DIFFERS} {differs}, further than seeds: {ends}"

@@ -71,12 +71,13 @@ def check_sampler(spec: SweepSpec) -> list[str]:
     notes = []
     if not _takes_seed(_load(spec.sampler.name)) or "seed" in spec.sampler.arguments:
         why = "has a fixed seed" if "seed" in spec.sampler.arguments else "takes no `seed`"
-        notes.append(f"the sampler {why}: a resumed study may propose something else than the unbroken one would have")
+        other = "a resumed study may propose something other than an uninterrupted one would have"
+        notes.append(f"the sampler {why}: {other}")
     storage = study._storage
     kept = [*storage.get_trial_system_attrs(trial._trial_id), *storage.get_study_system_attrs(study._study_id)]
     kept = [key for key in kept if RELATIVE not in key]
     if kept:
-        notes.append(f"the sampler stores {', '.join(kept)} to remember: that is not kept, so it may search worse")
+        notes.append(f"the sampler stores {', '.join(kept)} to remember: that is lost, so it may search less well")
     return notes
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 LONGEST = 500
 LANGUAGE: Final = (
-    "a constraint holds names of parameters, numbers, + - * / **, comparisons, and, or, not, min, max, log"
+    "a constraint consists of names of parameters, numbers, + - * / **, comparisons, and, or, not, min, max, log"
 )
 
 Values = Mapping[str, Any]

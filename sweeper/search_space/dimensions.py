@@ -177,7 +177,7 @@ def _refuse_repeated(key: str, values: Sequence[ParamValue]) -> None:
     for value in values:
         known = first.setdefault(value, value)
         if known is not value and len({repr(known), repr(value)}) == 2:
-            raise ValueError(f"`{key}` holds {known!r} and {value!r}, which samplers take for the same")
+            raise ValueError(f"`{key}` holds {known!r} and {value!r}, which samplers treat as the same")
     repeated = [value for value, count in Counter(values).items() if count > 1]
     if repeated:
         raise ValueError(f"`{key}` holds {repeated[0]!r} more than once")

@@ -39,7 +39,7 @@ def lanes_text(spec: SweepSpec) -> str:
     if spec.resources.lanes == 1:
         return ""
     if reason := why_no_lanes(spec):
-        return f"none, each trial has a process of its own: {reason}"
+        return f"none, each trial has its own process: {reason}"
     return f"up to {spec.resources.lanes} trials in one process, which share its cores and its GPU"
 
 

@@ -239,7 +239,7 @@ class SpecFile(SpecModel):
     def _check_replicate(self) -> Self:
         if self.replicate is None:
             if self.good_enough is not None:
-                raise ValueError("`good_enough` is of `replicate: auto`, which this spec does not have")
+                raise ValueError("`good_enough` belongs to `replicate: auto`, which this spec does not have")
             return self
         if self.variants or self.sampler.name == "grid":
             raise ValueError("`replicate` repeats the best of a search: for variants or a grid, name `seeds`")

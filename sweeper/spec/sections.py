@@ -80,7 +80,7 @@ class SamplerConfig(SpecModel):
     @model_validator(mode="after")
     def _check_arguments(self) -> Self:
         if self.arguments and not self.is_custom:
-            raise ValueError("`arguments` are of a sampler that is named by its class, `package.module:Class`")
+            raise ValueError("`arguments` belong to a sampler that is named by its class, `package.module:Class`")
         return self
 
     @model_serializer(mode="wrap")
@@ -230,7 +230,7 @@ class Resources(SpecModel):
     @model_validator(mode="after")
     def _lanes_filled(self) -> Self:
         if self.concurrent != "all" and self.lanes > self.concurrent:
-            raise ValueError(f"`lanes` are trials at once: set `concurrent` to {self.lanes} or more, or to `all`")
+            raise ValueError(f"`lanes` run at once: set `concurrent` to {self.lanes} or more, or to `all`")
         return self
 
     @property

@@ -130,7 +130,7 @@ def _gaps(spec: SweepSpec, record: TrialRecord) -> str:
     for objective in spec.objectives:
         reported = record.reported(objective.metric)
         if reported and reported is not record.last:
-            text += f"; {objective.metric} is of epoch {reported.epoch:g}, where it was last reported"
+            text += f"; {objective.metric} is from epoch {reported.epoch:g}, where it was last reported"
     return text
 
 

@@ -57,7 +57,7 @@ class TrialTransitions:
     def refuse(self, record: TrialRecord, refused: SpecError) -> None:
         """The trainer's config refuses the trial's parameters, which is the trial's end."""
         self.tell(lambda callback: callback.trial_started(record, recorded_config(self._spec, record), 0))
-        reason = f"the trainer's config refuses it: {refusal_text(refused)}"
+        reason = f"the trainer's config rejects it: {refusal_text(refused)}"
         problems = [asdict(problem) for problem in refused.problems]
         self.finish(record.id, TrialState.INFEASIBLE, reason, {"problems": problems})
 

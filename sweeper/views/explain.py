@@ -25,12 +25,12 @@ def print_explanation(found: Explanation) -> None:
     console, objective = output_console(), found.objective
     console.print(found.sentence, markup=False)
     if found.rungs:
-        console.print("\nrungs, when it came there")
+        console.print("\nrungs, as it reached them")
         rows = []
         for rung in found.rungs:
             value, cutoff = apart(rung.value, rung.cutoff, objective.number)
             cutoff = cutoff if rung.front is None else f"front {rung.front}"
-            said = "goes on" if rung.keep else "does not go on"
+            said = "continues" if rung.keep else "stops"
             rows.append((f"{rung.rung_epoch:g}", f"{rung.rank} of {rung.of}", value, cutoff, said))
         _print_table(
             console, ("EPOCH", "RANK", "BEST SO FAR", "CUTOFF" if found.rungs[0].front is None else "FRONT", ""), rows

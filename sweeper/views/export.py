@@ -91,7 +91,7 @@ def _column(name: str, known: Sequence[str]) -> str:
     shortened = {each.removeprefix("params.").removeprefix("metrics."): each for each in known}
     close = get_close_matches(name, [*known, *shortened], n=1)
     listed = ", ".join(known[:MOST_NAMED])
-    raise UserError(f"no column `{name}`", help=f"did you mean `{close[0]}`?" if close else f"there are {listed}")
+    raise UserError(f"no column `{name}`", help=f"did you mean `{close[0]}`?" if close else f"the columns are {listed}")
 
 
 def _sorted(rows: Sequence[Row], sort: str, known: Sequence[str], objectives: Sequence[Objective]) -> list[Row]:

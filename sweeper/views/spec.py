@@ -40,7 +40,7 @@ def describe(spec: SweepSpec) -> str:
         if spec.audit
         else "",
         f"  controls    {', '.join(spec.control_names) or 'none'}",
-        f"  resources   {spec.resources.cpus} CPU, {spec.resources.gpus:g} GPU a trial",
+        f"  resources   {spec.resources.cpus} CPU, {spec.resources.gpus:g} GPU per trial",
         f"  lanes       {lanes}" if (lanes := lanes_text(spec)) else "",
         f"  budget      {', '.join(limits)}" if (limits := _budget_limits(spec.budget)) else "",
         f"  ledger      {spec.ledger}" if spec.ledger else "",
@@ -101,7 +101,7 @@ def _scheduler(spec: SweepSpec) -> str:
     part = f" ({scheduler.grace:.3g} of a full run)" if scheduler.grace is not None else ""
     return (
         f"{scheduler.name}: ranks{by} after {scheduler.grace_epochs:g} epochs{part}{brackets}, "
-        f"1 of {scheduler.eta} goes on, {others}"
+        f"1 of {scheduler.eta} continues, {others}"
     )
 
 

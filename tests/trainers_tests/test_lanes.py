@@ -235,7 +235,7 @@ def test_what_cannot_be_a_lane_is_refused(changes: dict[str, Any], says: str) ->
     with pytest.raises(ConfigError) as caught:
         check_lanes([first, TrainConfig.model_validate({"loss": {"lambda_joint": 2.0}} | changes)])
     assert says in caught.value.what
-    assert caught.value.help == "train it in a process of its own"
+    assert caught.value.help == "train it in its own process"
 
 
 def test_no_config_is_refused() -> None:

@@ -86,7 +86,7 @@ class Seat:
         if self.lane is None:
             return
         if self.rounds and self._resume is None:
-            self.lane, self.verdict = None, Gone("lost what it had trained, when lanes beside it failed")
+            self.lane, self.verdict = None, Gone("lost its progress when lanes beside it failed")
         else:
             self.lane = Lane(self.lane.config, self.lane.workdir, as_reported(self._resume))
 

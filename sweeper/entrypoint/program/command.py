@@ -101,7 +101,7 @@ def _value(name: str, values: Mapping[str, str], others: Mapping[str, str]) -> s
     if name in values or name in others:
         return values[name] if name in values else others[name]
     known = ", ".join([*values, *others])
-    raise UserError(f"`{{{name}}}` in `command` does not name a parameter", help=f"there are {known}")
+    raise UserError(f"`{{{name}}}` in `command` does not name a parameter", help=f"the parameters are {known}")
 
 
 def _write_config(parameters: Mapping[str, Any], workdir: Path) -> dict[str, str]:

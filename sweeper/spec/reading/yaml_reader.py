@@ -76,8 +76,8 @@ def read_text(path: Path) -> str:
     """
     try:
         if path.is_fifo() and not str(path).startswith(("/dev/", "/proc/")):  # `<(command)` of a shell lies there
-            help = "write what it gives to a file, or `<(command)` in its place"
-            raise SpecError([Problem("this is a pipe, which might be waited for without end", str(path), help)])
+            help = "write its output to a file, or use `<(command)` instead"
+            raise SpecError([Problem("this is a pipe, which might never end", str(path), help)])
         with path.open("rb") as file:
             raw = file.read(MAX_BYTES + 1)
     except OSError as error:
@@ -145,7 +145,7 @@ def _read(text: str, document: Document) -> None:
     for event in events:
         match event:
             case yaml.DocumentStartEvent() if seen_document:
-                raise _Abort("the file holds several documents", "remove the `---` line", _place(event.start_mark))
+                raise _Abort("the file contains several documents", "remove the `---` line", _place(event.start_mark))
             case yaml.DocumentStartEvent():
                 seen_document = True
             case yaml.ScalarEvent() if not seen_node and event.style is None and event.start_mark == event.end_mark:

@@ -140,7 +140,7 @@ def _check_dimension(joint: _Joint, key: str) -> list[SpecFinding]:
 def _check_accepted(joint: _Joint) -> list[SpecFinding]:
     """Whether some trial is accepted, and one with each choice."""
     if (reason := joint.refusal({})) is not None:
-        what = f"the trainer's config refuses every point of the search space that was tried: {reason}"
+        what = f"the trainer's config rejects every point of the search space that was tried: {reason}"
         help = "change `base`, or what varies: these fields do not go together"
         return [SpecFinding(("search_space",), what, help, at_key=True)]
     findings: list[SpecFinding] = []
@@ -150,7 +150,7 @@ def _check_accepted(joint: _Joint) -> list[SpecFinding]:
         for index, choice in enumerate(dimension.choices):
             reason = joint.refusal({**_needed(joint.space, key), key: choice})
             if reason is not None and len(findings) < MOST_DEAD:
-                what = f"the trainer's config refuses every trial with {show(choice)}: {reason}"
+                what = f"the trainer's config rejects every trial with {show(choice)}: {reason}"
                 findings.append(SpecFinding(("search_space", key, "choices", index), what, "remove it"))
     return findings
 

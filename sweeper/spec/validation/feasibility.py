@@ -110,7 +110,7 @@ def feasibility_lines(spec: SweepSpec, found: Feasibility) -> list[str]:
     if found.refused:
         reason, count = next(iter(found.refused.items()))
         points = f"all {found.points} points" if found.listed else f"{found.points} random points"
-        share = f"{found.share_refused:.1%} of {points} are refused by the trainer's config"
+        share = f"{found.share_refused:.1%} of {points} are rejected by the trainer's config"
         lines.append(f"  infeasible  {share}, {count} of them for: {reason}")
     if spec.sampler.name == "cmaes" and len(spec.search_space) > MANY_PARAMETERS:
         what = f"cmaes takes seconds to propose {len(spec.search_space)} parameters, more with every generation"

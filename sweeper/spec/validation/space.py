@@ -186,7 +186,7 @@ def _check_warm_start(draft: Draft) -> list[SpecFinding]:
     if draft.warm_start is None or draft.sampler is None:
         return []
     if draft.sampler.name in ("random", "qmc", "grid"):
-        what = f"the sampler {show(draft.sampler.name)} learns from no trial, also not from those of a warm start"
+        what = f"the sampler {show(draft.sampler.name)} does not learn from trials, not even those of a warm start"
         return [
             SpecFinding(("warm_start",), what, "use `tpe`, `gp`, `cmaes` or `nsga2`, or leave this out", at_key=True)
         ]

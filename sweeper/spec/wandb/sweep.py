@@ -90,7 +90,7 @@ def _command(data: Mapping[str, Any], path: Path, notes: list[str]) -> str:
     put = WORDS | {"${program}": str(data.get("program"))}
     filled = [re.sub(r"\$\{\w+\}", lambda match: put.get(match.group(), match.group()), word) for word in words]
     if "${args_no_boolean_flags}" in words:
-        notes.append("`${args_no_boolean_flags}`: truth values are passed as --flag=true and --flag=false")
+        notes.append("`${args_no_boolean_flags}`: booleans are passed as --flag=true and --flag=false")
     notes += [f"`{word}` in `command` has no counterpart" for word in filled if "${" in word]
     return " ".join(f"'{word}'" if " " in word else word for word in filled if word)
 
@@ -101,8 +101,8 @@ def _objective(data: Mapping[str, Any], path: Path, notes: list[str]) -> list[st
         help = "add `metric: {name: val/loss, goal: minimize}`: a sweep file always has an objective"
         raise UserError("it names no metric", str(path), help)
     if str(metric["name"]).startswith("train/"):
-        help = "name one of validation, and let the script log it: the best trial would be the one that memorised most"
-        raise UserError(f"its metric `{metric['name']}` is of training", str(path), help)
+        help = "name a validation metric and let the script log it: the best trial would be the one that memorised most"
+        raise UserError(f"its metric `{metric['name']}` is a training metric", str(path), help)
     others = [key for key in metric if key not in ("name", "goal", "target")]
     notes += [f"`metric.{key}` has no counterpart: {json.dumps(metric[key])}" for key in others]
     mode = "max" if metric.get("goal") == "maximize" else "min"

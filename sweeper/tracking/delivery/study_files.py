@@ -91,7 +91,7 @@ class StudyFiles:
         """A path of the outbox, which is a file that anybody may have written: nothing else of the disk is sent."""
         path = self._study_dir / name
         if not inside(self._study_dir, path):
-            raise RejectedError(f"{path} lies outside of the study's folder")
+            raise RejectedError(f"{path} is outside the study's folder")
         return path
 
 

@@ -144,7 +144,7 @@ def _match(selector: str, known: Sequence[str]) -> str:
     if matches:
         raise UserError(f"`{selector}` matches {len(matches)} trials", help=f"one of {_some(sorted(matches))}")
     near = difflib.get_close_matches(selector, known, n=3, cutoff=0.5)
-    help_text = f"did you mean {' or '.join(near)}?" if near else f"there are {_some(sorted(known)) or 'none'}"
+    help_text = f"did you mean {' or '.join(near)}?" if near else f"it has {_some(sorted(known)) or 'none'}"
     raise UserError(f"no trial `{selector}` in MLflow", help=help_text)
 
 
@@ -159,7 +159,7 @@ def _best(client: Any, study: str, runs: dict[str, Any]) -> str:
     named = {parent.data.tags[TAG_STUDY]: parent for parent in reversed(parents)}
     if study not in named:
         near = difflib.get_close_matches(study, named, n=3, cutoff=0.5)
-        there = f"there are {_some(sorted(named)) or 'none'}; if it is in this home, `sweeper sync {study}` sends it"
+        there = f"it has {_some(sorted(named)) or 'none'}; if it is in this home, `sweeper sync {study}` sends it"
         help_text = f"did you mean {' or '.join(near)}?" if near else there
         raise UserError(f"no study `{study}` in MLflow", help=help_text)
     parent = named[study]

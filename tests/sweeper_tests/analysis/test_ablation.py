@@ -125,7 +125,7 @@ def test_the_verb_takes_a_study_or_its_spec_and_any_study_with_variants(
         assert cli.main(["ablate", name, "--home", str(tmp_path), "--baseline", "b"]) == 0
         assert "b (baseline)  3  10.17 mm" in capsys.readouterr().out
     assert cli.main(["ablate", "pair", "--home", str(tmp_path), "--baseline", "c"]) == 2
-    assert capsys.readouterr().err == "error: no variant `c` in the study `pair`\nhelp: there are a, b\n"
+    assert capsys.readouterr().err == "error: no variant `c` in the study `pair`\nhelp: they are a, b\n"
 
 
 def test_a_search_is_no_ablation() -> None:

@@ -65,8 +65,8 @@ def trials_of(home: Path) -> Any:
 
 def test_who_proposed_a_trial(home: Path) -> None:
     assert explain(home, "toy-0000").proposed_by == "enqueued by the spec, which left noise_mm to the sampler"
-    assert explain(home, "toy-0003").proposed_by == "drawn at random: tpe learns from 6 trials on, and 3 had ended"
-    assert explain(home, "toy-0009").proposed_by == "proposed by tpe, from 9 trials that had ended by then"
+    assert explain(home, "toy-0003").proposed_by == "drawn at random: tpe learns from 6 trials on, and 3 were done"
+    assert explain(home, "toy-0009").proposed_by == "proposed by tpe, from 9 trials done by then"
 
 
 def test_the_last_rung_is_the_one_in_the_reason(home: Path) -> None:
@@ -116,7 +116,7 @@ def test_gradient_shares_are_those_of_the_first_and_the_last_evaluation(home: Pa
     shares = explain(home, "toy:best").gradient_shares
     assert shares["joint"] == (0.2, pytest.approx(0.9))
     assert list(shares) == ["joint", "param"]
-    assert "the joint term made 90% of its gradient at last" in explain(home, "toy:best").sentence
+    assert "the joint term made up 90% of its gradient at the end" in explain(home, "toy:best").sentence
 
 
 def test_the_looked_up_configuration_is_what_was_trained(home: Path) -> None:
@@ -165,7 +165,7 @@ def test_the_parameter_that_matters_is_found_and_the_other_is_noise(home: Path, 
 def test_too_few_trials_are_told(home: Path) -> None:
     spec = open_study(home, "toy")[1]
     few = importances_of("toy", spec, trials_of(home)[:5], "ped-anova")
-    assert few.warning.startswith("5 trials are few for 2 parameters, about 20 are wanted: ")
+    assert few.warning.startswith("5 trials are few for 2 parameters, about 20 are needed: ")
     assert NOISE in few.warning
     none = importances_of("toy", spec, [], "ped-anova")
     assert (none.shares, none.warning.split(";")[0]) == ({}, "0 trials say nothing of importance")

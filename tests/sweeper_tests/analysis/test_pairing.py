@@ -54,7 +54,7 @@ def test_the_correlation_of_pairs_is_said() -> None:
     together = compared(np.stack([seeds, 2 * seeds + 1 + 0.1 * seeds**2]))
     apart = compared(np.stack([seeds, -seeds + 0.1 * seeds**2]))
     assert together.correlation == pytest.approx(np.corrcoef(seeds, 2 * seeds + 0.1 * seeds**2)[0, 1])
-    assert "a fixed rule" in pairing_text([together])
+    assert "always paired" in pairing_text([together])
     assert "costs power" not in pairing_text([together])
     assert "costs power" in pairing_text([apart])
     assert pairing_text([]) == ""

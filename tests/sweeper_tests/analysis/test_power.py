@@ -77,7 +77,7 @@ def test_the_plan_of_an_ablation_says_what_it_can_see(tmp_path: Path) -> None:
     assert assumed.corrected == pytest.approx(assumed.spread * detectable_effect(5, 3))
     text = design_power_text(spec, assumed)
     assert "  runs        baseline, scale-2, scale-3, threads-2\n" in text
-    assert f"  sees        differences from {assumed.one:.2f} mm on, 4 times in 5 (5 pairs)\n" in text
+    assert f"  sees        differences of {assumed.one:.2f} mm or more, 4 times in 5 (5 pairs)\n" in text
     assert "  spread      0.71 mm of paired differences (assumed: 0.5 over seeds, by the spec)" in text
     finish_study(tmp_path, spec, lambda params: float(np.random.default_rng(hash_of(params)).normal(10.0, 0.1)))
     measured = design_power(spec, tmp_path)
@@ -96,5 +96,5 @@ def test_two_seeds_can_see_nothing_and_an_unknown_spread_is_told(tmp_path: Path)
     )
     unknown = spec_of(SCALES, 5)
     text = design_power_text(unknown, design_power(unknown, tmp_path))
-    assert "differences from 1.68 standard deviations of the differences on" in text
+    assert "differences of 1.68 standard deviations of the differences or more" in text
     assert "spread      unknown" in text

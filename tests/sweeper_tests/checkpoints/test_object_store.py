@@ -161,6 +161,6 @@ def test_a_refusal_is_told_at_once_without_the_secret(server: S3Server, folder: 
     finally:
         server.demand_credentials(False)
     said = refused.value.render()
-    assert ("AWS_ACCESS_KEY_ID" if refusal == "credentials" else "make the bucket") in said
+    assert ("AWS_ACCESS_KEY_ID" if refusal == "credentials" else "create the bucket") in said
     assert SECRET not in said
     assert KEY_ID not in said

@@ -75,7 +75,7 @@ OF_HOME = {
     "winners toy --top 5": "error: 3 configurations of the study `toy` ran to their end, so there is no top 5\n"
     "help: --top 3\n",
     "explain toy-0009": "error: no trial `toy-0009`\nhelp: did you mean `toy-0002`?\n",
-    "explain toy": "error: `toy` is a study, and a trial is wanted\nhelp: for example `toy:best`\n",
+    "explain toy": "error: `toy` is a study, but a trial is needed\nhelp: for example `toy:best`\n",
     "explain toy:bset": "error: no trial `toy:bset`\nhelp: expected an ID, or STUDY:best\n",
     "explain ../toy-0001": f"error: no trial `../toy-0001`\n{SHOWS}",
     "compare toy:best": "error: at least two trials are needed to compare\n"

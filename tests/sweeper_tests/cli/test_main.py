@@ -70,7 +70,7 @@ def test_check_says_what_will_happen(capsys: pytest.CaptureFixture[str]) -> None
   scheduler   none: every trial runs to its end
   guard       none
   controls    oracle, zero, constant_pose, shuffled_labels
-  resources   1 CPU, 0 GPU a trial
+  resources   1 CPU, 0 GPU per trial
   varies      5 parameters
     lambda_param    0.01 to 10, log scale
     lambda_joint    0.1 to 100, log scale

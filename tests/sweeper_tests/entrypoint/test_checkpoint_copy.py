@@ -108,7 +108,7 @@ def test_what_cannot_be_copied_is_refused_at_once(tmp_path: Path) -> None:
         (workdir / "pipe", "is neither a file nor a folder"),
         ("/dev/zero", "is neither a file nor a folder"),
         (workdir / "with a pipe", "cannot be copied: .* is a named pipe"),
-        (tmp_path, "holds the trial's own folder; report the folder that was written"),
+        (tmp_path, "contains the trial's own folder; report the folder that was written"),
     ):
         with pytest.raises(ReportError, match=why):
             reported(what, workdir)

@@ -97,7 +97,7 @@ def test_a_pair_of_epoch_and_metrics_is_a_report(tmp_path: Path) -> None:
         (EpochReport("1", "1", {}), "epoch is '1', not a number"),  # type: ignore[arg-type]
         (EpochReport(1, 1.0, {3: 1.0}), "the name of a metric is 3, not a string"),  # type: ignore[dict-item]
         (EpochReport(1, 1.0, {" ": 1.0}), "the name of a metric is ' ', not a string"),
-        (EpochReport(1, 1.0, {"x" * 501: 1.0}), "the name of a metric has 501 letters, at most 500"),
+        (EpochReport(1, 1.0, {"x" * 501: 1.0}), "the name of a metric has 501 characters, at most 500"),
         (EpochReport(1, 1.0, {"a\x00": 1.0, "a\x01": 1.0}), "two metrics have the name 'a\N{REPLACEMENT CHARACTER}'"),
         (EpochReport(1, 1.0, {}, Path("gone.pt")), "the checkpoint 'gone.pt' does not exist; report it after"),
         (EpochReport(1, 1.0, {}, 7), "checkpoint is 7, not the path of a file or folder"),  # type: ignore[arg-type]

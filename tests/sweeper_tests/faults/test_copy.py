@@ -118,8 +118,12 @@ def test_what_keeps_a_copy_from_being_made_or_used_is_told(fresh_home: FreshHome
     wait_until(lambda: len(ended(other)) >= 1)
     driver.kill()
     cases = [
-        (home, ["resume", "scripted", "--from", where], "the home has a study `scripted` already"),
-        (fresh_home(SHORT), ["resume", "scripted", "--from", str(tmp_path / "none")], "no copy of a study `scripted`"),
+        (home, ["resume", "scripted", "--from", where], "the home already has a study `scripted`"),
+        (
+            fresh_home(SHORT),
+            ["resume", "scripted", "--from", str(tmp_path / "none")],
+            "no copy of a study `scripted`",
+        ),
         (fresh_home(SHORT), ["run", "--sync-to", str(tmp_path / "file")], "the copy cannot be kept: "),
         (fresh_home(SHORT), ["run", "--sync-to", "gs://bucket/x"], "a copy cannot be kept in `gs://bucket/x`"),
         (other, ["resume", "scripted", "--sync-to", where], "the copy is of another study"),
@@ -154,6 +158,6 @@ def test_a_copy_that_fails_stops_nothing(fresh_home: FreshHome, tmp_path: Path, 
     where.write_text("the drive is not mounted any more")
     code, said = driver.end()
     assert code == 0, said
-    assert "the run goes on, and the copy is tried again" in said
+    assert "the run continues, and the copy is tried again" in said
     assert "lacks what is new" in said
     check(home, unbroken=unbroken)

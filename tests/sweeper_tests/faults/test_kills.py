@@ -106,7 +106,7 @@ def test_the_next_run_names_the_processes_that_a_killed_driver_left(fresh_home: 
     finally:
         os.kill(int(done.stdout), signal.SIGKILL)
     assert code == 0, said
-    pids = re.search(r"processes of a driver that is gone still run: pids ([\d, ]+);", " ".join(said.split()))
+    pids = re.search(r"processes of a dead driver are still running: pids ([\d, ]+);", " ".join(said.split()))
     assert pids is not None, said
     assert done.stdout.strip() in pids[1].split(", ")
     check(home)

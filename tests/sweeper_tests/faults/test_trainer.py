@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
     ("setting", "code", "state", "reason"),
     [
         ("base.nan_at=2", 0, "COLLAPSED", "train/loss is nan at epoch 2"),
-        ("base.out_of_memory_at=2", 1, "FAILED", "out of memory: MemoryError; take smaller batches"),
+        ("base.out_of_memory_at=2", 1, "FAILED", "out of memory: MemoryError; use smaller batches"),
         ("base.crash_at=2", 1, "FAILED", "RuntimeError: the script says crash at epoch 2"),
     ],
 )

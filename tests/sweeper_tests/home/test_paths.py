@@ -50,7 +50,7 @@ def test_a_home_that_is_a_pipe_or_a_device_is_refused(
         assert f"`{home}` is not a folder" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("kind", ["a link to what is not there", "not a folder"])
+@pytest.mark.parametrize("kind", ["a dangling link", "not a folder"])
 @pytest.mark.parametrize("name", ["studies", "trials"])
 def test_a_folder_on_a_disk_that_is_not_there_does_not_seem_empty(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, kind: str
@@ -72,7 +72,7 @@ def test_a_sweep_file_that_is_a_pipe_is_refused_and_one_of_a_shell_is_read(
 ) -> None:
     os.mkfifo(tmp_path / "pipe")
     assert main(["check", str(tmp_path / "pipe")]) == EXIT_BAD_INPUT
-    assert "error: this is a pipe, which might be waited for without end" in capsys.readouterr().err
+    assert "error: this is a pipe, which might never end" in capsys.readouterr().err
     reader, writer = os.pipe()
     os.write(writer, b"name: toy\n")
     os.close(writer)

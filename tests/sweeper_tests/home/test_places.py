@@ -32,7 +32,7 @@ def test_a_manifest_names_files_of_its_checkpoint_only(tmp_path: Path, outside: 
     (folder / "linked").symlink_to(outside)
     sum_of = hashlib.sha256((folder / name).read_bytes()).hexdigest()
     (folder / "manifest.json").write_text(json.dumps({"files": {name: {"sha256": sum_of}}}))
-    assert damage(folder) == f"its manifest names {name}, which lies elsewhere"
+    assert damage(folder) == f"its manifest names {name}, which is elsewhere"
 
 
 @pytest.mark.parametrize("form", ["absolute", "parents", "link"])
@@ -46,7 +46,7 @@ def test_no_trial_goes_on_from_a_folder_outside_and_gc_removes_none(
     report = Report(3, 3.0, {OBJECTIVE: 1.0}, place, 3)
     folder, _, passed_over = last_good(study_dir, TrialRecord("toy-0000", 0, {}, reports=(report,)))
     assert folder is None
-    assert passed_over == [f"the checkpoint {place} is damaged: it lies outside of the study's folder"]
+    assert passed_over == [f"the checkpoint {place} is damaged: it is outside the study's folder"]
 
     class AllIsStored:
         def __init__(self, uri: str) -> None: ...
@@ -89,7 +89,7 @@ def test_nothing_outside_of_the_study_is_handed_to_mlflow(
             outbox.write(json.dumps({**operation, "folder": place}) + "\n")
     assert open_tracker().flush(60) == 0
     rejected = (study_dir / "outbox.rejected.jsonl").read_text().splitlines()
-    assert ["outside of the study's folder" in line for line in rejected] == [True] * 4
+    assert ["outside the study's folder" in line for line in rejected] == [True] * 4
     assert [
         path for path in (home / "artifacts").rglob("*") if path.is_file() and path.read_bytes() == b"private"
     ] == []

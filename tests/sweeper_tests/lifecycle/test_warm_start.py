@@ -152,7 +152,7 @@ def test_a_study_of_another_program_is_learned_from_by_its_storage(tmp_path: Pat
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"study": "their study"}, "there are `Their Study`, `empty`"),
+        ({"study": "their study"}, "its studies are `Their Study`, `empty`"),
         ({"study": "empty"}, "no finished trial of the study `empty`"),
         ({"objective": {"metric": METRIC, "mode": "max"}}, "would minimize, and this one maximize"),
         ({"storage": "sqlite:////nowhere/optuna.db"}, "there is no file `/nowhere/optuna.db`"),

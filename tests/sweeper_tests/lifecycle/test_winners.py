@@ -105,10 +105,10 @@ def test_configurations_within_their_noise_are_not_told_apart(tmp_path: Path) ->
     assert result.verdict[0] == "the top 3 cannot be told apart with 5 seeds"
     smallest = result.power.spread * detectable_effect(5, 3)
     assert result.power.corrected == pytest.approx(smallest)
-    assert result.opening[0].startswith("power: 5 seeds show differences from ")
+    assert result.opening[0].startswith("power: 5 seeds show differences of ")
     assert f"{smallest:.2f} mm after correction for 3 comparisons; paired differences" in result.opening[0]
     assert "(measured here, 12 degrees of freedom)" in result.opening[0]
-    assert result.opening[1].startswith("runs are paired by seed, a fixed rule whatever is measured; correlation ")
+    assert result.opening[1].startswith("runs are always paired by seed; correlation ")
 
 
 def test_runs_that_collapsed_are_counted_and_cost_the_title(tmp_path: Path) -> None:

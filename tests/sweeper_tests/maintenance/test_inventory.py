@@ -118,7 +118,7 @@ def test_what_a_fix_leaves_is_never_called_fixed(home: Path, monkeypatch: pytest
     monkeypatch.setattr(doctor_home, "_send", lambda home, study: "toy: MLflow is up to date")
     [(what, fixed, failed)] = told(home, fix=True)
     assert what == "1 trials have no run in MLflow: toy-0001"
-    assert (fixed, failed) == ("", "it is found again after this: toy: MLflow is up to date")
+    assert (fixed, failed) == ("", "it is still found after this: toy: MLflow is up to date")
     passed = Diagnosis(Finding("x", doctor_home.CheckStatus.PASS, "y"), "")
     assert _still_there(passed) == passed
 

@@ -88,9 +88,9 @@ trials: 2
         ("{choices: [0.0, 1.0]}", "{choices: [0.0, 2.0]}", "is never 1.0 now, which drifty-000. has"),
         ("{values: [0.0, 1.0]}", "{values: [0.0, 2.0]}", "is never 1.0 now, which drifty-000. has"),
         ("{choices: [0.0, 1.0]}", "{choices: [2.0, 1.0, 0.0]}", None),
-        ("{choices: [0.0, 1.0]}", "{low: 0.0, high: 1.0}", "is another kind of parameter now"),
-        ("{low: 0.1, high: 1.0}", "{low: 0.1, high: 1.0, log: true}", "is another kind of parameter now"),
-        ("{low: 0, high: 1}", "{type: int, low: 0, high: 1}", "is another kind of parameter now"),
+        ("{choices: [0.0, 1.0]}", "{low: 0.0, high: 1.0}", "is now another kind of parameter"),
+        ("{low: 0.1, high: 1.0}", "{low: 0.1, high: 1.0, log: true}", "is now another kind of parameter"),
+        ("{low: 0, high: 1}", "{type: int, low: 0, high: 1}", "is now another kind of parameter"),
         ("{low: 0.0, high: 1.0}", "{low: 0.0, high: 2.0}", None),
     ],
 )

@@ -62,8 +62,8 @@ def test_a_check_out_runs_nothing_that_the_repository_configures(repo: Path, tmp
         ({"commit": "1" * 40}, "commit 111111111111 is not in the repository"),
         ({"diff": "+lr = ***\n", "diff_sha256": "0" * 64}, "were not recorded in full"),
         ({"untracked": {"new.py": "0" * 64}}, "the new file `new.py` was not recorded in full"),
-        ({"untracked": {"../outside.py": "0" * 64}}, "outside of the repository"),
-        ({"untracked": {"/outside.py": "0" * 64}}, "outside of the repository"),
+        ({"untracked": {"../outside.py": "0" * 64}}, "outside the repository"),
+        ({"untracked": {"/outside.py": "0" * 64}}, "outside the repository"),
     ],
 )
 def test_what_cannot_be_put_back_is_refused_and_leaves_nothing(

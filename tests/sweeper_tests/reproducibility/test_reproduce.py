@@ -181,7 +181,7 @@ def test_a_checkpoint_of_which_only_the_sums_were_kept(study: Path, capfd: Captu
         assert main(["reproduce", "toy-0001", *options]) == EXIT_BAD_INPUT
     finally:
         away.rename(weights)
-    assert "of the checkpoint epoch_002 of `toy-0001` MLflow keeps the sums alone\nhelp: " in capfd.readouterr().err
+    assert "MLflow keeps only the checksums of the checkpoint epoch_002 of `toy-0001`\nhelp: " in capfd.readouterr().err
 
 
 @pytest.mark.slow

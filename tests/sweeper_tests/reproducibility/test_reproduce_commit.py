@@ -140,7 +140,7 @@ def test_recorded_code_is_not_run_unasked(repo: Path, sweeper: Sweeper, study: P
     assert f"{study}/mlflow.db?" in done.stderr
     assert " names them; run only what you trust" in done.stderr
     assert SECRET not in done.stderr
-    assert "error: recorded code is not run without a question, and nobody is there to answer it" in done.stderr
+    assert "error: recorded code is not run without confirmation, and there is no terminal to ask on" in done.stderr
     assert "Then and now" not in done.stdout
 
 

@@ -85,8 +85,8 @@ def test_a_sampler_of_optuna_is_named_by_its_class_and_read_back(tmp_path: Path)
 def test_what_a_sampler_cannot_promise_is_said() -> None:
     spec = make_spec("random", search_space=PLANE, sampler={"name": f"{__name__}:Middle", "share": 0.25})
     assert check_sampler(spec) == [
-        "the sampler takes no `seed`: a resumed study may propose something else than the unbroken one would have",
-        "the sampler stores middle:seen to remember: that is not kept, so it may search worse",
+        "the sampler takes no `seed`: a resumed study may propose something other than an uninterrupted one would have",
+        "the sampler stores middle:seen to remember: that is lost, so it may search less well",
     ]
 
 
@@ -130,7 +130,7 @@ def test_a_prior_is_recorded_only_where_there_is_one() -> None:
         ("search_space.loss.lambda_joint.prior.spred=2", "did you mean `spread`?"),
         ("sampler.name=optuna.samplers:TPESampler", "takes no priors"),
         ("sampler.name=tpee", "did you mean `tpe`?"),
-        ("sampler.arguments={a: 1}", "`arguments` are of a sampler that is named by its class"),
+        ("sampler.arguments={a: 1}", "`arguments` belong to a sampler that is named by its class"),
     ],
 )
 def test_what_cannot_be(override: str, told: str) -> None:

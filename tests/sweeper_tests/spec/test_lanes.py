@@ -80,7 +80,7 @@ def test_check_and_plan_say_whether_trials_are_lanes(
     assert why_no_lanes(spec) == reason
     assert with_usable_lanes(spec).resources.lanes == (1 if reason else count)
     told = (
-        f"  lanes       none, each trial has a process of its own: {reason}"
+        f"  lanes       none, each trial has its own process: {reason}"
         if reason
         else f"  lanes       up to {count} trials in one process, which share its cores and its GPU"
     )
@@ -96,7 +96,7 @@ def test_a_plan_takes_measured_lanes_for_trainings_one_after_the_other(
     plan = cost.plan_study(load_spec(written(tmp_path)), tmp_path / "home", measure=True)
     assert plan.pace is not None
     assert plan.pace.seconds_per_epoch == 8.0
-    assert plan.pace.source == "an epoch just now; 4 lanes as if one after the other"
+    assert plan.pace.source == "an epoch just now; 4 lanes as if in sequence"
     assert plan.worst.cpu_seconds == 2.0 * plan.worst.epochs
 
 

@@ -53,7 +53,7 @@ def test_a_whole_grace_is_so_many_epochs() -> None:
 
 def test_check_and_plan_tell_the_epochs_of_the_grace() -> None:
     spec = parse_spec(GOOD.replace("epochs: 2", "epochs: 12") + "scheduler: {grace: 0.25}\n", FILE)
-    assert "asha: ranks after 3 epochs (0.25 of a full run), 1 of 2 goes on" in describe(spec)
+    assert "asha: ranks after 3 epochs (0.25 of a full run), 1 of 2 continues" in describe(spec)
     assert estimate_cost(spec, full_epochs_of(spec), None, 10**9).rungs == {3: 4, 6: 2, 12: 1}
 
 

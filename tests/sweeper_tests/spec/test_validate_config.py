@@ -77,7 +77,7 @@ def test_what_some_trial_can_have_is_sound(base: str, space: list[str]) -> None:
             "{}",
             ["hidden: {choices: [30, 31, 64]}", "heads: {choices: [2, 3, 4]}"],
             page(
-                "the trainer's config refuses every trial with 31: hidden is not divisible by heads",
+                "the trainer's config rejects every trial with 31: hidden is not divisible by heads",
                 "s.yaml:5:26 search_space.hidden.choices.1",
                 "remove it",
             ),

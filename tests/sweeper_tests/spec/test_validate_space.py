@@ -78,7 +78,8 @@ BAD = {
         "optim.lr * 1000 < 9",
         "optim.lr * 1000",
         "error: expected a comparison but got `optim.lr * 1000`\n  --> s.yaml:8:5 constraints.0\n"
-        "help: a constraint holds names of parameters, numbers, + - * / **, comparisons, and, or, not, min, max, log",
+        "help: a constraint consists of names of parameters, numbers, + - * / **, comparisons, and, or, not, min, max, "
+        "log",
     ),
     "constraint on an unknown parameter": (
         "optim.lr * 1000 < 9",
@@ -265,7 +266,7 @@ def test_the_built_in_trainer_is_given_one_gpu_at_most() -> None:
 
 def test_a_sampler_that_does_not_learn_takes_no_warm_start() -> None:
     page = page_of(GOOD, "sampler.name=qmc", "warm_start={study: early}")
-    assert page.startswith("error: the sampler `qmc` learns from no trial, also not from those of a warm start\n")
+    assert page.startswith("error: the sampler `qmc` does not learn from trials, not even those of a warm start\n")
 
 
 def test_the_search_space_of_the_guide_is_valid() -> None:

@@ -47,7 +47,7 @@ def test_an_enqueued_configuration_that_is_refused_is_recorded_and_the_study_goe
     assert len(run_all(study)) == 3
     first = study.ledger.trial("toy-0000")
     assert first.state is TrialState.INFEASIBLE
-    assert first.reason == "the trainer's config refuses it: epochs: expected a number >= 1 but got 0"
+    assert first.reason == "the trainer's config rejects it: epochs: expected a number >= 1 but got 0"
     assert first.reports == ()
     assert log.events[:2] == [("started", "toy-0000 from 0"), ("finished", "toy-0000 INFEASIBLE")]
     assert study.is_done
@@ -156,7 +156,7 @@ def test_a_space_that_is_refused_at_its_lower_ends_is_sound_and_its_share_is_tol
     [line, exhausted] = feasibility_lines(spec.model_copy(update={"trials": 60}), found)
     refused = found.points - found.accepted
     assert line == (
-        f"  infeasible  {refused / 168:.1%} of all 168 points are refused by the trainer's config, "
+        f"  infeasible  {refused / 168:.1%} of all 168 points are rejected by the trainer's config, "
         f"{refused} of them for: hidden is not divisible by heads"
     )
     assert exhausted.startswith(f"  exhausted   the space has {found.accepted} configurations: the study ends")

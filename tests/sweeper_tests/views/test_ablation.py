@@ -23,7 +23,7 @@ def test_the_power_stands_before_the_tables(tmp_path: Path) -> None:
     lines = render(result, "table").splitlines()
     assert lines[1].startswith("power: 5 seeds show differences of variants from ")
     assert f"{result.power.corrected:.2f} mm after correction for 3 comparisons" in lines[1]
-    assert lines[2].startswith("runs are paired by seed, a fixed rule")
+    assert lines[2].startswith("runs are always paired by seed")
     assert lines.index("variants") > 2
     assert result.opening[0] in render(result, "markdown")
     assert json.loads(render(result, "json"))["power"]["corrected"] == result.power.corrected

@@ -123,7 +123,7 @@ def test_a_column_of_several_types_is_text_in_parquet(
     ("arguments", "said"),
     [
         (["--columns", "optim.lrr"], "did you mean `optim.lr`?"),
-        (["--sort", "nothing_like_it"], "there are id, state, reason"),
+        (["--sort", "nothing_like_it"], "the columns are id, state, reason"),
         (["--columns", "lr", "--json"], "`--json` is the whole study"),
         (["--top", "0"], "0 is not in the range"),
     ],

@@ -23,7 +23,7 @@ def test_ids_and_numbers_are_whole_at_any_width(monkeypatch: pytest.MonkeyPatch,
         source="loss_balance",
         seeds=(3, 4, 5),
         winner=None,
-        opening=["power: 3 seeds show differences from 0.70 mm on"],
+        opening=["power: 3 seeds show differences of 0.70 mm or more"],
         objective=Objective(metric="val/pa_mpjpe_mm", mode="min"),
         verdict=["nothing is a winner"],
     )

@@ -61,7 +61,7 @@ def test_whatever_a_trainer_raises_is_its_trials_result(what: str, reason: str, 
     assert message["kind"] == "error"
     assert message["error"].startswith(reason)
     assert len(json.dumps(message)) < 50_000
-    assert ("take smaller batches" in message["error"]) == (what in ("gpu", "context", "cublas", "ram"))
+    assert ("use smaller batches" in message["error"]) == (what in ("gpu", "context", "cublas", "ram"))
     worker.cleanup()
 
 

@@ -77,7 +77,7 @@ def test_places_of_keys_and_values() -> None:
         ("# only a comment\n", SpecFinding((), "the file is empty", None, Place(1, 1))),
         (
             "a: 1\n---\nb: 2\n",
-            SpecFinding((), "the file holds several documents", "remove the `---` line", Place(2, 1)),
+            SpecFinding((), "the file contains several documents", "remove the `---` line", Place(2, 1)),
         ),
         ("a: \x07\n", SpecFinding((), "character U+0007 is not allowed", "remove it", Place(1, 4))),
         ("[" * 10_000, SpecFinding((), "nested more than 32 deep", None, Place(1, 34))),

@@ -149,7 +149,7 @@ def test_hyperband_s_first_rung(tmp_path: Path, early: str, grace: float) -> Non
         ),
         (
             ("program: train.py", 'program: train.py\ncommand: ["${program}", "${args_no_boolean_flags}"]'),
-            "truth values are passed as --flag=true",
+            "booleans are passed as --flag=true",
         ),
         (("min_iter: 3, eta: 2", "min_iter: 3, strict: true"), "`early_terminate.strict` has no counterpart"),
         (("{min: 0.1, max: 0.5}", "{distribution: q_normal, mu: 0, sigma: 1, q: 2}"), "not rounded to multiples of 2"),
@@ -202,7 +202,7 @@ def test_a_grid_has_as_many_trials_as_points(tmp_path: Path) -> None:
         ),
         (USUAL.replace("program: train.py\n", ""), "it names no `program`"),
         (USUAL.replace("{min: 1, max: 6}", "{min: 1}"), "parameter `layers` has no `value`"),
-        (USUAL.replace("val/loss", "train/loss"), "its metric `train/loss` is of training"),
+        (USUAL.replace("val/loss", "train/loss"), "its metric `train/loss` is a training metric"),
         (USUAL.replace("{min: 1, max: 6}", "{distribution: beta, a: 1, b: 2}"), "has the distribution `beta`"),
         (USUAL.replace("{values: [adam, sgd]}", "{values: adam}"), "`values` of parameter `optimizer` is not a list"),
         (USUAL.replace("{value: 10}", "10"), "parameter `epochs` is not a mapping"),

@@ -33,7 +33,7 @@ def test_the_named_winner_is_the_best(recorded: str, open_tracker: OpenTracker) 
     [
         ("toy-001", "`toy-001` matches 2 trials", "toy-0010, toy-0011"),
         ("tyo-0002", "no trial `tyo-0002`", "did you mean toy-0002"),
-        ("", "no trial ``", "there are toy-0001, toy-0002"),
+        ("", "no trial ``", "it has toy-0001, toy-0002"),
         ("tooy:best", "no study `tooy`", "did you mean toy?"),
         ("toy:worst", "cannot read the selector", "STUDY:best"),
     ],

@@ -113,7 +113,7 @@ def test_a_copy_takes_the_study_over_or_becomes_one_of_its_own(
         run_study(make_spec(trials=5), copy, RunOptions())
     refused = Ledger.open(copy / "studies" / "toy", "toy").attributes
     assert (refused.drift, refused.spec) == ([], spec.effective), "not even that more trials are wanted"
-    with pytest.raises(UserError, match="it goes on here"):
+    with pytest.raises(UserError, match="it continues here"):
         fork(home, "toy")
     assert adopt(copy, "toy", None).same_runs
     assert sync_study(copy, "toy").left == 0

@@ -125,7 +125,7 @@ def _share(name: str, of_samples: Ranks, what: str) -> CheckResult:
     top = float((ranks <= TOP).mean())
     count = len(of_samples.all)
     clearest = f"{count}" if of_samples.clear.all() else f"the {len(ranks)} clearest of {count}"
-    says = f"about {wrong:.0%} of {clearest} {what} are paired wrong; "
+    says = f"about {wrong:.0%} of {clearest} {what} are mispaired; "
     says += f"{top:.0%} fit their own image better than 95% of others"
     expected = f"at most {WRONG:.0%}"
     if len(ranks) < LEAST_SAMPLES:
