@@ -221,7 +221,7 @@ def test_lanes_in_parts_of_an_epoch_that_differ_by_a_step(tmp_path: Path) -> Non
         ),
         ({"optim": {"batch_size": 4}}, "lanes share optim.batch_size"),
         ({"data": {"embedded_count": 41}}, "lanes share data.embedded_count"),
-        ({"loss": {"lambda_joint": 1.0, "lambda_pca": 1.0}}, "lane 1 has other loss terms above 0 than lane 0"),
+        ({"loss": {"lambda_joint": 1.0, "lambda_pca": 1.0}}, "lane 1 has different loss terms above 0 from lane 0"),
         (
             {"loss": {"lambda_joint": 1.0, "balance": "gradnorm"}},
             "lane 1 has loss.balance gradnorm, which lanes",
@@ -247,7 +247,7 @@ def test_no_config_is_refused() -> None:
 def test_convolutions_on_a_cpu_are_no_lanes() -> None:
     both = [config(seed=seed) for seed in range(2)]
     said = lanes_problem(both, on_gpu=False)
-    assert said == "on a CPU the convolutions of resnet_tiny take longer in lanes than one after the other"
+    assert said == "on a CPU the convolutions of resnet_tiny take longer in lanes than in sequence"
     assert lanes_problem(both, on_gpu=True) is None
     assert lanes_problem([config(model={"backbone": "vit_tiny"}, seed=seed) for seed in range(2)], on_gpu=False) is None
     assert "lane 1 has control zero" in str(lanes_problem([both[0], config(control="zero")], on_gpu=True))

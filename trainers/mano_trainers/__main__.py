@@ -73,7 +73,7 @@ def _train(config: TrainConfig, out: Path, resume: bool) -> int:
         print(f"resuming after {start}", file=sys.stderr)
     last = _print_epochs(train(config, out, start))
     if last is not None and math.isnan(last["train/loss"]):
-        print("error: the loss is not finite any more\nhelp: lower optim.lr or the loss weights", file=sys.stderr)
+        print("error: the loss is no longer finite\nhelp: lower optim.lr or the loss weights", file=sys.stderr)
         return 1
     return 0
 

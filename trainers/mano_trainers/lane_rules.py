@@ -30,7 +30,7 @@ def lanes_problem(configs: Sequence[TrainConfig], *, on_gpu: bool) -> str | None
         return error.what
     backbone = configs[0].model.backbone
     if not on_gpu and backbone not in PATCH_PX:
-        return f"on a CPU the convolutions of {backbone} take longer in lanes than one after the other"
+        return f"on a CPU the convolutions of {backbone} take longer in lanes than in sequence"
     return None
 
 
@@ -54,9 +54,9 @@ def check_lanes(configs: Sequence[TrainConfig]) -> None:
         for key, is_alone in alone.items():
             if is_alone:
                 value = config.loss.balance if key == "loss.balance" else getattr(config, key)
-                raise ConfigError(f"lane {lane} has {key} {value}, which lanes do not train", key, HELP)
+                raise ConfigError(f"lane {lane} has {key} {value}, which lanes cannot train", key, HELP)
         if _terms(config) != _terms(first):
-            raise ConfigError(f"lane {lane} has other loss terms above 0 than lane 0", "loss", HELP)
+            raise ConfigError(f"lane {lane} has different loss terms above 0 from lane 0", "loss", HELP)
         ours, theirs = _shared(config), _shared(first)
         for key in ours:
             if ours[key] != theirs[key]:

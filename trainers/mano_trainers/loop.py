@@ -225,7 +225,9 @@ def restore(run: Run, folder: Path) -> int:
         )
     if saved.state["data_fingerprint"] != pipeline.data.fingerprint:
         raise DataError(
-            f"trained on other data than {pipeline.config.data.root} holds now", str(folder), "train from the start"
+            f"not trained on the data that {pipeline.config.data.root} contains now",
+            str(folder),
+            "train from the start",
         )
     training.model.load_state_dict(saved.weights if average is None else saved.state["raw_weights"])
     if average is not None:

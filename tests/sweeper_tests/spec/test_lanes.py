@@ -41,7 +41,7 @@ def written(folder: Path, **changes: Any) -> Path:
     [
         ({}, None),
         ({"resources": {"lanes": 4, "concurrent": "all", "gpus": 1}}, None),
-        ({"base": {}}, "on a CPU the convolutions of resnet_tiny take longer in lanes than one after the other"),
+        ({"base": {}}, "on a CPU the convolutions of resnet_tiny take longer in lanes than in sequence"),
         ({"base": {}, "resources": {"lanes": 4, "concurrent": 4, "gpus": 1}}, None),
         (
             {"resources": {"lanes": 2, "gpus": 0.5}},
@@ -53,7 +53,7 @@ def written(folder: Path, **changes: Any) -> Path:
         ),
         (
             {"search_space": {"loss.lambda_pca": {"choices": [0.1, 0.0]}}},
-            "lane 2 has other loss terms above 0 than lane 0",
+            "lane 2 has different loss terms above 0 from lane 0",
         ),
         (
             {"search_space": None, "trials": None, "variants": {"one": {}, "two": {"optim.batch_size": 8}}},

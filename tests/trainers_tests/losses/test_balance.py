@@ -147,5 +147,5 @@ def test_state_continues_bit_for_bit_and_all_of_it_is_needed(kind: str) -> None:
 
 
 def test_one_term_alone_cannot_be_balanced() -> None:
-    with pytest.raises(ValidationError, match="balance gradnorm needs two terms above 0 of param, joint"):
+    with pytest.raises(ValidationError, match="balance gradnorm needs at least two of param, joint"):
         LossConfig(lambda_pca=1.0, balance="gradnorm")

@@ -65,7 +65,7 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     save_file(network(1, backbone="vit_tiny").backbone.state_dict(), tmp_path / "weights.safetensors")
     before = network(2).state_dict()
     model = network(2)
-    with pytest.raises(ConfigError, match=r"belongs to another network than model\.backbone"):
+    with pytest.raises(ConfigError, match=r"does not belong to model\.backbone"):
         load_pretrained(model, str(tmp_path / "weights.safetensors"))
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 

@@ -106,7 +106,7 @@ class LossConfig(Strict):
             raise ValueError("nothing to learn: at least one weight must be above 0")
         balanced = [name for name in BALANCED_TERMS if getattr(self, f"lambda_{name}") > 0]
         if self.balance != "fixed" and len(balanced) < 2:
-            raise ValueError(f"balance {self.balance} needs two terms above 0 of {', '.join(BALANCED_TERMS)}")
+            raise ValueError(f"balance {self.balance} needs at least two of {', '.join(BALANCED_TERMS)} above 0")
         return self
 
 
@@ -195,7 +195,7 @@ does."""
 
 def _each_once(faults: tuple[FaultName, ...]) -> tuple[FaultName, ...]:
     if len(set(faults)) < len(faults):
-        raise ValueError(f"each fault can be there only once, but got {', '.join(faults)}")
+        raise ValueError(f"each fault can be named only once, but got {', '.join(faults)}")
     return faults
 
 

@@ -46,7 +46,7 @@ def load_pretrained(model: HandNet, source: str) -> None:
     ]
     if different:
         raise ConfigError(
-            f"{source} belongs to another network than model.backbone: {len(set(different))} of its arrays do not fit, "
+            f"{source} does not belong to model.backbone: {len(set(different))} of its arrays do not fit, "
             f"{different[0]} first",
             KEY,
             "choose weights of the same architecture",
@@ -84,9 +84,9 @@ def _from_hub(name: str) -> dict[str, Tensor]:
         return dict(timm.create_model(f"hf-hub:{name}", pretrained=True).state_dict())
     except Exception as error:  # the client of the hub raises what its HTTP library does, among others
         raise ConfigError(
-            f"{name} cannot be had from the hub, which may be out of reach: {error}",
+            f"{name} cannot be fetched from the hub, which may be out of reach: {error}",
             KEY,
-            "download the weights where there is a network, and give the path of the file",
+            "download the weights where there is network access, and give the path of the file",
         ) from error
 
 

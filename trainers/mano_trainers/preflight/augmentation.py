@@ -75,7 +75,7 @@ def _mirror(moved: Tensor) -> CheckResult:
         mirrored == 0,
         f"{mirrored:.0%} of the pictures of a batch are mirrored",
         "0%",
-        "in the order to look: a flip in the augmentation (it makes a left hand, which no theta of a right one fits), "
+        "check in this order: a flip in the augmentation (it makes a left hand, which no theta of a right one fits), "
         "or, if pixels.training fails too, what that says: channels in another order look like this",
     )
 
@@ -101,9 +101,9 @@ def _background(pipeline: Pipeline, chosen: Integers) -> CheckResult:
     return verdict(
         "augmentation.background",
         on_own >= LEAST_ON_MASK and on_own - on_other >= LEAST_APART and changed >= LEAST_CHANGED,
-        f"before another background {on_own:.0%} of the joints' pixels stay, {on_other:.0%} by another's mask; "
+        f"with another background {on_own:.0%} of the joints' pixels stay, {on_other:.0%} with another's mask; "
         f"{changed:.0%} of the picture's edge changes",
-        f"at least {LEAST_ON_MASK:.0%}, {LEAST_APART:.0%} more than by another's, and {LEAST_CHANGED:.0%}",
+        f"at least {LEAST_ON_MASK:.0%}, {LEAST_APART:.0%} more than with another's, and {LEAST_CHANGED:.0%}",
         "masks are inverted, or do not belong to the images: training/mask/NNNNNNNN.jpg is of pose NNNNNNNN, and white "
         "where the hand is",
     )
@@ -122,10 +122,10 @@ def _varies(angles: list[Tensor]) -> CheckResult:
     return verdict(
         "augmentation.varies",
         within_deg >= LEAST_SPREAD_DEG and between_deg >= LEAST_SPREAD_DEG,
-        f"turns in a batch spread by {within_deg:.1f} degrees; those of the same row in two steps differ by "
+        f"rotations in a batch spread by {within_deg:.1f} degrees; those of the same row in two steps differ by "
         f"{between_deg:.1f}",
         f"at least {LEAST_SPREAD_DEG:g} degrees each",
-        "the same augmentation comes again: draw it for every sample, from a generator seeded with the step",
+        "the same augmentation is repeated: draw it for every sample, from a generator seeded with the step",
     )
 
 
@@ -137,7 +137,7 @@ def _strength(images: Tensor, picture: npt.NDArray[np.uint8], moved: Tensor, rot
         CONTRAST[0] < contrast < CONTRAST[1] and turned_deg < rotate_deg,
         f"augmented images have {contrast:.2f} times the contrast and turn by {turned_deg:.1f} degrees on average",
         f"{CONTRAST[0]:g} to {CONTRAST[1]:g} times, below {rotate_deg:g} degrees, the largest turn",
-        "the augmentation hides the hand, or turns hands as no camera sees them: lower its strength",
+        "the augmentation hides the hand, or rotates hands as no camera sees them: lower its strength",
     )
 
 
@@ -150,9 +150,9 @@ def _turn(moved: Tensor, labelled: Tensor) -> CheckResult:
     return verdict(
         "augmentation.labels",
         difference_deg < TOLERANCE_DEG,
-        f"pixels turn by {turned_deg:.1f} degrees, labels by {difference_deg:.1f} degrees otherwise",
+        f"pixels turn by {turned_deg:.1f} degrees, labels are {difference_deg:.1f} degrees off",
         f"below {TOLERANCE_DEG:g} degrees",
-        "turn the wrist's rotation and the joints by the angle of the pixels (augment.turn_labels), in the same sense; "
+        "turn the wrist's rotation and the joints by the pixels' angle (augment.turn_labels), in the same direction; "
         "if pixels.training fails too, look there first",
     )
 

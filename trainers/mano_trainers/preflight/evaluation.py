@@ -109,10 +109,10 @@ def _repeatable(seen: Rehearsal) -> CheckResult:
     return verdict(
         "evaluation.repeatable",
         max(apart, twice) < REPEATED_TOLERANCE and varies > 1e-6,
-        f"an image predicted alone differs by {apart:.2%} from the same in a batch, twice in a row by {twice:.2%}; "
-        f"between images predictions differ by {varies:.2%}",
+        f"an image predicted alone differs by {apart:.2%} from the same one in a batch, and by {twice:.2%} when "
+        f"repeated; predictions of different images differ by {varies:.2%}",
         f"below {REPEATED_TOLERANCE:.0%}; below {REPEATED_TOLERANCE:.0%}; over 0%",
-        "in the order to look: dropout or noise that is active, statistics of the batch instead of running ones, "
+        "check in this order: dropout or noise that is active, statistics of the batch instead of running ones, "
         "anything taken over a batch, or an input that is cut off",
     )
 
@@ -132,7 +132,7 @@ def _objective(seen: Rehearsal) -> CheckResult:
         not wrong,
         listed,
         f"what was put in, to {OBJECTIVE_TOLERANCE:.1%}",
-        "in the order to look: unit (m, cm, mm), the mean (median, root mean square, mean of batches of unequal size), "
+        "check in this order: unit (m, cm, mm), the mean (median, root mean square, mean of batches of unequal size), "
         "joints or samples left out, one alignment for all, predictions in another order than their labels",
     )
 

@@ -83,9 +83,9 @@ def _joints(kinds: Sequence[Kind]) -> CheckResult:
     return verdict(
         "loss.joints",
         not deaf,
-        f"the joint that counts least does for {listed(shares, '{:.1%}')} of the one that counts most",
+        f"effect of the joint that counts least, relative to the one that counts most: {listed(shares, '{:.1%}')}",
         f"over {LEAST_JOINT:.1%} in every term",
-        f"a joint has no say in {', '.join(deaf)}: a mask, a weight of zero or a slice leaves a finger out",
+        f"a joint has no effect on {', '.join(deaf)}: a mask, a weight of zero or a slice leaves a finger out",
     )
 
 
@@ -119,7 +119,7 @@ def _targets(subject: Subject, kinds: Sequence[Kind]) -> CheckResult:
         max(apart.values()) < TARGET_TOLERANCE,
         f"targets differ from the labels of their images by at most {listed(apart)}",
         f"below {TARGET_TOLERANCE:g}",
-        "between the labels and the loss something changes them: an order of fingers, a mean pose taken off again, a "
+        "between the labels and the loss something changes them: an order of fingers, a mean pose subtracted again, a "
         "unit, or other rows; validation compares with the labels",
     )
 
@@ -143,7 +143,7 @@ def _truth(kinds: Sequence[Kind]) -> CheckResult:
     return verdict(
         "loss.truth",
         not left,
-        "at the truth there is left of " + listed(left, "{:.1%}") if left else f"at most {worst:.2%} is left",
+        "left at the truth: " + listed(left, "{:.1%}") if left else f"at most {worst:.2%} is left",
         f"below {NOTHING:.1%} of what the term is at the start",
         "no prediction can bring the term to zero: both sides must be in one frame (root-centred, wrist or camera), "
         "one unit, one joint order, and from one hand",
@@ -171,8 +171,8 @@ def _batch_size(kinds: Sequence[Kind]) -> CheckResult:
         if grown
         else f"a batch twice as large changes terms by at most {worst:.2%}",
         "the same value",
-        "take the mean over batch and dimensions, not the sum: else each weight means something else at another batch "
-        "size",
+        "take the mean over batch and dimensions, not the sum: otherwise each weight means something else at "
+        "another batch size",
     )
 
 

@@ -63,7 +63,7 @@ def _similarity(subject: Subject) -> CheckResult:
         f"true joints scaled, turned and shifted score {aligned_mm:.2f} mm aligned, {unaligned_mm:.0f} mm unaligned",
         f"below {EXACT_MM} mm aligned, over {NOTICED_MM:g} mm unaligned",
         "the alignment is wrong: scale is the sum of singular values over the squared norm, and the rotation must not "
-        "be transposed; such a metric says the same of every prediction",
+        "be transposed; such a metric gives every prediction the same score",
     )
 
 

@@ -71,7 +71,7 @@ def _batches(seen: Rehearsal) -> CheckResult:
         other == 0,
         f"{other} of {len(seen.steps)} batches differ from those of the epoch's order",
         "0",
-        "the network is shown other images than the data path makes; look at what happens between both",
+        "the network is shown images that the data path did not make; look at what happens in between",
     )
 
 
@@ -91,13 +91,13 @@ def _moved(seen: Rehearsal) -> CheckResult:
     return verdict(
         "training.weights_move",
         not still and not outside and len(unseen) < len(names) / 2,
-        f"{len(still)} of {len(names)} tensors of weights stay where they are after {len(seen.steps)} steps"
+        f"{len(still)} of {len(names)} tensors of weights do not change in {len(seen.steps)} steps"
         + (f", the first {still[0]}" if still else "")
         + (f", {len(unseen)} more by steps too small for float32" if unseen else "")
         + f"; the optimizer does not hold {outside}",
         "0; 0",
-        "the optimizer must hold every parameter of the network, with requires_grad; a part that is frozen on purpose "
-        "is not foreseen by this trainer",
+        "the optimizer must hold every parameter of the network, with requires_grad; this trainer does not support "
+        "freezing a part on purpose",
     )
 
 
@@ -171,7 +171,7 @@ def _gradient(seen: Rehearsal, expected: list[dict[str, Tensor]]) -> CheckResult
         f"the optimizer's gradient differs by {worst:.1%} from that of weight x term, clipped as configured "
         f"(step {at + 1})",
         f"below {GRADIENT_TOLERANCE:.0%}",
-        "in the order to look: weights (see training.loss_weights), targets that belong to other images, gradients "
+        "check in this order: weights (see training.loss_weights), targets that belong to other images, gradients "
         "that are kept from step to step (zero_grad), a factor on the loss, another clip_norm",
     )
 
@@ -231,7 +231,7 @@ def _update(seen: Rehearsal) -> CheckResult:
         f"steps differ by {worst:.1%} from AdamW's with the config's rates; the learning rate is {says} times the "
         "schedule's",
         f"below {UPDATE_TOLERANCE:.0%}; 1",
-        "in the order to look: the learning rate is not set before each step, another weight decay or beta, moments "
+        "check in this order: the learning rate is not set before each step, another weight decay or beta, moments "
         "that are lost between steps, steps that are skipped, a sign",
     )
 
@@ -278,7 +278,7 @@ def _weights(subject: Subject) -> CheckResult:
     return verdict(
         "training.loss_weights",
         not wrong,
-        f"{len(wrong)} of {len(used)} weights count otherwise: {listed}"
+        f"{len(wrong)} of {len(used)} weights count differently: {listed}"
         if wrong
         else f"all {len(used)} weights count once",
         "each once",

@@ -108,7 +108,7 @@ def _scheduled(config: OptimConfig, rates: list[float]) -> CheckResult:
         bool(rates) and apart < RATE_TOLERANCE,
         f"in {len(rates)} steps the learning rate differs from the schedule's by at most {apart:.1%} of optim.lr",
         f"below {RATE_TOLERANCE:.0%}",
-        "the loop counts steps otherwise than the schedule: it steps once an epoch, or is told another length of a run",
+        "the loop counts steps differently from the schedule: it steps once per epoch, or assumes another run length",
     )
 
 

@@ -39,8 +39,8 @@ def check_shares(kinds: Sequence[Kind], left: int) -> CheckResult:
         not middle,
         says,
         "not in the middle",
-        "there the other terms hardly count: narrow the range of that weight, or mean it; per unit of weight the "
-        f"gradients are {listed(named(kinds, gradient_norms))}",
+        "there the other terms hardly count: narrow the range of that weight, or keep it on purpose; per unit of "
+        f"weight the gradients are {listed(named(kinds, gradient_norms))}",
     )
 
 

@@ -50,10 +50,8 @@ def check_pictures(subject: Subject) -> CheckResult:
     config = subject.pipeline.config.data
     at_random = held >= FEW and config.validate_on == "held_out" and config.dexycb_split is None
     cut_otherwise = config.crop is not None and any(item.format == "freihand" for item in config.all_sets)
-    help = (
-        "validation's pictures are made otherwise than training's: decoded, normalised, cropped or resized by code of "
-    )
-    help += "its own"
+    help = "validation's pictures are made differently from training's: decoded, normalised, cropped or resized by "
+    help += "separate code"
     if cut_otherwise:
         help = "data.crop shows more or less of a validated picture than of a trained one: are hands in the middle of "
         help += "the pictures? if not, use another factor or `null`"

@@ -38,7 +38,7 @@ FEWEST: Final = 60
 LEFT: Final = 0.2
 """Of pairs that are shuffled, too, some fit a mirror image."""
 HELP: Final = (
-    "images do not belong to their labels: in the order to look, a shuffled or shifted list, an image's number to "
+    "images do not belong to their labels; check in this order: a shuffled or shifted list, an image's number to "
     "label rule (FreiHAND: modulo 32560), a camera matrix or crop of other pictures"
 )
 
@@ -152,7 +152,7 @@ def _versions(ranks: Ranks) -> CheckResult:
     return CheckResult(
         "pairing.versions",
         CheckStatus.FAIL if found else CheckStatus.PASS,
-        f"about {wrong:.0%} of image version {worst} are paired wrong, {best:.0%} of the best one",
+        f"about {wrong:.0%} of image version {worst} are mispaired, {best:.0%} of the best one",
         "at most 30% more",
         f"in one image version {HELP}" if found else "",
     )
@@ -165,7 +165,7 @@ def _blocks(ranks: Array) -> CheckResult:
     shares = {start: _wrong(ranks[start : start + width]) for start in starts}
     start = max(shares, key=lambda each: shares[each][0])
     wrong, error = shares[start]
-    says = f"in the worst eighth of the recording, from {start / len(ranks):.0%} on, about {wrong:.0%} are paired wrong"
+    says = f"in the worst eighth of the recording, from {start / len(ranks):.0%} on, about {wrong:.0%} are mispaired"
     few = width < LEAST_SAMPLES
     found = wrong > BLOCK_WRONG and wrong - SURE * error > WRONG
     status = CheckStatus.FAIL if found and not few else CheckStatus.PASS

@@ -59,7 +59,7 @@ def _near(subject: Subject) -> CheckResult:
         return CheckResult("split.near_copies", CheckStatus.WARN, says, expected, help)
     help = (
         "validation shows training poses again, from another side, from the next frame or with noise: hold out whole "
-        "recordings or subjects, so that no score is for remembering"
+        "recordings or subjects, so that no score rewards memorising"
     )
     return CheckResult("split.near_copies", CheckStatus.FAIL, says, expected, help)
 
@@ -82,7 +82,7 @@ def _count(subject: Subject) -> CheckResult:
     groups = np.unique(data.labels.group[data.val_poses], return_inverse=True)[1].reshape(-1)
     low, high = interval(errors_m, groups)
     half = (high - low) / 2 / max(float(errors_m.mean()), 1e-12)
-    says = f"{count} poses are held out of {total}: a mean error is known to {half:.0%} (95%)"
+    says = f"{count} poses are held out of {total}: a mean error is known to within {half:.0%} (95%)"
     expected = f"at least {ENOUGH} poses, {WIDE:.0%}"
     independent = len(np.unique(data.labels.group)) > 200
     if count < FEW and total >= ENOUGH_TO_CHOOSE and independent:
@@ -112,10 +112,10 @@ def _spread_of(subject: Subject) -> CheckResult:
     says += inside
     few = held < FEW
     if again > usual + 0.05 or chosen or (_strong(ratio, p) and not few):
-        help = "validation shows another kind of poses than training (the easy ones, one gesture): draw it at random"
+        help = "validation shows a different kind of poses from training (easy ones, one gesture): draw it at random"
         return CheckResult("split.spread", CheckStatus.FAIL, says, expected, help)
     if p <= STRONG_P or (few and not 0.5 <= ratio <= 2):
-        help = "validation may be of another kind than training" + (", too few groups to tell" if few else "")
+        help = "validation may be of a different kind from training" + (", too few groups to tell" if few else "")
         return CheckResult("split.spread", CheckStatus.WARN, says, expected, help)
     return CheckResult("split.spread", CheckStatus.PASS, says, expected)
 

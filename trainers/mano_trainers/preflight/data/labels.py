@@ -66,7 +66,7 @@ def _values(subject: Subject) -> CheckResult:
         f"largest angle {angle.max():.2f} rad, largest shape {np.abs(betas).max(initial=0.0):.1f}",
         f"none, none, {BEND_RAD2[0]:g} to {BEND_RAD2[1]:g} rad2, below {LARGEST_ANGLE_RAD:.1f} rad, below "
         f"{LARGEST_BETA:g}",
-        "theta is 45 axis-angle values in rad, one of each pose; degrees, a padding or a cut-off file look like this",
+        "theta is 45 axis-angle values in rad, one of each pose; degrees, padding or a truncated file look like this",
     )
 
 
@@ -141,11 +141,11 @@ def _joint_order(computed: Array, true: Array) -> CheckResult:
     return verdict(
         "labels.joint_order",
         moved == 0 or best_mm > 0.7 * kept_mm,
-        f"{moved} of 21 joints lie nearer to another one's place ({kept_mm:.1f} mm as they are, {best_mm:.1f} mm in "
+        f"{moved} of 21 joints are nearer to another joint's place ({kept_mm:.1f} mm as they are, {best_mm:.1f} mm in "
         "the best order)",
         "0",
         f"reorder one side: the stored joint for each of the hand's is {nearest.tolist()}; FreiHAND's order is wrist, "
-        "then thumb to pinky from base to tip, MANO's has the thumb last and the tips behind all",
+        "then thumb to pinky from base to tip, MANO's has the thumb last and the tips at the end",
     )
 
 

@@ -51,7 +51,7 @@ def _cache(subject: Subject) -> CheckResult:
         f"{len(wrong)} of {len(apart)} images in the cache differ from their file decoded now"
         + (f", image {wrong[0]} by {apart[wrong[0]]:.1f} grey levels" if wrong else ""),
         "0",
-        "the cache is stale: delete its folder (TRAINERS_CACHE_DIR) and let it be made anew",
+        "the cache is stale: delete its folder (TRAINERS_CACHE_DIR), and it is made again",
     )
 
 
@@ -71,7 +71,7 @@ def _training(subject: Subject) -> CheckResult:
         f"pixels of a batch that is not augmented differ by {apart:.3g} from the cache's, from -1 to 1"
         + ("" if sound else f"; {_likely(shown, true)}"),
         f"below {TOLERANCE:g}",
-        "in the order to look: what the measured line says fits best, order of channels (RGB), a shift or flip without "
+        "check in this order: what the measured line says fits best, order of channels (RGB), a shift or flip without "
         "its label, normalisation to -1 ... 1",
     )
 
@@ -81,7 +81,7 @@ def _likely(shown: Tensor, true: Tensor) -> str:
     if shown.shape != true.shape:
         return f"their shape is {tuple(shown.shape)} where {tuple(true.shape)} is expected"
     changes: dict[str, Callable[[Tensor], Tensor]] = {
-        "red and blue have changed places": lambda images: images.flip(1),
+        "red and blue are swapped": lambda images: images.flip(1),
         "the images are mirrored": lambda images: images.flip(3),
         "the images are upside down": lambda images: images.flip(2),
         "they are from 0 to 1": lambda images: (images + 1) / 2,

@@ -37,7 +37,7 @@ def _split(subject: Subject) -> CheckResult:
     return verdict(
         "seen.split",
         used >= SPLIT_COVERED * total and max(train, val) == 0,
-        f"{used} of {total} poses are trained or validated on; {train:.0%} and {val:.0%} of those come again",
+        f"{used} of {total} poses are trained or validated on; {train:.0%} and {val:.0%} of those are repeated",
         f"at least {SPLIT_COVERED:.0%}; 0%",
         "poses are lost between the reader and the split: a shard, a slice or a filter left in; or the same few are "
         "repeated",
@@ -80,7 +80,7 @@ def _versions(subject: Subject, orders: list[Integers]) -> CheckResult:
         few or least >= 0.5 * shown.sum() / len(there),
         f"of {len(there)} image versions the rarest makes up {least / max(1, shown.sum()):.0%} of {EPOCHS} epochs",
         f"at least {0.5 / len(there):.0%}" + (" (too few images to tell)" if few else ""),
-        "an epoch draws one version of each pose anew: all versions must have their turn",
+        "an epoch draws one version of each pose anew: all versions must be shown in turn",
     )
 
 
