@@ -26,15 +26,15 @@ WRITTEN: Final = "<!-- Written by `python -m tools.reference {page}`; change the
 EXIT_CODES: Final = """\
 | code | meaning |
 |---|---|
-| 0 | done; of `reproduce`: the rerun is the same within the tolerance |
-| 1 | some trial failed; of `sync`: records still wait; of `doctor`: something is left to be fixed |
+| 0 | done; for `reproduce`: the rerun is the same within the tolerance |
+| 1 | some trial failed; for `sync`: records still wait; for `doctor`: something is left to be fixed |
 | 2 | bad input: the message says what, where and how to fix it; nothing was changed |
-| 3 | the preflight failed, or no trial beats the controls; of `winners`: nothing could be promoted |
-| 4 | `reproduce`: the rerun differs |
+| 3 | the preflight failed, or no trial beats the controls; for `winners`: nothing could be promoted |
+| 4 | for `reproduce`: the rerun differs |
 | 5 | MLflow refused records of the study for good: `run`, `resume`, `sync`, `status`, `doctor` |
 | 130, 143, 129 | ended by Ctrl-C, SIGTERM or a closed terminal; the same command continues |
 
-Data go to stdout, all else to stderr. An error has this form; those of a file come all at once:
+Data go to stdout, all else to stderr. An error has this form; those in a file are reported all at once:
 
     error: unknown key `lamda_joint`
       --> sweep.yaml:5:3 search_space.loss.lamda_joint
@@ -76,7 +76,7 @@ def spec_page() -> str:
     """Every key of a sweep file, and of `base` for the default trainer, with type, default and meaning."""
     lines = ["# Keys of a sweep file", "", WRITTEN.format(page="spec"), ""]
     lines += [
-        "`sweeper check FILE` says all that is wrong with a file. An editor that knows YAML schemas completes keys"
+        "`sweeper check FILE` reports everything wrong with a file. An editor that knows YAML schemas completes keys"
     ]
     lines += ["with `# yaml-language-server: $schema=schema.json` in a file of `search_spaces/`.", ""]
     lines += _section("The file", SpecFile, set())

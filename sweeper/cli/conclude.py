@@ -26,7 +26,7 @@ from sweeper.lifecycle.options import RunOptions
 @home_option
 @click.option("--top", type=click.IntRange(min=2), default=3, show_default=True, help="Configurations to compare.")
 @click.option("--seeds", type=click.IntRange(min=2), default=5, show_default=True, help="Fresh seeds for each.")
-@click.option("--new", is_flag=True, help="Another round, with seeds that no earlier one had.")
+@click.option("--new", is_flag=True, help="Another round, with seeds that no earlier round used.")
 @click.option("--promote", is_flag=True, help="Register the winner in MLflow as `winner`, if there is one.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key of these runs' spec.")
 @run_options
@@ -44,8 +44,8 @@ def winners(
 ) -> int:
     """Train the best configurations of STUDY again with fresh seeds, and say which one is better by more than chance.
 
-    The runs are a study of their own, STUDY-winners; said again, this continues or shows it. Exit code: as of `run`; 3
-    too if nothing could be promoted.
+    The runs are a separate study, STUDY-winners; the same command again continues or shows it. Exit code: as for `run`;
+    3 too if nothing could be promoted.
 
     \b
     Example:
@@ -117,7 +117,7 @@ def ablate(
 @home_option
 @json_option
 def compare(trials: tuple[str, ...], home: Path, as_json: bool) -> int:
-    """Show side by side in what trials differ, their curves, and what they came to.
+    """Show side by side how trials differ, their curves, and their results.
 
     An ID is that of a trial, of one study or of several, or STUDY:best.
 
@@ -143,7 +143,7 @@ def compare(trials: tuple[str, ...], home: Path, as_json: bool) -> int:
 @home_option
 @json_option
 def explain(trial: str, home: Path, as_json: bool) -> int:
-    """Say who proposed a trial, how it stood at each rung, why it ended, and what its neighbours came to.
+    """Say who proposed a trial, its rank at each rung, why it ended, and how its neighbours did.
 
     \b
     Example:
@@ -171,11 +171,11 @@ def explain(trial: str, home: Path, as_json: bool) -> int:
     type=click.Choice(["ped-anova", "mdi", "fanova"]),
     default="ped-anova",
     show_default=True,
-    help="Optuna's: what the best tenth has in common; or random forests, `fanova` slowly.",
+    help="Optuna's: what the best tenth has in common; or random forests (`fanova` is slow).",
 )
 @json_option
 def importance(study: str, home: Path, evaluator: Literal["ped-anova", "mdi", "fanova"], as_json: bool) -> int:
-    """Say which parameters of STUDY its objective depends on, and when there are too few trials to say.
+    """Say which parameters of STUDY its objective depends on, or that there are too few trials to tell.
 
     \b
     Example:

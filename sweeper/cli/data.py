@@ -33,7 +33,7 @@ def data() -> None:
     "--size", type=click.IntRange(16, 1024), default=64, show_default=True, help="Height of an image, pixels."
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Same seed, same bytes.")
-@click.option("--workers", type=click.IntRange(min=1), help="Processes, of freihand; default: the cores.")
+@click.option("--workers", type=click.IntRange(min=1), help="Processes, for freihand; default: all cores.")
 def make(layout: Layout, out: Path, count: int, size: int, seed: int, workers: int | None) -> int:
     """Render a licence-free data set of hands with labels.
 

@@ -16,7 +16,7 @@ KINDS: Final = ("function", "script", "lightning", "hand")
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default=Path())
 @click.option("--trainer", type=click.Choice(KINDS), default="function", show_default=True, help="What is swept.")
 def init(folder: Path, trainer: str) -> int:
-    """Write a commented sweep file and a trainer that run, sweep.yaml and train.py, into FOLDER, or the one you are in.
+    """Write a commented sweep file and a trainer that run, sweep.yaml and train.py, into FOLDER, or the current one.
 
     `hand` needs no train.py: the hand trainer is included. Files that exist are never overwritten.
 

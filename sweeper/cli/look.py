@@ -66,8 +66,8 @@ def status(study: str, home: Path, as_json: bool) -> int:
 @home_option
 @click.option("--wide", is_flag=True, help="Every column in full, whatever the width of the terminal.")
 @json_option
-@click.option("--format", "form", type=click.Choice(["table", "csv", "json", "parquet"]), help="One row a trial.")
-@click.option("--sort", metavar="COLUMN", help="Ascending, for an objective best first; -COLUMN reverses the order.")
+@click.option("--format", "form", type=click.Choice(["table", "csv", "json", "parquet"]), help="One row per trial.")
+@click.option("--sort", metavar="COLUMN", help="Ascending, or best first for an objective; -COLUMN reverses the order.")
 @click.option("--top", type=click.IntRange(min=1), metavar="N", help="N trials: the best, or the first by --sort.")
 @click.option("--columns", metavar="A,B,...", help="Only these, in this order.")
 def show(
@@ -112,12 +112,12 @@ def show(
 @click.command()
 @trial_argument
 @home_option
-@click.option("--base", "as_base", is_flag=True, help="As the section `base` of a next sweep file.")
+@click.option("--base", "as_base", is_flag=True, help="As the section `base` of another sweep file.")
 @json_option
 def config(trial: str, home: Path, as_base: bool, as_json: bool) -> int:
     """Print the whole configuration that the trial ID is trained with, as YAML.
 
-    It is a config file for `python -m mano_trainers` or another trainer, and with --base the start of a next sweep.
+    It is a config file for `python -m mano_trainers` or another trainer, and with --base the start of another sweep.
 
     \b
     Example:
@@ -143,13 +143,13 @@ def config(trial: str, home: Path, as_base: bool, as_json: bool) -> int:
 @click.command()
 @study_argument
 @home_option
-@click.option("--interval", type=FiniteRange(min=0.1), default=1.0, show_default=True, help="Seconds between looks.")
+@click.option("--interval", type=FiniteRange(min=0.1), default=1.0, show_default=True, help="Seconds between updates.")
 @json_option
 def watch(study: str, home: Path, interval: float, as_json: bool) -> int:
     """Show STUDY while its driver runs: trials, rungs, best so far, time left, budget, last events.
 
-    From any terminal that sees the study home. A live screen in a terminal, a line an event in a pipe, a JSON object
-    an event with --json. Ends when the driver does.
+    From any terminal that sees the study home. A live screen in a terminal, a line per event in a pipe, a JSON object
+    per event with --json. Ends when the driver does.
 
     \b
     Example:
@@ -183,9 +183,16 @@ def logs(trial: str, home: Path, follow: bool) -> int:
 @click.command()
 @study_argument
 @home_option
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="File to write; default: in the study.")
 @click.option(
-    "--format", "form", type=click.Choice(["html", "md"]), default="html", show_default=True, help="Its form."
+    "--out", type=click.Path(path_type=Path, dir_okay=False), help="File to write; default: in the study's folder."
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["html", "md"]),
+    default="html",
+    show_default=True,
+    help="Format of the report.",
 )
 @click.option("--open", "opened", is_flag=True, help="Show it in the browser.")
 def report(study: str, home: Path, out: Path | None, form: Literal["html", "md"], opened: bool) -> int:
@@ -212,7 +219,7 @@ def report(study: str, home: Path, out: Path | None, form: Literal["html", "md"]
 def ui(study: str | None, home: Path, port: int, open_browser: bool) -> int:
     """Serve the MLflow UI on this machine, and print its address: of STUDY's candidates, best first, or of all studies.
 
-    The address holds a token, without which nobody gets in. Ctrl-C ends the server.
+    The address contains a token, without which access is denied. Ctrl-C ends the server.
 
     \b
     Example:
@@ -233,7 +240,7 @@ def dashboard(study: str | None, home: Path, port: int, open_browser: bool) -> i
     """Serve optuna-dashboard on this machine, and print its address: of STUDY, or of all studies.
 
     It shows a copy of the trials as they stand now, with state and reason; nothing done there reaches a study. The
-    address holds a token, without which nobody gets in. Ctrl-C ends the server. Needs the extra `dashboard`.
+    address contains a token, without which access is denied. Ctrl-C ends the server. Needs the extra `dashboard`.
 
     \b
     Example:

@@ -15,7 +15,7 @@ from sweeper.errors import EXIT_OK
 def doctor(home: Path, fix: bool, as_json: bool) -> int:
     """Look for what is wrong with the installation, left-over processes, open ports and the studies.
 
-    Without --fix nothing is changed. What a driver works on is never touched.
+    Without --fix nothing is changed. What a driver is working on is never touched.
     Exit code: 0 nothing is left to be fixed, 1 something is, 5 only records that MLflow refused are.
 
     \b
@@ -51,14 +51,14 @@ def sync(study: str, home: Path, as_json: bool) -> int:
 
 @click.command()
 @click.argument("studies", nargs=-1, shell_complete=complete_study)
-@click.option("--delete", is_flag=True, help="Remove the files. Without it they are only named.")
+@click.option("--delete", is_flag=True, help="Delete the files. Without it they are only listed.")
 @home_option
 @json_option
 def gc(studies: tuple[str, ...], delete: bool, home: Path, as_json: bool) -> int:
-    """Say which files of STUDIES (default: all) are needed no more, and with --delete remove them.
+    """List the files of STUDIES (default: all) that are no longer needed, and with --delete delete them.
 
-    These are checkpoints of ended trials that MLflow holds too or that the spec's `retention` does not keep, halves of
-    checkpoints, and artifacts of runs that are no longer in MLflow. What a study may go on from stays, and so does all
+    These are checkpoints of ended trials that MLflow holds too or that the spec's `retention` does not keep, incomplete
+    checkpoints, and artifacts of runs that are no longer in MLflow. What a study may resume from stays, and so does all
     that `sweeper reproduce` reads.
 
     \b

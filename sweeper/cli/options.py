@@ -88,7 +88,7 @@ def sync_options(command: Callable[..., Any]) -> Callable[..., Any]:
             type=FiniteRange(min=0),
             default=0.0,
             metavar="SECONDS",
-            help="From one copy to the next, at least; without it, each evaluation is copied.",
+            help="Least time between two copies; without it, each evaluation is copied.",
         ),
         click.option(
             "--sync-to",

@@ -81,7 +81,7 @@ def submit(
     accept_drift: bool,
     no_wait: bool,
 ) -> int:
-    """Run SPEC as a job of a Ray cluster that this machine is not a node of. Exit code: as of `run`.
+    """Run SPEC as a job of a Ray cluster that this machine is not a node of. Exit code: as for `run`.
 
     Only the file is sent. Code, data and secrets (SWEEPER_LEDGER, MLFLOW_TRACKING_URI, ...) are those of the cluster's
     head node; this machine gives the token (RAY_AUTH_TOKEN).
@@ -107,8 +107,8 @@ def submit(
 @study_argument
 @home_option
 @run_options
-@click.option("--adopt", is_flag=True, help="Take STUDY over from a home that is lost, or that this is a copy of.")
-@click.option("--fork", is_flag=True, help="Go on in this copy of a home as a study of its own.")
+@click.option("--adopt", is_flag=True, help="Take STUDY over from a home that is lost, or of which this is a copy.")
+@click.option("--fork", is_flag=True, help="Continue in this copy of a home as a separate study.")
 @click.option(
     "--ledger", metavar="URL", envvar="SWEEPER_LEDGER", show_envvar=True, help="Database of its ledger, with --adopt."
 )
@@ -116,12 +116,12 @@ def submit(
 def resume(
     study: str, home: Path, options: RunOptions, adopt: bool, fork: bool, ledger: str | None, copy: str | None
 ) -> int:
-    """Continue STUDY where it was interrupted, paused or stopped. Exit code: as of `run`.
+    """Continue STUDY where it was interrupted, paused or stopped. Exit code: as for `run`.
 
-    With --adopt, a study whose home is lost: its ledger in PostgreSQL is enough. Trials go on from the checkpoints that
-    this home reaches, the others anew. In a copy of a home that writes to the same MLflow, --adopt goes on here instead
-    of there, and --fork goes on in both, with a second experiment in MLflow. With --from, a study whose lost home
-    kept a copy, which is kept up to date.
+    With --adopt, STUDY's home may be lost: its ledger in PostgreSQL is enough. Trials resume from the checkpoints that
+    this home can reach, the others start over. In a copy of a home that writes to the same MLflow, --adopt continues
+    here instead of there, and --fork continues in both, with a second experiment in MLflow. With --from, STUDY starts
+    from the copy that its lost home kept, and the copy is kept up to date.
 
     \b
     Example:
@@ -136,7 +136,7 @@ def resume(
     if copy and options.sync_to is None:
         options = replace(options, sync_to=copy)
     if adopt and fork:
-        raise click.UsageError("--adopt and --fork cannot be used together: the study goes on here, or in both homes")
+        raise click.UsageError("--adopt and --fork cannot be used together: the study continues here, or in both homes")
     if adopt:
         from sweeper.lifecycle.adopt import adopt as take_over
 
@@ -168,7 +168,7 @@ def pause(study: str, home: Path) -> int:
 @click.argument("target", metavar="STUDY|ID", shell_complete=complete_study_or_trial)
 @home_option
 def stop(target: str, home: Path) -> int:
-    """End a study, its running trials STOPPED at once and none started; or one trial by its ID, and the study goes on.
+    """End a study: its running trials are STOPPED at once, and none is started. Or end one trial, by its ID.
 
     \b
     Example:
@@ -188,10 +188,10 @@ def stop(target: str, home: Path) -> int:
 @click.command()
 @study_argument
 @click.argument("settings", nargs=-1, metavar="KEY=VALUE...")
-@click.option("--like", metavar="ID", help="Trial to take from what is left out, or STUDY:best.")
+@click.option("--like", metavar="ID", help="Trial that supplies the values left out, or STUDY:best.")
 @home_option
 def enqueue(study: str, settings: tuple[str, ...], like: str | None, home: Path) -> int:
-    """Add a configuration to STUDY, as one trial more. If the study runs, it is next; else the next run trains it.
+    """Add a configuration to STUDY, as one more trial: next, if the study is running; else trained by the next run.
 
     \b
     Example:
@@ -230,7 +230,7 @@ def remove(study: str, yes: bool, home: Path) -> int:
 @home_option
 @run_options
 def extend(study: str, trials: int | None, seeds: int | None, home: Path, options: RunOptions) -> int:
-    """Add trials to STUDY, or seeds for each of its variants, and run them. Exit code: as of `run`.
+    """Add trials to STUDY, or seeds for each of its variants, and run them. Exit code: as for `run`.
 
     \b
     Example:
@@ -253,7 +253,7 @@ def extend(study: str, trials: int | None, seeds: int | None, home: Path, option
 @home_option
 @run_options
 def retry(study: str, failed: bool, home: Path, options: RunOptions) -> int:
-    """Try failed trials and controls again, as new trials of STUDY. Exit code: as of `run`.
+    """Try failed trials and controls again, as new trials of STUDY. Exit code: as for `run`.
 
     \b
     Example:

@@ -12,13 +12,13 @@ from sweeper.errors import EXIT_OK
 @click.command()
 @spec_options
 @home_option
-@click.option("--nodes", type=click.IntRange(min=1), default=1, show_default=True, help="How many.")
-@click.option("--gpus-per-node", metavar="[TYPE:]N", help="GPUs of each: `4`, or `a100:4`.")
-@click.option("--cpus-per-task", type=click.IntRange(min=1), help="Cores of each; by default, those its trials take.")
+@click.option("--nodes", type=click.IntRange(min=1), default=1, show_default=True, help="Number of nodes.")
+@click.option("--gpus-per-node", metavar="[TYPE:]N", help="GPUs per node: `4`, or `a100:4`.")
+@click.option("--cpus-per-task", type=click.IntRange(min=1), help="Cores per node; by default, what its trials take.")
 @click.option("--time", "time_limit", metavar="LIMIT", help="Time limit of one job, `04:00:00`; a study may take many.")
-@click.option("--partition", help="Where it runs.")
-@click.option("--account", help="Who pays.")
-@click.option("--mem", help="Memory of each node, `64G`.")
+@click.option("--partition", help="Partition to run in.")
+@click.option("--account", help="Account to charge.")
+@click.option("--mem", help="Memory per node, `64G`.")
 @click.option("--constraint", help="Features that nodes must have.")
 @click.option("--sbatch", "extra", multiple=True, metavar="OPTION", help="Another option of sbatch: `--qos=long`.")
 @click.option("--setup", multiple=True, metavar="COMMAND", help="Run this first: `module load cuda`.")
@@ -54,7 +54,7 @@ def slurm(
     """Print the batch script of a Slurm job that runs the study of SPEC, or continues it. Nothing is submitted.
 
     The job starts Ray on its nodes, runs as many trials as they have room for, and leaves no process behind. Before its
-    time limit it lets trials reach a checkpoint and puts itself into the queue again. See docs/slurm.md.
+    time limit it lets trials reach a checkpoint and puts itself back into the queue again. See docs/slurm.md.
 
     \b
     Example:

@@ -62,7 +62,7 @@ Choices = Annotated[
 
 class _Conditional(SpecModel):
     when: dict[str, Choices] = Field(default_factory=dict)
-    """The parameter exists only if each parameter named here has the value, or one of the list, beside it; without,
+    """The parameter exists only if each parameter named here has the value given for it, or one of the list; otherwise
     base's value stays."""
 
 
@@ -72,13 +72,13 @@ class Prior(SpecModel):
     center: float
     """The most likely value."""
     spread: Annotated[float, Field(gt=0)]
-    """Standard deviation; on a log scale a factor above 1: 3 for from a third to three times the center."""
+    """Standard deviation; on a log scale a factor above 1: 3 means from a third to three times the center."""
 
 
 class _Numeric(_Conditional):
     prior: Prior | None = None
-    """Draws before the sampler learns, and all of `random` and `qmc`, come from around here; `cmaes` begins here, with
-    this spread."""
+    """Draws before the sampler learns, and all draws of `random` and `qmc`, come from around here; `cmaes` begins here,
+    with this spread."""
 
     @model_serializer(mode="wrap")
     def _without_default(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -177,10 +177,10 @@ def _refuse_repeated(key: str, values: Sequence[ParamValue]) -> None:
     for value in values:
         known = first.setdefault(value, value)
         if known is not value and len({repr(known), repr(value)}) == 2:
-            raise ValueError(f"`{key}` holds {known!r} and {value!r}, which samplers treat as the same")
+            raise ValueError(f"`{key}` contains {known!r} and {value!r}, which samplers treat as the same")
     repeated = [value for value, count in Counter(values).items() if count > 1]
     if repeated:
-        raise ValueError(f"`{key}` holds {repeated[0]!r} more than once")
+        raise ValueError(f"`{key}` contains {repeated[0]!r} more than once")
 
 
 def _dimension_kind(value: object) -> str | None:

@@ -26,16 +26,16 @@ def _require_pattern(pattern: str) -> str:
 
 
 class ScriptReports(SpecModel):
-    """Where the reports of a script come from that does not call `sweeper.report`."""
+    """Where the reports come from, of a script that does not call `sweeper.report`."""
 
     patterns: dict[str, Annotated[str, AfterValidator(_require_pattern)]] = Field(default_factory=dict)
-    """On what it prints: name of a metric, or `epoch` -> regular expression whose first group is the number. Each time
-    the objective is printed is a report, with the latest value of every other metric."""
+    """Applied to what it prints: name of a metric, or `epoch` -> regular expression whose first group is the number.
+    Each time the objective is printed is a report, with the latest value of every other metric."""
     rows: Annotated[str, Field(min_length=1)] | None = None
     """A CSV file with a header, or a file of JSON lines, that it appends to: each row with the objective is a report.
     `{workdir}` in it is the trial's folder."""
     tensorboard: Annotated[str, Field(min_length=1)] | None = None
-    """A folder that it writes TensorBoard's event files to, itself or below: each step at which a scalar with the
+    """A folder in which, or below which, it writes TensorBoard's event files: each step at which a scalar with the
     objective's name is written is a report. `{workdir}` as for `rows`."""
     wandb: bool = False
     """Its `import wandb` finds a stand-in, whose `log` reports to the sweep: it needs no account and no change."""

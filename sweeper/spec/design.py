@@ -40,9 +40,11 @@ class Ablation(SpecModel):
     """Factor -> its levels. Either a list of values, and the factor is named by the config field that takes them; or a
     mapping of a level's name to what it sets (dotted path of a config field -> value)."""
     baseline: dict[str, Choice] | str | None = None
-    """Factor -> level that the others are compared with; default: the first of each. With `variants`: its name."""
+    """Factor -> level that the others are compared with; default: the first of each. With `variants`: the variant's
+    name."""
     generators: Annotated[tuple[str, ...], Field(strict=False)] = ()
-    """Of a fraction: `D = ABC` sets the fourth factor of the list from the first three; a letter a factor, in order."""
+    """For a fraction: `D = ABC` sets the fourth factor of the list from the first three; one letter per factor, in
+    order."""
     spread: Annotated[float, Field(gt=0)] | None = None
     """Assumed standard deviation of the objective over seeds, for `sweeper plan`; without it, as measured before."""
 

@@ -72,7 +72,7 @@ def _count_grid(data: Mapping[str, Any]) -> int:
 
 
 class SpecFile(SpecModel):
-    """A sweep, as its YAML file says it."""
+    """A sweep, as its YAML file describes it."""
 
     model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
 
@@ -93,7 +93,7 @@ class SpecFile(SpecModel):
     """What varies: dotted path of a config field -> its dimension. Not together with `variants`."""
     variants: dict[Annotated[str, Field(pattern=VARIANT_PATTERN)], dict[str, Any]] = Field(default_factory=dict)
     """What is compared, instead of a search space: name -> dotted path of a config field -> value. Each is one trial,
-    in this order; `trials` may be left out, or be less to try the first ones only."""
+    in this order; `trials` may be left out, or be smaller to run only the first ones."""
     seeds: Annotated[
         tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False), AfterValidator(_require_distinct_seeds)
     ] = ()
@@ -102,43 +102,43 @@ class SpecFile(SpecModel):
     ablation: Ablation | None = None
     """Factors and a design, which stand for `variants`."""
     constraints: Annotated[tuple[str, ...], Field(strict=False)] = ()
-    """Comparisons that the parameters of every trial meet: `loss.lambda_param + loss.lambda_joint >= 0.1`. One that
-    names a parameter a trial does not have does not apply to it."""
+    """Comparisons that the parameters of every trial satisfy: `loss.lambda_param + loss.lambda_joint >= 0.1`. One that
+    names a parameter does not apply to trials without that parameter."""
     enqueue: Annotated[tuple[dict[str, Choice], ...], Field(strict=False)] = ()
     """Known configurations, the first trials of the study: parameter -> value. What an entry leaves out is sampled."""
     warm_start: WarmStart | None = None
     """An earlier study to learn from."""
     objectives: Objectives = Field(alias="objective")
-    """What a trial is judged by. Of a list of objectives, the first names the winner; the sampler learns from all of
-    them, and the trials that no other beats in every one are shown. At a rung trials rank by all: first those that no
-    other beats, then those that only these beat, and so on; among equals the ends and what has room around it, as in
-    NSGA-II. A trial that has not reported all of them by then is not ranked there."""
+    """What a trial is judged by. In a list of objectives, the first decides the winner; the sampler learns from all of
+    them, and the Pareto front is shown. At a rung trials rank by all: first those that no other dominates, then those
+    that only these dominate, and so on; among equals the ends of the front and the least crowded first, as in NSGA-II.
+    A trial that has not reported all of them by then is not ranked there."""
     trials: Annotated[int, Field(ge=1)]
-    """Trials of the study. May be left out where a grid says how many there are."""
+    """Number of trials of the study. May be left out where a grid determines it."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of the sampler."""
     sampler: SamplerConfig = SamplerConfig()
     scheduler: SchedulerConfig = SchedulerConfig()
     controls: Annotated[tuple[str, ...], Field(strict=False), AfterValidator(_require_distinct)] | None = None
-    """Rulers that run before the candidates and never win. Default: all that the trainer's config offers in its field
-    `control`; `[]`: none."""
+    """Reference points that run before the candidates and never win. Default: all that the trainer's config offers in
+    its field `control`; `[]`: none."""
     guards: Guards = (CollapseGuard(),)
     """Rules that stop a trial whatever its rank. Default: the collapse guard. `[]`: none."""
     ledger: Annotated[str, Field(min_length=1), AfterValidator(refuse_password)] | None = None
     """Database of the ledger, `sqlite:////srv/ledger.db` or `postgresql://user@host/database`, instead of a file in the
-    study's folder. `--ledger` and SWEEPER_LEDGER come first."""
+    study's folder. `--ledger` and SWEEPER_LEDGER take precedence."""
     checkpoints: Annotated[str, Field(pattern=STORE_PATTERN)] | None = None
     """`s3://bucket/prefix`: an S3-compatible store that trials write their checkpoints to, for machines that do not
-    share the study home. Its address and credentials are AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and so on of each
-    machine. SWEEPER_CHECKPOINTS comes first. Default: the study's folder."""
+    share the study home. Its address and credentials are AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and so on, set on each
+    machine. SWEEPER_CHECKPOINTS takes precedence. Default: the study's folder."""
     audit: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of the trials stopped by guard or rank that run on to their end, off the books: neither ranks nor sampler
-    hear of it, and `sweeper show` tells how many were stopped wrongly."""
+    """Share of the trials stopped by guard or rank that run on to their end, hidden from ranks and sampler;
+    `sweeper show` reports how many were stopped wrongly."""
     retention: Literal["all", "best", "rungs", "last"] = "all"
     """Checkpoints of each trial that are kept whole: `all`; the one with the `best` objective; those at which the trial
-    was ranked (`rungs`) and the last; or the `last`. Of others MLflow keeps the manifest, with the sums that a rerun is
-    compared with, and `sweeper gc` removes them from the study's folder when the trial has ended. What else a trial
-    leaves in its folder goes to MLflow with `all`, and with the others where a file is no larger than 1 MiB."""
+    was ranked (`rungs`) and the last; or the `last`. Of the others MLflow keeps the manifest, with the checksums that a
+    rerun is compared with, and `sweeper gc` deletes them from the study's folder when the trial has ended. Other files
+    that a trial leaves in its folder go to MLflow: with `all` every one, otherwise those of up to 1 MiB."""
     resources: Resources = Resources()
     budget: Budget = Budget()
     stop_when: StopWhen = StopWhen()
@@ -149,10 +149,10 @@ class SpecFile(SpecModel):
     replicate: Literal["auto"] | None = None
     """`auto`: the last quarter of the trials goes to new seeds of the few configurations that could still be the best,
     instead of new ones, until one is within `good_enough` of the best with probability 0.95; the study ends then.
-    Default: one run a configuration."""
+    Default: one run per configuration."""
     good_enough: Annotated[float, Field(gt=0)] | None = None
-    """Of `replicate`: a difference of the objective that does not matter, in its unit. Default: 0.2 where that is
-    millimetres; another objective has none."""
+    """For `replicate`: a difference of the objective that does not matter, in its unit. Default: 0.2 where that is
+    millimetres; other objectives have none."""
 
     @property
     def objective(self) -> Objective:
@@ -169,8 +169,8 @@ class SpecFile(SpecModel):
     @model_validator(mode="before")
     @classmethod
     def _count_trials(cls, data: Any) -> Any:
-        """All the rest knows variants as a grid of one parameter, whose choices are their names, and seeds as a second
-        one; and a grid says how many trials there are."""
+        """Everything else sees variants as a grid of one parameter, whose choices are their names, and seeds as a
+        second one; and a grid determines the number of trials."""
         if isinstance(data, dict) and isinstance(names := data.get("variants"), dict) and names:
             space = {VARIANT: {"choices": list(names)}}
             if seeds := _usable_seeds(data.get("seeds")):

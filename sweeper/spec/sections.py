@@ -53,14 +53,14 @@ class SamplerConfig(SpecModel):
     """`tpe`: learns from the finished trials; `random`: does not; `qmc`: a scrambled Sobol sequence, which fills the
     space more evenly; `gp`: a Gaussian process, for few and costly trials; `cmaes`: CMA-ES, for numbers and hundreds of
     trials; `nsga2`: evolves a population, for several objectives; `grid`: every combination of the listed values once,
-    in written order, the last parameter changing fastest. `package.module:Class`: a sampler of Optuna's kind; the other
-    keys of the section are its arguments."""
+    in written order, the last parameter changing fastest. `package.module:Class`: a sampler with Optuna's interface;
+    the other keys of the section are its arguments."""
     startup_trials: Annotated[int, Field(ge=0)] = 6
     """Random trials before `tpe` or `gp` starts to learn."""
     population: Annotated[int, Field(ge=2)] = 16
     """Trials of one generation of `nsga2`."""
     arguments: dict[str, Any] = Field(default_factory=dict)
-    """Of a sampler that is named by its class; may be written beside `name`."""
+    """Arguments of a sampler that is named by its class; may be written beside `name`."""
 
     @property
     def is_custom(self) -> bool:
@@ -109,16 +109,16 @@ class SchedulerConfig(SpecModel):
     """Which trials are stopped early because others rank higher."""
 
     name: Literal["asha", "hyperband", "none"] = "asha"
-    """`asha`: successive halving without waiting; `hyperband`: the same in several brackets, of which each is `eta`
-    times more patient than the one before; `none`: every trial runs to its end."""
+    """`asha`: successive halving without waiting; `hyperband`: the same in several brackets, each `eta` times more
+    patient than the one before; `none`: every trial runs to its end."""
     mode: Literal["stop", "promote"] = "stop"
-    """What happens to a trial that is not among the best at a rung. `stop`: it ends; `promote`: it waits, and goes on
-    from its checkpoint when it is, because others turned out worse."""
+    """What happens to a trial that is not among the best at a rung. `stop`: it ends; `promote`: it waits, and resumes
+    from its checkpoint once it is, because others turned out worse."""
     grace_epochs: Annotated[float, Field(gt=0)] = 2
     """Epochs, or a fraction of one, every trial may train before it is first ranked: the first rung."""
     grace: Annotated[Grace | None, BeforeValidator(_require_part)] = None
-    """The same as a part of a full run, which grows with its length: `0.25` is a quarter of the epochs of the trainer's
-    config, of the most that a trial may get. A whole number is `grace_epochs`."""
+    """The same as a fraction of a full run: `0.25` is a quarter of the epochs of the trainer's config, of the most that
+    a trial may have. A whole number means `grace_epochs`."""
     eta: Annotated[int, Field(ge=2)] = 2
     """At each rung one of `eta` trials continues; the next rung is `eta` times later."""
     brackets: Annotated[int, Field(ge=1)] = 3
@@ -141,7 +141,7 @@ class CollapseGuard(SpecModel):
     after_epochs: Annotated[float, Field(ge=0)] = 1.0
     """Evaluations before this epoch do not count: healthy trials dip early and recover."""
     for_evaluations: Annotated[int, Field(ge=1)] = 2
-    """Evaluations in a row that must break both thresholds, without theta_var_ratio rising by half over them."""
+    """Evaluations in a row that must be below both thresholds, without theta_var_ratio rising by half over them."""
     var_ratio_below: Annotated[float, Field(ge=0, le=1)] = 0.02
     """Threshold of val/theta_var_ratio."""
     r2_below: Annotated[float, Field(le=1)] = 0.02
@@ -149,7 +149,7 @@ class CollapseGuard(SpecModel):
 
 
 class ThresholdGuard(SpecModel):
-    """Stops a trial whose metric leaves a range, or is not a number any more."""
+    """Stops a trial whose metric leaves a range, or is no longer a number."""
 
     name: Annotated[str, Field(min_length=1)]
     """Shown in the reason of every trial this guard stops."""
@@ -165,7 +165,7 @@ class ThresholdGuard(SpecModel):
     after_epochs: Annotated[float, Field(ge=0)] = 0.0
     """Evaluations before this epoch do not count."""
     for_evaluations: Annotated[int, Field(ge=1)] = 1
-    """Evaluations in a row that must break the threshold."""
+    """Evaluations in a row that must violate the threshold."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -177,7 +177,7 @@ class ThresholdGuard(SpecModel):
 
 
 class PlateauGuard(SpecModel):
-    """Stops a trial whose metric gets no better any more."""
+    """Stops a trial whose metric no longer improves."""
 
     name: Annotated[str, Field(min_length=1)]
     """Shown in the reason of every trial this guard stops."""
@@ -216,13 +216,14 @@ class Resources(SpecModel):
     """Trials at once. `all`: as many as the machine, or the cluster as it is at the time, has room for."""
     lanes: Annotated[int, Field(ge=1)] = 1
     """Trials that share a process, its `cpus` and its GPU (`gpus`: 1 or 0): the weights of their networks are stacked,
-    and each step trains all of them. Pays for small networks on a GPU. Trials that cannot be trained so have a process
-    each, and `sweeper check` says why."""
+    and each step trains all of them. Pays off for small networks on a GPU. Trials that cannot be trained this way have
+    a process each, and `sweeper check` says why."""
     retries: Annotated[int, Field(ge=0)] = 2
-    """Times a trial whose worker process was lost goes on from its last good checkpoint. An exception of the trainer
-    is not such a loss: it would come again."""
+    """How often a trial whose worker process was lost resumes from its last good checkpoint. An exception of the
+    trainer is not such a loss: it would recur."""
     heartbeat_s: Annotated[float, Field(gt=0)] = 600.0
-    """A worker that neither reports nor uses the processor for this long hangs; it is killed, and counts as lost."""
+    """A worker that neither reports nor uses the processor for this long counts as hung; it is killed, and counts as
+    lost."""
 
     trial_wall_clock_s: Annotated[float, Field(gt=0)] | None = None
     """Seconds one trial may hold its workers, over all attempts; then it is stopped."""
@@ -263,14 +264,14 @@ class StopWhen(SpecModel):
     target: float | None = None
     """A trial has run to its end with the objective at this value or a better one."""
     no_improvement_trials: Annotated[int, Field(ge=1)] | None = None
-    """So many trials have ended since the best one, whatever their end."""
+    """This many trials have ended since the best one, whatever their end."""
 
 
 class Budget(SpecModel):
     """What the study may use, over all its runs. When a limit is reached the running trials are stopped at once."""
 
     trials: Annotated[int, Field(ge=1)] | None = None
-    """Trials that may be started; those that run go on to their end."""
+    """Trials that may be started; running ones continue to their end."""
     wall_clock_s: Annotated[float, Field(gt=0)] | None = None
     """Seconds a driver of the study may run."""
     gpu_seconds: Annotated[float, Field(gt=0)] | None = None

@@ -16,7 +16,7 @@ class WarmStart(SpecModel):
     """Name of the earlier study, in the same study home or in `storage`. Only the first start of this one reads it."""
     storage: Annotated[str, Field(min_length=1), AfterValidator(refuse_password)] | None = None
     """URL of an Optuna storage that another program filled, `sqlite:///optuna.db` or `postgresql://user@host/database`.
-    Of a parameter `optim.lr` the last part is enough there, `lr`."""
+    There, the last part of a parameter's name is enough: `lr` for `optim.lr`."""
     trials: Annotated[str, Field(pattern=WARM_TRIALS_PATTERN)] = "all"
     """`all`, or `best N`: the N best that ran to their end, by this study's objective."""
 

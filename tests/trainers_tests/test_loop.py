@@ -271,7 +271,7 @@ def test_resuming_on_other_data_is_refused(unbroken: list[EpochReport], tmp_path
     saved = checkpoint.load(unbroken[0].checkpoint)
     other = {**saved.state, "data_fingerprint": "0"}
     checkpoint.save(tmp_path / "epoch_001", checkpoint.Checkpoint(1, 1.0, saved.config, saved.weights, other))
-    with pytest.raises(DataError, match="trained on other data"):
+    with pytest.raises(DataError, match="not trained on the data"):
         next(train(config(), tmp_path, resume=tmp_path / "epoch_001"))
 
 

@@ -50,8 +50,8 @@ def test_choices_keep_their_types() -> None:
         ({"low": 1, "high": 2, "step": 0.5, "log": True}, "`step` and `log` cannot be used together"),
         ({"type": "int", "low": 1, "high": 4, "step": 2}, "step 2 does not divide the range 1 to 4"),
         ({"type": "int", "low": 1, "high": 4, "step": 3, "log": True}, "`step` and `log` cannot be used together"),
-        ({"choices": ["a", "b", "a"]}, "`choices` holds 'a' more than once"),
-        ({"choices": [1, True]}, "`choices` holds 1 and True, which samplers treat as the same"),
+        ({"choices": ["a", "b", "a"]}, "`choices` contains 'a' more than once"),
+        ({"choices": [1, True]}, "`choices` contains 1 and True, which samplers treat as the same"),
     ],
 )
 def test_impossible_dimensions(raw: dict[str, Any], message: str) -> None:

@@ -211,7 +211,7 @@ def test_values_stand_alone() -> None:
         "  --> s.yaml:3:13 search_space.optim.lr"
     )
     assert page_of(GRID.replace("[1e-3, 1e-4]", "[1e-3, 1e-3]")) == (
-        "error: `values` holds 0.001 more than once\n  --> s.yaml:3:13 search_space.optim.lr"
+        "error: `values` contains 0.001 more than once\n  --> s.yaml:3:13 search_space.optim.lr"
     )
 
 

@@ -36,16 +36,17 @@ class ModelConfig(Strict):
     ViT-S/16 and ViT-B/16."""
     pretrained: str | None = None
     """Weights the backbone starts from: the path of a state dict (safetensors or torch's format) of timm's model or of
-    an own checkpoint, or `hub:NAME` for a model on the Hugging Face hub; without it, random ones."""
+    a checkpoint of your own, or `hub:NAME` for a model on the Hugging Face hub; without it, random ones."""
     pixels: Literal["auto", "symmetric", "imagenet"] = "auto"
-    """Range of the pixels that the backbone is given. `auto`: the one that timm's pretrained weights were trained with,
-    and `symmetric`, [-1, 1], without `pretrained` or for backbones that are not timm's; `imagenet`: ImageNet's mean and
-    standard deviation of each channel. Say `symmetric` where `pretrained` is a checkpoint trained here."""
+    """Range of the pixels that the backbone gets. `auto`: the one that timm's pretrained weights were trained with, and
+    `symmetric`, [-1, 1], without `pretrained` or for backbones that are not timm's; `imagenet`: ImageNet's mean and
+    standard deviation of each channel. Set `symmetric` if `pretrained` is a checkpoint trained here."""
     head: Literal["theta", "rot6d", "pca", "joints"] = "theta"
-    """How theta leaves the network. `theta`: as 45 axis-angle values; `rot6d`: as 6 values a joint rotation; `pca`: as
-    coefficients of the hand's pose components; `joints`: as `theta`, with 21 joints predicted directly beside it."""
+    """How the network represents theta. `theta`: as 45 axis-angle values; `rot6d`: as 6 values per joint rotation;
+    `pca`: as coefficients of the hand's pose components; `joints`: as `theta`, with 21 joints predicted directly beside
+    it."""
     pca_components: Annotated[int, Field(ge=1, le=45)] = 15
-    """Leading pose components of the `pca` head: it cannot show poses outside of them."""
+    """Leading pose components of the `pca` head: it cannot represent poses outside them."""
     predict_shape: bool = False
     """Predict the hand's shape too (10 values); else joints are judged with the mean shape."""
     predict_orient: bool = False
@@ -70,7 +71,7 @@ class LossConfig(Strict):
     lambda_vertex: Weight = 0.0
     """Weight of the vertex term, in the wrist frame, in the form and unit of `joint_form`."""
     lambda_procrustes: Weight = 0.0
-    """Weight of the mean squared coordinate (m^2) of joints after scaling, turning and shifting them onto the true
+    """Weight of the mean squared coordinate (m^2) of joints after scaling, rotating and shifting them onto the true
     ones. Square metres are large: it pulls like the param term at 250 : 1."""
     lambda_direct: Weight = 0.0
     """Weight of the joints of the `joints` head, in the wrist frame, in the form and unit of `joint_form`."""
@@ -81,20 +82,20 @@ class LossConfig(Strict):
     lambda_variance: Weight = 0.0
     """Weight of the hinge on theta's spread over the batch, zero above `variance_floor` (dimensionless)."""
     variance_floor: Annotated[float, Field(gt=0, lt=1)] = 0.3
-    """Least share of the labels' variance that the hinge asks for; never 1, an ideal regressor has less."""
+    """Least share of the labels' variance that the hinge demands; never 1, since an ideal regressor has less."""
     lambda_entropy: Weight = 0.0
-    """Weight of the entropy of poses over a codebook that a batch lacks against its labels (bits). Pulls like the param
-    term at 0.05 : 1."""
+    """Weight of the entropy of poses over a codebook that a batch lacks compared with its labels (bits). Pulls like the
+    param term at 0.05 : 1."""
     joint_form: Literal["l2_norm_m", "mse_m2", "l1_mm"] = "l2_norm_m"
     """`l2_norm_m`: mean distance in m; `mse_m2`: mean squared coordinate in m^2; `l1_mm`: mean absolute one in mm."""
     joint_frame: Literal["wrist", "camera"] = "wrist"
     """Frame of the joint term, root-centred in both. `camera` is meant for `model.predict_orient`: a model that
-    predicts only theta has an error there that it can never remove. It may be asked for, to see that mistake."""
+    predicts only theta has an error there that it can never remove. It is allowed, to show that mistake."""
     pca_components: Annotated[int, Field(ge=1, le=45)] = 15
     """Leading pose components in the prior; the last ones have no variance and would dominate it."""
     balance: Literal["fixed", "uncertainty", "gradnorm"] = "fixed"
-    """`fixed`: the weights above are kept; else those of the terms that compare with the truth are where learning them
-    starts: `uncertainty` (Kendall et al., 2018) or `gradnorm` (Chen et al., 2018)."""
+    """`fixed`: the weights above are kept; otherwise those of the terms that compare with the truth are learned,
+    starting there: `uncertainty` (Kendall et al., 2018) or `gradnorm` (Chen et al., 2018)."""
     balance_lr: Annotated[float, Field(gt=0)] = 0.025
     """Learning rate of learned weights."""
     gradnorm_alpha: Annotated[float, Field(ge=0)] = 1.5
@@ -121,13 +122,13 @@ class OptimConfig(Strict):
     """Learning rate of each layer as a share of the next one's; the last has the full one. Pretrained ViTs are
     fine-tuned at 0.65 to 0.9. Below 1 it needs `weight_decay_on: weights`."""
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Decay a step of the average of the weights that is evaluated and kept, such as 0.999; without it the weights
+    """Decay per step of the average of the weights that is evaluated and kept, such as 0.999; without it the weights
     themselves are. It averages over about 1 / (1 - decay) steps, so a short run needs a smaller one."""
     micro_batches: Annotated[int, Field(ge=1)] = 1
-    """Parts in which a step's images go through the network, one after another: less memory, and the same gradient but
-    for batch normalisation, which is by part."""
+    """Parts in which a step's images go through the network, one after another: less memory, and the same gradient
+    except for batch normalisation, which is per part."""
     batch_size: Annotated[int, Field(ge=1)] = 64
-    """Images a step."""
+    """Images per step."""
     epochs: Annotated[int, Field(ge=1)] = 8
     """Epochs of a full run; the cosine schedule ends there."""
     warmup_steps: Annotated[int, Field(ge=0)] = 20
@@ -148,7 +149,7 @@ class AugmentConfig(Strict):
     """Strengths of the augmentation; it is done where `augment` is true. What moves pixels moves labels."""
 
     rotate_deg: Annotated[float, Field(ge=0, le=180)] = 15.0
-    """Largest turn about the centre of the image, either way."""
+    """Largest rotation about the centre of the image, in either direction."""
     zoom: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Largest change of scale: by 1 / (1 + zoom) to 1 + zoom."""
     shift: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
@@ -160,7 +161,7 @@ class AugmentConfig(Strict):
     noise: Share = 0.02
     """Largest standard deviation, as a share of white."""
     colour: Share = 0.0
-    """Largest change of the saturation's factor; hues turn by up to so many eighths of a circle."""
+    """Largest change of the saturation's factor; hues shift by up to this many eighths of a circle."""
     grayscale: Share = 0.0
     """Share of the images that lose their colours."""
     blur: Annotated[float, Field(ge=0, le=0.1)] = 0.0
@@ -174,7 +175,7 @@ class AugmentConfig(Strict):
 
 class EvalConfig(Strict):
     batch_size: Annotated[int, Field(ge=1)] = 256
-    """Images a validation batch."""
+    """Images per validation batch."""
     mesh_images: Annotated[int, Field(ge=1)] = 128
     """Validation images used for the vertex metrics (pa_mpvpe, f5, f15): the first ones, always the same."""
 
@@ -207,9 +208,9 @@ class TrainConfig(Strict):
     eval: EvalConfig = EvalConfig()
     evaluate_every: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Epochs from one evaluation and checkpoint to the next: 1, 0.5, 0.1, ...; a whole number of them is an epoch. The
-    weights that a run ends with do not depend on it."""
+    final weights of a run do not depend on it."""
     augment: bool = True
-    """Change images as `augmentation` says; by default rotate (labels turn with the pixels), change brightness and
+    """Change images as `augmentation` says; by default rotate (labels rotate with the pixels), change brightness and
     contrast, add noise."""
     augmentation: AugmentConfig = AugmentConfig()
     seed: Annotated[int, Field(ge=0)] = 0
@@ -218,16 +219,17 @@ class TrainConfig(Strict):
     """`auto`: cuda where there is one."""
     compile: bool = False
     """Compile backbone, loss terms and augmentation: faster steps on a GPU after a minute at the start. Needs a C++
-    compiler; has other bits."""
+    compiler; results differ in their last bits."""
     cuda_graph: bool = True
     """On a GPU, record a step once and replay it: small steps are limited by how fast kernels are started. What cannot
-    be recorded is trained without, with a warning. Takes the memory of a second step. No effect on a CPU."""
+    be recorded is trained without it, with a warning. Takes the memory of a second step. No effect on a CPU."""
     faults: Annotated[tuple[FaultName, ...], Field(strict=False), AfterValidator(_each_once)] = ()
-    """Mistakes to make on purpose, for a study of what each of them costs. `val/...` is then what the faulty pipeline
-    says of itself, also of the mean pose of its labels, and `honest/...` what a sound one says of the same model."""
+    """Mistakes to make on purpose, to study what each of them costs. `val/...` is then what the faulty pipeline reports
+    about itself, and about the mean pose of its labels, and `honest/...` what a sound one reports about the same
+    model."""
     control: Literal["oracle", "zero", "constant_pose", "shuffled_labels"] | None = None
-    """A ruler instead of a training, see `mano_trainers.training.controls`: the labels themselves, theta 0 or the best
-    constant pose are evaluated once; `shuffled_labels` trains on images whose labels belong to others."""
+    """A reference point instead of a training, see `mano_trainers.training.controls`: the labels themselves, theta 0 or
+    the best constant pose are evaluated once; `shuffled_labels` trains on images whose labels belong to others."""
     threads: Annotated[int, Field(ge=1)] = 1
     """torch threads. One and two threads give different bits, so the number belongs to the config."""
 
