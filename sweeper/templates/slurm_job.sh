@@ -112,7 +112,7 @@ driver='' head='' others='' watchdog='' time_is_up=''
 trap '[ -n "$time_is_up" ] || { time_is_up=yes; [ -z "$driver" ] || end_driver; }' USR1
 trap 'kill -TERM ${driver:-$head} 2>/dev/null; [ -n "$driver" ] || exit 143' TERM INT
 end_driver() {
-  say "the time is nearly up: trials go on to their next checkpoint"
+  say "the time is nearly up: trials continue to their next checkpoint"
   kill -TERM "$driver" 2>/dev/null
   (
     trap 'kill "$!"; exit' TERM
@@ -142,11 +142,11 @@ stop_cluster
 # Codes up to 128 are an end: done, or a failure that a next start would repeat.
 if [ -n "$time_is_up" ] && ((code > 128)); then
   if near_time_limit && [ "$(evaluations)" = "$before" ]; then
-    say "not requeued: no evaluation was reached in the time of this job, so the next would come no further"
+    say "not requeued: no evaluation was reached in the time of this job, so the next would get no further"
   else
-    say "requeued: the study goes on when the job starts again"
+    say "requeued: the study continues when the job starts again"
     forget_this_node # now: Slurm ends this script as soon as it hears of it
-    scontrol requeue "$SLURM_JOB_ID" || say "no, Slurm does not requeue it; submit the script again, and the study goes on"
+    scontrol requeue "$SLURM_JOB_ID" || say "Slurm does not requeue it; submit the script again, and the study continues"
   fi
 fi
 exit "$code"

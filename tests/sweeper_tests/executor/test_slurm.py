@@ -185,7 +185,7 @@ def test_before_the_time_limit_it_stops_the_study_and_is_requeued(printed: Calla
     job.process.send_signal(signal.SIGUSR1)
     code, said = job.end()
     assert (code, job.read("told"), job.read("asked")) == (143, "TERM", f"requeue {os.getpid()}")
-    assert "the study goes on when the job starts again" in said
+    assert "the study continues when the job starts again" in said
 
 
 def test_where_slurm_does_not_requeue_it_says_what_to_do(printed: Callable[..., str], tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_the_time_limit_is_a_pause_and_preemption_another(site: SlurmSite, fresh
     site.call("scontrol", "update", f"jobid={job}", f"timelimit={int(minutes) + (int(seconds) > 0) + 1}")
     site.wait(job, "PENDING")
     seen, stored = results(home), reports(home)
-    assert "requeued: the study goes on" in output(home)
+    assert "requeued: the study continues" in output(home)
     site.call("scontrol", "update", f"jobid={job}", "timelimit=60")
     site.wait(job, "RUNNING")
     wait_for(lambda: reports(home) > stored, 400)
