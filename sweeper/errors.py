@@ -57,7 +57,7 @@ class UserError(Exception):
 
 
 class LedgerLost(UserError):
-    """The ledger cannot be reached any more: nothing further can be stored or read."""
+    """The ledger can no longer be reached: nothing further can be stored or read."""
 
 
 class StudyTaken(LedgerLost):

@@ -27,7 +27,7 @@ def locked(text: str) -> list[Locked]:
     """The packages of a requirements file that pins every one with `==`.
 
     Raises:
-        ValueError: a line is no pin: an option, a URL, a range.
+        ValueError: a line is not a pin: an option, a URL, a range.
     """
     found = []
     for line in text.replace("\\\n", " ").splitlines():

@@ -19,7 +19,7 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True, eq=False)
 class Variant:
-    """What one variant of the study came to, a value a seed; PA-MPJPE in mm at the end of training.
+    """The results of one variant of the study, a value per seed; PA-MPJPE in mm at the end of training.
 
     Attributes:
         name: of the variant.

@@ -53,7 +53,7 @@ class Row:
     Attributes:
         variant: its name.
         levels: factor -> level; empty where the design has no factors.
-        runs: what its runs came to.
+        runs: the results of its runs.
         comparison: with the baseline, variant minus baseline, over the seeds that both have; None of the baseline.
     """
 

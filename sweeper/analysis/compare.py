@@ -1,4 +1,4 @@
-"""`sweeper compare`: what trials differ in, their curves side by side, and what they came to."""
+"""`sweeper compare`: how trials differ, their curves side by side, and their results."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -71,9 +71,9 @@ def estimate_cost(
 ) -> Plan:
     """The plan of a study. Pure.
 
-    Expected is successive halving on trials of which none collapses: of those that reach a rung, one of `eta` goes on.
-    The trials that `replicate` keeps for new seeds go to their end.
-    Worst is every trial to its end. Either way each control that trains does so until the candidates are ranked.
+    Expected is successive halving on trials of which none collapses: of those that reach a rung, one of `eta`
+    continues. The trials that `replicate` keeps for new seeds go to their end. Worst is every trial to its end. Either
+    way each control that trains does so until the candidates are ranked.
 
     Args:
         spec: the study.
@@ -103,7 +103,7 @@ def estimate_cost(
 
 
 def _expected_rungs(scheduler: SchedulerConfig, trials: int, full_epochs: float) -> dict[float, float]:
-    """Epoch -> trials that train up to there, all brackets together; of each at least one goes on."""
+    """Epoch -> trials that train up to there, all brackets together; of each at least one continues."""
     if scheduler.name == "none":
         return {full_epochs: float(trials)}
     in_bracket = Counter(bracket_of(scheduler, number) for number in range(trials))

@@ -1,4 +1,4 @@
-"""`sweeper explain`: who proposed a trial, how it stood at each rung, why it ended, what its neighbours came to."""
+"""`sweeper explain`: who proposed a trial, its rank at each rung, why it ended, how its neighbours did."""
 
 import math
 from collections.abc import Mapping, Sequence

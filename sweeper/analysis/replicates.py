@@ -1,7 +1,7 @@
 """Runs that repeat each variant over the same seeds, as statistics needs them. Pure; imports scipy, so import it late.
 
 A run counts for a mean only if it ran to its end: where a guard, a rank or an error stopped it, its last value is of a
-shorter training. Such runs are counted by how they ended, and never left out in silence. A mean over the runs that did
+shorter training. Such runs are counted by how they ended, and never left out silently. A mean over the runs that did
 not collapse flatters a variant that often does, so beside it stands one in which those count as the constant pose.
 """
 
@@ -34,7 +34,7 @@ TOO_SMALL: Final = "n is too small to say"
 
 @dataclass(frozen=True)
 class VariantRuns:
-    """What the runs of one variant came to.
+    """The results of one variant's runs.
 
     Attributes:
         name: of the variant.
@@ -166,7 +166,7 @@ def _runs_of(name: str, trials: Sequence[TrialRecord], objective: Objective, gua
 
 
 def has_collapsed(trial: TrialRecord, guard: CollapseGuard) -> bool:
-    """Whether a guard stopped the trial, or it came to its end below both thresholds of the collapse guard."""
+    """Whether a guard stopped the trial, or it ended below both thresholds of the collapse guard."""
     if trial.state is not TrialState.COMPLETE:
         return trial.state is TrialState.COLLAPSED
     ratio = trial.metrics.get(DEFAULT_OFFERS.variance_ratio, math.inf)

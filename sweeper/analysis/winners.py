@@ -82,7 +82,7 @@ def rounds_of(home: Path, study: str) -> list[str]:
 
 
 def source_of(home: Path, name: str) -> str | None:
-    """The study whose best a second round trains again; None: the study is no second round."""
+    """The study whose best a second round trains again; None: the study is not a second round."""
     found = re.fullmatch(rf"(.+){ENDING}(-[0-9]+)?", name)
     return found[1] if found and name in rounds_of(home, found[1]) and (home / "studies" / found[1]).is_dir() else None
 

@@ -62,7 +62,7 @@ class Page:
 
 
 class Study:
-    """A study of a home, read anew at each call, so a running one may be watched.
+    """A study of a home, read again at each call, so a running one may be watched.
 
     Attributes:
         name: of the study.
@@ -89,7 +89,7 @@ class Study:
         return find_study(self.home, self.name)[1]
 
     def trials(self, *, controls: bool = False) -> pd.DataFrame:
-        """One row a trial, indexed by ID: `state`, `reason`, `epochs`, `seconds`, `params.*`, and `metrics.*` of its
+        """One row per trial, indexed by ID: `state`, `reason`, `epochs`, `seconds`, `params.*`, and `metrics.*` of its
         last evaluation.
 
         Args:
@@ -102,7 +102,7 @@ class Study:
         return pd.DataFrame([trial_row(record) for record in records]).set_index("id") if records else _empty(pd)
 
     def curves(self, trials: Sequence[str] | None = None) -> pd.DataFrame:
-        """One row an evaluation: `trial`, `step`, `epoch`, `seconds`, and every metric.
+        """One row per evaluation: `trial`, `step`, `epoch`, `seconds`, and every metric.
 
         Args:
             trials: IDs; default: all candidates.

@@ -43,7 +43,7 @@ class CheckpointEntry:
 
     @property
     def is_needed(self) -> bool:
-        """Whether the study may go on from it: its trial has not ended."""
+        """Whether the study may resume from it: its trial has not ended."""
         return not self.trial.state.is_finished
 
 

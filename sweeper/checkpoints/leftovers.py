@@ -22,8 +22,8 @@ def leftovers(folder: Path, ours: Collection[str], retention: str) -> tuple[list
     """The files of a trial that go to MLflow, by path, and how many others there are.
 
     Neither are checkpoints (folders with a manifest) and what a checkpoint was copied from, hidden files, links, and
-    what is no file. Others are those that are large where the spec's `retention` is not `all`, those above the most,
-    and those whose name is no text.
+    what is not a file. Others are those that are large where the spec's `retention` is not `all`, those above the most,
+    and those whose name is not text.
 
     Args:
         folder: of the trial.

@@ -1,4 +1,4 @@
-"""Where a study's checkpoints lie: in its folder, or in a store; and which one a trial goes on from."""
+"""Where a study's checkpoints lie: in its folder, or in a store; and which one a trial resumes from."""
 
 import os
 import re
@@ -61,7 +61,7 @@ def last_good(study_dir: Path, record: TrialRecord, *, stored: bool = False) -> 
         stored: it lies in a store: the newest one is taken, and the worker that fetches it looks whether it is whole.
 
     Returns:
-        The folder, or None to start anew; the evaluation it was written at, else 0; and what is wrong with each newer
+        The folder, or None to start over; the evaluation it was written at, else 0; and what is wrong with each newer
         one, a line each.
     """
     passed_over: list[str] = []

@@ -24,7 +24,7 @@ from sweeper.files import sha256_of
 from sweeper.redaction import redact
 
 PATIENCE_S: Final = 300.0
-"""How long a worker or a starting driver waits for a store that is away."""
+"""How long a worker or a starting driver waits for an unavailable store."""
 CHECK_PATIENCE_S: Final = 5.0
 FIRST_PAUSE_S: Final = 0.5
 LONGEST_PAUSE_S: Final = 15.0
@@ -66,7 +66,7 @@ class ObjectStore:
 
     Args:
         url: `s3://BUCKET/FOLDER`, the study's own.
-        patience_s: how long to wait for a store that is away.
+        patience_s: how long to wait for an unavailable store.
     """
 
     def __init__(self, url: str, patience_s: float = 0.0) -> None:

@@ -21,8 +21,8 @@ class UploadSettings:
     Attributes:
         url: of the study's folder in the store.
         trial: the trial's own folder in that, `trials/0007`.
-        written: keys of the trial's checkpoints, the newest first: it goes on from the first one that is whole.
-        patience_s: how long to wait for a store that is away.
+        written: keys of the trial's checkpoints, the newest first: it resumes from the first one that is complete.
+        patience_s: how long to wait for an unavailable store.
     """
 
     url: str
@@ -48,7 +48,7 @@ class CheckpointUploader:
         self.passed_over: list[str] = []
 
     def resume(self) -> Path | None:
-        """Bring the newest whole checkpoint here; None: there is none, the trial starts anew.
+        """Bring the newest whole checkpoint here; None: there is none, the trial starts over.
 
         Raises:
             StoreUnavailable: the store does not answer, or refuses.

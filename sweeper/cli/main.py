@@ -1,4 +1,4 @@
-"""The command line: one short function a verb. Slow modules are imported inside the verb that needs them."""
+"""The command line: one short function per verb. Slow modules are imported inside the verb that needs them."""
 
 import errno
 import os

@@ -1,5 +1,5 @@
 """The config that a training function takes, as a pydantic model: its own, or one made of a dataclass or of a dict of
-defaults, so that a misspelt key is told before a trial and every default is on record.
+defaults, so that a misspelt key is reported before any trial and every default is on record.
 
     def train(config: Config): ...                       a pydantic model or a dataclass, nested ones too
     def train(config={"lr": 0.1, "optim": {...}}): ...   a dict: the keys there are, with their defaults

@@ -37,7 +37,7 @@ def as_many(function: Callable[..., Any], *arguments: Any) -> tuple[Any, ...]:
 
 
 def main(trainer: str) -> int:
-    """Run the function. What it raises or returns is told to the trial's process, which makes a reason of it."""
+    """Run the function. What it raises or returns is passed to the trial's process, which turns it into a reason."""
     try:
         function = load_trainer(trainer)
         config = with_model(function, push.config())
@@ -59,7 +59,7 @@ def main(trainer: str) -> int:
 
 
 def _report_all(found: Iterator[Any]) -> object:
-    """Report what a function returned instead of yielding it; returns the first that is no report, or None."""
+    """Report what a function returned instead of yielding it; returns the first that is not a report, or None."""
     for report in found:
         if not isinstance(report, EpochReport):
             return report

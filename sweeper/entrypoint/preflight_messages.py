@@ -1,6 +1,7 @@
 """What preflight and the process that checks a trainer say to each other: a line of JSON each.
 
-The process answers on a descriptor of its own, so that what a trainer prints, in Python or beneath it, is no answer.
+The process answers on a descriptor of its own, so that what a trainer prints, in Python or beneath it, is not an
+answer.
 """
 
 import json

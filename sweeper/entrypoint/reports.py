@@ -41,7 +41,7 @@ def checked_reports(
         found: what the training function returned.
         workdir: the trial's folder: checkpoints are kept there.
         place: where the training function is defined, if a user wrote it.
-        resumed: whether it goes on from a checkpoint, which may be that of its end.
+        resumed: whether it resumes from a checkpoint, which may be that of its end.
 
     Raises:
         ReportError: what the function returned holds no reports, or one of them cannot be read.

@@ -50,7 +50,7 @@ def config_class(trainer: str) -> type[BaseModel] | None:
 
 @contextmanager
 def _settings_kept() -> Iterator[None]:
-    """What a module sets when it is imported, warnings as errors say, is meant for its training: this process, which
+    """What a module sets when it is imported, warnings as errors, say, is meant for its training: this process, which
     samples and stores, goes on with Python's and NumPy's own settings."""
     with warnings.catch_warnings():
         yield
@@ -59,8 +59,8 @@ def _settings_kept() -> Iterator[None]:
 
 
 def current_name(trainer: str) -> str:
-    """The trainer under its name of today: a study may have recorded the default one under its earlier name, which
-    still means it, unless the user has such a module."""
+    """The trainer under its current name: a study may have recorded the default one under its earlier name, which still
+    means it, unless the user has such a module."""
     if trainer != EARLIER_DEFAULT or _finds("trainers.loop"):
         return trainer
     return DEFAULT_TRAINER

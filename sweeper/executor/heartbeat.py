@@ -12,7 +12,7 @@ from typing import Final
 LOOK_S: Final = 2.0
 MOST_OF_ONE_LOOK: Final = 0.5
 """The share of `heartbeat_s` that the time between two looks counts at most: a driver that is held up, by a ledger that
-does not answer say, must not take for quiet the workers that wait for it."""
+does not answer, say, must not mistake for quiet the workers that wait for it."""
 WORKING_SHARE: Final = 0.05
 """A worker that uses less than this share of a core does not work: Ray's own threads need about a tenth of it."""
 
@@ -32,7 +32,7 @@ class Heartbeat:
         self._pulses: dict[str, _Pulse] = {}
 
     def beat(self, trial_id: str) -> None:
-        """The trial reported, or has no worker any more."""
+        """The trial reported, or no longer has a worker."""
         self._pulses.pop(trial_id, None)
 
     def is_lost(self, trial_id: str, cpu_s: float) -> bool:

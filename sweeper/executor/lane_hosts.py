@@ -85,7 +85,7 @@ class LaneHosts:
             time.sleep(LOOK_S)
 
     def leave(self, trial_id: str) -> None:
-        """The trial has no worker any more."""
+        """The trial no longer has a worker."""
         self._number_of.pop(trial_id, None)
 
     def kill(self, trial_id: str) -> None:

@@ -123,7 +123,7 @@ class Workers:
             self._watched[trial_id] = _Watched(worker)
 
     def ended(self, trial_id: str) -> None:
-        """No worker has the trial any more."""
+        """No worker has the trial any longer."""
         with self._lock:
             self._watched.pop(trial_id, None)
 

@@ -25,7 +25,8 @@ def disconnect() -> None:
 
     A reference or handle that is freed while Ray shuts down ends the process at once, exit code 1 and no traceback: Ray
     does so on purpose. Python's cyclic garbage collector runs in whatever thread allocates, the one that delivers to
-    MLflow say, and may find one at any moment. So what is garbage is collected before, and nothing is until it is over.
+    MLflow, say, and may find one at any moment. So what is garbage is collected before, and nothing is until it is
+    over.
     """
     import ray
 
@@ -59,8 +60,8 @@ def _collect() -> None:
 
 @contextmanager
 def _signals_held() -> Iterator[None]:
-    """What comes meanwhile is handled afterwards: an exception in the midst of it, a second Ctrl-C say, would leave Ray
-    half shut, and its objects to be freed while the interpreter ends it."""
+    """What comes meanwhile is handled afterwards: an exception in the midst of it, a second Ctrl-C, say, would leave
+    Ray half shut, and its objects to be freed while the interpreter ends it."""
     if threading.current_thread() is not threading.main_thread():  # no handler of Python's runs here
         yield
         return

@@ -20,7 +20,7 @@ ATTEMPT: Final = "attempt_"
 
 @contextmanager
 def keeping(study: StudyController) -> Iterator[None]:
-    """Keep why a run cannot go on, a full disk say: Ray turns what its callbacks raise into text."""
+    """Keep why a run cannot continue, a full disk, say: Ray turns what its callbacks raise into text."""
     try:
         yield
     except (OSError, UserError) as error:

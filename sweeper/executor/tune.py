@@ -128,7 +128,7 @@ def execute(
     Args:
         study: what to run.
         machines: to run it on.
-        workers: is told who runs what.
+        workers: informed of who runs what.
         expected: what a machine must have to train, where they are not one (see `node.py`).
     """
     resources = study.spec.resources

@@ -85,7 +85,7 @@ class StudyData:
 
     @cached_property
     def state_names(self) -> dict[str, str]:
-        """State -> how it is shown: what no driver runs any more waits."""
+        """State -> how it is shown: what no driver runs any longer waits."""
         names = {state.value: state.value for state in TrialState}
         return names if self.driven else names | {TrialState.RUNNING.value: WAITING}
 

@@ -97,7 +97,7 @@ def variance(data: StudyData) -> list[Figure]:
 
 
 def variants(data: StudyData) -> list[Figure]:
-    """The objective of every run, a row a variant."""
+    """The objective of every run, a row per variant."""
     names = list(data.spec.variants)
     shown = [trial for trial in data.trials if VARIANT in trial.params and data.objective_of(trial) is not None]
     if not names or not shown:

@@ -1,4 +1,4 @@
-"""What to do after a study: the sentence, the commands, and the winner's parameters to go on with."""
+"""What to do after a study: the sentence, the commands, and the winner's parameters to continue with."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

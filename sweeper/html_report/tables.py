@@ -73,7 +73,7 @@ def _trial_headers(data: StudyData, axes: Sequence[Axis]) -> list[str]:
 
 
 def _trial_rows(data: StudyData, trials: Sequence[TrialRecord], axes: Sequence[Axis]) -> list[PageRow]:
-    """A row a trial, its numbers as the same table has them in a terminal."""
+    """A row per trial, its numbers as the same table has them in a terminal."""
     shown = shown_metrics(data.spec.objectives, data.trials)
     metrics = [_metric_cells([metrics_of(trial).get(metric) for trial in trials], metric) for metric in shown]
     params = [_param_cells([trial.params.get(axis.path, ABSENT) for trial in trials]) for axis in axes]

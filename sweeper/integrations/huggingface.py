@@ -14,7 +14,7 @@ class SweeperCallback(TrainerCallback):  # type: ignore[misc]
     Metrics have the trainer's names (`eval_loss`). When the trial is stopped, `train` returns as after any early stop.
 
     Args:
-        checkpoint: write a checkpoint at each report; without one an interrupted trial starts anew.
+        checkpoint: write a checkpoint at each report; without one an interrupted trial starts over.
     """
 
     def __init__(self, *, checkpoint: bool = True) -> None:

@@ -13,7 +13,7 @@ class SweeperCallback(L.Callback):  # type: ignore[misc]
     The sanity check is not reported. When the trial is stopped, `fit` returns as after any early stop.
 
     Args:
-        checkpoint: write a checkpoint at each report; without one an interrupted trial starts anew.
+        checkpoint: write a checkpoint at each report; without one an interrupted trial starts over.
     """
 
     def __init__(self, *, checkpoint: bool = True) -> None:

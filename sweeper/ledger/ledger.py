@@ -150,8 +150,8 @@ class Ledger:
         close_storage(self._optuna.storage)
 
     def ask(self, spec: SweepSpec) -> TrialRecord:
-        """Sample a new candidate. The sampler is built afresh from (seed, trial number) and what the ledger holds, so
-        a resumed study proposes what the unbroken one would have."""
+        """Sample a new candidate. The sampler is built afresh from (seed, trial number) and what the ledger holds, so a
+        resumed study proposes what the uninterrupted one would have."""
         with one_sync(self._optuna.storage):
             handle = self._optuna.new_trial()
             assert handle.number == self.count, "another process is writing to this ledger"
@@ -225,7 +225,7 @@ class Ledger:
         self._put(replace(record, charges={**record.charges, attempt: seconds}))
 
     def note_loss(self, trial_id: str, reason: str) -> TrialRecord:
-        """Store that the trial's worker was lost, and why; the trial goes on in another."""
+        """Store that the trial's worker was lost, and why; the trial continues in another."""
         record = self.trial(trial_id)
         record = replace(record, losses=(*record.losses, reason))
         self._optuna.handle(record).set_user_attr("losses", record.losses)

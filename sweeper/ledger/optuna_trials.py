@@ -1,4 +1,4 @@
-"""A trial as Optuna keeps it: the record that its attributes hold, and what Optuna is told of its end."""
+"""A trial as Optuna keeps it: the record that its attributes hold, and what Optuna learns of its end."""
 
 from collections.abc import Sequence
 

@@ -32,7 +32,7 @@ class TrialState(StrEnum):
 
 
 WAITING: Final = "WAITING"
-"""What a trial is called that was running when its driver ended: the next run of the study goes on with it."""
+"""What a trial is called that was running when its driver ended: the next run of the study continues it."""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,5 @@
-"""Takes over a study whose home is lost: its ledger, on a server, is all that the study needs to go on. Or one whose
-home was copied: the copy goes on with it instead of the original, or becomes a study of its own.
+"""Takes over a study whose home is lost: its ledger, on a server, is all that the study needs to continue. Or one whose
+home was copied: the copy continues it instead of the original, or becomes a separate study.
 
 The new home gets the outbox's ID from the ledger, so MLflow knows the study for the same. What its outbox never had,
 the whole study, is handed over when the study is run or synced, and stored once (see `tracking.store`).
@@ -29,8 +29,8 @@ class Adopted:
         study: its name.
         place: of its former home, as `HOME on HOST`.
         ended: trials and controls that have ended.
-        resumed: IDs of those that go on from a checkpoint that this home reaches.
-        anew: IDs of those that start anew, having none.
+        resumed: IDs of those that resume from a checkpoint that this home reaches.
+        anew: IDs of those that start over, having none.
         same_runs: whether MLflow will know the study for the same.
     """
 
@@ -85,10 +85,10 @@ def adopt(home: Path, study: str, url: str | None) -> Adopted:
 
 
 def fork(home: Path, study: str) -> str:
-    """Make the copy of a study one of its own: its runs are recorded anew, in another experiment of MLflow.
+    """Make the copy of a study one of its own: its runs are recorded again, in another experiment of MLflow.
 
     Raises:
-        UserError: it is no copy, or its ledger is in a database, which there is one of.
+        UserError: it is not a copy, or its ledger is in a database, of which there is only one.
     """
     study_dir = study_folder(home.resolve(), study)
     original = original_of(study_dir)
@@ -105,7 +105,7 @@ def fork(home: Path, study: str) -> str:
 
 
 def _take_over(study_dir: Path, original: Path) -> None:
-    """Let a copy go on with the study; the original, which no driver may run, is refused from now on."""
+    """Let a copy continue the study; the original, which no driver may run, is refused from now on."""
     with study_lock(study_dir), study_lock(original):
         (study_dir / FILE).unlink(missing_ok=True)  # the copy is another home, also to a database
         go_on_here(study_dir, original)

@@ -1,4 +1,4 @@
-"""What a verb changes of a study that it then runs on. It is written only when nothing can refuse the run any more: a
+"""What a verb changes of a study that it then runs on. It is written only when nothing can refuse the run any longer: a
 refused or interrupted verb has changed nothing, and the same command again does what it would have done once."""
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from sweeper.spec.resolve import SweepSpec
 
 @dataclass(frozen=True)
 class StudyChange:
-    """What `resume`, `extend` and `retry` write before the first trial is started. Each lets a stopped study go on.
+    """What `resume`, `extend` and `retry` write before the first trial is started. Each lets a stopped study continue.
 
     Attributes:
         trials: candidates to add.
@@ -41,7 +41,7 @@ class StudyChange:
 
 
 def interrupted_extension(ledger: Ledger, spec: SweepSpec) -> int:
-    """How many trials the last `extend` has added to a study that has not come to its end since; 0 if it has.
+    """How many trials the last `extend` has added to a study that has not ended since; 0 if it has.
 
     Args:
         ledger: of the study.

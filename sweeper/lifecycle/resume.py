@@ -32,7 +32,7 @@ def _driven(home: Path, study: str) -> Iterator[tuple[Ledger, SweepSpec]]:
 def resume(home: Path, study: str, options: RunOptions, copy: str | None = None) -> int:
     """Continue a study that was interrupted, paused or stopped; returns the exit code of `run`.
 
-    `copy`: where a copy of it is, from which it goes on in this home.
+    `copy`: where a copy of it is, from which it continues in this home.
 
     Raises:
         UserError: no such study, another driver runs it, or code or data have changed since.

@@ -71,8 +71,8 @@ def run_study(
 
 
 def refuse_strangers(home: Path, ledger: Ledger) -> None:
-    """Refuse a ledger that is not the one of its outbox, and a copy of a study that goes on elsewhere, before anything
-    is written.
+    """Refuse a ledger that is not the one of its outbox, and a copy of a study that continues elsewhere, before
+    anything is written.
 
     Raises:
         UserError: says what to do.
@@ -82,7 +82,7 @@ def refuse_strangers(home: Path, ledger: Ledger) -> None:
 
 
 def _settle_spec(ledger: Ledger, spec: SweepSpec, options: RunOptions) -> None:
-    """Whether the study goes on with this spec: with the one it was started with, or more of it; with any other that
+    """Whether the study continues with this spec: with the one it was started with, or more of it; with any other that
     its ledger can hold if the user accepts drift.
 
     Raises:
@@ -105,7 +105,7 @@ def continue_study(
 ) -> int:
     """Run what is left of a study whose lock is held and whose spec is settled. Else as `run_study`.
 
-    `change`: what the verb changes of the study; not even that a stopped one goes on, if None.
+    `change`: what the verb changes of the study; not even that a stopped one continues, if None.
     """
     spec = _with_usable_lanes(spec, options)
     study, spec = ledger.study, extended(spec, ledger, change.trials if change else 0)
@@ -158,7 +158,7 @@ def _with_usable_lanes(spec: SweepSpec, options: RunOptions) -> SweepSpec:
 
 
 def _exit_code(spec: SweepSpec, ledger: Ledger) -> int:
-    """What the trials came to."""
+    """The results of the trials."""
     trials, controls = ledger.trials(), ledger.controls()
     if final_word(trials, controls, spec.objective).no_skill:
         return EXIT_NO_SKILL  # before a failed trial: it makes every other trial worthless too

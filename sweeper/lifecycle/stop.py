@@ -47,7 +47,7 @@ def stop(home: Path, study: str) -> str:
 
 
 def stop_trial(home: Path, trial_id: str) -> str:
-    """Stop one trial for good; the study goes on. Returns what happened.
+    """Stop one trial for good; the study continues. Returns what happened.
 
     Raises:
         UserError: no such trial, it has ended, or the study's driver does not answer.

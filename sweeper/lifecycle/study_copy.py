@@ -1,4 +1,4 @@
-"""A copy of a study elsewhere, from which it goes on when its home is lost: a borrowed machine whose disk is wiped.
+"""A copy of a study elsewhere, from which it continues when its home is lost: a borrowed machine whose disk is wiped.
 
     DIR/STUDY/state-000012.zip     the ledger, the outbox, and a list of the files below, as of one moment
     DIR/STUDY/trials/0007/...      checkpoints and logs, as they lie in the study's folder

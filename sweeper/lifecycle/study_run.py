@@ -66,7 +66,7 @@ class StudyRun:
         home: the study home.
         ledger: of the study, for writing.
         options: how it is run.
-        change: what the verb changes of the study, once nothing refuses the run any more.
+        change: what the verb changes of the study, once nothing refuses the run any longer.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class StudyRun:
         """From the first check to the last record.
 
         Raises:
-            UserError: spec, code or data have drifted, the data cannot be made, or the run cannot go on.
+            UserError: spec, code or data have drifted, the data cannot be made, or the run cannot continue.
         """
         channels = notify.channels()
         with ExitStack() as stack:
@@ -157,7 +157,7 @@ class StudyRun:
         return preflight.finish(preparing, self._spec, self._home, progress.checked, there, skip=skip)
 
     def _bind(self, checked: PreflightOutcome) -> None:
-        """Write what the study stands on, so that it can be continued without its file, and drift be told. Only now: a
+        """Write what the study stands on, so that it can be continued without its file, and drift noticed. Only now: a
         spec whose data are not there binds nobody."""
         ledger, spec = self._ledger, self._spec
         data = dict(checked.fingerprints)
@@ -175,7 +175,7 @@ class StudyRun:
                 setattr(ledger.attributes, key, value)
 
     def _train(self, study: StudyController, there: Machines, workers: Workers) -> None:
-        """Run the trials; what ended it early is told to the study."""
+        """Run the trials; what ended it early is passed to the study."""
         from sweeper.executor import tune as driver  # imports ray: late, so that most refusals are quick
 
         try:

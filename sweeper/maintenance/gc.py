@@ -1,6 +1,6 @@
-"""`sweeper gc`: files of studies that nobody needs any more.
+"""`sweeper gc`: files of studies that are no longer needed.
 
-Never what a study may go on from (checkpoints of trials that have not ended), and never what MLflow does not hold: a
+Never what a study may resume from (checkpoints of trials that have not ended), and never what MLflow does not hold: a
 rerun reads its record and its sums there.
 """
 
@@ -127,7 +127,7 @@ def _remove_stored(home: Path, garbage: Garbage) -> bool:
 
 
 def _is_over(trial: TrialRecord, going_on: list[str]) -> bool:
-    """A stopped trial whose audit was cut off goes on from its last checkpoint."""
+    """A stopped trial whose audit was cut off resumes from its last checkpoint."""
     return trial.state.is_finished and trial.id not in going_on
 
 

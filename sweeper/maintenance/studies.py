@@ -39,7 +39,7 @@ def findings(home: Path) -> Iterator[Finding]:
 
 
 def _database(home: Path) -> Iterator[Finding]:
-    """Whether MLflow's database is whole; before the studies, which are recorded anew if it is not."""
+    """Whether MLflow's database is whole; before the studies, which are recorded again if it is not."""
     uri = tracking_uri(home)
     path = database_file(uri)
     if path is None:

@@ -34,7 +34,7 @@ class Synced:
         left: records that still wait.
         refused: records that MLflow will never take; they are in `outbox.rejected.jsonl` of the study.
         problem: why some wait, or None.
-        notices: what people must be told of the store.
+        notices: what people must know about the store.
         lacking: what the study lacks all the same, a sentence each.
     """
 

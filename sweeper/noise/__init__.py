@@ -1,1 +1,1 @@
-"""What runs of a study would come to on average over seeds, and which configuration is best: pure functions."""
+"""What runs of a study would reach on average over seeds, and which configuration is best: pure functions."""

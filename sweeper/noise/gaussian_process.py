@@ -44,7 +44,7 @@ class Posterior:
 
 
 def posterior(places: Array, averages: Array, runs: Array, within: float, seed: int = 0) -> Posterior:
-    """What the configurations may come to on average over seeds.
+    """What the configurations may reach on average over seeds.
 
     Args:
         places: (n, d) where each configuration lies in the unit cube; n of 2 or more.

@@ -37,7 +37,7 @@ class Configuration:
         average: of the objective over them.
         low: lower end of the 95 % interval of its mean over seeds.
         high: upper end.
-        mean: expected mean over seeds: its average, drawn towards what similar configurations came to.
+        mean: expected mean over seeds: its average, drawn towards the results of similar configurations.
         p_best: probability that no other one has a better mean over seeds.
         p_good_enough: probability that no other one is better by more than the spec's `good_enough`.
     """

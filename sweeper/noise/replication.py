@@ -1,6 +1,6 @@
 """`replicate: auto`: which configuration of a study is run again with a new seed, and when enough is known.
 
-Pure, so that a study that is resumed goes on as the unbroken one would have.
+Pure, so that a study that is resumed continues as the uninterrupted one would have.
 """
 
 import math
@@ -26,7 +26,7 @@ def repeats_planned(spec: SpecFile) -> int:
 
 def is_due(spec: SpecFile, searched: int) -> bool:
     """Whether the next trial is a new seed rather than a new configuration, after so many trials of the search: those
-    that are no repetitions. So a study that is extended searches on."""
+    that are not repetitions. So a study that is extended continues the search."""
     return spec.replicate is not None and searched >= _trials(spec) - repeats_planned(spec)
 
 

@@ -194,16 +194,16 @@ def judge(config: SchedulerConfig, mode: Mode, runner: Runner, table: RungTable)
 def next_promoted(
     config: SchedulerConfig, mode: Mode, waiting: RungTable, table: RungTable, *, idle: bool
 ) -> tuple[int, RungResult] | None:
-    """The paused trial that goes on, and how it stands: of those that are in the best 1/eta of their rung by now, one
-    at the highest rung, and of these the best.
+    """The paused trial that continues, and its rank: of those that are in the best 1/eta of their rung by now, one at
+    the highest rung, and of these the best.
 
     Args:
         config: the scheduler's.
         mode: whether small or large is good in the first objective.
         waiting: the paused trials, each at the rung where it waits.
         table: all healthy trials, these too.
-        idle: nothing else is left to run: then the best of a rung goes on, however few have reached it, unless one
-            has gone on from there.
+        idle: nothing else is left to run: then the best of a rung continues, however few have reached it, unless one
+            has continued from there.
     """
     found = []
     for (bracket, epoch), points in waiting.items():
@@ -225,7 +225,7 @@ def is_audited(share: float, seed: int, number: int) -> bool:
 
 
 def _at_least(config: SchedulerConfig) -> int:
-    """`stop` cannot take its word back, so the first at a rung goes on; `promote` lets it wait for rivals."""
+    """`stop` cannot be undone, so the first at a rung continues; `promote` lets it wait for rivals."""
     return 1 if config.mode == "stop" else 0
 
 

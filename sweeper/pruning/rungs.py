@@ -1,5 +1,5 @@
 """A study's rungs: the trials of its ledger as the pure decisions of `scheduling` see them, kept up to date report by
-report, so that a study of ten thousand trials need not read its history anew for each."""
+report, so that a study of ten thousand trials need not read its history again for each."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -66,7 +66,7 @@ class Rungs:
         return judge(self._config, self._mode, self._runner(record), self._table)
 
     def to_promote(self, *, idle: bool) -> TrialRecord | None:
-        """The waiting trial that goes on; see `next_promoted`."""
+        """The waiting trial that continues; see `next_promoted`."""
         promoted = next_promoted(self._config, self._mode, self._waiting, self._table, idle=idle)
         return None if promoted is None else self._paused[promoted[0]]
 

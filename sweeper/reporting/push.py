@@ -2,7 +2,7 @@
 
 A sweep tells the script where to report by the environment; without it nothing is recorded, and a report is printed.
 The way is a unix socket, one JSON line each way, so it passes through shells, launchers and child processes: a report
-is answered when it is stored, and the answer says whether the trial goes on.
+is answered when it is stored, and the answer says whether the trial continues.
 """
 
 import json
@@ -44,7 +44,7 @@ def config() -> dict[str, Any]:
 
 
 def resume_from() -> Path | None:
-    """The checkpoint to continue from, as it was handed to `report`; None: start anew."""
+    """The checkpoint to continue from, as it was handed to `report`; None: start over."""
     path = os.environ.get(RESUME)
     return Path(path) if path else None
 
@@ -132,7 +132,7 @@ def say(message: Mapping[str, Any]) -> None:
     """Send a message to the trial's process, and wait for the answer.
 
     Raises:
-        TrialStopped: the trial is not to go on.
+        TrialStopped: the trial must not continue.
         ConnectionError: nobody listens.
     """
     with socket.socket(socket.AF_UNIX) as connection:

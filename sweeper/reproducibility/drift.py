@@ -22,8 +22,8 @@ def spec_drift(ledger: Ledger, spec: SweepSpec) -> list[str]:
 
 
 def with_new_defaults(recorded: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A recorded spec with what has come to specs and to the trainer's config since then: a field that it could not say
-    has its default, so a new version of the sweeper is not another spec."""
+    """A recorded spec with what has been added to specs and to the trainer's config since then: a field that it could
+    not say has its default, so a new version of the sweeper is not another spec."""
     trainer = current_name(str(recorded.get("trainer")))
     try:
         known = SpecFile.model_validate(dict(recorded), strict=False)
@@ -109,7 +109,7 @@ def _how(name: str, recorded: Mapping[str, str], now: Mapping[str, str]) -> str:
 
 
 def spec_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """What changed between two effective specs, a line a value: `trials: 14 -> 20`, in the order of the keys."""
+    """What changed between two effective specs, a line per value: `trials: 14 -> 20`, in the order of the keys."""
     before, after = _flat(old), _flat(new)
     return [
         f"{key}: {before.get(key, '(absent)')} -> {after.get(key, '(absent)')}"

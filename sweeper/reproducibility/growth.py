@@ -1,4 +1,4 @@
-"""Which other spec a study goes on with by itself: one that takes nothing away from what its trials have tried.
+"""Which other spec a study continues with by itself: one that takes nothing away from what its trials have tried.
 
 A grid, variants, seeds, choices or trials may be added, and those that no trial has tried may go; every trial of the
 study is then one that the study could have with its spec of now.

@@ -67,7 +67,7 @@ def reproduce(
         selector: the trial's ID, a prefix of it that fits no other, or ``STUDY:best``.
         home: the study home.
         until: stop at this epoch, for a cheap check.
-        from_checkpoint: go on from the recorded checkpoint of this epoch, and compare what follows.
+        from_checkpoint: resume from the recorded checkpoint of this epoch, and compare what follows.
         at_commit: run the code of the recorded commit, with the changes that were not committed, if this answers
             True to a warning that says whose code that is.
         as_json: print one JSON object instead of text.

@@ -86,7 +86,7 @@ def run_again(
         scratch: an empty folder on a disk with room for a checkpoint.
         fetch: gets a recorded checkpoint.
         until: stop at this epoch.
-        resume: a checkpoint to go on from.
+        resume: a checkpoint to resume from.
         tree: the top folder of the code to run, if not this one.
     """
     rerun = Rerun()

@@ -1,7 +1,7 @@
 """CMA-ES (Hansen 2016, https://arxiv.org/abs/1604.00772) without a state of its own.
 
-Optuna's sampler keeps its state as a pickle in the study, which we do not unpickle. Here the state is computed anew for
-each draw from the finished trials, so that a resumed study proposes what the unbroken one would have.
+Optuna's sampler keeps its state as a pickle in the study, which we do not unpickle. Here the state is computed again
+for each draw from the finished trials, so that a resumed study proposes what the uninterrupted one would have.
 """
 
 import math

@@ -1,8 +1,8 @@
 """A sampler that a spec names by its class, `package.module:Class`: any of Optuna's kind.
 
 It is made afresh for each draw, with a seed of that draw if it takes one, and sees the study's history as a study in
-memory. So a resumed study proposes what the unbroken one would have, if the sampler is seeded; what it would store with
-its trials to remember is not there the next time. Both are told before a study starts.
+memory. So a resumed study proposes what the uninterrupted one would have, if the sampler is seeded; what it would store
+with its trials to remember is not there the next time. Both are reported before a study starts.
 """
 
 import inspect

@@ -1,9 +1,9 @@
 """The proposals: what each new trial tries.
 
-A trial's parameters are drawn all at once, before one of them is written, from a sampler built afresh from (seed,
-trial number, attempt) and the history. So a resumed study proposes what the unbroken one would have, a proposal that
-was cut off is completed with the same values. A draw that breaks a constraint, repeats an earlier trial or is refused
-by the trainer's config is made again without a trace, within a bound.
+A trial's parameters are drawn all at once, before one of them is written, from a sampler built afresh from (seed, trial
+number, attempt) and the history. So a resumed study proposes what the uninterrupted one would have, a proposal that was
+cut off is completed with the same values. A draw that breaks a constraint, repeats an earlier trial or is refused by
+the trainer's config is made again without a trace, within a bound.
 """
 
 from collections.abc import Collection, Hashable

@@ -26,7 +26,7 @@ LARGEST: Final = 1e100
 NARROWEST: Final = 1e-12
 """The narrowest range, as part of its larger bound: a number has 16 digits."""
 LARGEST_INT: Final = 2**53
-"""Whole numbers beyond it are no exact floats, with which samplers compute."""
+"""Whole numbers beyond it are not exact floats, with which samplers compute."""
 
 
 class SpecModel(BaseModel):
@@ -82,7 +82,7 @@ class _Numeric(_Conditional):
 
     @model_serializer(mode="wrap")
     def _without_default(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Studies of earlier versions recorded no prior, and none is no difference."""
+        """Studies of earlier versions recorded no prior, and having none is not a difference."""
         dumped: dict[str, Any] = handler(self)
         return {key: value for key, value in dumped.items() if not (key == "prior" and value is None)}
 

@@ -80,7 +80,7 @@ def level_name(value: object) -> str:
 
 
 def factors_of(raw: Mapping[str, Any]) -> dict[str, Factor]:
-    """The factors of a section, a listed one as a level a value."""
+    """The factors of a section, a listed one with a level for each value."""
     found = {}
     for name, levels in raw.items():
         if isinstance(levels, Mapping):

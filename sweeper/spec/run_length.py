@@ -36,8 +36,8 @@ def full_epochs_of(spec: SweepSpec) -> float:
 
 
 def with_grace_epochs(spec: SpecFile) -> tuple[SpecFile, list[SpecFinding]]:
-    """The spec with the epochs that its `grace`, a part of a full run, comes to: everything else knows these alone, and
-    a study records them, so that it ranks at the same epochs however it is continued."""
+    """The spec with the epochs that its `grace`, a part of a full run, amounts to: everything else knows these alone,
+    and a study records them, so that it ranks at the same epochs however it is continued."""
     grace = spec.scheduler.grace
     if grace is None or spec.scheduler.name == "none":
         return spec, []

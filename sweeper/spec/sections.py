@@ -85,7 +85,7 @@ class SamplerConfig(SpecModel):
 
     @model_serializer(mode="wrap")
     def _without_default(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Studies of earlier versions recorded no arguments, and none are no difference."""
+        """Studies of earlier versions recorded no arguments, and having none is not a difference."""
         dumped: dict[str, Any] = handler(self)
         return {key: value for key, value in dumped.items() if not (key == "arguments" and not value)}
 

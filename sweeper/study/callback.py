@@ -10,7 +10,7 @@ class StudyCallback:
     """Told by the study what happens, after the ledger holds it; a subclass overrides what it wants to hear of."""
 
     def trial_started(self, record: TrialRecord, config: Mapping[str, Any], resumed_from: int) -> None:
-        """A trial is handed out with its resolved config; `resumed_from`: the evaluation it goes on from, or 0."""
+        """A trial is handed out with its resolved config; `resumed_from`: the evaluation it resumes from, or 0."""
 
     def trial_reported(self, record: TrialRecord) -> None:
         """The last of the trial's reports is new."""

@@ -28,7 +28,7 @@ STOPPED_BY_USER: Final = "stopped by the user"
 
 
 class StudyController:
-    """Decides for each report whether the trial goes on. The ledger is written before anybody is told."""
+    """Decides for each report whether the trial continues. The ledger is written before anybody is told."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class StudyController:
         return upcoming
 
     def _next_audit(self) -> NextTrial | None:
-        """A stopped trial whose audit was cut off with a former driver, from where it had come to."""
+        """A stopped trial whose audit was cut off with a former driver, from where it had got to."""
         if self._is_ending or not self._audit.has_left or not may_start(self.spec.budget, self.meter.spent()):
             return None
         return prepare(self.spec, self.ledger, self._audit.take_up())
@@ -89,7 +89,7 @@ class StudyController:
 
     @property
     def failure(self) -> Exception | None:
-        """Why this run cannot go on: a full disk, say, or Ray itself is lost."""
+        """Why this run cannot continue: a full disk, say, or Ray itself is lost."""
         return self._failure
 
     @property
@@ -171,7 +171,7 @@ class StudyController:
         )
 
     def on_end(self, trial_id: str) -> None:
-        """The trainer came to its end."""
+        """The trainer has ended."""
         self._audit.end(trial_id, complete=True)
         record = self.ledger.trial(trial_id)
         if not record.state.is_finished:
@@ -189,7 +189,7 @@ class StudyController:
         self._trials.finish(trial_id, TrialState.FAILED, reason, {"traceback": place})
 
     def on_lost(self, trial_id: str, reason: str, last_lines: Sequence[str] = ()) -> None:
-        """The trial's process is gone. The trial goes on from its last good checkpoint, a few times."""
+        """The trial's process is gone. The trial resumes from its last good checkpoint, a few times."""
         self._audit.end(trial_id, complete=False)
         record = self.ledger.trial(trial_id)
         if record.state.is_finished:
@@ -229,7 +229,7 @@ class StudyController:
         return self._stop_overlong()
 
     def _fail_all(self, reason: str) -> list[str]:
-        """The running trials can come to nothing; returns them."""
+        """The running trials cannot lead to anything; returns them."""
         running = sorted(self._trials.handed_out)
         for trial_id in running:
             self._trials.finish(trial_id, TrialState.FAILED, reason, {})
@@ -257,7 +257,7 @@ class StudyController:
         self._interrupted = self._interrupted or number
 
     def fail(self, error: Exception) -> None:
-        """The run cannot go on, and this is why."""
+        """The run cannot continue, and this is why."""
         self._failure = error
 
     def end(self, reason: str) -> list[str]:

@@ -99,7 +99,7 @@ def apart(one: float, other: float, number: Callable[[float], str]) -> tuple[str
 
 
 def decide_at_end(spec: SweepSpec, record: TrialRecord) -> Decision:
-    """What a trial comes to whose trainer came to its end."""
+    """What becomes of a trial whose trainer has ended."""
     if record.last is None:
         return Decision(TrialState.FAILED, "the trainer ended without a report")
     values = objective_values(record, spec.objectives)
@@ -111,7 +111,7 @@ def decide_at_end(spec: SweepSpec, record: TrialRecord) -> Decision:
 
 
 def _without_value(record: TrialRecord, metric: str) -> str:
-    """Why a trial that came to its end has no value to be judged by."""
+    """Why a trial that ran to its end has no value to be judged by."""
     before = [report for report in record.reports if report.value(metric) is not None]
     if before and (latest := record.reported(metric)):
         was, when = before[-1].value(metric), before[-1].epoch

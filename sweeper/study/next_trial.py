@@ -1,4 +1,4 @@
-"""A trial about to be run: its config, the checkpoint that it goes on from, its folder; and which are yet to come."""
+"""A trial about to be run: its config, the checkpoint that it resumes from, its folder; and which are still to come."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

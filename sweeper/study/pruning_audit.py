@@ -70,7 +70,7 @@ class PruningAudit:
         self._ledger.attributes.store(f"{AUDIT}{record.id}:begin", {"seconds": 0.0})
 
     def start(self, trial_id: str) -> None:
-        """The trial is stopped, and its worker goes on."""
+        """The trial is stopped, and its worker continues."""
         self.running.add(trial_id)
         self._meter.start(trial_id)
 
@@ -101,7 +101,7 @@ class PruningAudit:
         self.running.discard(trial_id)
 
     def end_all(self, *, again: bool) -> None:
-        """No worker goes on; `again`: the next driver takes them up."""
+        """No worker continues; `again`: the next driver takes them up."""
         for trial_id in sorted(self.running):
             self.end(trial_id, complete=False, again=again)
 

@@ -31,7 +31,7 @@ class Snapshot:
         controls: objective of each control that has finished.
         planned: candidates it will have.
         used: what it has used up to now.
-        rungs: epoch of each rung -> how many candidates reached it, and how many of them went on.
+        rungs: epoch of each rung -> how many candidates reached it, and how many of them continued.
         epochs_per_minute: of all trials together, over the last minutes in which they ran.
         eta_s: seconds to its end at the pace of the trials that have ended; None before one has.
         saved_s: seconds of a worker that stopping trials early has saved.
@@ -74,8 +74,8 @@ def leader(trials: Sequence[TrialRecord], objective: Objective) -> TrialRecord |
 
 
 def saved_by_stopping_s(trials: Sequence[TrialRecord]) -> float:
-    """Seconds of a worker that pruning and guards have saved: each trial would have gone on to the length of a full run
-    at its own pace."""
+    """Seconds of a worker that pruning and guards have saved: each trial would have continued to the length of a full
+    run at its own pace."""
     ends = [trial.last.epoch for trial in trials if trial.last and trial.state is TrialState.COMPLETE]
     stopped = [(trial.seconds, trial.last.epoch) for trial in trials if trial.last and trial.state in EARLY]
     return saved_s(stopped, max(ends, default=0.0))
@@ -83,7 +83,7 @@ def saved_by_stopping_s(trials: Sequence[TrialRecord]) -> float:
 
 def epochs_per_minute(trials: Sequence[TrialRecord], now_s: float) -> float:
     """Epochs that all trials together make in a minute, over the time in which they did: a study that is a minute old
-    is not five minutes slow, and a pause in between two runs is no slowness either."""
+    is not five minutes slow, and a pause in between two runs is not slowness either."""
     spans = [
         (report.timestamp_ms / 1000 - report.seconds, report.timestamp_ms / 1000, report.epoch - before)
         for trial in trials
@@ -103,7 +103,7 @@ def epochs_per_minute(trials: Sequence[TrialRecord], now_s: float) -> float:
 
 
 def rungs_reached(spec: SpecFile, trials: Sequence[TrialRecord]) -> dict[float, tuple[int, int]]:
-    """Epoch of each rung -> how many healthy candidates reached it, and how many of them went on. Pure."""
+    """Epoch of each rung -> how many healthy candidates reached it, and how many of them continued. Pure."""
     scheduler = spec.scheduler
     lengths = [report.total_epochs for trial in trials for report in trial.reports[-1:] if report.total_epochs]
     if scheduler.name == "none" or not lengths:

@@ -27,7 +27,7 @@ ADAPTER: Final = TypeAdapter(Stage)
 
 
 def enter_stage(study_dir: Path, text: str) -> None:
-    """The driver does this now. A full disk is told by the ledger."""
+    """The driver does this now. A full disk is reported by the ledger."""
     with contextlib.suppress(OSError):
         write_atomic(study_dir / FILE, json.dumps(asdict(Stage(text, time.time()))))
 

@@ -24,7 +24,7 @@ class TrialTransitions:
         handed_out: IDs of the trials that a worker has, without those that are audited.
         audit: the stopped trials that run on.
         rungs: how the candidates rank.
-        callbacks: are told of each step.
+        callbacks: notified of each step.
     """
 
     def __init__(self, spec: SweepSpec, ledger: Ledger, meter: UsageMeter, callbacks: Sequence[StudyCallback]) -> None:
@@ -87,12 +87,12 @@ class TrialTransitions:
         return True
 
     def wake(self, record: TrialRecord) -> TrialRecord:
-        """A paused trial goes on."""
+        """A paused trial continues."""
         self._ledger.wake(record.id)
         return self._changed(record.id)
 
     def prune_waiting(self) -> None:
-        """End the trials that wait at a rung: no trial can change the ranks any more."""
+        """End the trials that wait at a rung: no trial can change the ranks any longer."""
         for record in self.rungs.paused:
             rung = self.rungs.last_standing(record)
             self.finish(record.id, TrialState.PRUNED, rank_reason(self._spec, record, rung), rung.evidence)
@@ -106,7 +106,7 @@ class TrialTransitions:
         self.tell(lambda callback: callback.trial_finished(record))
 
     def release(self, trial_id: str) -> None:
-        """The trial's worker is gone, and the trial goes on another time."""
+        """The trial's worker is gone, and the trial continues another time."""
         self.handed_out.discard(trial_id)
         for attempt, seconds in self._meter.end(trial_id).items():
             self._ledger.charge(trial_id, attempt, seconds)

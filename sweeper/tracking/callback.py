@@ -1,4 +1,4 @@
-"""What MLflow is told of a study, in the layout that its UI shows well. Everything goes through the tracker's outbox.
+"""What MLflow learns of a study, in the layout that its UI shows well. Everything goes through the tracker's outbox.
 
 The parent run holds the study: spec, report, table of trials, plots, values of the controls. Each trial is a run
 beneath it, named by its ID: what varies as parameters, how it stands as tags, its metrics, checkpoints and pictures.
@@ -170,7 +170,7 @@ class MLflowCallback(StudyCallback):
         self._tracker.study_file(rendered.page)  # as a file: its megabytes do not belong in the outbox
 
     def _mark_winner(self, winner: TrialRecord | None, among: int) -> None:
-        """Let the best trial's own run say that it is that, and the one that was it before, that it is no more."""
+        """Let the best trial's own run say that it is the best, and the previous best one's that it no longer is."""
         before = self._ledger.attributes.told_winner
         if winner is None:
             return
@@ -195,7 +195,7 @@ class MLflowCallback(StudyCallback):
                 self._tracker.tag_trial(run.id, tags)
 
     def interrupt_study(self) -> None:
-        """Let no run seem to go on, where a driver was killed, or the ledger does not answer: what is known of its
+        """Let no run seem to be running, where a driver was killed, or the ledger does not answer: what is known of its
         trials is in memory."""
         self._close_open_runs()
         if self._tracker.ending is None:

@@ -100,7 +100,7 @@ class Tracker:
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """What people must be told of the store: that its database was repaired, say."""
+        """What people must know about the store: that its database was repaired, say."""
         return tuple(self._writer.notices)
 
     @property
@@ -127,7 +127,7 @@ class Tracker:
         self._outbox.rewind()
 
     def verify(self) -> None:
-        """Let `flush` look whether MLflow has everything that was ever delivered, and deliver anew what it lost."""
+        """Let `flush` look whether MLflow has everything that was ever delivered, and deliver again what it lost."""
         self._thread.verify(
             {
                 trial: Delivered(

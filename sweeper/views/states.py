@@ -1,4 +1,4 @@
-"""How trials stand, as people read it: one that no driver runs any more waits."""
+"""How trials stand, as people read it: one that no driver runs any longer waits."""
 
 from collections import Counter
 from collections.abc import Iterable

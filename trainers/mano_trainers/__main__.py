@@ -28,7 +28,7 @@ SHOWN = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Train, printing one line an epoch; the exit code: 0 done, 1 the loss was not finite, 2 bad input, 130 Ctrl-C."""
+    """Train, printing one line per epoch; the exit code: 0 done, 1 the loss was not finite, 2 bad input, 130 Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python -m mano_trainers", description="Train one image -> MANO theta model.")
     parser.add_argument("config", type=Path, help="YAML file; every key has a default, so {} is a config")
     parser.add_argument("--out", type=Path, default=Path("runs/train"), help="folder of the checkpoints [%(default)s]")

@@ -44,17 +44,18 @@ def train_lanes(
 ) -> Iterator[tuple[Lane, EpochReport | TrainerError | None]]:
     """Train one model for each lane, as `loop.train` does for one, a round after the other.
 
-    A round trains its lanes to the next evaluation of each. They may have come to different ones: a lane that is new in
-    a round joins those that are there, from its checkpoint if it has one, and one that is left out ends and costs
-    nothing from then on.
+    A round trains its lanes to the next evaluation of each. They may be at different ones: a lane that is new in a
+    round joins those that are there, from its checkpoint if it has one, and one that is left out ends and costs nothing
+    from then on.
 
     Args:
-        next_round: called before each round: the lanes that go on or join; none: the end. Their configs may differ in
-            seed, weights of the loss terms, augmentation and in how weights follow their gradients; see `check_lanes`.
+        next_round: called before each round: the lanes that continue or join; none: the end. Their configs may differ
+            in seed, weights of the loss terms, augmentation and in how weights follow their gradients; see
+            `check_lanes`.
 
     Yields:
         A lane of the round with its report, whose `train/seconds` are those of all lanes together; or with None, where
-        it has come to its end before: after its last report, or one whose loss is not finite; or with the error of that
+        it has ended before: after its last report, or one whose loss is not finite; or with the error of that
         lane alone, which then ends.
 
     Raises:

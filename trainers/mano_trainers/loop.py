@@ -1,10 +1,10 @@
 """The training loop, from top to bottom.
 
-Every random draw derives from the seed and from where training is: weights from the seed, order and image versions
-from (seed, epoch), augmentation from (seed, step). An evaluation inside an epoch cuts its order into windows and draws
+Every random draw derives from the seed and from where training is: weights from the seed, order and image versions from
+(seed, epoch), augmentation from (seed, step). An evaluation inside an epoch cuts its order into windows and draws
 nothing, so how often a run is evaluated does not change its weights. Nothing draws from a global generator, so a
 checkpoint holds no random state, several runs in one process do not disturb each other, and a resumed run repeats the
-unbroken one.
+uninterrupted one.
 """
 
 import math

@@ -90,5 +90,5 @@ class WeightAverage:
 
 
 def raw_weights(model: HandNet, average: WeightAverage | None) -> dict[str, Tensor]:
-    """What a checkpoint needs beside its weights to go on training: those that are not averaged, if others are."""
+    """What a checkpoint needs beside its weights to continue training: those that are not averaged, if others are."""
     return {} if average is None else dict(model.state_dict())

@@ -33,7 +33,7 @@ class Lane:
     Attributes:
         config: as the training function takes it.
         workdir: the trial's own folder.
-        resume: the checkpoint to go on from.
+        resume: the checkpoint to resume from.
     """
 
     config: Any
@@ -42,7 +42,7 @@ class Lane:
 
 
 class CheckStatus(StrEnum):
-    """How a check of a pipeline ended. WARN: training may go on, a person should look."""
+    """How a check of a pipeline ended. WARN: training may continue, but a person should look."""
 
     PASS = "PASS"
     WARN = "WARN"

@@ -5,9 +5,9 @@ says and hears on its connection what it would of a process of the trial's own (
 then "next" for each report. The end of the connection is the end of that lane alone.
 
 Trials train in rounds, each to its own next evaluation; whoever has come meanwhile joins the next round. A round waits
-for trials whose workers are late, but not for long: the others go on without them, and they come back later from their
-last checkpoints. Where a round fails and nothing tells whose fault it is, its lanes go on from their last checkpoints,
-half as many together, until the one that fails is alone and has the error as its result, or all have room.
+for trials whose workers are late, but not for long: the others continue without them, and they come back later from
+their last checkpoints. Where a round fails and nothing shows which one is at fault, its lanes resume from their last
+checkpoints, half as many together, until the one that fails is alone and has the error as its result, or all have room.
 """
 
 import faulthandler
@@ -108,7 +108,7 @@ class LaneHost:
         return [seat.lane for seat in self._round if seat.lane is not None]
 
     def _asking(self) -> list[Seat]:
-        """Trials that are ready to train; those with which there is nothing more to do are told so."""
+        """Trials that are ready to train; those that have nothing more to do are told so."""
         for seat in self._seats:
             if seat.asks and seat.verdict is not None:
                 seat.say(seat.verdict)

@@ -82,7 +82,7 @@ class Seat:
             self.connection.sendall(to_json(answer).encode() + b"\n")
 
     def begin_anew(self) -> None:
-        """What was trained is lost: go on from the last checkpoint."""
+        """What was trained is lost: resume from the last checkpoint."""
         if self.lane is None:
             return
         if self.rounds and self._resume is None:

@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 from mano_trainers.report import EpochReport
 
 TAIL_BYTES: Final = 256
-"""Of what was read last: where they are no more, the file has been written anew."""
+"""Of what was read last: where they no longer match, the file has been rewritten."""
 EPOCH_NAMES: Final = ("epoch", "Epoch", "step", "global_step")
 """Fields of a row that say how far the training is, the first of them that is there."""
 

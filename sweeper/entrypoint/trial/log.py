@@ -29,7 +29,7 @@ class TrialLog:
         self._open()
 
     def write(self, data: bytes) -> None:
-        """Append the lines that have come to their end; what stands alone for long is taken for a line."""
+        """Append the lines that are complete; a partial line that stands for long counts as one."""
         *_, rest = re.split(rb"[\r\n]", data)
         whole = self._line + data[: len(data) - len(rest)] if len(rest) < len(data) else b""
         self._line = rest if whole else self._line + rest

@@ -22,7 +22,7 @@ class TrialOrder:
     Attributes:
         config: of the trainer.
         workdir: the trial's own folder.
-        resume: the checkpoint to go on from.
+        resume: the checkpoint to resume from.
         folder: the working folder.
         log: the file that gets what the trial prints.
         run_file: names the trial's MLflow run, where its tracking server can be reached from here.
@@ -146,7 +146,7 @@ def order_from_json(line: str | bytes) -> TrialOrder:
     """The trial that is to be run.
 
     Raises:
-        ValueError: it is no order.
+        ValueError: it is not an order.
     """
     try:
         return _ORDER.validate_python(json.loads(line)["job"])

@@ -51,7 +51,7 @@ class LaneSeat:
         return answer_from_json(line)
 
     def close(self) -> None:
-        """Leave the place; the other lanes go on."""
+        """Leave the place; the other lanes continue."""
         self._connection.close()
 
     end = close

@@ -64,8 +64,8 @@ def _in_folder(folder: str) -> AbstractContextManager[None]:
 
 
 class TrialWorker(tune.Trainable):  # type: ignore[misc]
-    """Hands the trainer's reports to Tune, one a step. An exception of the trainer is a result, not a crash:
-    only a lost process is worth a retry."""
+    """Hands the trainer's reports to Tune, one per step. An exception of the trainer is a result, not a crash: only a
+    lost process is worth a retry."""
 
     _process: TrainerProcess | LaneSeat | None = None
 
@@ -151,7 +151,7 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
         return {"TRAINERS_GPU_SHARE": str(min(1, self._job.gpus))}
 
     def _folders(self) -> tuple[Path, Path | None]:
-        """Where the trial works, and the checkpoint that it goes on from."""
+        """Where the trial works, and the checkpoint that it resumes from."""
         if self._job.parcel:
             self._courier = CheckpointUploader(UploadSettings(**self._job.parcel))
             return self._courier.workdir, self._courier.resume()

@@ -1,7 +1,7 @@
 """One driver a study, across machines: an advisory lock in the PostgreSQL that holds the ledger.
 
 The connection that writes the ledger is the one that holds the lock, so nobody writes without it, and the server frees
-it with the connection. Who holds it is told by the connection's name, which every role may read.
+it with the connection. The connection's name, which every role may read, shows who holds it.
 """
 
 import hashlib

@@ -85,7 +85,7 @@ def open_database(url: URL, study: str | None = None, *, is_made: bool = False) 
     Args:
         url: from `parse_url`.
         study: write the ledger of this one, hold it as its one driver while the storage is open, and wait for the
-            server when it is away later; None: only read.
+            server when it is unavailable later; None: only read.
         is_made: its tables are there: a file without them is not a ledger, and is left as it is.
 
     Raises:

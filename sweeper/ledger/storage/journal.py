@@ -19,9 +19,9 @@ NO_PICKLE: Final = "a ledger's journal cannot be pickled: it belongs to the one 
 
 
 class Journal(BaseJournalBackend):
-    """A file of one JSON object a line, the format of Optuna's `JournalFileBackend`. A write that fails half way, on a
-    full disk say, leaves nothing behind. The lock is an flock, which dies with its process; the lock file of Optuna's
-    own outlives a kill -9 by 30 s."""
+    """A file of one JSON object per line, the format of Optuna's `JournalFileBackend`. A write that fails half way, on
+    a full disk, say, leaves nothing behind. The lock is an flock, which dies with its process; the lock file of
+    Optuna's own outlives a kill -9 by 30 s."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -30,7 +30,7 @@ class Journal(BaseJournalBackend):
         path.touch()
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
-        """The logs from this number on. One that another machine has replaced meanwhile (`rewrite`) is read on anew."""
+        """The logs from this number on. One that another machine has replaced meanwhile (`rewrite`) is opened again."""
         for attempt in range(STALE_TRIES):
             try:
                 for log in self._logs_from(log_number_from):
@@ -103,7 +103,7 @@ class LedgerJournal(JournalStorage):
         super().__init__(self.journal)
 
     def rewrite(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-        """As the journal's; then read it anew."""
+        """As the journal's; then read it again."""
         self.journal.rewrite(change)
         super().__init__(self.journal)
 

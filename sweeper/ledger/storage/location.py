@@ -121,7 +121,7 @@ def close_storage(storage: optuna.storages.BaseStorage) -> None:
 
 
 def wait_with(storage: optuna.storages.BaseStorage, note: Callable[[str], None], is_over: Callable[[], bool]) -> None:
-    """Wait for a server that is away by saying so with `note`, and until `is_over`."""
+    """Wait for an unavailable server by saying so with `note`, and until `is_over`."""
     if isinstance(storage, optuna.storages.JournalStorage):
         return
     from sweeper.ledger.storage.retrying_storage import RetryingStorage

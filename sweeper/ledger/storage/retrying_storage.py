@@ -1,4 +1,4 @@
-"""A storage in a database that waits while the database is away.
+"""A storage in a database that waits while the database is unavailable.
 
 A write whose answer was lost may have been stored or not, so each is safe to be made again: what Optuna stores by a
 key is replaced by the same, and for the rest (a new or deleted study, a new trial, the end of a trial) the storage

@@ -1,4 +1,4 @@
-"""Lists of values that have changed: the parameters of a ledger's trials are stored with the lists of today.
+"""Lists of values that have changed: the parameters of a ledger's trials are stored with the current lists.
 
 Optuna stores with a parameter which values it could have had, and takes no trial beside it that could have had others.
 A study whose grid, variants or choices get a further one therefore has its stored lists replaced, all at once or not at

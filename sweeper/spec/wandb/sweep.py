@@ -1,7 +1,7 @@
 """Reads a W&B sweep configuration, and writes the sweep file that means the same.
 
 The format is that of https://docs.wandb.ai/models/sweeps/sweep-config-keys. What has no counterpart stands as a comment
-in the result, and is returned to be told: nothing is dropped silently.
+in the result, and is returned to be reported: nothing is dropped silently.
 """
 
 import json

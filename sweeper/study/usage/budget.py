@@ -63,7 +63,7 @@ def may_start(budget: Budget, used: Spent) -> bool:
 
 
 def saved_s(stopped: Iterable[tuple[float, float]], full_epochs: float) -> float:
-    """What stopping trials early saved, in seconds of a worker: each would have gone on at its own pace.
+    """What stopping trials early saved, in seconds of a worker: each would have continued at its own pace.
 
     Args:
         stopped: for each trial that was stopped for its rank or by a guard, its seconds and its epochs.

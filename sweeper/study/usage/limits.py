@@ -1,4 +1,4 @@
-"""When a study ends early: its budget is used up, its target is reached, nothing gets better any more, or its first
+"""When a study ends early: its budget is used up, its target is reached, nothing improves any longer, or its first
 trials fail all in the same way."""
 
 import re
@@ -38,7 +38,7 @@ class ReachedLimits:
         self._enough: str | None = None
 
     def of_study(self) -> str | None:
-        """Why no trial may run any more: the budget is used up, or `stop_when` holds; None: go on."""
+        """Why no further trial may run: the budget is used up, or `stop_when` holds; None: continue."""
         return used_up(self._spec.budget, self._meter.spent()) or self._reached()
 
     def overlong(self, trial_ids: Iterable[str]) -> list[str]:
@@ -128,7 +128,7 @@ def missing_objective(spec: SweepSpec, record: TrialRecord) -> str | None:
 
 
 def reached(spec: SweepSpec, trials: Sequence[TrialRecord]) -> str | None:
-    """The reason to stop by the spec's `stop_when`, from the candidates that have ended; None: go on."""
+    """The reason to stop by the spec's `stop_when`, from the candidates that have ended; None: continue."""
     limits = spec.stop_when
     if limits.target is None and limits.no_improvement_trials is None:
         return None

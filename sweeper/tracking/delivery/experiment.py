@@ -59,7 +59,7 @@ class StudyExperiment:
 
     def bring_here(self, client: Any, experiment: Any) -> list[str]:
         """Take the experiment out of MLflow's bin, and let it name the folder where its artifacts are now; returns what
-        people must be told of that."""
+        people must know that."""
         if experiment.lifecycle_stage == "deleted":
             client.restore_experiment(experiment.experiment_id)
         if here := moved_to(experiment.artifact_location, self._artifact_root):

@@ -82,7 +82,7 @@ class RunWriter:
         self._may_create = may_create
         self.run_ids: dict[str, str] = {}
         self.notices: list[str] = []
-        """What people must be told of the store."""
+        """What people must know about the store."""
 
     def connect(self) -> None:
         """Reach MLflow and find or make the experiment; the first thing done, since it fixes the artifact folder.
@@ -282,7 +282,7 @@ class RunWriter:
             function(*args, **kwargs)
 
     def _restore(self, run: KnownRun) -> bool:
-        """Take a run, or its experiment, out of MLflow's bin: somebody deleted it while the study goes on."""
+        """Take a run, or its experiment, out of MLflow's bin: somebody deleted it while the study continues."""
         import mlflow
 
         try:

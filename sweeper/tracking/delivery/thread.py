@@ -66,7 +66,7 @@ class DeliveryThread:
         self._thread.start()
 
     def verify(self, delivered: Mapping[str | None, Delivered]) -> None:
-        """Once all is delivered, look whether MLflow has it, and deliver everything anew if it has not."""
+        """Once all is delivered, look whether MLflow has it, and deliver everything again if it has not."""
         self._to_verify = delivered
         self._more.set()
 

@@ -1,7 +1,7 @@
-"""Where a study lies when it is recorded, so that a copy of its home is told from one that was moved.
+"""Where a study lies when it is recorded, so that a copy of its home can be told from one that was moved.
 
 A copy that shares an MLflow or a ledger's database with its original would give its runs two values for each step. The
-user says which of the two goes on with the study, or that the copy becomes a study of its own.
+user says which of the two continues the study, or that the copy becomes a separate study.
 """
 
 import json
@@ -17,12 +17,12 @@ from sweeper.ledger.storage.location import recorded_url
 from sweeper.tracking.store.client import tracking_uri
 
 PLACE: Final = "outbox.place"
-"""Where a study goes on: path, host and inode of its folder."""
+"""Where a study continues: path, host and inode of its folder."""
 
 
 def refuse_copy_of_home(home: Path, study_dir: Path) -> None:
-    """Refuse to go on with a study in a copy of its home while the original is there too and both write to one MLflow,
-    or one ledger. A home that was moved is not a copy, and says where it is.
+    """Refuse to continue a study in a copy of its home while the original is there too and both write to one MLflow, or
+    one ledger. A home that was moved is not a copy, and says where it is.
 
     Raises:
         UserError: names the original, and what to do.
@@ -36,7 +36,7 @@ def refuse_copy_of_home(home: Path, study_dir: Path) -> None:
 
 
 def copy_problem(home: Path, study_dir: Path) -> tuple[str, str] | None:
-    """What is wrong with going on in this folder, and what to do; None where it is no copy or shares nothing."""
+    """What is wrong with continuing in this folder, and what to do; None where it is not a copy or shares nothing."""
     original, name = original_of(study_dir), study_dir.name
     if original is None or not (shared := _shared_by_copies(home, study_dir)):
         return None
@@ -49,7 +49,7 @@ def copy_problem(home: Path, study_dir: Path) -> tuple[str, str] | None:
 
 
 def original_of(study_dir: Path) -> Path | None:
-    """The folder in which a study goes on, where this one is a copy of it; None: it goes on here."""
+    """The folder in which a study continues, where this one is a copy of it; None: it continues here."""
     try:
         before = json.loads((study_dir / PLACE).read_text())
         original = Path(before["path"])
@@ -60,7 +60,7 @@ def original_of(study_dir: Path) -> Path | None:
 
 
 def go_on_here(study_dir: Path, original: Path | None) -> None:
-    """Let the study go on in this folder, and its original, if there is one, know of it."""
+    """Let the study continue in this folder, and its original, if there is one, know of it."""
     for folder in filter(None, (study_dir, original)):
         _write(folder, study_dir)
 

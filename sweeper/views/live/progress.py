@@ -119,7 +119,7 @@ class Progress(StudyCallback):
             self._console.print(f"[{time.monotonic() - self._started_s:6.1f} s] {line}", markup=False, soft_wrap=True)
 
     def _count(self) -> None:
-        """What the screen shows of the study, counted anew unless that was just now."""
+        """What the screen shows of the study, counted again unless that was just now."""
         began_s = time.monotonic()
         if self._live and began_s >= self._next_count_s:
             self._at = snapshot(self._ledger, self._spec, self._spec.trials + self._ledger.enqueued, time.time())

@@ -63,7 +63,7 @@ def clock_text(seconds: float) -> str:
 
 
 def _standing(at: Snapshot, spec: SpecFile, *, is_driven: bool) -> list[Text]:
-    """What the study has come to, line by line; long lines are folded between words."""
+    """How the study stands, line by line; long lines are folded between words."""
     ended = sum(trial.state.is_finished for trial in at.trials)
     rulers = "   ".join(f"{spoken(name)} {spec.objective.format(value)}" for name, value in at.controls.items())
     images = sum(trial.metrics.get(IMAGES_PER_S, 0.0) for trial in at.open)
@@ -100,7 +100,7 @@ def best_text(at: Snapshot, spec: SpecFile) -> str:
 
 
 def _open_trials(at: Snapshot, spec: SpecFile, width: int) -> list[str]:
-    """A line a trial that has not ended."""
+    """A line for each trial that has not ended."""
     shown = at.open[:MOST_OPEN]
     if not shown:
         return []

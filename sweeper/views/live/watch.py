@@ -104,7 +104,7 @@ class Watcher:
 
 
 def watch(home: Path, study: str, *, as_json: bool = False, interval_s: float = 1.0) -> None:
-    """Show the study until its driver ends: a live screen in a terminal, else a line an event (JSON if asked).
+    """Show the study until its driver ends: a live screen in a terminal, else a line per event (JSON if asked).
 
     Raises:
         UserError: no such study.

@@ -17,7 +17,7 @@ class Column:
 
     Attributes:
         head: above it.
-        cells: its text, a line a row.
+        cells: its text, a line per row.
         justify: where cells stand.
         short_head: a shorter head; empty: `head` is cut if need be.
         short_cells: shorter texts that say the same, beside what stands above the table.

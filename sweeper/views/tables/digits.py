@@ -15,7 +15,7 @@ def metric_texts(values: Sequence[float | None], unit_decimals: int | None = Non
     """The values of a metric, all with the decimals that show a hundredth of what most of them differ by.
 
     Args:
-        values: a value a row; None where there is none.
+        values: a value per row; None where there is none.
         unit_decimals: what a unit is read with, millimetres with 2, unless values differ by less.
     """
     finite = sorted(value for value in values if value is not None and math.isfinite(value))

@@ -15,7 +15,7 @@ VARIANCE: Final = DEFAULT_OFFERS.variance_ratio
 """The metric that tells a collapse."""
 MOST_OTHER_METRICS: Final = 3
 NOT_RESULTS: Final = ("train/", "system/", "time/", "epoch")
-"""What names of metrics start with that say how a trial was trained, not what it came to."""
+"""What names of metrics start with that say how a trial was trained, not its results."""
 SHORTEST_REASON: Final = 24
 CHANCE: Final = "P(best)"
 INTERVAL: Final = "mean over seeds"
@@ -30,7 +30,7 @@ def trial_columns(
     states: Sequence[str] = (),
     noise: Sequence[Column] = (),
 ) -> list[Column]:
-    """The columns of a table of trials, a row a trial.
+    """The columns of a table of trials, a row per trial.
 
     Args:
         trials: in the order of the rows.
@@ -89,7 +89,7 @@ def unit_decimals(metric: str) -> int | None:
 
 def shown_metrics(objectives: Sequence[Objective], trials: Sequence[TrialRecord]) -> list[str]:
     """The metrics of a table of trials: the objectives, and the one that tells a collapse; of trials that do not report
-    that one, the first others that say what a trial came to."""
+    that one, the first others that are a trial's results."""
     reported = dict.fromkeys(name for trial in trials for name in trial.metrics)
     others = [name for name in reported if not name.startswith(NOT_RESULTS)]
     wanted = [objective.metric for objective in objectives]

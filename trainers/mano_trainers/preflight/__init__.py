@@ -52,8 +52,8 @@ READABLE: Final = "every file is there and sound"
 def preflight(config: TrainConfig, corners: Sequence[TrainConfig]) -> Iterator[CheckResult]:
     """Check data, metric, losses and training of a config.
 
-    Bounded: at most 512 poses are looked at, and at most 20 s trained. A check that breaks down fails, and the
-    others go on.
+    Bounded: at most 512 poses are looked at, and at most 20 s trained. A check that breaks down fails, and the others
+    continue.
 
     Args:
         config: the base of the sweep.
