@@ -23,7 +23,7 @@ _IN_URL = re.compile(r"://[^/@\s:]*:([^/@\s]+)@")
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _SHORTEST: Final = 8
-"""Letters: a shorter value of a variable would be taken out of words that have nothing to do with it."""
+"""Characters: a shorter value of a variable would be removed from words that have nothing to do with it."""
 
 
 def redact(text: str) -> str:

@@ -53,7 +53,7 @@ def power_of(differences: Sequence[Difference], seeds: int, comparisons: int) ->
 
 
 def power_text(sight: DetectableEffect, objective: Objective, what: str = "differences") -> str:
-    """What can be seen, in one sentence that stands before what was seen."""
+    """The power of the comparisons, in one sentence to be printed before the results."""
     if math.isinf(sight.one):
         return f"power: none; {sight.pairs} seeds are too few to tell {what} from chance"
     form, spread = objective.format, "the spread over seeds is not known"
@@ -67,7 +67,7 @@ def power_text(sight: DetectableEffect, objective: Objective, what: str = "diffe
 
 
 def pairing_text(comparisons: Sequence[Comparison]) -> str:
-    """Which test compares, and what seeds turned out to have in common; empty where nothing was compared."""
+    """How runs are paired, and how the pairs turned out to correlate; empty where nothing was compared."""
     found = [each.correlation for each in comparisons if not math.isnan(each.correlation)]
     if not found:
         return ""

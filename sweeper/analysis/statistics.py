@@ -1,10 +1,10 @@
-"""What may be said of runs that were repeated over seeds: intervals, paired differences, what n pairs can see. Pure.
+"""What can be said about runs that were repeated over seeds: intervals, paired differences, what n pairs can see. Pure.
 
 Runs of two configurations with the same seed share their data order and what they drew at the start, so they are
-compared in pairs. That is a rule, and never a choice by the data: the paired test holds whatever the seeds have in
-common, while an unpaired one says too much where they pull in opposite directions, and a choice by what is measured
-finds too much everywhere (tests/sweeper_tests/analysis/test_pairing.py). All intervals are those of Student's t,
-two-sided. Imports scipy, so import this late.
+compared in pairs. That is a fixed rule, never chosen from the data: the paired test is valid whatever the seeds have in
+common, while an unpaired one has too many false positives where seeds have opposite effects, and choosing by the
+measured correlation has too many everywhere (tests/sweeper_tests/analysis/test_pairing.py). All intervals are those of
+Student's t, two-sided. Imports scipy, so import this late.
 """
 
 import math
@@ -17,10 +17,10 @@ from scipy.special import gammaln, nctdtrinc, ndtri, stdtr, stdtrit
 
 CONFIDENCE: Final = 0.95
 ALPHA: Final = 0.05
-"""Chance of calling it a difference where there is none, over all comparisons of a table together."""
+"""Chance of reporting a difference where there is none, over all comparisons of a table together."""
 POWER: Final = 0.8
 FEWEST: Final = 3
-"""With fewer runs or pairs nothing is said: the t-interval of two is 13 standard errors wide on either side."""
+"""With fewer runs or pairs no statement is made: the t-interval of two is 13 standard errors wide on either side."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Estimate:
 
     @property
     def is_too_small(self) -> bool:
-        """Whether n is too small to say anything of the mean."""
+        """Whether n is too small to say anything about the mean."""
         return self.n < FEWEST
 
 
@@ -114,7 +114,8 @@ def hedges_correction(df: int) -> float:
 
 
 def holm(ps: Sequence[float]) -> list[float]:
-    """The p-values corrected for being several, by Holm (1979): none below 0.05 by chance but in 5 % of tables.
+    """The p-values corrected for multiple comparisons by Holm (1979): by chance, one falls below 0.05 in at most 5 % of
+    tables.
 
     A NaN stays one, and counts as no comparison.
     """
@@ -135,7 +136,7 @@ def pooled_sd(differences: Sequence[Difference]) -> tuple[float, int]:
 
 
 def wilson_interval(hits: int, n: int) -> tuple[float, float]:
-    """95 % interval of a share: Wilson's score interval (1927), which holds for few and for none.
+    """95 % interval of a share: Wilson's score interval (1927), which is valid for small counts and for zero.
 
     Args:
         hits: of `n`, which is above 0.

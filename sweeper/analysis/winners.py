@@ -25,7 +25,7 @@ from sweeper.spec.objective import Objective
 from sweeper.study.pareto import winner_of
 
 ENDING: Final = "-winners"
-"""What the name of a study that trains the best of another one again ends with."""
+"""Suffix of the name of a study that retrains the best of another one."""
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,7 @@ class Study:
         last evaluation.
 
         Args:
-            controls: with those that are rulers and not candidates.
+            controls: with those that are reference points and not candidates.
         """
         import pandas as pd
 

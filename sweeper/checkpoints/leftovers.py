@@ -10,7 +10,7 @@ from sweeper.checkpoints.manifest import MANIFEST
 from sweeper.redaction import plain
 
 MOST_FILES: Final = 1000
-"""Of one trial that go to MLflow: a cache of a million files is of use where it lies."""
+"""Most files of one trial that go to MLflow: a cache of a million files is useful where it is."""
 MOST_LOOKED_AT: Final = 20_000
 SMALL_BYTES: Final = 1 << 20
 """What is no larger goes to MLflow whatever the spec's `retention`."""

@@ -29,7 +29,7 @@ CHECK_PATIENCE_S: Final = 5.0
 FIRST_PAUSE_S: Final = 0.5
 LONGEST_PAUSE_S: Final = 15.0
 FULL_HERE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-"""Of this machine's disk, and no word about the store."""
+"""Errors of this machine's disk, which say nothing about the store."""
 CHUNK_BYTES: Final = 8 * 2**20
 CONNECT_S, REQUEST_S = 5.0, 60.0
 LISTING: Final = ".files.json"
@@ -48,7 +48,7 @@ REFUSED: Final = (
     "EXPIRED",
     "NOT_",
 )
-"""How the codes of answers begin that will be the same the next time."""
+"""How error codes begin that a retry would get again."""
 CREDENTIALS_HELP: Final = "may AWS_ACCESS_KEY_ID, with its AWS_SECRET_ACCESS_KEY, read, write and delete there?"
 Result = TypeVar("Result")
 

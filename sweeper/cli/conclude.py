@@ -1,4 +1,5 @@
-"""The verbs that read results: which configuration is better, why a trial ended, what matters, is it so again."""
+"""The verbs that read results: which configuration is better, why a trial ended, what matters, and whether a rerun
+gives the same."""
 
 from pathlib import Path
 from typing import Literal

@@ -3,7 +3,7 @@
 `train(config, workdir, resume) -> Iterator[EpochReport]`, of which it may take the first alone, or two. If the first is
 annotated with a pydantic model or a dataclass the plain config is validated into it (`config_model`). A function
 `prepare(config) -> dict[str, str]` beside it, if there is one, is called once before any trial (to make data or caches)
-and returns fingerprints for the record; `numerics(config)`, if there is one, says what else decides about the bits of a
+and returns fingerprints for the record; `numerics(config)`, if there is one, says what else determines the bits of a
 result: device, builds, flags.
 
 Run as `python -m sweeper.entrypoint.call TRAINER` it prepares: the config on stdin, the fingerprints on stdout as

@@ -20,8 +20,8 @@ NO_DRIVER: Final = (
     "The NVIDIA driver on your system is too old",
 )
 LOST_GPU: Final = ("CUDA error:", "cuDNN error:")
-"""A GPU that fell off its bus, an uncorrectable memory error, or a kernel that went wrong: the process can use it no
-more."""
+"""A GPU that fell off its bus, an uncorrectable memory error, or a kernel that went wrong: the process can no longer
+use it."""
 
 
 class FunctionFailed(Exception):

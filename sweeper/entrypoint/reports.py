@@ -21,7 +21,7 @@ LARGEST_STEP: Final = 2**31 - 1
 """A database of the ledger keeps steps in 32 bits."""
 LONGEST_NAME: Final = 500
 ADDRESS: Final = re.compile(r" at 0x[0-9a-f]+")
-"""Of an object, as its `repr` tells it: another one in each trial, where reasons should be equal."""
+"""The address in an object's `repr`: it differs between trials, whose reasons should be equal."""
 LONGEST_SHOWN: Final = 120
 HOW: Final = 'yield EpochReport(step, epoch, {"val/accuracy": 0.9})'
 HOW_ELSE: Final = f'{HOW}, or call sweeper.report(epoch, {{"val/accuracy": 0.9}})'

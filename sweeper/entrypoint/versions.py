@@ -4,7 +4,7 @@ import sys
 from typing import Any, Final
 
 IMPORTED: Final = "imported "
-"""What the names of versions begin with, among the numerics of a record."""
+"""Prefix of the names of versions among the numerics of a record."""
 
 
 def versions_as_imported() -> dict[str, str]:

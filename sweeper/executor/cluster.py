@@ -21,7 +21,7 @@ RAY_STARTS: Final = 3
 LOOK_S: Final = 1.0
 REACH_S: Final = 5.0
 AGENT_S: Final = 5.0
-"""How long a machine may take to tell of its workers."""
+"""How long a machine may take to report its workers."""
 ADDRESS_HELP: Final = "give HOST:PORT of the head node (6379 unless `ray start --head` was given another), or `auto`"
 NODE_HELP: Final = "make it one (`ray start --address=HOST:PORT --num-cpus=0`), or `sweeper submit` the spec as a job"
 TOKEN_HELP: Final = "give the cluster's token: RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH, or ~/.ray/auth_token"

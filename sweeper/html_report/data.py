@@ -30,7 +30,7 @@ from sweeper.study.usage.budget import saved_s
 from sweeper.views.study import outcome, usage
 
 GRAD_SHARE: Final = DEFAULT_OFFERS.gradient_share
-"""What the metrics start with that say how much of the gradient each loss term makes."""
+"""Prefix of the metrics that say which share of the gradient each loss term has."""
 PICTURE_TYPES: Final = {
     ".png": "image/png",
     ".jpg": "image/jpeg",
@@ -51,7 +51,7 @@ class StudyData:
         study: its name.
         spec: as it was started.
         trials: the candidates, by number.
-        controls: the rulers.
+        controls: the reference points.
         winner: the best candidate that ran to its end.
         verdict: what the study says, in sentences, the most important first.
         no_skill: whether no trial beats the controls.

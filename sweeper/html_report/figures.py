@@ -145,7 +145,7 @@ def fronts(data: StudyData) -> list[Figure]:
 
 
 def shares(data: StudyData) -> list[Figure]:
-    """What share of the gradient each loss term makes: of the winner by epoch, and of every trial at its end."""
+    """What share of the gradient each loss term has: of the winner by epoch, and of every trial at its end."""
     terms = share_terms(data.trials)
     if not terms:
         return []

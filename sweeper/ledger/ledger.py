@@ -219,7 +219,7 @@ class Ledger:
         return True
 
     def charge(self, trial_id: str, attempt: str, seconds: float) -> None:
-        """Store the seconds of one attempt that no report covers. Said again of the same attempt it replaces."""
+        """Store the seconds of one attempt that no report covers. Repeated for the same attempt, it replaces."""
         record = self.trial(trial_id)
         self._optuna.handle(record).set_user_attr(f"charge:{attempt}", seconds)
         self._put(replace(record, charges={**record.charges, attempt: seconds}))

@@ -12,7 +12,7 @@ from sweeper.ledger.trial import TrialRecord, TrialState
 from sweeper.spec.objective import Mode
 
 CONTROLS: Final = ".controls"
-"""What the name of the controls' study ends with; no name of a spec holds a dot."""
+"""Suffix of the name of the controls' study; no name of a spec contains a dot."""
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 

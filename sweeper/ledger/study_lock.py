@@ -1,5 +1,6 @@
-"""One driver a study: by an flock in its folder and, if its ledger is in PostgreSQL, by a lock there (`advisory`), that
-holds where two drivers do not see the same folder. A ledger in SQLite is a file of this machine: the flock suffices."""
+"""One driver per study: by an flock in its folder and, if its ledger is in PostgreSQL, by a lock there (`advisory`),
+that holds where two drivers do not see the same folder. A ledger in SQLite is a file of this machine: the flock
+suffices."""
 
 import fcntl
 import os

@@ -67,7 +67,7 @@ class TrialRecord:
         charges: seconds in which it held a worker without a report to show for them, by attempt.
         again: of a control that failed and is tried again, how many were before it.
         enqueued: whether the user has chosen its parameters while the study ran or after it.
-        repeat: 0; of a trial that runs an earlier configuration again with a new seed, the how many-th that is.
+        repeat: 0; of a trial that runs an earlier configuration again with a new seed, which repetition that is.
     """
 
     id: str
@@ -88,7 +88,7 @@ class TrialRecord:
 
     @property
     def role(self) -> str:
-        """`candidate`, or `control`: a ruler that never wins."""
+        """`candidate`, or `control`: a reference point that never wins."""
         return "candidate" if self.control is None else "control"
 
     @property
@@ -151,7 +151,7 @@ def encode_report(report: Report) -> dict[str, Any]:
 
 
 def report_key(step: int) -> str:
-    """What the end of an attribute's name is that holds the report of a step."""
+    """The end of the name of the attribute that holds the report of a step."""
     return f"report:{step:05d}"
 
 

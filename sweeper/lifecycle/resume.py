@@ -44,7 +44,7 @@ def resume(home: Path, study: str, options: RunOptions, copy: str | None = None)
 
 
 def extend(home: Path, study: str, trials: int, options: RunOptions) -> int:
-    """Add trials to a study, and run them. Said again after it was interrupted, it continues.
+    """Add trials to a study, and run them. Repeated after an interruption, it continues.
 
     Raises:
         UserError: as `resume`; or the study's grid has no more points.
@@ -68,7 +68,7 @@ def extend(home: Path, study: str, trials: int, options: RunOptions) -> int:
 
 
 def extend_seeds(home: Path, study: str, seeds: int, options: RunOptions) -> int:
-    """Train each variant of a study with so many further seeds. Said again after it was interrupted, it continues.
+    """Train each variant of a study with so many further seeds. Repeated after an interruption, it continues.
 
     Raises:
         UserError: as `resume`; or the study does not repeat variants by seed.
@@ -97,8 +97,8 @@ def with_seeds(spec: SweepSpec, count: int) -> SweepSpec:
 
 
 def retry_failed(home: Path, study: str, options: RunOptions) -> int:
-    """Try every failed trial and control again, each as a new trial; what failed stays in the record. Said again after
-    it was interrupted, it continues.
+    """Try every failed trial and control again, each as a new trial; what failed stays in the record. Repeated after an
+    interruption, it continues.
 
     Raises:
         UserError: as `resume`; or the study still has trials to run, or none that failed.

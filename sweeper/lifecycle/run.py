@@ -71,8 +71,8 @@ def run_study(
 
 
 def refuse_strangers(home: Path, ledger: Ledger) -> None:
-    """Refuse a ledger that is not the one of its outbox, and a copy of a study that continues elsewhere, before
-    anything is written.
+    """Refuse a ledger that does not match its outbox, and a copy of a study that continues elsewhere, before anything
+    is written.
 
     Raises:
         UserError: says what to do.

@@ -85,7 +85,7 @@ def run_winners(
 def winners_spec(
     name: str, recorded: SpecFile, trials: Sequence[TrialRecord], top: int, seeds: int, used: Sequence[int] = ()
 ) -> str:
-    """The spec of the second round, as YAML: a variant a configuration, no rank, fresh seeds.
+    """The spec of the second round, as YAML: one variant per configuration, no rank, fresh seeds.
 
     Args:
         name: of the second round.

@@ -1,4 +1,5 @@
-"""What a study lacks, looked at in one way: `doctor`, `sync` and `status` tell the same of it, each in its form."""
+"""What a study lacks, looked at in one way: `doctor`, `sync` and `status` report the same about it, each in its
+form."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ class Gap:
 
     Attributes:
         kind: what it concerns: `ledger`, `unfinished`, `checkpoint`, `checkpoints`, `copy`, or one of SENT.
-        status: as of a finding of the doctor; PASS is only told.
+        status: as of a finding of the doctor; PASS is only reported.
         what: what is lacking.
         help: what to do about it.
         checkpoint: the one that it concerns, where it concerns one.

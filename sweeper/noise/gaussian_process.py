@@ -26,7 +26,7 @@ LENGTH_LOG_SD: Final = math.sqrt(3)
 parameters (Hvarfner, Hellsten and Nardi 2024, https://arxiv.org/abs/2402.02229)."""
 SCALES: Final = ((0.0, 0.5), (math.log(0.1), 1.0), (math.log(0.3), 1.0))
 """Mean and standard deviation of the logarithms of three standard deviations, as parts of that of all values: of the
-smooth function, of what each configuration has to itself, of the noise."""
+smooth function, of what is specific to each configuration, of the noise."""
 JITTER: Final = 1e-8
 
 

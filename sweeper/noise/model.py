@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sweeper.noise.gaussian_process import Posterior
 
 FEWEST: Final = 5
-"""Configurations without which nothing is said."""
+"""Fewest configurations for any statement."""
 MOST: Final = 100
 """Configurations that are modelled, the best ones: the time goes with the cube of their number."""
 FAR: Final = 4.0

@@ -14,9 +14,9 @@ from sweeper.noise.words import percent, verdict_sentence
 from sweeper.spec.model import SpecFile
 
 SHARE: Final = 0.25
-"""Of the trials, that are kept for new seeds."""
+"""Share of the trials that is kept for new seeds."""
 FEWEST_REPEATS: Final = 3
-"""Repeated runs without which the noise is an estimate from the model alone, and nothing is settled."""
+"""With fewer repeated runs the noise is an estimate from the model alone, and nothing is settled."""
 
 
 def repeats_planned(spec: SpecFile) -> int:
@@ -35,8 +35,8 @@ def _trials(spec: SpecFile) -> int:
 
 
 def next_repeat(spec: SpecFile, trials: Sequence[TrialRecord]) -> tuple[TrialRecord, int] | None:
-    """The configuration to run again, by the trial that tried it first, and the how many-th repetition that is; None
-    with too few configurations that ran to their end for a noise model.
+    """The configuration to run again, by the trial that tried it first, and which repetition that is; None with too few
+    configurations that ran to their end for a noise model.
 
     It is the one of which it is least certain whether it is the best, for the runs that it has or is about to have.
     """

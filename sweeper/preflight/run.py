@@ -1,4 +1,5 @@
-"""Is the pipeline sound, and the machine ready? Rulers before a sweep, so that none runs on a broken pipeline.
+"""Is the pipeline sound, and the machine ready? Reference measurements before a sweep, so that none runs on a broken
+pipeline.
 
 The trainer's own checks run in a process that also prepares its data; the machine's run here. What passed is kept under
 the fingerprints of data, code, packages and configs, so that the next run of the same spec asks only the machine.

@@ -52,7 +52,7 @@ def recorded_config(spec: SweepSpec, record: TrialRecord) -> dict[str, Any]:
 def decide(spec: SweepSpec, rungs: Rungs, record: TrialRecord) -> Decision | None:
     """The end or pause of a trial if a guard trips or its rank at a rung is too low; None: it runs on.
 
-    A control that trains ends when the grace period is over; no guard and no rank has a say.
+    A control that trains ends when the grace period is over; no guard and no rank applies.
     """
     if record.control is not None:
         grace_epochs = control_epochs(spec.scheduler)

@@ -99,7 +99,7 @@ class TrialsToCome:
         return any(trial.repeat for trial in trials) and settled(noise_of(self._spec, trials)) is not None
 
     def repeat(self) -> tuple[TrialRecord, int] | None:
-        """The configuration that is next to run with a new seed, and the how many-th time; None: a new configuration is
+        """The configuration that is next to run with a new seed, and for which time; None: a new configuration is
         next."""
         if self._spec.replicate and (is_due(self._spec, self._searched) or self.is_exhausted):
             return next_repeat(self._spec, self._ledger.trials())

@@ -1,4 +1,5 @@
-"""What becomes of trials while a study runs: first the ledger is written, then the ranks know it, then callbacks do."""
+"""What becomes of trials while a study runs: first the ledger is written, then the ranks are updated, then callbacks
+are called."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -62,7 +63,7 @@ class TrialTransitions:
         self.finish(record.id, TrialState.INFEASIBLE, reason, {"problems": problems})
 
     def report(self, trial_id: str, report: Report) -> None:
-        """Store an evaluation; one that was stored before a restart costs its time, and is not told again."""
+        """Store an evaluation; one that was stored before a restart costs its time, and is not reported again."""
         self._total_epochs[trial_id] = report.total_epochs
         if self._ledger.report(trial_id, report, report.metrics.get(self._spec.objective.metric)):
             record = self._changed(trial_id)

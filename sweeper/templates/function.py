@@ -1,4 +1,4 @@
-"""A training function: a config in, one report an epoch out. Put your own training in its place."""
+"""A training function: a config in, one report per epoch out. Put your own training in its place."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

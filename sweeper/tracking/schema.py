@@ -16,15 +16,15 @@ STUDY_PROVENANCE: Final = "study_provenance"
 """What names, in the provenance of a trial, the artifact of the study's run that holds what all its trials share."""
 CHECKPOINTS: Final = "checkpoints"
 SYSTEM: Final = "system/"
-"""What names of metrics about the machine begin with; MLflow's UI shows them apart."""
+"""Prefix of the names of metrics about the machine; MLflow's UI shows them separately."""
 
 CONTROL: Final = "control/"
-"""What names of a control's metrics begin with, so that no list that is sorted by the objective ranks it."""
+"""Prefix of the names of a control's metrics, so that no list sorted by the objective ranks it."""
 REPRODUCED: Final = "reproduced/"
 """As CONTROL, of the metrics of a rerun."""
 CHART_FIRST: Final = "0_objective/"
-"""What the name begins with under which a candidate's objective is there once more: without a view, MLflow's charts are
-in the order of their names' first parts, and a page of charts is to begin with the objective."""
+"""Prefix of the name under which a candidate's objective is stored once more: without a view, MLflow's charts are in
+the order of their names' first parts, and a page of charts is to begin with the objective."""
 
 TAG_STUDY: Final = "sweeper.study_id"
 TAG_TRIAL: Final = "sweeper.trial_id"
@@ -50,7 +50,7 @@ TAG_PARENT: Final = "mlflow.parentRunId"
 TAG_NOTE: Final = "mlflow.note.content"
 """The description on a run's page, in Markdown."""
 MODEL_LINK: Final = "**Registered model:** "
-"""What the line of a study's description begins with that links to its registered winner."""
+"""Start of the line of a study's description that links to its registered winner."""
 MODEL_LINE: Final = re.compile(rf"\A{re.escape(MODEL_LINK)}.*\n\n")
 RUN_LINK: Final = re.compile(r"\[(?P<name>[^]]+)\]\(run:(?P<trial>[^)]+)\)")
 """A link in it to the run of a trial, as the outbox has it: only MLflow knows the address."""
@@ -58,7 +58,7 @@ RUN_LINK: Final = re.compile(r"\[(?P<name>[^]]+)\]\(run:(?P<trial>[^)]+)\)")
 TAG_ALIAS: Final = "sweeper.name."
 """And the name under which MLflow keeps a metric or a param: the name that the trainer gave it."""
 LONGEST_KEY: Final = 250 - len(TAG_ALIAS)
-"""Letters of a name: 250 are what MLflow takes, of tags too."""
+"""Characters of a name: MLflow accepts 250, of tags too."""
 
 LARGEST_FLOAT: Final = 1.7976931348623157e308
 

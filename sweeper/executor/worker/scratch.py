@@ -15,7 +15,7 @@ import psutil
 from sweeper.files import abandoned_folders, own_folder
 
 LONGEST_PARENT: Final = 30
-"""Letters: longer, and the paths of Ray's sockets below it exceed the 107 that Linux takes."""
+"""Characters: if longer, the paths of Ray's sockets below it exceed the 107 that Linux accepts."""
 PREFIX: Final = "sweeper-run-"
 
 

@@ -1,4 +1,4 @@
-"""One driver a study, across machines: an advisory lock in the PostgreSQL that holds the ledger.
+"""One driver per study, across machines: an advisory lock in the PostgreSQL that holds the ledger.
 
 The connection that writes the ledger is the one that holds the lock, so nobody writes without it, and the server frees
 it with the connection. The connection's name, which every role may read, shows who holds it.

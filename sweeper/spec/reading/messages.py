@@ -117,7 +117,7 @@ def unknown_path(model: type[BaseModel], path: str) -> tuple[str, str | None] | 
 def findings_of(
     error: ValidationError, data: object, root: KeyPath, fix: Callable[[KeyPath], str | None]
 ) -> list[SpecFinding]:
-    """One finding an error of pydantic, at its path in `data` (below `root`), worded for people.
+    """One finding per error of pydantic, at its path in `data` (below `root`), worded for people.
 
     Args:
         error: what the validation of `data` raised.

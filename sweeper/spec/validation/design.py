@@ -32,9 +32,9 @@ KEPT: Final = ("search_space", "trials", "variants")
 
 
 def expand(data: Mapping[str, Any]) -> tuple[dict[str, Any], list[SpecFinding]]:
-    """The spec with the design's runs as `variants`, and what is wrong with the section; of its single keys the model
-    of the spec speaks. Where something is wrong the variants are one that changes nothing, so that the rest of the spec
-    can be checked."""
+    """The spec with the design's runs as `variants`, and what is wrong with the section; its single keys are checked by
+    the model of the spec. Where something is wrong the variants are one that changes nothing, so that the rest of the
+    spec can be checked."""
     section, kind = data.get("ablation"), data.get("kind")
     own: dict[str, Any] = {"variants": {BASELINE: {}}, "scheduler": {"name": "none"}, **data}
     if section is None and kind != "ablation":

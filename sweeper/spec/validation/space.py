@@ -14,7 +14,7 @@ from sweeper.spec.reading.yaml_reader import KeyPath, SpecFinding
 
 
 def check_space(draft: Draft) -> list[SpecFinding]:
-    """What is wrong between the parts of a spec's search space; of each part alone the spec's model speaks."""
+    """What is wrong between the parts of a spec's search space; each part alone is checked by the spec's model."""
     space, written = draft.dimensions, draft.search_space or {}
     if not written or draft.variants:
         return []

@@ -38,7 +38,7 @@ def check_spec(data: object) -> tuple[SpecFile | None, list[SpecFinding]]:
     """Validate the data of a spec file.
 
     Returns:
-        The spec, or None where its own keys are wrong; and one finding a path.
+        The spec, or None where its own keys are wrong; and one finding per path.
     """
     spec = None
     findings = _secrets(data, ())

@@ -76,7 +76,7 @@ class FaultLimits(StudyCallback):
         self.reason: str | None = None
 
     def trial_reported(self, record: TrialRecord) -> None:
-        """Does the trainer report what trials are judged by?"""
+        """Whether the trainer reports what trials are judged by."""
         missing = missing_objective(self._spec, record)
         if missing is None or self._seen:
             self._seen = True
@@ -88,7 +88,7 @@ class FaultLimits(StudyCallback):
         self._agree(missing)
 
     def trial_finished(self, record: TrialRecord) -> None:
-        """Did it fail as others before it, without any report?"""
+        """Whether it failed like others before it, without any report."""
         limit = self._spec.max_failures
         if record.id in self._lacking and not self._seen:
             self._lacking[record.id] = AGREEING

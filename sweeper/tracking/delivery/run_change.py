@@ -24,8 +24,8 @@ class RunChange:
     Attributes:
         metrics: reports, oldest first.
         params: name -> text.
-        tags: name -> text; the last one told.
-        artifacts: file name -> text; the last one told.
+        tags: name -> text; the latest one.
+        artifacts: file name -> text; the latest one.
         datasets: name -> digest.
         status: FINISHED, FAILED or KILLED where the run has ended, else None.
         ended_ms: when.

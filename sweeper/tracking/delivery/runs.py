@@ -109,7 +109,7 @@ def _operations(study_dir: Path) -> Iterator[Operation]:
 
 
 def lost(name: str, run: KnownRun | None, told: Delivered) -> str | None:
-    """How MLflow has something else than what was delivered of a run, as the end of a sentence; None: it has that."""
+    """How what MLflow has of a run differs from what was delivered, as the end of a sentence; None: it does not."""
     if run is None or run.is_deleted:
         return f"has lost the run `{name}`"
     if told.status not in (None, run.status) or told.epoch not in (None, run.epoch):

@@ -28,8 +28,8 @@ class SeedSpread:
 
     @property
     def largest(self) -> float:
-        """How far apart two seeds are in 19 of 20 pairs: Student's t with the degrees of freedom, as `sd` is known no
-        better."""
+        """How far apart two seeds are in 19 of 20 pairs: Student's t with the degrees of freedom, since `sd` is not
+        known better."""
         from scipy.special import stdtrit
 
         return math.sqrt(2) * self.sd * float(stdtrit(self.degrees, 0.975))

@@ -1,8 +1,8 @@
-"""The SQLite database of MLflow: whole, or not there at all.
+"""The SQLite database of MLflow: complete, or absent.
 
 MLflow makes its tables step by step in the file itself; a process that ends half way leaves a database that no MLflow
-ever opens again. So a new one, and one that a newer MLflow needs in another form, is made beside the file, looked at,
-and renamed. Whoever comes second waits for the first.
+can open again. So a new one, and one that a newer MLflow needs in another form, is made beside the file, looked at, and
+renamed. A second process waits for the first.
 """
 
 import fcntl
@@ -151,7 +151,7 @@ def _examine(database: sqlite3.Connection, *, thorough: bool) -> Examined:
 
 
 def set_aside(path: Path) -> Path:
-    """Give a file a name by which nobody takes it for the database."""
+    """Give a file a name that nobody mistakes for the database's."""
     aside = _free_name(path, f"broken-{time.strftime('%Y%m%d-%H%M%S')}")
     path.rename(aside)
     journal = path.with_name(f"{path.name}-journal")  # would be played back into the next database

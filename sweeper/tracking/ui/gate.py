@@ -25,7 +25,7 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 APIS: Final = ("api", "ajax-api", "gateway", "jobs", "v1", "mcp")
 NOT_SERVED: Final = frozenset({"assistant", "gateway", "jobs", "webhooks", "scorers", "mcp-servers", "mcp"})
-"""Parts of paths of APIs that run something or call somebody, which is not looking at a study."""
+"""Parts of paths of APIs that run something or call somebody, which is not viewing a study."""
 PRESET: Final = b"""<script>
 try {
     localStorage.setItem("mlflow.assistant.fab.autoOpenedOnFirstLoad_v1", "true");
@@ -38,7 +38,7 @@ that names no study shows the pages of GenAI."""
 
 
 class TokenGate:
-    """Lets through to an app who has the token.
+    """Lets holders of the token through to an app.
 
     Args:
         app: the ASGI app behind it.

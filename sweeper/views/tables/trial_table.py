@@ -15,7 +15,7 @@ VARIANCE: Final = DEFAULT_OFFERS.variance_ratio
 """The metric that tells a collapse."""
 MOST_OTHER_METRICS: Final = 3
 NOT_RESULTS: Final = ("train/", "system/", "time/", "epoch")
-"""What names of metrics start with that say how a trial was trained, not its results."""
+"""Prefixes of metrics that say how a trial was trained, not its results."""
 SHORTEST_REASON: Final = 24
 CHANCE: Final = "P(best)"
 INTERVAL: Final = "mean over seeds"
