@@ -82,7 +82,7 @@ def gpu_costs(
         work, seconds = _mean_of_variants(spec) if spec.variants else _mean_of_space(spec)
     if unknown := sorted(asked.keys() - {gpu.upper() for gpu in seconds}):
         known = f"those on {', '.join(seconds)} are" if seconds else "for this study none are"
-        raise UserError(f"no hours on a {unknown[0]} are estimated;  {known}", f"--price {unknown[0]}")
+        raise UserError(f"no hours on a {unknown[0]} are estimated; {known}", f"--price {unknown[0]}")
     epochs = (expected_epochs, worst_epochs)
     return tuple(
         _cost(spec, work, rate, seconds[rate.gpu], epochs, asked) for rate in work.rates if rate.gpu in seconds

@@ -1,4 +1,5 @@
-"""Which images a step shows, and what belongs to them. All order and chance derive from (seed, epoch) or (seed, step).
+"""Which images a step shows, and what belongs to them. All order and randomness derive from (seed, epoch) or (seed,
+step).
 
 Shapes: N poses, V image versions of a pose, B batch, S side of the images in pixels.
 """
@@ -31,8 +32,8 @@ def seeded(seed: int, purpose: str, index: int) -> torch.Generator:
 def image_table(pose_index: Integers) -> Integers:
     """Images (N, V) of each pose, in the order of their versions, from the pose index (M,) of each image.
 
-    V is the least number that all poses' numbers of versions divide. Poses of another set may have fewer; theirs come
-    again, equally often.
+    V is the least number that all poses' numbers of versions divide. Poses of another set may have fewer; theirs are
+    repeated, equally often.
     """
     versions = np.bincount(pose_index)
     most = int(np.lcm.reduce(np.unique(versions)))

@@ -1,10 +1,10 @@
-"""Checkpoints: a folder written whole or not at all, which says by its manifest whether it is still what was written.
+"""Checkpoints: a folder written completely or not at all, whose manifest shows whether it is still what was written.
 
     epoch_003/
       weights.safetensors   the model, buffers included
       state.pt              optimizer state, loadable with weights_only=True
       manifest.json         format, step, epoch, config, and size and sha256 of the two
-      predictions.jpg       some predictions, for people: no part of what is loaded, and not in the manifest
+      predictions.jpg       some predictions, for people: not part of what is loaded, and not in the manifest
 
 There is no random state in it: every random draw of a run derives from its seed and the step count (see `loop.py`).
 """

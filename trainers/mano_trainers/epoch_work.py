@@ -1,6 +1,6 @@
-"""How much work an epoch of a config is, and how fast which GPU does it, for whoever has neither data nor GPU yet.
+"""How much work an epoch of a config is, and how fast which GPU does it, for users who have neither data nor a GPU yet.
 
-Imports no torch: a plan is made by it. docs/strength.md says how the rates were found and how far off they may be.
+Imports no torch: plans are made with it. docs/strength.md says how the rates were found and how far off they may be.
 """
 
 import json
@@ -17,7 +17,7 @@ MEASURED_PX: Final = 224
 SMALLEST_PX: Final = 160
 """In smaller images a step is limited by how fast kernels start, not by the pixels that the rates are scaled by."""
 EVALUATION_SHARE: Final = 1 / 3
-"""Of what training on an image costs: forward without backward."""
+"""Share of the cost of training on an image: forward without backward."""
 ON_H200: Final = {"resnet18": 9533.0, "vit_b16": 2577.0}
 """Images/s that we measured at 224 px (docs/benchmarks.md): steps recorded, not compiled."""
 ON_RTX3090: Final = {"resnet18": 3482.0, "resnet34": 2037.0, "resnet50": 1218.0, "vit_s16": 1058.0, "vit_b16": 393.0}

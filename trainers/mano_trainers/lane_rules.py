@@ -1,4 +1,5 @@
-"""Which trainings can be lanes of one, and where that pays. Imports no torch: a sweep file is checked by it."""
+"""Which trainings can be lanes of one process, and where that pays off. Imports no torch: it is used to check a sweep
+file."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -18,7 +19,7 @@ HELP: Final = "train it in its own process"
 
 
 def lanes_problem(configs: Sequence[TrainConfig], *, on_gpu: bool) -> str | None:
-    """Why trainings had better not be lanes of one, or None.
+    """Why trainings should not be lanes of one process, or None.
 
     Args:
         configs: of the trainings.
@@ -35,7 +36,7 @@ def lanes_problem(configs: Sequence[TrainConfig], *, on_gpu: bool) -> str | None
 
 
 def check_lanes(configs: Sequence[TrainConfig]) -> None:
-    """Whether trainings can be lanes of one.
+    """Whether trainings can be lanes of one process.
 
     Raises:
         ConfigError: a config needs a process of its own, or differs from the first one in what lanes share; the message

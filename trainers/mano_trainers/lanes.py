@@ -3,11 +3,11 @@
 A small network leaves most of a GPU idle, whose time goes into starting kernels. Here the weights of K networks lie in
 one tensor each, (K, ...), and `torch.func.vmap` makes one kernel of K. Everything else is the single run's own: each
 lane has its optimizer, average of the weights, balance, order, augmentation and checkpoints, and its network's weights
-are views of the stacked ones. So a lane ends with what its config gives alone, but for the rounding of sums, and its
-checkpoints are those of a single run.
+are views of the stacked ones. So a lane gives the same result as its config alone, except for the rounding of sums, and
+its checkpoints are those of a single run.
 
-It pays for small transformers, which are made of matrix products. Convolutions with K sets of weights are grouped ones:
-on a GPU about as fast as one after the other, on a CPU half as fast (docs/benchmarks.md).
+It pays off for small transformers, which are made of matrix products. Convolutions with K sets of weights are grouped
+ones: on a GPU about as fast as in sequence, on a CPU half as fast (docs/benchmarks.md).
 """
 
 import math

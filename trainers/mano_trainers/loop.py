@@ -51,7 +51,7 @@ def train(config: TrainConfig, workdir: Path, resume: Path | None = None) -> Ite
         resume: a checkpoint folder of the same config; training continues after it.
 
     Yields:
-        One report an evaluation; its `train/` metrics are those of the steps since the one before. Of a `control`
+        One report per evaluation; its `train/` metrics are those of the steps since the one before. Of a `control`
         that does not train, one report and no checkpoint.
 
     Raises:
@@ -195,7 +195,7 @@ REUSE_PROCESS = True
 
 def run_bytes(config: TrainConfig) -> int:
     """About what the checkpoints of a full run take: weights, those that are averaged, and the optimiser's two moments,
-    each evaluation anew."""
+    again for each evaluation."""
     values = _weights(config.model, config.data.image_size, config.data.hand)
     copies = 3 if config.optim.ema_decay is None else 4
     return copies * 4 * values * config.optim.epochs * config.evaluations_an_epoch

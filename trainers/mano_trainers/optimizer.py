@@ -16,8 +16,9 @@ def make_optimizer(model: HandNet, config: OptimConfig) -> torch.optim.AdamW:
     """AdamW on all weights of a model; a group's `lr_scale` says what its learning rate is multiplied by.
 
     With `weight_decay_on: weights` neither norms nor biases, nor what the backbone itself names (a transformer's
-    positions), decay. With `layer_decay` below 1 the last layer learns at the full rate, and each layer before it at so
-    much of the next one's (Bao et al., "BEiT", 2022); which layers there are is timm's own grouping of the backbone.
+    positions), decay. With `layer_decay` below 1 the last layer learns at the full rate, and each layer before it at
+    this fraction of the next one's (Bao et al., "BEiT", 2022); which layers there are is timm's own grouping of the
+    backbone.
     """
     backbone: Any = model.backbone
     exempt = backbone.no_weight_decay() if hasattr(backbone, "no_weight_decay") else ()

@@ -1,7 +1,7 @@
 """The classic check of a pipeline: can it memorise a few images?
 
 It cannot where labels contradict each other (frames, units, joint orders, mean pose), or the model lacks an output. It
-does not see labels that belong to other images: those are memorised as well.
+does not detect labels that belong to other images: those are memorised as well.
 """
 
 from collections.abc import Iterator

@@ -1,6 +1,5 @@
-"""Reads a config from a YAML file, with overrides, and says what is wrong with it.
-
-The sweeper has a reader of its own, which keeps the place of every key; the trainer runs without it.
+"""Reads a config from a YAML file, with overrides, and says what is wrong with it. The sweeper has its own reader,
+which keeps the place of every key; the trainer runs without it.
 """
 
 import difflib

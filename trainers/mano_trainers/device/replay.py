@@ -62,8 +62,9 @@ class Replay:
 
     They may be in dataclasses, and these in tuples.
 
-    The first call records. What cannot be recorded is said once, on stderr, and then `work` is called as it is: slower,
-    with the same result. `work` must have been called before, in any way, so that all that it makes only once is there.
+    The first call records. What cannot be recorded is reported once, on stderr, and then `work` is called as it is:
+    slower, with the same result. `work` must have been called before, in any way, so that all that it makes only once
+    is there.
 
     Args:
         work: changes tensors in place, and returns nothing.

@@ -17,8 +17,8 @@ from mano_trainers.evaluation.metrics import ROUNDING
 RESAMPLES: Final = 1000
 ORDERS: Final = 12
 MOST_ORDERED: Final = 1024
-"""Samples that are put into other orders, at most: the alignments of more would slow down training, and tell no more of
-a model that is worth looking at."""
+"""Samples that are put into other orders, at most: the alignments of more would slow down training, and say no more
+about a model worth looking at."""
 SHIFTED_FROM: Final = 8
 """Samples of a group from which its predictions are shifted along it; smaller groups are shuffled among each other."""
 

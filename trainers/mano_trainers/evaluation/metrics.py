@@ -154,7 +154,7 @@ def entropy_bits(code: Integers, size: int) -> float:
 
 
 def extended_fingers(joints_m: Array) -> Integers:
-    """Gesture (N,) of hands as a number of five bits, one a finger (thumb 1, pinky 16), set if it is extended.
+    """Gesture (N,) of hands as a number of five bits, one per finger (thumb 1, pinky 16), set if it is extended.
 
     A finger is extended if the distance from its base to its tip is over 0.9 of the total length of its bones: a
     ratio, so neither size nor rotation of the hand changes it.

@@ -71,9 +71,9 @@ def load_mano(path: Path, side: Side) -> HandModel:
 
 
 def read_mano(path: Path, wanted: Side = "right") -> HandModel:
-    """As `load_mano`, whichever hand it is: the side is told from the content by `hand_side`.
+    """As `load_mano`, whichever hand it is: the side is determined from the content by `hand_side`.
 
-    `wanted` is the hand that errors tell where to get.
+    `wanted` is the hand that errors say where to get.
     """
     try:
         return _read(read_pickle(path, help=WHERE_FROM[wanted]))
@@ -96,7 +96,7 @@ def _read(content: Any) -> HandModel:
 
 
 def hand_side(joints_m: Array, hands_mean: Array) -> Side | None:
-    """Tells a right hand's model from a left one's; None where its two signs contradict.
+    """Distinguishes a right hand's model from a left one's; None where its two signs contradict.
 
     1. MANO's frame, that of a person in T pose who faces +z: the fingers of the right hand point along -x, those of
        the left hand along +x (wrist at x = +0.096 m and -0.096 m in the published files).

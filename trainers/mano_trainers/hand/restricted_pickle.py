@@ -89,7 +89,7 @@ def read_pickle(path: Path, help: str) -> Any:
 
     Args:
         path: the file.
-        help: where to get a good one; said with every error.
+        help: where to get a good one; added to every error.
 
     Returns:
         None, bool, int, float, str, bytes, list, tuple, dict (text keys), numeric `numpy.ndarray`, read-only, `Stored`.

@@ -11,7 +11,7 @@ def resnet_tiny(outputs: int) -> nn.Module:
     """BasicBlocks (1, 1, 1, 1) of widths 16 to 128 on three narrow 3x3 convolutions: 0.31 M parameters.
 
     The usual 7x7 stem of 64 channels costs as much at 64 px as all the blocks after it; this one trains at twice the
-    speed. With one block a stage, blocks that start as the identity (timm's zero_init_last) only delay learning.
+    speed. With one block per stage, blocks that start as the identity (timm's zero_init_last) only delay learning.
     """
     model: nn.Module = ResNet(
         BasicBlock,

@@ -23,7 +23,7 @@ def vit_tiny(outputs: int, image_size: int) -> nn.Module:
 def handformer(outputs: int, image_size: int, layers: int, heads: int) -> nn.Module:
     """A plain transformer on patches of 16 px, averaged over patches, each head 32 wide.
 
-    Layers, heads and patch are those of the systems named HandFormer-style; their width was not published, and 32 a
+    Layers, heads and patch are those of the systems named HandFormer-style; their width was not published, and 32 per
     head is chosen here: 3.4 M parameters with 4 layers of 8 heads, 11 M with 6 of 12.
     """
     model: nn.Module = VisionTransformer(

@@ -1,8 +1,8 @@
-"""Is the pipeline sound? Rulers to put to it before a sweep.
+"""Is the pipeline sound? Measurements to make before a sweep.
 
 Six runs over three weeks of one team differed in their loss weights alone, and all ended at 47 mm, because labels were
-mispaired and the metric said 47 mm of anything. Each check here measures one thing that such a pipeline gets wrong, on
-the functions that training itself calls, in seconds.
+mispaired and the metric reported 47 mm for anything. Each check here measures one thing that such a pipeline gets
+wrong, on the functions that training itself calls, in seconds.
 """
 
 import time

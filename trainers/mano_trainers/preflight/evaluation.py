@@ -1,4 +1,4 @@
-"""Does the evaluation judge the trained network, as it should be asked, by the right number?"""
+"""Does the evaluation judge the trained network, in the right way, by the right number?"""
 
 import math
 from collections.abc import Iterator

@@ -1,6 +1,6 @@
-"""Does the ruler measure? Known errors are put into the evaluation that training uses, and must come out.
+"""Does the metric measure? Known errors are put into the evaluation that training uses, and must come out.
 
-All but the first check hand joints to the evaluation directly, so neither labels nor hand layer have a say in them.
+All but the first check hand joints to the evaluation directly, so neither labels nor hand layer affect them.
 """
 
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Does a step of training do what the config says? Weights, rates and gradients, against sums of our own."""
+"""Does a step of training do what the config says? Weights, rates and gradients, against our own calculation."""
 
 import copy
 from collections.abc import Iterator

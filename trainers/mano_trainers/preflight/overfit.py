@@ -24,9 +24,9 @@ from mano_trainers.training.steps import learning_rate
 IMAGES: Final = 4
 EPOCHS: Final = 5
 LOOKS: Final = 2
-"""Evaluations an epoch: most pipelines know their images after one and a half."""
+"""Evaluations per epoch: most pipelines know their images after one and a half."""
 NEAR_ZERO_MM: Final = 3.0
-"""Against some 20 mm of a constant pose. Sound pipelines came to 1.2 to 2.2 mm."""
+"""Against some 20 mm of a constant pose. Sound pipelines reached 1.2 to 2.2 mm."""
 LEAST_LR: Final = 1e-3
 """So few steps need no less: what is asked is whether the pipeline can, not whether this learning rate is the best."""
 BY_HEART_R2: Final = 0.95

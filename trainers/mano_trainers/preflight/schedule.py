@@ -1,4 +1,5 @@
-"""What the config makes of the whole run: does its learning rate come, when, and what does weight decay take?"""
+"""What the config makes of the whole run: is its learning rate reached, when, and how much does weight decay take
+away?"""
 
 from collections.abc import Iterator
 from typing import Final

@@ -1,8 +1,8 @@
-"""Rulers beside the trainings: what is known to be perfect, and what has not seen the images.
+"""Reference points for the trainings: what is known to be perfect, and what has not seen the images.
 
 `config.control` names one. They are judged by the same `evaluate` as a model. If the oracle is not far better than the
 constant pose, the metric is broken; if no training is better than the constant pose or than one on shuffled labels,
-labels or pipeline are, and no loss weight fixes that.
+labels or pipeline are broken, and no loss weight fixes that.
 """
 
 from dataclasses import replace
@@ -54,7 +54,7 @@ def control_outputs(reference: Reference, labels: Labels, poses: Integers, confi
 def shuffle_labels(data: LoadedData, seed: int) -> LoadedData:
     """The data with every training pose shown by images of another one, drawn by the seed; validation stays as it is.
 
-    Poses change places within their data set only, since another set may have another number of images a pose. The
+    Poses change places within their data set only, since another set may have another number of images per pose. The
     labels themselves stay where they are, so what evaluation takes from them (codebook, constant pose) is the same.
     """
     labels = data.labels

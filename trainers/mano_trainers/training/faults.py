@@ -1,4 +1,4 @@
-"""The eight mistakes of a pipeline whose every training ended at 47 mm, to be made again on purpose.
+"""The eight mistakes of a pipeline whose every training ended at 47 mm, to be reproduced on purpose.
 
 Each is written as that pipeline had it, and switched on by its name in `TrainConfig.faults`: it replaces a part of a
 `Pipeline`, and nothing below this module knows of it. `docs/plateau.md` shows what each of them costs.
@@ -65,7 +65,7 @@ def pipeline_of(data: LoadedData, config: TrainConfig, device: torch.device) -> 
 
 
 def control_report(data: LoadedData, config: TrainConfig) -> EpochReport:
-    """As `evaluate_control`; a pipeline with faults is measured with them, and honestly beside."""
+    """As `evaluate_control`; a pipeline with faults is measured with them, and honestly as well."""
     faults = config.faults
     if not faults:
         return evaluate_control(data, config)

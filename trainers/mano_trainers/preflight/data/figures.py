@@ -1,8 +1,8 @@
-"""Does each image belong to its label? Told sample by sample, by stick figures of the labels laid on the pictures.
+"""Does each image belong to its label? Decided sample by sample, with stick figures of the labels laid on the pictures.
 
-A figure drawn from a label's joints parts the colours of its own picture better than those of others, and better than
-its mirror image does. Nothing is learned, so few samples are enough, and a share of wrong pairs can be estimated: ranks
-of wrong pairs are uniform, those of right ones are not.
+A figure drawn from a label's joints separates the colours of its own picture better than those of others, and better
+than its mirror image does. Nothing is learned, so few samples are enough, and a share of wrong pairs can be estimated:
+ranks of wrong pairs are uniform, those of right ones are not.
 """
 
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ often."""
 BLOCKS: Final = 8
 BLOCK_WRONG: Final = 0.35
 FIT: Final = 5
-"""Figures of others that tell how clear a picture is: those that part it best."""
+"""Figures of others that tell how clear a picture is: those that separate it best."""
 FEWEST: Final = 60
 """Of fewer samples all are judged, clear or not."""
 LEFT: Final = 0.2

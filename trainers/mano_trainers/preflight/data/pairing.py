@@ -2,7 +2,7 @@
 
 Frozen features of the pixels predict the labels by ridge regression, scored on images left out. If the pairs are right
 they do so better than after shuffling the labels; the share of shufflings that do as well is the p-value. No network is
-trained, so a loss or an optimiser that fails has no say in it.
+trained, so a loss or an optimiser that fails does not affect it.
 """
 
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What does an epoch show? Its order must cover the training poses, in all their versions, anew each time."""
+"""What does an epoch show? Its order must cover the training poses, in all their versions, in a new order each time."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -85,7 +85,8 @@ def _versions(subject: Subject, orders: list[Integers]) -> CheckResult:
 
 
 def _anew(subject: Subject, orders: list[Integers]) -> CheckResult:
-    """Images, and the poses of each batch, that come again: a version drawn anew hides that poses are not shuffled."""
+    """Images, and the poses of each batch, that are repeated: a newly drawn version hides that poses are not
+    shuffled."""
     poses = [np.sort(subject.pipeline.data.labels.pose_index[order], axis=1) for order in orders]
     one = len(orders[0]) < 2
     told = orders if one or orders[0].size < FEW_ORDERED else poses
