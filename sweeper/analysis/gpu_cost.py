@@ -189,7 +189,7 @@ def gpu_lines(costs: tuple[GpuCost, ...]) -> list[str]:
     if not costs:
         return []
     images, source = costs[0].images_per_epoch, costs[0].images_from
-    lines = [f"  estimates   one GPU, {images:,.0f} images an epoch ({source}); not measured here:"]
+    lines = [f"  estimates   one GPU, {images:,.0f} images per epoch ({source}); not measured here:"]
     for cost in costs:
         hours = f"{_rounded(cost.expected_hours)} h, worst case {_rounded(cost.worst_hours)} h"
         euros = ""

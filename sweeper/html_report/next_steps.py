@@ -141,7 +141,7 @@ def _audit(data: StudyData) -> list[NextStep]:
     pruned = sum(trial.state is TrialState.PRUNED for trial in data.trials)
     if not pruned or data.spec.audit:
         return []
-    why = f"in the next sweep file tells how many trials are pruned wrongly: {pruned} were pruned here, unaudited"
+    why = f"in the next sweep file shows how many trials are pruned wrongly: {pruned} were pruned here, unaudited"
     return [NextStep("audit: 0.1", why)]
 
 

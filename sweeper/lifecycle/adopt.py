@@ -76,7 +76,7 @@ def adopt(home: Path, study: str, url: str | None) -> Adopted:
     url = url or recorded_url(study_dir)
     if url is None:
         help = "name it: --ledger postgresql://user@host/database"
-        raise UserError("which database holds the ledger?", "--adopt", help)
+        raise UserError("which database contains the ledger?", "--adopt", help)
     with study_lock(study_dir, url), closing(Ledger.adopt(study_dir, study, url)) as ledger:
         stream = ledger.attributes.stream
         if stream:

@@ -37,7 +37,7 @@ def test_numbers_are_numbers_and_overrides_win(tmp_path: Path) -> None:
         ("- 1\n", [], "must hold keys and values"),
         (f"seed: {'1' * 5000}\n", [], "config.yaml: a number this long is not allowed"),
         ("seed: 1\n", ["optim.lr"], "--set optim.lr: must be KEY=VALUE"),
-        ("seed: 1\n", ["seed.x=1"], "seed holds a value, not keys"),
+        ("seed: 1\n", ["seed.x=1"], "seed contains a value, not keys"),
         ("x: !!python/name:os.system\n", [], "could not determine a constructor"),
     ],
 )

@@ -125,7 +125,7 @@ def load(folder: Path) -> Checkpoint:
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"not a checkpoint's manifest: {error!r}", str(folder / MANIFEST), HELP) from error
     except pickle.UnpicklingError as error:
-        raise CheckpointError("refused: holds more than tensors and plain values", str(folder / STATE)) from error
+        raise CheckpointError("refused: contains more than tensors and plain values", str(folder / STATE)) from error
 
 
 def latest_good(workdir: Path) -> Path | None:

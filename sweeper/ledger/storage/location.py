@@ -172,14 +172,14 @@ def url_beside(study_dir: Path, other: Path) -> str | None:
 
 def _not_adopted(study: str, shown: str) -> UserError:
     return UserError(
-        f"the ledger {shown} holds a study `{study}` of another folder",
+        f"the ledger {shown} contains a study `{study}` of another folder",
         help="run it with the --home it was started with; or, if that is lost, take it over:\n"
         f"`sweeper resume {study} --adopt --ledger URL`; or give the spec another name",
     )
 
 
 def _not_there(study: str, shown: str) -> UserError:
-    return UserError(f"the ledger {shown} holds no study `{study}`", help="is it the right database, and name?")
+    return UserError(f"the ledger {shown} contains no study `{study}`", help="is it the right database, and name?")
 
 
 def _journal(study_dir: Path, *, create: bool) -> optuna.storages.BaseStorage:

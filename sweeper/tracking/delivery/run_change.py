@@ -69,7 +69,7 @@ class RunChange:
         self.tags |= start.tags
         self.artifacts |= start.artifacts
         if any(self.params.get(name, value) != value for name, value in start.params.items()):
-            raise RejectedError("a param was told with another value before")
+            raise RejectedError("a param was recorded with another value before")
         self.params |= start.params
         self.datasets |= start.datasets
         if not start.restored:

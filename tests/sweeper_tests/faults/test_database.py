@@ -264,10 +264,10 @@ def test_a_home_that_was_given_up_may_take_its_study_back(
     assert f"the study `scripted` was taken over by the home {new} on " in " ".join(said.split())
     assert Driver(old, "resume", "scripted", "--adopt", SWEEPER_LEDGER=url).end()[0] == 0
     assert main(["resume", "nothing", "--adopt", "--home", str(new)]) == 2
-    assert "holds no study `nothing`" in capsys.readouterr().err
+    assert "contains no study `nothing`" in capsys.readouterr().err
     monkeypatch.delenv("SWEEPER_LEDGER")
     assert main(["resume", "other", "--adopt", "--home", str(new)]) == 2
-    assert "which database holds the ledger?" in capsys.readouterr().err
+    assert "which database contains the ledger?" in capsys.readouterr().err
 
 
 def test_ray_goes_on_after_a_crash_of_the_server_of_ledger_and_mlflow(

@@ -167,7 +167,7 @@ NOT_A_HAND: list[tuple[str, Callable[[dict[str, Any]], dict[str, Any]]]] = [
     ("has no field hands_coeffs", lambda c: {key: value for key, value in c.items() if key != "hands_coeffs"}),
     ("SMPL or SMPL\\+H body model", lambda c: c | {"v_template": np.zeros((6890, 3))}),
     ("shapedirs has shape \\(778, 3, 9\\)", lambda c: c | {"shapedirs": np.zeros((778, 3, 9))}),
-    ("posedirs holds values that are not finite", lambda c: c | {"posedirs": np.full((778, 3, 135), np.nan)}),
+    ("posedirs contains values that are not finite", lambda c: c | {"posedirs": np.full((778, 3, 135), np.nan)}),
     ("absurd", lambda c: c | {"hands_mean": np.full(45, 1e300)}),
     ("rows of weights do not each sum to 1", lambda c: c | {"weights": c["weights"] * 0.9}),
     ("weights are negative", lambda c: c | {"weights": np.tile([2.0, -1.0] + [0.0] * 14, (778, 1))}),
@@ -225,7 +225,7 @@ def test_what_is_wrong_with_the_model_is_said(
         (b"\x80\x06N.", "pickle of another protocol"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n", "a Git LFS pointer.*git lfs pull"),
         (b"hello", "something else"),
-        (b"\x80\x02N.", "holds no MANO model"),
+        (b"\x80\x02N.", "contains no MANO model"),
         (python2_pickle(mano_content(load_embedded_hand()))[:200_000], "cut short or damaged"),
     ],
 )

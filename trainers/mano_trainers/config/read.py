@@ -39,7 +39,7 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
         for name in parents:
             inner = inner.setdefault(name, {})
             if not isinstance(inner, dict):
-                raise ConfigError(f"{name} holds a value, not keys", f"--set {override}")
+                raise ConfigError(f"{name} contains a value, not keys", f"--set {override}")
         inner[last] = parse_yaml(text, f"--set {override}")
     return TrainConfig.model_validate(mapping)
 

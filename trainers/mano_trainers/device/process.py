@@ -27,7 +27,7 @@ def settings(config: TrainConfig) -> Iterator[torch.device]:
         if config.device == "cuda":
             raise ConfigError("this machine has no CUDA device", "device", "use `auto` or `cpu`")
         if is_given_gpu():
-            help = "does `nvidia-smi` work there? else use `cpu`, and `resources.gpus: 0`"
+            help = "does `nvidia-smi` work there? otherwise use `cpu`, and `resources.gpus: 0`"
             raise ConfigError("the GPU that this training was given is not there, or has no driver", "device", help)
     cuda = config.device != "cpu" and torch.cuda.is_available()
     threads, opencv_threads = torch.get_num_threads(), cv2.getNumThreads()

@@ -83,7 +83,7 @@ def read_mano(path: Path, wanted: Side = "right") -> HandModel:
 
 def _read(content: Any) -> HandModel:
     if type(content) is not dict:
-        raise _Unsound("holds no MANO model")
+        raise _Unsound("contains no MANO model")
     fields = {name: _field(content, name) for name in SHAPES}
     _check(fields)
     side = hand_side(fields["J_regressor"] @ fields["v_template"], fields["hands_mean"])
@@ -177,7 +177,7 @@ def _field(content: dict[str, Any], name: str) -> Any:
         raise _Unsound(f"{name} holds {value.dtype}, not {'whole numbers' if integers else 'numbers'}")
     array: NDArray[Any] = np.array(value, dtype=np.int64 if integers else np.float64, order="C")
     if not integers and not (np.abs(array) < LARGEST).all():
-        raise _Unsound(f"{name} holds values that are not finite, or absurd")
+        raise _Unsound(f"{name} contains values that are not finite, or absurd")
     return array
 
 

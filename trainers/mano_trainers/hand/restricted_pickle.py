@@ -202,7 +202,7 @@ class _Machine:
             return Stored("ndarray")
         if kind == "dtype" and arguments and isinstance(arguments[0], str):
             if not _NUMERIC.fullmatch(arguments[0]):
-                raise _Refused(f"holds an array of type {ascii(arguments[0])[:40]}, not of numbers")
+                raise _Refused(f"contains an array of type {ascii(arguments[0])[:40]}, not of numbers")
             return Stored("dtype", np.dtype(arguments[0]))
         if kind == "scalar" and len(arguments) == 2:
             return self.array((), arguments[0], False, arguments[1])
@@ -229,7 +229,7 @@ class _Machine:
         if target.kind == "dtype":
             _, order, *others = _typed(state, tuple)
             if _typed(order, str) not in ("<", ">", "=", "|") or others[:3] != [None, None, None]:
-                raise _Refused("holds an array type with fields")
+                raise _Refused("contains an array type with fields")
             made = target.state.newbyteorder(order)
         else:
             _, shape, dtype, fortran, data = _typed(state, tuple)

@@ -72,7 +72,7 @@ def _from_file(source: str) -> dict[str, Tensor]:
         raise _unreadable(source, error) from None
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError):
         raise ConfigError(
-            f"{source} is damaged, or holds more than tensors", KEY, "save the state dict alone, best as safetensors"
+            f"{source} is damaged, or contains more than tensors", KEY, "save the state dict alone, best as safetensors"
         ) from None
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise ConfigError(f"{source} is not a state dict", KEY, "save the state dict alone")

@@ -76,7 +76,7 @@ def _mirror(moved: Tensor) -> CheckResult:
         f"{mirrored:.0%} of the pictures of a batch are mirrored",
         "0%",
         "check in this order: a flip in the augmentation (it makes a left hand, which no theta of a right one fits), "
-        "or, if pixels.training fails too, what that says: channels in another order look like this",
+        "or, if pixels.training fails too, what it reports: swapped channels look like this",
     )
 
 

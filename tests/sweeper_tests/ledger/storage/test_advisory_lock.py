@@ -25,7 +25,7 @@ def test_a_study_has_one_driver_wherever_its_home_is(postgres_server: PostgresSe
     assert running_driver(tmp_path / "a" / "held") == me
     first.close()
     assert running_driver(tmp_path / "a" / "held") is None
-    with pytest.raises(UserError, match="holds a study `held` of another folder"):
+    with pytest.raises(UserError, match="contains a study `held` of another folder"):
         open_on_server(tmp_path / "b" / "held", postgres_server)
     open_on_server(tmp_path / "a" / "held", postgres_server).close()
 

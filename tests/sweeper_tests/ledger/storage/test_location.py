@@ -103,7 +103,7 @@ def test_the_password_of_a_database_is_neither_stored_nor_printed(postgres: str,
     assert "wr0ng-one" not in error.value.render()
     with pytest.raises(UserError) as error:
         open_in(tmp_path / "other", postgres, "secretive")
-    assert "holds a study `secretive` of another folder" in error.value.render()
+    assert "contains a study `secretive` of another folder" in error.value.render()
     assert SECRET not in error.value.render()
 
 

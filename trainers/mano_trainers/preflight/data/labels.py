@@ -170,8 +170,8 @@ def _explanation(subject: Subject, theta: Array, betas: Array, true: Array, as_i
     zero = np.zeros_like(betas)
     shifted = np.concatenate([theta[:, 3:], np.zeros((len(theta), 3))], axis=1)
     readings = (
-        Reading("theta begins 3 values late: it holds the wrist's rotation", shifted, betas),
-        Reading("theta begins 3 values late: it holds the wrist's rotation, and the shape is not read", shifted, zero),
+        Reading("theta begins 3 values late: it has the wrist's rotation", shifted, betas),
+        Reading("theta begins 3 values late: it has the wrist's rotation, and the shape is not read", shifted, zero),
         Reading("the mean pose is not added to theta", theta + mean, betas),
         Reading("the mean pose is added twice", theta - mean, betas),
     )
@@ -182,7 +182,7 @@ def _explanation(subject: Subject, theta: Array, betas: Array, true: Array, as_i
     best = int(np.argmin(errors_mm))
     if errors_mm[best] < 0.6 * as_is_mm:
         return f"it looks as if {readings[best].name}: fixed, {errors_mm[best]:.1f} mm are left"
-    return "is data.hand the hand that the labels were made with? else look at labels.joint_order and labels.units"
+    return "is data.hand the hand that the labels were made with? if so, look at labels.joint_order and labels.units"
 
 
 def _stored(subject: Subject) -> tuple[Array, Array]:
