@@ -106,7 +106,7 @@ near_time_limit() {
   ((limit_s && SECONDS > limit_s - signal_s - 90)) # Slurm may send its signal a minute early
 }
 
-# Before the time limit (or a preemption that sends the signal of --signal): running trials go on to their next
+# Before the time limit (or a preemption that sends the signal of --signal): running trials continue to their next
 # checkpoint. Those that do not get there in two thirds of the time left are stopped where they are.
 driver='' head='' others='' watchdog='' time_is_up=''
 trap '[ -n "$time_is_up" ] || { time_is_up=yes; [ -z "$driver" ] || end_driver; }' USR1

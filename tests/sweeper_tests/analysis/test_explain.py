@@ -168,7 +168,7 @@ def test_too_few_trials_are_told(home: Path) -> None:
     assert few.warning.startswith("5 trials are few for 2 parameters, about 20 are needed: ")
     assert NOISE in few.warning
     none = importances_of("toy", spec, [], "ped-anova")
-    assert (none.shares, none.warning.split(";")[0]) == ({}, "0 trials say nothing of importance")
+    assert (none.shares, none.warning.split(";")[0]) == ({}, "0 trials say nothing about importance")
 
 
 @pytest.mark.parametrize(

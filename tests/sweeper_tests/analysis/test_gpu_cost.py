@@ -115,7 +115,7 @@ def test_without_an_offer_or_a_gpu_the_plan_is_as_before(plan: Any, changes: dic
         (["--price", "T4=-1"], {}, "-1"),
         (["--price", "T4=nan"], {}, "finite"),
         (["--price", "B200=3"], {}, "no hours on a B200 are estimated; those on T4, Z9 are"),
-        (["--price", "T4=1"], {"resources": {"cpus": 1, "gpus": 0}}, "for this study none is"),
+        (["--price", "T4=1"], {"resources": {"cpus": 1, "gpus": 0}}, "for this study none are"),
         ([], {"base": {"says": "text"}}, "returned a str"),
         ([], {"base": {"says": "error"}}, "`epoch_work` of trainer `paced_trainer:train` failed: LookupError"),
     ],

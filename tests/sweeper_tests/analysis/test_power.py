@@ -78,7 +78,7 @@ def test_the_plan_of_an_ablation_says_what_it_can_see(tmp_path: Path) -> None:
     text = design_power_text(spec, assumed)
     assert "  runs        baseline, scale-2, scale-3, threads-2\n" in text
     assert f"  sees        differences of {assumed.one:.2f} mm or more, 4 times in 5 (5 pairs)\n" in text
-    assert "  spread      0.71 mm of paired differences (assumed: 0.5 over seeds, by the spec)" in text
+    assert "  spread      0.71 mm of paired differences (0.5 over seeds assumed by the spec)" in text
     finish_study(tmp_path, spec, lambda params: float(np.random.default_rng(hash_of(params)).normal(10.0, 0.1)))
     measured = design_power(spec, tmp_path)
     assert measured.spread == pytest.approx(0.1 * math.sqrt(2), rel=0.5)
@@ -91,7 +91,7 @@ def hash_of(params: Mapping[str, Any]) -> list[int]:
 
 def test_two_seeds_can_see_nothing_and_an_unknown_spread_is_told(tmp_path: Path) -> None:
     few = spec_of(SCALES, 2)
-    assert "sees        nothing: n is too small to say anything with 2 seeds" in design_power_text(
+    assert "sees        nothing: 2 seeds are too few to say anything" in design_power_text(
         few, design_power(few, tmp_path)
     )
     unknown = spec_of(SCALES, 5)

@@ -60,7 +60,7 @@ def test_a_folder_on_a_disk_that_is_not_there_does_not_seem_empty(
     Ledger.create(study_dir, "toy")
     place = study_dir / "trials" if name == "trials" else tmp_path / "studies"
     shutil.rmtree(place, ignore_errors=True)
-    place.symlink_to("/nonexistent/disk") if kind.startswith("a link") else place.touch()
+    place.symlink_to("/nonexistent/disk") if kind == "a dangling link" else place.touch()
     verbs = [["show", "toy"], ["doctor"]] if name == "trials" else [["list"], ["doctor"], ["show", "toy"]]
     for verb in verbs:
         assert main([*verb, "--home", str(tmp_path)]) != EXIT_OK

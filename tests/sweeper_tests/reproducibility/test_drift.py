@@ -85,8 +85,8 @@ trials: 2
 @pytest.mark.parametrize(
     ("before", "after", "refused"),
     [
-        ("{choices: [0.0, 1.0]}", "{choices: [0.0, 2.0]}", "is never 1.0 now, which drifty-000. has"),
-        ("{values: [0.0, 1.0]}", "{values: [0.0, 2.0]}", "is never 1.0 now, which drifty-000. has"),
+        ("{choices: [0.0, 1.0]}", "{choices: [0.0, 2.0]}", "can no longer be 1.0, which drifty-000. has"),
+        ("{values: [0.0, 1.0]}", "{values: [0.0, 2.0]}", "can no longer be 1.0, which drifty-000. has"),
         ("{choices: [0.0, 1.0]}", "{choices: [2.0, 1.0, 0.0]}", None),
         ("{choices: [0.0, 1.0]}", "{low: 0.0, high: 1.0}", "is now another kind of parameter"),
         ("{low: 0.1, high: 1.0}", "{low: 0.1, high: 1.0, log: true}", "is now another kind of parameter"),

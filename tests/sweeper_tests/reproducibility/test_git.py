@@ -79,7 +79,7 @@ def test_changes_that_do_not_fit_are_refused(repo: Path) -> None:
     then = collect(repo)["code"]
     git(repo, "commit", "-q", "-a", "-m", "later")
     now = git(repo, "rev-parse", "HEAD")
-    with pytest.raises(UserError, match="do not fit"), recorded_tree(repo, then | {"commit": now}):
+    with pytest.raises(UserError, match="do not apply"), recorded_tree(repo, then | {"commit": now}):
         pass
 
 
