@@ -34,7 +34,7 @@ def test_every_exit_code_is_there() -> None:
 @pytest.mark.parametrize(
     "row",
     [
-        "| `trials` | whole number >= 1 | required | Trials of the study. May be left out",
+        "| `trials` | whole number >= 1 | required | Number of trials of the study. May be left out",
         "| `low` | number | required | Lower bound, included. |",
         "| `wall_clock_s` | number > 0 | none | Seconds a driver of the study may run. |",
         "| `lr` | number > 0 | `0.003` | Peak learning rate of AdamW. |",

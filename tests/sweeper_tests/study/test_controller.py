@@ -107,7 +107,7 @@ def test_an_objective_that_the_last_report_lacks_is_the_last_that_was_reported(t
     gap = ended_with(study, (3, {"train/loss": 1.0}), (4, {"train/loss": 0.5}))
     assert (gap.state, gap.reason) == (
         TrialState.COMPLETE,
-        f"ran all 4 epochs; {OBJECTIVE} is of epoch 2, where it was last reported",
+        f"ran all 4 epochs; {OBJECTIVE} is from epoch 2, where it was last reported",
     )
     assert gap.value(OBJECTIVE) == 10.0
     assert gap.metrics == {OBJECTIVE: 10.0, "val/skill": 0.5, "train/loss": 0.5}

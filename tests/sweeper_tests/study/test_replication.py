@@ -196,7 +196,7 @@ def test_plan_and_check_count_the_repeats() -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"replicate": None, "good_enough": 0.2}, "`good_enough` is of `replicate: auto`"),
+        ({"replicate": None, "good_enough": 0.2}, "`good_enough` belongs to `replicate: auto`"),
         ({"search_space": {"seed": {"choices": [1, 2]}}}, "take `seed` out of `search_space`"),
         ({"objective": {"metric": "val/accuracy", "mode": "max"}}, "needs `good_enough`"),
         ({"objective": TWO}, "needs one objective"),

@@ -44,4 +44,4 @@ def test_no_id_or_number_is_folded(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         assert row.split()[0] == f"loss_balance-{number:04d}"
         assert f"{18.7 + number:.2f} mm" in row
         assert "COLLAPSED" in row
-    assert any("19.74" in line and "19.27" in line and "does not go on" in line for line in lines)
+    assert any("19.74" in line and "19.27" in line and "stops" in line for line in lines)

@@ -119,7 +119,7 @@ def test_a_copy_takes_the_study_over_or_becomes_one_of_its_own(
     assert sync_study(copy, "toy").left == 0
     with pytest.raises(UserError, match=str(copy)):
         sync_study(home, "toy")
-    assert "a study of its own now" in fork(home, "toy")
+    assert "now a separate study" in fork(home, "toy")
     for each in (home, copy):
         assert sync_study(each, "toy").left == 0
     client = mlflow.MlflowClient(uri)
