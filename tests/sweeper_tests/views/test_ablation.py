@@ -21,7 +21,7 @@ def factorial(tmp_path_factory: pytest.TempPathFactory) -> AblationResult:
 def test_the_power_stands_before_the_tables(tmp_path: Path) -> None:
     result = result_of(tmp_path, SCALES, 5, noisy)
     lines = render(result, "table").splitlines()
-    assert lines[1].startswith("power: 5 seeds show differences of variants from ")
+    assert lines[1].startswith("power: 5 seeds show differences of variants of ")
     assert f"{result.power.corrected:.2f} mm after correction for 3 comparisons" in lines[1]
     assert lines[2].startswith("runs are always paired by seed")
     assert lines.index("variants") > 2
