@@ -258,10 +258,8 @@ def _effects(
                 )
                 pairs.append(Effect(name, found, math.nan, aliases))
     lost = len(spec.seeds) - len(complete)
-    notes = (
-        [f"effects use {len(complete)} of {len(spec.seeds)} seeds: for the others some run is missing"] if lost else []
-    )
-    return mains, pairs, notes
+    said = f"effects use {len(complete)} of {len(spec.seeds)} seeds: for the others some run is missing"
+    return mains, pairs, [said] if lost else []
 
 
 def _mean(design: Sequence[DesignRun], runs: Mapping[str, VariantRuns], where: Where, seed: ParamValue) -> float:
