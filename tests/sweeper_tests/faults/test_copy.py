@@ -106,7 +106,7 @@ def test_a_copy_cut_off_in_its_last_write_is_as_it_was_before(fresh_home: FreshH
     for state in (where / "scripted").glob("state-*.zip"):
         state.write_bytes(b"PK")
     code, said = Driver(fresh_home(SHORT), "resume", "scripted", "--from", str(where)).end()
-    assert (code, "no state of the copy of `scripted` is whole" in said) == (2, True), said
+    assert (code, "no state of the copy of `scripted` is complete" in said) == (2, True), said
 
 
 def test_what_keeps_a_copy_from_being_made_or_used_is_told(fresh_home: FreshHome, tmp_path: Path) -> None:
