@@ -126,7 +126,7 @@ def test_a_variant_that_was_tried_stays_and_one_that_was_not_may_change(tmp_path
     assert additions(ledger, make(variants=changed | {"c": {"scale": 7.0}})) == []
     assert additions(ledger, make(variants=changed | {"b": {"scale": 7.0}, "c": {"scale": 3.0}})) is None
     lost = make(variants={"a": {"scale": 1.0}, "c": {"scale": 3.0}})
-    with pytest.raises(UserError, match="`variant` of the study `grown` is never `b` now, which grown-0001 has"):
+    with pytest.raises(UserError, match="`variant` of the study `grown` can no longer be `b`, which grown-0001 has"):
         refuse_unfit_space(ledger, lost)
 
 
