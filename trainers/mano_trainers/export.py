@@ -21,7 +21,7 @@ from mano_trainers.config import TrainConfig
 from mano_trainers.config.data import DataConfig
 from mano_trainers.data.cache import cached_images
 from mano_trainers.data.load import cache_folder, embedded_root
-from mano_trainers.data.readers.crop import centred_box, picture_size
+from mano_trainers.data.readers.crop import centred_box, square_side
 from mano_trainers.data.readers.freihand import Split, label_files, list_images, read_freihand, squares_share
 from mano_trainers.data.readers.read import right_hand
 from mano_trainers.device import process
@@ -78,7 +78,7 @@ def export(folder: Path, out: Path, split: Split = "evaluation", root: str | Non
         if config.data.crop is not None:
             labels, shown = read_freihand(_folder(config.data, trained))
             share = squares_share(labels, shown, config.data.crop)
-            middle = centred_box(picture_size(pictures[0].path)[0], share)
+            middle = centred_box(square_side(pictures[0].path), share)
             pictures = [replace(picture, box=middle) for picture in pictures]
         files = [path for path in label_files(place, split) if path.exists()]
         pixels = cached_images(pictures, files, config.data.image_size, cache_folder()).pixels

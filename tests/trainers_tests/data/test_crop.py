@@ -17,7 +17,9 @@ from mano_trainers.config import TrainConfig
 from mano_trainers.data.load import LoadedData, load_data
 from mano_trainers.data.readers.crop import centred_box, cut_intrinsics, inside, project, square_boxes
 from mano_trainers.data.readers.read import read_set
+from mano_trainers.data.rendering.freihand import make_freihand
 from mano_trainers.data.rendering.ho3d import make_ho3d
+from mano_trainers.errors import DataError
 from mano_trainers.preflight.data.images import check_images
 from mano_trainers.preflight.subject import make_subject
 
@@ -178,3 +180,12 @@ def test_preflight_finds_the_joints_on_the_masks_of_cut_pictures() -> None:
     result = next(each for each in check_images(subject) if each.name == "labels.projection")
     assert result.status == "PASS", result
     assert int(result.measured.split("picture, ")[1].split("%")[0]) > 85
+
+
+def test_a_picture_that_is_not_square_is_refused(tmp_path: Path) -> None:
+    make_freihand(tmp_path / "set", 8, SIZE, 0, workers=1)
+    first = tmp_path / "set" / "training" / "rgb" / "00000000.jpg"
+    Image.new("RGB", (SIZE + 8, SIZE)).save(first)
+    with pytest.raises(DataError, match="a square is expected") as refused:
+        load_data(config(CROP, root=str(tmp_path / "set")).data)
+    assert refused.value.where == str(first)

@@ -16,7 +16,15 @@ from mano_trainers.data.background import Masks
 from mano_trainers.data.cache import Progress, cached_images, file_lock
 from mano_trainers.data.curriculum import check_curriculum
 from mano_trainers.data.readers import freihand
-from mano_trainers.data.readers.crop import centred_box, cut_out, inside, picture_size, project, square_boxes
+from mano_trainers.data.readers.crop import (
+    centred_box,
+    cut_out,
+    inside,
+    picture_size,
+    project,
+    square_boxes,
+    square_side,
+)
 from mano_trainers.data.readers.dexycb_splits import Part, published_split
 from mano_trainers.data.readers.labels import Labels, Picture, concatenate
 from mano_trainers.data.readers.read import ReadSet, read_set, right_hand
@@ -169,7 +177,7 @@ def _cut_freihand(config: DataConfig, item: DataSetConfig, both: Sequence[ReadSe
     share = freihand.squares_share(*both[0][:2], config.crop)
     cut = []
     for number, (labels, pictures, files) in enumerate(both):
-        size_px = picture_size(pictures[0].path)[0]
+        size_px = square_side(pictures[0].path)
         boxes = np.tile(centred_box(size_px, share), (len(labels.theta), 1))
         if number == 0:
             own = project(labels.intrinsics[trained], labels.joints_m[trained])

@@ -32,6 +32,18 @@ def picture_size(path: Path) -> tuple[int, int]:
         raise DataError(f"cannot be decoded: {error}", str(path), "the file is damaged: unpack it again") from None
 
 
+def square_side(path: Path) -> int:
+    """Side of a square picture in pixels.
+
+    Raises:
+        DataError: it is not square, or as `picture_size`.
+    """
+    width, height = picture_size(path)
+    if width != height:
+        raise DataError(f"{width} x {height} pixels; a square is expected", str(path), "crop it to the hand")
+    return width
+
+
 def project(intrinsics: Array, points_m: Array) -> Array:
     """Pixels (N, P, 2) of points (N, P, 3) in the frames of cameras (N, 3, 3)."""
     pixels = np.einsum("nij,npj->npi", intrinsics, points_m)

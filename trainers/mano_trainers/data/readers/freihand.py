@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from mano_trainers.arrays import Array
-from mano_trainers.data.readers.crop import picture_size, project, square_boxes
+from mano_trainers.data.readers.crop import picture_size, project, square_boxes, square_side
 from mano_trainers.data.readers.labels import Labels, Picture, check_cameras, check_in_front, check_metres, viewpoints
 from mano_trainers.errors import DataError
 
@@ -73,7 +73,7 @@ def squares_share(labels: Labels, pictures: Sequence[Picture], crop: float) -> f
     whose labels are not to be used. MobRecon evaluates FreiHAND like that, with a square of 130 of 224 pixels (Chen et
     al., CVPR 2022)."""
     boxes = square_boxes(project(labels.intrinsics, labels.joints_m), crop)
-    return float(np.median(boxes[:, 2] - boxes[:, 0])) / picture_size(pictures[0].path)[0]
+    return float(np.median(boxes[:, 2] - boxes[:, 0])) / square_side(pictures[0].path)
 
 
 def has_labels(root: Path, split: Split) -> bool:
