@@ -146,7 +146,7 @@ class Stack:
                 if checked.returncode == 0:
                     return
                 said = checked.stderr[-500:]
-            time.sleep(0.5)
+            time.sleep(1.0)
         raise AssertionError(f"{name} is not healthy ({said}):\n{self.log(name)[-4000:]}")
 
     def stop(self, name: str, grace_s: float = 20) -> int:
