@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from mlflow_helpers import start, uri_of
 from postgres_server import PostgresServer
+from warm_python import warm_python as serving_python
 
 from sweeper.tracking import Tracker
 from sweeper.tracking.store.client import open_client
@@ -57,6 +58,13 @@ def postgres_server() -> Iterator[PostgresServer]:
         yield server
     finally:
         server.remove()
+
+
+@pytest.fixture(scope="session")
+def warm_python() -> Iterator[Path]:
+    """An interpreter that has imported Lightning and Transformers; see `warm_python`."""
+    with tempfile.TemporaryDirectory(prefix="sweeper-python-") as folder, serving_python(Path(folder)) as python:
+        yield python
 
 
 @pytest.fixture

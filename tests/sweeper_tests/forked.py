@@ -136,6 +136,7 @@ def _whole(line: list[str], outputs: tuple[Path, Path], cwd: str, ray: bool, env
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environ)
+    sys.executable = environ.get("WARM_PYTHON", sys.executable)
     sys.argv = ["sweeper", *line]
     for number, output in zip((1, 2), outputs, strict=True):
         with output.open("w") as file:
@@ -171,6 +172,7 @@ def _start_server() -> None:
 def _run(line: list[str], output: Path, before: Callable[[], None] | None, environ: dict[str, str]) -> None:
     os.setpgid(0, 0)
     os.environ.update(environ)
+    sys.executable = environ.get("WARM_PYTHON", sys.executable)
     with output.open("w") as file:
         for number in (1, 2):
             os.dup2(file.fileno(), number)

@@ -1,15 +1,14 @@
 """`sweeper init`: what it writes is a sweep that runs, and nothing is overwritten."""
 
 import json
-import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 import pytest
-from places import ROOT, TESTS
+from extras import skip_without
+from forked import verb
 
 from sweeper.cli.init import KINDS
 from sweeper.cli.main import main
@@ -42,21 +41,20 @@ def test_nothing_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["function", "script", "lightning"])
-def test_it_runs_to_its_end(tmp_path: Path, template_db: Path, kind: str) -> None:
+def test_it_runs_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, template_db: Path, warm_python: Path, kind: str
+) -> None:
     if kind == "lightning":
-        pytest.importorskip("lightning", reason="the extra `lightning` is not installed")
+        skip_without("lightning")
     folder = tmp_path / "new"
     assert main(["init", str(folder), "--trainer", kind]) == 0
     (folder / ".sweeper").mkdir()
     shutil.copy(template_db, folder / ".sweeper" / "mlflow.db")
-    driver = [sys.executable, str(TESTS / "serial_driver.py")]
+    monkeypatch.chdir(folder)
     few = ["--trials", "3", "--set", "base.epochs=4"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [*driver, "run", "sweep.yaml", *few], cwd=folder, env=environment, capture_output=True, text=True
-    )
+    done = verb(["run", "sweep.yaml", *few], ray=False, timeout_s=500, WARM_PYTHON=str(warm_python))
     assert done.returncode == 0, done.stderr
-    show = subprocess.run([*driver, "show", "my_sweep", "--json"], cwd=folder, env=environment, capture_output=True)
+    show = verb(["show", "my_sweep", "--json"], ray=False, timeout_s=500)
     trials = json.loads(show.stdout)["trials"]
     assert len(trials) == 3
     assert {trial["state"] for trial in trials} <= {"COMPLETE", "PRUNED"}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from checker import results
+from extras import skip_without
 from faulty import FreshHome
 from forked import Driver
 from places import ROOT
@@ -137,7 +138,7 @@ def test_the_lines_for_a_framework(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str, lines: str, before: str, metric: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    pytest.importorskip(library, reason=f"{library}, of an extra, is not installed")
+    skip_without(library)
     (tmp_path / "script.py").write_text(textwrap.dedent(before) + block(lines, "python"))
     (tmp_path / "trial").mkdir()
     reports = list(run_script([sys.executable, str(tmp_path / "script.py")], {}, tmp_path / "trial", None))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from checker import Results, results
+from extras import skip_without
 from faulty import FreshHome
 from forked import Driver
 
@@ -161,15 +162,15 @@ ERRORS: dict[str, list[float]] = {}
 def way(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     if name in ("lightning", "transformers"):
-        pytest.importorskip(name, reason=f"{name}, of an extra, is not installed")
+        skip_without(name)
     return name
 
 
 @pytest.fixture(scope="module")
-def home(way: str, fresh_home: FreshHome) -> Path:
+def home(way: str, fresh_home: FreshHome, warm_python: Path) -> Path:
     """A home in which the sweep has ended."""
     home = written(fresh_home, way)
-    code, said = run(home, "run")
+    code, said = run(home, warm_python, "run")
     assert code == 0, said
     return home
 
@@ -182,10 +183,11 @@ def written(fresh_home: FreshHome, way: str) -> Path:
     return home
 
 
-def run(home: Path, *arguments: str, **environ: str) -> tuple[int, str]:
+def run(home: Path, python: Path, *arguments: str, **environ: str) -> tuple[int, str]:
+    """Run a verb in the folder of the home; scripts and functions of trials are forked from a warm process."""
     path = os.pathsep.join((str(home.parent), *filter(None, sys.path)))
-    enter = partial(os.chdir, home.parent)
-    return Driver(home, *arguments, before=enter, PYTHONPATH=path, **environ).end(timeout_s=500)
+    environ |= {"PYTHONPATH": path, "WARM_PYTHON": str(python)}
+    return Driver(home, *arguments, before=partial(os.chdir, home.parent), **environ).end(timeout_s=500)
 
 
 def starts(home: Path) -> list[str]:
@@ -210,12 +212,14 @@ def test_the_winner_is_the_same_and_the_worst_is_pruned(home: Path, way: str) ->
         assert ERRORS[way] == pytest.approx(ERRORS.get("function", ERRORS[way]), rel=1e-4), "the same training"
 
 
-def test_after_a_kill_it_goes_on_to_the_same_end(home: Path, fresh_home: FreshHome, way: str) -> None:
+def test_after_a_kill_it_goes_on_to_the_same_end(
+    home: Path, fresh_home: FreshHome, warm_python: Path, way: str
+) -> None:
     killed = written(fresh_home, way)
-    code, said = run(killed, "run", "--trials", "1", KILL_WRITE=KILLED_AT_WRITE)
+    code, said = run(killed, warm_python, "run", "--trials", "1", KILL_WRITE=KILLED_AT_WRITE)
     assert code == -signal.SIGKILL, said
     assert len(curve(results(killed, "ways"), "ways-0000", way)) == 2
-    code, said = run(killed, "run", "--trials", "1")
+    code, said = run(killed, warm_python, "run", "--trials", "1")
     assert code == 0, said
     assert starts(killed) == ["new", "new" if way == "command" else "resumed"]
     before, now = results(home, "ways")["ways-0000"], results(killed, "ways")["ways-0000"]
@@ -223,7 +227,7 @@ def test_after_a_kill_it_goes_on_to_the_same_end(home: Path, fresh_home: FreshHo
     assert curve({"a": now}, "a", way) == pytest.approx(curve({"a": before}, "a", way), rel=1e-6)
 
 
-def test_it_is_reproduced(home: Path) -> None:
-    code, said = run(home, "reproduce", "ways:best")
+def test_it_is_reproduced(home: Path, warm_python: Path) -> None:
+    code, said = run(home, warm_python, "reproduce", "ways:best")
     assert code == 0, said
     assert "BIT-EXACT" in said or "WITHIN TOLERANCE" in said

@@ -1,6 +1,5 @@
 """Scripts that train with Lightning and with Hugging Face's Trainer: the real libraries, on a CPU."""
 
-import sys
 import textwrap
 from pathlib import Path
 
@@ -62,33 +61,35 @@ def framework(request: pytest.FixtureRequest) -> str:
     return name
 
 
-def command(folder: Path, framework: str) -> list[str]:
+def command(folder: Path, python: Path, framework: str) -> list[str]:
     path = folder / "script.py"
     path.write_text(textwrap.dedent(LIGHTNING if framework == "lightning" else HUGGING_FACE))
-    return [sys.executable, str(path)]
+    return [str(python), str(path)]
 
 
-def train(folder: Path, framework: str, trial: str, resume: Path | None = None) -> list[EpochReport]:
+def train(folder: Path, python: Path, framework: str, trial: str, resume: Path | None = None) -> list[EpochReport]:
     workdir = folder / trial
     workdir.mkdir()
-    return list(run_script(command(folder, framework), {"lr": 0.05}, workdir, resume))
+    return list(run_script(command(folder, python, framework), {"lr": 0.05}, workdir, resume))
 
 
-def test_every_validation_is_reported_and_an_interrupted_training_continues(tmp_path: Path, framework: str) -> None:
-    whole = train(tmp_path, framework, "a")
+def test_every_validation_is_reported_and_an_interrupted_training_continues(
+    tmp_path: Path, warm_python: Path, framework: str
+) -> None:
+    whole = train(tmp_path, warm_python, framework, "a")
     metric = METRICS[framework]
     assert [(report.epoch, report.step) for report in whole] == [(1, 4), (2, 8), (3, 12)], "no sanity check"
     assert whole[0].metrics[metric] > whole[2].metrics[metric] > 0
     assert whole[0].checkpoint is not None
-    again = train(tmp_path, framework, "b", whole[0].checkpoint)
+    again = train(tmp_path, warm_python, framework, "b", whole[0].checkpoint)
     assert [report.step for report in again] == [8, 12]
     assert again[-1].metrics[metric] == pytest.approx(whole[-1].metrics[metric], rel=1e-6)
 
 
-def test_a_stopped_trial_returns_from_its_training(tmp_path: Path, framework: str) -> None:
+def test_a_stopped_trial_returns_from_its_training(tmp_path: Path, warm_python: Path, framework: str) -> None:
     workdir = tmp_path / "trial"
     workdir.mkdir()
-    training = run_script(command(tmp_path, framework), {"lr": 0.05}, workdir, None)
+    training = run_script(command(tmp_path, warm_python, framework), {"lr": 0.05}, workdir, None)
     assert next(training).epoch == 1
     training.close()  # type: ignore[attr-defined]
     assert float((workdir / "returned").read_text()) == 1, "`fit` came back, and the script went on to its end"
