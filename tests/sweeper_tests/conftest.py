@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from mlflow_helpers import start, uri_of
 from postgres_server import PostgresServer
-from warm_python import warm_python as serving_python
 
 from sweeper.tracking import Tracker
 from sweeper.tracking.store.client import open_client
@@ -63,7 +62,28 @@ def postgres_server() -> Iterator[PostgresServer]:
 @pytest.fixture(scope="session")
 def warm_python() -> Iterator[Path]:
     """An interpreter that has imported Lightning and Transformers; see `warm_python`."""
-    with tempfile.TemporaryDirectory(prefix="sweeper-python-") as folder, serving_python(Path(folder)) as python:
+    from warm_python import warm_python as serving  # late: most tests need none of it
+
+    with tempfile.TemporaryDirectory(prefix="sweeper-python-") as folder, serving(Path(folder)) as python:
+        yield python
+
+
+@pytest.fixture(scope="session")
+def warm_trainer() -> Iterator[Path]:
+    """An interpreter that has imported what the shared trainer stands on; see `warm_python`."""
+    from warm_python import OF_TRAINER
+    from warm_python import warm_python as serving
+
+    with tempfile.TemporaryDirectory(prefix="sweeper-python-") as folder, serving(Path(folder), OF_TRAINER) as python:
+        yield python
+
+
+@pytest.fixture(scope="session")
+def warm_sweeper() -> Iterator[Path]:
+    """An interpreter that has imported what verbs and MLflow's server import; see `warm_python`."""
+    from warm_python import warm_sweeper as serving
+
+    with tempfile.TemporaryDirectory(prefix="sweeper-python-") as folder, serving(Path(folder)) as python:
         yield python
 
 

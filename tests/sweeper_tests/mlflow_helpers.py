@@ -1,13 +1,7 @@
 """What the tests of tracking share: a small study to record, a look into MLflow, and a real server."""
 
-import contextlib
 import http.client
 import os
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -99,22 +93,3 @@ def server_arguments(store: str, artifacts: Path, port: int) -> list[str]:
 
 def server_environment() -> dict[str, str]:
     return {**os.environ, **MLFLOW_ENVIRONMENT, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-
-
-@contextlib.contextmanager
-def mlflow_server(home: Path, port: int) -> Iterator[int]:
-    """A real server on the store of `home`; yields the process group, killed at the end without mercy."""
-    command = [sys.executable, "-m", "mlflow", *server_arguments(uri_of(home), home / "served", port)]
-    with (home / "server.log").open("ab") as log:
-        server = subprocess.Popen(command, stdout=log, stderr=log, env=server_environment(), start_new_session=True)
-    try:
-        deadline = time.monotonic() + 120
-        while not answers(port):
-            assert server.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
-        yield server.pid
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(server.pid, signal.SIGKILL)
-        server.wait()

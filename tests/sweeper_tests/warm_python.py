@@ -1,5 +1,5 @@
-"""A `python` that has imported torch, Lightning and Transformers: scripts and modules run in a process that is forked
-from one that has, after a tenth of a second of processor time instead of three to eight seconds.
+"""A `python` that has imported torch and what stands on it, or what verbs import: scripts and modules run in a process
+that is forked from one that has, after a tenth of a second of processor time instead of three to eight seconds.
 
 To who starts it the command is an interpreter: arguments, environment, folder, streams, signals and exit code are as
 they would be.
@@ -16,13 +16,17 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from faulty import environment
 
-LIBRARIES = ("torch", "torch._dynamo", "lightning", "transformers.trainer")
+OF_TRAINER = ("torch", "torch._dynamo", "timm")
+FRAMEWORKS = ("torch", "torch._dynamo", "lightning", "transformers.trainer")
+SOCKET = "socket"
 CLIENT = """#!{python} -ISE
 import array, json, os, signal, socket, sys
 server = socket.socket(socket.AF_UNIX)
@@ -42,36 +46,67 @@ sys.exit(code)
 
 
 @contextlib.contextmanager
-def warm_python(folder: Path) -> Iterator[Path]:
+def warm_python(folder: Path, libraries: Sequence[str] = FRAMEWORKS) -> Iterator[Path]:
     """The path of the command, which works until the block ends. A driver to which it is told as the variable
     WARM_PYTHON (`forked`) starts its trials with it.
 
     Args:
         folder: for it and its socket.
+        libraries: what is imported; what is not installed is left out.
     """
-    client, path = folder / "python", folder / "socket"
-    client.write_text(CLIENT.format(python=sys.executable))
-    client.chmod(0o755)
-    command = [sys.executable, "-P", "-m", "warm_python", str(client)]
-    with subprocess.Popen(command, env=environment(), stdin=subprocess.PIPE, start_new_session=True) as server:
-        while not path.exists() and server.poll() is None:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                server.wait(0.1)
+    client = _client(folder)
+    command = [sys.executable, "-P", "-m", "warm_python", str(client), *libraries]
+    waiting = environment(OMP_WAIT_POLICY="PASSIVE")  # two threads on a busy machine would spin most of the time
+    with subprocess.Popen(command, env=waiting, stdin=subprocess.PIPE, start_new_session=True) as server:
+        _wait(client, lambda: server.poll() is None)
         yield client
         assert server.poll() is None, "it serves until its standard input is closed"
+
+
+@contextlib.contextmanager
+def warm_sweeper(folder: Path) -> Iterator[Path]:
+    """The same for `python -m sweeper` and what that starts: forked from the process that drivers are forked from."""
+    import forked  # late: it imports the sweeper, which is none of the other's business
+
+    client = _client(folder)
+    until, end = multiprocessing.Pipe(duplex=False)
+    with end:
+        server = forked.start(_serve, client, until)
+        _wait(client, server.is_alive)
+        yield client
+    server.join()
+
+
+def _client(folder: Path) -> Path:
+    client = folder / "python"
+    client.write_text(CLIENT.format(python=sys.executable))
+    client.chmod(0o755)
+    return client
+
+
+def _wait(client: Path, is_coming: Callable[[], bool]) -> None:
+    while not client.with_name(SOCKET).exists():
+        assert is_coming()
+        time.sleep(0.05)
+
+
+def _serve(client: Path, until: Connection) -> None:
+    os.setsid()
+    Server(client, until.fileno()).serve()
 
 
 class Server:
     """Forks a process for each who asks, hands on signals, and answers with the exit code."""
 
-    def __init__(self, client: Path) -> None:
-        self._client, path = client, client.with_name("socket")
+    def __init__(self, client: Path, until: int) -> None:
+        """`until`: a descriptor whose end is the end of the server."""
+        self._client, path = client, client.with_name(SOCKET)
         self._selector = selectors.DefaultSelector()
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(f"{path}.making")
         self._listener.listen()
         self._on(self._listener.fileno(), self._accept)
-        self._on(sys.stdin.fileno(), sys.exit)
+        self._on(until, sys.exit)
         os.rename(f"{path}.making", path)
 
     def _on(self, descriptor: int, call: Callable[[], None]) -> None:
@@ -128,6 +163,7 @@ def run(client: Path, streams: list[int], arguments: list[str], environ: dict[st
     given = filter(None, environ.get("PYTHONPATH", "").split(os.pathsep))
     sys.path[:] = [*([] if is_safe else [first]), *given, *(path for path in sys.path if path not in own)]
     sys.executable = str(client)  # for what it starts itself
+    sys.dont_write_bytecode = bool(environ.get("PYTHONDONTWRITEBYTECODE"))
     sys.argv = rest if what == "-m" else [what, *rest]
     if what == "-m":
         runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
@@ -136,7 +172,7 @@ def run(client: Path, streams: list[int], arguments: list[str], environ: dict[st
 
 
 if __name__ == "__main__":
-    for name in LIBRARIES:
-        with contextlib.suppress(ModuleNotFoundError):  # of an extra
+    for name in sys.argv[2:]:
+        with contextlib.suppress(ModuleNotFoundError):
             importlib.import_module(name)
-    Server(Path(sys.argv[1])).serve()
+    Server(Path(sys.argv[1]), sys.stdin.fileno()).serve()

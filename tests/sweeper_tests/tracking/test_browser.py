@@ -2,7 +2,6 @@
 
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -54,9 +53,9 @@ def page(chromium: Any) -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def url(shown: Path) -> Iterator[str]:
+def url(shown: Path, warm_sweeper: Path) -> Iterator[str]:
     """Where `sweeper ui` shows the home."""
-    command = [sys.executable, "-m", "sweeper", "ui", "--home", str(shown), "--port", str(free_port())]
+    command = [str(warm_sweeper), "-m", "sweeper", "ui", "--home", str(shown), "--port", str(free_port())]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as ui:
         assert ui.stdout is not None
         yield ui.stdout.readline().partition("#")[0]  # the page that it opens is not the subject here

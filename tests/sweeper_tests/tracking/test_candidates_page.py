@@ -1,15 +1,13 @@
 """The page that `sweeper ui STUDY` opens, in a real browser with a fresh profile: winners are seen without a click."""
 
-import os
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from places import TESTS
+from faulty import FreshHome, sweep
 from ports import free_port
 
 from sweeper.ledger.ledger import Ledger
@@ -46,21 +44,19 @@ FEWEST_REASON_PX = 60
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def home(fresh_home: FreshHome) -> Path:
     """A home with the study, recorded by a real driver."""
-    folder = tmp_path_factory.mktemp("page")
-    (folder / "spec.yaml").write_text(SPEC)
-    command = [sys.executable, str(TESTS / "serial_driver.py"), "run", "spec.yaml", "--home", "home"]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join((str(TESTS), os.environ.get("PYTHONPATH", "")))}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=200)
+    home = fresh_home(SPEC)
+    done = sweep(home, "run")
     assert done.returncode == 0, done.stdout + done.stderr
-    return folder / "home"
+    return home
 
 
 @pytest.fixture(scope="module")
-def address(home: Path) -> Iterator[str]:
+def address(home: Path, warm_sweeper: Path) -> Iterator[str]:
     """What `sweeper ui STUDY` prints."""
-    command = [sys.executable, "-m", "sweeper", "ui", "loss_balance", "--home", str(home), "--port", str(free_port())]
+    command = [str(warm_sweeper), "-m", "sweeper", "ui", "loss_balance", "--home", str(home)]
+    command += ["--port", str(free_port())]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as ui:
         assert ui.stdout is not None
         yield ui.stdout.readline().strip()

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 from faulty import wait_until
-from mlflow_helpers import answers, mlflow_server, points_of, runs_of, start, uri_of
+from forked_server import mlflow_server
+from mlflow_helpers import answers, points_of, runs_of, start, uri_of
 from ports import free_port
 
 from sweeper.errors import UserError
