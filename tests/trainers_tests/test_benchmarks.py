@@ -2,10 +2,12 @@
 
 import json
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from warm_python import OF_TRAINER, warm_python
 
 ROOT = Path(__file__).parents[2]
 Run = Callable[..., int]
@@ -26,8 +28,17 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     return run_it
 
 
+@pytest.fixture
+def warm(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The trainings that run side by side are processes that have imported torch."""
+    with tempfile.TemporaryDirectory() as folder, warm_python(Path(folder), OF_TRAINER) as python:
+        monkeypatch.setattr(sys, "executable", str(python))
+        yield
+
+
 @pytest.mark.slow
-@pytest.mark.timeout(900)  # three of the trainings are processes that import torch, on a machine that may be busy
+@pytest.mark.timeout(900)  # on a machine that may be busy
+@pytest.mark.usefixtures("warm")
 def test_every_part_for_the_gpu_runs_once_and_its_figures_are_kept(
     run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

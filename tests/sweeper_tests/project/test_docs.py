@@ -2,19 +2,16 @@
 
 import importlib.util
 import json
-import os
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import click
 import pytest
 import yaml
 from finished import finish_study
-from places import ROOT, TESTS
+from forked import verb
 
 from mano_trainers.__main__ import main as train_main
 from sweeper.cli import main as cli
@@ -149,18 +146,12 @@ def test_the_guide_s_trainer_goes_on_from_its_checkpoint(line: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_guide_s_trainer_is_swept(line: Path, template_db: Path) -> None:
+def test_the_guide_s_trainer_is_swept(line: Path, monkeypatch: pytest.MonkeyPatch, template_db: Path) -> None:
     (line / "home").mkdir()
     shutil.copy(template_db, line / "home" / "mlflow.db")
-    driver = [sys.executable, str(TESTS / "serial_driver.py")]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-
-    def sweeper(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [*driver, *arguments, "--home", "home"]
-        return subprocess.run(command, cwd=line, env=environment, capture_output=True, text=True, check=False)
-
-    run = sweeper("run", "line.yaml")
+    monkeypatch.chdir(line)
+    run = verb(["run", "line.yaml", "--home", "home"], ray=False, timeout_s=500)
     assert run.returncode == 0, run.stderr
-    shown = json.loads(sweeper("show", "line", "--json").stdout)
+    shown = json.loads(verb(["show", "line", "--json", "--home", "home"], ray=False, timeout_s=500).stdout)
     assert len(shown["trials"]) == 4
     assert shown["winner"] in {trial["id"] for trial in shown["trials"] if trial["state"] == "COMPLETE"}

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -36,8 +37,11 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory, template_db: Path, data: Path) -> Iterator[Path]:
-    """A home with ``toy-0001``: two epochs of the smallest network on 40 poses."""
+def study(
+    tmp_path_factory: pytest.TempPathFactory, template_db: Path, data: Path, warm_trainer: Path
+) -> Iterator[Path]:
+    """A home with ``toy-0001``: two epochs of the smallest network on 40 poses. Reruns are processes of their own that
+    have imported torch."""
     home = tmp_path_factory.mktemp("training") / "home"
     home.mkdir()
     shutil.copy(template_db, home / "mlflow.db")
@@ -45,6 +49,7 @@ def study(tmp_path_factory: pytest.TempPathFactory, template_db: Path, data: Pat
     config = TrainConfig.model_validate(config).model_dump(mode="json")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRAINERS_CACHE_DIR", str(home / "data"))
+        patch.setattr(sys, "executable", str(warm_trainer))
         record_trial(home, "mano_trainers.loop:train", config)
         yield home
 
