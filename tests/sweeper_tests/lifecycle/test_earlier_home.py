@@ -5,14 +5,13 @@
 
 import json
 import sqlite3
-import subprocess
 import tarfile
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 from checker import check
-from sweeps import command, environment
+from faulty import sweep
 
 from sweeper.ledger.ledger import Ledger
 from sweeper.reproducibility.drift import spec_drift
@@ -36,14 +35,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-def sweeper(home: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        command(*arguments, "--home", str(home)), capture_output=True, text=True, env=environment(), timeout=300
-    )
-
-
 def test_it_is_shown(home: Path) -> None:
-    shown = json.loads(sweeper(home, "show", "scripted", "--json").stdout)
+    shown = json.loads(sweep(home, "show", "scripted", "--json").stdout)
     assert [trial["state"] for trial in shown["trials"]] == ["COMPLETE", "WAITING", "WAITING"]
     assert shown["winner"] == "scripted-0000"
 
@@ -57,17 +50,17 @@ def test_its_own_spec_is_not_another_one(home: Path) -> None:
 
 
 def test_it_is_continued(home: Path) -> None:
-    refused = sweeper(home, "resume", "scripted")
+    refused = sweep(home, "resume", "scripted", ray=True)
     assert refused.returncode == 2
     assert "other code" in refused.stderr
-    done = sweeper(home, "resume", "scripted", "--accept-drift")
+    done = sweep(home, "resume", "scripted", "--accept-drift", ray=True)
     assert done.returncode == 0, done.stdout + done.stderr
     check(home)
-    shown = json.loads(sweeper(home, "show", "scripted", "--json").stdout)
+    shown = json.loads(sweep(home, "show", "scripted", "--json").stdout)
     assert len(shown["trials"]) == 8
 
 
 def test_a_trial_of_it_is_reproduced(home: Path) -> None:
-    done = sweeper(home, "reproduce", "scripted-0000")  # trained to its end by that version
+    done = sweep(home, "reproduce", "scripted-0000", ray=True)  # trained to its end by that version
     assert "BIT-EXACT" in done.stdout, done.stdout + done.stderr
     assert done.returncode == 0

@@ -54,7 +54,7 @@ def wait_for(home: Path, text: str) -> None:
         time.sleep(0.05)
 
 
-def end(process: "Command | subprocess.Popen[str]") -> tuple[int, str]:
+def end(process: Command) -> tuple[int, str]:
     _, errors = process.communicate(timeout=300)
     assert "Traceback" not in errors, errors
     return process.returncode, errors
@@ -77,14 +77,8 @@ def test_ctrl_c_and_sigterm_leave_a_study_that_resume_brings_to_the_same_end(
     check(study_home, before=before, unbroken=unbroken)
 
 
-def resume(home: Path) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        command(home, "resume", "scripted"),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment(),
-    )
+def resume(home: Path) -> Command:
+    return Command(["resume", "scripted", "--home", str(home)], ray=False)
 
 
 def test_twice_is_now(study_home: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import mlflow
 import pytest
 from checker import check
+from faulty import begin
 from scripted_trainer import ScriptedConfig, train
 from sweeps import command, environment, mlflow_runs, run, show
 
@@ -92,13 +93,7 @@ def test_a_study_runs_to_its_end_and_a_second_run_only_shows_it(study_home: Path
 
 def test_ctrl_c_leaves_a_study_that_a_second_run_finishes(study_home: Path) -> None:
     slow = ("--set", "base.sleep_s=0.3", "--trials", "4")
-    process = subprocess.Popen(
-        command("run", str(study_home.parent / "spec.yaml"), "--home", str(study_home), *slow),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment(),
-    )
+    process = begin(study_home, *slow, ray=True)
     deadline = time.monotonic() + 120
     journal = study_home / "studies" / "scripted" / "ledger.journal"
     while time.monotonic() < deadline and (not journal.exists() or "report:00002" not in journal.read_text()):
