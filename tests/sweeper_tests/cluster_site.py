@@ -36,12 +36,13 @@ def wait_until(condition: Callable[[], object], timeout_s: float = 400) -> None:
 
 
 class Site:
-    """A cluster: `head` has no room for trials, `one` and `two` have room for two each."""
+    """A cluster: `head` has no room for trials, `one` and `two` have room for two each. `with_jobs`: jobs can be
+    submitted to it."""
 
-    def __init__(self, stack: ExitStack, *, with_one: bool = True) -> None:
+    def __init__(self, stack: ExitStack, *, with_one: bool = True, with_jobs: bool = False) -> None:
         self.make = stack.enter_context(network.network())
         self.head, self.one, self.two = (self.make(name) for name in ("head", "one", "two"))
-        self.address = network.start_head(self.head)
+        self.address = network.start_head(self.head, with_jobs=with_jobs)
         if with_one:
             network.join(self.one, self.address)
 

@@ -19,6 +19,7 @@ from typing import Final
 from faulty import environment
 
 RAY: Final = str(Path(sys.executable).parent / "ray")
+LEAN: Final = (sys.executable, "-P", "-m", "lean_node")
 _numbers = itertools.count()
 TOKEN: Final = "a-token-of-the-tests-0123456789abcdef"
 PORT: Final = 6379
@@ -149,21 +150,23 @@ def network() -> Iterator[Callable[[str], Machine]]:
                 print(f"--- {machine.name}\n{path.read_text()}")
 
 
-def start_head(machine: Machine, *arguments: str, cpus: int = 0) -> str:
-    """Start the head of a Ray cluster, with the Jobs API at port 8265; returns its address."""
-    jobs = ("--include-dashboard=true", f"--dashboard-host={machine.address}")
-    _start_ray(machine, "--head", f"--port={PORT}", f"--num-cpus={cpus}", *jobs, *arguments)
+def start_head(machine: Machine, *arguments: str, cpus: int = 0, with_jobs: bool = False) -> str:
+    """Start the head of a Ray cluster; returns its address. `with_jobs`: by Ray's own command, with the Jobs API at
+    port 8265."""
+    program = (RAY,) if with_jobs else LEAN
+    jobs = (f"--include-dashboard={with_jobs}".lower(), f"--dashboard-host={machine.address}")
+    _start_ray(machine, program, "--head", f"--port={PORT}", f"--num-cpus={cpus}", *jobs, *arguments)
     return f"{machine.address}:{PORT}"
 
 
 def join(machine: Machine, address: str, *, cpus: int = 2, **environ: str) -> None:
     """Start a node of a Ray cluster."""
-    _start_ray(machine, f"--address={address}", f"--num-cpus={cpus}", **environ)
+    _start_ray(machine, LEAN, f"--address={address}", f"--num-cpus={cpus}", **environ)
 
 
-def _start_ray(machine: Machine, *arguments: str, **environ: str) -> None:
+def _start_ray(machine: Machine, program: tuple[str, ...], *arguments: str, **environ: str) -> None:
     fixed = (f"--node-ip-address={machine.address}", "--object-store-memory=100000000", "--disable-usage-stats")
-    done = machine.run(RAY, "start", *arguments, *fixed, **environ)
+    done = machine.run(*program, "start", *arguments, *fixed, **environ)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

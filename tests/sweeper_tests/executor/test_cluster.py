@@ -42,7 +42,7 @@ def running(home: Path) -> int:
 @pytest.fixture(scope="module")
 def site() -> Iterator[Site]:
     with ExitStack() as stack:
-        yield Site(stack)
+        yield Site(stack, with_jobs=True)
 
 
 def test_what_keeps_a_run_from_a_cluster_is_told_in_a_line(site: Site, fresh_home: FreshHome) -> None:
@@ -134,7 +134,7 @@ def test_a_machine_is_cut_off_and_healed(site: Site, fresh_home: FreshHome) -> N
 def test_the_head_is_lost_and_the_study_goes_on_elsewhere(fresh_home: FreshHome) -> None:
     home = fresh_home(SPEC)
     with ExitStack() as stack:
-        site = Site(stack)
+        site = Site(stack, with_jobs=True)
         outside = site.make("outside")
         spec, address = str(home.parent / "spec.yaml"), f"http://{site.head.address}:8265"
         job = outside.start(SWEEPER, "submit", spec, "--home", str(home), "--address", address)
