@@ -6,6 +6,7 @@ The trainer computes with torch, so that instruction sets and threads are real c
 import os
 import re
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -89,6 +90,12 @@ def study(site: Path, tmp_path_factory: pytest.TempPathFactory, template_db: Pat
     return home
 
 
+@pytest.fixture
+def warm(warm_trainer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reruns are forked from a process that has imported torch; not where torch reads a variable as it is imported."""
+    monkeypatch.setattr(sys, "executable", str(warm_trainer))
+
+
 def said(capfd: pytest.CaptureFixture[str], study: Path) -> str:
     reproduce("toy-0001", study)
     out = capfd.readouterr().out
@@ -98,6 +105,7 @@ def said(capfd: pytest.CaptureFixture[str], study: Path) -> str:
     return found[1]
 
 
+@pytest.mark.usefixtures("warm")
 def test_nothing_is_named_where_nothing_was_planted(study: Path, capfd: pytest.CaptureFixture[str]) -> None:
     reproduce("toy-0001", study)
     assert "verdict: BIT-EXACT" in capfd.readouterr().out
@@ -126,6 +134,7 @@ def other_text(old: str, new: str) -> Callable[[bytes], bytes]:
     return lambda content: content.replace(old.encode(), new.encode())
 
 
+@pytest.mark.usefixtures("warm")
 @pytest.mark.parametrize(
     ("file", "old", "new", "cause"),
     [
@@ -146,11 +155,13 @@ def test_a_file_is_named(
         assert said(capfd, study).startswith(cause)
 
 
+@pytest.mark.usefixtures("warm")
 def test_threads_are_named(study: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with changed(artifact(study, "trial.yaml"), with_config("threads", 2)):
         assert said(capfd, study).startswith("config (threads 1 -> 2)")
 
 
+@pytest.mark.usefixtures("warm")
 def test_state_left_over_in_the_process_is_named(
     site: Path, tmp_path: Path, template_db: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
