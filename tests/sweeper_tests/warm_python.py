@@ -106,7 +106,7 @@ class Server:
         self._listener.bind(f"{path}.making")
         self._listener.listen()
         self._on(self._listener.fileno(), self._accept)
-        self._on(until, sys.exit)
+        self._on(until, lambda: os._exit(0))  # not once its processes have ended
         os.rename(f"{path}.making", path)
 
     def _on(self, descriptor: int, call: Callable[[], None]) -> None:
@@ -132,11 +132,14 @@ class Server:
         self._on(process.sentinel, lambda: self._answer(connection, process))
 
     def _signal(self, connection: socket.socket, process: BaseProcess) -> None:
+        assert process.pid is not None
         if number := connection.recv(1):
-            os.kill(process.pid or 0, number[0])
-        else:  # who asked was killed
-            self._selector.unregister(connection.fileno())
-            os.killpg(process.pid or 0, signal.SIGKILL)
+            os.kill(process.pid, number[0])
+            return
+        self._selector.unregister(connection.fileno())  # who asked was killed
+        for kill in (os.killpg, os.kill):  # it may not lead a group yet
+            with contextlib.suppress(ProcessLookupError):
+                kill(process.pid, signal.SIGKILL)
 
     def _answer(self, connection: socket.socket, process: BaseProcess) -> None:
         self._selector.unregister(process.sentinel)
