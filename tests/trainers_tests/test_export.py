@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from mano_trainers import checkpoint
 from mano_trainers.config import TrainConfig
 from mano_trainers.evaluation.procrustes import aligned_distances
 from mano_trainers.export import main
@@ -78,13 +80,17 @@ def test_pictures_are_cut_as_validation_cuts_them(folder: Path, tmp_path: Path) 
     joints_m = np.array(json.loads((tmp_path / "pred.json").read_text())[0])
     aligned_mm = 1000 * aligned_distances(joints_m, true).mean()
     assert aligned_mm == pytest.approx(last.metrics["val/pa_mpjpe_mm"], abs=1e-2)
+    shutil.copytree(root / "evaluation", tmp_path / "bare" / "evaluation")  # no label, and none of training
+    assert main([str(last.checkpoint), "--out", str(tmp_path / "bare.json"), "--data", str(tmp_path / "bare")]) == 0
+    assert (tmp_path / "bare.json").read_text() == (tmp_path / "pred.json").read_text()
 
 
 def test_a_mixture_needs_to_be_told_whose_pictures(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (root,) = (path for path in folder.glob("embedded-*") if path.is_dir())
-    sets = [{"name": name, "root": str(root)} for name in ("one", "two")]
+    shutil.copytree(root, tmp_path / "two")
+    sets = [{"name": "one", "root": str(root)}, {"name": "two", "root": str(tmp_path / "two")}]
     mixed = MAPPING | {"data": {"sets": sets, "image_size": 32}, "optim": {"epochs": 1, "batch_size": 8}}
     *_, last = train(TrainConfig.model_validate(mixed), tmp_path / "run")
     out = tmp_path / "pred.json"
@@ -92,6 +98,20 @@ def test_a_mixture_needs_to_be_told_whose_pictures(
     assert "--data DIR" in capsys.readouterr().err
     assert not out.exists()
     assert main([str(last.checkpoint), "--out", str(out), "--data", str(root)]) == 0
+
+
+def test_without_a_set_of_its_layout_no_square_is_known(
+    folder: Path, trained: EpochReport, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (root,) = (path for path in folder.glob("embedded-*") if path.is_dir())
+    assert trained.checkpoint is not None
+    before = checkpoint.load(trained.checkpoint)
+    config = {**before.config, "data": {**before.config["data"], "crop": 1.3}}
+    checkpoint.save(tmp_path / "other", replace(before, config=config))
+    assert main([str(tmp_path / "other"), "--out", str(tmp_path / "pred.json"), "--data", str(root)]) == 2
+    told = capsys.readouterr().err
+    assert "the checkpoint says for 0 sets" in told
+    assert "--> data.crop" in told
 
 
 def test_bad_input_is_told(trained: EpochReport, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

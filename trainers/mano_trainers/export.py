@@ -8,7 +8,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from mano_trainers.config.data import DataConfig
 from mano_trainers.data.cache import cached_images
 from mano_trainers.data.load import cache_folder, embedded_root
 from mano_trainers.data.readers.crop import centred_box, square_side
-from mano_trainers.data.readers.freihand import Split, label_files, list_images, read_freihand, squares_share
+from mano_trainers.data.readers.freihand import Split, label_files, list_images
 from mano_trainers.data.readers.read import right_hand
 from mano_trainers.device import process
 from mano_trainers.errors import ConfigError, TrainerError
@@ -71,15 +71,13 @@ def export(folder: Path, out: Path, split: Split = "evaluation", root: str | Non
     """
     saved = checkpoint.load(folder)
     config = TrainConfig.model_validate(saved.config)
-    trained = _trained_on(config.data, root)
     with process.settings(config) as device:
-        place = _folder(config.data, trained if root is None else root)
+        place = _folder(config.data, root)
         pictures = list_images(place, split)  # FreiHAND's evaluation comes without labels
         if config.data.crop is not None:
-            labels, shown = read_freihand(_folder(config.data, trained))
-            share = squares_share(labels, shown, config.data.crop)
-            middle = centred_box(square_side(pictures[0].path), share)
-            pictures = [replace(picture, box=middle) for picture in pictures]
+            whole_px = square_side(pictures[0].path)
+            box = centred_box(whole_px, _share(saved.state.get("crop_shares", {}), root))
+            pictures = [replace(picture, box=box, whole_px=whole_px) for picture in pictures]
         files = [path for path in label_files(place, split) if path.exists()]
         pixels = cached_images(pictures, files, config.data.image_size, cache_folder()).pixels
         hand = right_hand(config.data.hand)
@@ -94,19 +92,27 @@ def export(folder: Path, out: Path, split: Split = "evaluation", root: str | Non
     return len(pixels)
 
 
-def _trained_on(config: DataConfig, other: str | None) -> str:
-    """The set in FreiHAND's layout that a model was trained on; `other` if there is not one."""
-    roots = [item.root for item in config.all_sets if item.format == "freihand"]
-    if len(roots) == 1:
-        return roots[0]
-    if other is None:
+def _folder(config: DataConfig, asked_for: str | None) -> Path:
+    """Of the pictures: those that are asked for, or of the one set in FreiHAND's layout that a model was trained on."""
+    roots = list(dict.fromkeys(item.root for item in config.all_sets if item.format == "freihand"))
+    if asked_for is None and len(roots) != 1:
         what = f"{len(roots)} of the sets that the checkpoint was trained on are in FreiHAND's layout"
         raise ConfigError(what, "data.sets", "say whose pictures are meant: --data DIR")
-    return other
-
-
-def _folder(config: DataConfig, root: str) -> Path:
+    root = roots[0] if asked_for is None else asked_for
     return embedded_root(config, cache_folder()) if root == "embedded" else Path(root).expanduser()
+
+
+def _share(trained: Mapping[str, float], asked_for: str | None) -> float:
+    """What training with `data.crop` cut out of validated pictures, as a share of their side. `trained`: by root."""
+    if asked_for is not None and asked_for in trained:
+        return trained[asked_for]
+    if len(trained) != 1:
+        raise ConfigError(
+            f"the checkpoint says for {len(trained)} sets how their validated pictures are cut, not for this one",
+            "data.crop",
+            "export a model that was trained on one set in FreiHAND's layout, or give --data as in its config",
+        )
+    return next(iter(trained.values()))
 
 
 def hands(outputs: Outputs, layer: HandLayer) -> tuple[Array, Array]:

@@ -165,6 +165,8 @@ def evaluated(run: Run, metrics: dict[str, float], evaluation: int, workdir: Pat
             "raw_weights": raw_weights(training.model, run.average),
             "data_fingerprint": run.pipeline.data.fingerprint,
         }
+        if shares := run.pipeline.data.crop_shares:
+            state["crop_shares"] = dict(shares)
         mapping = config.model_dump(mode="json")
         saved = Checkpoint(evaluation, epoch, mapping, run.shown.state_dict(), state)
         checkpoint.save(folder, saved, {"predictions.jpg": picture})

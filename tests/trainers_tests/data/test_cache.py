@@ -1,6 +1,7 @@
 import multiprocessing
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,17 @@ def test_a_second_call_reads_and_does_not_decode(
     second = cached_images(images, [label], 40, tmp_path / "cache")
     np.testing.assert_array_equal(first.pixels, second.pixels)
     assert first.fingerprint == second.fingerprint
+
+
+def test_who_decodes_keeps_nobody_waiting_who_wants_other_images(
+    images: list[Picture], label: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[Path] = []
+    monkeypatch.setattr(cache, "file_lock", lambda path: taken.append(path) or nullcontext())
+    (tmp_path / "cache").mkdir()
+    for size in (20, 40, 40):
+        cached_images(images, [label], size, tmp_path / "cache")
+    assert len(taken) == len(set(taken)) == 2, "the third finds what the second made, and takes no lock"
 
 
 def test_the_fingerprint_is_of_the_content_not_of_the_place(images: list[Picture], label: Path, tmp_path: Path) -> None:

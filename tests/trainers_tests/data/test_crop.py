@@ -14,8 +14,10 @@ from PIL import Image
 
 from mano_trainers.arrays import Array
 from mano_trainers.config import TrainConfig
+from mano_trainers.data.cache import decode
 from mano_trainers.data.load import LoadedData, load_data
 from mano_trainers.data.readers.crop import centred_box, cut_intrinsics, inside, project, square_boxes
+from mano_trainers.data.readers.labels import Picture
 from mano_trainers.data.readers.read import read_set
 from mano_trainers.data.rendering.freihand import make_freihand
 from mano_trainers.data.rendering.ho3d import make_ho3d
@@ -182,10 +184,68 @@ def test_preflight_finds_the_joints_on_the_masks_of_cut_pictures() -> None:
     assert int(result.measured.split("picture, ")[1].split("%")[0]) > 85
 
 
-def test_a_picture_that_is_not_square_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "file", ["training/rgb/00000000.jpg", "training/rgb/00000021.jpg", "training/mask/00000003.jpg"]
+)
+@pytest.mark.parametrize("size", [(SIZE + 8, SIZE), (2 * SIZE, 2 * SIZE)])
+def test_files_of_another_size_or_shape_are_refused(file: str, size: tuple[int, int], tmp_path: Path) -> None:
     make_freihand(tmp_path / "set", 8, SIZE, 0, workers=1)
-    first = tmp_path / "set" / "training" / "rgb" / "00000000.jpg"
-    Image.new("RGB", (SIZE + 8, SIZE)).save(first)
-    with pytest.raises(DataError, match="a square is expected") as refused:
-        load_data(config(CROP, root=str(tmp_path / "set")).data)
-    assert refused.value.where == str(first)
+    Image.new("RGB", size).save(tmp_path / "set" / file)
+    with pytest.raises(DataError, match=r"a square .*is expected") as refused:
+        load_data(config(CROP, root=str(tmp_path / "set")).data, with_masks=True)
+    if file != "training/rgb/00000000.jpg" or size[0] != size[1]:
+        assert refused.value.where == str(tmp_path / "set" / file)
+
+
+def test_hands_that_the_middle_does_not_show_fail_the_preflight(tmp_path: Path) -> None:
+    """Small pictures, each in a corner of a larger one, with labels that follow."""
+    make_freihand(tmp_path / "set", 40, 32, 0, workers=1)
+    cameras = json.loads((tmp_path / "set" / "training_K.json").read_text())
+    for file in sorted((tmp_path / "set" / "training" / "rgb").iterdir()):
+        corner = 64 * (int(file.stem) % 40 % 2), 64 * (int(file.stem) % 40 // 2 % 2)
+        whole = Image.new("RGB", (96, 96), (90, 120, 80))
+        with Image.open(file) as picture:
+            whole.paste(picture, corner)
+        whole.save(file)
+    for pose, camera in enumerate(cameras):
+        camera[0][2] += 64 * (pose % 2)
+        camera[1][2] += 64 * (pose // 2 % 2)
+    (tmp_path / "set" / "training_K.json").write_text(json.dumps(cameras))
+    found = {}
+    for crop in (None, 1.5):
+        chosen = config(crop, root=str(tmp_path / "set"))
+        subject = make_subject(load_data(chosen.data), chosen, [chosen], torch.device("cpu"))
+        found[crop] = next(each for each in check_images(subject) if each.name == "split.inside")
+    assert found[None].status == "PASS"
+    assert found[1.5].status == "FAIL"
+    assert "100% of trained ones" in found[1.5].measured
+
+
+def test_the_square_of_validation_follows_from_trained_poses_alone(tmp_path: Path) -> None:
+    make_freihand(tmp_path / "set", COUNT, SIZE, 0, workers=1)
+    before = load_data(config(CROP, root=str(tmp_path / "set")).data)
+    joints_m = np.array(json.loads((tmp_path / "set" / "training_xyz.json").read_text()))
+    wrists_m = joints_m[before.val_poses, :1]
+    joints_m[before.val_poses] = wrists_m + 0.4 * (joints_m[before.val_poses] - wrists_m)
+    (tmp_path / "set" / "training_xyz.json").write_text(json.dumps(joints_m.tolist()))
+    after = load_data(config(CROP, root=str(tmp_path / "set")).data)
+    assert after.crop_shares == before.crop_shares
+    np.testing.assert_array_equal(after.sides_px, before.sides_px)
+
+
+def test_labels_that_were_kept_are_those_of_exactly_this_factor(tmp_path: Path) -> None:
+    make_ho3d(tmp_path / "set", 8, 480, 0)
+    first, second = 1.5235597628, 1.5235605246
+    kept: dict[float, list[Picture]] = {}
+    for crop in (first, second):
+        kept[crop] = read_set(tmp_path / "set", "ho3d", "embedded", keep=tmp_path / "kept", crop=crop)[1]
+        assert kept[crop] == read_set(tmp_path / "set", "ho3d", "embedded", crop=crop)[1]
+    assert len(list((tmp_path / "kept").glob("labels-*.npz"))) == 2
+
+
+def test_a_square_that_is_impossible_is_told_as_such(tmp_path: Path) -> None:
+    make_freihand(tmp_path / "set", 8, SIZE, 0, workers=1)
+    picture = tmp_path / "set" / "training" / "rgb" / "00000000.jpg"
+    with pytest.raises(DataError, match="square around its hand is 50000 pixels wide") as refused:
+        decode(Picture(picture, (0, 0, 50000, 50000)), SIZE)
+    assert "damaged" in str(refused.value.help)

@@ -50,7 +50,9 @@ def loaded(val_theta: Array, train_theta: Array, betas: Array) -> LoadedData:
     labels = Labels(theta, orient, betas, joints_m, np.tile(np.eye(3), (count, 1, 1)), every, tag, tag, every, tag)
     val = np.arange(len(val_theta))
     images, train = np.zeros((count, 8, 8, 3), dtype=np.uint8), np.arange(len(val), count)
-    return LoadedData(images, labels, train, val, "0", load_embedded_hand(), np.full(count, 8.0), np.zeros((count, 2)))
+    return LoadedData(
+        images, labels, train, val, "0", load_embedded_hand(), np.full(count, 8.0), np.zeros((count, 2)), {}
+    )
 
 
 @pytest.fixture(scope="module")

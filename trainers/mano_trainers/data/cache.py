@@ -70,9 +70,10 @@ def cached_images(
         DataError: an image is damaged, not square, or not an image.
     """
     folder = cache_dir / f"{kind}-v{DECODER}-pillow{PIL.__version__}-{files_key(images, labels)}-{size}"
-    with file_lock(folder.with_suffix(".lock")):
-        if not folder.is_dir():
-            _build(folder, images, labels, size, kind, progress)
+    if not folder.is_dir():  # it is there whole or not at all
+        with file_lock(folder.with_name(f"{folder.name}.lock")):
+            if not folder.is_dir():
+                _build(folder, images, labels, size, kind, progress)
     meta = json.loads((folder / "meta.json").read_text())
     pixels = np.memmap(folder / "pixels.u8", dtype=np.uint8, mode="r", shape=(len(images), size, size, *CHANNELS[kind]))
     return CachedImages(pixels, meta["fingerprint"])
@@ -106,6 +107,12 @@ def decode(picture: Picture, size: int, kind: Kind = "images") -> tuple[Pixels, 
             raise OSError("the end of the image is missing")
         with Image.open(path, formats=["JPEG", "PNG"]) as image:
             width, height = image.size  # of the header: nothing is decoded yet
+            if picture.whole_px not in (None, width) or picture.whole_px not in (None, height):
+                raise DataError(
+                    f"{width} x {height} pixels; a square of {picture.whole_px} is expected, as the first picture is",
+                    str(path),
+                    "camera matrices and `data.crop` belong to pictures of one size: unpack the data set again",
+                )
             if max(width, height) > LARGEST_SIDE or (width != height and picture.box is None):
                 raise DataError(
                     f"{width} x {height} pixels; a square of at most {LARGEST_SIDE} is expected",
@@ -114,6 +121,12 @@ def decode(picture: Picture, size: int, kind: Kind = "images") -> tuple[Pixels, 
                 )
             rgb = image.convert("RGB" if kind == "images" else "L")  # decodes: a file that is cut off raises here
         if picture.box is not None:
+            if (side := picture.box[2] - picture.box[0]) > LARGEST_SIDE:
+                raise DataError(
+                    f"the square around its hand is {side} pixels wide",
+                    str(path),
+                    "its joints or its camera matrix are damaged, or `data.crop` is far too large",
+                )
             rgb = rgb.crop(picture.box)  # black beyond the edge
             width = rgb.width
         if picture.mirrored:
@@ -156,7 +169,7 @@ def _build(
     kind: Kind,
     progress: Progress | None,
 ) -> None:
-    scratch = folder.with_suffix(".partial")
+    scratch = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(scratch, ignore_errors=True)  # of a process that was killed: we hold the lock
     scratch.mkdir(parents=True)
     try:

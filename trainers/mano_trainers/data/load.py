@@ -3,8 +3,8 @@
 import hashlib
 import os
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -15,11 +15,11 @@ from mano_trainers.config.data import DataConfig, DataSetConfig
 from mano_trainers.data.background import Masks
 from mano_trainers.data.cache import Progress, cached_images, file_lock
 from mano_trainers.data.curriculum import check_curriculum
-from mano_trainers.data.readers import freihand
 from mano_trainers.data.readers.crop import (
     centred_box,
     cut_out,
     inside,
+    median_share,
     picture_size,
     project,
     square_boxes,
@@ -51,6 +51,8 @@ class LoadedData:
         hand: the hand model the labels belong to.
         sides_px: (N,) side of the square picture that each pose's camera matrix belongs to; `images` are resized.
         corners_px: (N, 2) where that square's left and top lie in the file, which may show more.
+        crop_shares: by root of a set in FreiHAND's layout, what is cut out of its validated pictures: a square in the
+            middle whose side is that share of the picture's. Empty without `data.crop`.
         examples: some rows of `images` and the pictures they were decoded from, to be compared with them.
         masks: of the hands; None where none were asked for.
     """
@@ -63,6 +65,7 @@ class LoadedData:
     hand: HandModel
     sides_px: Array
     corners_px: Array
+    crop_shares: Mapping[str, float]
     examples: tuple[tuple[int, Picture], ...] = ()
     masks: Masks | None = None
 
@@ -87,9 +90,12 @@ def load_data(config: DataConfig, with_masks: bool = False) -> LoadedData:
     files: list[Path] = []
     squares: list[tuple[Array, Array]] = []
     masked: list[ReadSet | None] = []
+    shares: dict[str, float] = {}
     for item in config.all_sets:
         first = sum(len(part.theta) for part in parts)
         both, poses = _read_parts(config, item, cache_dir)
+        if config.crop is not None and item.format == "freihand":
+            both, shares[item.root] = _cut_freihand(both, poses[0], config.crop)
         train.append(first + poses[0])
         val.append(first + poses[1])
         masked += [both[0] if with_masks and item.may_have_masks else None, *(None for _ in both[1:])]
@@ -113,6 +119,7 @@ def load_data(config: DataConfig, with_masks: bool = False) -> LoadedData:
         right_hand(config.hand),
         sides_px,
         corners_px,
+        shares,
         _examples(pictures),
         masks,
     )
@@ -142,7 +149,7 @@ def _load_masks(
         exact.append((np.arange(images) < poses) & (part is not None))
         if part is not None:
             folder = part[1][0].path.parents[1] / "mask"
-            files += [Picture(folder / f"{pose:08d}.jpg", picture.box) for pose, picture in enumerate(part[1][:poses])]
+            files += [replace(each, path=folder / f"{pose:08d}.jpg") for pose, each in enumerate(part[1][:poses])]
     if not files:
         folders = ", ".join(str(Path(item.root).expanduser() / "training" / "mask") for item in config.all_sets)
         help = "unpack FreiHAND's masks there, or set it to 0"
@@ -160,30 +167,29 @@ def _read_parts(
     if config.validate_on == "evaluation" and not published:
         both = [read_set(root, item.format, config.hand, split, item.name) for split in ("training", "evaluation")]
         count = len(both[0][0].theta)
-        poses = np.arange(count), np.arange(count, count + len(both[1][0].theta))
-        return _cut_freihand(config, item, both, poses[0]), poses
+        return both, (np.arange(count), np.arange(count, count + len(both[1][0].theta)))
     whole = read_set(root, item.format, config.hand, name=item.name, keep=cache_dir, crop=config.crop)
     if config.dexycb_split is None or not published:
-        poses = split_by_group(whole[0].group, config.val_fraction)
-        return _cut_freihand(config, item, [whole], poses[0]), poses
+        return [whole], split_by_group(whole[0].group, config.val_fraction)
     part: Part = "val" if config.validate_on == "held_out" else "test"
     return [whole], published_split(root, whole[1], config.dexycb_split, part)
 
 
-def _cut_freihand(config: DataConfig, item: DataSetConfig, both: Sequence[ReadSet], trained: Integers) -> list[ReadSet]:
-    """Parts of FreiHAND's layout by `data.crop`: trained poses around their own joints, the others as `export` does."""
-    if config.crop is None or item.format != "freihand":
-        return list(both)
-    share = freihand.squares_share(*both[0][:2], config.crop)
+def _cut_freihand(both: Sequence[ReadSet], trained: Integers, crop: float) -> tuple[list[ReadSet], float]:
+    """Parts of FreiHAND's layout with trained poses cut around their own joints, all others to the square in the middle
+    that `export` cuts too; and the share of that square."""
+    labels, pictures, _ = both[0]
+    size_px = square_side(pictures[0].path)
+    own = square_boxes(project(labels.intrinsics[trained], labels.joints_m[trained]), crop)
+    share = median_share(own, size_px)
     cut = []
     for number, (labels, pictures, files) in enumerate(both):
-        size_px = square_side(pictures[0].path)
-        boxes = np.tile(centred_box(size_px, share), (len(labels.theta), 1))
+        whole_px = square_side(pictures[0].path)
+        boxes = np.tile(centred_box(whole_px, share), (len(labels.theta), 1))
         if number == 0:
-            own = project(labels.intrinsics[trained], labels.joints_m[trained])
-            boxes[trained] = inside(square_boxes(own, config.crop), size_px)
-        cut.append((*cut_out(labels, pictures, boxes), files))
-    return cut
+            boxes[trained] = inside(own, whole_px)
+        cut.append((*cut_out(labels, pictures, boxes, whole_px), files))
+    return cut, share
 
 
 def _squares_px(labels: Labels, pictures: Sequence[Picture]) -> tuple[Array, Array]:

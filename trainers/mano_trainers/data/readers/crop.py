@@ -77,6 +77,12 @@ def inside(boxes: Integers, size_px: int) -> Integers:
     return np.concatenate([corner, corner + side[:, None]], axis=1)
 
 
+def median_share(boxes: Integers, size_px: int) -> float:
+    """Median side of squares (N, 4) by the side of their pictures: what is cut out of pictures whose labels are not to
+    be used. MobRecon evaluates FreiHAND like that, with a square of 130 of 224 pixels (Chen et al., CVPR 2022)."""
+    return float(np.median(boxes[:, 2] - boxes[:, 0])) / size_px
+
+
 def centred_box(size_px: int, share: float) -> tuple[int, int, int, int]:
     """The square in the middle of a square picture whose side is that share of the picture's."""
     side = min(size_px, max(SMALLEST_SIDE, round(share * size_px)))
@@ -84,10 +90,13 @@ def centred_box(size_px: int, share: float) -> tuple[int, int, int, int]:
     return corner, corner, corner + side, corner + side
 
 
-def cut_out(labels: Labels, pictures: Sequence[Picture], boxes: Integers) -> tuple[Labels, list[Picture]]:
-    """The same of squares (N, 4), one for all images of a pose; the pictures are whole before."""
+def cut_out(
+    labels: Labels, pictures: Sequence[Picture], boxes: Integers, whole_px: int
+) -> tuple[Labels, list[Picture]]:
+    """The same of squares (N, 4), one for all images of a pose, out of pictures that are squares of one side."""
     cuts = [(left, top, right, bottom) for left, top, right, bottom in boxes.tolist()]
-    shown = [replace(each, box=cuts[pose]) for each, pose in zip(pictures, labels.pose_index.tolist(), strict=True)]
+    poses = labels.pose_index.tolist()
+    shown = [replace(each, box=cuts[pose], whole_px=whole_px) for each, pose in zip(pictures, poses, strict=True)]
     return replace(labels, intrinsics=cut_intrinsics(labels.intrinsics, boxes)), shown
 
 

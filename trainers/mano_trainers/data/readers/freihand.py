@@ -6,14 +6,13 @@ over the N poses: K (3, 3), mano (1, 61), xyz (21, 3) in metres. The 61 MANO val
 """
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
 
 from mano_trainers.arrays import Array
-from mano_trainers.data.readers.crop import picture_size, project, square_boxes, square_side
+from mano_trainers.data.readers.crop import picture_size
 from mano_trainers.data.readers.labels import Labels, Picture, check_cameras, check_in_front, check_metres, viewpoints
 from mano_trainers.errors import DataError
 
@@ -66,14 +65,6 @@ def read_freihand(root: Path, split: Split = "training", name: str = "") -> tupl
         group=np.arange(len(mano)),
         definition=np.full(len(mano), "freihand"),
     ), images
-
-
-def squares_share(labels: Labels, pictures: Sequence[Picture], crop: float) -> float:
-    """Median side of the squares around the hands of a split by the side of its pictures: what is cut out of pictures
-    whose labels are not to be used. MobRecon evaluates FreiHAND like that, with a square of 130 of 224 pixels (Chen et
-    al., CVPR 2022)."""
-    boxes = square_boxes(project(labels.intrinsics, labels.joints_m), crop)
-    return float(np.median(boxes[:, 2] - boxes[:, 0])) / square_side(pictures[0].path)
 
 
 def has_labels(root: Path, split: Split) -> bool:

@@ -26,11 +26,13 @@ class Picture:
         box: (left, top, right, bottom) of a square to cut out, in whole pixels of the file; it may reach over the
             edge, where it is black. None for a file that is square itself.
         mirrored: left and right are swapped after cutting: a left hand becomes a right one.
+        whole_px: side of the square file that `box` belongs to, where all files of a set must have the same.
     """
 
     path: Path
     box: tuple[int, int, int, int] | None = None
     mirrored: bool = False
+    whole_px: int | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -83,7 +83,7 @@ def read_set(
         return *read(), files
     key = files_key([], files)
     of_hands = "-".join(each.fingerprint[:8] for each in hands)
-    path = keep / f"labels-{key}-{name}-{of_hands}-{factor:g}-v{READERS_VERSION}.npz"
+    path = keep / f"labels-{key}-{name}-{of_hands}-{factor!r}-v{READERS_VERSION}.npz"
     return *_kept(path, read), files
 
 

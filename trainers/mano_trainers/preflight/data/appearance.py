@@ -53,8 +53,8 @@ def check_pictures(subject: Subject) -> CheckResult:
     help = "validation's pictures are made differently from training's: decoded, normalised, cropped or resized by "
     help += "separate code"
     if cut_otherwise:
-        help = "data.crop shows more or less of a validated picture than of a trained one: are hands in the middle of "
-        help += "the pictures? if not, use another factor or `null`"
+        help += "; or data.crop shows more or less of a validated picture than of a trained one: then split.inside is "
+        help += "low, or another factor helps"
     elif not at_random:
         help += "; or it shows other people and places, on purpose"
     status = CheckStatus.FAIL if at_random and not cut_otherwise else CheckStatus.WARN

@@ -30,6 +30,8 @@ STRONG_P = 0.01
 MOSTLY = 0.4
 """Of labels that do not fit at all it is a half; of mirrored ones next to none."""
 MOST_IMAGES = 256
+LESS_INSIDE = 0.1
+"""Share of the joints by which validated pictures may show less than trained ones."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ def check_images(subject: Subject) -> Iterator[CheckResult]:
     shown = _shown(subject)
     yield _content(shown)
     yield _inside(subject, shown)
+    yield _validated_inside(subject, shown)
     yield from _projection(shown)
 
 
@@ -84,7 +87,7 @@ def _content(shown: Shown) -> CheckResult:
 
 
 def _inside(subject: Subject, shown: Shown) -> CheckResult:
-    inside = float(((shown.pixels >= 0) & (shown.pixels < SIDE)).all(-1).mean())
+    inside = _share_inside(shown)
     masked = _share_on_masks(subject)
     says = "" if masked is None else f", {masked:.0%} on the hand's mask"
     return verdict(
@@ -94,6 +97,28 @@ def _inside(subject: Subject, shown: Shown) -> CheckResult:
         f"at least {LEAST_INSIDE:.0%}" + ("" if masked is None else f", {LEAST_ON_MASK:.0%}"),
         "camera matrices and joints do not belong together, or not to these pictures: look at K, crop and resizing",
     )
+
+
+def _validated_inside(subject: Subject, shown: Shown) -> CheckResult:
+    """Whether validated pictures show their hands: `data.crop` cuts FreiHAND's without looking at the labels."""
+    data, chosen = subject.pipeline.data, evenly(subject.pipeline.val_images, MOST_IMAGES)
+    of = data.labels.pose_index[chosen]
+    pixels = project(data.labels.intrinsics[of], data.labels.joints_m[of])
+    share = float(((pixels >= 0) & (pixels < data.sides_px[of, None, None])).all(-1).mean())
+    trained = _share_inside(shown)
+    least = max(LEAST_INSIDE, trained - LESS_INSIDE)
+    return verdict(
+        "split.inside",
+        share >= least,
+        f"{share:.0%} of the joints of validated poses lie in their picture, {trained:.0%} of trained ones",
+        f"at least {least:.0%}",
+        "hands are cut off that validation is about: if data.crop is set, hands do not lie in the middle of the "
+        "pictures, so use a larger factor or `null`; else look at K of the validated pictures",
+    )
+
+
+def _share_inside(shown: Shown) -> float:
+    return float(((shown.pixels >= 0) & (shown.pixels < SIDE)).all(-1).mean())
 
 
 def _share_on_masks(subject: Subject) -> float | None:
