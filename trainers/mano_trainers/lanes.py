@@ -50,13 +50,11 @@ def train_lanes(
 
     Args:
         next_round: called before each round: the lanes that continue or join; none: the end. Their configs may differ
-            in seed, weights of the loss terms, augmentation and in how weights follow their gradients; see
-            `check_lanes`.
+            in seed, loss weights, augmentation and how weights follow their gradients; see `check_lanes`.
 
     Yields:
         A lane of the round with its report, whose `train/seconds` are those of all lanes together; or with None, where
-        it has ended before: after its last report, or one whose loss is not finite; or with the error of that
-        lane alone, which then ends.
+        it has ended before: after its last report, or one whose loss is not finite; or with its own error, which ends it.
 
     Raises:
         TrainerError: as `loop.train`, of all lanes. Any other exception is of one lane or of all, which is not known.

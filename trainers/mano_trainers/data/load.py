@@ -83,28 +83,23 @@ def load_data(config: DataConfig, with_masks: bool = False) -> LoadedData:
         ConfigError: a stage of the curriculum has nothing to show, or no set has masks.
     """
     cache_dir = cache_folder()
-    parts: list[Labels] = []
+    read: list[ReadSet] = []
     train: list[Integers] = []
     val: list[Integers] = []
-    pictures: list[Picture] = []
-    files: list[Path] = []
-    squares: list[tuple[Array, Array]] = []
     masked: list[ReadSet | None] = []
     shares: dict[str, float] = {}
     for item in config.all_sets:
-        first = sum(len(part.theta) for part in parts)
+        first = sum(len(labels.theta) for labels, *_ in read)
         both, poses = _read_parts(config, item, cache_dir)
         if config.crop is not None and item.format == "freihand":
             both, shares[item.root] = _cut_freihand(both, poses[0], config.crop)
         train.append(first + poses[0])
         val.append(first + poses[1])
         masked += [both[0] if with_masks and item.may_have_masks else None, *(None for _ in both[1:])]
-        for labels, of_labels, label_files in both:
-            parts.append(labels)
-            pictures += of_labels
-            squares.append(_squares_px(labels, of_labels))
-            files += label_files
-    labels = concatenate(parts)
+        read += both
+    parts, pictures = [part[0] for part in read], [picture for part in read for picture in part[1]]
+    labels, files = concatenate(parts), [file for part in read for file in part[2]]
+    squares = [_squares_px(*part[:2]) for part in read]
     sides_px, corners_px = (np.concatenate(each) for each in zip(*squares, strict=True))
     train_poses, val_poses = np.concatenate(train), np.concatenate(val)
     check_curriculum(config.curriculum, labels, train_poses)
