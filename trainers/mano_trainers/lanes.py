@@ -54,7 +54,7 @@ def train_lanes(
 
     Yields:
         A lane of the round with its report, whose `train/seconds` are those of all lanes together; or with None, where
-        it has ended before: after its last report, or one whose loss is not finite; or with its own error, which ends it.
+        it has ended before: after its last report, or one whose loss is not finite; or with the error that ends it.
 
     Raises:
         TrainerError: as `loop.train`, of all lanes. Any other exception is of one lane or of all, which is not known.
