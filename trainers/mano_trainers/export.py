@@ -1,7 +1,7 @@
 """FreiHAND's pred.json: `python -m mano_trainers.export CHECKPOINT [--split evaluation] [--out pred.json]`.
 
-The file is what the benchmark takes once it is zipped: a list of two lists, which hold for every image of the split, in
-the order of its number, the 21 joints and the 778 vertices in metres.
+Zipped, the file is what the benchmark takes: a list of two lists, which contain the 21 joints and the 778 vertices in
+metres of every image of the split, in numerical order.
 """
 
 import argparse
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m mano_trainers.export", description="Write FreiHAND's pred.json.")
     parser.add_argument("checkpoint", type=Path, help="folder such as runs/train/epoch_050")
     parser.add_argument("--split", choices=["evaluation", "training"], default="evaluation", help="[%(default)s]")
-    parser.add_argument("--data", help="folder of FreiHAND; by default the data the checkpoint was trained on")
+    parser.add_argument("--data", help="folder of FreiHAND; default: the data the checkpoint was trained on")
     parser.add_argument("--out", type=Path, default=Path("pred.json"), help="file to write [%(default)s]")
     options = parser.parse_args(arguments)
     try:
@@ -66,7 +66,7 @@ def export(folder: Path, out: Path, split: Split = "evaluation", root: str | Non
 
     Raises:
         CheckpointError: the checkpoint is missing or damaged.
-        DataError: the data are.
+        DataError: the data are missing or damaged.
         ConfigError: no CUDA device, though the config asks for one; or it is not clear which set is meant.
     """
     saved = checkpoint.load(folder)
@@ -118,8 +118,8 @@ def _share(trained: Mapping[str, float], asked_for: str | None) -> float:
 def hands(outputs: Outputs, layer: HandLayer) -> tuple[Array, Array]:
     """Joints (N, 21, 3) and vertices (N, 778, 3) of theta's hands in metres, the wrist at the origin.
 
-    In the camera's frame if the model predicts the orientation, else in the wrist's. No model here predicts where the
-    hand is, so of the benchmark's scores only the aligned ones say something.
+    In the camera's frame if the model predicts the orientation, otherwise in the wrist's. No model here predicts where
+    the hand is, so of the benchmark's scores only the aligned ones are meaningful.
     """
     theta = torch.from_numpy(outputs.theta)
     betas = torch.zeros(len(theta), 10).double() if outputs.betas is None else torch.from_numpy(outputs.betas)

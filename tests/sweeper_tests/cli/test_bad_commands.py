@@ -143,8 +143,8 @@ OTHERS = {
     f"`dexycb`\n{see('data verify')}",
     "data verify PLACE --hand PLACE/MANO_RIGHT.pkl": "error: no such file\n  --> PLACE/MANO_RIGHT.pkl\n"
     "help: register on the MANO website and take models/MANO_RIGHT.pkl out of its archive; or use the embedded hand\n",
-    "data make --out PLACE/file --count 4": "error: exists already\n  --> PLACE/file\n"
-    "help: name another folder, or remove this one first\n",
+    "data make --out PLACE/file --count 4": "error: already exists\n  --> PLACE/file\n"
+    "help: choose another folder, or delete this one first\n",
 }
 
 
@@ -158,7 +158,7 @@ def test_the_left_hand_for_the_right_one(place: Path, capsys: pytest.CaptureFixt
     left = place / "LEFT.pkl"
     left.write_bytes(python2_pickle(mano_content(mirrored(load_embedded_hand()))))
     assert said(place, capsys, "data verify PLACE --hand PLACE/LEFT.pkl") == (
-        "error: is a left hand, but a right hand is wanted\n  --> PLACE/LEFT.pkl\nhelp: give MANO_RIGHT.pkl\n"
+        "error: is a left hand, but a right hand is needed\n  --> PLACE/LEFT.pkl\nhelp: give MANO_RIGHT.pkl\n"
     )
 
 

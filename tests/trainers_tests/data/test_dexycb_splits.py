@@ -51,11 +51,11 @@ def test_frames_go_to_their_parts_by_name(whole: tuple[Path, list[Picture]]) -> 
 def test_a_part_of_the_set_has_no_published_split(whole: tuple[Path, list[Picture]]) -> None:
     root, pictures = whole
     (pictures[0].path.parents[1] / "meta.yml").unlink()
-    with pytest.raises(DataError, match="20200709-subject-01: holds 99 recordings, not 100"):
+    with pytest.raises(DataError, match="20200709-subject-01: contains 99 recordings, not 100"):
         published_split(root, pictures, "s0", "val")
     for path in (root / "20200813-subject-02").glob("*/meta.yml"):
         path.unlink()
-    with pytest.raises(DataError, match="holds 9 subjects"):
+    with pytest.raises(DataError, match="contains 9 subjects"):
         published_split(root, pictures, "s0", "val")
 
 

@@ -67,13 +67,13 @@ def test_the_first_label_that_is_not_finite_is_named(root: Path) -> None:
 
 def test_labels_that_differ_in_number_are_told_with_both_counts(root: Path) -> None:
     write(root, "xyz", labels()["xyz"][:3])
-    with pytest.raises(DataError, match=r"training_xyz.json: holds 3 labels where training_mano.json holds 4"):
+    with pytest.raises(DataError, match=r"training_xyz.json: contains 3 labels, but training_mano.json contains 4"):
         read_freihand(root)
 
 
 def test_a_flat_mano_list_is_told_with_its_shape(root: Path) -> None:
     write(root, "mano", np.zeros((POSES, 61)).tolist())
-    with pytest.raises(DataError, match=r"of shape \(4, 61\) where \(N, 1, 61\) is expected"):
+    with pytest.raises(DataError, match=r"has shape \(4, 61\), but \(N, 1, 61\) is expected"):
         read_freihand(root)
 
 

@@ -164,7 +164,7 @@ def test_weights_without_poses_are_told_before_training(data: dict[str, Any]) ->
     views = load_data(DataConfig.model_validate(single)).labels.viewpoint
     absent = {"egocentric", "third_person"} - set(views.tolist())
     labels = some_labels()
-    with pytest.raises(ConfigError, match="no training pose is of egocentric"):
+    with pytest.raises(ConfigError, match="no training pose belongs to egocentric"):
         epoch_poses(labels, np.arange(20, 60), {"egocentric": 1.0}, seeded(0, "curriculum", 1))
     for name in absent:
         with pytest.raises(ConfigError, match="no training pose"):
@@ -176,7 +176,7 @@ def test_weights_without_poses_are_told_before_training(data: dict[str, Any]) ->
     [
         ({"hand": "MANO_RIGHT.pkl"}, "shows the embedded hand"),
         ({"format": "ho3d"}, "in FreiHAND's layout"),
-        ({"root": "x", "sets": [{"name": "a", "root": "y"}]}, "are of a single set"),
+        ({"root": "x", "sets": [{"name": "a", "root": "y"}]}, "describe a single set"),
         ({"sets": [{"name": "a", "root": "y"}, {"name": "a", "root": "z"}]}, "must differ"),
         ({"sets": [{"name": "egocentric", "root": "y"}]}, "must differ"),
         ({"root": "x", "format": "ho3d", "validate_on": "evaluation"}, "no labelled evaluation split"),
@@ -185,7 +185,7 @@ def test_weights_without_poses_are_told_before_training(data: dict[str, Any]) ->
         ({"curriculum": [{"weights": {"egocentric": 1.0}}, {"weights": {"egocentric": 1.0}}]}, "every stage but"),
         ({"curriculum": [{"until_epoch": 3, "weights": {"egocentric": 1.0}},
                          {"until_epoch": 3, "weights": {"egocentric": 1.0}},
-                         {"weights": {"egocentric": 1.0}}]}, "rise from stage to stage"),
+                         {"weights": {"egocentric": 1.0}}]}, "increase from stage to stage"),
     ],
 )  # fmt: skip
 def test_configs_that_contradict_themselves_are_refused(changes: dict[str, Any], words: str) -> None:

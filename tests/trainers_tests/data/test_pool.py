@@ -29,10 +29,10 @@ def test_a_script_without_a_guard_is_told_and_does_not_wait_for_itself(tmp_path:
     )
     assert ran.returncode == 1
     assert 'put the call under `if __name__ == "__main__":`' in ran.stderr
-    assert "DataError: a process that renders or decodes images ended before its work did" in ran.stderr
+    assert "DataError: a process that renders or decodes images ended before its work was done" in ran.stderr
 
 
 def test_a_process_that_is_killed_is_told() -> None:
-    with pytest.raises(DataError, match="ended before its work did"), started_pool(1) as pool:
+    with pytest.raises(DataError, match="ended before its work was done"), started_pool(1) as pool:
         pool.submit(os._exit, 1).result()
     assert "TRAINERS_POOL_OF" not in os.environ

@@ -48,7 +48,7 @@ def test_left_hands_need_the_left_file_beside_the_right_one(files: Path) -> None
 
 
 def test_a_left_hand_is_no_hand_to_train_with(files: Path) -> None:
-    with pytest.raises(DataError, match="is a left hand, but a right hand is wanted"):
+    with pytest.raises(DataError, match="is a left hand, but a right hand is needed"):
         read_set(files / "dexycb", "dexycb", str(files / "MANO_LEFT.pkl"))
 
 

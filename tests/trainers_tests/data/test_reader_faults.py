@@ -41,9 +41,9 @@ def test_faults_in_ho3d_name_the_file(tmp_path: Path) -> None:
         ({"handPose": np.full(48, np.nan)}, "handPose is not finite"),
         ({"handJoints3D": joints[0]}, "handJoints3D is not an array of numbers of shape"),
         ({"handBeta": None}, "handBeta is not an array of numbers of shape"),
-        ({"camMat": np.zeros((3, 3))}, "is of no camera that took a picture of 64 x 48 pixels"),
-        ({"camMat": meta["camMat"].T}, "is of no camera"),
-        ({"camMat": meta["camMat"] * [[1, 1, 9], [1, 1, 9], [1, 1, 1]]}, "is of no camera"),
+        ({"camMat": np.zeros((3, 3))}, "cannot belong to a picture of 64 x 48 pixels"),
+        ({"camMat": meta["camMat"].T}, "cannot belong to"),
+        ({"camMat": meta["camMat"] * [[1, 1, 9], [1, 1, 9], [1, 1, 1]]}, "cannot belong to"),
         ({"handJoints3D": joints + np.array([0, 0, 9])}, "behind the camera"),
     ):
         path.write_bytes(pickle.dumps({**meta, **changes}, protocol=2))
@@ -101,12 +101,12 @@ def test_faults_in_dexycb_name_the_file(tmp_path: Path) -> None:
     np.savez(path, pose_m=pose, joint_3d=some)
     assert len(read_dexycb(root)[1]) == 2 * COUNT - 1  # a frame with a missing joint is left out
     path.unlink()
-    told("holds 3 labels where meta.yml says 4", path.parent)
+    told("contains 3 labels, but meta.yml says 4", path.parent)
     path.write_bytes(good)
     camera_file = sorted(root.glob("calibration/intrinsics/*.yml"))[0]
     sound = camera_file.read_text()
     camera_file.write_text(sound.replace("ppx: ", "ppx: -5"))
-    told("is of no camera", camera_file)
+    told("cannot belong to", camera_file)
     camera_file.write_text(sound)
     shape_file = sorted(root.glob("calibration/mano_*/mano.yml"))[0]
     shape_file.write_text("betas: [1, 2]")

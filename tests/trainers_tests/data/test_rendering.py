@@ -153,7 +153,7 @@ def test_progress_counts_to_the_end(tmp_path: Path) -> None:
 
 def test_an_existing_folder_is_refused_and_left_alone(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("precious")
-    with pytest.raises(DataError, match="exists already"):
+    with pytest.raises(DataError, match="already exists"):
         make_freihand(tmp_path, 2, 32, 0, workers=1)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 

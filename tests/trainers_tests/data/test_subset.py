@@ -48,10 +48,10 @@ def test_copies_where_links_are_impossible(whole: Path, tmp_path: Path, monkeypa
 
 
 def test_nothing_is_left_of_a_cut_that_fails(whole: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="holds 23 poses, so a subset has 2 to 23, but got 24"):
+    with pytest.raises(DataError, match="contains 23 poses, so a subset has 2 to 23, but got 24"):
         cut_subset(whole, tmp_path / "part", 24)
     (tmp_path / "there").mkdir()
-    with pytest.raises(DataError, match="exists already"):
+    with pytest.raises(DataError, match="already exists"):
         cut_subset(whole, tmp_path / "there", 2)
     cut_subset(whole, tmp_path / "broken", 20)
     (tmp_path / "broken" / "training" / "mask" / "00000003.jpg").unlink()

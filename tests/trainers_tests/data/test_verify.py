@@ -101,7 +101,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], str, str]] = {
     "NaN": (
         lambda root: change(root, "mano", set_at((5, 0, 9), np.nan)), "training_mano.json", "label 5 is not finite"),
     "a label too few": (
-        lambda root: change(root, "K", lambda values: values[:-1]), "training_K.json", "7 labels where"),
+        lambda root: change(root, "K", lambda values: values[:-1]), "training_K.json", "7 labels, but"),
     "an image too few": (lambda root: (root / "training/rgb/00000031.jpg").unlink(), "rgb", "31 images for 8 labels"),
     "a mask too few": (lambda root: (root / "training/mask/00000006.jpg").unlink(), "00000006.jpg", "no such image"),
     "millimetres": (
@@ -119,7 +119,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], str, str]] = {
         "training_xyz.json", "of the joints lie in their pictures"),
     "cameras of larger pictures": (
         lambda root: change(root, "K", lambda values: values * np.array([[7.0], [7.0], [1.0]])), "training_K.json",
-        "the camera matrix of label 0 is of no camera that took a picture of 32 x 32"),
+        "the camera matrix of label 0 cannot belong to a picture of 32 x 32"),
     "no camera": (
         lambda root: change(root, "K", set_at((5,), 0.0)), "training_K.json", "the camera matrix of label 5"),
     "a hand moved to the side": (
@@ -138,7 +138,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], str, str]] = {
         "8 masks for 2 labels"),
     "pictures of another size": (
         lambda root: [enlarge(root / f"training/rgb/{index:08d}.jpg") for index in range(9, 32)], "00000009.jpg",
-        "64 x 64 pixels where 00000000.jpg has 32 x 32"),
+        "64 x 64 pixels, but 00000000.jpg has 32 x 32"),
     "all pictures of another size": (
         lambda root: [enlarge(path) for path in (root / "training/rgb").iterdir()], "training_K.json",
         "the camera of label 0 has its centre at"),

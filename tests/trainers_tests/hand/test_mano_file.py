@@ -118,7 +118,7 @@ def test_the_left_hand_comes_with_mirrored_shapes_whether_its_file_was_mended_or
 
 def test_the_wrong_side_is_told_from_the_content_not_the_name(tmp_path: Path) -> None:
     right, left = mano_content(posed_hand()), mano_content(mirrored(posed_hand()))
-    with pytest.raises(DataError, match="is a left hand, but a right hand is wanted") as caught:
+    with pytest.raises(DataError, match="is a left hand, but a right hand is needed") as caught:
         load_mano(write(tmp_path, left, "MANO_RIGHT.pkl"), "right")
     assert caught.value.help == "give MANO_RIGHT.pkl"
     with pytest.raises(DataError, match="is a right hand"):

@@ -1,4 +1,4 @@
-"""The part of a config that says which data are trained and validated on."""
+"""The part of a config that says which data to train and validate on."""
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -23,7 +23,7 @@ class DataSetConfig(Strict):
 
     @property
     def may_have_masks(self) -> bool:
-        """Whether the set has masks of hands, or is not on this machine, and may have some."""
+        """Whether the set has masks of hands, or may have some because it is not on this machine."""
         root = Path(self.root).expanduser()
         on_disk = self.root != "embedded" and root.is_dir()
         return self.format == "freihand" and (not on_disk or (root / "training" / "mask").is_dir())
@@ -33,10 +33,10 @@ class CurriculumStage(Strict):
     """A part of training with its own mixture."""
 
     until_epoch: Annotated[int, Field(ge=1)] | None = None
-    """Last epoch of the stage. The last stage needs none: it lasts to the end, whatever this says."""
+    """Last epoch of the stage. Not needed for the last stage, which lasts to the end whatever this says."""
     weights: Annotated[dict[str, Weight], Field(min_length=1)]
-    """Share of each set or viewpoint tag (`egocentric`, `third_person`) named, relative to the others; what is not
-    named beside others of its kind is left out. The number of images an epoch does not change."""
+    """Share of each set or viewpoint tag (`egocentric`, `third_person`) named, relative to the others; if others of its
+    kind are named, what is not named is left out. The number of images per epoch does not change."""
 
     @model_validator(mode="after")
     def _some_weight(self) -> Self:
@@ -47,7 +47,7 @@ class CurriculumStage(Strict):
 
 class DataConfig(Strict):
     root: str = "embedded"
-    """Folder of a data set, or `embedded`: the licence-free rendered set, made on first use."""
+    """Folder of a data set, or `embedded`: the licence-free rendered set, created on first use."""
     format: Format = "freihand"
     """Layout of the files in `root`."""
     hand: str = "embedded"
@@ -56,13 +56,13 @@ class DataConfig(Strict):
     sets: Annotated[tuple[DataSetConfig, ...], Field(strict=False)] = ()
     """Sets of a mixture, instead of `root` and `format`."""
     curriculum: Annotated[tuple[CurriculumStage, ...], Field(strict=False)] = ()
-    """Stages in the order of training; empty: every pose of every set once an epoch."""
+    """Stages in the order of training; empty: every pose of every set once per epoch."""
     validate_on: Literal["held_out", "evaluation"] = "held_out"
     """`held_out`: a share of the poses, as `val_fraction` says; `evaluation`: FreiHAND's evaluation split, after
     training on all poses of the training split."""
     dexycb_split: Literal["s0", "s1", "s2", "s3"] | None = None
-    """DexYCB's published split, instead of `val_fraction`, for its sets: train on its training part, and validate on
-    its validation part (`held_out`) or its test part (`evaluation`). Needs the whole of DexYCB."""
+    """For DexYCB sets, the published split instead of `val_fraction`: train on its training part, and validate on its
+    validation part (`held_out`) or its test part (`evaluation`). Needs the whole of DexYCB."""
     embedded_count: Annotated[int, Field(ge=8)] = 3000
     """Poses in the embedded set (each has 4 image versions). Ignored for other roots."""
     embedded_seed: Annotated[int, Field(ge=0)] = 0
@@ -77,7 +77,7 @@ class DataConfig(Strict):
     val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Share of the poses held out for validation. The split is by pose, never by image version."""
     versions: Literal["all", "one"] = "one"
-    """`all`: an epoch shows every training pose in all its image versions; `one`: in one, drawn anew each epoch."""
+    """`all`: an epoch shows every training pose in all image versions; `one`: in one, drawn at random each epoch."""
 
     @property
     def all_sets(self) -> tuple[DataSetConfig, ...]:
@@ -87,7 +87,7 @@ class DataConfig(Strict):
     @model_validator(mode="after")
     def _sets_fit(self) -> Self:
         if self.sets and (self.root, self.format) != ("embedded", "freihand"):
-            raise ValueError("`root` and `format` are of a single set; with `sets`, give them there")
+            raise ValueError("`root` and `format` describe a single set; with `sets`, give them there")
         names = [item.name for item in self.sets]
         if len(set(names)) < len(names) or set(names) & set(VIEWPOINTS):
             raise ValueError(f"names of sets must differ from each other and from {', '.join(VIEWPOINTS)}")
@@ -97,7 +97,7 @@ class DataConfig(Strict):
             if self.validate_on == "evaluation" and item.format != "freihand" and not self._is_split(item):
                 raise ValueError(f"format {item.format} has no labelled evaluation split; use `held_out`")
         if self.dexycb_split is not None and not any(item.format == "dexycb" for item in self.all_sets):
-            raise ValueError("`dexycb_split` is of sets in format dexycb, and there is none")
+            raise ValueError("`dexycb_split` is for sets in format dexycb, and there is none")
         return self
 
     def _is_split(self, item: DataSetConfig) -> bool:
@@ -112,5 +112,5 @@ class DataConfig(Strict):
                     raise ValueError(f"curriculum names {name}, which is not one of {', '.join(names)}")
         ends = [stage.until_epoch for stage in self.curriculum[:-1]]
         if None in ends or ends != sorted(set(ends), key=lambda end: end or 0):
-            raise ValueError("until_epoch must be given for every stage but the last, and rise from stage to stage")
+            raise ValueError("until_epoch must be given for every stage but the last, and increase from stage to stage")
         return self

@@ -1,6 +1,6 @@
-"""Augmentation of how an image looks, beside what `augment` does to every image: colours, blur and occluders.
+"""Augmentation of how an image looks, besides what `augment` does to every image: colours, blur and occluders.
 
-None of it moves anything, so labels stay. Shapes: B batch, S side of the square images in pixels.
+None of it moves anything, so labels do not change. Shapes: B batch, S side of the square images in pixels.
 """
 
 import math
@@ -17,7 +17,7 @@ from mano_trainers.config import AugmentConfig
 from mano_trainers.data.on_device import sent
 
 SEED_OFFSET = 0x5EED
-"""Draws come from a generator of their own: asking for more augmentation does not change the turns."""
+"""Draws come from a separate generator: asking for more augmentation does not change the rotations."""
 LUMA = (0.299, 0.587, 0.114)
 """Share of each channel in a grey image (ITU-R BT.601)."""
 KERNEL_SIGMAS = 3.0
@@ -25,14 +25,14 @@ KERNEL_SIGMAS = 3.0
 
 @dataclass(frozen=True)
 class Appearance:
-    """What is done to each image of a batch; None where it is not asked for.
+    """What is done to each image of a batch; None for what is not requested.
 
     Attributes:
         colour: (B, 3, 3) matrix of the channels, which leaves greys as they are.
         sigma_px: (B,) standard deviation of the Gaussian blur, on the CPU.
-        kernels: (B, 2 R + 1) of that blur, on the device; R is the largest that may be drawn, for the shape of a batch
-            is to be that of any other.
-        hole: (B, 4) left, top, right and bottom of the occluder as shares of the side; empty where there is none.
+        kernels: (B, 2 R + 1) of that blur, on the device; R is the largest that may be drawn, so that all batches have
+            the same shape.
+        hole: (B, 4) left, top, right and bottom of the occluder as shares of the side; empty if there is none.
         paint: (B, 3) its colour, as normalised pixels.
     """
 
@@ -50,7 +50,7 @@ class Appearance:
 def draw_appearance(
     count: int, size: int, strengths: AugmentConfig, generator: torch.Generator, device: torch.device
 ) -> Appearance | None:
-    """Draw that of `count` images; None where nothing of it is asked for. `generator` is not drawn from."""
+    """Draw the changes to `count` images; None if none are requested. `generator` is not drawn from."""
     if not (strengths.colour or strengths.grayscale or strengths.blur or strengths.erase):
         return None
     own = torch.Generator().manual_seed((generator.initial_seed() + SEED_OFFSET) % 2**63)
@@ -74,7 +74,7 @@ def draw_appearance(
 
 
 def _colour_matrices(hue: Tensor, saturation: Tensor) -> Tensor:
-    """(B, 3, 3): a turn about the grey axis by `hue` rad, and so much of the distance to grey."""
+    """(B, 3, 3): a rotation about the grey axis by `hue` rad, with the distance to grey scaled by `saturation`."""
     grey = torch.tensor(LUMA).expand(3, 3)
     axis = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]]) / math.sqrt(3)
     third = torch.full((3, 3), 1 / 3)
@@ -110,7 +110,7 @@ def _blurred(images: Tensor, kernels: Tensor) -> Tensor:
 
 
 def change_one(image: npt.NDArray[np.float32], drawn: Appearance, row: int) -> None:
-    """Change one normalised image (S, S, 3) in place as `change_batch` does; on a CPU."""
+    """Change one normalised image (S, S, 3) in place, as `change_batch` does, on a CPU."""
     size = len(image)
     if drawn.colour is not None:
         cv2.transform(image, drawn.colour[row].numpy(), dst=image)
@@ -124,7 +124,7 @@ def change_one(image: npt.NDArray[np.float32], drawn: Appearance, row: int) -> N
 
 
 def gaussians(sigma_px: npt.NDArray[np.float32], size: int, widest_px: float) -> npt.NDArray[np.float32]:
-    """Kernels (B, 2 R + 1) of unit sum, all of the radius of the widest, which is less than an image of `size` px."""
+    """Kernels (B, 2 R + 1) of unit sum, all with the radius of the widest, which is less than an image of `size` px."""
     radius = max(1, min(size - 1, math.ceil(KERNEL_SIGMAS * widest_px)))
     offsets = np.arange(-radius, radius + 1)
     sigma = np.maximum(sigma_px.astype(np.float64), 1e-3)[:, None]

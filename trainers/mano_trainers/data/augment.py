@@ -1,7 +1,7 @@
-"""Augmentation. What turns the pixels turns the labels.
+"""Augmentation. What rotates the pixels rotates the labels.
 
 There is no flip: it would make a left hand. `normalise` and `augment` work on a whole batch, on any device; on a CPU
-`fill_normalised` and `fill_augmented` do the same image by image, which then stays in the processor's cache.
+`fill_normalised` and `fill_augmented` do the same image by image, so that each stays in the processor's cache.
 Shapes: B batch, M images of a data set, S side of the square images in pixels.
 """
 
@@ -39,12 +39,12 @@ class Draw:
         contrast: (B,) factor.
         brightness: (B,) added, as a share of white.
         noise: (B,) standard deviation, as a share of white.
-        pattern: (1, 3, S, S) standard normal noise, one for the whole batch: drawing it anew for each image would
-            cost as much as the turn.
+        pattern: (1, 3, S, S) standard normal noise, one for the whole batch: drawing it for each image would cost as
+            much as the rotation.
         zoom: (B,) factor of the scale about the centre; None: 1.
-        shift: (B, 2) along x and y as shares of the side, after turn and zoom; None: 0.
+        shift: (B, 2) along x and y as shares of the side, after rotation and zoom; None: 0.
         appearance: colours, blur and occluders; None for none.
-        background: what is put behind the hands first; None for what is there.
+        background: what is put behind the hands first; None: it stays as it is.
     """
 
     angle: Tensor
@@ -58,7 +58,7 @@ class Draw:
     background: Background | None = None
 
     def part(self, rows: slice) -> "Draw":
-        """That of some images of the batch, without the backgrounds, which are the whole batch's (`composed`)."""
+        """The part for some images of the batch, without the backgrounds, which are the whole batch's (`composed`)."""
         return Draw(
             self.angle[rows],
             self.contrast[rows],
@@ -80,8 +80,8 @@ def draw(
 ) -> Draw:
     """Draw the augmentation of `count` images, as strong as `strengths` says.
 
-    `generator` is one of the CPU, so all devices turn and shade the same; the noise is drawn on the device itself, for
-    so many numbers would take longer to draw and send than an H100 takes for the rest of the data path.
+    `generator` is on the CPU, so rotation and shading are the same on all devices; the noise is drawn on the device
+    itself, since drawing and sending so many numbers would take longer than the rest of the data path on an H100.
     """
     noise_generator = generator
     if device.type == "cuda":
@@ -104,7 +104,7 @@ def draw(
 
 
 def seeded_beside(generator: torch.Generator) -> torch.Generator:
-    """A generator for what is not always drawn: asking for it leaves all other draws as they are."""
+    """A generator for what is not always drawn, so that requesting it does not change any other draw."""
     return torch.Generator().manual_seed((generator.initial_seed() + 1) % 2**63)
 
 
@@ -114,15 +114,15 @@ def normalise(images: Tensor) -> Tensor:
 
 
 def augment(images: Tensor, drawn: Draw) -> Tensor:
-    """Turn normalised images (B, 3, S, S) about their centre, change contrast and brightness, add noise.
+    """Rotate normalised images (B, 3, S, S) about their centre, change contrast and brightness, add noise.
 
-    What comes from outside the image is grey. Nothing is cut off at black and white: a network needs no such bound,
-    and on a CPU the cut was a fifth of the whole data path.
+    What comes from outside the image is grey. Values are not clipped at black and white: a network does not need it,
+    and on a CPU clipping took a fifth of the time of the whole data path.
     """
     if drawn.background is not None:
         images = put_behind(images, drawn.background)
     cos, sin, zero = drawn.angle.cos(), drawn.angle.sin(), torch.zeros_like(drawn.angle)
-    # affine_grid maps output to input: the inverse turn.
+    # affine_grid maps output to input: the inverse rotation.
     inverse = torch.stack((cos, sin, zero, -sin, cos, zero), dim=-1).view(-1, 2, 3)
     if drawn.zoom is not None and drawn.shift is not None:
         linear = inverse[:, :, :2] / drawn.zoom.view(-1, 1, 1)
@@ -140,8 +140,8 @@ def augment(images: Tensor, drawn: Draw) -> Tensor:
 
 
 def _grid(inverse: Tensor, size: int) -> Tensor:
-    """`affine_grid` of maps (B, 2, 3): (B, S, S, 2). Not as a matrix product, whose side of 3 costs a GPU more than all
-    the rest of an image's augmentation."""
+    """`affine_grid` of maps (B, 2, 3): (B, S, S, 2). Not as a matrix product: with a side of 3 it costs a GPU more than
+    all the rest of an image's augmentation."""
     centres = (2 * torch.arange(size, device=inverse.device, dtype=inverse.dtype) + 1) / size - 1
     along_x = inverse[:, None, None, :, 0] * centres.view(1, 1, -1, 1)
     return along_x + (inverse[:, None, None, :, 1] * centres.view(1, -1, 1, 1) + inverse[:, None, None, :, 2])
@@ -163,8 +163,8 @@ def fill_normalised(out: Tensor, images: Pixels, indices: npt.NDArray[np.int64])
 def fill_augmented(out: Tensor, images: Pixels, indices: npt.NDArray[np.int64], drawn: Draw) -> None:
     """Put `augment(normalise(images[indices]), drawn)` into `out`; arguments as for `fill_normalised`.
 
-    The turned image is rounded to whole grey levels, which is all in which both differ. OpenCV interpolates four
-    channels at more than twice the speed of three.
+    The rotated image is rounded to whole grey levels, which is the only difference. OpenCV interpolates four channels
+    at more than twice the speed of three.
     """
     size = out.shape[-1]
     four, turned = np.empty((2, size, size, 4), np.uint8)
@@ -193,7 +193,7 @@ def fill_augmented(out: Tensor, images: Pixels, indices: npt.NDArray[np.int64], 
 
 
 def _inverse_maps(drawn: Draw, size: int) -> list[npt.NDArray[np.float64]]:
-    """Of each image, the affine map (2, 3) of pixels of the changed image to pixels of the image."""
+    """For each image, the affine map (2, 3) from pixels of the changed image to pixels of the image."""
     maps = [_inverse_turn(angle, size) for angle in drawn.angle.tolist()]
     if drawn.zoom is None or drawn.shift is None:
         return maps
@@ -206,7 +206,7 @@ def _inverse_maps(drawn: Draw, size: int) -> list[npt.NDArray[np.float64]]:
 
 
 def _inverse_turn(angle: float, size: int) -> npt.NDArray[np.float64]:
-    """Affine map (2, 3) of pixels of the turned image to pixels of the image, about its centre."""
+    """Affine map (2, 3) from pixels of the rotated image to pixels of the image, about its centre."""
     cos, sin, centre = math.cos(angle), math.sin(angle), (size - 1) / 2
     return np.array([[cos, sin, centre * (1 - cos - sin)], [-sin, cos, centre * (1 + sin - cos)]])
 
@@ -220,12 +220,12 @@ def turn_labels(
     zoom: Tensor | None = None,
     shift: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Labels in the camera's frame that belong to images turned about their centre; theta, in the wrist's, stays.
+    """Labels in the camera's frame for images rotated about their centre; theta, in the wrist's frame, does not change.
 
-    A zoom and a shift of the image are another focal length and principal point: they change the camera matrix alone.
+    A zoom and a shift of the image are another focal length and principal point: they change only the camera matrix.
 
-    The turned image H x of a camera K is that of a camera K' turned by R, where K' R = H K. K' and R come from an
-    RQ decomposition of the upper left 2x2 of H K, so projecting the new joints with K' lands exactly on the turned
+    The rotated image H x of a camera K is that of a camera K' rotated by R, where K' R = H K. K' and R come from an
+    RQ decomposition of the upper left 2x2 of H K, so projecting the new joints with K' lands exactly on the rotated
     pixels, whatever the focal lengths and the principal point.
 
     Args:
@@ -238,7 +238,7 @@ def turn_labels(
         shift: (B, 2) as in `Draw`.
 
     Returns:
-        global_orient, joints_m and intrinsics anew.
+        The new global_orient, joints_m and intrinsics.
     """
     turn = _turn(angle.cos(), angle.sin())
     centre = (size - 1) / 2
@@ -261,10 +261,10 @@ def turn_labels(
 
 
 def camera_roll(angle: Tensor, intrinsics: Tensor) -> Tensor:
-    """Turn (B, 2, 2) of x and y in the camera's frame that belongs to a turn of the image by `angle` (B,).
+    """Rotation (B, 2, 2) of x and y in the camera's frame that belongs to a rotation of the image by `angle` (B,).
 
-    It is the same turn unless the focal lengths differ; only their ratio counts, so the intrinsics (B, 3, 3) may be
-    those of the image at any size.
+    It is the same rotation unless the focal lengths differ; only their ratio matters, so the intrinsics (B, 3, 3) may
+    be those of the image at any size.
     """
     lower = (_turn(angle.cos(), angle.sin()) @ intrinsics[:, :2, :2])[:, 1]
     sin, cos = (lower / lower.norm(dim=-1, keepdim=True)).unbind(-1)

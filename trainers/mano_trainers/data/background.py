@@ -1,7 +1,7 @@
-"""Augmentation of what is behind a hand: where a mask tells the hand's pixels, the others may be another image's.
+"""Augmentation of what is behind a hand: if a mask marks the hand's pixels, the others may be another image's.
 
-The background is that of another image of the batch, whose own hand, where it has a mask, is painted over with the mean
-colour of the rest: a second hand would leave it open which one the labels mean. Nothing moves, so labels stay.
+The background is that of another image of the batch, whose own hand, if it has a mask, is painted over with the mean
+colour of the rest: with a second hand it would be unclear which one the labels mean. Nothing moves, so labels stay.
 Shapes: M images of a data set, K masks, B batch, S side of the square images in pixels.
 """
 
@@ -18,7 +18,7 @@ from mano_trainers.arrays import Flags, Integers, Pixels
 from mano_trainers.data.on_device import sent
 
 SEED_OFFSET: Final = 0xBAC6
-"""Draws come from a generator of their own: asking for backgrounds does not change the rest of the augmentation."""
+"""Draws come from a separate generator: asking for backgrounds does not change the rest of the augmentation."""
 OPAQUE: Final = 255
 
 
@@ -30,7 +30,7 @@ class Masks:
         alpha: (K, S, S) uint8, memory-mapped: 255 on the hand, 0 off it.
         row: (M,) the mask of each image; -1: none.
         exact: (M,) whether it fits to the pixel: in FreiHAND on the green screen; the other versions of a pose, which
-            were retouched, show at least their hand in the same place.
+            were retouched, at least show the hand in the same place.
     """
 
     alpha: Pixels
@@ -43,7 +43,7 @@ class Background:
     """What is put behind the hands of a batch.
 
     Attributes:
-        donor: (B,) place in the batch of the image that gives its background.
+        donor: (B,) index in the batch of the image that provides the background.
         kept: (B,) 1 where an image stays as it is, else 0.
         masked: (B,) 1 where an image has a mask, else 0.
         alpha: (B, S, S) uint8 masks, or (B,) their rows among those that are on the device.
@@ -58,11 +58,11 @@ class Background:
 def draw_background(
     masks: Masks, alpha: Pixels | Tensor, indices: Integers, share: float, generator: torch.Generator
 ) -> Background:
-    """Draw that of a batch, on the CPU but for `alpha`.
+    """Draw the backgrounds of a batch, on the CPU except for `alpha`.
 
     Args:
         masks: of the data set.
-        alpha: its masks, or as `on_device` has put them.
+        alpha: its masks, as they are or from `on_device`.
         indices: (B,) images of the batch.
         share: of the images with an exact mask that get another background.
         generator: of the step; it is not drawn from.
@@ -70,7 +70,7 @@ def draw_background(
     count, rows = len(indices), masks.row[indices]
     own = torch.Generator().manual_seed((generator.initial_seed() + SEED_OFFSET) % 2**63)
     chosen = (torch.rand(count, generator=own) < share) & torch.from_numpy(masks.exact[indices])
-    further = torch.randint(1, max(2, count), (1,), generator=own)  # of one image, the background is its own
+    further = torch.randint(1, max(2, count), (1,), generator=own)  # with a single image, the background is its own
     some = rows.clip(min=0)
     return Background(
         donor=(torch.arange(count) + further) % count,
@@ -86,7 +86,7 @@ def background_on(background: Background, device: torch.device) -> Background:
 
 
 def put_behind(images: Tensor, background: Background) -> Tensor:
-    """Put backgrounds behind the hands of normalised images (B, 3, S, S), on any device; `alpha` are masks."""
+    """Put backgrounds behind the hands of normalised images (B, 3, S, S), on any device; `alpha` contains masks."""
     column = (-1, 1, 1, 1)
     cover = background.alpha.unsqueeze(1).float().div(OPAQUE) * background.masked.view(column)
     free = 1 - cover
@@ -102,7 +102,7 @@ def composed(images: Pixels, indices: Integers, background: Background, rows: sl
         images: (M, S, S, 3) of the data set.
         indices: (B,) those of the batch.
         background: of the batch, with its masks.
-        rows: which of the batch are wanted.
+        rows: which images of the batch.
     """
     made: Pixels = images[indices[rows]]
     covers, masked = background.alpha.numpy(), background.masked.numpy()

@@ -1,8 +1,8 @@
 """Decoded images in one memory-mapped file, shared by all processes of a machine.
 
-The cache of a data set is made once, by whoever comes first, while others wait. Its key covers name, size and time of
-change of every file, so a changed image makes a new one; its fingerprint covers the bytes of every file, so two copies
-of a data set on two machines have the same.
+The cache of a data set is made once, by whichever process comes first, while others wait. Its key covers name, size and
+modification time of every file, so a changed image leads to a new one; its fingerprint covers the bytes of every file,
+so two copies of a data set on two machines have the same.
 """
 
 import fcntl
@@ -30,19 +30,19 @@ Progress = Callable[[int, int], None]
 Kind = Literal["images", "masks"]
 CHANNELS: Final[dict[Kind, tuple[int, ...]]] = {"images": (3,), "masks": ()}
 MASK_LEVELS: Final = [min(255, max(0, 2 * (level - 64))) for level in range(256)]
-"""Of a mask: JPEG leaves traces of the hand around it, and holes in it."""
+"""For masks: JPEG leaves traces of the hand around it, and holes in it."""
 CHUNK: Final = 512
 LARGEST_SIDE: Final = 4096
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 DECODER: Final = 1
-"""Goes up when `decode` makes other pixels of a file, so that a cache made before is not used."""
+"""Incremented when `decode` makes different pixels from a file, so that an earlier cache is not used."""
 PARALLEL_FROM: Final = 20_000
-"""Images from which a pool of processes is worth its start."""
+"""Number of images from which a pool of processes pays off."""
 
 
 @dataclass(frozen=True, eq=False)
 class CachedImages:
-    """`pixels` (M, S, S, 3), of masks (M, S, S), memory-mapped and read-only; `fingerprint` of images and labels."""
+    """`pixels` (M, S, S, 3), for masks (M, S, S), memory-mapped and read-only; `fingerprint` of images and labels."""
 
     pixels: Pixels
     fingerprint: str
@@ -56,14 +56,14 @@ def cached_images(
     progress: Progress | None = None,
     kind: Kind = "images",
 ) -> CachedImages:
-    """Decoded images or masks of a data set, from the cache; made first if need be.
+    """Decoded images or masks of a data set, from the cache, which is made first if necessary.
 
     Args:
         images: JPEG or PNG files, square, or squares to be cut out of them.
         labels: label files, for key and fingerprint.
         size: side of the cached images in pixels; others are resized.
         cache_dir: folder of all caches.
-        progress: called with images done and images in all.
+        progress: called with images done and images in total.
         kind: images in colour, or masks.
 
     Raises:
@@ -84,7 +84,7 @@ def file_lock(path: Path) -> Iterator[None]:
     """Wait for, and hold, a lock that dies with its process.
 
     Raises:
-        DataError: what holds it waits for this process.
+        DataError: the process that holds it is waiting for this one.
     """
     refuse_own_pool()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -94,7 +94,7 @@ def file_lock(path: Path) -> Iterator[None]:
 
 
 def decode(picture: Picture, size: int, kind: Kind = "images") -> tuple[Pixels, bytes]:
-    """One image as (size, size, 3) uint8 RGB, of a mask (size, size), and the SHA-256 of its file and how it is cut.
+    """One image as (size, size, 3) uint8 RGB, or a mask as (size, size), and the SHA-256 of its file and its crop.
 
     Raises:
         DataError: it is damaged, too large, not square, or neither JPEG nor PNG.
@@ -103,7 +103,7 @@ def decode(picture: Picture, size: int, kind: Kind = "images") -> tuple[Pixels, 
     try:
         content = path.read_bytes()
         digest = hashlib.sha256(content + _cut(picture).encode())
-        if content[:2] == JPEG_START and JPEG_END not in content[-64:]:  # its decoder makes grey of what is not there
+        if content[:2] == JPEG_START and JPEG_END not in content[-64:]:  # the decoder makes missing parts grey
             raise OSError("the end of the image is missing")
         with Image.open(path, formats=["JPEG", "PNG"]) as image:
             width, height = image.size  # of the header: nothing is decoded yet
@@ -141,7 +141,7 @@ def decode(picture: Picture, size: int, kind: Kind = "images") -> tuple[Pixels, 
 
 
 def files_key(pictures: Sequence[Picture], labels: Sequence[Path]) -> str:
-    """Short name for files as they are now, by name, size and time of change; nothing is read.
+    """Short name for files as they are now, by name, size and modification time; nothing is read.
 
     Raises:
         DataError: one is not there.
@@ -204,7 +204,7 @@ def _run(jobs: list[Any], *, parallel: bool) -> Iterator[list[bytes]]:
 
 
 def _decode_rows(job: tuple[str, int, int, Sequence[Picture], int, Kind]) -> list[bytes]:
-    """Decode a run of images into their rows of the file; returns the checksums of their files."""
+    """Decode consecutive images into their rows of the file; returns the checksums of their files."""
     target, total, start, pictures, size, kind = job
     pixels = np.memmap(target, dtype=np.uint8, mode="r+", shape=(total, size, size, *CHANNELS[kind]))
     digests = []

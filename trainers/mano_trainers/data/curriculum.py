@@ -12,7 +12,7 @@ from mano_trainers.errors import ConfigError
 
 
 def weights_at(curriculum: Sequence[CurriculumStage], epoch: int) -> Mapping[str, float]:
-    """Weights of the stage that holds an epoch (the first is 1); the last stage does not end."""
+    """Weights of the stage that an epoch (from 1) belongs to; the last stage does not end."""
     for stage in curriculum[:-1]:
         if stage.until_epoch is not None and epoch <= stage.until_epoch:
             return stage.weights
@@ -22,8 +22,8 @@ def weights_at(curriculum: Sequence[CurriculumStage], epoch: int) -> Mapping[str
 def epoch_poses(labels: Labels, poses: Integers, weights: Mapping[str, float], generator: torch.Generator) -> Integers:
     """Draw as many poses as there are, in the shares that the weights give.
 
-    Poses are parted by what the weights name, sets or viewpoints or both, and the share of a part goes with the product
-    of its weights. Within a part no pose is shown again before all were shown.
+    Poses are divided by what the weights name, sets or viewpoints or both, and the share of a part is proportional to
+    the product of its weights. Within a part no pose is shown again before all have been shown.
 
     Args:
         labels: of all poses.
@@ -51,7 +51,7 @@ def epoch_poses(labels: Labels, poses: Integers, weights: Mapping[str, float], g
 
 
 def check_curriculum(curriculum: Sequence[CurriculumStage], labels: Labels, poses: Integers) -> None:
-    """Raises ConfigError now if some stage would have nothing to show later."""
+    """Raise ConfigError now if some stage would have nothing to show later."""
     for stage in curriculum:
         _parts(labels, poses, stage.weights)
 
@@ -67,7 +67,7 @@ def _parts(labels: Labels, poses: Integers, weights: Mapping[str, float]) -> lis
         for name in named:
             if weights[name] > 0 and not (tags == name).any():
                 raise ConfigError(
-                    f"no training pose is of {name}", "data.curriculum", "give it weight 0, or other data"
+                    f"no training pose belongs to {name}", "data.curriculum", "give it weight 0, or use other data"
                 )
         if named:
             names = np.array(named)
@@ -76,7 +76,7 @@ def _parts(labels: Labels, poses: Integers, weights: Mapping[str, float]) -> lis
             part = part * len(named) + which
     parts = [(poses[rows], float(factor[rows][0])) for rows in _rows(part, factor > 0)]
     if not parts:
-        raise ConfigError(f"no training pose is of {' and '.join(weights)}", "data.curriculum", "give other weights")
+        raise ConfigError(f"no training pose belongs to {' and '.join(weights)}", "data.curriculum", "change weights")
     return parts
 
 

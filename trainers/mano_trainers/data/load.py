@@ -34,7 +34,7 @@ from mano_trainers.errors import ConfigError
 from mano_trainers.hand.model import HandModel
 
 EMBEDDED_VERSION: Final = 3
-"""Goes up when the renderer's pictures change, so that an old set is not taken for the new one."""
+"""Incremented when the renderer's pictures change, so that an old set is not mistaken for the new one."""
 EXAMPLES: Final = 16
 
 
@@ -73,10 +73,11 @@ class LoadedData:
 def load_data(config: DataConfig, with_masks: bool = False) -> LoadedData:
     """Open the data sets of a config; render the embedded one and decode images on first use.
 
-    Each set is split by itself, so training and validation hold the same shares of every set.
+    Each set is split separately, so training and validation contain the same shares of every set.
 
-    Where caches lie is the environment variable `TRAINERS_CACHE_DIR`, by default `~/.cache/mano-trainers`: it is a
-    matter of the machine, and changes no result. `with_masks`: load those of the hands too (`augmentation.background`).
+    The environment variable `TRAINERS_CACHE_DIR` says where caches are, by default in `~/.cache/mano-trainers`: that is
+    a matter of the machine, and changes no result. `with_masks`: load the masks of hands too
+    (`augmentation.background`).
 
     Raises:
         DataError: a data set is missing or damaged.
@@ -126,15 +127,15 @@ def _examples(pictures: Sequence[Picture]) -> tuple[tuple[int, Picture], ...]:
 
 
 def _fingerprint(of_images: str, of_masks: str) -> str:
-    """That of the images alone where there are no masks, as it was before there were any."""
+    """If there are no masks that of the images alone, as it was before masks existed."""
     return hashlib.sha256(f"{of_images} {of_masks}".encode()).hexdigest() if of_masks else of_images
 
 
 def _load_masks(
     config: DataConfig, parts: Sequence[Labels], masked: Sequence[ReadSet | None], cache_dir: Path
 ) -> tuple[Masks, str]:
-    """The masks of the parts that have some, and their fingerprint. FreiHAND's has one for each pose, made of its image
-    before the green screen, which is the first version."""
+    """The masks of the parts that have some, and their fingerprint. FreiHAND has one for each pose, made from its image
+    in front of the green screen, which is the first version."""
     files: list[Picture] = []
     rows: list[Integers] = []
     exact: list[Flags] = []
@@ -148,7 +149,7 @@ def _load_masks(
     if not files:
         folders = ", ".join(str(Path(item.root).expanduser() / "training" / "mask") for item in config.all_sets)
         help = "unpack FreiHAND's masks there, or set it to 0"
-        raise ConfigError(f"needs masks of hands, and there are none: {folders}", "augmentation.background", help)
+        raise ConfigError(f"needs masks of hands, and there are none in {folders}", "augmentation.background", help)
     cached = cached_images(files, [], config.image_size, cache_dir, _progress("decoding masks"), "masks")
     return Masks(cached.pixels, np.concatenate(rows), np.concatenate(exact)), cached.fingerprint
 
@@ -156,7 +157,7 @@ def _load_masks(
 def _read_parts(
     config: DataConfig, item: DataSetConfig, cache_dir: Path
 ) -> tuple[list[ReadSet], tuple[Integers, Integers]]:
-    """A set, as one part or as its two splits, and which of its poses are trained and validated on."""
+    """A set, as one part or as its two splits, and which of its poses to train and validate on."""
     root = embedded_root(config, cache_dir) if item.root == "embedded" else Path(item.root).expanduser()
     published = item.format == "dexycb" and config.dexycb_split is not None
     if config.validate_on == "evaluation" and not published:
@@ -191,7 +192,7 @@ def _squares_px(labels: Labels, pictures: Sequence[Picture]) -> tuple[Array, Arr
     """Side (N,), and left and top (N, 2), of the part of the file that each pose's camera matrix belongs to."""
     sides, corners = np.empty(len(labels.theta)), np.zeros((len(labels.theta), 2))
     boxes = [picture.box for picture in pictures if picture.box is not None]
-    if len(boxes) < len(pictures):  # of a layout without boxes all pictures are of one size
+    if len(boxes) < len(pictures):  # in a layout without boxes all pictures have one size
         sides[:] = picture_size(pictures[0].path)[0]
     else:
         sides[labels.pose_index] = [right - left for left, _, right, _ in boxes]
@@ -200,7 +201,7 @@ def _squares_px(labels: Labels, pictures: Sequence[Picture]) -> tuple[Array, Arr
 
 
 def cache_folder() -> Path:
-    """Where decoded images and the embedded sets lie on this machine."""
+    """Where decoded images and the embedded sets are on this machine."""
     return Path(os.environ.get("TRAINERS_CACHE_DIR", "~/.cache/mano-trainers")).expanduser()
 
 
@@ -217,7 +218,7 @@ def embedded_root(config: DataConfig, cache_dir: Path) -> Path:
 
 
 def _progress(what: str) -> Progress:
-    """A bar that rewrites its line in a terminal, and a line every quarter elsewhere. On stderr."""
+    """Progress on stderr: a line that is rewritten in a terminal, elsewhere a line for every quarter."""
     last = [-1]
 
     def show(done: int, total: int) -> None:

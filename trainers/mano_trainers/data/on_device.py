@@ -17,9 +17,9 @@ COPIED_AT_ONCE_BYTES: Final = 2**28
 
 
 def on_device(images: Pixels, device: torch.device, free_bytes: int) -> Pixels | Tensor:
-    """The images (M, S, S, 3) as a tensor on a GPU, where they take at most half of its free memory; else as given.
+    """The images (M, S, S, 3) as a tensor on a GPU if they take at most half of its free memory; otherwise as given.
 
-    From there a batch costs no copy over the bus. The numbers are the same.
+    From there, a batch does not have to be copied over the bus. The numbers are the same.
     """
     if device.type == "cpu" or images.nbytes > free_bytes // 2:
         return images
@@ -39,11 +39,11 @@ def gather(images: Pixels | Tensor, indices: Integers, device: torch.device) -> 
 
 
 def gather_ahead(images: Pixels, order: Integers, device: torch.device) -> Iterator[Tensor]:
-    """`gather` of each step's images (steps, B), where the next step's are copied while the current one is computed.
+    """`gather` each step's images (steps, B), copying the next step's while the current one is computed.
 
-    The copy goes from page-locked memory on a stream of its own, so neither the processor nor the GPU waits for it: at
-    batch 64 and 224 px a step takes 10 MB over the bus. Two such buffers take turns, and one is filled again only when
-    its copy has ended.
+    The copy is made from page-locked memory on a separate stream, so neither the processor nor the GPU waits for it: at
+    batch 64 and 224 px a step moves 10 MB over the bus. Two such buffers take turns, and one is refilled only when its
+    copy has ended.
     """
     stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     shape = (order.shape[1], *images.shape[1:])
@@ -52,7 +52,7 @@ def gather_ahead(images: Pixels, order: Integers, device: torch.device) -> Itera
 
     def start(step: int) -> Tensor:
         buffer, event = buffers[step % 2], copied[step % 2]
-        event.synchronize()  # returns at once for an event that was never recorded
+        event.synchronize()  # returns immediately for an event that was never recorded
         np.take(images, order[step], axis=0, out=buffer.numpy())
         forget(images)
         with torch.cuda.stream(stream):
@@ -71,16 +71,16 @@ def gather_ahead(images: Pixels, order: Integers, device: torch.device) -> Itera
 
 
 def forget(images: Pixels) -> None:
-    """Pages stay in the machine's file cache, for all processes, but count no longer as memory of this one."""
+    """Pages stay in the machine's file cache, for all processes, but no longer count as memory of this one."""
     if isinstance(images.base, mmap.mmap):
         images.base.madvise(mmap.MADV_DONTNEED)
 
 
 def to_device(indices: Integers | Tensor, device: torch.device) -> Tensor:
-    """Indices on the device, without waiting for it; those that are there already as they are."""
+    """Indices on the device, without waiting for it; unchanged if they are there already."""
     return indices if isinstance(indices, Tensor) else sent(torch.from_numpy(indices), device)
 
 
 def sent(values: Tensor, device: torch.device) -> Tensor:
-    """Values of the CPU on the device, without waiting for it: a copy from memory that is not page-locked would."""
+    """Values of the CPU on the device, without waiting for it, as a copy from memory that is not page-locked would."""
     return (values.pin_memory() if device.type == "cuda" else values).to(device, non_blocking=True)

@@ -1,4 +1,4 @@
-"""Training and validation never share a pose: the versions of one pose differ in their background only."""
+"""Training and validation never share a pose: the versions of one pose differ only in their background."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from mano_trainers.errors import DataError
 
 
 def split_by_pose(poses: int, val_fraction: float, seed: int = 0) -> tuple[Integers, Integers]:
-    """Split pose indices; the training seed has no say, so that all trials validate on the same images.
+    """Split pose indices; the training seed has no influence, so all trials validate on the same images.
 
     Args:
         poses: number of poses.
@@ -21,9 +21,9 @@ def split_by_pose(poses: int, val_fraction: float, seed: int = 0) -> tuple[Integ
 
 
 def split_by_group(group: Integers, val_fraction: float, seed: int = 0) -> tuple[Integers, Integers]:
-    """As `split_by_pose`, where all poses of a group go to one side: the frames of a video are nearly equal.
+    """As `split_by_pose`, but all poses of a group go to one side: the frames of a video are nearly identical.
 
-    Groups are taken in random order as long as they fit into the share; where none fits, the smallest is.
+    Groups are taken in random order as long as they fit into the share; if none fits, the smallest is taken.
 
     Args:
         group: (N,) of each pose.
@@ -31,13 +31,13 @@ def split_by_group(group: Integers, val_fraction: float, seed: int = 0) -> tuple
         seed: of the split.
 
     Raises:
-        DataError: there is one group only.
+        DataError: there is only one group.
     """
     names, sizes = np.unique(group, return_counts=True)
     if len(names) < 2:
         raise DataError(
             "all frames belong to one group, so none can be held out",
-            help="read more than one sequence; validation on frames of a video trained on would tell nothing",
+            help="read more than one sequence; validation on frames of a video trained on would be meaningless",
         )
     wanted = min(max(1, round(len(group) * val_fraction)), len(group) - 1)
     held_out: list[int] = []
@@ -53,7 +53,7 @@ def split_by_group(group: Integers, val_fraction: float, seed: int = 0) -> tuple
 def validated_versions(poses: int, versions: int) -> Integers:
     """Image version (N,) in which each validated pose is shown: all in turn, always the same.
 
-    A model that is judged on one version only is judged on one kind of background.
+    A model that is judged on only one version is judged on only one kind of background.
     """
     shown: Integers = np.arange(poses) % versions
     return shown

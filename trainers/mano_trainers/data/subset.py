@@ -1,7 +1,7 @@
 """Cuts a smaller set in FreiHAND's layout out of a larger one, so that every image keeps its label.
 
-Image i shows pose i % N, so taking the first files of a folder, or lines of a label file, pairs images with the labels
-of other poses.
+Image i shows pose i % N, so taking the first files of a folder, or the first lines of a label file, pairs images with
+the labels of other poses.
 """
 
 import json
@@ -16,31 +16,31 @@ from mano_trainers.data.readers.freihand import Split, list_images, read_freihan
 from mano_trainers.errors import DataError
 
 LABELS: Final = ("K", "mano", "xyz", "scale")
-"""`verts` is left out: it is by far the largest file, nothing here reads it, and it follows from the others."""
+"""`verts` is left out: it is by far the largest file, nothing here reads it, and it can be computed from the others."""
 
 
 def cut_subset(root: Path, out: Path, count: int) -> tuple[int, int]:
-    """Make `out` of evenly spaced poses of `root`, in all their image versions, with masks, labels and evaluation.
+    """Make `out` from evenly spaced poses of `root`, in all their image versions, with masks, labels and evaluation.
 
-    Images are hard links where the file system allows it, else copies. `out` appears whole or not at all.
+    Images are hard links if the file system allows it, otherwise copies. `out` appears whole or not at all.
 
     Args:
         root: folder in FreiHAND's layout.
-        out: folder to make.
-        count: poses of the training split to keep, at least 2; of the evaluation split as many, or all there are.
+        out: folder to create.
+        count: poses of the training split to keep, at least 2; as many of the evaluation split, or all there are.
 
     Returns:
         The numbers of training and evaluation images.
 
     Raises:
-        DataError: `out` exists, the set is damaged, or holds fewer poses.
+        DataError: `out` exists, the set is damaged, or contains fewer poses.
     """
     if out.exists():
-        raise DataError("exists already", str(out), "name another folder, or remove this one first")
+        raise DataError("already exists", str(out), "choose another folder, or delete this one first")
     labels, _ = read_freihand(root)
     poses = len(labels.theta)
     if not 2 <= count <= poses:
-        raise DataError(f"holds {poses} poses, so a subset has 2 to {poses}, but got {count}", str(root))
+        raise DataError(f"contains {poses} poses, so a subset has 2 to {poses}, but got {count}", str(root))
     partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
     try:
         shown = _cut_split(root, partial, "training", _spaced(poses, count), poses)
@@ -56,7 +56,7 @@ def cut_subset(root: Path, out: Path, count: int) -> tuple[int, int]:
 
 
 def _spaced(total: int, count: int) -> list[int]:
-    """`count` of the numbers below `total`, evenly spaced: neighbours in FreiHAND are of one recording."""
+    """`count` of the numbers below `total`, evenly spaced: neighbours in FreiHAND are from the same recording."""
     spaced: list[int] = (np.arange(count) * total // count).tolist()
     return spaced
 

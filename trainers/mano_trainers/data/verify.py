@@ -1,4 +1,4 @@
-"""Checks a whole data set: is every file there and sound, and do labels, hand, cameras and pictures agree."""
+"""Checks a whole data set: is every file there and undamaged, and do labels, hand, cameras and pictures agree?"""
 
 import os
 from collections.abc import Iterator
@@ -24,15 +24,15 @@ from mano_trainers.hand.definitions import freihand_joints
 from mano_trainers.hand.layer import HandLayer
 
 LARGEST_ERROR_MM: Final = 5.0
-"""Of a joint against forward kinematics. Rounding is far below; a wrong hand, order, flip or mean pose far above."""
+"""Of a joint against forward kinematics. Rounding is far below; a wrong hand, order, flip or mean pose is far above."""
 LEAST_INSIDE: Final = 0.8
 LEAST_ON_MASK: Final = 0.5
 """Shares of all joints. FreiHAND's mask leaves out what an object hides."""
 LEAST_INSIDE_OF_LABEL: Final = 0.5
 LARGEST_OFF_CENTRE: Final = 0.15
-"""Of the camera's centre from the middle of FreiHAND's pictures, by their side."""
+"""Of the camera's centre from the middle of FreiHAND's pictures, as a share of their side."""
 VERSIONS: Final = (1, 4)
-"""Images of a pose: FreiHAND shows each before four backgrounds."""
+"""Images of a pose: FreiHAND shows each in front of four backgrounds."""
 DECODED_SIZE: Final = 32
 
 
@@ -47,7 +47,7 @@ class Verified:
         error_mean_mm: of joints against forward kinematics, wrist at the origin.
         error_max_mm: the largest of any joint.
         inside: share of the joints that lie in their picture.
-        on_mask: share of the joints that lie on their mask; None where there are no masks.
+        on_mask: share of the joints that lie on their mask; None if there are no masks.
         egocentric: share of the poses with that viewpoint tag.
         left_out: frames that show no hand, or one that is mostly outside the picture.
         evaluation: what FreiHAND's evaluation split is: empty if there is none.
@@ -67,8 +67,8 @@ class Verified:
     def __str__(self) -> str:
         masks = "" if self.on_mask is None else f", {self.on_mask:.1%} on the mask"
         return (
-            f"{self.images} images of {self.poses} poses in {self.groups} groups; joints are those of the parameters "
-            f"to {self.error_mean_mm:.2g} mm (at most {self.error_max_mm:.2g}), {self.inside:.1%} of them in the "
+            f"{self.images} images of {self.poses} poses in {self.groups} groups; joints match the parameters to "
+            f"{self.error_mean_mm:.2g} mm (at most {self.error_max_mm:.2g}), {self.inside:.1%} of them in the "
             f"picture{masks}; {self.egocentric:.0%} egocentric views"
             + (f"; {self.left_out} frames left out: no hand in the picture" if self.left_out else "")
             + (f"; evaluation: {self.evaluation}" if self.evaluation else "")
@@ -76,16 +76,16 @@ class Verified:
 
 
 def verify_set(root: Path, format: Format, hand_name: str, progress: Progress | None = None) -> Verified:
-    """Check a data set; the first thing that is wrong is raised.
+    """Check a data set; the first error is raised.
 
     Args:
         root: its folder.
         format: its layout.
         hand_name: `embedded`, or the path of MANO_RIGHT.pkl.
-        progress: called with images decoded and images in all.
+        progress: called with images decoded and images in total.
 
     Raises:
-        DataError: it names the file, and the label where one file holds many.
+        DataError: it names the file, and the label if one file contains many.
     """
     labels, pictures, files = read_set(root, format, hand_name)
     where = files[2] if format == "freihand" else None  # xyz; elsewhere each pose has a picture of its own
@@ -114,7 +114,7 @@ def verify_set(root: Path, format: Format, hand_name: str, progress: Progress | 
 
 
 def _verify_evaluation(root: Path, hand_name: str) -> str:
-    """Check FreiHAND's other split, if it is there, with its labels, if they are; says what it is."""
+    """Check FreiHAND's other split if it is there, and its labels if they are; describes it."""
     if not (root / "evaluation").is_dir():
         return ""
     if not freihand.has_labels(root, "evaluation"):
@@ -139,7 +139,7 @@ def _checked_errors_mm(labels: Labels, pictures: list[Picture], hand_name: str, 
             f"joints of label {first} are up to {errors_mm[first].max():.1f} mm from those of its parameters "
             f"(worst: {errors_mm.max():.1f} mm, label {worst})",
             str(where or pictures[first].path),
-            "is --hand the MANO file that the labels were made with? else the labels are damaged",
+            "is --hand the MANO file that the labels were made with? if so, the labels are damaged",
         )
     return errors_mm
 
@@ -154,7 +154,7 @@ def _kinematic_errors_mm(labels: Labels, hand_name: str) -> Array:
 
 
 def _pixels(labels: Labels, pictures: list[Picture]) -> Array:
-    """(N, 21, 2) joints in the files' own pixels, cut and mirror undone; of each pose's first picture."""
+    """(N, 21, 2) joints in the files' own pixels, crop and mirroring undone; of each pose's first picture."""
     pixels = project(labels.intrinsics, labels.joints_m)
     for pose, picture in enumerate(pictures[: len(pixels)]):
         if picture.box is not None:
@@ -173,7 +173,7 @@ def _share_inside(pixels: Array, pictures: list[Picture], where: Path | None) ->
         raise DataError(
             f"only {inside.mean():.0%} of the joints lie in their pictures; of label {worst} {inside[worst]:.0%}",
             str(where or pictures[worst].path),
-            "camera matrices and joints do not belong together, or not to these pictures",
+            "camera matrices and joints do not match each other, or these pictures",
         )
     for row in np.flatnonzero(inside < LEAST_INSIDE_OF_LABEL)[:1] if where else ():
         raise DataError(
@@ -185,24 +185,24 @@ def _share_inside(pixels: Array, pictures: list[Picture], where: Path | None) ->
 
 
 def _check_layout(labels: Labels, pictures: list[Picture], cameras: Path) -> None:
-    """Labels and pictures of FreiHAND's layout are of one set, uncut and not resized.
+    """Labels and pictures of FreiHAND's layout belong to one set, uncut and not resized.
 
-    The number of images of a subset made by hand may be a multiple by chance, and all but the first have the labels of
-    another pose.
+    In a subset made by hand the number of images may be a multiple by chance, and all but the first then have the
+    labels of another pose.
     """
     first, poses = pictures[0].path, len(labels.theta)
     versions = len(pictures) // poses
     if versions not in VERSIONS:
         raise DataError(
-            f"holds {len(pictures)} images for {poses} labels, {versions} of each; FreiHAND has 4, or 1",
+            f"contains {len(pictures)} images for {poses} labels, {versions} of each; FreiHAND has 4, or 1",
             str(first.parent),
-            "image i shows label i modulo the number of labels: labels and images are not of one set",
+            "image i shows label i modulo the number of labels: labels and images are not from the same set",
         )
     size = picture_size(first)
     for picture in pictures:
         if (other := picture_size(picture.path)) != size:
             raise DataError(
-                f"{other[0]} x {other[1]} pixels where {first.name} has {size[0]} x {size[1]}",
+                f"{other[0]} x {other[1]} pixels, but {first.name} has {size[0]} x {size[1]}",
                 str(picture.path),
                 "the camera matrices belong to pictures of one size",
             )
@@ -210,23 +210,23 @@ def _check_layout(labels: Labels, pictures: list[Picture], cameras: Path) -> Non
     for row in np.flatnonzero(off > LARGEST_OFF_CENTRE)[:1]:
         centre = labels.intrinsics[row, :2, 2].round(1).tolist()
         raise DataError(
-            f"the camera of label {row} has its centre at {centre} of a picture of {size[0]} x {size[1]} pixels",
+            f"the camera of label {row} has its centre at {centre} in a picture of {size[0]} x {size[1]} pixels",
             str(cameras),
             "the camera matrices belong to pictures of another size: unpack the data set again",
         )
 
 
 def _share_on_mask(root: Path, pixels: Array) -> float | None:
-    """Share of joints on the hand in `training/mask`, where there are masks."""
+    """Share of joints on the hand in `training/mask`, if there are masks."""
     masks = [root / "training" / "mask" / f"{index:08d}.jpg" for index in range(len(pixels))]
     if not masks[0].parent.is_dir():
         return None
     count = sum(1 for entry in masks[0].parent.iterdir() if entry.suffix == ".jpg")
     if count > len(masks):
         raise DataError(
-            f"holds {count} masks for {len(masks)} labels",
+            f"contains {count} masks for {len(masks)} labels",
             str(masks[0].parent),
-            "there is one for each label: labels and images are not of one set",
+            "there is one for each label: labels and images are not from the same set",
         )
     hits: list[Array] = []
     for path, points in zip(masks, pixels, strict=True):
@@ -236,11 +236,11 @@ def _share_on_mask(root: Path, pixels: Array) -> float | None:
     share = float(np.mean(hits))
     if share < LEAST_ON_MASK:
         raise DataError(
-            f"only {share:.0%} of the joints lie on the hand", str(masks[0].parent), "masks and labels do not fit"
+            f"only {share:.0%} of the joints lie on the hand", str(masks[0].parent), "masks and labels do not match"
         )
     for row in np.flatnonzero(~np.any(hits, axis=1))[:1]:
         raise DataError(
-            f"no joint of label {row} lies on the hand", str(masks[row]), "the mask or its camera matrix is another's"
+            f"no joint of label {row} lies on the hand", str(masks[row]), "the mask or camera matrix is another label's"
         )
     return share
 
@@ -263,7 +263,7 @@ def _read_mask(path: Path) -> Integers:
 
 
 def _decode_all(pictures: list[Picture], progress: Progress | None) -> None:
-    """Decode every picture, several at once, in order: the first damaged one is the one that is named."""
+    """Decode every picture, several at once, in order: the first damaged one is named."""
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:  # PIL decodes without the interpreter's lock
         for start in range(0, len(pictures), 256):
             some: Iterator[Picture] = islice(pictures, start, start + 256)

@@ -32,17 +32,17 @@ SHAPES: Final = {
 }
 INTEGER_FIELDS: Final = ("f", "kintree_table")
 LARGEST: Final = 1e6
-"""No metre, radian or weight of a hand comes near; below it no sum overflows."""
+"""No metre, radian or weight of a hand comes close; below it no sum overflows."""
 BODY_MODELS: Final = {6890: "SMPL or SMPL+H", 10475: "SMPL-X"}
 WHERE_FROM: Final = {
     "right": "register on the MANO website and take models/MANO_RIGHT.pkl out of its archive; or use the embedded hand",
     "left": "register on the MANO website and take models/MANO_LEFT.pkl out of its archive",
 }
-"""Where to get the file of each hand. A left one is wanted only where a data set shows left hands."""
+"""Where to get the file of each hand. A left one is needed only if a data set shows left hands."""
 
 
 class _Unsound(Exception):
-    """The file holds no MANO hand; the text says why."""
+    """The file does not contain a MANO hand; the text says why."""
 
 
 def load_mano(path: Path, side: Side) -> HandModel:
@@ -54,8 +54,8 @@ def load_mano(path: Path, side: Side) -> HandModel:
 
     Returns:
         The hand, float64, metres and radians. `hands_std` is the standard deviation of `hands_coeffs`, which is
-        1 in the published files: there the rows of `hands_components` carry the spread. A left hand
-        whose `shapedirs` are the right hand's (as published) comes with them mirrored: see `_mirror_shapedirs`.
+        1 in the published files: there the rows of `hands_components` carry the spread. If a left hand's
+        `shapedirs` are the right hand's (as published), they are mirrored: see `_mirror_shapedirs`.
 
     Raises:
         DataError: missing, not a MANO file, damaged, refused (it asks for code), or the other hand.
@@ -63,7 +63,7 @@ def load_mano(path: Path, side: Side) -> HandModel:
     hand = read_mano(path, side)
     if hand.side != side:
         raise DataError(
-            f"is a {hand.side} hand, but a {side} hand is wanted",
+            f"is a {hand.side} hand, but a {side} hand is needed",
             where=str(path),
             help=f"give MANO_{side.upper()}.pkl",
         )

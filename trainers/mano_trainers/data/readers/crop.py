@@ -1,4 +1,4 @@
-"""Square cuts around hands, for pictures that show more than a hand, and the camera matrices that belong to them."""
+"""Square crops around hands, for pictures that show more than a hand, and the camera matrices that belong to them."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,8 +13,8 @@ from mano_trainers.data.readers.labels import Labels, Picture
 from mano_trainers.errors import DataError
 
 MARGIN: Final = 1.5
-"""`data.crop` where a config leaves it out and pictures show a whole scene: joints lie inside the skin, and a hand
-turned by augmentation must stay in the picture."""
+"""`data.crop` if a config leaves it out and pictures show a whole scene: joints lie inside the skin, and a hand
+rotated by augmentation must stay in the picture."""
 SMALLEST_SIDE: Final = 16
 SHARE_INSIDE: Final = 0.5
 
@@ -23,7 +23,7 @@ def picture_size(path: Path) -> tuple[int, int]:
     """Width and height in pixels; nothing is decoded.
 
     Raises:
-        DataError: it is neither JPEG nor PNG, or its header is damaged.
+        DataError: the file is neither JPEG nor PNG, or its header is damaged.
     """
     try:
         with Image.open(path, formats=["JPEG", "PNG"]) as image:
@@ -36,7 +36,7 @@ def square_side(path: Path) -> int:
     """Side of a square picture in pixels.
 
     Raises:
-        DataError: it is not square, or as `picture_size`.
+        DataError: the picture is not square; or as `picture_size`.
     """
     width, height = picture_size(path)
     if width != height:
@@ -61,7 +61,7 @@ def mostly_inside(pixels: Array, sizes: Integers) -> Flags:
 def square_boxes(pixels: Array, margin: float) -> Integers:
     """Squares (N, 4) around points (N, P, 2), in whole pixels: left, top, right, bottom.
 
-    `margin` is a square's side by the longer side of the bounding box of its points.
+    `margin` is a square's side as a multiple of the longer side of the bounding box of its points.
     """
     low, high = pixels.min(axis=1), pixels.max(axis=1)
     side = np.ceil(margin * (high - low).max(axis=1)).clip(SMALLEST_SIDE).astype(np.int64)
@@ -84,7 +84,7 @@ def median_share(boxes: Integers, size_px: int) -> float:
 
 
 def centred_box(size_px: int, share: float) -> tuple[int, int, int, int]:
-    """The square in the middle of a square picture whose side is that share of the picture's."""
+    """The square in the middle of a square picture whose side is this share of the picture's."""
     side = min(size_px, max(SMALLEST_SIDE, round(share * size_px)))
     corner = (size_px - side) // 2
     return corner, corner, corner + side, corner + side
@@ -108,7 +108,7 @@ def cut_intrinsics(intrinsics: Array, boxes: Integers) -> Array:
 
 
 def mirror_intrinsics(intrinsics: Array, widths: Array) -> Array:
-    """Camera matrices (N, 3, 3) of pictures whose left and right are swapped, for points with their x negated.
+    """Camera matrices (N, 3, 3) of mirrored pictures, for points whose x is negated.
 
     Args:
         intrinsics: (N, 3, 3) of the picture as it was; without skew.

@@ -1,9 +1,9 @@
 """Reader of DexYCB's layout (Chao et al., "DexYCB", CVPR 2021).
 
 `<subject>/<recording>/meta.yml` names cameras, side of the hand and calibration of its shape, and
-`<subject>/<recording>/<camera>/` holds `color_%06d.jpg` and `labels_%06d.npz`: pose_m (1, 51) with global rotation, 45
-coefficients of the pose components (mean pose excluded) and translation, and joint_3d (1, 21, 3) in metres in the
-camera's frame. `calibration/mano_<name>/mano.yml` holds the shape, `calibration/intrinsics/<camera>_<W>x<H>.yml` the
+`<subject>/<recording>/<camera>/` contains `color_%06d.jpg` and `labels_%06d.npz`: pose_m (1, 51) with global rotation,
+45 coefficients of the pose components (mean pose excluded) and translation, and joint_3d (1, 21, 3) in metres in the
+camera's frame. `calibration/mano_<name>/mano.yml` contains the shape, `calibration/intrinsics/<camera>_<W>x<H>.yml` the
 camera matrix. Left hands are mirrored into right ones.
 """
 
@@ -34,7 +34,7 @@ from mano_trainers.hand.model import HandModel
 
 SHAPES: Final = {"pose_m": (1, 51), "joint_3d": (1, 21, 3)}
 MISSING: Final = -1.0
-HELP: Final = "unpack DexYCB again; data.root is the folder that holds its calibration/"
+HELP: Final = "unpack DexYCB again; data.root is the folder that contains its calibration/"
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +53,7 @@ class _Frames:
 
 @dataclass(frozen=True, eq=False)
 class _Stored:
-    """All frames of all cameras, as they are stored; shapes as in `_Frames`, with the number of frames before."""
+    """All frames of all cameras, as they are stored; shapes as in `_Frames`, preceded by the number of frames."""
 
     paths: list[Path]
     pose: Array
@@ -70,24 +70,24 @@ def read_dexycb(
 ) -> tuple[Labels, list[Picture]]:
     """Read all frames of all cameras and recordings that are there.
 
-    Frames without a hand (pose of zeros), with missing joints (-1), and those in which the hand lies mostly outside the
+    Frames without a hand (pose of zeros), with missing joints (-1), and those in which the hand is mostly outside the
     picture are left out. The joints are moved to FreiHAND's definition, on a hand of the right shape: those of left
-    hands were stored of one whose shape is wrong by millimetres (see `with_left_fault`). Poses are grouped by
+    hands were stored for a hand whose shape is wrong by millimetres (see `with_left_fault`). Poses are grouped by
     recording: its cameras see the same hand at the same time.
 
     Args:
-        root: the folder that holds `calibration/` and the subjects.
+        root: the folder that contains `calibration/` and the subjects.
         hand: the right hand.
         left_hand: the left one, for the components and mean of left poses.
         name: of the set, for the labels.
-        crop: side of the square cut out around a hand, by the longer side of its joints' bounding box.
+        crop: side of the square cut out around a hand, as a multiple of the longer side of its joints' bounding box.
 
     Raises:
         DataError: a file is missing, damaged, of another shape, not finite, or in millimetres.
     """
     cameras = [frames for meta in _recordings(root) for frames in _read_recording(root, meta) if frames.pictures]
     if not cameras:
-        raise DataError("holds no frame with a hand", str(root), HELP)
+        raise DataError("contains no frame with a hand", str(root), HELP)
     stored = _stack(cameras)
     kept = np.flatnonzero(mostly_inside(project(stored.intrinsics, stored.joints_m), stored.sizes))
     if not len(kept):
@@ -141,7 +141,7 @@ def label_files(root: Path) -> list[Path]:
     """
     frames = sorted(root.glob("*/*/*/labels_*.npz"))
     if not frames:
-        raise DataError("holds no <subject>/<recording>/<camera>/labels_*.npz", str(root), HELP)
+        raise DataError("contains no <subject>/<recording>/<camera>/labels_*.npz", str(root), HELP)
     return [*_recordings(root), *sorted(root.glob("calibration/*/*.yml")), *frames]
 
 
@@ -171,7 +171,7 @@ def _stack(cameras: list[_Frames]) -> _Stored:
 def _recordings(root: Path) -> list[Path]:
     metas = sorted(root.glob("*/*/meta.yml"))
     if not metas:
-        raise DataError("holds no <subject>/<recording>/meta.yml", str(root), HELP)
+        raise DataError("contains no <subject>/<recording>/meta.yml", str(root), HELP)
     return metas
 
 
@@ -192,7 +192,7 @@ def _read_camera(root: Path, folder: Path, count: int, betas: Array, left: bool)
     files = sorted(folder.glob("labels_*.npz"))
     pictures = [path.with_name(f"color_{path.stem.removeprefix('labels_')}.jpg") for path in files]
     if len(files) != count:
-        raise DataError(f"holds {len(files)} labels where meta.yml says {count}", str(folder), HELP)
+        raise DataError(f"contains {len(files)} labels, but meta.yml says {count}", str(folder), HELP)
     for path in pictures:
         if not path.exists():
             raise DataError("no such image", str(path), HELP)
@@ -221,14 +221,14 @@ def _read_labels(path: Path) -> tuple[Array, Array]:
         with np.load(path, allow_pickle=False) as stored:
             arrays = {key: stored[key] for key in SHAPES}
     except KeyError as error:
-        raise DataError(f"holds no {error}", str(path), HELP) from None
-    except Exception as error:  # zipfile, zlib and numpy each have their own for a damaged file
+        raise DataError(f"contains no {error}", str(path), HELP) from None
+    except Exception as error:  # zipfile, zlib and numpy each raise their own for a damaged file
         raise DataError(f"cannot be read: {error}", str(path), HELP) from None
     for key, array in arrays.items():
         if array.dtype.kind != "f" or array.shape != SHAPES[key]:
             raise DataError(f"{key} is not an array of numbers of shape {SHAPES[key]}", str(path), HELP)
         if not np.isfinite(array).all():
-            raise DataError(f"{key} is not finite", str(path), "remove the frame, or unpack the data set again")
+            raise DataError(f"{key} is not finite", str(path), "delete the frame, or unpack the data set again")
     pose, joints_m = arrays["pose_m"][0].astype(np.float64), arrays["joint_3d"][0].astype(np.float64)
     if (joints_m != MISSING).all():
         check_metres(joints_m[None], path)
@@ -240,7 +240,7 @@ def _sides(meta: Path) -> str:
     match _yaml(meta):
         case {"mano_sides": ["left" | "right" as side]}:
             return str(side)
-    raise DataError("mano_sides is not one of [left] and [right]", str(meta), HELP)
+    raise DataError("mano_sides is neither [left] nor [right]", str(meta), HELP)
 
 
 def _yaml(path: Path) -> dict[str, Any]:
@@ -251,7 +251,7 @@ def _yaml(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise DataError(f"cannot be read: {error}", str(path), HELP) from None
     if not isinstance(content, dict):
-        raise DataError("holds no keys and values", str(path), HELP)
+        raise DataError("contains no keys and values", str(path), HELP)
     return content
 
 
@@ -259,7 +259,7 @@ def _numbers(content: Any, keys: list[str], shape: tuple[int, ...], path: Path) 
     try:
         values = np.array([content[key] for key in keys], dtype=np.float64)
     except (KeyError, TypeError, ValueError):
-        raise DataError(f"holds no numbers {', '.join(keys)}", str(path), HELP) from None
+        raise DataError(f"contains no numbers {', '.join(keys)}", str(path), HELP) from None
     if values.shape != shape or not np.isfinite(values).all():
         raise DataError(f"{', '.join(keys)} are not {shape[-1]} finite numbers", str(path), HELP)
     return values

@@ -1,7 +1,7 @@
 """DexYCB's published splits s0 to s3: which of its frames train, validate and test.
 
 Source: `dex_ycb_toolkit/dex_ycb.py` of NVlabs/dex-ycb-toolkit. Subjects and recordings are numbered in the order of
-their names, so the numbers hold only where all of them are there.
+their names, so the numbers are right only if all of them are there.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ Part = Literal["train", "val", "test"]
 
 SUBJECTS: Final = (
     "20200709 20200813 20200820 20200903 20200908 20200918 20200928 20201002 20201015 20201022"
-).split()  # the date that a subject's folder begins with
+).split()  # the date that a subject's folder name starts with
 CAMERAS: Final = (
     "836212060125 839512060362 840412060917 841412060263 932122060857 932122060861 932122061900 932122062010"
 ).split()
@@ -57,7 +57,7 @@ def published_split(
         validate_on: `val` or `test`.
 
     Raises:
-        DataError: subjects, recordings or cameras are missing, so that the numbers mean others; or a part is empty.
+        DataError: subjects, recordings or cameras are missing, so the numbers would mean others; or a part is empty.
     """
     recordings = _recordings(root)
     subjects, cameras = list(recordings), list(CAMERAS)
@@ -72,7 +72,7 @@ def published_split(
     train, val = (np.flatnonzero(found == part) for part in ("train", validate_on))
     for part, poses in (("train", train), (validate_on, val)):
         if not len(poses):
-            raise DataError(f"holds no frame of the part {part} of split {setup}", str(root), HELP)
+            raise DataError(f"contains no frame of part {part} of split {setup}", str(root), HELP)
     return train, val
 
 
@@ -90,9 +90,9 @@ def _recordings(root: Path) -> Mapping[str, list[str]]:
     metas = sorted(root.glob("*/*/meta.yml"))
     subjects = sorted({path.parents[1].name for path in metas})
     if [name.split("-")[0] for name in subjects] != SUBJECTS:
-        raise DataError(f"holds {len(subjects)} subjects, which are not the published 10", str(root), HELP)
+        raise DataError(f"contains {len(subjects)} subjects, which are not the published 10", str(root), HELP)
     recordings = {name: [path.parent.name for path in metas if path.parents[1].name == name] for name in subjects}
     for name, of_subject in recordings.items():
         if len(of_subject) != RECORDINGS:
-            raise DataError(f"holds {len(of_subject)} recordings, not {RECORDINGS}", str(root / name), HELP)
+            raise DataError(f"contains {len(of_subject)} recordings, not {RECORDINGS}", str(root / name), HELP)
     return recordings

@@ -1,8 +1,8 @@
 """Reader of FreiHAND's layout, real or rendered (Zimmermann et al., "FreiHAND", ICCV 2019).
 
-`training/rgb/%08d.jpg` holds every pose in several image versions: image i shows pose i % N. The labels are JSON lists
-over the N poses: K (3, 3), mano (1, 61), xyz (21, 3) in metres. The 61 MANO values are 3 global rotation, 45 theta
-(axis-angle, mean pose excluded), 10 shape, 2 root uv, 1 scale.
+`training/rgb/%08d.jpg` contains every pose in several image versions: image i shows pose i % N. The labels are JSON
+lists over the N poses: K (3, 3), mano (1, 61), xyz (21, 3) in metres. The 61 MANO values are 3 global rotation, 45
+theta (axis-angle, mean pose excluded), 10 shape, 2 root uv, 1 scale.
 """
 
 import json
@@ -18,7 +18,7 @@ from mano_trainers.errors import DataError
 
 Split = Literal["training", "evaluation"]
 IN_PART: Final = (
-    "if the archive is unpacked in part, unpack it again; a smaller set is cut, images and labels together, by "
+    "if the archive was only partly unpacked, unpack it again; for a smaller set, cut images and labels together with "
     "`sweeper data subset DIR OUT --count N`"
 )
 
@@ -27,7 +27,7 @@ def read_freihand(root: Path, split: Split = "training", name: str = "") -> tupl
     """Read the labels of a split and list its images.
 
     Args:
-        root: the folder that holds `training/` and the JSON files.
+        root: the folder that contains `training/` and the JSON files.
         split: `training`, or `evaluation` (one version of each image).
         name: of the set, for the labels.
 
@@ -35,18 +35,18 @@ def read_freihand(root: Path, split: Split = "training", name: str = "") -> tupl
         The labels, and the M pictures in the order of `pose_index`.
 
     Raises:
-        DataError: something is missing, of another shape, not finite, in millimetres, or counts differ; or a camera is
-            impossible, or a hand behind it.
+        DataError: something is missing, has another shape, is not finite or in millimetres, or counts differ; or a
+            camera is impossible, or a hand is behind it.
     """
     if not root.is_dir():
         raise DataError(
-            "no such folder", str(root), "data.root is the folder that holds FreiHAND's training/ and JSONs"
+            "no such folder", str(root), "data.root is the folder that contains FreiHAND's training/ and JSONs"
         )
     mano, joints_m, intrinsics = _read_labels(root, split)
     images = list_images(root, split)
     if len(images) % len(mano):
         raise DataError(
-            f"holds {len(images)} images for {len(mano)} labels; a whole number of versions of each is expected",
+            f"contains {len(images)} images for {len(mano)} labels; a whole number of versions of each is expected",
             str(root / split / "rgb"),
             IN_PART,
         )
@@ -68,7 +68,7 @@ def read_freihand(root: Path, split: Split = "training", name: str = "") -> tupl
 
 
 def has_labels(root: Path, split: Split) -> bool:
-    """Whether hands come with the pictures: those of FreiHAND's evaluation are a download of their own."""
+    """Whether the pictures have labels of hands: those of FreiHAND's evaluation split are a separate download."""
     return any((root / f"{split}_{name}.json").exists() for name in ("mano", "xyz"))
 
 
@@ -85,7 +85,7 @@ def _read_labels(root: Path, split: Split) -> tuple[Array, Array, Array]:
     for kind, array in (("xyz", joints_m), ("K", intrinsics)):
         if len(array) != len(mano):
             raise DataError(
-                f"holds {len(array)} labels where {split}_mano.json holds {len(mano)}",
+                f"contains {len(array)} labels, but {split}_mano.json contains {len(mano)}",
                 str(root / f"{split}_{kind}.json"),
                 "unpack the data set again",
             )
@@ -97,10 +97,10 @@ def _read(path: Path, shape: tuple[int, ...]) -> Array:
     try:
         content: Any = json.loads(path.read_bytes())
     except FileNotFoundError:
-        raise DataError("no such file", str(path), "FreiHAND's labels lie beside its training/ folder") from None
+        raise DataError("no such file", str(path), "FreiHAND's labels are next to its training/ folder") from None
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}", str(path), "unpack the data set again") from None
-    except (ValueError, RecursionError) as error:  # of damage, numbers of thousands of digits, or deep nesting
+    except (ValueError, RecursionError) as error:  # damage, numbers with thousands of digits, or deep nesting
         raise DataError(
             f"not valid JSON: {error}", str(path), "the file is cut off or damaged: unpack it again"
         ) from None
@@ -109,10 +109,10 @@ def _read(path: Path, shape: tuple[int, ...]) -> Array:
     except (TypeError, ValueError, OverflowError):
         raise DataError("not a list of equally shaped lists of numbers", str(path), f"each label is {shape}") from None
     if array.ndim == 0 or array.shape[1:] != shape or len(array) < 2:
-        raise DataError(f"of shape {array.shape} where (N, {', '.join(map(str, shape))}) is expected", str(path))
+        raise DataError(f"has shape {array.shape}, but (N, {', '.join(map(str, shape))}) is expected", str(path))
     if not np.isfinite(array).all():
         bad = int(np.argwhere(~np.isfinite(array).reshape(len(array), -1).all(axis=1))[0, 0])
-        raise DataError(f"label {bad} is not finite", str(path), "remove the sample, or unpack the data set again")
+        raise DataError(f"label {bad} is not finite", str(path), "delete the sample, or unpack the data set again")
     return array
 
 
@@ -124,10 +124,10 @@ def list_images(root: Path, split: Split) -> list[Picture]:
     """
     folder = root / split / "rgb"
     if not folder.is_dir():
-        raise DataError("no such folder", str(folder), "data.root is the folder that holds training/rgb")
+        raise DataError("no such folder", str(folder), "data.root is the folder that contains training/rgb")
     count = sum(1 for entry in folder.iterdir() if entry.suffix == ".jpg")
     if count == 0:
-        raise DataError("holds no image NNNNNNNN.jpg", str(folder), "unpack the data set again")
+        raise DataError("contains no image NNNNNNNN.jpg", str(folder), "unpack the data set again")
     paths = [folder / f"{index:08d}.jpg" for index in range(count)]
     for path in paths:
         if not path.exists():

@@ -1,6 +1,6 @@
 """Reader of HO-3D's layout, v2 (PNG) and v3 (JPEG) (Hampali et al., "HOnnotate", CVPR 2020).
 
-`train/<sequence>/rgb/<frame>` and `train/<sequence>/meta/<frame>.pkl`. A meta holds camMat, handPose (48, axis-angle,
+`train/<sequence>/rgb/<frame>` and `train/<sequence>/meta/<frame>.pkl`. A meta has camMat, handPose (48, axis-angle,
 mean pose included), handBeta (10), handTrans (3) and handJoints3D (21, 3) in MANO's order, all in OpenGL's camera frame
 (y up, z towards the viewer). A frame whose pose is None has no labels. The metas are pickles, and are read as data.
 """
@@ -25,31 +25,31 @@ from mano_trainers.rotations import axis_angle_from_quaternion, quaternion_from_
 SHAPES: Final = {"camMat": (3, 3), "handPose": (48,), "handBeta": (10,), "handTrans": (3,), "handJoints3D": (21, 3)}
 FLIP: Final = np.array([1.0, -1.0, -1.0])
 """OpenGL's camera frame to the image's: half a turn about x."""
-HELP: Final = "unpack HO-3D again; data.root is the folder that holds its train/"
+HELP: Final = "unpack HO-3D again; data.root is the folder that contains its train/"
 
 
 def read_ho3d(root: Path, hand: HandModel, name: str = "", crop: float = MARGIN) -> tuple[Labels, list[Picture]]:
     """Read the labelled frames of the training split.
 
-    Frames without labels, and those in which the hand lies mostly outside the picture, are left out. The joints are
-    moved to FreiHAND's definition. Poses are grouped by the letters that a sequence's name begins with: the cameras of
+    Frames without labels, and those in which the hand is mostly outside the picture, are left out. The joints are
+    moved to FreiHAND's definition. Poses are grouped by the letters that a sequence's name starts with: the cameras of
     one recording differ in the last digit (`multiCamSeqs` in the HO-3D repository), and names that share their letters
     are kept together to be on the safe side.
 
     Args:
-        root: the folder that holds `train/`.
+        root: the folder that contains `train/`.
         hand: a right hand, for the mean pose and the definition of the joints.
         name: of the set, for the labels.
-        crop: side of the square cut out around a hand, by the longer side of its joints' bounding box.
+        crop: side of the square cut out around a hand, as a multiple of the longer side of its joints' bounding box.
 
     Raises:
-        DataError: a file is missing, damaged, of another shape, not finite, in millimetres, or of no camera that could
-            have taken the picture.
+        DataError: a file is missing, damaged, of another shape, not finite, in millimetres, or its camera cannot have
+            taken the picture.
     """
     metas = label_files(root)
     frames = [(path, fields) for path in metas if (fields := _read_meta(path)) is not None]
     if not frames:
-        raise DataError("holds no frame with labels", str(root / "train"), HELP)
+        raise DataError("contains no frame with labels", str(root / "train"), HELP)
     pictures = [_picture(path) for path, _ in frames]
     values = {key: np.stack([fields[key] for _, fields in frames]) for key in SHAPES}
     joints_m = values["handJoints3D"][:, list(FREIHAND_ORDER)] * FLIP
@@ -81,28 +81,28 @@ def read_ho3d(root: Path, hand: HandModel, name: str = "", crop: float = MARGIN)
 
 
 def label_files(root: Path) -> list[Path]:
-    """The files `read_ho3d` takes labels from: one a frame, sorted.
+    """The files `read_ho3d` takes labels from: one per frame, sorted.
 
     Raises:
         DataError: there is none.
     """
     files = sorted(root.glob("train/*/meta/*.pkl"))
     if not files:
-        raise DataError("holds no train/<sequence>/meta/*.pkl", str(root), HELP)
+        raise DataError("contains no train/<sequence>/meta/*.pkl", str(root), HELP)
     return files
 
 
 def _read_meta(path: Path) -> dict[str, Array] | None:
     content = read_pickle(path, HELP)
     if not isinstance(content, dict):
-        raise DataError("holds no fields of a frame", str(path), HELP)
+        raise DataError("does not contain the fields of a frame", str(path), HELP)
     missing = [key for key in SHAPES if key not in content]
     joints = content.get("handJoints3D")
     if missing and isinstance(joints, np.ndarray) and joints.shape == (3,):
         raise DataError(
             f"is a frame of the evaluation split: only its wrist is published, not {', '.join(missing)}",
             str(path),
-            "train/ is to hold the sequences of the training split, evaluation/ those of the other",
+            "train/ should contain the sequences of the training split, evaluation/ those of the other",
         )
     if missing:
         raise DataError(f"lacks {', '.join(missing)}", str(path), HELP)
@@ -117,7 +117,7 @@ def _array(value: Any, key: str, path: Path) -> Array:
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu" or value.shape != SHAPES[key]:
         raise DataError(f"{key} is not an array of numbers of shape {SHAPES[key]}", str(path), HELP)
     if not np.isfinite(value).all():
-        raise DataError(f"{key} is not finite", str(path), "remove the frame, or unpack the data set again")
+        raise DataError(f"{key} is not finite", str(path), "delete the frame, or unpack the data set again")
     return value.astype(np.float64)
 
 

@@ -1,4 +1,4 @@
-"""The one sample type that the readers of all data sets deliver."""
+"""The one sample type that the readers of all data sets return."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Picture:
 
     Attributes:
         path: JPEG or PNG file.
-        box: (left, top, right, bottom) of a square to cut out, in whole pixels of the file; it may reach over the
+        box: (left, top, right, bottom) of a square to cut out, in whole pixels of the file; it may extend beyond the
             edge, where it is black. None for a file that is square itself.
         mirrored: left and right are swapped after cutting: a left hand becomes a right one.
         whole_px: side of the square file that `box` belongs to, where all files of a set must have the same.
@@ -48,10 +48,10 @@ class Labels:
         pose_index: (M,) pose of each image.
         viewpoint: (N,) tag from `viewpoints`.
         set_name: (N,) name of the data set in the config.
-        group: (N,) poses of one group are so alike that training and validation must not share it: the frames of a
-            video. Each pose is a group of its own where poses are independent.
+        group: (N,) poses of one group are so similar that training and validation must not share it: the frames of a
+            video. If poses are independent, each pose is a group of its own.
         definition: (N,) how the data set itself defines the joints: `freihand`, `ho3d`, `dexycb` or `dexycb_left`.
-            `joints_m` are always by FreiHAND's.
+            `joints_m` always follow FreiHAND's.
     """
 
     theta: Array
@@ -76,9 +76,9 @@ def joints_in_wrist_frame(labels: Labels) -> Array:
 def viewpoints(joints_m: Array) -> Strings:
     """Whether the hand points away from the camera, as one's own hand does.
 
-    FreiHAND, HO-3D and DexYCB are all filmed from beside; none has a camera on head or wrist. So the tag is taken from
-    what the camera sees: `egocentric` where the line from the wrist to the middle knuckle leads away from the camera
-    by more than 20 degrees, `third_person` elsewhere.
+    FreiHAND, HO-3D and DexYCB are all filmed from the side; none has a camera on head or wrist. So the tag is derived
+    from what the camera sees: `egocentric` if the line from the wrist to the middle knuckle points away from the camera
+    by more than 20 degrees, otherwise `third_person`.
 
     Args:
         joints_m: (N, 21, 3) in the camera's frame.
@@ -94,7 +94,7 @@ def viewpoints(joints_m: Array) -> Strings:
 
 
 def concatenate(parts: Sequence[Labels]) -> Labels:
-    """All poses of several sets; poses, images and groups of later ones are numbered on."""
+    """All poses of several sets, with poses, images and groups numbered consecutively."""
     poses = np.cumsum([0, *(len(part.theta) for part in parts)])
     groups = np.cumsum([0, *(part.group.max() + 1 for part in parts)])
     return Labels(
@@ -115,7 +115,7 @@ def check_metres(joints_m: Array, path: Path) -> None:
     """Tell millimetres from metres by the extent of the hands (N, 21, 3).
 
     Raises:
-        DataError: the median hand is longer than any.
+        DataError: the median hand is longer than any hand.
     """
     extent = float(np.median(np.linalg.norm(joints_m.max(axis=1) - joints_m.min(axis=1), axis=-1)))
     if extent > LONGEST_HAND_M:
@@ -125,7 +125,7 @@ def check_metres(joints_m: Array, path: Path) -> None:
 
 
 def check_in_front(joints_m: Array, files: Sequence[Path] | Path) -> None:
-    """Hands (N, 21, 3) are before their camera; `files` are those of each, or the one that holds all.
+    """Check that hands (N, 21, 3) are in front of their camera; `files`: that of each, or the one that contains all.
 
     Raises:
         DataError: one is not.
@@ -136,10 +136,10 @@ def check_in_front(joints_m: Array, files: Sequence[Path] | Path) -> None:
 
 
 def check_cameras(intrinsics: Array, sizes: Integers, files: Sequence[Path] | Path) -> None:
-    """Matrices (N, 3, 3) are those of cameras that took pictures of these sizes (N, 2), in pixels.
+    """Check that matrices (N, 3, 3) are those of cameras that took pictures of these sizes (N, 2), in pixels.
 
     Raises:
-        DataError: a focal length is not positive, the last row is not (0, 0, 1), or the principal point lies outside.
+        DataError: a focal length is not positive, the last row is not (0, 0, 1), or the principal point is outside.
     """
     focal, centre = np.diagonal(intrinsics, axis1=1, axis2=2)[:, :2], intrinsics[:, :2, 2]
     sound = (focal > 0).all(axis=1) & (intrinsics[:, 2] == [0, 0, 1]).all(axis=1)
@@ -147,7 +147,7 @@ def check_cameras(intrinsics: Array, sizes: Integers, files: Sequence[Path] | Pa
     for row in np.flatnonzero(~sound)[:1]:
         of_label, where = _place(files, int(row))
         raise DataError(
-            f"the camera matrix{of_label} is of no camera that took a picture of {sizes[row][0]} x {sizes[row][1]} "
+            f"the camera matrix{of_label} cannot belong to a picture of {sizes[row][0]} x {sizes[row][1]} "
             f"pixels: {intrinsics[row].round(1).tolist()}",
             where,
             "[[fx, 0, cx], [0, fy, cy], [0, 0, 1]] in pixels, the centre inside the picture; unpack the data set again",
@@ -155,12 +155,12 @@ def check_cameras(intrinsics: Array, sizes: Integers, files: Sequence[Path] | Pa
 
 
 def _place(files: Sequence[Path] | Path, row: int) -> tuple[str, str]:
-    """How to name a label in a text, and its file."""
+    """How to name a label in a message, and its file."""
     return (f" of label {row}", str(files)) if isinstance(files, Path) else ("", str(files[row]))
 
 
 def check_shown(labels: Labels) -> None:
-    """Every pose has an image, and every image a pose.
+    """Check that every pose has an image, and every image a pose.
 
     Raises:
         DataError: one has none.
@@ -171,7 +171,7 @@ def check_shown(labels: Labels) -> None:
         missing = int((versions == 0).sum())
         raise DataError(
             f"pose {pose} has no image" + (f", nor have {missing - 1} others" if missing > 1 else ""),
-            help="remove the label, or bring its image back",
+            help="delete the label, or restore its image",
         )
     if len(versions) > count:
         raise DataError(

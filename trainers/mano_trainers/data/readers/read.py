@@ -1,4 +1,4 @@
-"""One data set of any layout, as labels, pictures, and the files the labels come from."""
+"""One data set of any layout, as labels, pictures, and the files that the labels come from."""
 
 import os
 from collections.abc import Callable
@@ -23,7 +23,7 @@ Read = tuple[Labels, list[Picture]]
 ReadSet = tuple[Labels, list[Picture], list[Path]]
 """Labels, pictures, and the files that the labels come from."""
 READERS_VERSION: Final = 3
-"""Goes up when a reader's result changes, so that labels kept by an older one are not used."""
+"""Incremented when a reader's result changes, so that labels kept by an older one are not used."""
 
 
 def right_hand(name_or_path: str) -> HandModel:
@@ -34,7 +34,7 @@ def right_hand(name_or_path: str) -> HandModel:
     """
     hand = load_hand(name_or_path)
     if hand.side != "right":
-        raise DataError("is a left hand, but a right hand is wanted", name_or_path, "give MANO_RIGHT.pkl")
+        raise DataError("is a left hand, but a right hand is needed", name_or_path, "give MANO_RIGHT.pkl")
     return hand
 
 
@@ -47,16 +47,16 @@ def read_set(
     keep: Path | None = None,
     crop: float | None = None,
 ) -> ReadSet:
-    """Read a set; HO-3D and DexYCB, which have a file for each frame, are read once and kept.
+    """Read a set; HO-3D and DexYCB, which have one file per frame, are read once and kept.
 
     Args:
         root: its folder.
         format: its layout.
         hand_name: `data.hand`.
-        split: FreiHAND only; the others' training split is all there is.
+        split: FreiHAND only; the others have only a training split.
         name: of the set, for the labels.
-        keep: folder for labels that were read; None reads all files anew.
-        crop: `data.crop`, for HO-3D and DexYCB; FreiHAND's pictures are whole here, and cut where the split is known.
+        keep: folder for labels that were read; None: read all files again.
+        crop: `data.crop`, for HO-3D and DexYCB; FreiHAND's pictures are whole here, and cut when the split is known.
 
     Raises:
         DataError: something is missing or damaged.
@@ -99,7 +99,7 @@ def _left_hand(root: Path, hand_name: str, hand: HandModel) -> HandModel:
 
 
 def _kept(path: Path, read: Callable[[], Read]) -> Read:
-    """What `read` returns, from the file of an earlier call if there is one and its pictures are still those."""
+    """What `read` returns, from the file of an earlier call if there is one and its pictures have not changed."""
     with file_lock(path.with_suffix(".lock")):
         if not path.exists() or not _pictures_are_those_of(path):
             labels, pictures = read()
@@ -121,10 +121,10 @@ def _kept(path: Path, read: Callable[[], Read]) -> Read:
 
 
 def _pictures_are_those_of(path: Path) -> bool:
-    """Whether every picture is there with its size in bytes; the labels' key knows nothing of them."""
+    """Whether every picture is there with its size in bytes, which the labels' key does not cover."""
     with np.load(path, allow_pickle=False) as stored:
         paths, bytes_each = stored["paths"].tolist(), stored["bytes_each"].tolist()
     try:
         return bool([os.stat(each).st_size for each in paths] == bytes_each)
     except OSError:
-        return False  # the reader names the one that is gone, or finds it under another suffix
+        return False  # the reader names the missing one, or finds it under another suffix

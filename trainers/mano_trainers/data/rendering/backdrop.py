@@ -1,4 +1,4 @@
-"""Backgrounds, occluders and camera noise of the rendered pictures. Light, for rendering processes: numpy and PIL."""
+"""Backgrounds, occluders and camera noise of the rendered pictures, for rendering processes: imports numpy and PIL."""
 
 from typing import Final
 
@@ -10,9 +10,9 @@ from mano_trainers.arrays import Array, Pixels
 GREEN_SCREEN: Final = (45, 150, 70)
 MOST_OBJECTS: Final = 4
 OCCLUDED_SHARE: Final = 0.3
-"""Share of the pictures, green screen aside, in which something lies over the hand."""
+"""Share of the pictures, green screen aside, in which something covers part of the hand."""
 NOISE: Final = 6
-"""Half the range of the camera's noise, of 255 grey levels."""
+"""Half the range of the camera's noise, in grey levels of 255."""
 
 
 def green_screen(size: int, generator: np.random.Generator) -> Image.Image:
@@ -32,7 +32,7 @@ def scenery(size: int, generator: np.random.Generator) -> Image.Image:
 
 
 def occlude(picture: Image.Image, generator: np.random.Generator) -> None:
-    """Sometimes lay an object over the middle of a picture, where the hand is."""
+    """Sometimes put an object over the middle of a picture, where the hand is."""
     if generator.random() < OCCLUDED_SHARE:
         centre, extent = generator.uniform(0.25, 0.75, 2), generator.uniform(0.04, 0.1, 2)
         _draw_object(ImageDraw.Draw(picture), centre * picture.width, extent * picture.width, generator)
@@ -41,7 +41,7 @@ def occlude(picture: Image.Image, generator: np.random.Generator) -> None:
 def composite(
     hand: Pixels, alpha: Pixels, background: Image.Image, exposure: float, generator: np.random.Generator
 ) -> Image.Image:
-    """Lay a hand over a background, with camera noise.
+    """Put a hand over a background, with camera noise.
 
     Args:
         hand: (S, S, 3).
@@ -65,7 +65,7 @@ def _clouds(
 
 
 def _draw_object(draw: ImageDraw.ImageDraw, centre: Array, extent: Array, generator: np.random.Generator) -> None:
-    """An ellipse or a turned rectangle of one colour; centre and half extents in pixels."""
+    """An ellipse or a rotated rectangle of one colour; centre and half extents in pixels."""
     colour = tuple(int(value) for value in generator.integers(0, 256, 3))
     if generator.random() < 0.5:
         draw.ellipse([*(centre - extent), *(centre + extent)], fill=colour)

@@ -1,4 +1,4 @@
-"""Makes a small data set of rendered hands in DexYCB's layout, to try reader and training without the real one."""
+"""Makes a small data set of rendered hands in DexYCB's layout, to try out reader and training without the real one."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -33,11 +33,11 @@ def make_dexycb(out: Path, count: int, size: int, seed: int, progress: Progress 
     Each camera's first frame shows no hand.
 
     Args:
-        out: folder to make; it appears whole or not at all.
+        out: folder to create; it appears whole or not at all.
         count: poses.
-        size: height of a picture in pixels; it is a third broader.
+        size: height of a picture in pixels; it is a third wider.
         seed: of everything random.
-        progress: called with the number of poses drawn and the number of all.
+        progress: called with the number of poses drawn and the total.
 
     Raises:
         DataError: `out` exists.
@@ -71,7 +71,7 @@ def _write_recording(root: Path, folder: Path, side: str, count: int, size: int,
 
 
 def _through_one_lens(shots: Shots, size: int) -> Shots:
-    """The same hands seen by a camera of fixed matrix: each is moved to where it fills as much of the picture."""
+    """The same hands seen by a camera with a fixed matrix: each is moved to where it fills as much of the picture."""
     focal, centre = 1.2 * size, np.array([picture_width(size), size]) / 2
     lens = np.array([[focal, 0.0, centre[0]], [0.0, focal, centre[1]], [0.0, 0.0, 1.0]])
     old_focal = shots.intrinsics[:, 0, 0]
@@ -107,7 +107,7 @@ def _write_camera(root: Path, folder: Path, shots: Shots, left: bool, size: int,
 
 
 def _labels(shots: Shots, left: bool) -> tuple[Array, Array]:
-    """pose_m (N, 51) and joint_3d (N, 21, 3) as DexYCB stores them, float32; of left hands with `left`."""
+    """pose_m (N, 51) and joint_3d (N, 21, 3) as DexYCB stores them, float32; with `left` those of left hands."""
     hand = load_embedded_hand()
     tips, labelled = (DEXYCB_TIPS_LEFT, with_left_fault(hand)) if left else (DEXYCB_TIPS, hand)
     chain = chain_joints(HandLayer(labelled, torch.float64), shots.theta, shots.betas, shots.orient, tips)

@@ -1,4 +1,4 @@
-"""Draws and writes the pictures of a batch of poses: what a rendering process does. Light: numpy and PIL."""
+"""Draws and writes the pictures of a batch of poses: what a rendering process does. Imports only numpy and PIL."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,11 +22,11 @@ class Batch:
     """Poses to draw; sent to a rendering process.
 
     Attributes:
-        folder: holds `rgb/`, and `mask/` if masks are wanted.
+        folder: contains `rgb/`, and `mask/` if masks are to be written.
         first: index of the first pose.
         count: poses of the whole split; version v of pose i is image i + v * count.
         versions: pictures of each pose; version 0 has a green screen.
-        seed: of the split; each pose draws from (seed, its index), so that batches do not matter.
+        seed: of the split; each pose draws from (seed, its index), so how poses are batched does not matter.
         size: side of a picture in pixels.
         vertices_m: (B, V, 3) in the camera's frame.
         intrinsics: (B, 3, 3).

@@ -25,20 +25,20 @@ Progress = Callable[[int, int], None]
 VERSIONS: Final = 4
 POSES_PER_BATCH: Final = 25
 POSES_AT_ONCE: Final = 256
-"""Of vertices computed or written together; bounds the memory."""
+"""Poses whose vertices are computed or written together; limits the memory."""
 ROOT: Final = 9
-"""The joint that uv_root and scale of a label place, in FreiHAND's order: the middle finger's knuckle."""
+"""The joint that a label's uv_root and scale position, in FreiHAND's order: the middle finger's knuckle."""
 DISTANCE_M: Final = (0.5, 0.9)
 FILL: Final = (0.6, 0.8)
 """Longer side of the hand's bounding box as a share of the picture's."""
 OFF_CENTRE: Final = 0.7
-"""How far from the centre the hand may lie, as a share of the room its bounding box leaves."""
+"""How far from the centre the hand may be, as a share of the room its bounding box leaves."""
 DECIMALS: Final = 6
 
 
 @dataclass(frozen=True, eq=False)
 class Scenes:
-    """Labels of N poses as they are written; everything agrees to the last digit.
+    """Labels of N poses as they are written; everything is consistent to the last digit.
 
     Attributes:
         mano: (N, 61) global rotation, theta, shape, root uv, scale.
@@ -63,12 +63,12 @@ def make_freihand(
     whatever the number of workers.
 
     Args:
-        out: folder to make.
+        out: folder to create.
         count: poses for training.
         size: side of a picture in pixels.
         seed: of everything random.
-        progress: called with the number of poses drawn and the number of all.
-        workers: processes; by default one for each core. With 1 everything is drawn in this process.
+        progress: called with the number of poses drawn and the total.
+        workers: processes; by default one per core. With 1 everything is drawn in this process.
 
     Raises:
         DataError: `out` exists.
@@ -86,7 +86,7 @@ def make_freihand(
 
 
 def sample_scenes(count: int, size: int, generator: np.random.Generator) -> Scenes:
-    """Hands before a camera: poses, shapes, views, and the lens that makes them fill the picture.
+    """Hands in front of a camera: poses, shapes, views, and the lens that makes them fill the picture.
 
     Parameters are rounded before use, so that labels derived from the stored numbers are the stored labels.
     """
@@ -147,7 +147,7 @@ def _write_labels(root: Path, split: str, scenes: Scenes) -> None:
 def _points_json(points_m: Array) -> bytes:
     """JSON of (N, V, 3) coordinates below 10 m, to the micrometre, without the outermost brackets.
 
-    This is by far the largest file, and setting all digits at once takes a tenth of the time of `json.dumps`.
+    This is by far the largest file, and setting all digits at once takes a tenth of the time that `json.dumps` takes.
     """
     blank = np.frombuffer(b"[ 0.000000, 0.000000, 0.000000],", dtype=np.uint8)  # a space where a sign may be
     text = np.tile(blank, (*points_m.shape[:2], 1))
@@ -181,7 +181,7 @@ def _batches(scenes: Scenes, folder: Path, versions: int, size: int, seed: tuple
 
 
 def palm_share_of(hand: HandModel) -> Array:
-    """(V,) how much of each vertex is palm: from its normal at rest, where the palm looks along -y."""
+    """(V,) how much of each vertex is palm: from its normal at rest, where the palm faces -y."""
     share: Array = (0.5 - vertex_normals(hand.v_template, hand.f)[:, 1]).clip(0.0, 1.0)
     return share
 

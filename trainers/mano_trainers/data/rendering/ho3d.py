@@ -1,4 +1,4 @@
-"""Makes a small data set of rendered hands in HO-3D's layout, to try reader and training without the real one."""
+"""Makes a small data set of rendered hands in HO-3D's layout, to try out reader and training without the real one."""
 
 import pickle
 from pathlib import Path
@@ -27,14 +27,14 @@ def make_ho3d(
     progress: Progress | None = None,
     suffix: Literal["jpg", "png"] = "jpg",
 ) -> None:
-    """Write `count` labelled frames in a few sequences, each of which begins with a frame without labels.
+    """Write `count` labelled frames in a few sequences, each of which starts with a frame without labels.
 
     Args:
-        out: folder to make; it appears whole or not at all.
+        out: folder to create; it appears whole or not at all.
         count: labelled frames.
-        size: height of a picture in pixels; it is a third broader.
+        size: height of a picture in pixels; it is a third wider.
         seed: of everything random.
-        progress: called with the number of frames drawn and the number of all.
+        progress: called with the number of frames drawn and the total.
         suffix: `jpg` as in v3, `png` as in v2.
 
     Raises:
@@ -62,13 +62,13 @@ def make_ho3d(
 def _metas(shots: Shots) -> list[dict[str, Any]]:
     """Labels as HO-3D stores them: OpenGL's frame, mean pose included, MANO's order, the chain's joints.
 
-    A hand turned by R about its wrist J0 and moved by t is, seen in the flipped frame, turned by F R and moved by
+    A hand rotated by R about its wrist J0 and moved by t is, seen in the flipped frame, rotated by F R and moved by
     F (J0 + t) - J0.
     """
     hand = load_embedded_hand()
     layer = HandLayer(hand, torch.float64)
     chain = chain_joints(layer, shots.theta, shots.betas, shots.orient, HO3D_TIPS)
-    wrist = chain[:, 0]  # a turn about it leaves it where it is
+    wrist = chain[:, 0]  # a rotation about it leaves it where it is
     joints_m = (chain + shots.shift_m[:, None])[:, np.argsort(FREIHAND_ORDER)] * FLIP
     turned = FLIP[:, None] * rotation_matrices(torch.as_tensor(shots.orient)).numpy()
     translation = FLIP * (wrist + shots.shift_m) - wrist
@@ -85,7 +85,7 @@ def _metas(shots: Shots) -> list[dict[str, Any]]:
 
 
 def _axis_angle(rotation: Any) -> Any:
-    """Axis-angle (3,) of a rotation matrix (3, 3), through the axis that it leaves as it is."""
+    """Axis-angle (3,) of a rotation matrix (3, 3), from the axis that it leaves unchanged."""
     values, vectors = np.linalg.eig(rotation)
     axis = vectors[:, np.abs(values - 1).argmin()].real
     twice_sine = np.array(

@@ -19,8 +19,9 @@ LARGEST_BETA: Final = 2.5
 TILT_DEG: Final = 20.0
 TURN_DEG: Final = 25.0
 ROLL_DEG: Final = 30.0
-"""Standard deviations of the view around the palm of an upright hand. Wider, or with the back of the hand, which hides
-bent fingers, a few thousand pictures teach a small network in minutes little that beats the constant pose."""
+"""Standard deviations of the view around the palm of an upright hand. With wider ones, or with the back of the hand,
+which hides bent fingers, a small network learns little from a few thousand pictures in minutes that beats the constant
+pose."""
 PALM_TO_CAMERA: Final = ((0.0, 0.0, 1.0), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0))
 """Rows of the rotation that takes the hand's frame (fingers -x, palm -y, thumb +z) to the camera's (x right, y down,
 z away) with the fingers up and the palm towards the camera."""
@@ -30,7 +31,7 @@ def sample_poses(count: int, generator: np.random.Generator) -> Array:
     """Anatomically plausible finger poses.
 
     Each is a blend of two gestures with noise: flexion of a whole finger and of each joint, abduction at the knuckles,
-    and a little on every axis. A joint is flexed first, then spread.
+    and a little noise on every axis. A joint is flexed first, then spread.
 
     Args:
         count: how many.
@@ -67,7 +68,7 @@ def sample_shapes(count: int, generator: np.random.Generator) -> Array:
 def sample_orientations(count: int, generator: np.random.Generator) -> Array:
     """Rotations of the wrist in the camera's frame (x right, y down, z away).
 
-    They look at the palm of the hand, which is more or less upright.
+    The camera looks at the palm of the hand, which is more or less upright.
 
     Returns:
         (count, 3) axis-angle, rad.

@@ -1,6 +1,6 @@
 """A small software renderer of one hand: depth buffer, smooth shading, numpy only.
 
-Imported by rendering processes, so it stays light: numpy, nothing else.
+Imported by rendering processes, so it imports nothing but numpy.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class Look:
         skin: RGB of the back of the hand in [0, 1].
         palm: RGB of the palm.
         light: unit vector towards the lamp in the camera's frame.
-        ambient: share of light that comes from everywhere.
+        ambient: share of the light that comes from all directions.
     """
 
     skin: Array
@@ -41,7 +41,7 @@ def render_hand(
     Args:
         vertices_m: (V, 3) in the camera's frame (x right, y down, z away).
         faces: (F, 3) triangles, counter-clockwise seen from outside in a right-handed frame.
-        palm_share: (V,) 1 where the skin is the palm's, 0 on the back.
+        palm_share: (V,) 1 on the palm, 0 on the back of the hand.
         intrinsics: (3, 3) camera matrix.
         size: side of the picture in pixels.
         look: light and colours.
@@ -67,9 +67,9 @@ def render_hand(
 
 
 def close_wrist(faces: Integers) -> Integers:
-    """Triangles of a mesh with one hole, the hole closed by a fan around one of its vertices.
+    """Triangles of a mesh with one hole, with the hole closed by a fan around one of its vertices.
 
-    Without the lid one looks through the wrist at the inside of the fingers, or through it.
+    Without the lid one would look through the wrist at the inside of the fingers, or right through it.
     """
     edges = {(int(a), int(b)) for face in faces for a, b in zip(face, np.roll(face, -1), strict=True)}
     rim = {b: a for a, b in edges if (b, a) not in edges}  # runs against the faces' direction: the lid's own
@@ -110,13 +110,13 @@ def _shade(normals: Array, palm_share: Array, look: Look) -> Array:
 def _visible(points: Array, inverse_depth: Array, faces: Integers, side: int) -> tuple[Integers, Integers, Array]:
     """The samples a mesh covers: index into the flat (side, side) picture, face, and barycentric weights (n, 3).
 
-    All triangles at once: every sample of every bounding box of a front face is tested, then the nearest kept. Inverse
-    depth, unlike depth, is linear in the picture. Colours are interpolated linearly too: triangles are a few
+    All triangles at once: every sample of every bounding box of a front face is tested, then the nearest is kept.
+    Inverse depth, unlike depth, is linear in the picture. Colours are interpolated linearly too: triangles are a few
     millimetres wide.
     """
     a, b, c = points[faces].transpose(1, 0, 2)
     area = (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0])
-    front = np.flatnonzero(area < 0)  # y runs down, so what faces the camera runs clockwise on paper
+    front = np.flatnonzero(area < 0)  # y points down, so faces towards the camera are clockwise on paper
     a, b, c, area = a[front], b[front], c[front], area[front]
     lowest = np.ceil(np.minimum(np.minimum(a, b), c) - 0.5).clip(0, side).astype(np.int64)
     highest = np.floor(np.maximum(np.maximum(a, b), c) - 0.5).clip(-1, side - 1).astype(np.int64)

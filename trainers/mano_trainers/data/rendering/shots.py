@@ -1,4 +1,4 @@
-"""What the makers of HO-3D's and DexYCB's layouts share: hands somewhere in pictures that are broader than high."""
+"""What the generators of HO-3D's and DexYCB's layouts share: hands somewhere in pictures that are wider than high."""
 
 from dataclasses import dataclass
 
@@ -16,13 +16,13 @@ from mano_trainers.hand.model import load_embedded_hand
 
 @dataclass(frozen=True, eq=False)
 class Shots:
-    """N right hands before cameras.
+    """N right hands in front of cameras.
 
     Attributes:
         theta: (N, 45) rad, mean excluded.
         betas: (N, 10).
         orient: (N, 3) rad, camera frame with y down.
-        shift_m: (N, 3) what the hand layer's joints and vertices are moved by.
+        shift_m: (N, 3) by how much the hand layer's joints and vertices are moved.
         vertices_m: (N, 778, 3) in the camera's frame.
         intrinsics: (N, 3, 3).
     """
@@ -36,7 +36,7 @@ class Shots:
 
 
 def picture_width(size: int) -> int:
-    """Width of a picture of height `size`: about 4 : 3, as the cameras' of both sets."""
+    """Width of a picture of height `size`: about 4 : 3, as for the cameras of both sets."""
     return size + 2 * (size // 6)
 
 
@@ -63,7 +63,7 @@ def draw_shot(shots: Shots, index: int, size: int, generator: np.random.Generato
         faces, vertices_m = faces[:, ::-1], vertices_m * POSITION
         intrinsics[0, 2] = width - intrinsics[0, 2]
     above = (width - size) // 2
-    intrinsics[1, 2] += above  # the renderer draws squares; what is above and below is cut off
+    intrinsics[1, 2] += above  # the renderer draws squares; the excess above and below is cut off
     colours, alpha = render_hand(vertices_m, faces, palm_share_of(hand), intrinsics, width, sample_look(generator))
     picture = composite(colours, alpha, scenery(width, generator), generator.uniform(0.8, 1.15), generator)
     occlude(picture, generator)

@@ -1,4 +1,4 @@
-"""A folder that is there whole, or not at all."""
+"""A folder that exists whole or not at all."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ def written_whole(out: Path) -> Iterator[Path]:
         DataError: `out` exists.
     """
     if out.exists():
-        raise DataError("exists already", str(out), "name another folder, or remove this one first")
+        raise DataError("already exists", str(out), "choose another folder, or delete this one first")
     partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
     try:
         partial.mkdir(parents=True)

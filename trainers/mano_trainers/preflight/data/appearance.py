@@ -1,4 +1,4 @@
-"""Do validated pictures look like those of training? Their brightness, contrast, colour and detail."""
+"""Do validated pictures look like trained ones? Their brightness, contrast, colour and detail."""
 
 from typing import Final
 
@@ -22,10 +22,10 @@ FEATURES: Final = ("brightness", "red against blue", "green", "contrast", "satur
 
 
 def check_pictures(subject: Subject) -> CheckResult:
-    """Means of simple features over validated and trained pictures, against random splits of the same groups."""
+    """Means of simple features over validated and trained pictures, compared with random splits of the same groups."""
     pipeline, data = subject.pipeline, subject.pipeline.data
     poses = evenly(subject.poses, TRAINED)
-    trained = pipeline.table[poses, np.arange(len(poses)) % pipeline.table.shape[1]]  # all versions have their turn
+    trained = pipeline.table[poses, np.arange(len(poses)) % pipeline.table.shape[1]]  # all versions in turn
     validated = pipeline.val_images[evenly(np.arange(len(pipeline.val_images)), VALIDATED)]
     shown = np.concatenate([validated, trained])
     groups = np.unique(data.labels.group[data.labels.pose_index[shown]], return_inverse=True)[1].reshape(-1)
@@ -56,14 +56,14 @@ def check_pictures(subject: Subject) -> CheckResult:
         help += "; or data.crop shows more or less of a validated picture than of a trained one: then split.inside is "
         help += "low, or another factor helps"
     elif not at_random:
-        help += "; or it shows other people and places, on purpose"
+        help += "; or it intentionally shows other people and places"
     status = CheckStatus.FAIL if at_random and not cut_otherwise else CheckStatus.WARN
     return CheckResult("split.pictures", status, says, expected, help)
 
 
 def _features(subject: Subject, indices: Integers) -> Array:
-    """Those of `FEATURES`, (n, 6), of pictures at `indices`."""
-    order = np.argsort(indices, kind="stable")  # read forwards
+    """The `FEATURES`, (n, 6), of the pictures at `indices`."""
+    order = np.argsort(indices, kind="stable")  # the file is read forwards
     images = gather(subject.pipeline.images, indices[order], torch.device("cpu")).double()
     grey = images.mean(-1)
     edges = (grey[:, 1:] - grey[:, :-1]).abs().mean((1, 2)) + (grey[:, :, 1:] - grey[:, :, :-1]).abs().mean((1, 2))

@@ -20,7 +20,7 @@ from mano_trainers.preflight.subject import Subject, verdict
 from mano_trainers.report import CheckResult
 
 SIDE = 32
-"""Pictures are looked at in this size: enough to tell a hand from its surroundings."""
+"""Pictures are examined at this size: enough to tell a hand from its surroundings."""
 LEAST_CONTRAST = 2.0
 """Standard deviation of the grey values (0 to 255) below which a picture shows nothing."""
 MOST_EMPTY = 0.01
@@ -28,7 +28,7 @@ FINGERS = [[0, *range(first, first + 4)] for first in range(1, 21, 4)]
 PALM = [0, 1, 5, 9, 13, 17]
 STRONG_P = 0.01
 MOSTLY = 0.4
-"""Of labels that do not fit at all it is a half; of mirrored ones next to none."""
+"""It is a half for labels that do not fit at all, and nearly 0 for mirrored ones."""
 MOST_IMAGES = 256
 LESS_INSIDE = 0.1
 """Share of the joints by which validated pictures may show less than trained ones."""
@@ -36,14 +36,14 @@ LESS_INSIDE = 0.1
 
 @dataclass(frozen=True)
 class Shown:
-    """Some training images, and the labels that training gives them: images (n, S, S, 3), pixels (n, 21, 2) of S."""
+    """Some training images, and the labels they have in training: images (n, S, S, 3), pixels (n, 21, 2) of S."""
 
     images: Array
     pixels: Array
 
 
 def check_images(subject: Subject) -> Iterator[CheckResult]:
-    """Content, place of the joints in the picture, and whether a stick figure of them lies on a hand."""
+    """Content, position of the joints in the picture, and whether a stick figure of them lies on a hand."""
     shown = _shown(subject)
     yield _content(shown)
     yield _inside(subject, shown)
@@ -54,18 +54,18 @@ def check_images(subject: Subject) -> Iterator[CheckResult]:
 def _shown(subject: Subject) -> Shown:
     pipeline = subject.pipeline
     poses = evenly(subject.poses, MOST_IMAGES)
-    versions = np.arange(len(poses)) % pipeline.table.shape[1]  # all versions have their turn
+    versions = np.arange(len(poses)) % pipeline.table.shape[1]  # all versions in turn
     return show(subject, np.sort(pipeline.table[poses, versions]))
 
 
 def show(subject: Subject, chosen: Integers) -> Shown:
-    """Images at the indices `chosen`, small, and where their labels' joints lie in them."""
+    """The images at the indices `chosen`, reduced, and where their labels' joints lie in them."""
     pipeline = subject.pipeline
     labels = pipeline.data.labels
     of = labels.pose_index[chosen]
     pixels = project(labels.intrinsics[of], labels.joints_m[of])
     pixels *= SIDE / pipeline.data.sides_px[of, None, None]
-    order = np.argsort(chosen, kind="stable")  # read forwards
+    order = np.argsort(chosen, kind="stable")  # the file is read forwards
     images = gather(pipeline.images, chosen[order], torch.device("cpu"))[torch.from_numpy(np.argsort(order))]
     images = images.permute(0, 3, 1, 2).float()
     small = F.interpolate(images, (SIDE, SIDE), mode="area").permute(0, 2, 3, 1).double().numpy()
@@ -80,9 +80,9 @@ def _content(shown: Shown) -> CheckResult:
     return verdict(
         "images.content",
         empty <= MOST_EMPTY and variety > LEAST_CONTRAST,
-        f"{empty:.1%} of the pictures are of one colour; a pixel varies by {variety:.1f} of 255 between pictures",
+        f"{empty:.1%} of the pictures have only one colour; a pixel varies by {variety:.1f} of 255 between pictures",
         f"at most {MOST_EMPTY:.0%}, over {LEAST_CONTRAST:g}",
-        "look at the files: black or equal pictures come from a failed export, an empty mask, or a wrong crop",
+        "look at the files: black or identical pictures come from a failed export, an empty mask, or a wrong crop",
     )
 
 
@@ -95,7 +95,7 @@ def _inside(subject: Subject, shown: Shown) -> CheckResult:
         inside >= LEAST_INSIDE and (masked is None or masked >= LEAST_ON_MASK),
         f"{inside:.0%} of the joints lie in their picture{says}",
         f"at least {LEAST_INSIDE:.0%}" + ("" if masked is None else f", {LEAST_ON_MASK:.0%}"),
-        "camera matrices and joints do not belong together, or not to these pictures: look at K, crop and resizing",
+        "camera matrices and joints do not match each other, or these pictures: check K, crop and resizing",
     )
 
 
@@ -122,7 +122,7 @@ def _share_inside(shown: Shown) -> float:
 
 
 def _share_on_masks(subject: Subject) -> float | None:
-    """Share of joints on the masks of FreiHAND's layout; None where there are none, or several sets."""
+    """Share of joints on the masks of FreiHAND's layout; None if there are no masks, or several sets."""
     config, data = subject.pipeline.config.data, subject.pipeline.data
     if config.sets or config.format != "freihand":
         return None
@@ -137,8 +137,8 @@ def _share_on_masks(subject: Subject) -> float | None:
 
 
 def _projection(shown: Shown) -> Iterator[CheckResult]:
-    """A stick figure drawn from the labels parts the hand's colours from the others': better than other hands' figures,
-    and better than its own mirror image."""
+    """A stick figure drawn from the labels separates the hand's colours from the rest: better than the figures of other
+    hands, and better than its own mirror image."""
     pictures = Pictures(shown.images)
     figures = draw_figures(shown.pixels)
     own = pictures.separation(figures)
@@ -147,10 +147,10 @@ def _projection(shown: Shown) -> Iterator[CheckResult]:
     yield verdict(
         "labels.silhouette",
         p <= STRONG_P,
-        f"figures of the labels part hand and background by {own.mean():.2f}, those of other poses by "
+        f"figures of the labels separate hand and background by {own.mean():.2f}, those of other poses by "
         f"{np.mean(others):.2f} (p = {p:.2g})",
         f"more, p at most {STRONG_P}",
-        "the labels do not lie on the hands of their pictures: look at pairing, camera matrices and crops",
+        "the labels do not lie on the hands in their pictures: check pairing, camera matrices and crops",
     )
     mirrored_pixels = shown.pixels * [-1, 1] + [SIDE, 0]
     mirrored = pictures.separation(draw_figures(mirrored_pixels))
@@ -166,14 +166,14 @@ def _projection(shown: Shown) -> Iterator[CheckResult]:
 
 
 class Pictures:
-    """Colours of pictures (n, S, S, 3), summed up so that many figures can be laid on them."""
+    """Colours of pictures (n, S, S, 3), prepared so that many figures can be laid on them."""
 
     def __init__(self, images: Array) -> None:
         count = len(images)
         flat = images.reshape(count, -1, 3)
         self.colours = flat - flat.mean(1, keepdims=True)
         covariance = np.einsum("npc,npd->ncd", self.colours, self.colours) / flat.shape[1]
-        self.precision = np.linalg.inv(covariance + np.eye(3))  # 1 of 255 squared: a picture may be of one colour
+        self.precision = np.linalg.inv(covariance + np.eye(3))  # 1 of 255 squared: a picture may have only one colour
 
     def separation(self, figures: npt.NDArray[np.bool_]) -> Array:
         """Squared distance (n,) of the mean colours inside and outside of figures (n, S, S), in units of its spread."""
@@ -181,12 +181,12 @@ class Pictures:
         inside = weight.sum(2).clip(1)
         total = weight.shape[2]
         summed = (weight @ self.colours)[:, 0]
-        apart = summed / inside + summed / (total - inside).clip(1)  # colours are centred: outside sums to the rest
+        apart = summed / inside + summed / (total - inside).clip(1)  # colours are centred: inside and outside sum to 0
         distance: Array = np.einsum("nc,ncd,nd->n", apart, self.precision, apart)
         return distance
 
     def separations(self, figures: npt.NDArray[np.bool_]) -> Array:
-        """As `separation`, (n, m) of each figure (m, S, S) on each picture."""
+        """As `separation`, (n, m) for each figure (m, S, S) on each picture."""
         weight = figures.reshape(len(figures), -1).astype(np.float32)
         inside, total = weight.sum(1).clip(1), weight.shape[1]
         summed = np.stack([self.colours[..., channel].astype(np.float32) @ weight.T for channel in range(3)], axis=-1)
