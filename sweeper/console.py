@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def to_json(value: Any) -> str:
-    """JSON for scripts, which know no NaN: a number that is not finite is null."""
+    """JSON for scripts, which has no NaN: a number that is not finite is null."""
 
     def clean(item: Any) -> Any:
         match item:
@@ -42,15 +42,15 @@ def output_console() -> "Console":
     """A console on stdout. Square brackets in a trainer's text are not markup."""
     from rich.console import Console
 
-    # A notebook's cell is no terminal to rich's HTML: text is text there too.
+    # In a notebook cell rich would write HTML: text is text there too.
     console = Console(highlight=False, markup=False, force_jupyter=False)
     # A pipe has no width; rich would fold the table at 80 columns.
     return console if console.is_terminal else Console(highlight=False, markup=False, force_jupyter=False, width=200)
 
 
 def leave_terminal() -> None:
-    """Send what is printed from now on nowhere, where it went to a terminal: it is closed, and printing would fail."""
+    """Discard what is printed from now on if it went to a terminal: that is closed, and printing would fail."""
     with open(os.devnull, "wb") as nowhere:
         for number in (1, 2):
-            if stat.S_ISCHR(os.fstat(number).st_mode):  # one that was hung up is not a tty any more
+            if stat.S_ISCHR(os.fstat(number).st_mode):  # one that was hung up is no longer a tty
                 os.dup2(nowhere.fileno(), number)

@@ -39,7 +39,7 @@ class Problem:
 
 
 class UserError(Exception):
-    """The user can fix this: bad input, a missing file, a study that is in use. No traceback is shown.
+    """Something the user can fix: bad input, a missing file, a study that is in use. No traceback is shown.
 
     Args:
         what: what is wrong, in one sentence without a full stop.

@@ -1,4 +1,4 @@
-"""Files and folders: what lies in what, writes that are whole or not made, sums, folders that go with their process."""
+"""Files and folders: what is inside what, atomic writes, checksums, folders that are deleted with their process."""
 
 import errno
 import fcntl
@@ -40,8 +40,8 @@ def write_atomic(path: Path, content: str, *, sync: bool = False) -> None:
     scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(scratch, "w", encoding="utf-8") as file:
-            with suppress(OSError):  # a file system may know no locks
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until it is whole, it is nobody's leftover
+            with suppress(OSError):  # a file system may not have locks
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until it is complete, nobody takes it for a leftover
             file.write(content)
             file.flush()
             if sync:
@@ -54,7 +54,7 @@ def write_atomic(path: Path, content: str, *, sync: bool = False) -> None:
 
 
 def remove_half_written(folder: Path) -> None:
-    """Remove what `write_atomic` in a killed process, here or on another machine, has left in a folder."""
+    """Delete what `write_atomic` in a killed process, here or on another machine, has left in a folder."""
     for scratch in folder.glob(".*.tmp"):
         if SCRATCH.fullmatch(scratch.name) is None:
             continue
@@ -69,8 +69,8 @@ def remove_half_written(folder: Path) -> None:
 
 
 def reread(read: Callable[[], T]) -> T:
-    """What `read` returns, which opens a file and reads it; again where another machine has replaced it meanwhile:
-    on NFS the open file is then a stale handle (ESTALE), and a new one is not.
+    """What `read`, which opens a file and reads it, returns; repeated if another machine has replaced the file
+    meanwhile: on NFS the open file is then a stale handle (ESTALE), and a new one is not.
 
     Raises:
         OSError: it cannot be read.
@@ -101,7 +101,7 @@ def sha256_of(path: Path) -> str:
 
 @contextmanager
 def own_folder(parent: Path, prefix: str) -> Iterator[Path]:
-    """A new folder in `parent`; those with this prefix that killed processes left are removed first."""
+    """A new folder in `parent`; those with this prefix left by killed processes are deleted first."""
     for left in abandoned_folders(parent, prefix):
         shutil.rmtree(left, ignore_errors=True)
     made = Path(tempfile.mkdtemp(prefix=f".{prefix}", dir=parent))
@@ -125,7 +125,7 @@ def _is_abandoned(folder: Path) -> bool:
         if folder.lstat().st_uid != os.getuid():
             return False
         lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    except OSError:  # it has just been removed
+    except OSError:  # it has just been deleted
         return False
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""A study home is data, whoever made it: what is read from one leads nowhere out of it, and brings no code along."""
+"""A study home is data, whoever made it: nothing read from one leads out of it or brings code along."""
 
 import errno
 import fcntl
@@ -22,20 +22,20 @@ FILES = frozenset(
 )
 """Endings and names of what a study keeps in files."""
 CACHE_VARIABLE: Final = "TRAINERS_CACHE_DIR"
-"""Environment variable that says where trainers keep what they make of the data."""
+"""Environment variable that says where trainers keep what they derive from the data."""
 FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 HELP = "was this home made by somebody else? Read SECURITY.md before you continue with it"
 
 
 def command_line(home: Path, *words: str) -> str:
-    """`sweeper VERB ...` as it is typed for this home: with `--home` where another one would be meant without it."""
+    """`sweeper VERB ...` as it is typed for this home: with `--home` if another home would be used without it."""
     default = Path(os.environ.get("SWEEPER_HOME") or ".sweeper")
     option = [] if home.resolve() == default.resolve() else ["--home", str(home)]
     return shlex.join(["sweeper", *words, *option])
 
 
 def cache_of(home: Path) -> Path:
-    """Folder in which the trials of a home keep what they make of the data."""
+    """Folder in which the trials of a home keep what they derive from the data."""
     return home.resolve() / "data"
 
 
@@ -54,8 +54,8 @@ def refuse_foreign_links(study_dir: Path) -> None:
 
 
 def refuse_special_files(study_dir: Path) -> None:
-    """Refuse a study in whose folder a pipe or a device lies, which reading would wait for without end, or a folder
-    where a file should be, or the other way round.
+    """Refuse a study whose folder contains a pipe or a device, on which reading would hang, or a folder where a file
+    should be, or the other way round.
 
     Raises:
         UserError: names it.
@@ -127,8 +127,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def require_folder(folder: Path) -> None:
-    """Refuse what stands where a folder should be: a file, or a link to a disk that is not there, which would seem to
-    be empty.
+    """Refuse what is where a folder should be: a file, or a link to a missing disk, which would seem to be empty.
 
     Raises:
         UserError: names it.
@@ -152,7 +151,7 @@ def refuse_code_of(home: Path, trainer: str) -> None:
     """Refuse a recorded trainer that would be imported from the home that records it. Nothing of the home is imported.
 
     Raises:
-        UserError: its module lies in the home, or the working folder does, which is importable.
+        UserError: its module is in the home, or the working folder is, which is importable.
     """
     home = home.resolve()
     if Path.cwd().resolve().is_relative_to(home):
@@ -170,7 +169,7 @@ def refuse_code_of(home: Path, trainer: str) -> None:
 
 
 def _places(module: str) -> list[Path]:
-    """Where a module would be imported from; its parents are imported for it, which lie outside of the home."""
+    """Where a module would be imported from; its parents, which are outside the home, are imported for that."""
     before, sys.path = sys.path, [*sys.path, str(Path.cwd())]
     try:
         spec = find_spec(module)

@@ -1,10 +1,10 @@
 """What an ablation found: variants against the baseline over shared seeds, main effects and interactions. Pure.
 
 All p-values of a result are one family: variants, main effects and interactions are corrected together, so at most 5 %
-of results say that anything differs where nothing does.
+of results claim a difference where there is none.
 
-An effect is estimated once with each seed, from all runs of the design with that seed, and averaged over the seeds: so
-its interval says how far it depends on the seed. Imports scipy, so import it late.
+An effect is estimated separately for each seed, from all runs of the design with that seed, and averaged over the
+seeds: so its interval says how much it depends on the seed. Imports scipy, so import it late.
 """
 
 import math
@@ -52,9 +52,9 @@ class Row:
 
     Attributes:
         variant: its name.
-        levels: factor -> level; empty where the design has no factors.
+        levels: factor -> level; empty if the design has no factors.
         runs: the results of its runs.
-        comparison: with the baseline, variant minus baseline, over the seeds that both have; None of the baseline.
+        comparison: with the baseline, variant minus baseline, over the seeds that both have; None for the baseline.
     """
 
     variant: str
@@ -92,7 +92,7 @@ class AblationResult:
     Attributes:
         study: its name.
         objective: what variants are judged by.
-        design: of the spec; `variants` where it names none.
+        design: of the spec; `variants` if it names none.
         resolution: of a fraction, 3 for III; else None.
         baseline: the variant that the others are compared with.
         seeds: with which each variant is trained.
@@ -193,7 +193,7 @@ def baseline_of(spec: SpecFile) -> str:
 
 
 def family_size(spec: SpecFile) -> int:
-    """How many p-values the result of a spec with variants has, which are corrected together; at least 1."""
+    """How many p-values, corrected together, the result of a spec with variants has; at least 1."""
     design = list(runs_of(spec.ablation)) if spec.ablation else []
     nothing = {name: VariantRuns(name, {}, 0, 0, 0, 0, 0) for name in spec.variants}
     mains, pairs, _ = _effects(spec, design, nothing)
@@ -211,7 +211,7 @@ def _opening(
 
 
 def _missing(spec: SpecFile, rows: Sequence[Row]) -> list[str]:
-    """What the table lacks, in words: runs to come, and those that are in no mean."""
+    """What the table lacks, in words: runs still to come, and those that no mean includes."""
     to_come = spec.trials - sum(row.runs.runs for row in rows)
     lines = [f"{to_come} of {spec.trials} runs are still to come"] if to_come > 0 else []
     return lines + [
@@ -282,7 +282,7 @@ def _corrected(
 
 
 def _aliases(generators: Sequence[str], short: Mapping[str, str], *factors: str) -> tuple[str, ...] | None:
-    """The two-way interactions that are the same contrast as an effect; None of an interaction that is the same as a
+    """The two-way interactions that are the same contrast as an effect; None for an interaction that is the same as a
     main effect, or as one that stands before it."""
     names = letters_of(short)
     letters = {name: letter for letter, name in names.items()}

@@ -15,9 +15,9 @@ class TrialComparison:
 
     Attributes:
         trials: their IDs.
-        states: how each stands.
-        reasons: and why.
-        varying: dotted path -> value of each trial, where not all agree; None where a trial has no such field.
+        states: of each.
+        reasons: of each state.
+        varying: dotted path -> value in each trial, where not all agree; None if a trial has no such field.
         objective: name of the metric of the curves: that of the first trial's study.
         curves: epoch -> objective, of each trial.
         metrics: name -> value at each trial's last evaluation; None where it was not reported.

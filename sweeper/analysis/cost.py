@@ -71,9 +71,9 @@ def estimate_cost(
 ) -> Plan:
     """The plan of a study. Pure.
 
-    Expected is successive halving on trials of which none collapses: of those that reach a rung, one of `eta`
-    continues. The trials that `replicate` keeps for new seeds go to their end. Worst is every trial to its end. Either
-    way each control that trains does so until the candidates are ranked.
+    Expected: successive halving if no trial collapses: of those that reach a rung, one in `eta` continues. The trials
+    that `replicate` keeps for new seeds run to their end. Worst: every trial runs to its end. Either way each control
+    that trains does so until the candidates are ranked.
 
     Args:
         spec: the study.
@@ -81,7 +81,7 @@ def estimate_cost(
         pace: how fast a trial goes, where it is known.
         free_bytes: space on the disk of the study home.
         trained_controls: how many controls train.
-        configurations: how many there are to try; None: no limit is known. Further trials are new seeds, or none.
+        configurations: how many there are to try; None: no known limit. Further trials are new seeds, or none.
     """
     trials = spec.trials if spec.budget.trials is None else min(spec.trials, spec.budget.trials)
     repeats = min(repeats_planned(spec), trials)
@@ -103,7 +103,7 @@ def estimate_cost(
 
 
 def _expected_rungs(scheduler: SchedulerConfig, trials: int, full_epochs: float) -> dict[float, float]:
-    """Epoch -> trials that train up to there, all brackets together; of each at least one continues."""
+    """Epoch -> trials that train up to there, over all brackets; in each at least one continues."""
     if scheduler.name == "none":
         return {full_epochs: float(trials)}
     in_bracket = Counter(bracket_of(scheduler, number) for number in range(trials))
@@ -163,7 +163,7 @@ def plan_study(
     pace = recorded_throughput(spec, home)
     if pace is None and measure:
         pace = measured_throughput(spec, home)
-        if (count := spec.resources.lanes) > 1:  # what they save, only a run shows
+        if (count := spec.resources.lanes) > 1:  # only a run shows what they save
             seconds, source = pace.seconds_per_epoch * count, f"{pace.source}; {count} lanes as if in sequence"
             pace = replace(pace, seconds_per_epoch=seconds, source=source)
     existing = next(folder for folder in (home.resolve(), *home.resolve().parents) if folder.exists())

@@ -17,9 +17,9 @@ from sweeper.spec.model import SpecFile
 def design_power(spec: SpecFile, home: Path, comparisons: int | None = None) -> DetectableEffect:
     """What the design of a spec with variants can see.
 
-    The spread is that of the earlier runs of this study, else that of the newest study in the home with the same
-    objective and variants over seeds; else what the spec assumes of single runs, times the square root of 2: as if
-    pairs had nothing in common.
+    The spread is that of the earlier runs of this study; without any, that of the newest study in the home with the
+    same objective and variants over seeds; failing that, what the spec assumes for single runs times the square root of
+    2, as if pairs had nothing in common.
 
     Args:
         spec: with variants.
@@ -41,7 +41,7 @@ def _measured(spec: SpecFile, home: Path) -> tuple[float | None, str]:
     for folder in (*own, *sorted(folders, key=lambda each: -each.stat().st_mtime)):
         try:
             ledger, other = open_study(home, folder.name)
-        except UserError:  # its first run ended before its data were there
+        except UserError:  # its first run ended before its data were ready
             continue
         if not other.variants or len(other.seeds) < 2 or other.objective.metric != spec.objective.metric:
             continue
@@ -55,7 +55,7 @@ def _measured(spec: SpecFile, home: Path) -> tuple[float | None, str]:
 
 
 def design_power_text(spec: SpecFile, sight: DetectableEffect) -> str:
-    """What the design runs and can see, as lines below the plan."""
+    """What the design runs and can detect, as lines below the plan."""
     names = textwrap.wrap(", ".join(spec.variants), 90)
     lines = [f"  {'' if index else 'runs':<11} {line}" for index, line in enumerate(names)]
     seeds = ", ".join(map(str, spec.seeds)) or "that of its config"

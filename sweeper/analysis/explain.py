@@ -30,7 +30,7 @@ class Neighbour:
         trial: its ID.
         distance: root mean square over the parameters, each on a scale from 0 to 1 over its range.
         state: how it stands.
-        value: its objective at the last evaluation; None where it is not finite.
+        value: its objective at the last evaluation; None if it is not finite.
         differs: what is different: parameter -> its value there.
     """
 
@@ -48,13 +48,13 @@ class Explanation:
     Attributes:
         trial: its ID.
         objective: what it is judged by.
-        state: how it stands.
+        state: its state.
         reason: why.
         evidence: the numbers behind the reason.
         value: its objective at the last evaluation; None where it is not finite.
         epoch: of that evaluation.
         proposed_by: who proposed it, as the end of a sentence.
-        rungs: how it stood at each rung when it came there.
+        rungs: its rank at each rung when it got there.
         neighbours: the nearest other trials, the nearest first.
         gradient_shares: loss term -> its share of the gradient, at the first and at the last evaluation.
         sentence: all of it in plain words.
@@ -106,15 +106,15 @@ def explain(home: Path, selector: str) -> Explanation:
 
 
 def describe(ledger: Ledger, spec: SpecFile, trial: TrialRecord) -> str:
-    """The sentence of a trial without its nearest neighbour, which changes while the study grows: what MLflow keeps."""
+    """The sentence of a trial without its nearest neighbour, which changes as the study grows: what MLflow keeps."""
     others = [other for other in ledger.trials() if other.id != trial.id]
     proposer = proposer_of(spec, trial, others, len(ledger.attributes.warm_start or []))
     return _sentence(trial, spec.objective, proposer, [], gradient_shares(trial))
 
 
 def proposer_of(spec: SpecFile, trial: TrialRecord, others: Sequence[TrialRecord], warm: int) -> str:
-    """Who proposed a trial, as the end of a sentence: the spec, the user, or the sampler and what it knew: `others`
-    of the study, and so many trials of the `warm` start."""
+    """Who proposed a trial, as the end of a sentence: the spec, the user, or the sampler with what it knew: how many
+    `others` of the study and trials of the `warm` start."""
     if trial.control is not None:
         return "a control of the spec, a reference point that never wins"
     if trial.retry_of is not None:
@@ -165,7 +165,7 @@ def _ended_before(trial: TrialRecord, others: Sequence[TrialRecord]) -> int:
 
 
 def rungs_of(spec: SpecFile, trial: TrialRecord, others: Sequence[TrialRecord]) -> list[RungResult]:
-    """How a trial stood at each rung at the moment it came there, among the healthy trials that were there before."""
+    """The rank of a trial at each rung at the moment it got there, among the healthy trials that were there before."""
     found: list[RungResult] = []
     for index, report in enumerate(trial.reports, start=1):
         runner, before = (_runner(spec, trial, trial.reports[:end]) for end in (index, index - 1))
@@ -179,7 +179,8 @@ def rungs_of(spec: SpecFile, trial: TrialRecord, others: Sequence[TrialRecord]) 
 
 
 def _until(trial: TrialRecord, timestamp_ms: int) -> Sequence[Report]:
-    """What was known of another trial at a moment; nothing of one that had collapsed by then, for it holds no rank."""
+    """What was known of another trial at that moment; nothing of one that had collapsed by then, since it is not
+    ranked."""
     known = [report for report in trial.reports if report.timestamp_ms <= timestamp_ms]
     return [] if trial.state is TrialState.COLLAPSED and len(known) == len(trial.reports) else known
 
@@ -222,7 +223,8 @@ def _gap(dimension: AnyDimension, one: ParamValue | None, other: ParamValue | No
 
 
 def gradient_shares(trial: TrialRecord) -> dict[str, tuple[float, float]]:
-    """Loss term -> its share of the gradient, at the first and at the last evaluation that tells; the largest first."""
+    """Loss term -> its share of the gradient, at the first and the last evaluation that report it; the largest
+    first."""
     curves: dict[str, list[float]] = {}
     for report in trial.reports:
         for name, value in report.metrics.items():

@@ -1,4 +1,4 @@
-"""What a study would take on GPUs that are not here, by what its trainer says of an epoch and of their rates."""
+"""What a study would take on GPUs that are not here, from what its trainer says about an epoch and their rates."""
 
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,26 +19,26 @@ from sweeper.study.usage.budget import HOUR_S
 
 NOTHING: Final = EpochWork(0.0, "", ())
 PRICES: Final = {"T4": 0.5, "A100": 1.5, "H100": 3.0, "H200": 4.0}
-"""Euros for an hour, rounded: the middle of what clouds asked on demand, by price comparisons of May 2026."""
+"""Euros per hour, rounded: mid-range on-demand cloud prices, from price comparisons of May 2026."""
 PRICES_FROM: Final = "on demand, May 2026; providers differ by half to twice that"
 
 
 @dataclass(frozen=True)
 class GpuCost:
-    """A study on one GPU of a kind: GPU-hours, and euros where a price is known.
+    """A study on one kind of GPU: GPU-hours, and euros if a price is known.
 
     Attributes:
         gpu: its kind, as the trainer names it.
-        images_per_epoch: those that the trainer says, of the first config.
-        images_from: where their number is from.
-        images_per_s: of the first config.
+        images_per_epoch: as the trainer says for the first config.
+        images_from: where that number comes from.
+        images_per_s: for the first config.
         within: the hours are expected within this factor, either way.
-        rate_from: who measured the rate, or how it was worked out.
+        rate_from: who measured the rate, or how it was estimated.
         seconds_per_epoch: on average over what the study varies.
         expected_hours: if trials are stopped early as expected.
-        worst_hours: if none is.
-        euros_per_hour: the price; None: none is known.
-        price_from: who named it.
+        worst_hours: if none are.
+        euros_per_hour: the price; None: unknown.
+        price_from: where it comes from.
         expected_euros: for the expected hours.
         worst_euros: for the worst ones.
         trials_in_budget: about how many of the trials fit the budget, where the expected hours do not.
@@ -63,7 +63,7 @@ class GpuCost:
 def gpu_costs(
     spec: SweepSpec, expected_epochs: float, worst_epochs: float, prices: Mapping[str, float]
 ) -> tuple[GpuCost, ...]:
-    """Of each GPU that the trainer names; none for a study that asks for no GPU, or a trainer that says nothing.
+    """The cost on each GPU that the trainer names; empty if the study asks for no GPU, or the trainer says nothing.
 
     Trials that share a GPU are counted as if one after the other.
 
@@ -71,10 +71,11 @@ def gpu_costs(
         spec: the study.
         expected_epochs: of all trials.
         worst_epochs: of all trials.
-        prices: euros for an hour of a GPU, by its name in any case, before those of the spec and the usual ones.
+        prices: euros per hour of a GPU, by its name in any case; they take precedence over the spec's and the usual
+            ones.
 
     Raises:
-        UserError: the trainer fails when it is asked, or a price is of a GPU that it does not name.
+        UserError: the trainer fails when asked, or a price is for a GPU that it does not name.
     """
     asked = {gpu.upper(): price for gpu, price in prices.items()}
     work, seconds = NOTHING, dict[str, float]()
@@ -133,7 +134,7 @@ def _trials_in_budget(spec: SpecFile, hours: float, euros: float | None) -> int 
     parts = [] if budget.gpu_seconds is None else [budget.gpu_seconds / HOUR_S / hours]
     if budget.euros is not None and euros:
         parts.append(budget.euros / euros)
-    if budget.wall_clock_s is not None and at_once != "all":  # else nobody knows how many GPUs there will be
+    if budget.wall_clock_s is not None and at_once != "all":  # otherwise nobody knows how many GPUs there will be
         parts.append(budget.wall_clock_s / HOUR_S / hours * max(1.0, at_once * spec.resources.trial_gpus))
     tightest = min(parts, default=1.0)
     return int(spec.trials * tightest) if tightest < 1 else None
@@ -155,14 +156,14 @@ def _means(found: Sequence[dict[str, float]]) -> dict[str, float]:
 
 
 def _mean_of_variants(spec: SweepSpec) -> tuple[EpochWork, dict[str, float]]:
-    """The work of the first variant, and seconds of an epoch by GPU on average over all."""
+    """The work of the first variant, and seconds per epoch by GPU, averaged over all."""
     found = [_epoch(spec, resolve(spec, {VARIANT: name})) for name in spec.variants]
     return found[0], _means([_seconds(work) for work in found])
 
 
 def _mean_of_space(spec: SweepSpec) -> tuple[EpochWork, dict[str, float]]:
-    """As that, over the ends of each parameter: a backbone that is varied has an epoch of its own length. Parameters
-    are taken to lengthen it independently."""
+    """The same over the ends of each parameter: if the backbone varies, so does the length of an epoch. Parameters are
+    assumed to lengthen it independently."""
     config = resolve(spec, accepted_example(spec))
     first = _epoch(spec, config)
     one = mean = _seconds(first)
@@ -185,7 +186,7 @@ def _along(
 
 
 def gpu_lines(costs: tuple[GpuCost, ...]) -> list[str]:
-    """The costs as people read them; two digits, since more would mean nothing."""
+    """The costs for people; two digits, since more would be meaningless."""
     if not costs:
         return []
     images, source = costs[0].images_per_epoch, costs[0].images_from
@@ -205,6 +206,6 @@ def gpu_lines(costs: tuple[GpuCost, ...]) -> list[str]:
 
 
 def _rounded(value: float) -> str:
-    """Two digits, whole from 10 on."""
+    """Two digits, whole numbers from 10 up."""
     rounded = float(f"{value:.2g}")
     return f"{rounded:,.0f}" if rounded >= 10 else f"{rounded:g}"

@@ -16,16 +16,16 @@ TRIALS_A_PARAMETER: Final = 10
 
 @dataclass(frozen=True)
 class Importances:
-    """How much of the objective each parameter decides.
+    """How much each parameter determines the objective.
 
     Attributes:
         study: name of the study.
         evaluator: `ped-anova`, `mdi` or `fanova`.
         metric: the objective.
         epoch: where it was read, None: at the end.
-        trials: that count.
+        trials: how many were used.
         shares: parameter -> share, the largest first; they and `noise` sum to 1.
-        noise: share of a parameter that means nothing.
+        noise: share of a meaningless parameter.
         left_out: parameters that only some trials have.
         warning: why not to trust this; empty if there is no reason.
     """
@@ -44,8 +44,9 @@ class Importances:
 def importances_of(study: str, spec: SpecFile, trials: Sequence[TrialRecord], evaluator: Evaluator) -> Importances:
     """The importance of each parameter that all trials have.
 
-    Where trials are stopped early, those that ran to their end are a choice of the best; so all are compared by their
-    best value up to the first rung, the grace period. Else those that ran to their end are, by their last value.
+    If trials are stopped early, those that ran to their end are a selection of the best; so all are compared by their
+    best value up to the first rung, the grace period. Otherwise those that ran to their end are compared by their last
+    value.
     """
     early = spec.scheduler.name != "none" and not spec.variants
     epoch = float(spec.scheduler.grace_epochs) if early else None

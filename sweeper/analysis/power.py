@@ -11,15 +11,15 @@ from sweeper.spec.objective import Objective
 
 @dataclass(frozen=True)
 class DetectableEffect:
-    """What comparisons over seeds can see.
+    """What comparisons over seeds can detect.
 
     Attributes:
         pairs: seeds, so pairs of a comparison.
         comparisons: over which p is corrected.
         spread: standard deviation of the paired differences, in the unit of the objective; None: unknown.
-        source: where that comes from; empty where it is unknown.
+        source: where that comes from; empty if unknown.
         one: the smallest true difference that one comparison alone shows 4 times in 5; in standard deviations of the
-            differences where the spread is unknown. Infinite where n is too small to say.
+            differences if the spread is unknown. Infinite if n is too small to say.
         corrected: the same after Holm's correction for all comparisons, at its strictest.
     """
 
@@ -32,18 +32,18 @@ class DetectableEffect:
 
 
 def detectable(pairs: int, comparisons: int, spread: float | None, source: str) -> DetectableEffect:
-    """What a number of seeds can see, given the spread of paired differences."""
+    """What a number of seeds can detect, given the spread of paired differences."""
     scale = 1.0 if spread is None else spread
     one, corrected = (scale * detectable_effect(pairs, count) for count in (1, comparisons))
     return DetectableEffect(pairs, comparisons, spread, source, one, corrected)
 
 
 def power_of(differences: Sequence[Difference], seeds: int, comparisons: int) -> DetectableEffect:
-    """What differences that were measured can see.
+    """What measured differences can detect.
 
     Args:
         differences: whose spread is pooled.
-        seeds: that were asked for.
+        seeds: as requested.
         comparisons: in the family that p is corrected for.
     """
     spread, degrees = pooled_sd(differences)
@@ -67,7 +67,7 @@ def power_text(sight: DetectableEffect, objective: Objective, what: str = "diffe
 
 
 def pairing_text(comparisons: Sequence[Comparison]) -> str:
-    """How runs are paired, and how the pairs turned out to correlate; empty where nothing was compared."""
+    """How runs are paired, and how the pairs turned out to correlate; empty if nothing was compared."""
     found = [each.correlation for each in comparisons if not math.isnan(each.correlation)]
     if not found:
         return ""

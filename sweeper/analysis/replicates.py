@@ -1,8 +1,9 @@
 """Runs that repeat each variant over the same seeds, as statistics needs them. Pure; imports scipy, so import it late.
 
-A run counts for a mean only if it ran to its end: where a guard, a rank or an error stopped it, its last value is of a
-shorter training. Such runs are counted by how they ended, and never left out silently. A mean over the runs that did
-not collapse flatters a variant that often does, so beside it stands one in which those count as the constant pose.
+A run counts towards a mean only if it ran to its end: if a guard, a rank or an error stopped it, its last value comes
+from a shorter training. Such runs are counted by how they ended, and never left out silently. A mean over the runs that
+did not collapse flatters a variant that often does, so it is accompanied by one in which those count as the constant
+pose.
 """
 
 import math
@@ -40,10 +41,10 @@ class VariantRuns:
         name: of the variant.
         values: seed -> objective of each run that ran to its end.
         runs: all that have been started.
-        collapsed: that ended with one pose for every image, whether a guard stopped them or not.
-        failed: that ended with an error, and were not tried again.
-        stopped: that were ended early for their rank or by the user.
-        running: that have not ended.
+        collapsed: those that ended with one pose for every image, whether a guard stopped them or not.
+        failed: those that ended with an error, and were not tried again.
+        stopped: those ended early for their rank or by the user.
+        running: those that have not ended.
         collapsed_values: seed -> error of the constant pose, of each run that a guard stopped for its collapse; empty
             where that error is not known.
     """
@@ -112,8 +113,8 @@ class Comparison:
 
 
 def constant_error(trials: Sequence[TrialRecord], objective: Objective) -> float | None:
-    """The constant pose's objective: that of the control, which some of `trials` may be; else what a trial's skill says
-    of it (skill = 1 - error / the constant pose's)."""
+    """The constant pose's objective: that of the control, which may be among `trials`; otherwise as a trial's skill
+    implies (skill = 1 - error / the constant pose's)."""
     control = control_values(trials, objective).get("constant_pose")
     if control is not None:
         return control
@@ -197,7 +198,7 @@ def _compared(first: VariantRuns, second: VariantRuns) -> Comparison:
 def _correlation(one: Sequence[float], other: Sequence[float]) -> float:
     try:
         return correlation(one, other) if len(one) >= FEWEST else math.nan
-    except StatisticsError:  # one of them is always the same
+    except StatisticsError:  # one of them never varies
         return math.nan
 
 

@@ -53,7 +53,7 @@ class Difference:
 
     Attributes:
         estimate: of the mean difference.
-        p: of the paired t-test; NaN where n is too small or all pairs differ by the same.
+        p: of the paired t-test; NaN if n is too small or all pairs differ by the same amount.
         effect: Cohen's d_z with Hedges' correction: the mean difference over its standard deviation; NaN as p.
     """
 
@@ -84,7 +84,7 @@ def estimate(values: Sequence[float]) -> Estimate:
 def paired_difference(first: Sequence[float], second: Sequence[float]) -> Difference:
     """First minus second, pair by pair: interval, two-sided p of the paired t-test, and effect size.
 
-    Pairs that all differ by the very same number were not repeated: the seed changes nothing, so there is no p.
+    If all pairs differ by exactly the same number, nothing was repeated: the seed changes nothing, so there is no p.
 
     Args:
         first: values, in the order of the pairs.
@@ -94,7 +94,7 @@ def paired_difference(first: Sequence[float], second: Sequence[float]) -> Differ
 
 
 def mean_difference(differences: Sequence[float]) -> Difference:
-    """As `paired_difference`, of differences that were taken already."""
+    """As `paired_difference`, for differences already computed."""
     found = estimate(differences)
     rounding = 1e-12 * max((abs(value) for value in differences), default=0.0)
     if found.is_too_small or found.sd <= rounding:
@@ -152,7 +152,7 @@ def detectable_effect(pairs: int, comparisons: int = 1) -> float:
     """The smallest true difference that n pairs show in 80 % of studies, in standard deviations of the differences.
 
     The paired t-test rejects at 0.05 over the number of comparisons (the first step of Holm); the noncentral t gives
-    the power (Cohen 1988, chapter 2). Infinite where n is too small to say.
+    the power (Cohen 1988, chapter 2). Infinite if n is too small to say.
     """
     if pairs < FEWEST:
         return math.inf

@@ -25,7 +25,7 @@ from sweeper.spec.resolve import SweepSpec, accepted_example, resolve
 
 @dataclass(frozen=True)
 class Throughput:
-    """How fast a trial goes, and what it leaves behind. `source` says who measured it."""
+    """How fast a trial is, and what it leaves behind. `source` says who measured it."""
 
     seconds_per_epoch: float
     checkpoint_bytes: int
@@ -61,7 +61,7 @@ def recorded_throughput(spec: SweepSpec, home: Path) -> Throughput | None:
 
 
 def measured_throughput(spec: SweepSpec, home: Path) -> Throughput:
-    """Train a little in a process of its own: the second evaluation is timed, for the first one warms up.
+    """Train a little in a separate process: the second evaluation is timed, since the first one warms up.
 
     Raises:
         UserError: the trainer failed; it has said why on stderr.
@@ -104,8 +104,8 @@ def _last(path: str) -> str:
 
 
 def _stored_bytes(ledger: Ledger) -> list[int]:
-    """Size of a checkpoint that lies in a store, of which this home has the manifest at most; the newest one is asked
-    for. Nothing where the study has no store, or it does not answer."""
+    """Size of a checkpoint in a store, of which this home has at most the manifest; the store is asked for the newest
+    one. Nothing if the study has no store, or it does not answer."""
     keys = [report.checkpoint for trial in ledger.trials() for report in trial.reports if report.checkpoint]
     store = store_of(ledger)
     if store is None or not keys:

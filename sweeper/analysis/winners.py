@@ -57,7 +57,7 @@ class WinnersResult:
         winner: the trial that beats every other one, or None.
         best_run: ID of the winner's best run with a fresh seed: the one to promote; None without a winner.
         power: what these seeds can show.
-        opening: that and how runs are compared, in sentences to be read before the table.
+        opening: that, and how runs are compared, in sentences to be read before the table.
         verdict: sentences.
     """
 
@@ -126,7 +126,7 @@ def winners_result(home: Path, study: str, name: str) -> WinnersResult:
 
 
 def winner_of_comparisons(best: VariantRuns, comparisons: Sequence[Comparison], objective: Objective) -> str | None:
-    """The variant with the best mean, if it beats every other one by more than chance and all its runs are there."""
+    """The variant with the best mean, if it beats every other one by more than chance and all its runs are complete."""
     own = [each for each in comparisons if best.name in (each.first, each.second)]
     beaten = [each for each in own if each.is_told_apart and better(each, objective)[0] == best.name]
     return best.name if own and len(beaten) == len(own) and not best.losses_text else None

@@ -66,7 +66,7 @@ class Study:
 
     Attributes:
         name: of the study.
-        home: where it lies.
+        home: where it is.
         exit_code: of the `run` that returned it, as of the command line; None if it was loaded.
     """
 

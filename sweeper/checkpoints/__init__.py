@@ -1,1 +1,1 @@
-"""Where checkpoints lie, and whether they are whole."""
+"""Where checkpoints are, and whether they are complete."""

@@ -1,5 +1,5 @@
 """Where a copy of a study is kept: in a folder, which may be a slow mount that can neither rename over a file nor lock
-nor sync, or in an S3-compatible store. Nothing here needs more than to write, list and remove whole files."""
+nor sync, or in an S3-compatible store. All that is needed is to write, list and delete whole files."""
 
 import os
 import re
@@ -18,7 +18,7 @@ Result = TypeVar("Result")
 
 
 class CopyPlace(Protocol):
-    """Files by name, `NAME` or `FOLDER/NAME`; what cannot be done is a UserError, a file that is not there a
+    """Files by name, `NAME` or `FOLDER/NAME`; what cannot be done is a UserError, a missing file a
     FileNotFoundError."""
 
     shown: str
@@ -56,7 +56,7 @@ class InFolder:
         self._folder, self.shown = folder, str(folder)
 
     def names(self) -> list[str]:
-        """Of the files right in it, not of those in folders."""
+        """Of the files directly in it, not of those in folders."""
         try:
             return sorted(entry.name for entry in os.scandir(self._folder) if entry.is_file())
         except FileNotFoundError:
@@ -101,7 +101,7 @@ class InFolder:
 
 
 class _InStore:
-    """A copy in an S3-compatible store, beside which its checkpoints may lie."""
+    """A copy in an S3-compatible store, which may also contain its checkpoints."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store, self.shown = store, store.url

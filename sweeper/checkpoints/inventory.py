@@ -1,4 +1,4 @@
-"""What a study has of the checkpoints that its ledger names: the one answer of doctor, gc and status."""
+"""Which of the checkpoints named by its ledger a study has: the same answer for doctor, gc and status."""
 
 import json
 from collections.abc import Iterator
@@ -13,8 +13,8 @@ from sweeper.ledger.trial import Report, TrialRecord
 
 
 class CheckpointState(StrEnum):
-    """COLLECTED: `sweeper gc` has removed what is large, and the manifest with its sums is there. STORED: it lies in an
-    object store, and its manifest here."""
+    """COLLECTED: `sweeper gc` has deleted what is large, and the manifest with its checksums is there. STORED: it is in
+    an object store, and its manifest here."""
 
     WHOLE = "whole"
     COLLECTED = "collected"
@@ -30,7 +30,7 @@ class CheckpointEntry:
     Attributes:
         trial: whose it is.
         report: the evaluation that wrote it.
-        folder: where it lies, or should.
+        folder: where it is, or should be.
         state: what is there.
         problem: what is wrong with a damaged one, else empty.
     """
@@ -52,7 +52,7 @@ def checkpoint_entries(ledger: Ledger, *, checked: bool = True) -> Iterator[Chec
 
     Args:
         ledger: of the study.
-        checked: compare each file with its sum, which reads them all; else only whether they are there.
+        checked: compare each file with its checksum, which reads them all; otherwise only see whether they are there.
     """
     stored = ledger.attributes.store_url is not None
     for trial in ledger.all_trials():

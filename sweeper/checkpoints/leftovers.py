@@ -1,4 +1,4 @@
-"""What a trainer leaves in its trial's folder beside its checkpoints: tables, pictures, notes."""
+"""What a trainer leaves in its trial's folder besides its checkpoints: tables, pictures, notes."""
 
 import os
 from collections.abc import Collection
@@ -13,17 +13,17 @@ MOST_FILES: Final = 1000
 """Most files of one trial that go to MLflow: a cache of a million files is useful where it is."""
 MOST_LOOKED_AT: Final = 20_000
 SMALL_BYTES: Final = 1 << 20
-"""What is no larger goes to MLflow whatever the spec's `retention`."""
+"""Files up to this size go to MLflow whatever the spec's `retention`."""
 
-_Stamp = tuple[str, int, int]  # name, bytes, time: equal of a copy, which keeps them
+_Stamp = tuple[str, int, int]  # name, bytes, time: the same for a copy, which keeps them
 
 
 def leftovers(folder: Path, ours: Collection[str], retention: str) -> tuple[list[Path], int]:
     """The files of a trial that go to MLflow, by path, and how many others there are.
 
-    Neither are checkpoints (folders with a manifest) and what a checkpoint was copied from, hidden files, links, and
-    what is not a file. Others are those that are large where the spec's `retention` is not `all`, those above the most,
-    and those whose name is not text.
+    Neither includes checkpoints (folders with a manifest), what a checkpoint was copied from, hidden files, links, and
+    what is not a file. Others are those that are large if the spec's `retention` is not `all`, those above the maximum
+    number, and those whose name is not text.
 
     Args:
         folder: of the trial.
@@ -49,7 +49,7 @@ def _files(folder: Path) -> tuple[dict[Path, _Stamp], set[_Stamp]]:
         is_checkpoint = MANIFEST in names and Path(place) != folder
         folders[:] = [] if is_checkpoint else [name for name in folders if not name.startswith(".")]
         for path in (Path(place) / name for name in names if not name.startswith(".")):
-            with suppress(OSError):  # gone meanwhile
+            with suppress(OSError):  # deleted meanwhile
                 if path.is_symlink() or not path.is_file():
                     continue
                 at = path.stat()

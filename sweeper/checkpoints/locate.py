@@ -1,4 +1,4 @@
-"""Where a study's checkpoints lie: in its folder, or in a store; and which one a trial resumes from."""
+"""Where a study's checkpoints are: in its folder, or in a store; and which one a trial resumes from."""
 
 import os
 import re
@@ -20,7 +20,7 @@ CHECKPOINTS_VARIABLE: Final = "SWEEPER_CHECKPOINTS"
 
 
 def store_of(ledger: Ledger) -> ObjectStore | None:
-    """The store that holds the study's checkpoints; None: its folder does."""
+    """The store that contains the study's checkpoints; None: its folder does."""
     url = ledger.attributes.store_url
     return ObjectStore(url) if url else None
 
@@ -53,15 +53,16 @@ def open_store(ledger: Ledger, spec: SpecFile) -> None:
 
 
 def last_good(study_dir: Path, record: TrialRecord, *, stored: bool = False) -> tuple[Path | None, int, Sequence[str]]:
-    """The newest whole checkpoint of a trial.
+    """The newest complete checkpoint of a trial.
 
     Args:
         study_dir: the study's folder.
         record: the trial.
-        stored: it lies in a store: the newest one is taken, and the worker that fetches it looks whether it is whole.
+        stored: checkpoints are in a store: the newest one is taken, and the worker that fetches it checks whether it is
+            complete.
 
     Returns:
-        The folder, or None to start over; the evaluation it was written at, else 0; and what is wrong with each newer
+        The folder, or None to start over; the evaluation it was written at, or 0; and what is wrong with each newer
         one, a line each.
     """
     passed_over: list[str] = []
@@ -78,8 +79,8 @@ def last_good(study_dir: Path, record: TrialRecord, *, stored: bool = False) -> 
 
 
 def restore_manifests(ledger: Ledger) -> None:
-    """Bring the manifests of checkpoints in a store that this home does not have, as of a study taken over from a lost
-    one: MLflow gets each. One that the store has not, since `sweeper gc` removed it, is passed over.
+    """Fetch the manifests of checkpoints in a store that this home does not have, as in a study taken over from a lost
+    home: MLflow gets each. One that the store does not have, since `sweeper gc` deleted it, is skipped.
 
     Raises:
         StoreUnavailable: the store does not answer, or refuses.
@@ -96,6 +97,6 @@ def restore_manifests(ledger: Ledger) -> None:
 
 
 def keep_manifest(folder: Path, text: str) -> None:
-    """Keep the manifest of a checkpoint that lies in a store; whole or not at all."""
+    """Keep the manifest of a checkpoint that is in a store; whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / MANIFEST, text)

@@ -17,10 +17,10 @@ def is_picture(name: str) -> bool:
 
 
 def damage(folder: Path) -> str | None:
-    """What is wrong with a checkpoint, or None if it is whole.
+    """What is wrong with a checkpoint, or None if it is complete.
 
-    A folder with a `manifest.json` is whole if every file it lists lies in it and has the sha256 it lists. One
-    without is another trainer's own layout, and is taken to be whole unless it is empty or gone.
+    A folder with a `manifest.json` is complete if it contains every file listed there with the sha256 listed. One
+    without has another trainer's own layout, and is assumed to be complete unless it is empty or missing.
     """
     try:
         if not any(folder.iterdir()):

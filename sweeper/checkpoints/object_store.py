@@ -48,7 +48,7 @@ REFUSED: Final = (
     "EXPIRED",
     "NOT_",
 )
-"""How error codes begin that a retry would get again."""
+"""How error codes start that a retry would get again."""
 CREDENTIALS_HELP: Final = "may AWS_ACCESS_KEY_ID, with its AWS_SECRET_ACCESS_KEY, read, write and delete there?"
 Result = TypeVar("Result")
 
@@ -58,7 +58,7 @@ class StoreUnavailable(UserError):
 
 
 class CheckpointMissing(Exception):
-    """The store does not hold this checkpoint, or not as it was written; the text says which."""
+    """The store does not contain this checkpoint, or not as it was written; the text says which."""
 
 
 class ObjectStore:
@@ -100,7 +100,7 @@ class ObjectStore:
         self._persist(attempt)
 
     def put(self, folder: Path, key: str) -> None:
-        """Store a checkpoint's folder; what this key held before stops being a checkpoint with the first byte.
+        """Store a checkpoint's folder; what was under this key before stops being a checkpoint with the first byte.
 
         Raises:
             StoreUnavailable: the store does not answer, or refuses.
@@ -136,7 +136,8 @@ class ObjectStore:
             raise CheckpointMissing(f"the list of files of {key} in the store cannot be read") from None
 
     def fetch(self, key: str, folder: Path, wanted: Callable[[str], bool] | None = None) -> None:
-        """Bring a checkpoint to `folder`, whole or not at all. `wanted`: only these of its files, added to the folder.
+        """Fetch a checkpoint into `folder`, whole or not at all. `wanted`: only these of its files, added to the
+        folder.
 
         Raises:
             CheckpointMissing: the store has no such checkpoint, or a file of it is not what was written.
@@ -161,7 +162,7 @@ class ObjectStore:
             shutil.rmtree(half, ignore_errors=True)
 
     def sizes(self) -> dict[str, dict[str, int]]:
-        """Key of each whole checkpoint that is stored -> bytes of each of its files.
+        """Key of each complete checkpoint in the store -> bytes of each of its files.
 
         Raises:
             StoreUnavailable: as `put`.
@@ -181,7 +182,7 @@ class ObjectStore:
         }
 
     def delete(self, key: str) -> None:
-        """Remove a checkpoint, its list of files first. One that is not there is no error.
+        """Delete a checkpoint, its list of files first. A missing one is not an error.
 
         Raises:
             StoreUnavailable: as `put`.
@@ -193,7 +194,7 @@ class ObjectStore:
     # -- any files, by name
 
     def names(self) -> list[str]:
-        """Of the files right in the folder, not of those in folders."""
+        """Of the files directly in the folder, not of those in folders."""
         from pyarrow import fs
 
         here = fs.FileSelector(self._root, allow_not_found=True)
@@ -205,7 +206,7 @@ class ObjectStore:
         return self._persist(lambda: self._read(f"{self._root}/{name}"))
 
     def write(self, name: str, content: bytes) -> None:
-        """Make a file, or replace it."""
+        """Create a file, or replace it."""
         self._persist(lambda: self._write(f"{self._root}/{name}", content))
 
     def upload(self, source: Path, name: str) -> None:
@@ -217,11 +218,11 @@ class ObjectStore:
         self._persist(lambda: self._download(f"{self._root}/{name}", target))
 
     def remove(self, name: str) -> None:
-        """Remove a file; one that is not there is no error."""
+        """Delete a file; a missing one is not an error."""
         with suppress(FileNotFoundError):
             self._persist(lambda: self._fs.delete_file(f"{self._root}/{name}"))
 
-    # -- inside
+    # -- internal
 
     def _bring(self, path: str, entry: Mapping[str, Any], target: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -279,6 +280,6 @@ class ObjectStore:
 
 
 def _code(error: OSError) -> str:
-    """What the store answered, `NO_SUCH_BUCKET` say; empty where it is not known."""
+    """What the store answered, such as `NO_SUCH_BUCKET`; empty if not known."""
     found = re.search(r"AWS Error (\w+)", str(error))
     return found.group(1) if found else "ACCESS_DENIED" if isinstance(error, PermissionError) else ""

@@ -1,6 +1,6 @@
 """Which checkpoints of a trial are kept whole, by the spec's `retention`; pure.
 
-Of every other checkpoint MLflow keeps the manifest: a rerun is compared with the sums in it.
+Of every other checkpoint MLflow keeps the manifest: a rerun is compared with the checksums in it.
 """
 
 import math
@@ -14,7 +14,7 @@ def kept_steps(spec: SpecFile, record: TrialRecord) -> set[int]:
     """The evaluations of a trial whose checkpoints are kept, as it stands now; empty if it has written none.
 
     `all`: every one. `last`: the newest. `best`: the one with the best objective, the first of equals; the newest
-    where the objective was never finite. `rungs`: those at which the trial was ranked, and the newest.
+    if the objective was never finite. `rungs`: those at which the trial was ranked, and the newest.
     """
     written = [report for report in record.reports if report.checkpoint]
     if not written:

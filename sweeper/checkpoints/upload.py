@@ -1,4 +1,4 @@
-"""The worker's side of a store of checkpoints: it trains in a folder of its machine, and sends each checkpoint away."""
+"""The worker's side of a store of checkpoints: it trains in a folder on its machine, and uploads each checkpoint."""
 
 import shutil
 import tempfile
@@ -32,11 +32,11 @@ class UploadSettings:
 
 
 class CheckpointUploader:
-    """Brings checkpoints to a trial's scratch folder and away from it.
+    """Moves checkpoints to a trial's scratch folder and from it to the store.
 
     Attributes:
-        workdir: the scratch folder. It goes with `close`; after a kill, with the next courier on this machine.
-        passed_over: what was wrong with checkpoints that were not whole, a line each.
+        workdir: the scratch folder. `close` deletes it; after a kill, the next courier on this machine does.
+        passed_over: what was wrong with checkpoints that were not complete, a line each.
     """
 
     def __init__(self, parcel: UploadSettings) -> None:
@@ -48,7 +48,7 @@ class CheckpointUploader:
         self.passed_over: list[str] = []
 
     def resume(self) -> Path | None:
-        """Bring the newest whole checkpoint here; None: there is none, the trial starts over.
+        """Fetch the newest complete checkpoint; None: there is none, the trial starts over.
 
         Raises:
             StoreUnavailable: the store does not answer, or refuses.
@@ -64,7 +64,8 @@ class CheckpointUploader:
         return None
 
     def send(self, folder: Path) -> str | None:
-        """Store a checkpoint; the one before it leaves this machine. Returns the text of its manifest, if it has one.
+        """Store a checkpoint, and delete the one before it from this machine. Returns the text of its manifest, if it
+        has one.
 
         Raises:
             StoreUnavailable: as `resume`.
@@ -77,5 +78,5 @@ class CheckpointUploader:
         return manifest.read_text() if manifest.is_file() else None
 
     def close(self) -> None:
-        """Remove the scratch folder."""
+        """Delete the scratch folder."""
         self._stack.close()

@@ -18,7 +18,7 @@ LONGEST: Final = 120
 
 
 class SectionedGroup(click.Group):
-    """A group that lists its verbs by section; one that stands in none comes last."""
+    """A group that lists its verbs by section; those in no section come last."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The verbs in the order of the sections."""

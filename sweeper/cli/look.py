@@ -157,7 +157,7 @@ def watch(study: str, home: Path, interval: float, as_json: bool) -> int:
     """
     from sweeper.views.live.watch import watch as follow
 
-    with suppress(KeyboardInterrupt):  # ends the watching, not the study
+    with suppress(KeyboardInterrupt):  # ends watching, not the study
         follow(home, study, as_json=as_json, interval_s=interval)
     return EXIT_OK
 
@@ -255,7 +255,7 @@ def dashboard(study: str | None, home: Path, port: int, open_browser: bool) -> i
 @contextmanager
 def _killed_by_ctrl_c() -> Iterator[None]:
     """Until there is a server to end: as an exception, Ctrl-C is lost in an import that catches everything, or in a
-    callback of the garbage collector. Where it is ignored, in the background of a script, it stays so."""
+    callback of the garbage collector. If it is ignored, in the background of a script, it stays ignored."""
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
         return

@@ -21,7 +21,7 @@ from sweeper.redaction import redact_tracebacks
 DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG)
 
 PRIVATE: Final = 0o077
-"""The umask: a home holds what belongs to its team. `chmod -R g+rX` shares it."""
+"""The umask: a home contains what belongs to its team. `chmod -R g+rX` shares it."""
 
 
 def main(args: list[str] | None = None) -> int:

@@ -17,7 +17,8 @@ DEFAULT_HOME: Final = Path(".sweeper")
 
 
 class FiniteRange(click.FloatRange):
-    """A number in a range. NaN is in none, and click lets it pass: it compares as neither too small nor too large."""
+    """A number in a range. NaN is in no range, but click lets it pass: it compares as neither too small nor too
+    large."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         number: float = super().convert(value, param, ctx)
@@ -27,7 +28,7 @@ class FiniteRange(click.FloatRange):
 
 
 def prices_given(context: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, float]:
-    """Of each `GPU=EUROS`, what an hour of such a GPU costs.
+    """What an hour of each GPU costs, from `GPU=EUROS`.
 
     Raises:
         BadParameter: one is not that.
@@ -106,12 +107,13 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON f
 
 
 def complete_study(context: click.Context, _parameter: click.Parameter, typed: str) -> list[str]:
-    """Names of the studies that begin as typed. Read from folders: a ledger takes too long for a press of Tab."""
+    """Names of the studies that start with what was typed. Read from folders: a ledger takes too long for a press of
+    Tab."""
     return [name for name in _study_folders(context) if name.startswith(typed)]
 
 
 def complete_trial(context: click.Context, _parameter: click.Parameter, typed: str) -> list[str]:
-    """`STUDY:best` and the IDs of trials and controls, by their folders; of one study as soon as its name is typed."""
+    """`STUDY:best` and the IDs of trials and controls, by their folders; of a single study once its name is typed."""
     folders = _study_folders(context)
     named = [name for name in folders if typed.startswith((f"{name}-", f"{name}:"))]
     found = []
@@ -158,10 +160,10 @@ yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
 
 
 def confirmed(question: str, *, yes: bool, refusal: str) -> bool:
-    """Whether the user agrees, who has already with `--yes`.
+    """Whether the user agrees; with `--yes` they already have.
 
     Raises:
-        UserError: nobody is there to answer; `refusal` says what is not done without.
+        UserError: nobody is there to answer; `refusal` says what is not done without an answer.
     """
     if yes:
         return True
@@ -174,7 +176,7 @@ def reason_given(context: click.Context, parameter: click.Parameter, reason: str
     """The reason of `--skip-preflight`, empty without the option.
 
     Raises:
-        UserError: it is there, and says nothing.
+        UserError: the option is given, but empty.
     """
     if reason is not None and not reason.strip():
         raise UserError("a reason is required; it is recorded", "--skip-preflight", "say why in a few words")

@@ -47,7 +47,7 @@ def run(
     """
     from sweeper.spec.load import load_spec
 
-    loaded = load_spec(spec, overrides, trials)  # before the slow imports: a misspelt key is told at once
+    loaded = load_spec(spec, overrides, trials)  # before the slow imports: a misspelt key is reported immediately
     if sys.stderr.isatty():
         click.echo(f"{loaded.name}: starting", err=True)
     from sweeper.lifecycle.run import run_study

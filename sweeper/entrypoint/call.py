@@ -7,8 +7,8 @@ and returns fingerprints for the record; `numerics(config)`, if there is one, sa
 result: device, builds, flags.
 
 Run as `python -m sweeper.entrypoint.call TRAINER` it prepares: the config on stdin, the fingerprints on stdout as
-JSON; what is printed meanwhile goes to stderr. With `--time DIR` it trains to the second evaluation instead, in that
-folder, and says how long it took. With `--preflight` it prepares, and if it is told to, runs the checks that the
+JSON; what is printed in the meantime goes to stderr. With `--time DIR` it trains to the second evaluation instead, in
+that folder, and says how long it took. With `--preflight` it prepares, and when asked, runs the checks that the
 constant `PREFLIGHT = "package.module:function"` beside the trainer names:
 `preflight(config, corners) -> Iterator[CheckResult]`.
 """
@@ -43,7 +43,7 @@ from sweeper.redaction import plain
 
 def start_training(name: str, config: Mapping[str, Any], workdir: Path, resume: Path | None) -> Iterator[EpochReport]:
     """Start the named trainer; the config is validated into its model if it has one. Its reports are checked: the
-    iterator raises a ReportError where one cannot be read."""
+    iterator raises a ReportError if one cannot be read."""
     function, resume = load_trainer(name), as_reported(resume)
     if yields(function):
         found = function(*as_many(function, with_model(function, config), workdir, resume))
@@ -59,8 +59,8 @@ def prepare(name: str, config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def numerics(name: str, config: Mapping[str, Any]) -> dict[str, str]:
-    """What the function `numerics(config)` beside the trainer says of device and settings, and the versions of what the
-    trainer has imported."""
+    """What the function `numerics(config)` beside the trainer says about device and settings, and the versions of what
+    the trainer has imported."""
     function = _beside(name, "numerics")
     own = {} if function is None else _texts(name, "numerics", function, config)
     return versions_as_imported() | own
@@ -80,13 +80,13 @@ def run_bytes(name: str, config: Mapping[str, Any]) -> int | None:
 
 
 def mean_run_bytes(name: str, configs: Sequence[Mapping[str, Any]]) -> int | None:
-    """As `run_bytes`, on average over configs: variants and corners of a search may be models of other sizes."""
+    """As `run_bytes`, averaged over configs: variants and corners of a search may be models of different sizes."""
     sizes = [size for config in configs if (size := run_bytes(name, config)) is not None]
     return round(sum(sizes) / len(sizes)) if sizes else None
 
 
 def preflight(name: str, base: Mapping[str, Any], corners: Sequence[Mapping[str, Any]]) -> Iterator[CheckResult]:
-    """The checks of the trainer, one by one; none if it names none."""
+    """The checks of the trainer, one by one; empty if it names none."""
     check = _beside(name, "PREFLIGHT")
     if check is None:
         return
@@ -95,7 +95,7 @@ def preflight(name: str, base: Mapping[str, Any], corners: Sequence[Mapping[str,
 
 
 def _texts(trainer: str, what: str, function: Callable[..., Any], config: Mapping[str, Any]) -> dict[str, str]:
-    """What a function beside the trainer returns, a name and a text each.
+    """What a function beside the trainer returns: names with a text each.
 
     Raises:
         UserError: it raised, ended the program, asked for input, or returned something else. A TrainerError passes.
@@ -120,7 +120,7 @@ def _texts(trainer: str, what: str, function: Callable[..., Any], config: Mappin
 
 @contextmanager
 def _no_input() -> Iterator[None]:
-    """Standard input is the driver's line to us: a trainer that asks for input gets an end of file."""
+    """Standard input is the driver's channel to us: a trainer that asks for input gets an end of file."""
     before = sys.stdin
     with open(os.devnull) as nothing:
         sys.stdin = nothing
@@ -139,7 +139,7 @@ def _beside(trainer: str, attribute: str) -> Any:
 def serve_preflight(name: str, answers: TextIO) -> None:
     """Answer a line of JSON each: fingerprints first; results after the word `check` on stdin.
 
-    So whoever asks can decide by the fingerprints, in one process, whether the checks need to be run again.
+    So the caller can decide by the fingerprints, in one process, whether the checks need to be run again.
     """
     asked = request_from_json(sys.stdin.readline())
     fingerprints, device = prepare(name, asked.base), numerics(name, asked.base)
@@ -154,11 +154,11 @@ def _answer(answer: Prepared | Checked, answers: TextIO) -> None:
     try:
         print(answer.to_json(), file=answers, flush=True)
     except BrokenPipeError:
-        os._exit(1)  # whoever asked was interrupted; a flush at the exit would fail again
+        os._exit(1)  # the caller was interrupted; a flush at exit would fail again
 
 
 def timed(name: str, config: Mapping[str, Any], workdir: Path) -> dict[str, Any]:
-    """Train to the second evaluation (the first one warms up) and time it; a training with one is timed from its
+    """Train to the second evaluation (the first one warms up) and time it; a training with only one is timed from its
     start. Returns its seconds, its share of epochs, and the folder of its checkpoint or None."""
     began_s, before = time.monotonic(), 0.0
     timing: dict[str, Any] = {}

@@ -65,7 +65,7 @@ def first_annotation(function: Callable[..., Any]) -> Any:
 
 
 def _default(function: Callable[..., Any]) -> Mapping[str, Any] | None:
-    """The dict that is the default of the first parameter, if there is one with texts as keys."""
+    """The dict that is the default of the first parameter, if there is one with strings as keys."""
     first = next(iter(inspect.signature(function).parameters.values()), None)
     default = first.default if first is not None else None
     return default if isinstance(default, Mapping) and all(isinstance(key, str) for key in default) else None
@@ -84,7 +84,8 @@ def _of_mapping(name: str, defaults: Mapping[str, Any]) -> type[BaseModel]:
 
 
 def _of_dataclass(kind: type) -> type[BaseModel]:
-    """A model of a dataclass, which also makes one of it: what its `__post_init__` refuses, the model refuses."""
+    """A model of a dataclass, which also creates an instance of it: what its `__post_init__` refuses, the model
+    refuses."""
     hints = get_type_hints(kind, include_extras=True)
     fields: dict[str, Any] = {}
     for field in _fields(kind):

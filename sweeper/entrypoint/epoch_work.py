@@ -1,4 +1,4 @@
-"""What a trainer says of the work of an epoch: the function `epoch_work(config)` beside it."""
+"""What a trainer says about the work of an epoch: the function `epoch_work(config)` beside it."""
 
 from collections.abc import Mapping
 from contextlib import redirect_stdout
@@ -14,7 +14,7 @@ from sweeper.errors import UserError
 
 
 def epoch_work(trainer: str, config: Mapping[str, Any]) -> EpochWork | None:
-    """The images of an epoch of this config, and the GPUs' rates; None where the trainer says nothing. The default
+    """The images of an epoch of this config, and the GPUs' rates; None if the trainer says nothing. The default
     trainer is asked without importing it, because it imports torch.
 
     Raises:

@@ -13,20 +13,20 @@ LONGEST_TRACEBACK: Final = 20_000
 
 
 NO_GPU_MEMORY: Final = ("CUDA out of memory", "CUDA error: out of memory", "STATUS_ALLOC_FAILED")
-"""What torch says; the second where not even CUDA's own context fits, the third where a library finds no room."""
+"""What torch says; the second if not even CUDA's own context fits, the third if a library finds no room."""
 NO_DRIVER: Final = (
     "Found no NVIDIA driver",
     "No CUDA GPUs are available",
     "The NVIDIA driver on your system is too old",
 )
 LOST_GPU: Final = ("CUDA error:", "cuDNN error:")
-"""A GPU that fell off its bus, an uncorrectable memory error, or a kernel that went wrong: the process can no longer
+"""A GPU that fell off the bus, an uncorrectable memory error, or a kernel that went wrong: the process can no longer
 use it."""
 
 
 class FunctionFailed(Exception):
-    """A training function in a process of its own raised. The text is what `described` made of it there, and `trace`
-    what `traced` did."""
+    """A training function in a separate process raised. The text is the result of `described` there, and `trace` that
+    of `traced`."""
 
     def __init__(self, text: str, trace: str) -> None:
         super().__init__(text)
@@ -55,14 +55,14 @@ def described(error: BaseException) -> str:
 
 
 def _where(error: BaseException) -> str:
-    """The innermost line of the user's, for an error that says nothing else."""
+    """The innermost line of the user's code, for an error that says nothing else."""
     frames = reversed(traceback.extract_tb(error.__traceback__))
     place = next((found for frame in frames if (found := place_text(frame.filename, frame.lineno or 0))), None)
     return f" at {place}" if place else ""
 
 
 def traced(error: BaseException) -> str:
-    """The traceback, of a length that can be kept."""
+    """The traceback, short enough to be kept."""
     if isinstance(error, FunctionFailed):
         return plain(error.trace, LONGEST_TRACEBACK)
     try:

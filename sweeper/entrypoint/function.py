@@ -28,7 +28,7 @@ def yields(function: Callable[..., Any]) -> bool:
 
 
 def as_many(function: Callable[..., Any], *arguments: Any) -> tuple[Any, ...]:
-    """The first of the arguments, config, folder and checkpoint: as many of them as the function takes."""
+    """The first of the arguments config, folder and checkpoint, as many as the function takes."""
     parameters = inspect.signature(function).parameters.values()
     if any(each.kind is each.VAR_POSITIONAL for each in parameters):
         return arguments

@@ -9,7 +9,7 @@ from sweeper.reporting.place import place_text
 
 
 def written(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function that was written: behind decorators, `functools.partial`, and an object that can be called."""
+    """The function as written: inside decorators, `functools.partial`, or a callable object."""
     inner = inspect.unwrap(function)
     if isinstance(inner, functools.partial):
         return written(inner.func)
@@ -17,6 +17,6 @@ def written(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def defined_at(function: Callable[..., Any]) -> str | None:
-    """File and line of a user's function; None of one that is ours or is not written in Python."""
+    """File and line of a user's function; None for one that is ours or is not written in Python."""
     code = getattr(written(function), "__code__", None)
     return place_text(code.co_filename, code.co_firstlineno) if code else None

@@ -1,6 +1,6 @@
-"""What preflight and the process that checks a trainer say to each other: a line of JSON each.
+"""The messages between preflight and the process that checks a trainer: one line of JSON each.
 
-The process answers on a descriptor of its own, so that what a trainer prints, in Python or beneath it, is not an
+The process answers on a separate descriptor, so that what a trainer prints, in Python or below it, is not taken for an
 answer.
 """
 
@@ -38,7 +38,7 @@ class Prepared:
     Attributes:
         fingerprints: of the data.
         numerics: device and settings, as the trainer says.
-        run_bytes: what the checkpoints of one full run take, where the trainer says so.
+        run_bytes: size of the checkpoints of one full run, if the trainer says so.
     """
 
     fingerprints: Mapping[str, str]
@@ -99,7 +99,7 @@ SAME_VERSION: Final = "is the same version of sweeper installed on every machine
 
 
 def own_answers() -> TextIO:
-    """Standard output as it was when the process started; from now on, all that prints does so to standard error."""
+    """Standard output as it was when the process started; from now on, everything is printed to standard error."""
     answers = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")  # children do not inherit it
     os.dup2(2, 1)
     return answers

@@ -1,6 +1,6 @@
-"""What a trainer reports, checked where it is made: a report that comes out of here can be stored by everybody.
+"""What a trainer reports, checked where it is made: a report that passes can be stored anywhere.
 
-Numbers of NumPy and torch are taken for the numbers they are. What cannot be read is a `ReportError`, which names the
+Numbers of NumPy and torch are converted to plain ones. What cannot be read is a `ReportError`, which names the
 trainer's file and line, and what was wrong. Imports neither NumPy nor torch.
 """
 
@@ -37,14 +37,14 @@ def checked_reports(
     """The reports of a training, each checked.
 
     Args:
-        trainer: its name, for what is said of it.
+        trainer: its name, for messages.
         found: what the training function returned.
         workdir: the trial's folder: checkpoints are kept there.
         place: where the training function is defined, if a user wrote it.
         resumed: whether it resumes from a checkpoint, which may be that of its end.
 
     Raises:
-        ReportError: what the function returned holds no reports, or one of them cannot be read.
+        ReportError: what the function returned contains no reports, or one of them cannot be read.
     """
     at = f"{place}: " if place else ""
     if isinstance(found, EpochReport | Mapping | str | bytes) or not isinstance(found, Iterable):
@@ -73,7 +73,7 @@ def checked_reports(
 
 
 def nothing_reported(trainer: str, returned: str | None) -> str:
-    """What is said of a training that ended without a report; `returned`: what its function did, if anything."""
+    """What to say about a training that ended without a report; `returned`: what its function returned, if anything."""
     how = "ended" if returned is None else f"returned {returned}"
     return f"trainer `{trainer}` {how} without a report: {HOW_ELSE}"
 
@@ -98,7 +98,7 @@ def checked(yielded: object, before: EpochReport | None, workdir: Path) -> Epoch
             report = EpochReport(epoch, epoch, metrics, checkpoint)  # type: ignore[arg-type]
         case _:
             raise ReportError(f"expected an EpochReport, but got {shown(yielded)}; {HOW}")
-    epoch = _epoch(report.epoch)  # first: where no step was given, it is the epoch
+    epoch = _epoch(report.epoch)  # first: if no step was given, it is the epoch
     step = _step(report.step)
     if before is not None and step <= before.step:
         what = "reported twice" if step == before.step else f"reported after step {before.step}"
@@ -114,7 +114,7 @@ def checked(yielded: object, before: EpochReport | None, workdir: Path) -> Epoch
         epoch=epoch,
         metrics=_metrics(report.metrics),
         checkpoint=_checkpoint(report.checkpoint, workdir, step, epoch),
-        total_epochs=before.total_epochs if total is None and before else total,  # said once, it holds on
+        total_epochs=before.total_epochs if total is None and before else total,  # once given, it stays
     )
 
 
@@ -137,7 +137,7 @@ def _number(value: object, name: str) -> float:
         return float(number)  # type: ignore[arg-type]  # a Decimal or Fraction is one too
     except OverflowError:
         raise ReportError(f"{name} is too large for a float: {shown(value)}") from None
-    except Exception:  # a `__float__` of the user's may raise anything
+    except Exception:  # a user's `__float__` may raise anything
         raise ReportError(f"{name} is {shown(value)}, not a number") from None
 
 
@@ -209,10 +209,10 @@ def _checkpoint(value: object, workdir: Path, step: int, epoch: float) -> Path |
 
 
 def shown(value: object) -> str:
-    """A value of the user's, short, with its type where that is not plain to see."""
+    """A user's value, shortened, with its type if that is not obvious."""
     try:
         text = plain(ADDRESS.sub("", repr(value)), LONGEST_SHOWN)
-    except Exception:  # a repr of the user's may raise anything
+    except Exception:  # a user's repr may raise anything
         text = f"an object of {type(value).__name__}"
     known = isinstance(value, str | int | float | None | type(Ellipsis))
     return text if known else f"a {type(value).__name__}: {text}"

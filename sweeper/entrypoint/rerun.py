@@ -1,7 +1,7 @@
-"""One training in a process of its own: ``python -m sweeper.entrypoint.rerun JOB``. Imports no MLflow and no Ray.
+"""One training in a separate process: ``python -m sweeper.entrypoint.rerun JOB``. Imports neither MLflow nor Ray.
 
 JOB is a JSON file: ``{"trainer", "config", "workdir", "resume", "last_step", "until"}``. Each line on stdout is JSON:
-first what it stands on, ``{"fingerprints", "numerics", "sources", "reuses_process"}``, then one line for each report.
+first what it is based on, ``{"fingerprints", "numerics", "sources", "reuses_process"}``, then one line for each report.
 What the trainer prints goes to stderr.
 """
 
@@ -30,7 +30,7 @@ def run_job(job_file: Path) -> None:
     stands_on: dict[str, Any] = {"fingerprints": prepare(trainer, config), "numerics": numerics(trainer, config)}
     stands_on |= {"sources": code_sums(trainer), "reuses_process": reuses_process(trainer)}
     print(json.dumps(stands_on), file=lines)
-    random.seed(0)  # as a sweep's worker
+    random.seed(0)  # like a sweep's worker
     np.random.seed(0)
     for report in start_training(trainer, config, Path(job["workdir"]), resume):
         line = {

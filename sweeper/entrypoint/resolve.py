@@ -50,8 +50,8 @@ def config_class(trainer: str) -> type[BaseModel] | None:
 
 @contextmanager
 def _settings_kept() -> Iterator[None]:
-    """What a module sets when it is imported, warnings as errors, say, is meant for its training: this process, which
-    samples and stores, goes on with Python's and NumPy's own settings."""
+    """What a module sets on import, such as warnings as errors, is meant for its training: this process, which samples
+    and stores, keeps Python's and NumPy's own settings."""
     with warnings.catch_warnings():
         yield
     if numpy := sys.modules.get("numpy"):
@@ -60,7 +60,7 @@ def _settings_kept() -> Iterator[None]:
 
 def current_name(trainer: str) -> str:
     """The trainer under its current name: a study may have recorded the default one under its earlier name, which still
-    means it, unless the user has such a module."""
+    refers to it, unless the user has such a module."""
     if trainer != EARLIER_DEFAULT or _finds("trainers.loop"):
         return trainer
     return DEFAULT_TRAINER
@@ -82,7 +82,7 @@ def offered_controls(model: type[BaseModel] | None) -> tuple[str, ...]:
 
 
 def remember_spec_folder(folder: Path) -> None:
-    """Let a trainer beside its sweep file be found from any folder, by the processes that are started too."""
+    """Let a trainer beside its sweep file be found from any folder, also by the processes that are started."""
     os.environ[SPEC_FOLDER] = str(folder.resolve())
 
 
@@ -101,10 +101,10 @@ def _not_imported(module: str, error: BaseException) -> UserError:
 
 def load_trainer(trainer: str) -> Callable[..., Any]:
     """Import the training function. The working folder and that of the sweep file are importable, after everything that
-    is installed. What the module prints goes to stderr, and it sees no arguments: these are the sweeper's.
+    is installed. What the module prints goes to stderr, and it sees no arguments: those are the sweeper's.
 
     Raises:
-        UserError: the module cannot be imported, or holds no such function.
+        UserError: the module cannot be imported, or does not contain this function.
     """
     module_name, function_name = current_name(trainer).split(":")
     if module_name.partition(".")[0] in sys.stdlib_module_names:
@@ -117,7 +117,7 @@ def load_trainer(trainer: str) -> Callable[..., Any]:
     try:
         with redirect_stdout(sys.stderr):
             module = import_module(module_name)
-    except BaseException as error:  # a module of the user may raise anything, and call `sys.exit`
+    except BaseException as error:  # a user's module may raise anything, and call `sys.exit`
         if isinstance(error, KeyboardInterrupt):
             raise
         raise _not_imported(module_name, error) from error

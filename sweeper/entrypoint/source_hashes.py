@@ -1,4 +1,4 @@
-"""Sums of the Python sources that train, which tell whether it is still the same code. Imports nothing slow."""
+"""Checksums of the Python sources that train, to see whether it is still the same code. Imports nothing slow."""
 
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -20,8 +20,8 @@ DECIDES_OR_TRAINS: Final = (
     "spec",
     "study",
 )
-"""What of `sweeper` a result depends on: which configs are proposed, which trials are stopped, how a trainer is called.
-A report page, a view or the tracking may change while a study runs."""
+"""The parts of `sweeper` that a result depends on: which configs are proposed, which trials are stopped, how a trainer
+is called. A report page, a view or the tracking may change while a study runs."""
 
 
 def code_sums(trainer: str) -> dict[str, str]:
@@ -37,7 +37,7 @@ def code_sums(trainer: str) -> dict[str, str]:
 
 
 def counted(recorded: Mapping[str, str]) -> dict[str, str]:
-    """Those of recorded sums that count: studies of earlier versions recorded every file of `sweeper`."""
+    """The recorded checksums that count: studies of earlier versions recorded every file of `sweeper`."""
     parts = [f"sweeper/{part}" if part.endswith(".py") else f"sweeper/{part}/" for part in DECIDES_OR_TRAINS]
     return {
         name: digest
@@ -47,8 +47,8 @@ def counted(recorded: Mapping[str, str]) -> dict[str, str]:
 
 
 def trainer_sums(trainer: str) -> dict[str, str]:
-    """The same of the package, or the single file, that the trainer is in; of `sweeper` itself, which runs commands,
-    what counts is counted already."""
+    """The same for the package, or the single file, that the trainer is in; for `sweeper` itself, which runs commands,
+    everything relevant is covered already."""
     package = current_name(trainer).partition(":")[0].partition(".")[0]
     if package == sweeper.__name__:
         return {}

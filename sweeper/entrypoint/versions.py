@@ -8,10 +8,10 @@ IMPORTED: Final = "imported "
 
 
 def versions_as_imported() -> dict[str, str]:
-    """`imported NAME` -> the version that each imported library says of itself, and `vector_unit` where torch is one.
+    """`imported NAME` -> the version that each imported library reports, and `vector_unit` if torch is one.
 
-    The version beside a library, in its metadata, is that of what was installed; a folder that comes first on the path,
-    or a half-done installation, trains with another one.
+    The version in a library's metadata is that of what was installed; a folder that comes first on the path, or an
+    incomplete installation, trains with another one.
     """
     found = {
         f"{IMPORTED}{name}": version

@@ -1,4 +1,4 @@
-"""Where trials run: on a Ray of our own on this machine, or on a Ray cluster that is there."""
+"""Where trials run: on our own Ray on this machine, or on an existing Ray cluster."""
 
 import os
 import socket
@@ -28,16 +28,16 @@ TOKEN_HELP: Final = "give the cluster's token: RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PA
 
 
 def set_environment(address: str | None) -> None:
-    """Choose how Ray behaves in this process; to be called before anything imports ray, which reads it then."""
+    """Choose how Ray behaves in this process; to be called before anything imports ray, which reads it on import."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"
-    os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "1e9"  # Tune's own state: 20 KB a trial, again and again, read by none
-    os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"  # what is asked after Ray has ended must not start another
+    os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "1e9"  # Tune's own state: 20 KB per trial, again and again, never read
+    os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"  # a call after Ray has ended must not start another
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # stdout is ours
-    # Tune starts one worker after the other unless told; how many trials there are at once, the study decides.
+    # By default Tune starts one worker after another; the study decides how many trials run at once.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = "1000"
     if address is None:
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # on one machine, bind loopback only
@@ -48,7 +48,7 @@ def set_environment(address: str | None) -> None:
 
 
 class Local:
-    """This machine, with a Ray of our own for as long as trials run."""
+    """This machine, with our own Ray for as long as trials run."""
 
     shared = True
 
@@ -58,7 +58,7 @@ class Local:
 
     @contextmanager
     def ray(self) -> Iterator[None]:
-        """A Ray of our own, which ends with the block.
+        """Our own Ray, which ends with the block.
 
         Raises:
             UserError: it did not come up.
@@ -99,7 +99,7 @@ class Local:
 
 def _start_ray(resources: Resources, at_once: int) -> None:
     """Ray gives its own processes 30 s to come up, which is not enough on a busy machine. If it does not come up with
-    few of them, which a later Ray may need, it is started as it wants."""
+    only a few of them, since a later Ray may need more, it is started the usual way."""
     for attempt in range(RAY_STARTS):
         try:
             with quiet_processes(), lean_ray() if attempt == 0 else nullcontext():
@@ -135,7 +135,7 @@ class Cluster:
         yield
 
     def nodes(self) -> list[Node]:
-        """As they were within the last second."""
+        """As they were at most a second ago."""
         import ray
 
         looked_s, found = self._nodes
@@ -176,7 +176,7 @@ class Cluster:
         return RemoteChild(arguments, self._resources)
 
     def close(self) -> None:
-        """Let go of what belongs to the session, which ends next."""
+        """Release what belongs to the session, which ends next."""
         self._agents.clear()
 
     def _agent(self, node: str) -> Any:
@@ -209,7 +209,7 @@ def machines(resources: Resources, address: str | None, trainer_cache: Path) -> 
 
     Args:
         resources: of a trial.
-        address: of a Ray cluster that is there; None: this machine.
+        address: of an existing Ray cluster; None: this machine.
         trainer_cache: where this machine keeps data; a cluster's nodes keep theirs by their own `TRAINERS_CACHE_DIR`.
 
     Raises:

@@ -1,5 +1,5 @@
 """The GPUs of this machine, by NVIDIA's management library; the one place that knows it. Without its driver there are
-none. `None` of `collect_accelerators` tells a machine without the driver from one with no GPU."""
+none. `None` from `collect_accelerators` distinguishes a machine without the driver from one with no GPU."""
 
 import os
 import re
@@ -11,7 +11,7 @@ from typing import Any, Final
 
 try:
     import pynvml
-except ModuleNotFoundError:  # in an environment put together by hand: trials run, without figures of the GPU
+except ModuleNotFoundError:  # in an environment put together by hand: trials run, without GPU figures
     pynvml = None
 
 IS_GPU: Final = re.compile(r"\s*(\d|GPU-|MIG-)")
@@ -26,8 +26,8 @@ def collect_accelerators() -> list[str] | None:
 
 
 def visible_gpus() -> int:
-    """How many GPUs this process may use: all of the machine, or those that `CUDA_VISIBLE_DEVICES` names. Slurm
-    sets it for a job; the management library does not look at it."""
+    """How many GPUs this process may use: all of the machine's, or those that `CUDA_VISIBLE_DEVICES` names. Slurm sets
+    it for a job; the management library ignores it."""
     return len(visible_gpu_names())
 
 
@@ -36,13 +36,13 @@ def visible_gpu_names() -> list[str]:
     there = len(collect_accelerators() or ())
     if (named := os.environ.get("CUDA_VISIBLE_DEVICES")) is None:
         return [str(index) for index in range(there)]
-    visible = takewhile(IS_GPU.match, named.split(","))  # CUDA itself looks no further than the first that is none
+    visible = takewhile(IS_GPU.match, named.split(","))  # CUDA itself stops at the first that is not one
     return [name.strip() for name in visible][:there]
 
 
 def gpu_samples() -> Mapping[int, dict[str, float]]:
     """Process -> its GPUs' utilisation now (per cent, of the whole GPU) and its own memory on each (MiB), by metric
-    name. What a GPU does not tell is left out."""
+    name. What a GPU does not report is left out."""
     found: dict[int, dict[str, float]] = {}
     for index, gpu in _gpus() if _has_driver() else ():
         with suppress(pynvml.NVMLError):

@@ -1,7 +1,7 @@
-"""Tells a worker that hangs from one that works: by its reports, and by the time it gets from the processor.
+"""Tells a worker that hangs from one that works: by its reports, and by its processor time.
 
-A process that is stopped, deadlocked or waiting for ever uses next to none; one that trains does, on a GPU too. One
-on a machine that does not answer gives no sign either.
+A process that is stopped, deadlocked or waiting for ever uses almost none; one that trains does, on a GPU too. One on a
+machine that does not answer shows no sign of life either.
 """
 
 import time
@@ -11,10 +11,10 @@ from typing import Final
 
 LOOK_S: Final = 2.0
 MOST_OF_ONE_LOOK: Final = 0.5
-"""The share of `heartbeat_s` that the time between two looks counts at most: a driver that is held up, by a ledger that
-does not answer, say, must not mistake for quiet the workers that wait for it."""
+"""The most, as a share of `heartbeat_s`, that the time between two checks counts: a driver that is held up, for example
+by a ledger that does not answer, must not take the workers that wait for it to be hanging."""
 WORKING_SHARE: Final = 0.05
-"""A worker that uses less than this share of a core does not work: Ray's own threads need about a tenth of it."""
+"""A worker that uses less than this share of a core is not working: Ray's own threads need about a tenth of it."""
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """`sweeper submit`: the run of a spec as a job of a Ray cluster, for a machine that is not a node of it.
 
-The spec's file is all that travels. The driver runs on the head node, with the packages and the environment there: what
-it needs of secrets (the ledger's password, MLflow's, the token) is there too, and none is in the job.
+Only the spec's file is sent. The driver runs on the head node, with the packages and the environment there: the secrets
+it needs (the ledger's password, MLflow's, the token) are there too, and none are in the job.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ SERVER_HELP: Final = (
 LOG_HELP: Final = "on its head node, /tmp/ray/session_latest/logs/dashboard.log says why"
 
 NOT_FOUND: Final = 127
-"""What a shell says of a command that it does not find."""
+"""What a shell returns for a command that it does not find."""
 
 
 def submit(spec: SweepSpec, arguments: Sequence[str], home: str, address: str, *, follow: bool) -> int:
@@ -88,13 +88,13 @@ def _client(address: str) -> Any:
     if urlsplit(address).scheme not in ("http", "https"):
         raise UserError(f"`{address}` is not the address of Ray's Jobs API", "--address", SERVER_HELP)
     set_environment(address)
-    logging.getLogger("ray.dashboard").setLevel(logging.WARNING)  # that the log has ended is no news
+    logging.getLogger("ray.dashboard").setLevel(logging.WARNING)  # the end of the log is not news
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
 
     try:
         client = JobSubmissionClient(address)
-        client.list_jobs()  # else a wrong token is told only later
+        client.list_jobs()  # otherwise a wrong token would be reported only later
     except (AuthenticationError, ConnectionError, RuntimeError) as error:
         if isinstance(error, AuthenticationError) or "401" in str(error) or "403" in str(error):
             raise UserError(f"the cluster at {address} refuses the token", "--address", TOKEN_HELP) from None

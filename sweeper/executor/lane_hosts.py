@@ -35,7 +35,7 @@ class _Host:
 
 
 class LaneHosts:
-    """As many processes as the trials that run at once need, each started when its first trial comes.
+    """As many processes as the trials that run at once need, each started when its first trial arrives.
 
     Args:
         spec: whose trials train as lanes (`spec.lanes`).
@@ -52,8 +52,8 @@ class LaneHosts:
         self._guests: set[str] = set()
 
     def seat(self, trial_id: str, config: Mapping[str, Any]) -> dict[str, str] | None:
-        """Where the trial trains among others: arguments of a `LaneSeat`; None: in a process of its own, since it is
-        of another kind, a control for one."""
+        """Where the trial trains among others: arguments of a `LaneSeat`; None: in its own process, since it is of
+        another kind, such as a control."""
         if self._spec.resources.lanes == 1 or not fits_lanes(self._spec, config):
             return None
         taken = Counter(self._number_of.values())
@@ -77,7 +77,7 @@ class LaneHosts:
         return None if number is None else self._hosts[number].process.pid
 
     def lost(self, trial_id: str) -> None:
-        """The trial has lost its place: most likely its process has ended, which may take it a moment."""
+        """The trial has lost its place: most likely its process has ended, or is about to."""
         number, began_s = self._number_of.get(trial_id), time.monotonic()
         while number is not None and not _has_ended(self._hosts[number].process):
             if time.monotonic() > began_s + DYING_S:
@@ -104,7 +104,7 @@ class LaneHosts:
         self._started += 1
         address, output = (self._folder / f"lanes-{self._started}.{ending}" for ending in ("sock", "txt"))
         environment = dict(os.environ)
-        environment.setdefault("PYTHONHASHSEED", "0")  # as a trial's own process
+        environment.setdefault("PYTHONHASHSEED", "0")  # like a trial's own process
         environment.setdefault("OMP_NUM_THREADS", str(resources.cpus))
         environment["CUDA_VISIBLE_DEVICES"] = ""
         if resources.gpus:
@@ -134,16 +134,16 @@ class LaneHosts:
 
 
 def _has_ended(process: "subprocess.Popen[bytes]") -> bool:
-    """Without taking leave of it, so that its number stays its own."""
+    """Without waiting for it, so that its process ID stays its own."""
     return process.returncode is not None or bool(
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     )
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    """With all that it has started."""
+    """With everything it has started."""
     if process.returncode is None:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        with suppress(subprocess.TimeoutExpired):  # a driver of the GPU may hold it
+        with suppress(subprocess.TimeoutExpired):  # a GPU driver may keep it
             process.wait(END_S)

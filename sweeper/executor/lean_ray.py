@@ -1,9 +1,9 @@
 """Ray on this machine without the processes that no trial needs.
 
-`ray.init` starts five Python processes beside its own two programs, whatever it is told: the dashboard's server (also
-where there is no dashboard), the autoscaler's monitor, the reader of log files, and two agents. Each imports Ray, which
+Whatever its arguments, `ray.init` starts five Python processes besides its own two programs: the dashboard's server
+(even without a dashboard), the autoscaler's monitor, the reader of log files, and two agents. Each imports Ray, which
 takes most of a second of CPU. Here the first three are not started. The raylet waits for what its dashboard agent
-writes, so a few lines of shell stand in for that one. The agent of runtime environments stays.
+writes, so a few lines of shell stand in for that one. The agent for runtime environments stays.
 
 Tune gives each trial's worker an environment variable of its own, so Ray starts two more Python processes for it and
 uses none of those that it has started already. Here workers inherit the driver's environment.
@@ -38,7 +38,7 @@ def lean_ray() -> Iterator[None]:
     with ExitStack() as stack:
         for name in ("start_monitor", "start_log_monitor", "start_api_server"):
             stack.enter_context(patch.object(Node, name, lambda self, **options: None))
-        # As where Ray is installed without its dashboard; asking for that imports it.
+        # As if Ray were installed without its dashboard; checking for it imports it.
         stack.enter_context(patch.object(utils, "get_dashboard_dependency_error", lambda: ImportError("not wanted")))
         stack.enter_context(patch.object(services, "start_ray_process", start))
         yield
@@ -46,8 +46,8 @@ def lean_ray() -> Iterator[None]:
 
 @contextmanager
 def quiet_processes() -> Iterator[None]:
-    """Within, the processes that `ray.init` starts write no less than errors: what they write may come to stdout. Only
-    they are told: in an environment that says so, Ray's part of this process announces it amid the live screen."""
+    """Within, the processes that `ray.init` starts log only errors: their output may reach stdout. Only their
+    environment says so: if that of this process did, Ray would announce it in the middle of the live screen."""
     from ray._private import services
 
     start_process = services.start_ray_process

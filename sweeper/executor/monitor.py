@@ -1,4 +1,4 @@
-"""The machines that trials run on, and the processes that run them now: what they take, and whether they give a sign of
+"""The machines that trials run on, and the processes that run them now: what they use, and whether they show signs of
 life."""
 
 import os
@@ -60,7 +60,7 @@ class Machines(Protocol):
         """Those that are there now."""
 
     def samples(self, workers: Sequence[Worker]) -> Mapping[Worker, Sample]:
-        """What the workers take; only of those that are there, on machines that answer."""
+        """What the workers use; only for those that exist, on machines that answer."""
 
     def kill(self, worker: Worker) -> None:
         """End a worker at once, even one that is stopped."""
@@ -73,15 +73,15 @@ class Machines(Protocol):
 
 
 def this_machine() -> Node:
-    """The machine that this process runs on, and what it may use of it: Slurm does not bind a job to its cores on every
-    site, but always says how many they are."""
+    """The machine that this process runs on, and what it may use of it: Slurm does not bind a job to its cores at every
+    site, but always says how many there are."""
     cpus, granted = len(os.sched_getaffinity(0)), os.environ.get("SLURM_CPUS_ON_NODE", "")
     return Node(os.uname().nodename, min(cpus, int(granted)) if granted.isdecimal() else cpus, visible_gpus())
 
 
 def room(resources: Resources, nodes: Sequence[Node]) -> int:
-    """How many trials find room at once; a trial takes what it takes of one machine, a share of a GPU of one GPU, and
-    lanes take it together."""
+    """How many trials fit at once; a trial uses a single machine, a share of a GPU is a share of a single GPU, and
+    lanes use it together."""
     return resources.lanes * sum(
         min(int(node.cpus / resources.cpus), _room_on_gpus(resources.gpus, node)) for node in nodes
     )
@@ -104,7 +104,7 @@ class _Watched:
 
 
 class Workers:
-    """Samples the workers of running trials by a thread, about once a second.
+    """Samples the workers of running trials in a thread, about once a second.
 
     The names of what `take` returns are those of MLflow's system metrics, so that its UI shows them in that tab.
     """
@@ -123,7 +123,7 @@ class Workers:
             self._watched[trial_id] = _Watched(worker)
 
     def ended(self, trial_id: str) -> None:
-        """No worker has the trial any longer."""
+        """The trial no longer has a worker."""
         with self._lock:
             self._watched.pop(trial_id, None)
 
@@ -138,14 +138,14 @@ class Workers:
             return sum(one.last[1].cpu_s for one in asked if one.last and one.worker.node == watched.worker.node)
 
     def address(self, trial_id: str) -> str | None:
-        """Where the trial's worker is in the network; None without one."""
+        """Network address of the trial's worker; None without one."""
         with self._lock:
             watched = self._watched.get(trial_id)
             return watched.worker.address if watched else None
 
     def take(self, trial_id: str) -> dict[str, float]:
         """Usage since the last call: cores in per cent of one, the largest memory, mean utilisation and the largest
-        memory of each GPU the worker holds. Empty where no worker was seen."""
+        memory of each GPU the worker holds. Empty if no worker was seen."""
         with self._lock:
             watched = self._watched.get(trial_id)
             if watched is None or watched.last is None or watched.cpu_s is None:
@@ -170,7 +170,7 @@ class Workers:
             self._machines.kill(watched.worker)
 
     def close(self) -> None:
-        """Stop looking. Waits for a look that is under way: it may ask Ray, which ends next."""
+        """Stop sampling. Waits for a sample in progress: it may ask Ray, which ends next."""
         self._end.set()
         self._thread.join(LONGEST_LOOK_S)
 

@@ -1,5 +1,5 @@
-"""What processes take of the machine this runs on: processor, memory, GPU; and their end. Seen from outside, so that a
-trainer needs to know nothing of it and waits for nothing."""
+"""What processes use of this machine: processor, memory, GPU; and how to end them. Measured from outside, so that a
+trainer needs to know nothing about it and waits for nothing."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -28,7 +28,7 @@ def samples(pids: Sequence[int], *, with_gpus: bool) -> dict[int, Sample]:
 
 
 def kill(pid: int) -> None:
-    """End a worker at once, even one that is stopped; not another process that got its number since."""
+    """End a worker at once, even one that is stopped; not another process that has since got its ID."""
     with suppress(psutil.Error):
         process = psutil.Process(pid)
         if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::"):
@@ -40,7 +40,7 @@ def cpu_seconds(pids: Sequence[int]) -> dict[int, float]:
     processes of their own, while the worker waits. Those that do not exist are left out."""
     found: dict[int, psutil.Process] = {}
     children: dict[int, list[int]] = {}
-    for process in psutil.process_iter():  # one look for all workers: `Process.children` takes one for each
+    for process in psutil.process_iter():  # one scan for all workers: `Process.children` makes one for each
         with suppress(psutil.Error):
             children.setdefault(process.ppid(), []).append(process.pid)
             found[process.pid] = process

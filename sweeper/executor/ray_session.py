@@ -1,4 +1,4 @@
-"""The one door to a Ray session: where it begins and where it ends in this process."""
+"""The only entry to a Ray session: where it starts and ends in this process."""
 
 import gc
 import logging
@@ -23,10 +23,10 @@ def connect(**arguments: Any) -> None:
 def disconnect() -> None:
     """`ray.shutdown`, during which no Ray object is freed.
 
-    A reference or handle that is freed while Ray shuts down ends the process at once, exit code 1 and no traceback: Ray
-    does so on purpose. Python's cyclic garbage collector runs in whatever thread allocates, the one that delivers to
-    MLflow, say, and may find one at any moment. So what is garbage is collected before, and nothing is until it is
-    over.
+    A reference or handle that is freed while Ray shuts down ends the process immediately, with exit code 1 and no
+    traceback: Ray does so on purpose. Python's cyclic garbage collector runs in whatever thread allocates, such as the
+    one that delivers to MLflow, and may find one at any moment. So garbage is collected beforehand, and none until it
+    is over.
     """
     import ray
 
@@ -42,7 +42,7 @@ def disconnect() -> None:
 
 
 def _collect() -> None:
-    """`gc.collect`, which by itself does nothing while another thread collects: that one's work would still go on."""
+    """`gc.collect`, which on its own does nothing while another thread collects, whose work would continue."""
     me, ran = threading.get_ident(), threading.Event()
 
     def note(phase: str, _info: dict[str, int]) -> None:
@@ -60,8 +60,8 @@ def _collect() -> None:
 
 @contextmanager
 def _signals_held() -> Iterator[None]:
-    """What comes meanwhile is handled afterwards: an exception in the midst of it, a second Ctrl-C, say, would leave
-    Ray half shut, and its objects to be freed while the interpreter ends it."""
+    """Signals that arrive in the meantime are handled afterwards: an exception in the middle, such as from a second
+    Ctrl-C, would leave Ray half shut down, and its objects to be freed while the interpreter ends it."""
     if threading.current_thread() is not threading.main_thread():  # no handler of Python's runs here
         yield
         return
@@ -80,7 +80,7 @@ def _signals_held() -> Iterator[None]:
 
 @contextmanager
 def session(connect_to: Callable[[], None]) -> Iterator[None]:
-    """Ray runs within; it ends with the block, also where `connect_to` failed half way."""
+    """Ray runs within the block and ends with it, even if `connect_to` failed halfway."""
     try:
         connect_to()
         yield

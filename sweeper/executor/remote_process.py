@@ -25,7 +25,7 @@ def start_seam(
 ) -> Child:
     """Start it on this machine, with this environment and the GPUs that a trial gets; in the folder, if it is here."""
     if resources.gpus == 0:
-        environment["CUDA_VISIBLE_DEVICES"] = ""  # as the trials
+        environment["CUDA_VISIBLE_DEVICES"] = ""  # like the trials
     return subprocess.Popen(
         # -P: the working folder may hold a `random.py` of the user, which no library must find
         [sys.executable, "-P", "-m", "sweeper.entrypoint.call", *arguments],
@@ -71,7 +71,7 @@ class _SeamHost:
 
 
 class RemoteChild:
-    """What `subprocess.Popen` is, of a process on another machine, as far as it is needed."""
+    """Like `subprocess.Popen`, for a process on another machine, as far as needed."""
 
     def __init__(self, arguments: Sequence[str], resources: Resources) -> None:
         import ray
@@ -106,7 +106,7 @@ class RemoteChild:
                 if not line:
                     return
                 yield line
-        except ray.exceptions.RayError as error:  # no verdict about the data, nor about the pipeline
+        except ray.exceptions.RayError as error:  # says nothing about the data or the pipeline
             what = f"the machine that ran the checks was lost: {str(error).splitlines()[0]}"
             raise UserError(what, help="nothing was started: run it again") from None
 

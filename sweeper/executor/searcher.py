@@ -20,7 +20,7 @@ ATTEMPT: Final = "attempt_"
 
 @contextmanager
 def keeping(study: StudyController) -> Iterator[None]:
-    """Keep why a run cannot continue, a full disk, say: Ray turns what its callbacks raise into text."""
+    """Keep why a run cannot continue, such as a full disk: Ray turns what its callbacks raise into text."""
     try:
         yield
     except (OSError, UserError) as error:
@@ -39,11 +39,11 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]
         self.machines = machines
         self.hosts = hosts
         self.expected = dict(expected) if expected else None
-        self.trials: dict[str, str] = {}  # Ray's ID of a trial -> the one the rest of us know it by
+        self.trials: dict[str, str] = {}  # Ray's ID of a trial -> the one used everywhere else
         self.reasons: dict[str, str] = {}  # why we killed a trial's worker
 
     def __getstate__(self) -> dict[str, Any]:
-        return {}  # Ray pickles its searcher into files that nobody reads: the ledger is the state
+        return {}  # Ray pickles its searcher into files that are never read: the ledger is the state
 
     def suggest(self, trial_id: str) -> dict[str, str] | str | None:
         resources = self.study.spec.resources
@@ -74,14 +74,15 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]
         return {"job": job.to_json()}
 
     def _attempt(self, upcoming: NextTrial) -> str:
-        """The name of a folder of its own for a trial that had a worker before, on a cluster: one whose machine was cut
-        off trains on, and may write the same checkpoints once more when it is back. On one machine it is gone, but its
-        lane may be trained to the next evaluation."""
+        """The name of a separate folder for a trial that had a worker before, on a cluster: a worker whose machine was
+        cut off keeps training, and may write the same checkpoints again when it is back. On one machine it is gone, but
+        its lane may be trained to the next evaluation."""
         is_fenced = upcoming.had_worker and (self.expected is not None or self.hosts.had(upcoming.record.id))
         return f"{ATTEMPT}{uuid.uuid4().hex[:6]}" if is_fenced else ""
 
     def _seat(self, upcoming: NextTrial) -> dict[str, str] | None:
-        """Its place among the lanes. One that has lost its process gets one of its own, in which it harms no other."""
+        """Its place among the lanes. A trial that has lost its process gets one of its own, where it does not harm
+        others."""
         self.hosts.leave(upcoming.record.id)
         return None if upcoming.record.losses else self.hosts.seat(upcoming.record.id, upcoming.config)
 

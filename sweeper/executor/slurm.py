@@ -17,7 +17,7 @@ from sweeper.spec.sections import Resources
 
 BODY: Final = Path(__file__).parents[1] / "templates" / "slurm_job.sh"
 PLAIN: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+=.,:/@%^&|*[]()")
-"""What sbatch takes as it is. It reads `"`, `'` and a backslash as quotes, and a `#` as the start of a comment."""
+"""What sbatch takes literally. It reads `"`, `'` and a backslash as quotes, and a `#` as the start of a comment."""
 
 
 @dataclass(frozen=True)
@@ -46,21 +46,21 @@ def job_script(
 
     Args:
         spec: the checked spec.
-        run: `sweeper run ...` as the job says it, with absolute paths.
+        run: `sweeper run ...` as in the job, with absolute paths.
         home: the study home, absolute.
         allocation: what it asks for.
         setup: lines of bash that run first, on the first node: `module load ...`.
         programs: the folder of `sweeper` and `ray`.
 
     Raises:
-        UserError: a trial finds no room on a node, or an option is no line.
+        UserError: a trial does not fit on a node, or an option is not one line.
     """
     gpus = _gpus(allocation.gpus_per_node)
     cpus = allocation.cpus_per_task or _cpus(spec.resources, allocation.nodes, gpus)
     _refuse_too_small(spec.resources, cpus, gpus)
     options = [
         _option("job-name", spec.name),
-        "--dependency=singleton",  # one job of a study at a time, whatever the file system knows of locks
+        "--dependency=singleton",  # one job of a study at a time, whether or not the file system has locks
         f"--nodes={allocation.nodes}",
         "--ntasks-per-node=1",
         f"--cpus-per-task={cpus}",
@@ -92,7 +92,7 @@ def job_script(
 
 
 def _option(name: str, value: str) -> str:
-    """An option of sbatch as its lines say it."""
+    """An option of sbatch, from its lines."""
     if PLAIN.issuperset(value):
         return f"--{name}={value}"
     escaped = value.replace("\\", "\\\\").replace('"', '\\"')
@@ -103,7 +103,7 @@ def option_lines(options: dict[str, str | None], extra: Sequence[str]) -> list[s
     """Options of sbatch that have a value, and lines that are one already, with or without their `#SBATCH`.
 
     Raises:
-        UserError: one is no option.
+        UserError: one is not an option.
     """
     lines = [_option(name, value) for name, value in options.items() if value]
     for text in extra:
@@ -115,7 +115,7 @@ def option_lines(options: dict[str, str | None], extra: Sequence[str]) -> list[s
 
 
 def _gpus(per_node: str | None) -> int:
-    """How many of `4` or `a100:4`.
+    """The number in `4` or `a100:4`.
 
     Raises:
         UserError: it is neither.
@@ -127,7 +127,7 @@ def _gpus(per_node: str | None) -> int:
 
 
 def _cpus(resources: Resources, nodes: int, gpus: int) -> int:
-    """Cores of a node for as many trials as its GPUs, or `resources.concurrent`, let run there.
+    """Cores of a node for as many trials as its GPUs, or `resources.concurrent`, allow.
 
     Raises:
         UserError: nothing says how many.

@@ -65,7 +65,7 @@ class Ticker(TrialProgressCallback):  # type: ignore[misc]
             self.doomed.update(self.study.tick())
         self._look_at_used_workers(trials)
         self._look_at_waiting_trials(trials)
-        for trial_id, trial in self.live.items():  # one that has not started yet is ended when it has
+        for trial_id, trial in self.live.items():  # one that has not started yet is ended once it has
             if trial_id in self.doomed:
                 self.doomed.discard(trial_id)
             elif self.heartbeat.is_lost(trial_id, self._cpu_s(trial_id)):
@@ -79,18 +79,18 @@ class Ticker(TrialProgressCallback):  # type: ignore[misc]
             ray.kill(trial.temporary_state.ray_actor)
 
     def _cpu_s(self, trial_id: str) -> float:
-        """A worker that waits for the data is as busy as the one that prepares them."""
+        """A worker that waits for the data counts as busy, like the one that prepares them."""
         return self.workers.cpu_s(trial_id, self.unready if trial_id in self.unready else ())
 
     def _look_at_used_workers(self, trials: list[Any]) -> None:
-        """One that hangs while it leaves its last trial for the next has not started that, and would never."""
+        """A worker that hangs between its last trial and the next has not started that one, and never would."""
         for trial in trials:
             has_worker = trial.temporary_state.ray_actor is not None and not trial.is_finished()
             if has_worker and self.searcher.trials[trial.trial_id] not in self.live:
                 self._watch(trial)
 
     def _look_at_waiting_trials(self, trials: list[Any]) -> None:
-        """Say so where trials wait and none runs: a worker does not come up, or others have the machines."""
+        """Say so if trials wait and none runs: a worker does not come up, or others have the machines."""
         now_s = time.monotonic()
         if self.live or all(trial.is_finished() for trial in trials):
             self.idle_since_s = now_s
@@ -108,7 +108,7 @@ class Ticker(TrialProgressCallback):  # type: ignore[misc]
     def _forget(self, trial: Any) -> None:
         trial_id = self.searcher.trials[trial.trial_id]
         self.heartbeat.beat(trial_id)
-        if self.live.get(trial_id) is trial:  # else it runs again already
+        if self.live.get(trial_id) is trial:  # otherwise it is running again already
             del self.live[trial_id]
             self.searcher.hosts.leave(trial_id)
             self.unready.discard(trial_id)

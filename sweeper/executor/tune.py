@@ -1,5 +1,5 @@
-"""Runs a study on Ray Tune. Ray is an executor that can be thrown away: it asks the study for trials, brings back
-reports, and keeps nothing that matters."""
+"""Runs a study on Ray Tune. Ray is a disposable executor: it asks the study for trials, brings back reports, and keeps
+nothing that matters."""
 
 import logging
 import signal
@@ -37,12 +37,12 @@ from sweeper.study.controller import StudyController
 from sweeper.study.trial_folder import keep_output
 
 STOPPING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the traceback of a lost worker: we say it in a line
+logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the traceback of a lost worker: we report it in a line
 UNFIT_HELP: Final = "fix it, or take that machine out of the cluster; then run the study again, nothing is lost"
 
 
 class LedgerScheduler(FIFOScheduler):  # type: ignore[misc]
-    """Brings every report to the study and does what the study decides."""
+    """Passes every report to the study and does what the study decides."""
 
     def __init__(self, study: StudyController, searcher: LedgerSearcher) -> None:
         super().__init__()
@@ -57,10 +57,10 @@ class LedgerScheduler(FIFOScheduler):  # type: ignore[misc]
         self.added.append(trial)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
-        """Each trial once, as it comes: so a used worker goes to one that has none. By itself Tune gives it to the one
-        that has waited longest and ends the worker that is on its way to that; where trials are shorter than a worker's
-        start, machines that join would never get one. Those that Tune has started by itself meanwhile, or that have
-        even ended, are passed over."""
+        """Each trial once, as it comes: so a used worker goes to one that has none. On its own Tune gives it to the one
+        that has waited longest and ends the worker that is starting for that one; if trials are shorter than a worker's
+        start, machines that join would never get one. Those that Tune has meanwhile started on its own, or that have
+        even ended, are skipped."""
         while self.added:
             trial = self.added.pop(0)
             if trial.status == trial.PENDING:
@@ -128,8 +128,8 @@ def execute(
     Args:
         study: what to run.
         machines: to run it on.
-        workers: informed of who runs what.
-        expected: what a machine must have to train, where they are not one (see `node.py`).
+        workers: told who runs what.
+        expected: what a machine must have to train, if there are several (see `node.py`).
     """
     resources = study.spec.resources
     at_once = resources.at_once(room(resources, machines.nodes()))
@@ -147,7 +147,7 @@ def execute(
                 tune_config=tune.TuneConfig(
                     search_alg=searcher,
                     scheduler=LedgerScheduler(study, searcher),
-                    num_samples=-1,  # until the searcher has no more: a trial may come again
+                    num_samples=-1,  # until the searcher has no more: a trial may come back
                     reuse_actors=True,
                     trial_dirname_creator=lambda trial: str(trial.trial_id),
                 ),
@@ -168,7 +168,7 @@ def _graceful_interrupt(study: StudyController) -> Iterator[None]:
     def interrupt(number: int, _frame: FrameType | None) -> None:
         if number == signal.SIGHUP:
             leave_terminal()
-            if study.interrupted:  # a closed terminal tells it twice: the kernel and the shell
+            if study.interrupted:  # a closed terminal sends it twice: from the kernel and from the shell
                 return
         if study.interrupted:
             raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""What the study's run in MLflow shows of the study: a description, a table of trials, the report."""
+"""What the study's run in MLflow shows about the study: a description, a table of trials, the report."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -59,7 +59,7 @@ def _comparison(
     from sweeper.analysis.winners import source_of, winners_result
 
     home = ledger.study_dir.parent.parent
-    with suppress(UserError):  # the study whose best these are is gone
+    with suppress(UserError):  # the study these are the best of is gone
         if source := source_of(home, ledger.study):
             return [winners_markdown(winners_result(home, source, ledger.study)), ""]
     result = ablation_result(ledger.study, spec, trials, None, controls)
@@ -72,7 +72,7 @@ def _comparison(
 
 
 def _links(trials: Sequence[TrialRecord], controls: Sequence[TrialRecord], objective: Objective) -> list[str]:
-    """Links to the runs of the best trials and of the controls; whoever delivers knows their addresses."""
+    """Links to the runs of the best trials and of the controls; the delivering side knows their addresses."""
     best = [trial for trial in best_first(trials, objective) if trial.value(objective.metric) is not None]
     shown = [*best[:MOST_LINKS], *controls]
     values = [objective.format(trial.value(objective.metric) or 0.0) for trial in shown]

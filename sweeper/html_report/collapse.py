@@ -16,7 +16,7 @@ from sweeper.ledger.trial import TrialRecord, TrialState
 
 GRID: Final = 33
 NEAREST: Final = 0.5
-"""Weight of trials nearby (1 for one at the very place) below which nothing is said."""
+"""Weight of trials nearby (1 for one at exactly that place) below which nothing is said."""
 JUDGED: Final = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.COLLAPSED)
 """The states that say whether a trial collapsed; one that failed or was stopped might have."""
 
@@ -26,7 +26,7 @@ def collapse_share(trials: Sequence[TrialRecord], axes: Sequence[Axis]) -> NDArr
 
     Returns:
         [GRID] for one axis, [GRID of the second, GRID of the first] for two; NaN where no trial is near. All NaN
-        where there are not trials of both kinds: then there is no boundary.
+        if there are not trials of both kinds: then there is no boundary.
     """
     judged = [trial for trial in trials if trial.state in JUDGED and all(axis.path in trial.params for axis in axes)]
     collapsed = np.array([trial.state is TrialState.COLLAPSED for trial in judged], dtype=float)

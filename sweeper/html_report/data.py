@@ -1,4 +1,4 @@
-"""What a report shows of a study: plain data, from the ledger alone."""
+"""What a report shows about a study: plain data, from the ledger alone."""
 
 import base64
 import math
@@ -36,7 +36,7 @@ PICTURE_TYPES: Final = {
     ".jpg": "image/jpeg",
     ".jpeg": "image/jpeg",
     ".gif": "image/gif",
-    ".svg": "image/svg+xml",  # shown as an image, which runs no script of it
+    ".svg": "image/svg+xml",  # shown as an image, whose scripts do not run
 }
 MOST_PICTURE_BYTES: Final = 2_000_000
 EARLY: Final = (TrialState.PRUNED, TrialState.COLLAPSED)
@@ -57,10 +57,10 @@ class StudyData:
         no_skill: whether no trial beats the controls.
         driven: whether a driver runs it now.
         facts: how the study went, in sentences.
-        folder: of the study; checkpoints lie beneath it.
+        folder: of the study; checkpoints are below it.
         spec_text: the spec as it was written.
         audit_s: seconds that stopped trials held a worker to be audited.
-        noise: what it knows of its noise.
+        noise: what is known about its noise.
     """
 
     study: str
@@ -85,7 +85,7 @@ class StudyData:
 
     @cached_property
     def state_names(self) -> dict[str, str]:
-        """State -> how it is shown: what no driver runs any longer waits."""
+        """State -> how it is shown: trials that no driver runs any longer are waiting."""
         names = {state.value: state.value for state in TrialState}
         return names if self.driven else names | {TrialState.RUNNING.value: WAITING}
 
@@ -94,7 +94,7 @@ class StudyData:
         return command_line(self.folder.parent.parent, *words)
 
     def objective_of(self, trial: TrialRecord) -> float | None:
-        """The objective at a trial's last evaluation, where it is finite."""
+        """The objective at a trial's last evaluation, if it is finite."""
         return trial.value(self.spec.objective.metric)
 
 
@@ -106,8 +106,8 @@ class Axis:
         path: dotted path in the config.
         name: for titles; unique in the study.
         kind: `linear` or `log` for numbers, `category` for the rest.
-        low: lower end; of a category 0.
-        high: upper end; of a category the number of values less one.
+        low: lower end; 0 for a category.
+        high: upper end; for a category the number of values less one.
         categories: the values of a category, as text.
     """
 
@@ -141,7 +141,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class CostShare:
-    """Seconds of a worker, in total and by what they went to; `saved_s`: what would have come on top."""
+    """Seconds of a worker, in total and by what they were spent on; `saved_s`: what would have been added."""
 
     name: str
     state: TrialState | None
@@ -201,7 +201,7 @@ def title_of(metric: str) -> str:
 
 
 def device_of(spec: SpecFile) -> tuple[str, float]:
-    """What is paid for, `GPU` or `CPU`, and how much of it a trial takes."""
+    """What is paid for, `GPU` or `CPU`, and how much of it a trial uses."""
     resources = spec.resources
     return ("GPU", resources.trial_gpus) if resources.gpus else ("CPU", resources.trial_cpus)
 
@@ -247,7 +247,7 @@ def pictures(data: StudyData) -> list[tuple[str, str]]:
 
 
 def metrics_of(trial: TrialRecord) -> Mapping[str, Any]:
-    """What a trial last reported."""
+    """What a trial reported last."""
     return trial.metrics
 
 

@@ -1,4 +1,4 @@
-"""The trials as files that the page itself holds: CSV for a spreadsheet, LaTeX for a paper."""
+"""The trials as files that the page itself contains: CSV for a spreadsheet, LaTeX for a paper."""
 
 import base64
 from typing import Final

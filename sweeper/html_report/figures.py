@@ -30,7 +30,7 @@ from sweeper.study.usage.budget import duration_text
 from sweeper.views.tables.trial_table import VARIANCE
 
 LEAST_RATIO: Final = 1e-4
-"""What a smaller variance ratio is drawn at: a logarithmic axis has no zero."""
+"""Where smaller variance ratios are drawn: a logarithmic axis has no zero."""
 TERM_COLOURS: Final = 8
 ID_LINE: Final = "<b>%{customdata}</b>"
 
@@ -59,7 +59,7 @@ def curves(data: StudyData) -> list[Figure]:
 
 
 def variance(data: StudyData) -> list[Figure]:
-    """How varied the predictions are against the error: the collapsed lie at the left."""
+    """How varied the predictions are against the error: collapsed trials are on the left."""
     shown = [t for t in data.trials if VARIANCE in metrics_of(t) and data.objective_of(t) is not None]
     shown = [trial for trial in shown if math.isfinite(metrics_of(trial)[VARIANCE])]
     if not shown:
@@ -102,7 +102,7 @@ def variants(data: StudyData) -> list[Figure]:
     shown = [trial for trial in data.trials if VARIANT in trial.params and data.objective_of(trial) is not None]
     if not names or not shown:
         return []
-    # Upright names are read more easily than slanted ones, so the objective lies along x here.
+    # Upright names are easier to read than slanted ones, so the objective is on the x axis here.
     places = [names.index(str(trial.params[VARIANT])) for trial in shown]
     values = [data.objective_of(trial) for trial in shown]
     metric = plain(title_of(data.spec.objective.metric))
@@ -117,7 +117,7 @@ def variants(data: StudyData) -> list[Figure]:
 
 
 def fronts(data: StudyData) -> list[Figure]:
-    """Of several objectives, the first against each other one, with the Pareto front."""
+    """With several objectives, the first against each of the others, with the Pareto front."""
     first, *others = data.spec.objectives
     front = {trial.id for trial in pareto_front(data.trials, data.spec.objectives)}
     figures = []
@@ -145,7 +145,7 @@ def fronts(data: StudyData) -> list[Figure]:
 
 
 def shares(data: StudyData) -> list[Figure]:
-    """What share of the gradient each loss term has: of the winner by epoch, and of every trial at its end."""
+    """What share of the gradient each loss term has: for the winner by epoch, and for every trial at its end."""
     terms = share_terms(data.trials)
     if not terms:
         return []

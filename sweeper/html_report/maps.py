@@ -65,7 +65,7 @@ def parallel(data: StudyData) -> list[Figure]:
 
 
 def importance(data: StudyData) -> list[Figure]:
-    """What share of the objective each parameter decides, beside one that means nothing."""
+    """How much each parameter determines the objective, next to a meaningless one."""
     if data.spec.variants:
         return []
     found = importances_of(data.study, data.spec, data.trials, "ped-anova")
@@ -135,7 +135,7 @@ def collapse_maps(data: StudyData) -> list[Figure]:
 
 
 def mapped_axes(data: StudyData) -> list[Axis]:
-    """The parameters of the maps: the loss weights, or where they are not two, all numbers; the first few."""
+    """The parameters of the maps: the loss weights, or if there are fewer than two, all numbers; the first few."""
     axes = [axis for axis in data.axes if axis.kind != "category"]
     weights = [axis for axis in axes if axis.path.rpartition(".")[2].startswith(LAMBDA)]
     return (weights if len(weights) > 1 else axes)[:MOST_MAPPED]
@@ -223,7 +223,7 @@ def _parallel_ticks(axis: Axis, place: int) -> list[dict[str, Any]]:
 
 
 def _ends(values: list[float], mode: str) -> tuple[float, float]:
-    """The ends of the objective's upright; the worst twentieth lies beyond."""
+    """The ends of the objective's upright; the worst twentieth is beyond them."""
     if not values:
         return (0.0, 1.0)
     ordered = sorted(values)

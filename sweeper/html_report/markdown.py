@@ -51,7 +51,8 @@ def study_csv(spec: SpecFile, trials: Sequence[TrialRecord], controls: Sequence[
 
 
 def preflight_line(ledger: Ledger) -> str:
-    """How the preflight before the last run ended, or why there was none; empty for a study of before it was there."""
+    """How the preflight before the last run ended, or why there was none; empty for a study older than the
+    preflight."""
     recorded = ledger.attributes.preflight
     return f"preflight: {recorded['summary']}" if recorded else ""
 

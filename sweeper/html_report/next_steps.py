@@ -16,7 +16,7 @@ from sweeper.study.ties import near_ties
 from sweeper.views.caveats import tie_lines
 
 AT_BOUND: Final = 0.03
-"""How near to an end of its range a parameter of the best is, as a share of the range, to call it at the end."""
+"""How close to an end of its range a parameter of the best must be, as a share of the range, to count as at the end."""
 MANY_COLLAPSED: Final = 0.3
 
 
@@ -32,7 +32,7 @@ class NextStep:
 class NextSteps:
     """Attributes:
     sentence: where the study stands, in one paragraph.
-    steps: what follows from it, the first to do first.
+    steps: what follows from it, most important first.
     parameters: the winner's, as YAML for the `base` of a next sweep; empty without a winner.
     """
 
@@ -56,7 +56,7 @@ def next_steps(data: StudyData) -> NextSteps:
 
 
 def _sentence(data: StudyData) -> str:
-    """The winner, or who shares its place."""
+    """The winner, or the trials that share its place."""
     assert data.winner is not None
     objective = data.spec.objective
     value = f"{objective.metric} {objective.format(data.winner.value(objective.metric) or 0.0)}"
@@ -88,7 +88,7 @@ def _steps(data: StudyData, winner: str) -> list[NextStep]:
 
 
 def _at_bounds(data: StudyData) -> list[NextStep]:
-    """The ranges at whose end the winner lies: what is best may lie beyond. One command for those that can be doubled
+    """The ranges at whose end the winner is: the best may be beyond. One command for those that can be doubled
     (on a log scale: by a factor of ten), a line for each of the others."""
     assert data.winner is not None
     steps, wider = [], []

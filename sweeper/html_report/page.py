@@ -46,7 +46,7 @@ class Section:
 
 @functools.cache
 def template() -> Template:
-    """Of the page. To compile it takes most of the time that a small study's page does."""
+    """The page's template. Compiling it takes most of the time needed for a small study's page."""
     environment = Environment(
         loader=PackageLoader("sweeper.html_report", "."),
         autoescape=True,

@@ -38,7 +38,7 @@ DRAWN: Final = (
     TrialState.COLLAPSED,
     TrialState.COMPLETE,
 )
-"""The states in the order in which they are drawn: the last lies on top."""
+"""The states in the order in which they are drawn: the last is on top."""
 LINE: Final = 46
 
 Trace = dict[str, Any]
@@ -53,7 +53,7 @@ class Figure:
         caption: what it shows, in a sentence.
         traces: Plotly's `data`.
         layout: Plotly's `layout`; colours and fonts of the page come on top.
-        min_width_px: on a narrower screen the figure scrolls by itself.
+        min_width_px: on a narrower screen the figure scrolls on its own.
     """
 
     id: str
@@ -98,7 +98,7 @@ def numbers(values: Iterable[float | None]) -> list[float | None]:
 
 
 def axis_values(axis: Axis, trials: Iterable[TrialRecord]) -> list[Any]:
-    """A parameter's values as its axis takes them: a number, or the place of a category."""
+    """A parameter's values as its axis takes them: a number, or the index of a category."""
     values = [trial.params[axis.path] for trial in trials]
     return [axis.index(value) if axis.kind == "category" else short(float(value or 0.0)) for value in values]
 
@@ -109,7 +109,7 @@ def axis_layout(axis: Axis) -> dict[str, Any]:
     if axis.kind == "category":
         texts = [plain(cut(text, 16)) for text in axis.categories]
         if sum(map(len, texts)) > 40:
-            layout["tickangle"] = -35  # else Plotly leaves out what is too long
+            layout["tickangle"] = -35  # otherwise Plotly leaves out what is too long
         ends = [-0.5, len(texts) - 0.5]
         return layout | {"tickvals": list(range(len(texts))), "ticktext": texts, "range": ends, "automargin": True}
     low, high = (math.log10(end) if axis.kind == "log" else end for end in (axis.low, axis.high))
@@ -187,7 +187,7 @@ def with_controls(data: StudyData, values: Sequence[float]) -> dict[str, Any]:
 def by_state(
     data: StudyData, trials: Sequence[TrialRecord], x: Sequence[Any], y: Sequence[float | None], hover: str
 ) -> list[Trace]:
-    """One trace of points a state, and a ring about the winner.
+    """One trace of points per state, and a ring around the winner.
 
     Args:
         data: the study.

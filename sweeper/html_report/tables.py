@@ -22,7 +22,7 @@ COST_HEADERS: Final = ("where", "trials", "used (s)", "used", "saved by stopping
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of a table; `key`: the number it is sorted by, empty where there is none, None to sort by its text."""
+    """One cell of a table; `key`: the number it is sorted by, empty if there is none, None to sort by its text."""
 
     text: str
     kind: str = ""
@@ -65,7 +65,7 @@ def control_table(data: StudyData) -> PageTable:
 
 
 def _trial_headers(data: StudyData, axes: Sequence[Axis]) -> list[str]:
-    short = column_names(data.spec.search_space)  # as in a terminal and in MLflow, so that the reason is in view
+    short = column_names(data.spec.search_space)  # as in a terminal and in MLflow, so that the reason is visible
     names = [short[axis.path] for axis in axes]
     objective, *metrics = map(title_of, shown_metrics(data.spec.objectives, data.trials))
     noise = [CHANCE, INTERVAL] if data.noise and axes else []

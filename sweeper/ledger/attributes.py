@@ -1,4 +1,4 @@
-"""What a study stores about itself beside its trials: each attribute with its type, and the key that the ledger has."""
+"""What a study stores about itself besides its trials: each attribute with its type and its key in the ledger."""
 
 from collections.abc import Callable, Mapping
 from copy import deepcopy
@@ -11,7 +11,7 @@ from sweeper.ledger.trial import TrialRecord
 from sweeper.samplers.history import WARM_START
 
 AUDIT: Final = "audit:"
-"""Start of the keys of what stopped trials report that run on, see `study.pruning_audit`."""
+"""Start of the keys for the reports of stopped trials that keep running, see `study.pruning_audit`."""
 RUN_SECONDS: Final = "run_seconds:"
 """Start of the keys that hold the seconds of each driver's run, by when it started."""
 
@@ -24,7 +24,7 @@ class Attribute(Generic[T]):
     Args:
         key: in the ledger; it never changes, or older studies lose what they stored.
         kind: the type of its JSON value.
-        default: of a study that has not stored it.
+        default: for a study that has not stored it.
     """
 
     def __init__(self, key: str, kind: Any, default: T) -> None:
@@ -57,7 +57,7 @@ class StudyAttributes:
     Args:
         study: its name.
         read: all that is stored, by key, itself or a copy: there may be one attribute for each of thousands of trials,
-            so what is given out is copied here, and nothing else.
+            so only what is handed out is copied here.
         store: stores a JSON value under a key; on the disk when it returns.
     """
 
@@ -73,7 +73,7 @@ class StudyAttributes:
     stream = Attribute[str | None]("outbox", str, None)
     """ID of the outbox whose records MLflow has."""
     store_url = Attribute[str | None]("checkpoints", str, None)
-    """`s3://BUCKET/PREFIX/NAME-ID` of the study's checkpoints; None: they lie in its folder."""
+    """`s3://BUCKET/PREFIX/NAME-ID` of the study's checkpoints; None: they are in its folder."""
     owner = Attribute[dict[str, str] | None]("home", dict[str, str], None)
     """Which home drives a study whose ledger is in a database: `{"id", "host", "path"}`."""
     warm_start = Attribute[list[dict[str, Any]] | None](WARM_START, list[dict[str, Any]], None)
@@ -83,7 +83,7 @@ class StudyAttributes:
     spec_text = Attribute[str]("spec_text", str, "")
     """The sweep file as it was written, without secrets."""
     spec_path = Attribute[str | None]("spec_path", str, None)
-    """Where the sweep file lay."""
+    """Where the sweep file was."""
     code = Attribute[dict[str, str] | None]("code", dict[str, str], None)
     """SHA-256 of each source file that trains."""
     data = Attribute[dict[str, str] | None]("data", dict[str, str], None)
@@ -93,7 +93,7 @@ class StudyAttributes:
     told_winner = Attribute[str]("told_winner", str, "")
     """The trial that carries the mark of the winner in MLflow."""
     drift = Attribute[list[dict[str, Any]]]("drift", list[dict[str, Any]], [])
-    """What differed when it was continued all the same: `{"time_s", "differences"}`."""
+    """What differed when it was continued anyway: `{"time_s", "differences"}`."""
 
     @property
     def stored(self) -> Mapping[str, Any]:
@@ -101,7 +101,7 @@ class StudyAttributes:
         return self._read()
 
     def starting_with(self, prefix: str) -> dict[str, Any]:
-        """The attributes whose keys start so, by the rest of the key."""
+        """The attributes whose keys start like this, by the rest of the key."""
         found = {key: value for key, value in dict(self._read()).items() if key.startswith(prefix)}
         return {key.removeprefix(prefix): deepcopy(value) for key, value in found.items()}
 

@@ -1,4 +1,4 @@
-"""A copy of studies in memory, for a page that shows Optuna studies: what is done to the copy reaches no ledger."""
+"""A copy of studies in memory, for a page that shows Optuna studies: changes to the copy do not reach a ledger."""
 
 import copy
 import math

@@ -23,11 +23,12 @@ def foreign_trials(url: str, study: str, objectives: Iterable[Objective], paths:
     Args:
         url: of the storage, `sqlite:///optuna.db` or `postgresql://user@host/database`.
         study: its name there.
-        objectives: of the study that learns, which the other must share in number and direction.
-        paths: the parameters of the study that learns. One of the other is the one whose last part has its name.
+        objectives: of the study that learns; the other's must match in number and direction.
+        paths: the parameters of the study that learns. A parameter of the other matches the one whose last part has its
+            name.
 
     Raises:
-        UserError: the storage cannot be read, has no such study, or it goes another way.
+        UserError: the storage cannot be read, has no such study, or its direction differs.
     """
     found = _load(url, study)
     wanted = ["minimize" if one.mode == "min" else "maximize" for one in objectives]
@@ -48,7 +49,7 @@ def _load(url: str, study: str) -> optuna.Study:
     if address.drivername in ("postgresql", "postgres"):
         address = address.set(drivername="postgresql+psycopg")
     if address.drivername == "sqlite" and not (address.database and Path(address.database).is_file()):
-        raise UserError(f"there is no file `{address.database}`", where)  # it would be made, empty
+        raise UserError(f"there is no file `{address.database}`", where)  # it would be created, empty
     try:
         storage = optuna.storages.get_storage(address.render_as_string(hide_password=False))
         names = optuna.get_all_study_names(storage)
@@ -62,7 +63,7 @@ def _load(url: str, study: str) -> optuna.Study:
 
 
 def _short(paths: Iterable[str]) -> Mapping[str, str]:
-    """Name in the other study -> parameter here: the whole path, or its last part where that is of one path only."""
+    """Name in the other study -> parameter here: the whole path, or its last part if only one path has it."""
     paths = list(paths)
     lasts = [path.rpartition(".")[2] for path in paths]
     unique = {last: path for last, path in zip(lasts, paths, strict=True) if lasts.count(last) == 1}

@@ -1,7 +1,7 @@
 """The durable truth about a study: which trials exist, what they reported, how each ended and why.
 
-A ledger is an Optuna study in an append-only, fsynced journal file or in a database, so `optuna-dashboard` opens it and
-a killed driver loses nothing. Everything is written here before it is acted on.
+A ledger is an Optuna study in an append-only, fsynced journal file or in a database, so `optuna-dashboard` can open it
+and a killed driver loses nothing. Everything is written here before it is acted on.
 """
 
 import math
@@ -79,11 +79,11 @@ class Ledger:
 
         Args:
             study_dir, study: as of `open`.
-            modes: of a new study: whether small or large values are good, for each objective.
-            url: of the database that a new study's ledger is made in; None: a file in the folder.
+            modes: for a new study: whether small or large values are good, for each objective.
+            url: of the database for a new study's ledger; None: a file in the folder.
 
         Raises:
-            UserError: the ledger is damaged, or the study of another home.
+            UserError: the ledger is damaged, or belongs to another home's study.
         """
         with readable(study_dir):
             storage = open_storage(study_dir, url, create=True)
@@ -91,7 +91,7 @@ class Ledger:
 
     @classmethod
     def adopt(cls, study_dir: Path, study: str, url: str) -> Self:
-        """The ledger of a study of another home, which is lost, for writing; from now on it is of this one.
+        """The ledger of a study whose home is lost, for writing; from now on it belongs to this home.
 
         Raises:
             UserError: the database at the URL holds no such study.
@@ -136,12 +136,12 @@ class Ledger:
     # -- writing
 
     def wait_with(self, note: Callable[[str], None], is_over: Callable[[], bool]) -> None:
-        """When a database does not answer for a while, say so with `note`, and wait until `is_over` at most; then what
-        was to be done raises LedgerLost."""
+        """When a database does not answer for a while, say so with `note`, and wait at most until `is_over`; then the
+        call raises LedgerLost."""
         wait_with(self._optuna.storage, note, is_over)
 
     def remove(self) -> None:
-        """Delete the study where its ledger is in a database; a ledger in a file goes with its folder."""
+        """Delete the study if its ledger is in a database; a ledger in a file is deleted with its folder."""
         if recorded_url(self.study_dir):
             self._optuna.delete()
 
@@ -150,7 +150,7 @@ class Ledger:
         close_storage(self._optuna.storage)
 
     def ask(self, spec: SweepSpec) -> TrialRecord:
-        """Sample a new candidate. The sampler is built afresh from (seed, trial number) and what the ledger holds, so a
+        """Sample a new candidate. The sampler is rebuilt from (seed, trial number) and the content of the ledger, so a
         resumed study proposes what the uninterrupted one would have."""
         with one_sync(self._optuna.storage):
             handle = self._optuna.new_trial()
@@ -158,19 +158,19 @@ class Ledger:
             return self._propose(handle, spec)
 
     def follow_lists(self, spec: SweepSpec) -> None:
-        """Store the trials with the lists of values that the spec has, which hold every value that a trial has."""
+        """Store the trials with the spec's lists of values, which contain every value that a trial has."""
         if follow_lists(self._optuna.candidates, spec.search_space):
             self._optuna.drop_all()
 
     def add_retry(self, failed: TrialRecord, spec: SweepSpec) -> TrialRecord:
-        """A new candidate with the parameters of one that failed, which stays as it is."""
+        """A new candidate with the parameters of one that failed, which is not changed."""
         origin = {"retry_of": failed.id} | ({"repeat": failed.repeat} if failed.repeat else {})
         record = self._add(spec, failed.params, origin)
         self.retries += 1
         return record
 
     def add_repeat(self, first: TrialRecord, repeat: int, spec: SweepSpec) -> TrialRecord:
-        """A new candidate with the parameters of an earlier one, and a seed of its own: the `repeat`-th of those."""
+        """A new candidate with the parameters of an earlier one and its own seed: the `repeat`-th of those."""
         return self._add(spec, first.params, {"repeat": repeat})
 
     def add_enqueued(self, spec: SweepSpec, params: Mapping[str, ParamValue]) -> TrialRecord:
@@ -180,13 +180,13 @@ class Ledger:
         return record
 
     def _add(self, spec: SweepSpec, params: Mapping[str, ParamValue], origin: dict[str, Any]) -> TrialRecord:
-        """A new candidate with these parameters; `origin`: attributes that say where they are from."""
+        """A new candidate with these parameters; `origin`: attributes that say where they come from."""
         number = self.count
         self._optuna.candidates.add_trial(running_trial(spec, dict(params), origin))
         return self._put(TrialRecord(id_of(self.study, number), number, dict(params), **origin))
 
     def add_control(self, control: str, failed: TrialRecord | None = None) -> TrialRecord:
-        """Start the control of this name; a study has each once, and another time for each that `failed`."""
+        """Start the control of this name; a study has each once, and again for each that `failed`."""
         again = 0 if failed is None else failed.again + 1
         origin: dict[str, Any] = {"control": control}
         if failed is not None:
@@ -197,15 +197,15 @@ class Ledger:
         return self._put(record)
 
     def unfinished(self, spec: SweepSpec) -> list[TrialRecord]:
-        """Trials a driver left running, to be handed out again, controls first. One that was cut off while it was
-        being sampled is sampled to the end first: same seed and history, so the same values."""
+        """Trials a driver left running, to be handed out again, controls first. One that was interrupted while being
+        sampled is first sampled to the end: same seed and history, so the same values."""
         for record in self.trials():
             if not record.state.is_finished and set(record.params) != existing(spec.search_space, record.params):
                 self._propose(self._optuna.handle(record), spec)
         return [record for record in self.all_trials() if record.state is TrialState.RUNNING]
 
     def report(self, trial_id: str, report: Report, objective: float | None) -> bool:
-        """Store one evaluation; False when this step was stored before (redone after a restart)."""
+        """Store one evaluation; False if this step was stored before (repeated after a restart)."""
         record = self.trial(trial_id)
         reports = with_report(record.reports, report)
         if reports is None:
@@ -213,13 +213,13 @@ class Ledger:
         handle = self._optuna.handle(record)
         with one_sync(self._optuna.storage):
             if objective is not None and math.isfinite(objective) and not self._optuna.has_several_objectives:
-                handle.report(objective, report.step)  # first: what is stored below is not looked at again after a kill
+                handle.report(objective, report.step)  # first: what is stored below is not read again after a kill
             handle.set_user_attr(report_key(report.step), encode_report(report))
         self._put(replace(record, reports=reports))
         return True
 
     def charge(self, trial_id: str, attempt: str, seconds: float) -> None:
-        """Store the seconds of one attempt that no report covers. Repeated for the same attempt, it replaces."""
+        """Store the seconds of one attempt that no report covers; a later call for the same attempt replaces them."""
         record = self.trial(trial_id)
         self._optuna.handle(record).set_user_attr(f"charge:{attempt}", seconds)
         self._put(replace(record, charges={**record.charges, attempt: seconds}))
@@ -256,7 +256,7 @@ class Ledger:
         return self._put(replace(record, state=state, reason=reason, evidence=evidence, charges=charges))
 
     def pause(self, trial_id: str, reason: str, evidence: Mapping[str, Any]) -> TrialRecord:
-        """Let a trial wait at a rung. To the sampler it is a running one."""
+        """Let a trial wait at a rung. To the sampler it is still running."""
         record = self._set_paused(trial_id, {"reason": reason, "evidence": dict(evidence)})
         self._optuna.drop(trial_id)  # most trials of a study may wait
         return record
@@ -266,7 +266,7 @@ class Ledger:
         return self._set_paused(trial_id, None)
 
     def set_mlflow_run_ids(self, run_ids: Mapping[str, str]) -> None:
-        """Store which run of MLflow each of these trials has, by one fsync."""
+        """Store which MLflow run each of these trials has, with one fsync."""
         with one_sync(self._optuna.storage):
             for trial_id, run_id in run_ids.items():
                 record = self.trial(trial_id)

@@ -54,8 +54,8 @@ class OptunaStudies:
         return self.storage.get_study_user_attrs(self.candidates._study_id)
 
     def new_trial(self) -> optuna.trial.Trial:
-        """A candidate without parameters. Not by `Study.ask`, which first looks through all trials for one that waits;
-        from a study object of its own, since one keeps a copy of the trials that it has seen."""
+        """A candidate without parameters. Not by `Study.ask`, which first looks through all trials for a waiting one;
+        and from a separate study object, since each keeps a copy of the trials it has seen."""
         study = optuna.load_study(study_name=self.candidates.study_name, storage=self.storage)
         return optuna.trial.Trial(study, self.storage.create_new_trial(study._study_id))
 
@@ -74,7 +74,7 @@ class OptunaStudies:
         self.controls.add_trial(running)
 
     def handle(self, record: TrialRecord) -> optuna.trial.Trial:
-        """What Optuna changes the trial by; kept while the trial runs."""
+        """Optuna's handle for changing the trial; kept while the trial runs."""
         if record.id in self._handles:
             return self._handles[record.id]
         study = self._study_of(record)
@@ -97,7 +97,7 @@ class OptunaStudies:
         self._handles.clear()
 
     def tell(self, record: TrialRecord, state: TrialState, values: StoredValues) -> None:
-        """Tell Optuna how the trial has ended."""
+        """Tell Optuna how the trial ended."""
         tell(self._study_of(record), self.handle(record), state, values)
 
     def settle_half_finished(self) -> None:

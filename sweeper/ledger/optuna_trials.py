@@ -1,4 +1,4 @@
-"""A trial as Optuna keeps it: the record that its attributes hold, and what Optuna learns of its end."""
+"""A trial as Optuna keeps it: the record in its attributes, and what Optuna is told about its end."""
 
 from collections.abc import Sequence
 
@@ -8,9 +8,9 @@ from sweeper.ledger.trial import TrialRecord, TrialState, id_of, stored_reports
 from sweeper.samplers.history import finite_values
 
 ObjectiveValues = Sequence[float | None]
-"""The value of each objective; None where there is none."""
+"""The value of each objective; None if there is none."""
 StoredValues = float | Sequence[float | None] | None
-"""The same as a trial's ending holds it: that of a single objective stands alone."""
+"""The same as stored when a trial ends: the value of a single objective is not in a list."""
 
 
 def record_of(study: str, frozen: optuna.trial.FrozenTrial) -> TrialRecord:
@@ -39,7 +39,7 @@ def record_of(study: str, frozen: optuna.trial.FrozenTrial) -> TrialRecord:
 
 
 def tell(study: optuna.Study, handle: optuna.trial.Trial, state: TrialState, values: StoredValues) -> None:
-    """Tell Optuna how a trial ended; `values` as its ending holds them, see `stored_values`."""
+    """Tell Optuna how a trial ended; `values` as stored at its end, see `stored_values`."""
     told = optuna.trial.TrialState
     match state:
         case TrialState.COMPLETE if (finite := finite_values(values)) is not None:
@@ -57,5 +57,5 @@ def tell(study: optuna.Study, handle: optuna.trial.Trial, state: TrialState, val
 
 
 def stored_values(values: ObjectiveValues) -> StoredValues:
-    """The values of the objectives as an ending holds them."""
+    """The values of the objectives as stored at the end."""
     return values[0] if len(values) == 1 else list(values)

@@ -1,4 +1,4 @@
-"""Which study home a ledger in a database belongs to, so that a home that was given up writes no more.
+"""Which study home a ledger in a database belongs to, so that a home that was given up no longer writes.
 
 A home that moves takes its ID with it. One that is lost is replaced by another that adopts the study (`adoption`)."""
 
@@ -16,7 +16,7 @@ FILE: Final = "home.id"
 
 
 def claim(study_dir: Path, attributes: StudyAttributes, *, adopt: bool) -> None:
-    """Make the ledger that of this folder, if it is nobody's yet or is adopted.
+    """Assign the ledger to this folder, if it has no owner yet or is adopted.
 
     Args:
         study_dir: the folder of the study.
@@ -24,7 +24,7 @@ def claim(study_dir: Path, attributes: StudyAttributes, *, adopt: bool) -> None:
         adopt: take it from another home.
 
     Raises:
-        UserError: it is another home's.
+        UserError: it belongs to another home.
     """
     owner, file = attributes.owner, study_dir / FILE
     mine = file.read_text(errors="replace") if file.exists() else uuid.uuid4().hex

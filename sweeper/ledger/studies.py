@@ -20,7 +20,7 @@ def study_dirs(home: Path) -> list[Path]:
     """The folders of all studies of a home, by name.
 
     Raises:
-        UserError: they are on a disk that is not there.
+        UserError: they are on a missing disk.
     """
     require_folder(home / "studies")
     return sorted(folder for folder in (home / "studies").glob("*") if is_study(folder))
@@ -44,7 +44,7 @@ def open_study(home: Path, study: str) -> tuple[Ledger, SpecFile]:
 
 
 def open_if_started(home: Path, study: str) -> tuple[Ledger, SpecFile] | None:
-    """As `open_study`; None of a study that has not begun: its data are being made, or its first run was refused."""
+    """As `open_study`; None for a study that has not begun: its data are being made, or its first run was refused."""
     ledger = Ledger.open(study_folder(home, study), study)
     spec = ledger.attributes.spec
     if spec is None:
@@ -75,7 +75,7 @@ def find_study(home: Path, study: str) -> tuple[Path, SweepSpec]:
     """The folder of a study, and the spec it was started with.
 
     Raises:
-        UserError: no such study, its recorded spec is not valid, or its trainer would be code of the home.
+        UserError: no such study, its recorded spec is not valid, or its trainer would be code from the home.
     """
     ledger, known = open_study(home, study)
     refuse_code_of(home, known.trainer)
@@ -88,7 +88,7 @@ def recorded_spec(ledger: Ledger) -> SweepSpec:
     """The spec that a study was started with.
 
     Raises:
-        UserError: it is not valid, of another version perhaps.
+        UserError: it is not valid, perhaps from another version.
     """
     kept = ledger.attributes
     path = Path(kept.spec_path) if kept.spec_path else None
@@ -105,7 +105,7 @@ def open_ledger(study_dir: Path, spec: SweepSpec) -> Ledger:
 
 
 def planned_trials(ledger: Ledger, spec: SpecFile) -> int:
-    """Candidates that the study will have, those of `sweeper extend` and `sweeper enqueue` included."""
+    """Candidates that the study will have, including those of `sweeper extend` and `sweeper enqueue`."""
     return spec.trials + ledger.attributes.extended + ledger.enqueued
 
 

@@ -22,23 +22,23 @@ def running_driver(study_dir: Path) -> str | None:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
                 return file.read().strip() or "unknown"
-    except OSError:  # there is none, or the file system knows no locks
+    except OSError:  # there is none, or the file system has no locks
         pass
     return database_holder(study_dir)
 
 
 def is_driven(study_dir: Path) -> bool:
-    """Whether another process runs the study; this one, if it is the driver, is at its end when it asks."""
+    """Whether another process runs the study; if this one is the driver, it is ending when it asks."""
     return running_driver(study_dir) not in (None, this_process())
 
 
 @contextmanager
 def study_lock(study_dir: Path, url: str | None = None) -> Iterator[None]:
-    """Hold the study for one driver; the lock dies with the process. What a killed one was writing is removed.
+    """Hold the study for one driver; the lock dies with the process. What a killed one was writing is deleted.
 
     Args:
         study_dir: the folder of the study.
-        url: of its ledger, if it may be a new study's; that one's lock is taken when the ledger is opened.
+        url: of its ledger, if the study may be new; its lock is taken when the ledger is opened.
 
     Raises:
         UserError: another driver holds it (says its pid and host), the home cannot be written, or a link leads out.
@@ -60,7 +60,7 @@ def study_lock(study_dir: Path, url: str | None = None) -> Iterator[None]:
             file.seek(0)
             running_driver = file.read().strip() or "unknown"
             raise StudyTaken(study_dir.name, running_driver) from None
-        except OSError:  # the file system knows no locks, and the ledger's server does
+        except OSError:  # the file system has no locks, and the ledger's server does
             pass
         else:
             remove_half_written(study_dir)
@@ -71,5 +71,5 @@ def study_lock(study_dir: Path, url: str | None = None) -> Iterator[None]:
 
 
 def this_process() -> str:
-    """This process as the lock names it."""
+    """How the lock names this process."""
     return f"pid {os.getpid()} on {os.uname().nodename}"

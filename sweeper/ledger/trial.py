@@ -1,4 +1,4 @@
-"""One trial of a study: what was tried, what it reported, how it stands. Imports nothing heavy."""
+"""One trial of a study: what was tried, what it reported, its state. Imports nothing heavy."""
 
 import math
 from bisect import bisect_left
@@ -11,7 +11,7 @@ from sweeper.search_space.dimensions import ParamValue
 
 
 class TrialState(StrEnum):
-    """How a trial stands. PAUSED waits at a rung; COLLAPSED (guard) is not PRUNED (rank) is not FAILED (error).
+    """The state of a trial. PAUSED waits at a rung; COLLAPSED (guard), PRUNED (rank) and FAILED (error) are different.
 
     INFEASIBLE was never trained: the trainer's config refuses its parameters, and would again, so that it is nothing to
     retry; and unlike STOPPED it tells the sampler something.
@@ -32,7 +32,7 @@ class TrialState(StrEnum):
 
 
 WAITING: Final = "WAITING"
-"""What a trial is called that was running when its driver ended: the next run of the study continues it."""
+"""The name for a trial that was running when its driver ended: the next run of the study continues it."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Report:
     total_epochs: float | None = None
 
     def value(self, metric: str) -> float | None:
-        """A metric, where it was reported and is finite."""
+        """A metric, if it was reported and is finite."""
         value = self.metrics.get(metric, math.nan)
         return value if math.isfinite(value) else None
 
@@ -64,10 +64,10 @@ class TrialRecord:
         control: name of the control, None of a candidate.
         retry_of: ID of the failed trial whose parameters it tries again, or None.
         losses: why each worker that ran it before was lost.
-        charges: seconds in which it held a worker without a report to show for them, by attempt.
-        again: of a control that failed and is tried again, how many were before it.
+        charges: seconds for which it held a worker that no report covers, by attempt.
+        again: for a control that failed and is tried again, how many came before it.
         enqueued: whether the user has chosen its parameters while the study ran or after it.
-        repeat: 0; of a trial that runs an earlier configuration again with a new seed, which repetition that is.
+        repeat: 0; for a trial that runs an earlier configuration again with a new seed, which repetition it is.
     """
 
     id: str
@@ -93,7 +93,7 @@ class TrialRecord:
 
     @property
     def folder(self) -> str:
-        """Name of its folder beneath `trials/`."""
+        """Name of its folder below `trials/`."""
         return _name(self.number, self.control, self.again)
 
     @property
@@ -118,12 +118,12 @@ class TrialRecord:
         return last_with(self.reports, metric)
 
     def value(self, metric: str) -> float | None:
-        """A metric as it was last reported; None where it never was, or was not finite then."""
+        """A metric as it was last reported; None if it never was, or was not finite then."""
         report = self.reported(metric)
         return report.value(metric) if report else None
 
     def curve(self, metric: str, latest: int = 0) -> list[tuple[float, float]]:
-        """(epoch, metric) of each evaluation, NaN where it was not reported; of the `latest` ones, or 0 for all."""
+        """(epoch, metric) of each evaluation, NaN if it was not reported; of the `latest` ones, or 0 for all."""
         return [(report.epoch, report.metrics.get(metric, math.nan)) for report in self.reports[-latest:]]
 
 
@@ -180,7 +180,7 @@ def with_report(reports: tuple[Report, ...], report: Report) -> tuple[Report, ..
 
 
 def decode_report(data: Mapping[str, Any]) -> Report:
-    """The report that `encode_report` made JSON of."""
+    """The report that `encode_report` turned into JSON."""
     metrics = data["metrics"]
     if any(value.__class__ is not float for value in metrics.values()):  # NaN is text, and 20.0 may be written as 20
         metrics = {name: float(value) for name, value in metrics.items()}

@@ -1,12 +1,12 @@
-"""Where lanes are trained: one process for several trials of a trainer that offers it (`offer`).
+"""Where lanes are trained: one process for several trials of a trainer that supports it (`offer`).
 
-The driver starts it (`executor.lane_hosts`) with a socket that listens. The worker of each trial connects there, and
-says and hears on its connection what it would of a process of the trial's own (`entrypoint.trial.process`): its order,
-then "next" for each report. The end of the connection is the end of that lane alone.
+The driver starts it (`executor.lane_hosts`) with a listening socket. The worker of each trial connects there, and
+exchanges the same messages as with a trial's own process (`entrypoint.trial.process`): its order, then "next" for each
+report. The end of the connection ends only that lane.
 
-Trials train in rounds, each to its own next evaluation; whoever has come meanwhile joins the next round. A round waits
-for trials whose workers are late, but not for long: the others continue without them, and they come back later from
-their last checkpoints. Where a round fails and nothing shows which one is at fault, its lanes resume from their last
+Trials train in rounds, each to its own next evaluation; those that arrive in the meantime join the next round. A round
+waits for trials whose workers are late, but not for long: the others continue without them, and they return later from
+their last checkpoints. If a round fails and nothing shows which lane is at fault, its lanes resume from their last
 checkpoints, half as many together, until the one that fails is alone and has the error as its result, or all have room.
 """
 
@@ -32,17 +32,16 @@ from sweeper.entrypoint.trial.process import PR_SET_PDEATHSIG, prctl
 from sweeper.errors import UserError
 
 LATE_S: Final = 10.0
-"""How long a round waits for trials that have not asked for it; those that the first one begins with, for so long
-too."""
+"""How long a round waits for trials that have not asked for it; the first round waits as long for trials to arrive."""
 JOIN_SHARE: Final = 0.1
-"""Of the last round: how long the next one waits for trials to take the places of those that have ended."""
+"""As a share of the last round: how long the next one waits for trials to replace those that have ended."""
 
 
 def serve(trainer: str, listener: int, lanes: int) -> None:
     """Train whoever connects, up to `lanes` at once, until the driver ends this process or itself."""
     os.umask(0o077)
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver, which decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver to handle
     faulthandler.enable()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
@@ -54,7 +53,7 @@ def serve(trainer: str, listener: int, lanes: int) -> None:
 
 
 class LaneHost:
-    """Brings the rounds of a trainer and the workers of its trials together.
+    """Connects the rounds of a trainer with the workers of its trials.
 
     Args:
         trainer: `package.module:function`.
@@ -78,13 +77,13 @@ class LaneHost:
             raise UserError(f"the lanes of trainer `{self._trainer}` ended before its trials did")
         except BaseException as error:  # whatever a trainer raises is the result of a trial
             self._blame(error)
-        gc.collect()  # what the error held: memory of a GPU, above all
+        gc.collect()  # what the error kept alive: GPU memory, above all
 
     def next_round(self) -> list[Lane]:
         """The trials that train next; waits until there are some."""
         round_s = time.monotonic() - self._began_s
         asked_s: float | None = None
-        wait_s: float | None = 0.0  # some may ask already
+        wait_s: float | None = 0.0  # some may have asked already
         while True:
             self._listen(wait_s)
             seated = [seat for seat in self._seats if seat.lane is not None]
@@ -108,7 +107,7 @@ class LaneHost:
         return [seat.lane for seat in self._round if seat.lane is not None]
 
     def _asking(self) -> list[Seat]:
-        """Trials that are ready to train; those that have nothing more to do are told so."""
+        """Trials that are ready to train; those with nothing more to do are told so."""
         for seat in self._seats:
             if seat.asks and seat.verdict is not None:
                 seat.say(seat.verdict)
@@ -137,9 +136,9 @@ class LaneHost:
             seat.fail(outcome)
 
     def _blame(self, error: BaseException) -> None:
-        """A round has failed: find out by whose fault."""
+        """A round has failed: find out whose fault it is."""
         traceback.print_exception(error)
-        if not self._round:  # before the first one: the trainer cannot be imported, say
+        if not self._round:  # before the first one: the trainer cannot be imported, for example
             self.next_round()
         suspects = [seat for seat in self._round if seat.asks]
         if len(suspects) == 1:

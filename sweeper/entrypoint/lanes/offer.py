@@ -20,7 +20,7 @@ TrainLanes = Callable[[Callable[[], Sequence[Lane]]], Iterator[tuple[Lane, Epoch
 
 
 def lanes_problem(trainer: str, configs: Sequence[Mapping[str, Any]], *, on_gpu: bool) -> str | None:
-    """Why trials with these configs cannot share a process, or had better not; None where they can. The default
+    """Why trials with these configs cannot share a process, or should not; None if they can. The default
     trainer is asked without importing it, because it imports torch.
 
     Raises:

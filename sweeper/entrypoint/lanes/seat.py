@@ -27,7 +27,7 @@ class Seat:
     """One connection.
 
     Attributes:
-        lane: what is trained; None before the order, and where there is nothing to train.
+        lane: what is trained; None before the order, and if there is nothing to train.
         asks: whether the worker waits for an answer.
         rounds: how many the trial has had here.
         verdict: what the worker is told when it asks next, instead of training.
@@ -44,7 +44,7 @@ class Seat:
     _checked: Iterator[EpochReport] = field(default_factory=lambda: iter(()))
 
     def hear(self, trainer: str) -> bool:
-        """Take in what the worker has said; False: it is gone."""
+        """Read what the worker has said; False: it is gone."""
         try:
             data = self.connection.recv(READ_BYTES)
         except OSError:
@@ -76,7 +76,7 @@ class Seat:
         self.say(self.verdict)
 
     def say(self, answer: Answer) -> None:
-        """Answer the worker. One that has gone is noticed when it is listened to."""
+        """Answer the worker. One that is gone is noticed at the next read."""
         self.asks = False
         with suppress(OSError):
             self.connection.sendall(to_json(answer).encode() + b"\n")
@@ -111,5 +111,5 @@ class Seat:
 
 
 def raised(error: BaseException) -> Raised:
-    """An error as a trial's result; redacted here, where the environment is whose secrets may stand in it."""
+    """An error as a trial's result; redacted here, in the environment whose secrets it may contain."""
     return Raised(redact(described(error)), redact(traced(error)))

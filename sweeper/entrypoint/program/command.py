@@ -1,6 +1,6 @@
 """The trainer of a sweep file with `command`: an unchanged script, run once for each trial.
 
-The command is split as a shell would, but no shell runs it: `bash -c '...'` where one is needed. In its words stand
+The command is split as a shell would, but no shell runs it: use `bash -c '...'` if one is needed. Placeholders are
 
     {python}        the interpreter of this environment
     {lr}            the value of a parameter, or of a nested one: {optim.lr}
@@ -32,7 +32,7 @@ from sweeper.reporting import stand_in
 from sweeper.search_space.paths import leaves
 
 PLACEHOLDER: Final = re.compile(r"(?<!\$)\{([A-Za-z_][\w./-]*)\}")
-"""`${HOME}` in a `bash -c` is the shell's."""
+"""`${HOME}` in a `bash -c` is for the shell."""
 ALL_PARAMETERS: Final = ("{args}", "{overrides}")
 """Words that stand for several."""
 PLACES: Final = ("workdir", "resume", "python", "args_json", "config_json", "config_yaml")
@@ -62,16 +62,16 @@ def train(config: dict[str, Any], workdir: Path, resume: Path | None = None) -> 
 
 
 def prepare(config: dict[str, Any]) -> dict[str, str]:
-    """Sums of the files that the command names, its script above all: with another one the study is another."""
+    """Checksums of the files that the command names, its script above all: a different one means a different study."""
     words = map(Path, shlex.split(config.get(COMMAND, {}).get("line", "")))
     return {str(path): sha256_of(path)[:16] for path in words if path.suffix and path.is_file()}
 
 
 def fill(line: str, parameters: Mapping[str, Any], others: Mapping[str, str]) -> list[str]:
-    """The words of a command, with what stands for each placeholder.
+    """The words of a command, with placeholders filled in.
 
     Raises:
-        UserError: a placeholder names nothing.
+        UserError: a placeholder is unknown.
     """
     values = {name: text(value) for name, value in leaves(parameters).items()}
     words: list[str] = []
@@ -121,7 +121,7 @@ def _readers(settings: Mapping[str, Any], workdir: Path, *, is_new: bool) -> lis
 
     rows, events = place("rows"), place("tensorboard")
     if rows and is_new and rows.is_relative_to(workdir):
-        rows.unlink(missing_ok=True)  # of an attempt that was killed: this one begins anew
+        rows.unlink(missing_ok=True)  # left by an attempt that was killed: this one starts over
     readers: list[Reader | None] = [
         RowReader(rows, objective) if rows else None,
         EventReader(events, objective) if events else None,

@@ -1,8 +1,8 @@
-"""Reports of scripts that write TensorBoard's event files: the scalars in them, read as they come.
+"""Reports of scripts that write TensorBoard's event files: the scalars in them, read as they arrive.
 
-A file is records, each a length (8 bytes), its sum (4), a serialised `Event`, and the sum of that (4). Of an `Event`
-only step, tag and number are wanted, so this reads Protobuf's wire format itself: TensorBoard's own reader would bring
-nine packages, and that of tensorboardX imports torch. Sums are not checked.
+A file consists of records, each a length (8 bytes), its checksum (4), a serialised `Event`, and the checksum of that
+(4). Only step, tag and number of an `Event` are needed, so this reads Protobuf's wire format itself: TensorBoard's own
+reader would pull in nine packages, and that of tensorboardX imports torch. Checksums are not verified.
 """
 
 import struct
@@ -18,7 +18,7 @@ FILES: Final = "*tfevents*"
 LENGTH: Final = struct.Struct("<Q")
 SUM_BYTES: Final = 4
 EPOCH: Final = "epoch"
-"""The tag that says how far the training is, where there is one; Lightning writes it."""
+"""The tag that says how far training is, if there is one; Lightning writes it."""
 # Numbers of fields in the messages Event, Summary, Summary.Value and TensorProto.
 STEP, SUMMARY, VALUE, TAG, SIMPLE_VALUE, TENSOR = 2, 5, 1, 1, 2, 8
 NUMBERS_OF_TENSOR: Final = {4: None, 5: "f", 6: "d"}
@@ -116,7 +116,7 @@ def _number(value: dict[int, int | bytes]) -> float | None:
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Number and value of each field of a Protobuf message; fixed sizes as their bytes."""
+    """Number and value of each field of a Protobuf message; fixed-size values as their bytes."""
     at = 0
     while at < len(message):
         key, at = _varint(message, at)
@@ -131,14 +131,14 @@ def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
                 size = 4
             case 2:
                 size, at = _varint(message, at)
-            case _:  # a group: no event holds one
+            case _:  # a group: no event contains one
                 return
         yield key >> 3, message[at : at + size]
         at += size
 
 
 def _varint(message: bytes, at: int) -> tuple[int, int]:
-    """A number of seven bits a byte, and where it ends."""
+    """A number with seven bits per byte, and where it ends."""
     value = shift = 0
     while at < len(message):
         byte = message[at]

@@ -1,4 +1,4 @@
-"""Reports of scripts that know nothing of the sweeper: from a CSV file, JSON lines, or patterns on their output."""
+"""Reports of scripts that know nothing about the sweeper: from a CSV file, JSON lines, or patterns in their output."""
 
 import csv
 import json
@@ -14,13 +14,13 @@ from typing import Any, Final, Protocol
 from mano_trainers.report import EpochReport
 
 TAIL_BYTES: Final = 256
-"""Of what was read last: where they no longer match, the file has been rewritten."""
+"""The last bytes that were read: if they no longer match, the file has been rewritten."""
 EPOCH_NAMES: Final = ("epoch", "Epoch", "step", "global_step")
-"""Fields of a row that say how far the training is, the first of them that is there."""
+"""Fields of a row that say how far training is; the first one present counts."""
 
 
 class Reader(Protocol):
-    """A source of reports beside the socket."""
+    """A source of reports other than the socket."""
 
     reads_output: bool
     """Whether it needs the process's output."""
@@ -29,11 +29,11 @@ class Reader(Protocol):
         """The process has started."""
 
     def poll(self, has_ended: bool) -> Iterator[EpochReport]:
-        """What is new since the last call; `has_ended`: nothing more will come."""
+        """What is new since the last call; `has_ended`: nothing more will follow."""
 
 
 class RowReader:
-    """Rows of a file that the script appends to, CSV with a header or JSON lines: a report for each row that holds the
+    """Rows of a file that the script appends to, CSV with a header or JSON lines: a report for each row with the
     objective.
 
     Args:
@@ -48,7 +48,7 @@ class RowReader:
         before = path.read_bytes() if path.exists() else b""
         self._offset, self._tail = len(before), before[-TAIL_BYTES:]
         self._header: list[str] | None = None
-        if path.suffix == ".csv" and before:  # the script may go on with it, without another header
+        if path.suffix == ".csv" and before:  # the script may continue it, without another header
             list(self._rows(before.decode(errors="replace").splitlines()[:1]))
         self._count = 0
 
@@ -66,7 +66,7 @@ class RowReader:
             return []
         with self._path.open("rb") as file:
             file.seek(self._offset - len(self._tail))
-            if file.read(len(self._tail)) != self._tail:  # written anew
+            if file.read(len(self._tail)) != self._tail:  # rewritten
                 self._offset, self._tail, self._header = 0, b"", None
                 file.seek(0)
             data = file.read()
@@ -131,7 +131,7 @@ class PatternReader:
 
 
 def report_of(row: Mapping[str, float], count: int, epoch_names: Sequence[str] = EPOCH_NAMES) -> EpochReport:
-    """A report of named numbers; `count` is the number of the evaluation, and the epoch where none is named."""
+    """A report of named numbers; `count` is the number of the evaluation, and the epoch if none is named."""
     named = next((name for name in epoch_names if name in row), None)
     epoch = row[named] if named else float(count)
     return EpochReport(count, epoch, {name: value for name, value in row.items() if name != named})

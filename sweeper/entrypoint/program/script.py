@@ -1,7 +1,7 @@
-"""Trainings in a process of their own: a command, or a function that calls `sweeper.report` instead of yielding.
+"""Trainings in a separate process: a command, or a function that calls `sweeper.report` instead of yielding.
 
-Both become a trainer's one interface, an iterator of reports. The process gets the trial's parameters, its folder and
-the socket to report to by the environment (`reporting.push`). A report over the socket is answered when the iterator is
+Both get a trainer's one interface, an iterator of reports. The process gets the trial's parameters, its folder and the
+socket to report to from the environment (`reporting.push`). A report over the socket is answered when the iterator is
 asked for the next one, so a trial that is stopped ends at its report. Reports that are read from files or output
 (`readers`) are not answered: the process is ended by a signal. It runs in a process group, which ends with the trial.
 """
@@ -62,13 +62,13 @@ def run_script(
         config: the trial's parameters, which `sweeper.config()` returns there.
         workdir: the trial's folder.
         resume: the checkpoint to continue from.
-        readers: of reports that do not come by `sweeper.report`.
+        readers: of reports that do not come through `sweeper.report`.
         environment: variables that are added.
         grace_s: seconds for it to end when the trial is stopped, before SIGTERM and again before SIGKILL.
 
     Raises:
         ScriptFailed: it ended with an exit code that is not 0, or by a signal.
-        FunctionFailed: it said so of its function.
+        FunctionFailed: it reported that its function did.
     """
     with ExitStack() as stack:
         # Not in the trial's folder: the path of a socket has at most 107 characters.
@@ -116,11 +116,11 @@ def _environment(folder: Path, workdir: Path, resume: Path | None) -> dict[str, 
 def _reports(
     process: "subprocess.Popen[bytes]", listener: socket.socket, readers: Sequence[Reader], grace_s: float
 ) -> Generator[EpochReport, None, str | None]:
-    """Reports as they come, until the process has ended and none waits; returns what its function returned, if there
-    were none."""
+    """Reports as they arrive, until the process has ended and none is left; returns what its function returned, if
+    there were none."""
     has_ended, count, returned = False, 0, None
     while not has_ended:
-        has_ended = process.poll() is not None  # before the looks: a last report may still wait
+        has_ended = process.poll() is not None  # before looking: a last report may still be waiting
         while select.select([listener], [], [], 0 if has_ended or readers else LOOK_S)[0]:
             with listener.accept()[0] as connection, connection.makefile("rw", encoding="utf-8") as lines:
                 line = lines.readline()
@@ -157,7 +157,7 @@ def _report(message: dict[str, Any]) -> EpochReport:
 
 
 def _end_group(process: "subprocess.Popen[bytes]", grace_s: float) -> None:
-    """End a process that still runs, and all that it started."""
+    """End a process that is still running, and everything it started."""
     if process.poll() is None:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)

@@ -1,1 +1,1 @@
-"""A trial in a process of its own: what starts it, what runs in it, and what they say to each other."""
+"""A trial in its own process: what starts it, what runs in it, and their messages."""

@@ -1,8 +1,8 @@
 """Keeps a checkpoint as it was when it was reported.
 
-One with a `manifest.json` of sums was written whole and is not written again, so it stays where it is. Any other file
-or folder may be overwritten by the next evaluation (`last.pt`), or lie anywhere: it is copied into the trial's folder,
-with a manifest, and training continues from the copy.
+One with a `manifest.json` of checksums was written completely and is not written again, so it stays where it is. Any
+other file or folder may be overwritten by the next evaluation (`last.pt`), or be anywhere: it is copied into the
+trial's folder, with a manifest, and training continues from the copy.
 """
 
 import json
@@ -20,7 +20,7 @@ SINGLE_FILE: Final = "single_file"
 
 
 def kept_checkpoint(path: Path, workdir: Path, step: int, epoch: float) -> Path:
-    """The folder that holds the checkpoint for good.
+    """The folder that keeps the checkpoint.
 
     Args:
         path: the file or folder that was reported.
@@ -31,7 +31,7 @@ def kept_checkpoint(path: Path, workdir: Path, step: int, epoch: float) -> Path:
     if path.is_dir() and _is_written_whole(path / MANIFEST):
         return path
     folder = workdir.absolute() / f"{PREFIX}{step:06d}"
-    if (folder / MANIFEST).is_file():  # an evaluation that is made again after a kill
+    if (folder / MANIFEST).is_file():  # an evaluation that is repeated after a kill
         return folder
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -53,7 +53,7 @@ def kept_checkpoint(path: Path, workdir: Path, step: int, epoch: float) -> Path:
 
 
 def _is_written_whole(manifest: Path) -> bool:
-    """Whether it lists files with their sums; a trainer may use the name for something else."""
+    """Whether it lists files with their checksums; a trainer may use the name for something else."""
     try:
         return all(isinstance(each["sha256"], str) for each in json.loads(manifest.read_bytes())["files"].values())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

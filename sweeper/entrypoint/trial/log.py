@@ -1,4 +1,4 @@
-"""`log.txt` of a trial: what it has written to stdout and stderr, over all attempts."""
+"""A trial's `log.txt`: what it has written to stdout and stderr, over all attempts."""
 
 import os
 import re
@@ -10,26 +10,26 @@ from sweeper.redaction import redact
 
 LOG: Final = "log.txt"
 EARLIER: Final = "log.1.txt"
-"""What was in `log.txt` before it became too long."""
+"""Previous content of `log.txt`, moved when it became too long."""
 LARGEST_BYTES: Final = 10 << 20
 CRASH: Final = "Fatal Python error"
-"""What it tells of a native crash begins so, and the innermost line comes first."""
+"""Python's report of a native crash starts like this, with the innermost line first."""
 DUMP: Final = ("Current thread", "Thread 0x", "  File ", "  <no Python frame>", "  ...", "Extension modules:")
 """What follows."""
 LONGEST_LINE: Final = 1 << 16
 
 
 class TrialLog:
-    """Appends to a log, without secrets; a disk that is full costs the log, not the trial."""
+    """Appends to a log, without secrets; a full disk costs the log, not the trial."""
 
     def __init__(self, path: Path, largest_bytes: int = LARGEST_BYTES) -> None:
         self._path, self._largest_bytes = path, largest_bytes
         self._fd, self._bytes = -1, 0
-        self._line = b""  # whose end has not come: a secret in it may be cut in two
+        self._line = b""  # incomplete: a secret in it may be cut in two
         self._open()
 
     def write(self, data: bytes) -> None:
-        """Append the lines that are complete; a partial line that stands for long counts as one."""
+        """Append the lines that are complete; a partial line that has waited long counts as one."""
         *_, rest = re.split(rb"[\r\n]", data)
         whole = self._line + data[: len(data) - len(rest)] if len(rest) < len(data) else b""
         self._line = rest if whole else self._line + rest
@@ -39,13 +39,13 @@ class TrialLog:
             self._append(redact(whole.decode(errors="replace")).encode(errors="replace"))
 
     def close(self) -> None:
-        """Nothing more comes."""
+        """Nothing more will follow."""
         if self._line:
             self.write(b"\n")
         self._close_file()
 
     def _append(self, data: bytes) -> None:
-        if self._bytes + len(data) > self._largest_bytes and self._bytes:  # begun anew, and the one before it kept
+        if self._bytes + len(data) > self._largest_bytes and self._bytes:  # start a new one, and keep the previous one
             self._close_file()
             with suppress(OSError):
                 self._path.replace(self._path.with_name(EARLIER))
@@ -68,8 +68,8 @@ class TrialLog:
 
 
 def last_lines(path: Path, count: int, most_bytes: int = 16_384) -> list[str]:
-    """The last lines of a log that hold text, of a native crash the first of what Python told; none where there is no
-    log."""
+    """The last lines of a log that contain text; for a native crash the first ones of Python's report; none if there is
+    no log."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - most_bytes))

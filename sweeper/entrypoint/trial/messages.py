@@ -1,6 +1,6 @@
-"""What a trial and those who run it say to each other: a line of JSON each, checked where it is read.
+"""The messages between a trial and those that run it: one line of JSON each, checked when read.
 
-The worker gives the trial's process a `TrialOrder`, then asks for one report after the other. Answers go the other way:
+The worker gives the trial's process a `TrialOrder`, then asks for one report after another. Answers go the other way:
 from the trial's process to the worker, and from there, with what only the worker knows, to the driver.
 """
 
@@ -25,7 +25,7 @@ class TrialOrder:
         resume: the checkpoint to resume from.
         folder: the working folder.
         log: the file that gets what the trial prints.
-        run_file: names the trial's MLflow run, where its tracking server can be reached from here.
+        run_file: names the trial's MLflow run, if its tracking server can be reached from here.
         environment: variables for the trial.
     """
 
@@ -44,7 +44,7 @@ class TrialOrder:
 @with_config(STRICT)
 @dataclass(frozen=True)
 class Reported:
-    """An evaluation (`EpochReport`). `manifest` and `passed_over` are the worker's, where checkpoints go to a store."""
+    """An evaluation (`EpochReport`). `manifest` and `passed_over` come from the worker if checkpoints go to a store."""
 
     step: int
     epoch: float
@@ -67,7 +67,7 @@ class Ended:
 @with_config(STRICT)
 @dataclass(frozen=True)
 class Raised:
-    """The trainer failed; `of_program`: it is a command, whose output tells more than our traceback."""
+    """The trainer failed; `of_program`: it is a command, whose output says more than our traceback."""
 
     error: str
     traceback: str

@@ -1,9 +1,9 @@
 """Lets a trainer's own `mlflow.log_*` go to the run of its trial.
 
-The driver makes the run while the trial starts, and writes where it is into a file in the trial's folder. It is waited
-for only when the trainer imports MLflow, or trains in another program of which we know nothing. Inside the trial code
-that names an experiment or a server of its own, and starts and ends its run, works as it is: all of it is this run, and
-the driver alone says how that ended.
+The driver creates the run while the trial starts, and writes where it is into a file in the trial's folder. The trial
+waits for it only when the trainer imports MLflow, or trains in another program that we know nothing about. In the
+trial, code that names its own experiment or server, and starts and ends its run, works unchanged: all of it is this
+run, and only the driver says how it ended.
 """
 
 import functools
@@ -24,12 +24,12 @@ from sweeper.entrypoint.resolve import load_trainer
 from sweeper.redaction import redact
 
 RUN_FILE: Final = "mlflow_run.json"
-"""In the trial's folder: variable -> value, `MLFLOW_RUN_ID` and, where it holds no password, `MLFLOW_TRACKING_URI`. A
-home keeps no secret: an address with one is in the environment of the driver, and so of the trial."""
+"""In the trial's folder: variable -> value, `MLFLOW_RUN_ID` and, if it contains no password, `MLFLOW_TRACKING_URI`. A
+home keeps no secrets: an address with one is in the environment of the driver, and so of the trial."""
 RUN_ID: Final = "MLFLOW_RUN_ID"
 TRACKING_URI: Final = "MLFLOW_TRACKING_URI"
 WAIT_S: Final = 30.0
-"""For a run that the trainer surely uses."""
+"""For a run that the trainer is sure to use."""
 WAIT_FOR_PROGRAM_S: Final = 3.0
 """For one that it may use."""
 LOOK_S: Final = 0.02
@@ -120,7 +120,7 @@ def _hand_over(run_file: Path) -> None:
 
 
 def _run_of(run_file: Path, wait_s: float) -> Mapping[str, str]:
-    """What the driver says of the trial's run; nothing if it has not said so in time: MLflow may be away."""
+    """What the driver says about the trial's run; nothing if it has not done so in time: MLflow may be unavailable."""
     deadline_s = time.monotonic() + wait_s
     while time.monotonic() < deadline_s:
         with suppress(OSError, ValueError):

@@ -46,12 +46,12 @@ Isolation = Literal["reuse", "fork", "interpreter"]
 
 def serve(trainer: str, commands: int, answers: int) -> None:
     """Run trials until the worker closes its end of the pipe."""
-    os.umask(0o077)  # a cluster's node has its own
+    os.umask(0o077)  # a cluster node has its own
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # an import may hang
     prctl(PR_SET_CHILD_SUBREAPER, 1)  # what a trial leaves running becomes our child, and is ended
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver, which decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver to handle
     supervisor = _Supervisor(trainer, isolation_of(trainer), answers)
-    prctl(PR_SET_PDEATHSIG, 0)  # from now on the end of the pipe tells that the worker is gone, and trials are ended
+    prctl(PR_SET_PDEATHSIG, 0)  # from now on the end of the pipe means that the worker is gone, and trials are ended
     gc.freeze()  # pages that no garbage collection touches stay shared with the trials
     pending = b""
     while True:
@@ -68,7 +68,8 @@ def serve(trainer: str, commands: int, answers: int) -> None:
 
 
 def isolation_of(trainer: str) -> Isolation:
-    """Import the trainer's module, and tell how its trials are kept apart. An error of the import is each trial's."""
+    """Import the trainer's module, and say how its trials are kept apart. An import error is reported for each
+    trial."""
     import numpy.random  # noqa: F401  # each trial seeds it
 
     from sweeper.entrypoint.trial import run  # noqa: F401  # imported once, not by each trial
@@ -82,13 +83,13 @@ def isolation_of(trainer: str) -> Isolation:
 
 
 def prctl(option: int, value: int) -> None:
-    """Linux's `prctl`, where it is."""
+    """Linux's `prctl`, if available."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
 
 
 class _Supervisor:
-    """Starts the process of a trial, listens to what it writes, and tells of its end."""
+    """Starts the process of a trial, reads what it writes, and reports its end."""
 
     def __init__(self, trainer: str, isolation: Isolation, answers: int) -> None:
         self._trainer, self._isolation, self._answers = trainer, isolation, answers
@@ -97,7 +98,7 @@ class _Supervisor:
         self._log: TrialLog | None = None
 
     def wait(self, commands: int) -> None:
-        """Until the worker says something; meanwhile keep what the trial writes, and see whether it ends."""
+        """Wait until the worker says something; meanwhile log what the trial writes, and see whether it ends."""
         while True:
             watched = [commands] if self._pid is None else [commands, self._pidfd, self._output]
             ready = select.select([fd for fd in watched if fd >= 0], [], [])[0]
@@ -151,7 +152,7 @@ class _Supervisor:
         self._log = TrialLog(path)
 
     def _keep_output(self, *, waiting: bool = False) -> None:
-        """Write what the trial has written; with `waiting` no more than is there."""
+        """Log what the trial has written; with `waiting` only what is available."""
         while self._output >= 0 and (not waiting or select.select([self._output], [], [], 0)[0]):
             data = os.read(self._output, READ_BYTES)
             if not data:
@@ -163,7 +164,7 @@ class _Supervisor:
                 return
 
     def _bury(self) -> None:
-        """The process has ended or is about to: take leave of it, and end what it has left."""
+        """The process has ended or is about to: wait for it, and end what it left running."""
         assert self._pid is not None
         _, status = os.waitpid(self._pid, 0)
         with suppress(ProcessLookupError, PermissionError):
@@ -181,7 +182,7 @@ class _Supervisor:
 
 
 def say(answers: int, answer: Answer) -> None:
-    """One line for the worker."""
+    """Send the worker a line."""
     with suppress(BrokenPipeError):
         write(answers, to_json(answer).encode() + b"\n")
 
@@ -193,7 +194,7 @@ def write(fd: int, data: bytes) -> None:
 
 
 def _become_trial(trainer: str, orders: int, output: int, answers: int, *, reuse: bool) -> None:
-    """What follows the fork; never returns."""
+    """What the child does after the fork; never returns."""
     from sweeper.entrypoint.trial.run import run_trials
 
     code = 1
@@ -233,7 +234,7 @@ def _spawn(trainer: str, orders: int, output: int, answers: int) -> int:
 
 
 def _end_orphans() -> None:
-    """End whatever the trial has started and left, in sessions of their own too."""
+    """End whatever the trial has started and left running, including what is in other sessions."""
     while True:
         try:
             if os.waitpid(-1, os.WNOHANG)[0] == 0:

@@ -24,7 +24,7 @@ from sweeper.entrypoint.trial.process import prepare_process, say
 from sweeper.redaction import redact
 
 EXIT_S: Final = 5
-"""Seconds for what the trainer has registered to be done at its end."""
+"""Seconds for what the trainer has registered to run at exit."""
 
 
 def alone(trainer: str, orders: int, output: int, answers: int) -> None:
@@ -35,7 +35,7 @@ def alone(trainer: str, orders: int, output: int, answers: int) -> None:
 
 
 def run_trials(trainer: str, orders: int, answers: int, *, reuse: bool) -> None:
-    """Run the trial that the worker names; with `reuse` the next ones too, unless one of them fails."""
+    """Run the trial that the worker names; with `reuse` the following ones too, unless one of them fails."""
     faulthandler.enable()  # a native crash leaves its Python lines in the log
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
@@ -61,7 +61,7 @@ def _run(trainer: str, order: TrialOrder, lines: BinaryIO, answers: int) -> bool
             if reports is None:
                 reports = start_training(trainer, order.config, Path(order.workdir), _path(order.resume))
             report = _next_of(reports)
-            if os.getpid() != own:  # the trainer has forked, and the child has come back to us
+            if os.getpid() != own:  # the trainer forked, and the child returned to us
                 os._exit(0)
             if report is None:
                 _tell(answers, Ended())
@@ -75,12 +75,12 @@ def _run(trainer: str, order: TrialOrder, lines: BinaryIO, answers: int) -> bool
         if not of_program and not isinstance(error, FunctionFailed):
             with contextlib.suppress(Exception):
                 traceback.print_exception(error)
-        # Redacted here, where the environment is whose secrets may stand in it: the driver's may be another.
+        # Redacted here, in the environment whose secrets it may contain: the driver's may be different.
         _tell(answers, Raised(redact(described(error)), redact(traced(error)), of_program))
         lines.readline()
     if isinstance(reports, Generator):
         with contextlib.suppress(BaseException):
-            reports.close()  # the trainer puts back what it set for the process, threads for one
+            reports.close()  # the trainer restores what it set for the process, such as threads
     return failed
 
 
@@ -128,7 +128,7 @@ def _process_as_found() -> Iterator[None]:
 
 
 def _tidy_up() -> None:
-    """What a program does at its end; whatever hangs there is cut off."""
+    """What a program does at exit; whatever hangs there is cut off."""
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(EXIT_S)
     with contextlib.suppress(BaseException):

@@ -1,4 +1,4 @@
-"""The worker's side of `entrypoint.lanes.host`: what `TrainerProcess` is for a trial whose process is its own."""
+"""The worker's side of `entrypoint.lanes.host`: like `TrainerProcess` for a trial with its own process."""
 
 import socket
 from contextlib import suppress
@@ -21,13 +21,13 @@ class LaneSeat:
     """
 
     is_alive = False
-    """It is not used again: the next trial gets a place of its own."""
+    """It is not used again: the next trial gets its own place."""
 
     def __init__(self, address: str, output: Path, log: Path) -> None:
         self._output, self._log, self._pending = output, log, b""
         self._copied_bytes = output.stat().st_size if output.exists() else 0
         self._connection = socket.socket(socket.AF_UNIX)
-        with suppress(OSError):  # it is gone, as `next` will find
+        with suppress(OSError):  # it is gone, as `next` will find out
             self._connection.connect(address)
 
     def start(self, order: TrialOrder) -> None:
@@ -35,7 +35,7 @@ class LaneSeat:
         self._say(order.to_json())
 
     def next(self) -> Answer:
-        """Train to the next report: that, or its end, or what it raised; `Gone` where the process has ended."""
+        """Train to the next report: returns it, or the end, or what was raised; `Gone` if the process has ended."""
         self._say('"next"')
         try:
             while b"\n" not in self._pending:

@@ -1,4 +1,4 @@
-"""Whether a machine of a cluster trains what the driver thinks: the same code, the same data, the same study home."""
+"""Whether a machine of a cluster trains what the driver expects: the same code, the same data, the same study home."""
 
 import json
 import os
@@ -19,12 +19,12 @@ def expectation(
     data: Mapping[str, str],
     store: str | None = None,
 ) -> dict[str, Any]:
-    """What every machine is asked for.
+    """What every machine must have.
 
     Args:
         study_dir: the study's folder, if trials write their checkpoints there.
         base: the config whose data were prepared.
-        code: sums of the sources, by file.
+        code: checksums of the sources, by file.
         data: fingerprints of the prepared data, by name.
         store: URL of the store that trials write their checkpoints to, instead.
     """
@@ -33,7 +33,7 @@ def expectation(
 
 
 def unfit(trainer: str, expected: Mapping[str, Any]) -> str | None:
-    """What this machine lacks, or None. Prepares its data, unless somebody here has; asked once a process."""
+    """What this machine lacks, or None. Prepares its data, unless another process here has; asked once per process."""
     return _unfit(trainer, json.dumps(expected, sort_keys=True))
 
 

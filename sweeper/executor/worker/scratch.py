@@ -1,6 +1,6 @@
-"""Scratch folders that go with their process, or with the next one if it was killed.
+"""Scratch folders that are deleted with their process, or by the next one if it was killed.
 
-A driver's holds Ray's files too: Ray itself never removes the folder of a session: megabytes a run, for ever.
+A driver's contains Ray's files too: Ray itself never deletes the folder of a session, megabytes per run.
 """
 
 import os
@@ -21,7 +21,7 @@ PREFIX: Final = "sweeper-run-"
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """A folder for this run and for the Ray that it starts; those that killed drivers left are removed first."""
+    """A folder for this run and for the Ray that it starts; those left by killed drivers are deleted first."""
     before = os.environ.get("RAY_TMPDIR")
     with own_folder(scratch_parent(), PREFIX) as folder:
         os.environ["RAY_TMPDIR"] = str(folder)
@@ -34,20 +34,21 @@ def scratch_folder() -> Iterator[Path]:
 
 
 def of_killed_drivers() -> list[Path]:
-    """Scratch folders of this user's drivers that are gone."""
+    """Scratch folders of this user's drivers that no longer exist."""
     return abandoned_folders(scratch_parent(), PREFIX)
 
 
 def processes_of_killed_drivers() -> set[int]:
-    """Processes of Ray that write into scratch folders of drivers that are gone: its agents outlive a kill -9 of the
-    driver by half a minute. They write their title over their environment, so that does not tell whose they are."""
+    """Processes of Ray that write into scratch folders of drivers that no longer exist: its agents outlive a kill -9 of
+    the driver by half a minute. They overwrite their environment with their title, so it does not show whose they
+    are."""
     start = str(scratch_parent().resolve() / PREFIX)
     abandoned = {str(folder.resolve()) for folder in of_killed_drivers()}
     found = set()
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
             if not process.cmdline()[:1] or not process.cmdline()[0].startswith("ray::"):
-                continue  # above all a driver, which keeps files open when its folder is removed
+                continue  # above all a driver, which keeps files open when its folder is deleted
             for place in _open_files(process.pid):
                 folder = str(Path(*Path(place).parts[: len(Path(start).parts)]))
                 if place.startswith(start) and (folder in abandoned or not os.path.isdir(folder)):
@@ -62,6 +63,6 @@ def _open_files(pid: int) -> Iterator[str]:
 
 
 def scratch_parent() -> Path:
-    """The folder that holds scratch folders."""
+    """The folder for scratch folders."""
     folder = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir())
     return folder if len(str(folder)) <= LONGEST_PARENT else Path("/tmp")

@@ -49,10 +49,11 @@ class Job:
     """The store of checkpoints, instead of `workdir` and `resume` (see `checkpoints.upload`)."""
 
     attempt: str = ""
-    """Name of a folder in `workdir` to train in, where another worker may still do so there; empty: in `workdir`."""
+    """Name of a folder in `workdir` to train in, if another worker may still be training there; empty: `workdir`
+    itself."""
 
     lanes: dict[str, str] | None = None
-    """Its place in a process that trains several trials (arguments of a `LaneSeat`); None: it has one of its own."""
+    """Its place in a process that trains several trials (arguments of a `LaneSeat`); None: it has its own process."""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -64,7 +65,7 @@ def _in_folder(folder: str) -> AbstractContextManager[None]:
 
 
 class TrialWorker(tune.Trainable):  # type: ignore[misc]
-    """Hands the trainer's reports to Tune, one per step. An exception of the trainer is a result, not a crash: only a
+    """Passes the trainer's reports to Tune, one per step. An exception of the trainer is a result, not a crash: only a
     lost process is worth a retry."""
 
     _process: TrainerProcess | LaneSeat | None = None
@@ -84,7 +85,7 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
         try:
             if not self._started:
                 if self._job.expected and not self._fit:
-                    with _in_folder(self._job.folder):  # as the trial: a command's script is named from there
+                    with _in_folder(self._job.folder):  # like the trial: a command's script is relative to it
                         problem = unfit(self._job.trainer, self._job.expected)
                     self._fit = problem is None
                     return _result(Ready() if problem is None else Unfit(problem))
@@ -97,16 +98,16 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
         return _result(answer, self._new_output())
 
     def _stored(self, report: Reported) -> Reported:
-        """The report, its checkpoint in the store where there is one."""
+        """The report, with its checkpoint in the store if there is one."""
         checkpoint = Path(report.checkpoint) if report.checkpoint else None
         manifest = self._courier.send(checkpoint) if self._courier and checkpoint else None
         passed_over = self._courier.passed_over if self._courier else ()
         return replace(report, checkpoint=self._named(checkpoint), manifest=manifest, passed_over=passed_over)
 
     def _finished(self, answer: Answer) -> Answer:
-        """The trial's last answer, with the last lines of its log where those say more than the answer."""
+        """The trial's last answer, with the last lines of its log if those say more than the answer."""
         assert self._process is not None
-        self._process.close()  # now the log is whole
+        self._process.close()  # now the log is complete
         if isinstance(answer, Gone) or (isinstance(answer, Raised) and answer.of_program):
             return replace(answer, last_lines=last_lines(self._log, LAST_LINES))
         return answer
@@ -121,7 +122,7 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
     def _start(self) -> None:
         """Hand the trial to the process that has the trainer's module."""
         workdir, resume = self._folders()
-        place = workdir if self._courier else Path(self._job.workdir)  # of what all attempts share
+        place = workdir if self._courier else Path(self._job.workdir)  # part of what all attempts share
         self._log = place / LOG
         self._told_bytes = self._log.stat().st_size if self._log.exists() else 0
         folder = Path(self._job.folder)
@@ -147,7 +148,7 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
     def _environment(self) -> dict[str, str]:
         if self._job.gpus == 0:
             return {"CUDA_VISIBLE_DEVICES": ""}  # Ray leaves it unset, and `device: auto` would take a GPU
-        # torch takes no more of its memory than that; and a trainer that finds no GPU knows that it was given one.
+        # torch uses no more of its memory than that; and a trainer that finds no GPU knows that it was given one.
         return {"TRAINERS_GPU_SHARE": str(min(1, self._job.gpus))}
 
     def _folders(self) -> tuple[Path, Path | None]:
@@ -162,17 +163,17 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
         return workdir, Path(self._job.resume) if self._job.resume else None
 
     def _named(self, checkpoint: Path | None) -> str | None:
-        """A checkpoint by its place in the study's folder, where it need not lie."""
+        """A checkpoint by its place in the study's folder, where it need not be."""
         if checkpoint is None:
             return None
         return str(Path(self._job.workdir) / self._job.attempt / checkpoint.name) if self._courier else str(checkpoint)
 
     def _new_output(self) -> str:
-        """What the trial has written since the last message, where its log does not lie in the study's folder."""
+        """What the trial has written since the last message, if its log is not in the study's folder."""
         if not self._courier or not self._log.exists():
             return ""
         with self._log.open("rb") as file:
-            self._told_bytes = min(self._told_bytes, self._log.stat().st_size)  # less than told: begun anew
+            self._told_bytes = min(self._told_bytes, self._log.stat().st_size)  # shorter than sent: restarted
             file.seek(max(self._told_bytes, self._log.stat().st_size - LONGEST_OUTPUT))
             data = file.read()
             self._told_bytes = file.tell()

@@ -1,4 +1,4 @@
-"""The worker's side of `entrypoint.trial.process`: starts it, hands it trials, and reads what they answer."""
+"""The worker's side of `entrypoint.trial.process`: starts it, hands it trials, and reads their answers."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from typing import Final
 from sweeper.entrypoint.trial.messages import Answer, Gone, Idle, TrialOrder, answer_from_json, to_json
 
 CLOSE_S: Final = 60.0
-"""How long a trainer may tidy up."""
+"""How long a trainer may take to clean up."""
 READ_BYTES: Final = 1 << 16
 _BOOT: Final = (
     "import json, sys; told = json.loads(sys.argv[1]); sys.argv[:] = ['trainer']; sys.path[:] = told.pop('path'); "
@@ -21,7 +21,7 @@ _BOOT: Final = (
 
 
 class TrainerProcess:
-    """A process that has the trainer's module, and runs one trial after the other.
+    """A process that has the trainer's module, and runs one trial after another.
 
     Args:
         trainer: `package.module:function`.
@@ -64,12 +64,12 @@ class TrainerProcess:
         self._busy = True
 
     def next(self) -> Answer:
-        """Train to the next report: that, or its end, or what it raised; `Gone` where the process has ended."""
+        """Train to the next report: returns it, or the end, or what was raised; `Gone` if the process has ended."""
         self._say('"next"')
         return self._answer()
 
     def close(self) -> None:
-        """Let the trainer tidy up, and wait until it has."""
+        """Let the trainer clean up, and wait until it has."""
         if not self._busy:
             return
         self._say('"close"')

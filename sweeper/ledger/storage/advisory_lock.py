@@ -1,7 +1,7 @@
 """One driver per study, across machines: an advisory lock in the PostgreSQL that holds the ledger.
 
-The connection that writes the ledger is the one that holds the lock, so nobody writes without it, and the server frees
-it with the connection. The connection's name, which every role may read, shows who holds it.
+The connection that writes the ledger is the one that holds the lock, so nobody writes without it, and the server
+releases it with the connection. The connection's name, which every role may read, shows who holds it.
 """
 
 import hashlib
@@ -51,8 +51,8 @@ def this_driver() -> Driver:
 def take(connection: Any, study: str, driver: Driver) -> None:
     """Take the study's lock for as long as the connection (of psycopg) lasts.
 
-    An own earlier connection that the server does not know to be broken is ended; one of a process of this machine that
-    was killed just now is waited for.
+    An earlier connection of our own that the server does not know to be broken is ended; one of a process on this
+    machine that was just killed is waited for.
 
     Raises:
         StudyTaken: another driver has it.
@@ -71,7 +71,7 @@ def take(connection: Any, study: str, driver: Driver) -> None:
         place = _place(held[1]) if held else "unknown"
         if held and not _was_killed_here(place):
             break
-        time.sleep(TRY_S)  # it was given up just now, or is about to be
+        time.sleep(TRY_S)  # it was just released, or is about to be
     raise StudyTaken(study, place)
 
 
@@ -99,5 +99,5 @@ def _was_killed_here(place: str) -> bool:
 
 
 def _key(study: str) -> int:
-    """Advisory locks are numbers of 64 bits, each database's its own."""
+    """Advisory locks are 64-bit numbers, separate for each database."""
     return int.from_bytes(hashlib.sha256(f"sweeper study {study}".encode()).digest()[:8], signed=True)

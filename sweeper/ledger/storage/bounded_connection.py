@@ -1,7 +1,7 @@
 """A connection to PostgreSQL that does not wait for ever for an answer.
 
-A server that is frozen (its processes stopped, its disk hung) still acknowledges what it is sent, so neither keepalives
-nor `tcp_user_timeout` notice; and its own `statement_timeout` is frozen with it.
+A frozen server (its processes stopped, its disk hung) still acknowledges what it is sent, so neither keepalives nor
+`tcp_user_timeout` notice; and its own `statement_timeout` is frozen too.
 """
 
 import time
@@ -11,16 +11,17 @@ from typing import Any, Final
 import psycopg
 
 ANSWER_S: Final = 60.0
-"""How long a server may take for one statement; more than the `statement_timeout` that it is asked to keep itself."""
+"""How long a server may take for one statement; more than the `statement_timeout` that it is asked to observe
+itself."""
 NOTICE_S: Final = 3.0
-"""How long at least a statement is waited for when the user has asked for the end of the run."""
+"""How long to wait at least for a statement when the user has asked for the end of the run."""
 
 
 class BoundedConnection(psycopg.Connection[Any]):  # type: ignore[misc]
-    """psycopg's connection; it is broken off where the server does not answer.
+    """psycopg's connection, closed if the server does not answer.
 
     Attributes:
-        is_over: called several times a second while a statement is waited for; True: wait no longer.
+        is_over: called several times a second while waiting for a statement; True: stop waiting.
     """
 
     is_over: Callable[[], bool] = staticmethod(lambda: False)
@@ -44,5 +45,5 @@ class BoundedConnection(psycopg.Connection[Any]):  # type: ignore[misc]
                 since_s = time.monotonic()
             waited_s = time.monotonic() - since_s
             if not ready and (waited_s > ANSWER_S or (waited_s > NOTICE_S and self.is_over())):
-                self.pgconn.finish()  # closed, so that nobody waits for it again
+                self.pgconn.finish()  # closed, so that nothing waits for it again
                 raise psycopg.OperationalError(f"the server is connected, and has not answered for {waited_s:.0f} s")

@@ -49,17 +49,17 @@ def parse_url(text: str) -> URL:
 
 
 def without_password(url: URL) -> str:
-    """The URL as it may be shown and stored."""
+    """The URL in a form that may be shown and stored."""
     query = {key: value for key, value in url.query.items() if "password" not in key.lower()}
     shown = type(url).create(url.drivername, url.username, None, url.host, url.port, url.database, query)
     return shown.render_as_string()
 
 
 def require_named(url: URL) -> None:
-    """Refuse a database that only a study home names: whoever made the home would be sent the password.
+    """Refuse a database that only a study home names: the password would be sent to whoever made the home.
 
-    One on this machine is taken; one elsewhere if PGHOST or the file of passwords names its host too. A study's own
-    URL in SWEEPER_LEDGER needs no such leave.
+    One on this machine is accepted; one elsewhere if PGHOST or the password file names its host too. A study's own URL
+    in SWEEPER_LEDGER needs no such permission.
 
     Raises:
         UserError: it is on another machine, or the URL says more than where it is.
@@ -104,7 +104,7 @@ def open_database(url: URL, study: str | None = None, *, is_made: bool = False) 
     storage = _connect(url, connecting)
     if study is None:
         return storage
-    storage.engine.dispose()  # it has made the tables, for which Optuna takes a second connection at times
+    storage.engine.dispose()  # it has created the tables, for which Optuna sometimes opens a second connection
     driver = advisory.this_driver()
 
     def take(connection: Any, _record: object) -> None:
@@ -118,7 +118,7 @@ def open_database(url: URL, study: str | None = None, *, is_made: bool = False) 
 
 
 def holder_in_database(url: URL, study: str) -> str | None:
-    """Who holds a study in a PostgreSQL, as `pid N on HOST`; None if nobody does, or it does not answer."""
+    """Who holds a study in PostgreSQL, as `pid N on HOST`; None if nobody does, or it does not answer."""
     import psycopg
 
     try:
@@ -129,14 +129,14 @@ def holder_in_database(url: URL, study: str) -> str | None:
 
 
 def _arguments(url: URL) -> dict[str, Any]:
-    """What psycopg is told beside the URL, which comes first."""
+    """psycopg's arguments besides the URL, which takes precedence."""
     options = [f"-c {name}={value}" for name, value in SERVERS_NETWORK.items()]
     arguments: dict[str, Any] = {name: value for name, value in NETWORK.items() if name not in url.query}
     return arguments | {"options": " ".join([*options, str(url.query.get("options", ""))]).strip()}
 
 
 def _creator(url: URL, arguments: Mapping[str, Any], is_over: Callable[[], bool] = lambda: False) -> Callable[[], Any]:
-    """Makes connections (of psycopg) for an engine. `is_over`: called while a statement is waited for."""
+    """Makes psycopg connections for an engine. `is_over`: called while waiting for a statement."""
 
     def connect() -> Any:
         from sweeper.ledger.storage.bounded_connection import BoundedConnection
@@ -161,7 +161,7 @@ def _connect(url: URL, engine: dict[str, Any], *, skip_table_creation: bool = Fa
     except ImportError as error:
         help = "install it: python -m pip install 'mano-sweeper[postgres]'"
         raise UserError(f"the driver of PostgreSQL is missing: {error}", help=help) from None
-    except RuntimeError as error:  # Optuna, of tables that it did not make, or that another release of it made
+    except RuntimeError as error:  # Optuna, about tables that it did not create, or that another release of it did
         what = f"the database {shown} is not a ledger of this version: {error}"
         raise UserError(what, help="is it MLflow's database? Give the ledger a database of its own") from None
     except (SQLAlchemyError, StorageInternalError) as error:

@@ -1,4 +1,4 @@
-"""A ledger in a file: Optuna's journal, where nothing half written is left and what belongs together is synced once."""
+"""A ledger in a file: Optuna's journal, with no half-written lines left and one sync for what belongs together."""
 
 import errno
 import fcntl
@@ -30,7 +30,7 @@ class Journal(BaseJournalBackend):
         path.touch()
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
-        """The logs from this number on. One that another machine has replaced meanwhile (`rewrite`) is opened again."""
+        """The logs from this number on. A file that another machine has replaced meanwhile (`rewrite`) is reopened."""
         for attempt in range(STALE_TRIES):
             try:
                 for log in self._logs_from(log_number_from):
@@ -49,7 +49,7 @@ class Journal(BaseJournalBackend):
             left = os.fstat(file.fileno()).st_size - self._starts[first]  # what others append meanwhile is for later
             for number, line in enumerate(file, first):
                 left -= len(line)
-                if left < 0 or (left == 0 and not line.endswith(b"\n")):  # a writer is in the midst of the last line
+                if left < 0 or (left == 0 and not line.endswith(b"\n")):  # a writer is in the middle of the last line
                     return
                 log = json.loads(line)
                 if number + 1 == len(self._starts):
@@ -67,17 +67,17 @@ class Journal(BaseJournalBackend):
                     written += file.write(data[written:])
                 if not self.syncs_later:
                     os.fsync(file.fileno())
-            except BaseException:  # Ctrl-C too: the next line would be written after half of this one
+            except BaseException:  # Ctrl-C too: otherwise the next line would follow half of this one
                 os.truncate(self._path, size)
                 raise
 
     def sync(self) -> None:
-        """Force what was written onto the disk."""
+        """Force what was written to disk."""
         with open(self._path, "ab") as file:
             os.fsync(file.fileno())
 
     def rewrite(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-        """Change lines, all at once or not at all; nobody but the caller writes."""
+        """Change lines, all at once or not at all; only the caller may be writing."""
         with self._locked():
             lines = self._path.read_text(encoding="utf-8").splitlines()
             changed = [json.dumps(change(json.loads(line)), separators=(",", ":")) for line in lines]
@@ -103,7 +103,7 @@ class LedgerJournal(JournalStorage):
         super().__init__(self.journal)
 
     def rewrite(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-        """As the journal's; then read it again."""
+        """As for the journal; then read it again."""
         self.journal.rewrite(change)
         super().__init__(self.journal)
 

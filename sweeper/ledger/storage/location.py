@@ -1,4 +1,4 @@
-"""Where a ledger is kept: a journal file in the study's folder, or a database that is named by its URL."""
+"""Where a ledger is kept: a journal file in the study's folder, or a database given by its URL."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -41,7 +41,7 @@ def one_sync(storage: optuna.storages.BaseStorage) -> Iterator[None]:
 
 @contextmanager
 def readable(study_dir: Path) -> Iterator[None]:
-    """What Optuna and we raise at a ledger that makes no sense, as an error a person can act on."""
+    """What Optuna and we raise for a ledger that makes no sense, as an error a person can act on."""
     try:
         yield
     except (ValueError, TypeError, LookupError, AttributeError, AssertionError, RecursionError, OverflowError) as error:
@@ -57,19 +57,19 @@ def is_study(folder: Path) -> bool:
 
 
 def never_started(study: str) -> UserError:
-    """Of a study whose ledger holds nothing of it: it has not begun, or the ledger is not what it was."""
+    """For a study whose ledger contains nothing of it: it has not begun, or the ledger was changed."""
     help = "`sweeper run` starts it; if it has run before, its ledger was lost: restore it from a copy"
     return UserError(f"the study `{study}` was never started", help=help)
 
 
 def open_storage(study_dir: Path, url: str | None, *, create: bool, adopt: bool = False) -> optuna.storages.BaseStorage:
-    """The storage of a study's ledger: the one it was started with, else the database at the URL, else a journal.
+    """The storage of a study's ledger: the one it was started with, or the database at the URL, or a journal.
 
     Args:
         study_dir: the folder of the study.
         url: `sqlite:///...` or `postgresql://...`, or None.
         create: make what is not there.
-        adopt: the database holds the study already, of another folder.
+        adopt: the database already contains the study, from another folder.
 
     Raises:
         UserError: the URL is not valid, the database does not answer, another driver writes the ledger that is there,
@@ -121,7 +121,7 @@ def close_storage(storage: optuna.storages.BaseStorage) -> None:
 
 
 def wait_with(storage: optuna.storages.BaseStorage, note: Callable[[str], None], is_over: Callable[[], bool]) -> None:
-    """Wait for an unavailable server by saying so with `note`, and until `is_over`."""
+    """Wait for an unavailable server until `is_over`, and say so with `note`."""
     if isinstance(storage, optuna.storages.JournalStorage):
         return
     from sweeper.ledger.storage.retrying_storage import RetryingStorage
@@ -131,7 +131,7 @@ def wait_with(storage: optuna.storages.BaseStorage, note: Callable[[str], None],
 
 
 def database_holder(study_dir: Path) -> str | None:
-    """Who writes the study's ledger, as `pid N on HOST`, if that is on a server of databases; None if nobody does."""
+    """Who writes the study's ledger, as `pid N on HOST`, if that is on a database server; None if nobody does."""
     if not is_on_a_server(study_dir):
         return None
     from sweeper.ledger.storage.database import holder_in_database, parse_url
@@ -140,17 +140,17 @@ def database_holder(study_dir: Path) -> str | None:
 
 
 def is_on_a_server(study_dir: Path, url: str | None = None) -> bool:
-    """Whether the study's ledger is on a server of databases, or a new study's would be by its URL."""
+    """Whether the study's ledger is on a database server, or a new study's would be according to its URL."""
     place = url if (recorded := recorded_url(study_dir)) is None else recorded
     return place is not None and place.startswith("postgres")
 
 
 def _with_password(recorded: str) -> str:
-    """The URL as recorded, or one of the same database that may hold the password: the one this process was given
+    """The URL as recorded, or one of the same database that may contain the password: the one this process was given
     before, or that of the environment.
 
     Raises:
-        UserError: it names another machine, which nothing but the home names.
+        UserError: it names another machine, which only the home names.
     """
     from sweeper.ledger.storage.database import parse_url, require_named, without_password
 
@@ -164,8 +164,8 @@ def _with_password(recorded: str) -> str:
 
 
 def url_beside(study_dir: Path, other: Path) -> str | None:
-    """The URL for the ledger of a new study that belongs to another one: the same database, if its is in one. None too
-    if the study already exists."""
+    """The URL for the ledger of a new study that belongs to another one: the same database, if that one's ledger is in
+    one. Also None if the study already exists."""
     recorded = recorded_url(other)
     return None if recorded is None or is_study(study_dir) else _with_password(recorded)
 

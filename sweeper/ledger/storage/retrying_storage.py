@@ -1,6 +1,6 @@
 """A storage in a database that waits while the database is unavailable.
 
-A write whose answer was lost may have been stored or not, so each is safe to be made again: what Optuna stores by a
+A write whose answer was lost may have been stored or not, so each is safe to repeat: what Optuna stores by a
 key is replaced by the same, and for the rest (a new or deleted study, a new trial, the end of a trial) the storage
 looks first. That is enough because a ledger has one writer (see `advisory_lock`).
 """
@@ -30,7 +30,7 @@ LONGEST_PAUSE_S: Final = 5.0
 LOOK_S: Final = 0.1
 NO_PERMISSION: Final = "42501"
 READ_ONLY: Final = "25006"
-"""What a server answers to a write when it is not, or no longer, the primary one."""
+"""What a server answers to a write if it is not, or no longer, the primary."""
 NOTHING_LOST: Final = "the ledger is safe: when the database is back, `sweeper resume` continues the study"
 TOO_MANY: Final = "too many SQL variables"
 """An answer of SQLite's that Optuna handles itself."""
@@ -59,7 +59,7 @@ class RetryPolicy:
 
 
 class RetryingStorage(BaseStorage):
-    """Hands every call to Optuna's storage in a database, again and again until the database answers.
+    """Passes every call to Optuna's storage in a database, repeatedly until the database answers.
 
     Args:
         database: the storage, which Optuna's cache is put around, as Optuna itself does.
@@ -73,11 +73,11 @@ class RetryingStorage(BaseStorage):
         self.policy = policy
         self._database = database
         self._inner = get_storage(database)
-        self._counts: dict[int, int] = {}  # study -> its trials, which nobody else adds to
+        self._counts: dict[int, int] = {}  # study -> its trials, to which nobody else adds
         sqlalchemy.event.listen(self.engine, "handle_error", self._on_error)
 
     def reread(self) -> None:
-        """Forget what was read, where the database was changed past Optuna."""
+        """Forget what was read: the database was changed without Optuna."""
         self._inner = get_storage(self._database)
 
     def __reduce__(self) -> NoReturn:
@@ -87,7 +87,7 @@ class RetryingStorage(BaseStorage):
         """What `call` returns when the database answers.
 
         Raises:
-            LedgerLost: it did not in time, or there is no policy.
+            LedgerLost: it did not answer in time, or there is no policy.
         """
         since_s, pause_s = None, FIRST_PAUSE_S
         while True:
@@ -126,11 +126,10 @@ class RetryingStorage(BaseStorage):
             time.sleep(LOOK_S)
 
     def _on_error(self, context: Any) -> None:
-        """Called by SQLAlchemy with every error of the database. What is raised here takes the error's place, so that
-        Optuna, which tries a new trial five times whether it was stored or not, does not take it for its own to
-        retry."""
+        """Called by SQLAlchemy with every database error. What is raised here replaces the error, so that Optuna, which
+        tries a new trial five times whether it was stored or not, does not retry it itself."""
         error = context.sqlalchemy_exception
-        if error is None or context.is_pre_ping:  # a pool's ping that fails makes another connection
+        if error is None or context.is_pre_ping:  # a failed ping makes the pool open another connection
             return
         sqlstate = getattr(error.orig, "sqlstate", None)
         if sqlstate == NO_PERMISSION:
@@ -139,10 +138,10 @@ class RetryingStorage(BaseStorage):
         if is_away or context.is_disconnect or sqlstate == READ_ONLY:
             raise DatabaseAway(said(error))
 
-    # -- writes that are looked for before they are made again
+    # -- writes that are looked for before they are repeated
 
     def _write_once(self, write: Callable[[], Result], find: Callable[[], Result | None]) -> Result:
-        """What `write` returns; where an answer was lost, what `find` finds of the first write is returned instead."""
+        """What `write` returns; if an answer was lost, what `find` finds of the first write instead."""
         tried: list[bool] = []
 
         def attempt() -> Result:
@@ -192,7 +191,7 @@ class RetryingStorage(BaseStorage):
                 found = self._inner.get_trial_id_from_study_id_trial_number(study_id, number)
             except KeyError:
                 return None
-            self._inner.get_all_trials(study_id, deepcopy=False)  # into the cache, which takes no parameter without
+            self._inner.get_all_trials(study_id, deepcopy=False)  # into the cache, which accepts no parameter otherwise
             return found
 
         trial_id = self._write_once(lambda: self._inner.create_new_trial(study_id, template_trial), find)
@@ -229,7 +228,7 @@ class RetryingStorage(BaseStorage):
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
         self.until_answered(self._inner.set_trial_system_attr, trial_id, key, value)
 
-    # -- reads; what BaseStorage builds on these is not repeated here
+    # -- reads; what BaseStorage builds on them is not repeated here
 
     def get_study_id_from_name(self, study_name: str) -> int:
         return self.until_answered(self._inner.get_study_id_from_name, study_name)
@@ -268,4 +267,4 @@ def said(error: BaseException | None) -> str:
     """What the database said, in one line without a password."""
     cause = error.__cause__ if isinstance(error, StorageInternalError) else error
     lines = str(getattr(cause, "orig", None) or cause).strip().splitlines() or [type(cause).__name__]
-    return re.sub(r"password=[^ ]+", "password=***", lines[0].strip())  # then comes advice
+    return re.sub(r"password=[^ ]+", "password=***", lines[0].strip())  # followed by advice

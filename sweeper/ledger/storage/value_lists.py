@@ -1,8 +1,8 @@
 """Lists of values that have changed: the parameters of a ledger's trials are stored with the current lists.
 
-Optuna stores with a parameter which values it could have had, and takes no trial beside it that could have had others.
-A study whose grid, variants or choices get a further one therefore has its stored lists replaced, all at once or not at
-all; the values themselves stay what they are.
+Optuna stores with a parameter the values it could have had, and accepts no other trial that could have had different
+ones. If a study's grid, variants or choices are extended, its stored lists are therefore replaced, all at once or not
+at all; the values themselves do not change.
 """
 
 from collections.abc import Mapping
@@ -22,12 +22,12 @@ FIND: Final = """
     WHERE trials.study_id = :study AND param_name = :name
 """
 CHANGE: Final = "UPDATE trial_params SET distribution_json = :text, param_value = :value WHERE param_id = :id"
-"""Optuna has no call for it."""
+"""Optuna has no call for this."""
 
 
 def follow_lists(study: optuna.Study, space: Mapping[str, AnyDimension]) -> bool:
-    """Store the trials of a study with the lists of values of this search space, if it has other ones. They hold every
-    value that a trial has. Returns whether anything has changed."""
+    """Store the trials of a study with the lists of values of this search space, if they differ. The lists contain
+    every value that a trial has. Returns whether anything has changed."""
     trials = study.get_trials(deepcopy=False)
     lists: dict[str, CategoricalDistribution] = {}
     for path, dimension in space.items():
@@ -45,13 +45,13 @@ def follow_lists(study: optuna.Study, space: Mapping[str, AnyDimension]) -> bool
 
 
 def _restated(stored: str, index: float, now: CategoricalDistribution) -> tuple[str, float]:
-    """A stored list and the index of a value in it, as they are in the list of now."""
+    """A stored list and the index of a value in it, converted to the current list."""
     value = json_to_distribution(stored).to_external_repr(index)
     return distribution_to_json(now), now.to_internal_repr(value)
 
 
 def _restated_log(log: dict[str, Any], lists: Lists) -> dict[str, Any]:
-    """A line of a journal: one that gives a trial a parameter, or one that starts a trial with all of them."""
+    """A line of a journal: it gives a trial a parameter, or starts a trial with all of them."""
     name = str(log.get("param_name"))
     if name in lists:
         text, index = _restated(log["distribution"], log["param_value_internal"], lists[name])
