@@ -1,4 +1,4 @@
-"""Takes secrets out of texts that are stored or shown."""
+"""Removes secrets from texts that are stored or shown."""
 
 import os
 import re
@@ -14,7 +14,7 @@ _KEY_BLOCK = re.compile(r"(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [
 _SIGNED = re.compile(r"(?i)([?&](?:x-amz-(?:signature|credential|security-token)|sig|signature)=)[^&\s'\"]+")
 _AUTHORIZATION = re.compile(r"(?i)(authorization[\"']?\s*[:=]\s*[\"']?(?:bearer|basic)\s+)[^\s\"']+")
 _NAME = r"(?:password|passwd|secret|token|api_?key|access_?key)(?:_(?:key|value))?s?"  # not tokenizer, token_dim
-_WORDS: Final = ("password", "passwd", "secret", "token", "key")  # one of them is in every name
+_WORDS: Final = ("password", "passwd", "secret", "token", "key")  # every name contains one of them
 _ASSIGNED = re.compile(rf"(?i)({_NAME}[\"']?\s*[:=]\s*[\"']?)[^\s\"']{{6,}}")
 _NAMED = re.compile(rf"(?i)(?:.*_)?{_NAME}")
 _PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]*@|password=")
@@ -23,7 +23,7 @@ _IN_URL = re.compile(r"://[^/@\s:]*:([^/@\s]+)@")
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _SHORTEST: Final = 8
-"""Characters: a shorter value of a variable would be removed from words that have nothing to do with it."""
+"""Characters: the value of a variable that is shorter would be removed from unrelated words."""
 
 
 def redact(text: str) -> str:
@@ -31,7 +31,7 @@ def redact(text: str) -> str:
     values assigned to secrets, and whatever an environment variable named like a secret holds."""
     for value in _held_by_the_environment():
         text = text.replace(value, "***")
-    lower = text.lower()  # a look for a word is cheap, and a trial may write megabytes that hold none of them
+    lower = text.lower()  # a search for a word is cheap, and a trial may write megabytes that contain none of them
     text = _KEY_BLOCK.sub("***", text)
     if "://" in lower:
         text = _USERINFO.sub("***@", text)
@@ -53,12 +53,12 @@ def is_secret(key: str, value: str) -> bool:
 
 
 def redact_tracebacks() -> None:
-    """Let this process, and its threads, show no secret when an exception ends them."""
+    """Prevent this process and its threads from showing a secret when an exception ends them."""
 
     def show(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
         print(redact("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)
 
-    if sys.excepthook is sys.__excepthook__:  # else somebody else shows them
+    if sys.excepthook is sys.__excepthook__:  # otherwise somebody else shows them
         sys.excepthook = show
     if threading.excepthook is threading.__excepthook__:
         threading.excepthook = lambda ended: show(ended.exc_type, ended.exc_value, ended.exc_traceback)
@@ -73,8 +73,8 @@ def _held_by_the_environment() -> list[str]:
 
 
 def plain(text: str, most: int) -> str:
-    """The text as every store and screen can take it: no lone surrogates (not UTF-8), no control characters (a database
-    refuses NUL, a terminal obeys escapes) but tabs and line ends; at most so many characters, cut in the middle."""
+    """The text in a form that every store and screen accepts: no lone surrogates (not UTF-8), no control characters (a
+    database refuses NUL, a terminal obeys escapes) except tabs and line ends; cut in the middle if too long."""
     text = _ESCAPES.sub("", text.encode("utf-8", "replace").decode())
     text = _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n").replace("\r", "\n"))
     if len(text) <= most:

@@ -1,1 +1,1 @@
-"""What the verbs of a study's life do: run, resume, stop, winners."""
+"""What the verbs for a study's life do: run, resume, stop, winners."""

@@ -1,8 +1,8 @@
 """Takes over a study whose home is lost: its ledger, on a server, is all that the study needs to continue. Or one whose
 home was copied: the copy continues it instead of the original, or becomes a separate study.
 
-The new home gets the outbox's ID from the ledger, so MLflow knows the study for the same. What its outbox never had,
-the whole study, is handed over when the study is run or synced, and stored once (see `tracking.store`).
+The new home gets the outbox's ID from the ledger, so MLflow recognises the study. What its outbox never had, the whole
+study, is handed over when the study is run or synced, and stored once (see `tracking.store`).
 """
 
 from collections.abc import Sequence
@@ -27,11 +27,11 @@ class Adopted:
 
     Attributes:
         study: its name.
-        place: of its former home, as `HOME on HOST`.
+        place: its former home, as `HOME on HOST`.
         ended: trials and controls that have ended.
-        resumed: IDs of those that resume from a checkpoint that this home reaches.
+        resumed: IDs of those that resume from a checkpoint that this home can reach.
         anew: IDs of those that start over, having none.
-        same_runs: whether MLflow will know the study for the same.
+        same_runs: whether MLflow will recognise the study.
     """
 
     study: str
@@ -57,7 +57,7 @@ def adopt(home: Path, study: str, url: str | None) -> Adopted:
     """Make a study this home's.
 
     Args:
-        home: the study home; checkpoints that were saved may lie in `studies/STUDY/trials` already.
+        home: the study home; saved checkpoints may be in `studies/STUDY/trials` already.
         study: its name.
         url: of the ledger; None: the one this home had it in.
 
@@ -85,7 +85,7 @@ def adopt(home: Path, study: str, url: str | None) -> Adopted:
 
 
 def fork(home: Path, study: str) -> str:
-    """Make the copy of a study one of its own: its runs are recorded again, in another experiment of MLflow.
+    """Make the copy of a study a separate study: its runs are recorded again, in another MLflow experiment.
 
     Raises:
         UserError: it is not a copy, or its ledger is in a database, of which there is only one.
@@ -107,7 +107,7 @@ def fork(home: Path, study: str) -> str:
 def _take_over(study_dir: Path, original: Path) -> None:
     """Let a copy continue the study; the original, which no driver may run, is refused from now on."""
     with study_lock(study_dir), study_lock(original):
-        (study_dir / FILE).unlink(missing_ok=True)  # the copy is another home, also to a database
+        (study_dir / FILE).unlink(missing_ok=True)  # the copy is another home, to a database too
         go_on_here(study_dir, original)
 
 
@@ -127,7 +127,7 @@ def _adopted(ledger: Ledger, place: str, stream: str | None) -> Adopted:
 
 
 def _seed_outbox(study_dir: Path, stream: str) -> None:
-    """A new outbox of the same ID; one that is there, of a home that takes its study back, has it."""
+    """A new outbox with the same ID; an existing one, in a home that takes its study back, already has it."""
     with closing(Outbox(study_dir)) as outbox:
         if next(outbox.operations(), None) is None:
             outbox.append({"op": "open", "stream": stream})

@@ -1,5 +1,5 @@
-"""What a verb changes of a study that it then runs on. It is written only when nothing can refuse the run any longer: a
-refused or interrupted verb has changed nothing, and the same command again does what it would have done once."""
+"""What a verb changes in a study before it continues it. It is written only once nothing can refuse the run any longer:
+a refused or interrupted verb has changed nothing, and repeating the command does what it would have done once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ class StudyChange:
 
     Attributes:
         trials: candidates to add.
-        seeds: how many seeds the spec has got for each variant; the spec itself is stored after this.
+        seeds: how many seeds the spec now has for each variant; the spec itself is stored after this.
         retried: failed candidates and controls to try again.
     """
 
@@ -41,7 +41,7 @@ class StudyChange:
 
 
 def interrupted_extension(ledger: Ledger, spec: SweepSpec) -> int:
-    """How many trials the last `extend` has added to a study that has not ended since; 0 if it has.
+    """How many trials the last `extend` added to a study that has not ended since; 0 if it has.
 
     Args:
         ledger: of the study.
@@ -56,7 +56,7 @@ def interrupted_extension(ledger: Ledger, spec: SweepSpec) -> int:
 
 
 def interrupted_seeds(ledger: Ledger, spec: SweepSpec) -> int:
-    """As `interrupted_extension`, of seeds."""
+    """As `interrupted_extension`, for seeds."""
     last = ledger.attributes.extension
     if last is None or "seeds" not in last or last["total"] != len(spec.seeds):
         return 0
@@ -67,13 +67,13 @@ def interrupted_seeds(ledger: Ledger, spec: SweepSpec) -> int:
 def with_seed_list(spec: SweepSpec, seeds: Sequence[int]) -> SweepSpec:
     """The spec with a longer list of seeds for each of its variants."""
     data = spec.effective | {"seeds": list(seeds)}
-    del data["search_space"]  # follows from variants and seeds
+    del data["search_space"]  # derived from variants and seeds
     data["trials"] = spec.trials + (len(seeds) - len(spec.seeds)) * len(spec.variants)
     return SweepSpec.model_validate(data | {"text": spec.text, "path": spec.path}, strict=False)
 
 
 def extended_seeds(ledger: Ledger, spec: SweepSpec) -> list[int]:
-    """The seeds that `sweeper extend` has added to the study since its file was written; none if it added none."""
+    """The seeds that `sweeper extend` has added to the study since its file was written; empty if it added none."""
     last, known = ledger.attributes.extension, (ledger.attributes.spec or {}).get("seeds") or []
     is_shorter = 0 < len(spec.seeds) < len(known) and list(spec.seeds) == known[: len(spec.seeds)]
     return known[len(spec.seeds) :] if last and "seeds" in last and is_shorter else []

@@ -23,13 +23,13 @@ from sweeper.spec.validation.feasibility import refusal
 
 
 def enqueue(home: Path, study: str, settings: Sequence[str], like: str | None = None) -> str:
-    """Add one trial to a study. Its driver takes it up next; without one the next run of the study does.
+    """Add one trial to a study. Its driver runs it next; without a driver, the next run of the study does.
 
     Args:
         home: the study home.
         study: its name.
         settings: `key=value` of its parameters; a key may be the end of one, `lr` of `optim.lr`.
-        like: a trial of the study, whose parameters it has where `settings` says nothing.
+        like: a trial of the study, whose parameters it has unless `settings` changes them.
 
     Returns:
         What has happened, in a sentence.
@@ -58,7 +58,7 @@ def _params_like(home: Path, study: str, like: str | None) -> Params:
 
 
 def chosen_params(spec: SweepSpec, settings: Sequence[str], like: Mapping[str, ParamValue]) -> Params:
-    """The parameters of a trial, whole and valid.
+    """The parameters of a trial, complete and valid.
 
     Raises:
         UserError: they are not.

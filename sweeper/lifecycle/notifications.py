@@ -1,8 +1,8 @@
 """Tells somebody who is not looking: the end of a study, a wave of collapses, a budget nearly used up, a failure.
 
-Who is told is not part of a study, so no spec names it, and no record of the study holds the address, which often is a
-secret: it comes from the environment. SWEEPER_WEBHOOK is a URL that gets a POST, SWEEPER_NOTIFY_COMMAND a command that
-gets standard input; both get `{"event", "study", "text", "time_s"}` as JSON. Chat services show `text`.
+Who is notified is not part of a study, so no spec names it, and no record of the study contains the address, which is
+often a secret: it comes from the environment. SWEEPER_WEBHOOK is a URL that gets a POST, SWEEPER_NOTIFY_COMMAND a
+command that gets standard input; both get `{"event", "study", "text", "time_s"}` as JSON. Chat services show `text`.
 """
 
 import json
@@ -30,7 +30,7 @@ from sweeper.views.study import outcome
 WEBHOOK: Final = "SWEEPER_WEBHOOK"
 COMMAND: Final = "SWEEPER_NOTIFY_COMMAND"
 WAVE: Final = 3
-"""Collapsed trials that make a wave, if they are half of those that ended."""
+"""Collapsed trials that count as a wave, if they are half of those that ended."""
 BUDGET_SHARE: Final = 0.8
 POST_S: Final = 5.0
 COMMAND_S: Final = 30.0
@@ -65,7 +65,7 @@ def channels(environment: Mapping[str, str] = os.environ) -> Channels | None:
 
 
 def attach(study: StudyController, to: Channels | None, complain: Callable[[str], None]) -> "Notifier | None":
-    """Let the channels hear of the study from now on; None without any. `complain` hears what could not be sent."""
+    """Notify the channels about the study from now on; None without any. `complain` gets what could not be sent."""
     if to is None:
         return None
     notifier = Notifier(to, study, complain)
@@ -74,7 +74,7 @@ def attach(study: StudyController, to: Channels | None, complain: Callable[[str]
 
 
 class Notifier(StudyCallback):
-    """Told by the study what happens; a thread of its own sends, so that no trial waits for a slow service."""
+    """Told by the study what happens; a separate thread sends, so that no trial waits for a slow service."""
 
     def __init__(self, to: Channels, study: StudyController, complain: Callable[[str], None]) -> None:
         self._to, self._spec, self._spent, self._complain = to, study.spec, study.meter.spent, complain
@@ -104,7 +104,7 @@ class Notifier(StudyCallback):
             )
 
     def close(self, study: StudyController) -> None:
-        """The run of the study ends; waits a little for what is on its way."""
+        """The run of the study ends; waits a little for what is still being sent."""
         trials, objective = study.ledger.trials(), study.spec.objective
         first = "has finished" if study.is_done else study.over or "was interrupted"
         word = final_word(trials, study.ledger.controls(), objective)

@@ -1,4 +1,4 @@
-"""How a study is run, whichever verb runs it. Imports nothing, so that the command line may."""
+"""How a study is run, whichever verb runs it. Imports nothing, so the command line can import it."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""`sweeper rm`: a study goes, with its checkpoints and its runs in MLflow."""
+"""`sweeper rm`: deletes a study with its checkpoints and its runs in MLflow."""
 
 import shutil
 from collections.abc import Callable
@@ -15,14 +15,14 @@ from sweeper.tracking.store.client import tracking_uri
 
 @dataclass(frozen=True)
 class Doomed:
-    """What would go with a study.
+    """What would be deleted with a study.
 
     Attributes:
         study: its name.
         trials: candidates and controls.
         folder_bytes: of its folder and of its artifacts in the home.
         experiment: name of its experiment in MLflow; None: there is none.
-        store: `s3://...` that its checkpoints are in, which stay.
+        store: `s3://...` that contains its checkpoints, which stay.
     """
 
     study: str
@@ -33,7 +33,7 @@ class Doomed:
 
     @property
     def sentence(self) -> str:
-        """What would go, for the question."""
+        """What would be deleted, for the question."""
         text = f"{self.study}: {self.trials} trials and controls, {self.folder_bytes / 2**20:.1f} MiB"
         if self.experiment is not None:
             text += f", the experiment `{self.experiment}` in MLflow"
@@ -41,15 +41,15 @@ class Doomed:
 
 
 def remove(home: Path, study: str, confirm: Callable[[str], bool]) -> str:
-    """Remove a study; `confirm` is asked with what would go.
+    """Delete a study; `confirm` is asked with what would be deleted.
 
-    MLflow comes first and the study's folder last: what was interrupted is completed by the same command.
+    MLflow comes first and the study's folder last: if interrupted, the same command completes it.
 
     Returns:
         What has happened, in a sentence.
 
     Raises:
-        UserError: no such study, a driver runs it, or MLflow does not answer; nothing is removed then.
+        UserError: no such study, a driver runs it, or MLflow does not answer; then nothing is deleted.
     """
     home = home.resolve()
     study_dir = study_folder(home, study)
@@ -68,7 +68,7 @@ def remove(home: Path, study: str, confirm: Callable[[str], bool]) -> str:
 
 
 def _doomed(home: Path, ledger: Ledger) -> tuple[Doomed, str | None]:
-    """What would go, and the ID of its experiment."""
+    """What would be deleted, and the ID of its experiment."""
     stream = ledger.attributes.stream
     found = experiment_of_stream(tracking_uri(home), ledger.study, stream) if stream else None
     experiment_id, name = found or (None, None)

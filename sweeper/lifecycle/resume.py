@@ -1,4 +1,4 @@
-"""The verbs that continue a study without its file, lengthen it, and try again what failed."""
+"""The verbs that continue a study without its file, extend it, and retry what failed."""
 
 import sys
 from collections.abc import Iterator
@@ -68,7 +68,7 @@ def extend(home: Path, study: str, trials: int, options: RunOptions) -> int:
 
 
 def extend_seeds(home: Path, study: str, seeds: int, options: RunOptions) -> int:
-    """Train each variant of a study with so many further seeds. Repeated after an interruption, it continues.
+    """Train each variant of a study with more seeds. Repeated after an interruption, it continues.
 
     Raises:
         UserError: as `resume`; or the study does not repeat variants by seed.
@@ -81,7 +81,7 @@ def extend_seeds(home: Path, study: str, seeds: int, options: RunOptions) -> int
 
 
 def with_seeds(spec: SweepSpec, count: int) -> SweepSpec:
-    """The spec with so many further seeds for each variant, the next ones above those it has.
+    """The spec with this many more seeds for each variant, the next ones above those it has.
 
     Raises:
         UserError: it has no seeds.

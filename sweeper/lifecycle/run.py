@@ -40,17 +40,18 @@ def run_study(
         home: the study home.
         options: how it is run.
         new: if the study exists, start another one beside it (`name-2`).
-        ledger_url: the database of the ledger, before that of the spec; without both it is a file.
+        ledger_url: the database of the ledger, which takes precedence over the spec's; without both it is a file.
 
     Returns:
-        The exit code: 0 done, 3 the preflight failed or the final word is that the trials have learned nothing, or
-        else 1 some trial or control failed, or else 5 MLflow refused records for good; 130 interrupted, 143 terminated.
+        The exit code: 0 done; 3 the preflight failed or the final word is that the trials have learned nothing,
+        otherwise 1 some trial or control failed, otherwise 5 MLflow permanently refused records; 130 interrupted, 143
+        terminated.
 
     Raises:
         UserError: another driver runs it, the spec, code or data have changed since, or the data cannot be prepared.
     """
     home = home.resolve()
-    tracking_uri(home)  # refuses a path that MLflow cannot have, before anything is written there
+    tracking_uri(home)  # refuses a path that MLflow cannot use, before anything is written there
     study = _free_name(home, spec.name) if new else spec.name
     study_dir = home / "studies" / study
     if options.sync_to and not new and not is_study(study_dir) and restore(home, study, options.sync_to):
@@ -82,11 +83,11 @@ def refuse_strangers(home: Path, ledger: Ledger) -> None:
 
 
 def _settle_spec(ledger: Ledger, spec: SweepSpec, options: RunOptions) -> None:
-    """Whether the study continues with this spec: with the one it was started with, or more of it; with any other that
-    its ledger can hold if the user accepts drift.
+    """Whether the study can continue with this spec: the one it was started with, or an extension of it; with drift
+    accepted, any other that its ledger can hold.
 
     Raises:
-        UserError: it does not.
+        UserError: it cannot.
     """
     if not (differences := spec_drift(ledger, spec)):
         return
@@ -97,15 +98,15 @@ def _settle_spec(ledger: Ledger, spec: SweepSpec, options: RunOptions) -> None:
         refuse_unfit_space(ledger, spec)
         drift.refuse_other_objective(ledger, spec)
     drift.refuse_or_record(ledger, "another spec", differences, str(spec.path), accept or added is not None)
-    ledger.unfinished(recorded_spec(ledger))  # one that was cut off while it was drawn is of the former spec
+    ledger.unfinished(recorded_spec(ledger))  # one that was interrupted while being drawn is from the earlier spec
 
 
 def continue_study(
     spec: SweepSpec, home: Path, ledger: Ledger, options: RunOptions, change: StudyChange | None = None
 ) -> int:
-    """Run what is left of a study whose lock is held and whose spec is settled. Else as `run_study`.
+    """Run what is left of a study whose lock is held and whose spec is settled. Otherwise as `run_study`.
 
-    `change`: what the verb changes of the study; not even that a stopped one continues, if None.
+    `change`: what the verb changes in the study; None: nothing, so a stopped one stays stopped.
     """
     spec = _with_usable_lanes(spec, options)
     study, spec = ledger.study, extended(spec, ledger, change.trials if change else 0)
@@ -123,7 +124,7 @@ def continue_study(
     else:
         try:
             ended = StudyRun(spec, home, ledger, options, change).execute()
-        except KeyboardInterrupt:  # before it listened to signals
+        except KeyboardInterrupt:  # before it handled signals
             if ledger.attributes.spec is not None:
                 print(_continues(home, study), file=sys.stderr)
             raise
@@ -133,7 +134,7 @@ def continue_study(
         interrupted = ended.interrupted
     try:
         print_study(home, study)
-    except LedgerLost as lost:  # just now: what the trials came to is known all the same
+    except LedgerLost as lost:  # just now: the results of the trials are known anyway
         print(lost.render(), file=sys.stderr)
     if not interrupted and (reason := exhausted(spec, ledger)):
         print(reason, file=sys.stderr)
@@ -150,7 +151,7 @@ def _continues(home: Path, study: str) -> str:
 
 
 def _with_usable_lanes(spec: SweepSpec, options: RunOptions) -> SweepSpec:
-    """The spec, with a process for each trial where lanes cannot be had, which is said."""
+    """The spec, with a process for each trial if lanes are not possible, which is reported."""
     on_cluster = options.address is not None
     if reason := why_no_lanes(spec, on_cluster=on_cluster):
         print(f"note: no lanes, each trial trains in its own process: {reason}", file=sys.stderr)
@@ -161,7 +162,7 @@ def _exit_code(spec: SweepSpec, ledger: Ledger) -> int:
     """The results of the trials."""
     trials, controls = ledger.trials(), ledger.controls()
     if final_word(trials, controls, spec.objective).no_skill:
-        return EXIT_NO_SKILL  # before a failed trial: it makes every other trial worthless too
+        return EXIT_NO_SKILL  # checked before failed trials: it makes every other trial worthless too
     failed = unretried_failures(trials) or unretried_failures(controls)
     return EXIT_TRIAL_FAILED if failed else EXIT_OK
 
@@ -175,7 +176,7 @@ def exhausted(spec: SweepSpec, ledger: Ledger) -> str | None:
 
 
 def extended(spec: SweepSpec, ledger: Ledger, added: int = 0) -> SweepSpec:
-    """The spec with the trials that `sweeper extend` has added, and those it is about to add."""
+    """The spec with the trials that `sweeper extend` has added or is about to add."""
     more = ledger.attributes.extended + added
     return spec.model_copy(update={"trials": spec.trials + more}) if more else spec
 

@@ -21,7 +21,7 @@ def pause(home: Path, study: str) -> str:
     Raises:
         UserError: no driver runs the study, or it does not answer.
     """
-    study_dir = study_folder(home, study)  # not its ledger, which may be what the driver waits for
+    study_dir = study_folder(home, study)  # not its ledger, which may be what the driver is waiting for
     resume = command_line(home, "resume", study)
     if running_driver(study_dir) is None:
         raise UserError(f"the study `{study}` is not running", help=f"`{resume}` continues it")
@@ -67,7 +67,7 @@ def stop_trial(home: Path, trial_id: str) -> str:
 def ask_driver(
     study_dir: Path, request: requests.Request, *, trial: str = "", params: Mapping[str, ParamValue] | None = None
 ) -> None:
-    """Ask the driver of a study for something; `trial`, `params`: as of `requests.Asked`.
+    """Ask the driver of a study for something; `trial`, `params`: as in `requests.Asked`.
 
     Raises:
         UserError: it does not answer.

@@ -3,9 +3,9 @@
     DIR/STUDY/state-000012.zip     the ledger, the outbox, and a list of the files below, as of one moment
     DIR/STUDY/trials/0007/...      checkpoints and logs, as they lie in the study's folder
 
-Files are copied first and the state is written last, under a name of its own, so that whatever is cut off leaves the
-state before. Of ledger and outbox the outbox is read first, since the ledger is written first. MLflow's database is no
-part of it: MLflow gets everything once more from the outbox.
+Files are copied first and the state is written last, under a new name, so that an interruption leaves the previous
+state. The outbox is read before the ledger, since the ledger is written first. MLflow's database is not part of it:
+MLflow gets everything again from the outbox.
 """
 
 import io
@@ -30,20 +30,20 @@ from sweeper.tracking.outbox import ACK, OUTBOX, STORE, Outbox
 
 STATE: Final = re.compile(r"state-(\d{6,})\.zip")
 PLAIN: Final = re.compile(r"\w[\w.-]*")
-"""The name of a file in a state, which leads nowhere else."""
+"""The name of a file in a state, which cannot lead elsewhere."""
 FILES: Final = "files.json"
 """In a state: path of each copied file -> its bytes and its time in ns."""
 KEPT: Final = 2
-"""States that stay: the newest may be half written."""
+"""States to keep: the newest may be half written."""
 NOT_COPIED: Final = frozenset({"lock", "request", "stage.json", ACK, STORE})
 LAST_S: Final = 300.0
-"""How long a run that ends waits for its copy."""
+"""How long a run waits for its copy at its end."""
 
 Stamp = tuple[int, int]
 
 
 class StudyCopy(StudyCallback):
-    """Keeps the copy up to date from a thread of its own: no trial waits for it.
+    """Keeps the copy up to date from a separate thread: no trial waits for it.
 
     Args:
         ledger: of the study, which this process drives.
@@ -73,7 +73,7 @@ class StudyCopy(StudyCallback):
         self._due.set()
 
     def close(self) -> None:
-        """Copy what is new a last time, and say so if that fails."""
+        """Copy what is new one last time, and say so if that fails."""
         self._is_over.set()
         self._due.set()
         self._thread.join(LAST_S)
@@ -87,7 +87,7 @@ class StudyCopy(StudyCallback):
             if not self._is_over.is_set():
                 self._try()
                 self._is_over.wait(self._every_s)
-        self._try()  # what was written since the last copy began
+        self._try()  # what was written after the last copy began
 
     def _try(self) -> None:
         try:
@@ -106,7 +106,7 @@ class StudyCopy(StudyCallback):
         found = _trial_files(self._folder)
         for name, stamp in found.items():
             if self._copied.get(name) != stamp:
-                with suppress(FileNotFoundError):  # removed meanwhile: the next state does not list it
+                with suppress(FileNotFoundError):  # deleted meanwhile: the next state does not list it
                     self._place.upload(self._folder / name, name)
                     self._copied[name] = stamp
         listed = {name: self._copied[name] for name in found if name in self._copied}
@@ -121,13 +121,13 @@ class StudyCopy(StudyCallback):
 
 
 def restore(home: Path, study: str, where: str) -> bool:
-    """Bring a study from its copy to a home that does not have it.
+    """Restore a study from its copy into a home that does not have it.
 
     Returns:
         Whether there is a copy.
 
     Raises:
-        UserError: the home has the study; the place cannot be reached; no state of the copy is whole.
+        UserError: the home has the study; the place cannot be reached; no state of the copy is complete.
     """
     study_dir = home.resolve() / "studies" / study
     if is_study(study_dir):
@@ -148,7 +148,7 @@ def restore(home: Path, study: str, where: str) -> bool:
 
 
 def _bring_files(place: CopyPlace, study_dir: Path, listed: Mapping[str, Stamp]) -> None:
-    """The files of the trials; a checkpoint of which one is not as it was listed is left out whole."""
+    """The files of the trials; a checkpoint with any file that is not as listed is left out entirely."""
     study_dir.mkdir(parents=True, exist_ok=True)
     damaged: set[Path] = set()
     for name, (size, time_ns) in listed.items():
@@ -165,7 +165,7 @@ def _bring_files(place: CopyPlace, study_dir: Path, listed: Mapping[str, Stamp])
 
 
 def _state_of(folder: Path) -> dict[str, bytes]:
-    """Ledger, outbox, report and notes of a study, name -> content; of ledger and outbox whole lines."""
+    """Ledger, outbox, report and notes of a study, name -> content; of ledger and outbox only complete lines."""
     names = [
         path.name
         for path in folder.iterdir()
@@ -205,7 +205,7 @@ def _states(place: CopyPlace) -> list[str]:
 
 
 def _newest(place: CopyPlace) -> tuple[int, dict[str, bytes]]:
-    """The number of the last state, 0 without one, and the newest that is whole; empty if there is none."""
+    """The number of the last state, 0 without one, and the newest that is complete; empty if there is none."""
     states = _states(place)
     last = int(states[-1][len("state-") : -len(".zip")]) if states else 0
     for name in reversed(states):
@@ -216,7 +216,7 @@ def _newest(place: CopyPlace) -> tuple[int, dict[str, bytes]]:
 
 
 def _files_of(state: Mapping[str, bytes]) -> dict[str, Stamp]:
-    """The files that a state lists, none of which leads out of `trials`."""
+    """The files that a state lists, none of which may lead out of `trials`."""
     listed: dict[str, Stamp] = {}
     with suppress(ValueError, TypeError, AttributeError):
         for name, (size, time_ns) in json.loads(state.get(FILES, b"{}")).items():
@@ -227,7 +227,7 @@ def _files_of(state: Mapping[str, bytes]) -> dict[str, Stamp]:
 
 
 def _refuse_other_study(folder: Path, state: Mapping[str, bytes], shown: str) -> None:
-    """Each line of a journal names the process that wrote it, so two studies begin differently."""
+    """Each line of a journal names the process that wrote it, so two studies start differently."""
     theirs = state.get(JOURNAL, b"")
     ours = (folder / JOURNAL).read_bytes() if theirs else b""
     if theirs.partition(b"\n")[0] != ours.partition(b"\n")[0]:

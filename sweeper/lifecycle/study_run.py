@@ -66,7 +66,7 @@ class StudyRun:
         home: the study home.
         ledger: of the study, for writing.
         options: how it is run.
-        change: what the verb changes of the study, once nothing refuses the run any longer.
+        change: what the verb changes in the study, once nothing can refuse the run any longer.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class StudyRun:
             self._name_left_over(progress)
             progress.note("starting to prepare the data")
             there = stack.enter_context(machines(self._spec.resources, self._options.address, cache_of(self._home)))
-            preparing = preflight.start(self._spec, there)  # takes a while, in a process of its own
+            preparing = preflight.start(self._spec, there)  # takes a while, in a separate process
             stack.callback(preflight.end, preparing)
             tracker = open_tracker(self._home, self._ledger, self._tell_run)
             tracker.deliver()
@@ -138,7 +138,7 @@ class StudyRun:
         return [StudyCopy(self._ledger, where, self._options.sync_every_s, progress.note)] if where else []
 
     def _name_left_over(self, progress: Progress) -> None:
-        """After a kill -9 of the driver alone Ray's agents live on for a while."""
+        """After a kill -9 of the driver alone, Ray's agents survive for a while."""
         if self._options.address is None and (left := left_over(self._home)):
             named = f"{len(left)} processes of a dead driver are still running: pids {', '.join(map(str, left))}"
             progress.note(f"{named}; they end soon, or `sweeper doctor --fix` ends them")
@@ -157,8 +157,8 @@ class StudyRun:
         return preflight.finish(preparing, self._spec, self._home, progress.checked, there, skip=skip)
 
     def _bind(self, checked: PreflightOutcome) -> None:
-        """Write what the study stands on, so that it can be continued without its file, and drift noticed. Only now: a
-        spec whose data are not there binds nobody."""
+        """Write what the study is based on, so that it can be continued without its file, and drift is noticed. Only
+        now: a spec whose data are missing does not bind anybody."""
         ledger, spec = self._ledger, self._spec
         data = dict(checked.fingerprints)
         self._provenance |= {"data": data, "numerics": dict(checked.numerics)}
@@ -191,7 +191,7 @@ class StudyRun:
             raise
 
     def _expected(self, there: Machines) -> Mapping[str, Any] | None:
-        """What each machine must have to train, where they are not one."""
+        """What each machine must have to train, if there are several."""
         if there.shared:
             return None
         base, store = preflight.base_config(self._spec), self._ledger.attributes.store_url
@@ -199,7 +199,7 @@ class StudyRun:
         return expectation(self._ledger.study_dir, base, sources, data, store)
 
     def _close(self, study: StudyController, recorder: MLflowCallback, tracker: Tracker, progress: Progress) -> None:
-        """Write what a run leaves. What a lost ledger does not take, the next run makes up from `meter.json`."""
+        """Write what a run leaves. What a lost ledger does not accept, the next run recovers from `meter.json`."""
         try:
             if not isinstance(study.failure, LedgerLost):
                 study.close()
@@ -221,7 +221,7 @@ class StudyRun:
             keep_run_ids(self._ledger, self._run_ids)
 
     def _tell_run(self, trial_id: str, run_id: str) -> None:
-        """What the delivering thread does with the run of a trial: keep its ID, and let the trial know of it."""
+        """What the delivering thread does with the run of a trial: keep its ID, and tell the trial."""
         self._run_ids[trial_id] = run_id
         if trial_id != self._ledger.study:
             with contextlib.suppress(OSError, KeyError):
@@ -230,7 +230,8 @@ class StudyRun:
 
 
 def end_study(spec: SweepSpec, home: Path, ledger: Ledger, reason: str) -> None:
-    """End what has not ended of a study that no driver runs, and hand over what its last driver, killed, had not."""
+    """End what has not ended in a study that no driver runs, and deliver what its last driver was killed before
+    delivering."""
     study = StudyController(spec, ledger, [])
     has_open = not all(trial.state.is_finished for trial in ledger.all_trials())
     study.end(reason)
@@ -240,7 +241,7 @@ def end_study(spec: SweepSpec, home: Path, ledger: Ledger, reason: str) -> None:
     with closing(tracker), Progress(spec, ledger) as progress:
         recorder = MLflowCallback(tracker, spec, ledger, describe=partial(describe, ledger, spec))
         recorder.hand_over_all()
-        if has_open or not (tracker.ending and tracker.ending.artifacts):  # else the report and its figures are there
+        if has_open or not (tracker.ending and tracker.ending.artifacts):  # otherwise the report and its figures exist
             recorder.finish_study(study_artifacts(ledger, spec), is_done=study.is_done)
         tracker.verify()
         flush(tracker, progress, math.inf)
@@ -248,7 +249,7 @@ def end_study(spec: SweepSpec, home: Path, ledger: Ledger, reason: str) -> None:
 
 
 def end_trial(spec: SweepSpec, home: Path, ledger: Ledger, trial_id: str) -> None:
-    """Stop one trial of a study that no driver runs, and let MLflow know."""
+    """Stop one trial of a study that no driver runs, and tell MLflow."""
     tracker = open_tracker(home, ledger)
     tracker.deliver()
     with closing(tracker), Progress(spec, ledger) as progress:
@@ -259,7 +260,7 @@ def end_trial(spec: SweepSpec, home: Path, ledger: Ledger, trial_id: str) -> Non
 
 
 def flush(tracker: Tracker, progress: Progress, timeout_s: float) -> None:
-    """Wait for MLflow while it takes records, `timeout_s` at most, and say what is left."""
+    """Wait for MLflow while it accepts records, at most `timeout_s`, and say what is left."""
     if tracker.flush(0):
         progress.note("sending the last metrics and checkpoints to MLflow")
     left = tracker.flush(timeout_s, STALLED_S)

@@ -24,7 +24,7 @@ def record_warm_start(ledger: Ledger, spec: SweepSpec) -> None:
     if spec.warm_start.storage is None:
         found = _own_trials(ledger, spec, name)
     else:
-        from sweeper.ledger.foreign_study import foreign_trials  # imports sqlalchemy, which a journal does without
+        from sweeper.ledger.foreign_study import foreign_trials  # imports sqlalchemy, which a journal does not need
 
         found = foreign_trials(spec.warm_start.storage, name, spec.objectives, spec.search_space)
     if spec.warm_start.trials != "all":

@@ -1,6 +1,6 @@
 """`sweeper winners`: train the best configurations of a study again with fresh seeds, before one is called a winner.
 
-The best of many trials is partly the luckiest one. So the top k become the `variants` of a study of their own
+The best of many trials is partly the luckiest one. So the top k become the `variants` of a separate study
 (`STUDY-winners`), each trained with the same new `seeds`; it runs through `run_study` like any other, and can be
 interrupted and resumed.
 """
@@ -74,7 +74,7 @@ def run_winners(
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
         write_atomic(path, text)
-    if name == next_name:  # of a round that has begun, its own runs say it better
+    if name == next_name:  # once a round has begun, its own runs say more
         sight = design_power(spec, home, len(spec.variants) * (len(spec.variants) - 1) // 2)
         print(f"before any run: {power_text(sight, spec.objective)}", flush=True)
     url = url_beside(path.parent, ledger.study_dir)
@@ -115,14 +115,14 @@ def winners_spec(
     written = recorded.model_dump(mode="json", by_alias=True)
     data |= {key: written[key] for key in (*INHERITED, "objective")}
     data["scheduler"] = {"name": "none"}
-    data["budget"]["trials"] = None  # of the search; the other limits hold for this round anew
+    data["budget"]["trials"] = None  # of the search; the other limits apply to this round again
     head = f"# The best {top} configurations of {recorded.name}, trained again. Written by `sweeper winners`.\n"
     return head + yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
 
 
 def best_configurations(recorded: SpecFile, trials: Sequence[TrialRecord], top: int) -> list[TrialRecord]:
-    """The best trials that ran to their end, each configuration once whatever its seeds; where `replicate: auto` ran
-    some again, those come first, by their averages."""
+    """The best trials that ran to their end, each configuration once whatever its seeds; if `replicate: auto` ran some
+    again, those come first, by their averages."""
     found: dict[str, list[TrialRecord]] = {}
     for trial in trials:
         if trial.state is TrialState.COMPLETE and trial.value(recorded.objective.metric) is not None:
@@ -147,8 +147,8 @@ def configuration(recorded: SpecFile, trial: TrialRecord) -> dict[str, Any]:
 
 
 def _shared(recorded: SpecFile) -> dict[str, Any]:
-    """What all variants of a study set alike, by dotted path: an effective spec says it with each of them, and the
-    controls of the second round and its data need it as base."""
+    """What all variants of a study set to the same value, by dotted path: an effective spec repeats it for each of
+    them, and the controls of the second round and its data need it in base."""
     first, *others = [dict(settings) for settings in recorded.variants.values()] or [{}]
     alike = {
         path: value for path, value in first.items() if all(path in other and other[path] == value for other in others)
@@ -157,7 +157,7 @@ def _shared(recorded: SpecFile) -> dict[str, Any]:
 
 
 def fresh_seeds(recorded: SpecFile, trials: Sequence[TrialRecord], count: int, earlier: Sequence[int]) -> list[int]:
-    """Seeds that no trial of the study or of an earlier round was trained with: the next ones above all of them."""
+    """Seeds that no trial of the study or of an earlier round has used: the next ones above all of them."""
     used = [int(recorded.base.get(SEED, 0)), *recorded.seeds, *earlier]
     used += [int(settings[SEED]) for settings in recorded.variants.values() if SEED in settings]
     used += [int(trial.params[SEED] or 0) for trial in trials if SEED in trial.params]
@@ -186,7 +186,7 @@ def train_and_compare(
         as_json: print JSON.
 
     Returns:
-        The exit code of the run; 3 where there is nothing to promote.
+        The exit code of the run; 3 if there is nothing to promote.
     """
     with redirect_stdout(sys.stderr) if as_json else nullcontext():
         code, name = run_winners(home, study, top, seeds, new=new, overrides=overrides, options=options)

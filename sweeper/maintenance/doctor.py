@@ -19,7 +19,7 @@ STYLES = {CheckStatus.PASS: "green", CheckStatus.WARN: "yellow", CheckStatus.FAI
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """A finding, what `--fix` did about it (empty where nothing was done), and why it could not."""
+    """A finding, what `--fix` did about it (empty if nothing was done), and why it could not."""
 
     finding: Finding
     fixed: str
@@ -33,14 +33,14 @@ def examine(home: Path, *, fix: bool) -> Iterator[Diagnosis]:
     """
     for look in (doctor_machine.findings, doctor_home.findings):
         done = [_fixed(each) if fix and each.fix is not None else Diagnosis(each, "") for each in look(home.resolve())]
-        if look is doctor_home.findings and any(each.fixed for each in done):  # believe nobody's word
+        if look is doctor_home.findings and any(each.fixed for each in done):  # take nobody's word for it
             left = {(each.check, each.what) for each in look(home.resolve())}
             done = [_still_there(each) if (each.finding.check, each.finding.what) in left else each for each in done]
         yield from done
 
 
 def _still_there(diagnosis: Diagnosis) -> Diagnosis:
-    """What was fixed, and is found again."""
+    """What was fixed but is found again."""
     if not diagnosis.fixed:
         return diagnosis
     return Diagnosis(diagnosis.finding, "", f"it is still found after this: {diagnosis.fixed}")

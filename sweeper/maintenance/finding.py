@@ -16,7 +16,7 @@ class Finding:
             cannot start.
         what: what was found.
         help: how to fix it; empty for PASS.
-        fix: fixes it and says what it did; None where a person must.
+        fix: fixes it and says what it did; None if a person must.
     """
 
     check: str

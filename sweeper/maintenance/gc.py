@@ -1,7 +1,7 @@
 """`sweeper gc`: files of studies that are no longer needed.
 
-Never what a study may resume from (checkpoints of trials that have not ended), and never what MLflow does not hold: a
-rerun reads its record and its sums there.
+Never what a study may resume from (checkpoints of trials that have not ended), and never what MLflow does not have: a
+rerun reads its record and its checksums there.
 """
 
 import re
@@ -33,16 +33,16 @@ HERE: Final = (CheckpointState.WHOLE, CheckpointState.DAMAGED)
 
 @dataclass(frozen=True)
 class Garbage:
-    """Files that can go.
+    """Files that can be deleted.
 
     Attributes:
         study: whose they are.
-        folder: where they lie.
-        files: what goes, relative to `folder`; all of it, the folder too, where it is empty.
+        folder: where they are.
+        files: what to delete, relative to `folder`; if empty, everything including the folder.
         bytes: how much that is.
         why: a reason in words.
-        run_id: the MLflow run that holds the same files, which is compared before they go; None: nothing to compare.
-        store: URL of the store they lie in, instead of `folder`; None: they lie there.
+        run_id: the MLflow run that contains the same files, compared before they are deleted; None: nothing to compare.
+        store: URL of the store they are in, instead of `folder`; None: they are in `folder`.
         key: of the checkpoint in the store.
     """
 
@@ -57,12 +57,12 @@ class Garbage:
 
     @property
     def place(self) -> str:
-        """Where the files lie, for people."""
+        """Where the files are, for people."""
         return f"{self.store}/{self.key}" if self.store else str(self.folder)
 
 
 def find_garbage(home: Path, studies: tuple[str, ...] = ()) -> tuple[list[Garbage], list[str]]:
-    """What can go from the given studies, by default all, and a line for each study that was left alone.
+    """What can be deleted from the given studies, by default all, and a line for each study that was left alone.
 
     Raises:
         UserError: no such study, no MLflow store, or a store of checkpoints that does not answer.
@@ -89,7 +89,7 @@ def find_garbage(home: Path, studies: tuple[str, ...] = ()) -> tuple[list[Garbag
 
 
 def remove(home: Path, garbage: Garbage) -> bool:
-    """Remove it; False where MLflow's copy turns out to be another one, and nothing is removed.
+    """Delete it; False if MLflow's copy turns out to be different, and nothing is deleted.
 
     Raises:
         UserError: a driver runs the study now.
@@ -110,7 +110,7 @@ def remove(home: Path, garbage: Garbage) -> bool:
 
 
 def _remove_stored(home: Path, garbage: Garbage) -> bool:
-    """Fetch the checkpoint to compare it with MLflow's, then remove it from the store."""
+    """Fetch the checkpoint to compare it with MLflow's, then delete it from the store."""
     assert garbage.store is not None
     assert garbage.run_id is not None
     store, inventory = ObjectStore(garbage.store), Inventory(tracking_uri(home))
@@ -127,12 +127,12 @@ def _remove_stored(home: Path, garbage: Garbage) -> bool:
 
 
 def _is_over(trial: TrialRecord, going_on: list[str]) -> bool:
-    """A stopped trial whose audit was cut off resumes from its last checkpoint."""
+    """A stopped trial whose audit was interrupted resumes from its last checkpoint."""
     return trial.state.is_finished and trial.id not in going_on
 
 
 def _of_store(ledger: Ledger, spec: SpecFile, inventory: Inventory) -> Iterator[Garbage]:
-    """Checkpoints in a store, as `_of_checkpoints`; a manifest and pictures lie in the study's folder."""
+    """Checkpoints in a store, as `_of_checkpoints`; a manifest and pictures are in the study's folder."""
     store = store_of(ledger)
     sizes, going_on = store.sizes() if store else {}, cut_off(ledger)
     for trial in ledger.all_trials():
@@ -151,7 +151,7 @@ def _of_store(ledger: Ledger, spec: SpecFile, inventory: Inventory) -> Iterator[
 def _of_checkpoints(
     ledger: Ledger, spec: SpecFile, inventory: Inventory, entries: Sequence[CheckpointEntry]
 ) -> Iterator[Garbage]:
-    """What is large in checkpoints of ended trials goes; their manifests and pictures stay."""
+    """What is large in checkpoints of ended trials is deleted; their manifests and pictures stay."""
     going_on = cut_off(ledger)
     kept = {trial.id: kept_steps(spec, trial) for trial in ledger.all_trials() if _is_over(trial, going_on)}
     for entry in entries:
@@ -171,7 +171,7 @@ def _of_checkpoints(
 def _why(
     trial: TrialRecord, files: Mapping[str, int], stored: Mapping[str, int], is_kept: bool, retention: str
 ) -> str | None:
-    """Why a checkpoint of an ended trial is needed no more; None: it is. `stored`: what MLflow holds of its files."""
+    """Why a checkpoint of an ended trial is no longer needed; None: it is. `stored`: what MLflow has of its files."""
     if stored.get(MANIFEST) != files.get(MANIFEST):
         return None
     if all(stored.get(file) == size for file, size in files.items() if Path(file).suffix not in PICTURES):
@@ -196,7 +196,7 @@ def _of_killed_workers(ledger: Ledger) -> Iterator[Garbage]:
 
 
 def _of_lost_runs(home: Path, ledger: Ledger, inventory: Inventory) -> Iterator[Garbage]:
-    """Artifacts of runs that are in MLflow no more, where they are in this home and were delivered to its own store."""
+    """Artifacts of runs that are no longer in MLflow, if they are in this home and were delivered to its own store."""
     note, root = ledger.study_dir / STORE, artifact_root(home)
     if root is None or not note.exists() or not note.read_text(errors="replace").endswith("/mlflow.db"):
         return

@@ -1,4 +1,4 @@
-"""What a study lacks, looked at in one way: `doctor`, `sync` and `status` report the same about it, each in its
+"""What a study lacks, determined in one way: `doctor`, `sync` and `status` report the same about it, each in its own
 form."""
 
 from collections.abc import Iterator, Sequence
@@ -63,7 +63,7 @@ def gaps(home: Path, ledger: Ledger, entries: Sequence[CheckpointEntry], *, ask_
 
 
 def lacking(home: Path, ledger: Ledger, *, ask_mlflow: bool) -> list[Gap]:
-    """What a person must hear of without asking the doctor; the sums of checkpoints are not compared."""
+    """What a person must be told without asking the doctor; the checksums of checkpoints are not compared."""
     found = gaps(home, ledger, list(checkpoint_entries(ledger, checked=False)), ask_mlflow=ask_mlflow)
     return [gap for gap in found if gap.status is not CheckStatus.PASS and gap.kind != "unfinished"]
 

@@ -1,7 +1,7 @@
-"""What `sweeper doctor` looks at outside the studies: packages, GPUs, processes left over, and open ports.
+"""What `sweeper doctor` examines outside the studies: packages, GPUs, left-over processes, and open ports.
 
-Processes of a study home are known by their environment: its driver tells them where the home's data are. Linux only;
-elsewhere there is no `/proc`, and nothing is found.
+Processes of a study home are recognised by their environment, in which its driver says where the home's data are. Linux
+only; elsewhere there is no `/proc`, and nothing is found.
 """
 
 import contextlib
@@ -45,7 +45,7 @@ def findings(home: Path) -> Iterator[Finding]:
 
 
 def _packages() -> Iterator[Finding]:
-    """The floors of pyproject.toml, some of which are there because older versions have known holes."""
+    """The minimum versions in pyproject.toml, some of which exist because older versions have known vulnerabilities."""
     try:
         wanted = [Requirement(text) for text in metadata.requires(DISTRIBUTION) or ()]
     except metadata.PackageNotFoundError:
@@ -70,8 +70,8 @@ def _packages() -> Iterator[Finding]:
 
 
 def _torch_pair() -> Finding:
-    """A torchvision built for another torch fails at import, or worse, in an operator. Its metadata only say from which
-    torch on; by the table in its README 0.15 belongs to torch 2.0, 0.16 to 2.1, and so on."""
+    """A torchvision built for another torch fails at import, or worse, in an operator. Its metadata only give a minimum
+    torch; by the table in its README 0.15 belongs to torch 2.0, 0.16 to 2.1, and so on."""
     torch, torchvision = (Version(metadata.version(name)) for name in ("torch", "torchvision"))
     pair = f"torch {torch}, torchvision {torchvision}"
     wanted = f"0.{torch.minor + 15}"
@@ -82,7 +82,7 @@ def _torch_pair() -> Finding:
 
 
 def _gpus() -> Iterator[Finding]:
-    """Whether torch can use the GPUs that the driver shows. Only asked where there are some: torch takes seconds."""
+    """Whether torch can use the GPUs that the driver shows. Only checked if there are some: torch takes seconds."""
     gpus = collect_accelerators()
     if not gpus:
         yield Finding("gpu.driver", CheckStatus.PASS, "no NVIDIA GPU here")
@@ -120,7 +120,7 @@ def _left_over(home: Path) -> Iterator[Finding]:
 
 
 def left_over(home: Path) -> list[int]:
-    """Processes that work for this home although the driver that started them is gone, and what is left of Ray."""
+    """Processes that work for this home although the driver that started them is gone, and leftovers of Ray."""
     marked = of_home(home)
     return sorted({pid for pid in marked if not _is_wanted(pid, marked)} | processes_of_killed_drivers())
 
@@ -137,8 +137,8 @@ def of_home(home: Path) -> set[int]:
 
 
 def _is_wanted(pid: int, marked: set[int]) -> bool:
-    """Whether the process above the marked ones is a Python one: a driver that lives. What has lost its parent belongs
-    to process 1, or to another one that collects such processes."""
+    """Whether the parent of the marked processes is a Python process: a live driver. Processes that have lost their
+    parent belong to process 1, or to another one that collects such processes."""
     while pid in marked:
         try:
             pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])

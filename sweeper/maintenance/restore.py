@@ -1,4 +1,4 @@
-"""Brings a damaged checkpoint back from the files that MLflow has of its run, compared with the sums of both."""
+"""Restores a damaged checkpoint from the files that MLflow has of its run, compared with the checksums of both."""
 
 import json
 import shutil

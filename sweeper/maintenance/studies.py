@@ -1,5 +1,5 @@
-"""What `sweeper doctor` looks at in the studies of a home: ledgers, checkpoints, what waits for MLflow, and files left
-over. What a driver works on is left alone."""
+"""What `sweeper doctor` examines in the studies of a home: ledgers, checkpoints, what waits for MLflow, and left-over
+files. What a driver is working on is left alone."""
 
 import json
 import shutil
@@ -39,7 +39,7 @@ def findings(home: Path) -> Iterator[Finding]:
 
 
 def _database(home: Path) -> Iterator[Finding]:
-    """Whether MLflow's database is whole; before the studies, which are recorded again if it is not."""
+    """Whether MLflow's database is undamaged; before the studies, which are recorded again if it is not."""
     uri = tracking_uri(home)
     path = database_file(uri)
     if path is None:
@@ -80,7 +80,7 @@ def _study(folder: Path, home: Path) -> Iterator[Finding]:
         return
     entries = list(checkpoint_entries(ledger))
     kept = {str(entry.report.checkpoint) for entry in entries}
-    text = json.dumps(dict(ledger.attributes.stored))  # an audited trial's reports lie there
+    text = json.dumps(dict(ledger.attributes.stored))  # an audited trial's reports are there
     yield from _orphans(name, folder, {*kept, *(path for path in _checkpoint_folders(folder) if path in text)})
     yield from _left_files(name, folder)
     for gap in gaps(home, ledger, entries, ask_mlflow=True):
@@ -101,7 +101,7 @@ def _ledger_file(name: str, folder: Path) -> Iterator[Finding]:
 
     def cut() -> str:
         with study_lock(folder):
-            Ledger.create(folder, folder.name)  # opened to be written, it drops a line that is not whole
+            Ledger.create(folder, folder.name)  # opened for writing, it drops an incomplete line
         return f"cut {half} bytes"
 
     what = f"the last line was cut off by a crash ({half} bytes remain); nothing had acted on it"
@@ -113,7 +113,7 @@ def _checkpoint_folders(folder: Path) -> list[str]:
 
 
 def _orphans(name: str, folder: Path, known: set[str]) -> Iterator[Finding]:
-    """Checkpoints that no evaluation of the ledger names: a kill came before the report was stored."""
+    """Checkpoints that no evaluation in the ledger names: a kill came before the report was stored."""
     orphans = [folder / path for path in _checkpoint_folders(folder) if path not in known]
     if not orphans:
         return
@@ -146,7 +146,7 @@ def _left_files(name: str, folder: Path) -> Iterator[Finding]:
 
 
 def _send(home: Path, study: str) -> str:
-    """Let MLflow have what the ledger has.
+    """Deliver to MLflow what the ledger has.
 
     Raises:
         UserError: it still lacks something.

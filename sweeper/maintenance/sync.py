@@ -30,12 +30,12 @@ class Synced:
     Attributes:
         study: its name.
         store: the MLflow store, without secrets.
-        delivered: records that were shipped now: evaluations, checkpoints, starts and ends.
-        left: records that still wait.
-        refused: records that MLflow will never take; they are in `outbox.rejected.jsonl` of the study.
+        delivered: records that were sent now: evaluations, checkpoints, starts and ends.
+        left: records that are still waiting.
+        refused: records that MLflow will never accept; they are in the study's `outbox.rejected.jsonl`.
         problem: why some wait, or None.
         notices: what people must know about the store.
-        lacking: what the study lacks all the same, a sentence each.
+        lacking: what the study still lacks, a sentence each.
     """
 
     study: str
@@ -68,7 +68,7 @@ class Synced:
 
 
 def sync_study(home: Path, study: str) -> Synced:
-    """Hand everything in the ledger that MLflow has not had to MLflow, and wait until it is there.
+    """Deliver everything in the ledger that MLflow does not have yet, and wait until it is there.
 
     Raises:
         UserError: there is no such study, or a driver runs it and delivers itself.
@@ -82,7 +82,7 @@ def sync_study(home: Path, study: str) -> Synced:
         tracker = open_tracker(home, ledger, run_ids.__setitem__)
         with closing(tracker):
             if standing_of(study_dir).refused or has_lost_files:
-                tracker.deliver_all_again()  # in the order in which they were told: a start after its end is none
+                tracker.deliver_all_again()  # in the order in which they happened: a start after the end is not one
                 (study_dir / REJECTS).unlink(missing_ok=True)
             recorder = MLflowCallback(tracker, spec, ledger, describe=partial(describe, ledger, spec))
             recorder.hand_over_all()

@@ -23,7 +23,7 @@ FEWEST: Final = 5
 MOST: Final = 100
 """Configurations that are modelled, the best ones: the time goes with the cube of their number."""
 FAR: Final = 4.0
-"""A value counts up to so many times the distance of the best from the best quarter's end."""
+"""Values are limited to this many times the distance from the best to the end of the best quarter."""
 CREDIBLE: Final = 0.95
 
 
@@ -133,7 +133,7 @@ def _groups(spec: SpecFile, trials: Sequence[TrialRecord]) -> list[list[TrialRec
 def _posterior(
     places: tuple[tuple[float, ...], ...], averages: tuple[float, ...], runs: tuple[int, ...], within: float
 ) -> "Posterior":
-    """Several pages ask the same of one study."""
+    """Several pages ask the same about one study."""
     import numpy as np
 
     from sweeper.noise.gaussian_process import posterior

@@ -14,10 +14,10 @@ ABSENT: Final = 0.5
 
 
 def places_of(space: Mapping[str, AnyDimension], trials: Sequence[Params]) -> tuple[tuple[float, ...], ...]:
-    """A row of coordinates, 0 to 1, for the parameters of each trial; the seed is none of them.
+    """A row of coordinates, 0 to 1, for the parameters of each trial, without the seed.
 
     A number is one coordinate, on its log scale if it has one; a category is one for each of its values. A parameter
-    that only some trials have lies in the middle for the others, and another coordinate tells whether it is there.
+    that only some trials have is in the middle for the others, and another coordinate says whether it is there.
     """
     columns = [
         column for path, dimension in space.items() if path != SEED for column in _columns(path, dimension, trials)

@@ -14,19 +14,19 @@ from sweeper.noise.words import percent, verdict_sentence
 from sweeper.spec.model import SpecFile
 
 SHARE: Final = 0.25
-"""Share of the trials that is kept for new seeds."""
+"""Share of the trials that is reserved for new seeds."""
 FEWEST_REPEATS: Final = 3
 """With fewer repeated runs the noise is an estimate from the model alone, and nothing is settled."""
 
 
 def repeats_planned(spec: SpecFile) -> int:
-    """How many of the trials are kept for new seeds."""
+    """How many of the trials are reserved for new seeds."""
     return math.ceil(SHARE * _trials(spec)) if spec.replicate else 0
 
 
 def is_due(spec: SpecFile, searched: int) -> bool:
-    """Whether the next trial is a new seed rather than a new configuration, after so many trials of the search: those
-    that are not repetitions. So a study that is extended continues the search."""
+    """Whether the next trial is a new seed rather than a new configuration, given the number of trials of the search:
+    those that are not repetitions. So a study that is extended continues the search."""
     return spec.replicate is not None and searched >= _trials(spec) - repeats_planned(spec)
 
 
@@ -38,7 +38,7 @@ def next_repeat(spec: SpecFile, trials: Sequence[TrialRecord]) -> tuple[TrialRec
     """The configuration to run again, by the trial that tried it first, and which repetition that is; None with too few
     configurations that ran to their end for a noise model.
 
-    It is the one of which it is least certain whether it is the best, for the runs that it has or is about to have.
+    It is the one for which it is least certain whether it is the best, given the runs that it has or is about to have.
     """
     noise = noise_of(spec, trials)
     if noise is None:
@@ -56,7 +56,7 @@ def next_repeat(spec: SpecFile, trials: Sequence[TrialRecord]) -> tuple[TrialRec
 
 
 def settled(noise: StudyNoise | None) -> Configuration | None:
-    """A configuration that is the best within `good_enough` with probability 0.95, by a noise that was measured."""
+    """A configuration that is the best within `good_enough` with probability 0.95, based on measured noise."""
     if noise is None or noise.repeats < FEWEST_REPEATS:
         return None
     best = max(noise.candidates, key=lambda candidate: (candidate.p_good_enough, candidate.p_best))

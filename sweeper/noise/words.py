@@ -14,7 +14,7 @@ MOST_NAMED: Final = 5
 
 
 def floor_sentence(noise: StudyNoise, objective: Objective) -> str:
-    """The noise floor: what two runs of one configuration differ by, and which differences mean nothing."""
+    """The noise floor: how much two runs of one configuration differ, and which differences mean nothing."""
     typical, least = objective.format(TYPICAL * noise.sd), objective.format(TOLD_APART * noise.sd)
     runs = f"{noise.repeats} repeated run{'s' if noise.repeats != 1 else ''}"
     known = f"measured on {runs}" if noise.repeats else "as estimated, since no configuration was repeated"

@@ -1,4 +1,4 @@
-"""What the machine must have for a sweep, whatever is trained: devices, cores, disk, and the tracking server."""
+"""What the machine needs for a sweep, whatever is trained: devices, cores, disk, and the tracking server."""
 
 import os
 import shutil
@@ -21,12 +21,12 @@ SPARE_BYTES: Final = 10**9
 
 
 def check_machine(spec: SweepSpec, home: Path, run_bytes: int | None, nodes: Sequence[Node]) -> Iterator[CheckResult]:
-    """Each takes milliseconds, but for a tracking server that does not answer.
+    """Each check takes milliseconds, unless a tracking server does not answer.
 
     Args:
         spec: the sweep.
         home: the study home; made if it is not there.
-        run_bytes: what the checkpoints of one full run take, where the trainer says so.
+        run_bytes: size of the checkpoints of one full run, if the trainer says so.
         nodes: the machines that trials run on.
     """
     at_once = spec.resources.at_once(room(spec.resources, nodes))

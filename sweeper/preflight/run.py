@@ -41,7 +41,7 @@ class PreflightOutcome:
     """What a preflight found.
 
     Attributes:
-        results: of all checks; none if it was skipped.
+        results: of all checks; empty if it was skipped.
         fingerprints: of the prepared data.
         seconds: what the checks took when they were run.
         kept: whether the trainer's results are those of an earlier run.
@@ -83,7 +83,7 @@ Tell = Callable[[CheckResult], None]
 
 
 def start(spec: SweepSpec, machines: Machines) -> Child:
-    """Start to prepare the trainer's data in a process of its own, which can check them afterwards."""
+    """Start preparing the trainer's data in a separate process, which can check them afterwards."""
     child = machines.seam(spec.trainer, "--preflight")
     _say(child, PreflightRequest(base_config(spec), corners(spec)).to_json())
     return child
@@ -98,7 +98,7 @@ def finish(
         child: from `start`.
         spec: the sweep.
         home: the study home, which keeps what passed.
-        tell: called with each result when it is there.
+        tell: called with each result as soon as it is available.
         machines: those that trials run on.
         skip: a reason to check nothing.
         again: run the trainer's checks although they passed before.
@@ -141,7 +141,7 @@ def base_config(spec: SweepSpec) -> dict[str, Any]:
         return dict(spec.base)
     try:
         return model.model_validate(spec.base).model_dump(mode="json")
-    except ValidationError:  # only the variants make it whole
+    except ValidationError:  # only the variants complete it
         return resolve(spec, {VARIANT: next(iter(spec.variants))})
 
 
@@ -198,7 +198,7 @@ def _answer(child: Child) -> Prepared | Checked | None:
 
 
 def end(child: Child) -> None:
-    """Leave nothing running of what `start` has started, Ctrl-C or not; nothing to do if it has been waited for."""
+    """Leave nothing that `start` has started running, Ctrl-C or not; nothing to do if it has been waited for."""
     if child.returncode is not None:
         return
     for stream in (child.stdin, child.stdout):
@@ -228,7 +228,7 @@ def _key(spec: SweepSpec, fingerprints: Mapping[str, str]) -> str:
 def _kept(path: Path) -> PreflightOutcome | None:
     try:
         stored = json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError):  # none, or one that was cut off
+    except (OSError, json.JSONDecodeError):  # none, or an incomplete one
         return None
     return PreflightOutcome(tuple(_result(each) for each in stored["checks"]), seconds=stored["seconds"])
 

@@ -4,8 +4,8 @@ Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020: 
 never waits, `promote` the original, which pauses a trial at a rung until it is among the best there. Hyperband (Li et
 al., JMLR 2018) deals the trials to brackets with a longer and longer grace period, in case the early ranks mislead.
 
-A trial's value at a rung is the best it has reached until then, not the one it happens to have there; of several
-objectives, the best of each. By these trials rank as `domination` orders them: of one objective by its value.
+A trial's value at a rung is the best it has reached until then, not the one it happens to have there; with several
+objectives, the best of each. Trials are ranked by these as `domination` orders them: with one objective by its value.
 
 The history holds healthy trials only: a collapsed trial can have a good early error, and must not hold a place.
 """
@@ -68,7 +68,7 @@ class RungResult:
 
     @property
     def evidence(self) -> dict[str, Any]:
-        """What is recorded of it."""
+        """What is recorded about it."""
         several = () if self.front else ("front", "further")
         return {key: value for key, value in vars(self).items() if key not in several}
 
@@ -110,7 +110,8 @@ def rung_of(config: SchedulerConfig, runner: Runner) -> float | None:
 def judge_at_rung(
     rung_epoch: float, own: Point, points: Collection[Point], eta: float, mode: Mode, at_least: int = 1
 ) -> RungResult:
-    """Keep the trial if it is in the best 1/eta of the healthy trials that reached this rung so far, itself included.
+    """Keep the trial if it is among the best 1/eta of the healthy trials that reached this rung so far, itself
+    included.
 
     Args:
         rung_epoch: the rung.
@@ -118,7 +119,7 @@ def judge_at_rung(
         points: those of all healthy trials that reached the rung, its own among them.
         eta: reduction factor, > 1.
         mode: whether small or large is good in the first objective.
-        at_least: how many are kept where there are fewer than eta of them.
+        at_least: how many are kept if there are fewer than eta of them.
     """
     places = max(at_least, int(len(points) / eta))
     cutoff, front = -math.inf, None
@@ -129,7 +130,7 @@ def judge_at_rung(
         cutoff = ranked[places - 1][0] if places else cutoff
     else:  # not sorted: every report at a rung comes here, and thousands may have been there before
         firsts = np.fromiter(itertools.chain.from_iterable(points), float, len(points))
-        rank = 1 + int((firsts < own[0]).sum())  # the first of equals, which all go on where one of them does
+        rank = 1 + int((firsts < own[0]).sum())  # the first of equals, which all continue if one of them does
         cutoff = float(np.partition(firsts, places - 1)[places - 1]) if places else cutoff
     return RungResult(
         rung_epoch,
@@ -144,7 +145,7 @@ def judge_at_rung(
 
 
 def values_at_rungs(config: SchedulerConfig, mode: Mode, runner: Runner) -> dict[Rung, Point]:
-    """The losses of a trial at each rung it has reached, where each objective has had a finite value by then."""
+    """The losses of a trial at each rung it has reached, if each objective has had a finite value by then."""
     if config.name == "none" or not runner.curve:
         return {}
     bracket = bracket_of(config, runner.number)
@@ -170,7 +171,7 @@ def standing(
 ) -> RungResult | None:
     """How a trial stands at the last rung it has reached, among the others of its bracket.
 
-    None where it has reached none, or an objective has had no finite value by then. The trial itself may be in the
+    None if it has reached none, or an objective has had no finite value by then. The trial itself may be in the
     table.
     """
     epoch = rung_of(config, runner)
@@ -201,7 +202,7 @@ def next_promoted(
         config: the scheduler's.
         mode: whether small or large is good in the first objective.
         waiting: the paused trials, each at the rung where it waits.
-        table: all healthy trials, these too.
+        table: all healthy trials, including these.
         idle: nothing else is left to run: then the best of a rung continues, however few have reached it, unless one
             has continued from there.
     """
@@ -220,7 +221,7 @@ def next_promoted(
 
 
 def is_audited(share: float, seed: int, number: int) -> bool:
-    """Whether a stopped trial is one of the random share that run on, to find out what stopping does wrong."""
+    """Whether a stopped trial is one of the random share that keep running, to find out what stopping does wrong."""
     return random.Random(f"audit/{seed}/{number}").random() < share
 
 
@@ -244,7 +245,7 @@ def value_at(curve: Curve, epoch: float, mode: Mode) -> float | None:
 
 
 def _point_at(runner: Runner, epoch: float, mode: Mode) -> Point | None:
-    """The losses of a trial at a rung, each the best until then; None before it or where an objective has none."""
+    """The losses of a trial at a rung, each the best until then; None before it or if an objective has none."""
     first = value_at(runner.curve, epoch, mode)
     found = [value_at(curve, epoch, "min") for curve in runner.further]
     losses = [None if first is None else loss_of(first, mode), *found]

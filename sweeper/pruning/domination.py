@@ -30,7 +30,7 @@ def fronts(points: Iterable[Point]) -> list[list[Point]]:
 
 def _is_free(point: Point, front: Sequence[Point]) -> bool:
     """Whether no point of a front dominates this one, which is sorted after them all. Of two losses the last of a front
-    has the least second one: where it does not, none does."""
+    has the least second one: if that one does not, none does."""
     return not any(dominates(other, point) for other in (front[-1:] if len(point) <= 2 else front))
 
 

@@ -13,7 +13,7 @@ from mano_trainers.report import TrainerOffers
 from sweeper.entrypoint.offers import DEFAULT_OFFERS
 from sweeper.spec.sections import CollapseGuard, Guard, PlateauGuard, ThresholdGuard
 
-RECOVERY_FACTOR = 1.5  # a variance ratio that grew by this much over the window is on its way back up
+RECOVERY_FACTOR = 1.5  # a variance ratio that grew by this factor over the window is recovering
 
 
 class Point(Protocol):
@@ -28,7 +28,7 @@ class Point(Protocol):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A point of a curve that no ledger holds."""
+    """A point of a curve that is in no ledger."""
 
     epoch: float
     metrics: Mapping[str, float]
@@ -73,7 +73,7 @@ def check_guards(
 
 
 def _latest(curve: Sequence[Point], count: int, after_epochs: float) -> Sequence[Point]:
-    """The last evaluations that count, at most so many. Looks at no earlier ones: a curve may be long."""
+    """The last evaluations that count, up to this number. Does not look at earlier ones: a curve may be long."""
     found: list[Point] = []
     for point in reversed(curve):
         if len(found) == count:
@@ -84,8 +84,8 @@ def _latest(curve: Sequence[Point], count: int, after_epochs: float) -> Sequence
 
 
 def _collapsed(guard: CollapseGuard, window: Sequence[Point], offers: TrainerOffers) -> Tripped | None:
-    """Low variance alone, early, kills later winners: every run dips. So three things must hold together over the
-    window: the variance ratio is low, R^2 says the images are not being read, and the ratio is not rising."""
+    """Low variance alone, early on, would kill later winners: every run dips. So three things must hold together over
+    the window: the variance ratio is low, R^2 says the images are not being read, and the ratio is not rising."""
     ratios = [point.metrics.get(offers.variance_ratio, math.inf) for point in window]
     r2s = [point.metrics.get(offers.explained, math.inf) for point in window]
     low = all(ratio < guard.var_ratio_below for ratio in ratios)
@@ -128,7 +128,7 @@ def _beyond(guard: ThresholdGuard, window: Sequence[Point]) -> Tripped | None:
 
 
 def _stalled(guard: PlateauGuard, curve: Sequence[Point]) -> Tripped | None:
-    """Not a number counts as no better; an evaluation without the metric does not count."""
+    """NaN counts as no better; an evaluation without the metric does not count."""
     if curve[-1].epoch < guard.after_epochs:
         return None
     sign = 1 if guard.mode == "min" else -1

@@ -1,5 +1,5 @@
 """A study's rungs: the trials of its ledger as the pure decisions of `scheduling` see them, kept up to date report by
-report, so that a study of ten thousand trials need not read its history again for each."""
+report, so that a study of ten thousand trials need not reread its history for each one."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,11 +12,11 @@ from sweeper.spec.objective import Objective
 from sweeper.spec.resolve import SweepSpec
 
 TotalEpochs = Mapping[str, float | None]
-"""Trial -> length of a full run, None where the trainer does not tell."""
+"""Trial -> length of a full run, None if the trainer does not say."""
 
 
 class Rungs:
-    """The losses of all healthy candidates at the rungs; told of every change by `update`."""
+    """The losses of all healthy candidates at the rungs; `update` reports every change to it."""
 
     def __init__(self, spec: SweepSpec, total_epochs: TotalEpochs) -> None:
         self._config, self._objectives, self._total_epochs = spec.scheduler, spec.objectives, total_epochs
@@ -33,7 +33,7 @@ class Rungs:
             return
         number = record.number
         reached = rung_of(self._config, self._runner(record, latest=1, total=math.inf))
-        if reached != self._reached.get(number):  # what a trial had at a rung does not change after it
+        if reached != self._reached.get(number):  # a trial's value at a rung does not change afterwards
             self._reached[number] = reached
             for rung, point in values_at_rungs(self._config, self._mode, self._runner(record)).items():
                 self._table.setdefault(rung, {})[number] = point
@@ -61,7 +61,7 @@ class Rungs:
             rung_of(self._config, self._runner(earlier, latest=1))
             for earlier in (record, replace(record, reports=record.reports[-2:-1]))
         )
-        if now == before:  # most reports: to look through all that came before for each would cost more and more
+        if now == before:  # most reports: looking through all earlier ones for each would cost more and more
             return None
         return judge(self._config, self._mode, self._runner(record), self._table)
 
@@ -71,13 +71,13 @@ class Rungs:
         return None if promoted is None else self._paused[promoted[0]]
 
     def last_standing(self, record: TrialRecord) -> RungResult:
-        """How a trial that waits at a rung stands there."""
+        """The rank of a trial that waits at a rung."""
         result = standing(self._config, self._mode, self._runner(record), self._table)
         assert result is not None, f"{record.id} is not waiting at a rung"
         return result
 
     def _runner(self, record: TrialRecord, latest: int = 0, total: float | None = None) -> Runner:
-        """`latest`: only so many evaluations, which is all that it takes to know the rung; 0: all of them."""
+        """`latest`: only this many evaluations, enough to know the rung; 0: all of them."""
         total = self._total_epochs.get(record.id) if total is None else total
         return runner_of(self._objectives, record, total, latest)
 

@@ -1,8 +1,8 @@
 """Reports from inside any function or script: `sweeper.report(epoch, metrics)`.
 
-A sweep tells the script where to report by the environment; without it nothing is recorded, and a report is printed.
-The way is a unix socket, one JSON line each way, so it passes through shells, launchers and child processes: a report
-is answered when it is stored, and the answer says whether the trial continues.
+A sweep tells the script where to report through the environment; without it nothing is recorded, and a report is
+printed. Messages go over a unix socket, one JSON line each way, so they pass through shells, launchers and child
+processes: a report is answered once it is stored, and the answer says whether the trial continues.
 """
 
 import json
@@ -87,7 +87,7 @@ def report(
         said = "  ".join(f"{name} {float(value):.6g}" for name, value in metrics.items())
         print(f"epoch {epoch:g}: {said}", file=sys.stderr)
         return
-    if int(os.environ.get("RANK", "0")) > 0:  # of several processes of one training, the first reports
+    if int(os.environ.get("RANK", "0")) > 0:  # of several processes of one training, only the first reports
         return
     for path in files:
         shutil.copy(path, workdir())
@@ -108,8 +108,8 @@ def _scalars(metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _scalar(value: Any) -> Any:
-    """A number of NumPy, torch or the standard library as Python's own. Anything else goes over as it is, or as what
-    it looks like: the other side says what is wrong with it."""
+    """A number of NumPy, torch or the standard library as Python's own. Anything else is sent as it is, or as its repr:
+    the other side says what is wrong with it."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
     try:
@@ -119,7 +119,7 @@ def _scalar(value: Any) -> Any:
 
 
 def _caller() -> str | None:
-    """The file and line that report: the innermost that are not ours."""
+    """The file and line of the report: the innermost that is not ours."""
     frame: FrameType | None = sys._getframe(1)
     while frame:
         if place := place_text(frame.f_code.co_filename, frame.f_lineno):

@@ -1,1 +1,1 @@
-"""Where a result came from, and the same trial once more."""
+"""Where a result came from, and how to run the same trial again."""

@@ -22,12 +22,12 @@ def spec_drift(ledger: Ledger, spec: SweepSpec) -> list[str]:
 
 
 def with_new_defaults(recorded: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A recorded spec with what has been added to specs and to the trainer's config since then: a field that it could
-    not say has its default, so a new version of the sweeper is not another spec."""
+    """A recorded spec with what has been added to specs and to the trainer's config since then: a field that did not
+    exist gets its default, so a new version of the sweeper does not make another spec."""
     trainer = current_name(str(recorded.get("trainer")))
     try:
         known = SpecFile.model_validate(dict(recorded), strict=False)
-    except ValidationError:  # written by another version, and told as it is
+    except ValidationError:  # written by another version, and shown as it is
         return recorded
     completed = known.model_dump(mode="json", exclude=NOT_COMPARED) | {
         "trainer": trainer,
@@ -44,7 +44,7 @@ def with_new_defaults(recorded: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _defaults(trainer: str) -> dict[str, Any]:
-    """Path -> default of each field of the trainer's config; none where it cannot be made of defaults alone."""
+    """Path -> default of each field of the trainer's config; empty if it cannot be made from defaults alone."""
     try:
         model = config_class(trainer)
         return leaves(model().model_dump(mode="json")) if model else {}
@@ -57,7 +57,7 @@ def refuse_other_objective(ledger: Ledger, spec: SweepSpec) -> None:
     them, and both would go the wrong way with another direction or another metric.
 
     Raises:
-        UserError: the study has other ones, or in another order.
+        UserError: the study has different ones, or in another order.
     """
     recorded, now = (ledger.attributes.spec or {}).get("objective"), spec.effective["objective"]
     if recorded is None or recorded == now:
@@ -75,7 +75,7 @@ def refuse_other_objective(ledger: Ledger, spec: SweepSpec) -> None:
 
 
 def changed(recorded: Mapping[str, str] | None, now: Mapping[str, str]) -> list[str]:
-    """A line for each of the named sums that is not what it was; none if nothing was recorded."""
+    """A line for each named checksum that has changed; none if nothing was recorded."""
     if recorded is None:
         return []
     names = [name for name in {**recorded, **now} if recorded.get(name) != now.get(name)]
@@ -83,7 +83,7 @@ def changed(recorded: Mapping[str, str] | None, now: Mapping[str, str]) -> list[
 
 
 def refuse_or_record(ledger: Ledger, what: str, differences: Sequence[str], where: str | None, accept: bool) -> None:
-    """Refuse to continue a study that has drifted; or, if the user accepts it, write into the ledger what differs.
+    """Refuse to continue a study that has drifted; or, if the user accepts it, record in the ledger what differs.
 
     Raises:
         UserError: there are differences, and they are not accepted.
@@ -98,7 +98,7 @@ def refuse_or_record(ledger: Ledger, what: str, differences: Sequence[str], wher
             "--accept-drift, which the study records",
         )
     known = ledger.attributes.drift
-    if not known or known[-1]["differences"] != list(differences):  # a run that was refused says it again
+    if not known or known[-1]["differences"] != list(differences):  # a run that was refused reports it again
         ledger.attributes.drift = [*known, {"time_s": time.time(), "differences": list(differences)}]
 
 

@@ -1,4 +1,4 @@
-"""What a recorded run stood on and what a rerun stands on, row by row, and which row explains a difference."""
+"""What a recorded run and a rerun are based on, row by row, and which row explains a difference."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,8 +13,8 @@ MOST_NAMED: Final = 6
 
 Kind = Literal["config", "data", "code", "environment", "numerics", "packages", "machine", "label"]
 CAUSES: Final[tuple[Kind, ...]] = ("config", "data", "code", "environment", "numerics", "packages", "machine")
-"""From what changes a result most surely to what mostly does not. A `label` (a commit whose sources are the same, a
-lock file) changes nothing by itself."""
+"""From what most certainly changes a result to what usually does not. A `label` (a commit whose sources are the same, a
+lock file) changes nothing on its own."""
 _UNRECORDED: Final = (
     "a seed that the config does not hold, a file that the trainer reads beside its data, the time, the network, or "
     "the machine itself. Reproduce it once more: does it differ in the same place?"
@@ -29,12 +29,12 @@ AMONG_LANES: Final = (
     "training alone"
 )
 SET_BY_SWEEPER: Final = frozenset({"OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES"})
-"""A trial's process has its own values of these, whatever the user's are."""
+"""A trial's process sets these itself, whatever the user's values are."""
 
 
 @dataclass(frozen=True)
 class EnvironmentDifference:
-    """One thing a run stands on, then and now. `detail` says the difference, or the common value."""
+    """One thing a run is based on, then and now. `detail`: the difference, or the common value."""
 
     what: str
     same: bool
@@ -46,7 +46,7 @@ def drift(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[EnvironmentDi
     """Two provenances of :func:`sweeper.provenance.collect`, row by row; what one of them lacks is left out."""
     before, after = (side.get("sources") and counted(side["sources"]) for side in (then, now))
     sources = _changed_names("sources", before, after, "code")
-    # An own trainer may import more than its package; of the shared one all that it imports is summed.
+    # A user's trainer may import more than its package; for ours everything it imports is covered.
     complete = bool(sources) and all(
         name.startswith(("sweeper/", "mano_trainers/", "trainers/")) for name in then["sources"]
     )
@@ -74,7 +74,7 @@ def drift(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[EnvironmentDi
 def _variables(
     then: Mapping[str, Any], now: Mapping[str, Any], *, ours: bool
 ) -> tuple[Mapping[str, str] | None, Mapping[str, str] | None]:
-    """Recorded environment variables of two sides: those that every trial has values of its own of, or the others."""
+    """Recorded environment variables of two sides: those that every trial sets itself, or the others."""
 
     def chosen(side: Mapping[str, Any]) -> Mapping[str, str] | None:
         recorded = side.get("environment")
@@ -95,7 +95,7 @@ def _split_numerics(side: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, 
 
 
 def _in_both(then: Mapping[str, str], now: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
-    """Of two mappings the names that both have: a library that only one process has imported is no other version."""
+    """The names that both mappings have: a library that only one process has imported is not a different version."""
     return {name: then[name] for name in then if name in now}, {name: now[name] for name in now if name in then}
 
 
@@ -137,7 +137,7 @@ def _code_drift(then: Mapping[str, Any], now: Mapping[str, Any], kind: Kind) -> 
 
 
 def _changed_files(code: Mapping[str, Any]) -> dict[str, str]:
-    """Name -> what it was changed to: the part of the diff, or the sum of a new file."""
+    """Name -> what it was changed to: the part of the diff, or the checksum of a new file."""
     parts = re.split(r"^diff --git a/.* b/(.*)$", code.get("diff", ""), flags=re.MULTILINE)[1:]
     return {**dict(zip(parts[::2], parts[1::2], strict=True)), **code.get("untracked", {})}
 
@@ -177,8 +177,8 @@ def likely_cause(
     """The row that most likely explains a difference, then the others that may.
 
     Args:
-        rows: what the two runs stand on.
-        reuses_process: whether trials of the study had a process together.
+        rows: what the two runs are based on.
+        reuses_process: whether trials of the study shared a process.
         among_lanes: whether they trained at the same time in it.
     """
     changed = sorted((row for row in rows if not row.same and row.kind in CAUSES), key=_rank)

@@ -1,4 +1,4 @@
-"""The git repository of the training code: read, and put back as it was, without running anything that it configures.
+"""The git repository of the training code: read, and restored as it was, without running anything that it configures.
 
 A repository's config can name programs for nearly everything: hooks, filters of files that are checked out or compared,
 external diffs, a file-system monitor. None of them runs here.
@@ -27,11 +27,11 @@ DIFF: Final = (
     *("diff", "--no-ext-diff", "--no-textconv", "--no-color", "--no-renames", "--full-index"),
     *("--src-prefix=a/", "--dst-prefix=b/", "--submodule=short", "--ignore-submodules=dirty", "HEAD"),
 )
-"""The same text whatever the user's config says of diffs."""
+"""The same text whatever the user's config says about diffs."""
 
 
 def git(repo: Path, *arguments: str, given: str | None = None) -> str | None:
-    """The output of git on a repository, or None where it fails. Nothing that the repository configures is run.
+    """The output of git on a repository, or None if it fails. Nothing that the repository configures is run.
 
     Args:
         repo: a folder inside it.
@@ -43,7 +43,7 @@ def git(repo: Path, *arguments: str, given: str | None = None) -> str | None:
 
 
 def _no_filters(repo: Path) -> dict[str, str]:
-    """Settings that take every filter away: `filter.NAME.clean` would run on a mere diff, `smudge` on a check-out."""
+    """Settings that disable every filter: `filter.NAME.clean` would run on a mere diff, `smudge` on a checkout."""
     listed = _run(repo, ("config", "--list", "--name-only", "-z"), HARMLESS)
     names = listed.stdout.decode(errors="replace").split("\0") if listed is not None else []
     kinds = (("clean", ""), ("smudge", ""), ("process", ""), ("required", "false"))
@@ -56,7 +56,7 @@ def _run(
 ) -> subprocess.CompletedProcess[bytes] | None:
     environment = {name: value for name, value in os.environ.items() if name not in REDIRECTIONS}
     environment |= {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "GIT_NO_LAZY_FETCH": "1", "LC_ALL": "C"}
-    first = int(environment.get("GIT_CONFIG_COUNT") or 0)  # by the environment, since a name may hold a `=`
+    first = int(environment.get("GIT_CONFIG_COUNT") or 0)  # through the environment, since a name may contain a `=`
     for index, (name, value) in enumerate(settings.items(), start=first):
         environment |= {f"GIT_CONFIG_KEY_{index}": name, f"GIT_CONFIG_VALUE_{index}": value}
     environment["GIT_CONFIG_COUNT"] = str(first + len(settings))
@@ -75,14 +75,14 @@ def _run(
 
 
 def top_of(repo: Path) -> Path | None:
-    """The top folder of the repository, or None outside of one."""
+    """The top folder of the repository, or None outside one."""
     root = git(repo, "rev-parse", "--show-toplevel")
     return Path(root.rstrip("\n")) if root else None
 
 
 @contextlib.contextmanager
 def recorded_tree(repo: Path | None, code: Mapping[str, Any]) -> Iterator[Path]:
-    """The code as it was: a worktree of the recorded commit with the recorded changes, removed afterwards.
+    """The code as it was: a worktree of the recorded commit with the recorded changes, deleted afterwards.
 
     Args:
         repo: a folder inside the repository, or None if there is none.
@@ -131,7 +131,7 @@ def _apply(tree: Path, code: Mapping[str, Any]) -> None:
 
 
 def _put_new_files(tree: Path, top: Path, code: Mapping[str, Any]) -> None:
-    """Write the files that git did not know, as recorded or as they still lie in the repository."""
+    """Write the files that git did not track, as recorded or as they still are in the repository."""
     texts: Mapping[str, str] = code.get("untracked_text", {})
     for name, sha256 in code.get("untracked", {}).items():
         target = (tree / name).resolve()

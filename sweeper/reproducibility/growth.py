@@ -1,7 +1,7 @@
-"""Which other spec a study continues with by itself: one that takes nothing away from what its trials have tried.
+"""Which other spec a study continues with without asking: one that removes nothing that its trials have tried.
 
-A grid, variants, seeds, choices or trials may be added, and those that no trial has tried may go; every trial of the
-study is then one that the study could have with its spec of now.
+A grid, variants, seeds, choices or trials may be added, and those that no trial has tried may be removed; every trial
+of the study is then one that the study could have with its current spec.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ VALUES: Final = frozenset({"choices", "values"})
 
 
 def additions(ledger: Ledger, spec: SweepSpec) -> list[str] | None:
-    """What a spec adds to the study, or takes away untried, in words; None where it changes more than that."""
+    """What a spec adds to the study, or removes untried, in words; None if it changes more than that."""
     if ledger.attributes.spec is None:
         return None
     old, new = with_new_defaults(ledger.attributes.spec), spec.effective
@@ -45,8 +45,8 @@ def additions(ledger: Ledger, spec: SweepSpec) -> list[str] | None:
 
 
 def refuse_unfit_space(ledger: Ledger, spec: SweepSpec) -> None:
-    """Refuse, even if drift is accepted, what no ledger can hold together: another kind of parameter, or lists without
-    a value that a trial has.
+    """Refuse, even if drift is accepted, what one ledger cannot hold: another kind of parameter, or lists without a
+    value that a trial has.
 
     Raises:
         UserError: names the parameter.
@@ -66,7 +66,8 @@ def refuse_unfit_space(ledger: Ledger, spec: SweepSpec) -> None:
 
 
 def lost_value(trials: Sequence[TrialRecord], space: Mapping[str, AnyDimension]) -> tuple[str, ParamValue, str] | None:
-    """A parameter, its value and the trial that has it, which the search space lists no more; None if it lists all."""
+    """A parameter, its value and the trial that has it, if the search space no longer lists it; None if it lists
+    all."""
     for path, dimension in space.items():
         if _kind(dimension) != "list":
             continue
@@ -79,7 +80,7 @@ def lost_value(trials: Sequence[TrialRecord], space: Mapping[str, AnyDimension])
 
 
 def _kind(dimension: AnyDimension) -> str:
-    """What Optuna tells apart."""
+    """What Optuna distinguishes."""
     kind = type(distribution(dimension)).__name__
     return "list" if kind.startswith("Categorical") else f"{kind} {dimension.log}"  # type: ignore[union-attr]
 
@@ -99,7 +100,7 @@ def _without_values(dimension: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _in_words(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """One line a list that has changed."""
+    """One line per list that has changed."""
     lines = [
         _changed(path, _values(old["search_space"][path]), _values(new["search_space"][path]))
         for path in new["search_space"]

@@ -22,7 +22,7 @@ Steps = Mapping[int, Mapping[str, float]]
 
 @dataclass(frozen=True)
 class Deviation:
-    """One value that is not bit for bit the recorded one; None stands for a value that is missing."""
+    """One value that is not bit for bit the recorded one; None means a missing value."""
 
     step: int
     metric: str
@@ -47,7 +47,7 @@ class Deviation:
 
 
 def deviations(recorded: Steps, rerun: Steps) -> list[Deviation]:
-    """Every recorded value, timings apart, that the rerun did not meet exactly; by step, then by metric.
+    """Every recorded value, timings apart, that the rerun did not reproduce exactly; by step, then by metric.
 
     NaN equals NaN. Metrics that only the rerun has do not count as deviations.
     """
@@ -64,7 +64,7 @@ def deviations(recorded: Steps, rerun: Steps) -> list[Deviation]:
 
 
 def is_timing(metric: str) -> bool:
-    """Whether the metric measures the machine, so that no rerun can meet it."""
+    """Whether the metric measures the machine, so that no rerun can reproduce it."""
     return metric.endswith(TIMING_ENDINGS) or any(
         metric.startswith(name) if name.endswith("/") else metric == name for name in TIMINGS
     )

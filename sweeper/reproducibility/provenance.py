@@ -1,4 +1,4 @@
-"""What a run stood on: code, packages, machine. An allow-list: nothing is recorded that is not named here."""
+"""What a run was based on: code, packages, machine. An allow-list: nothing is recorded that is not named here."""
 
 import functools
 import hashlib
@@ -29,7 +29,7 @@ ENVIRONMENT: Final = (
 )
 """Environment variables that change results and hold no secrets; no other is recorded."""
 COMMIT: Final = "SWEEPER_COMMIT"
-"""The commit that an image was built of: it has the sources, but not the repository."""
+"""The commit that an image was built from: it has the sources, but not the repository."""
 
 
 def collect(repo: Path | None = None) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def collect(repo: Path | None = None) -> dict[str, Any]:
 
 
 def code_folder() -> Path:
-    """Where the training code lies: this package, or the working folder if it is installed among others."""
+    """Where the training code is: this package, or the working folder if it is installed among others."""
     here = Path(str(sweeper.__file__)).parent
     return Path.cwd() if "site-packages" in here.parts else here
 

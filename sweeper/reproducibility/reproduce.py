@@ -109,10 +109,10 @@ def _code_warning(uri: str, code: Mapping[str, Any]) -> str:
 
 
 def _rerun(uri: str, trial: RecordedTrial, home: Path, start: int, until: float | None, *, at_commit: bool) -> Rerun:
-    """Train again, from the checkpoint of step `start` if that is not 0, in a folder that is removed afterwards."""
+    """Train again, from the checkpoint of step `start` if that is not 0, in a folder that is deleted afterwards."""
     home.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
-        # SIGTERM must end the training and remove what lies about, and it does so only as an exception.
+        # SIGTERM must end the training and clean up, and it does so only as an exception.
         before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_SIGNAL + signal.SIGTERM))
         stack.callback(signal.signal, signal.SIGTERM, before)
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="reproduce-", dir=home)))
@@ -168,7 +168,7 @@ def _name_of(trial: RecordedTrial, step: int) -> str:
 
 
 def _checkpoint(uri: str, trial: RecordedTrial, name: str, scratch: Path) -> Path:
-    """Download a recorded checkpoint and verify its sums; a UserError if it is gone or damaged."""
+    """Download a recorded checkpoint and verify its checksums; a UserError if it is gone or damaged."""
     folder = fetch_checkpoint(uri, trial, name, scratch / "recorded")
     manifest = folder / "manifest.json"
     if [path.name for path in folder.iterdir()] == [manifest.name]:  # the spec's `retention:`
@@ -226,7 +226,7 @@ def _as_json(trial: RecordedTrial, outcome: ReproductionOutcome, rerun: Rerun) -
 
 
 def _store(uri: str, trial: RecordedTrial, outcome: ReproductionOutcome, rerun: Rerun, summary: str) -> None:
-    """Store the verdict in MLflow; a store that takes nothing more must not cost the verdict itself."""
+    """Store the verdict in MLflow; a store that accepts nothing must not cost the verdict itself."""
     from sweeper.tracking.recorded.reproduction import record_reproduction
 
     try:

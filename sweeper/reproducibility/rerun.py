@@ -1,4 +1,4 @@
-"""Trains a recorded trial again in a process of its own, and takes in what it says and writes."""
+"""Trains a recorded trial again in a separate process, and collects what it reports and writes."""
 
 import contextlib
 import json
@@ -25,7 +25,7 @@ LOG_LINES: Final = 15
 WEIGHTS: Final = ".safetensors"
 
 Fetch = Callable[[str], Path]
-"""From the name of a checkpoint to a folder with the recorded one; a UserError where it is not there or damaged."""
+"""From the name of a checkpoint to a folder with the recorded one; a UserError if it is missing or damaged."""
 
 
 @dataclass(frozen=True)
@@ -121,12 +121,12 @@ def _child(
     environment = dict(os.environ)
     environment[CACHE_VARIABLE] = str(cache_of(home))
     environment["OMP_NUM_THREADS"] = str(trial.config.get("threads", 1))
-    environment.setdefault("PYTHONHASHSEED", "0")  # as a trial's
+    environment.setdefault("PYTHONHASHSEED", "0")  # like a trial's
     if trial.tags.get("sweeper.gpus") in {"0", "0.0"}:
         environment["CUDA_VISIBLE_DEVICES"] = ""  # it ran without, though `device: auto` would take one
     command = [sys.executable, "-m", "sweeper.entrypoint.rerun", str(job_file)]
     if tree is not None:
-        command.insert(1, "-P")  # else the working folder comes first, with the code of now
+        command.insert(1, "-P")  # otherwise the working folder comes first, with today's code
         environment["PYTHONPATH"] = os.pathsep.join(_paths_in(tree))
     with log.open("w") as errors:
         child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment)
@@ -139,7 +139,7 @@ def _child(
 
 
 def _paths_in(tree: Path) -> list[str]:
-    """Where Python looks for code, with the repository's folders replaced by those of its other worktree."""
+    """Where Python looks for code, with the repository's folders replaced by those of the other worktree."""
     top = top_of(provenance.code_folder())
     assert top is not None, "the tree is one of its commits"
     known = [Path(entry) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
@@ -151,7 +151,7 @@ def _paths_in(tree: Path) -> list[str]:
 
 
 def _take(rerun: Rerun, line: dict[str, Any], trial: RecordedTrial, fetch: Fetch) -> None:
-    """Add one line of the child to `rerun`; its checkpoint is compared and removed, since all of them may be much."""
+    """Add one line of the child to `rerun`; its checkpoint is compared and deleted, since all of them may be large."""
     if "fingerprints" in line:
         rerun.stands_on["data"] = line["fingerprints"]
         rerun.reuses_process = line.get("reuses_process", False)
@@ -185,7 +185,7 @@ def _weights_equal(folder: Path, manifest: dict[str, Any] | None) -> bool | None
 
 
 def _weights(step: int, folder: Path, fetch: Fetch) -> Weights:
-    """The tensors, where only the sums are known to differ."""
+    """The tensors, if only the checksums are known to differ."""
     try:
         recorded = fetch(folder.name)
         found = [tensor_deviation(path, folder / path.name) for path in sorted(recorded.glob(f"*{WEIGHTS}"))]

@@ -14,7 +14,7 @@ WITHIN_TOLERANCE: Final = "WITHIN TOLERANCE"
 AS_SEEDS: Final = "AS FAR APART AS TWO SEEDS"
 DIFFERS: Final = "DIFFERS"
 DID_NOT_FINISH: Final = "THE RERUN DID NOT FINISH"
-"""It crashed, and until then nothing differed by more than is tolerated."""
+"""It crashed, and until then nothing differed by more than the tolerance."""
 
 
 def judge(found: Sequence[Deviation], rerun: Rerun, trial: RecordedTrial, spread: SeedSpread | None = None) -> str:
@@ -52,7 +52,7 @@ def judge(found: Sequence[Deviation], rerun: Rerun, trial: RecordedTrial, spread
 
 
 def _apart_at_end(rerun: Rerun, trial: RecordedTrial, metric: str) -> float | None:
-    """How far apart the two end in a metric; None where the rerun did not get there, or it was not reported."""
+    """How far apart the two end in a metric; None if the rerun did not get there, or it was not reported."""
     last = max(trial.metrics)
     then, now = (side.metrics.get(last, {}).get(metric) for side in (trial, rerun))
     apart = math.nan if rerun.failure or then is None or now is None else abs(then - now)

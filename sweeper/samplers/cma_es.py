@@ -1,4 +1,4 @@
-"""CMA-ES (Hansen 2016, https://arxiv.org/abs/1604.00772) without a state of its own.
+"""CMA-ES (Hansen 2016, https://arxiv.org/abs/1604.00772) without stored state.
 
 Optuna's sampler keeps its state as a pickle in the study, which we do not unpickle. Here the state is computed again
 for each draw from the finished trials, so that a resumed study proposes what the uninterrupted one would have.
@@ -20,7 +20,7 @@ from sweeper.spec.validation.feasibility import MANY_PARAMETERS
 STEP: Final = 0.25
 """Standard deviation of the first generation, as part of a parameter's range, where it has no prior."""
 LEAST_STEP: Final = 1e-3
-"""The same of a parameter with the narrowest prior."""
+"""The same for a parameter with the narrowest prior."""
 RESAMPLED: Final = 100
 """Draws for one that keeps to all bounds. Of many parameters hardly any draw does (of the first generation 0.95 to the
 power of their number), so that what is outside is moved to the bounds at once."""
@@ -29,8 +29,8 @@ power of their number), so that what is outside is moved to the bounds at once."
 class CmaEsSampler(optuna.samplers.BaseSampler):
     """Draws the numeric parameters that every trial has together; all others at random.
 
-    Trials are told in the order of their numbers, a population at a time, whichever state of the search each was drawn
-    from: trials that run side by side end in any order.
+    Trials are passed on in the order of their numbers, a population at a time, whichever state of the search each was
+    drawn from: trials that run in parallel end in any order.
     """
 
     def __init__(self, spec: SweepSpec, seed: int) -> None:
@@ -95,7 +95,7 @@ class CmaEsSampler(optuna.samplers.BaseSampler):
 
 
 def _start(dimension: FloatDimension | IntDimension) -> tuple[float, float]:
-    """Where the search begins, in the unit interval, and the standard deviation there: those of a prior, else the
+    """Where the search starts, in the unit interval, and the standard deviation there: those of a prior, otherwise the
     middle and STEP."""
     if (prior := dimension.prior) is None:
         return 0.5, STEP

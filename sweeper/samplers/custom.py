@@ -1,8 +1,8 @@
-"""A sampler that a spec names by its class, `package.module:Class`: any of Optuna's kind.
+"""A sampler that a spec names by its class, `package.module:Class`: any with Optuna's interface.
 
-It is made afresh for each draw, with a seed of that draw if it takes one, and sees the study's history as a study in
-memory. So a resumed study proposes what the uninterrupted one would have, if the sampler is seeded; what it would store
-with its trials to remember is not there the next time. Both are reported before a study starts.
+It is rebuilt for each draw, with a seed for that draw if it takes one, and sees the study's history as a study in
+memory. So a resumed study proposes what the uninterrupted one would have, if the sampler is seeded; what it stores with
+its trials is not there the next time. Both are reported before a study starts.
 """
 
 import inspect
@@ -36,13 +36,13 @@ def custom_sampler(config: SamplerConfig, seed: int) -> optuna.samplers.BaseSamp
         arguments.setdefault("seed", seed)
     try:
         return kind(**arguments)
-    except Exception as error:  # a class of the user may raise anything
+    except Exception as error:  # a user's class may raise anything
         what = f"the sampler `{config.name}` cannot be made: {type(error).__name__}: {error}"
         raise UserError(what, WHERE, "its arguments are the other keys of `sampler`") from error
 
 
 def check_sampler(spec: SweepSpec) -> list[str]:
-    """Try a sampler that is named by its class on a study of three trials that never were; nothing for the others.
+    """Try a sampler that is named by its class on a study of three made-up trials; does nothing for the others.
 
     Returns:
         What the study cannot promise with it, a sentence each.
@@ -97,7 +97,7 @@ def _load(name: str) -> type[optuna.samplers.BaseSampler]:
         sys.path.append(str(Path.cwd()))
     try:
         kind = getattr(import_module(module_name), class_name, None)
-    except Exception as error:  # a module of the user may raise anything
+    except Exception as error:  # a user's module may raise anything
         what = f"cannot import `{module_name}`: {type(error).__name__}: {error}"
         raise UserError(what, WHERE, "is it installed, or is its folder on PYTHONPATH?") from error
     if not (isinstance(kind, type) and issubclass(kind, optuna.samplers.BaseSampler)):

@@ -15,7 +15,7 @@ WARM_START: Final = "warm_start"
 
 
 def finite_values(objective: float | Sequence[float | None] | None) -> list[float] | None:
-    """The value of each objective, from one number or a list; None where one is missing or not finite."""
+    """The value of each objective, from one number or a list; None if one is missing or not finite."""
     values = [objective] if objective is None or isinstance(objective, int | float) else objective
     finite = [float(value) for value in values if value is not None and math.isfinite(value)]
     return finite if len(finite) == len(values) else None
@@ -36,7 +36,7 @@ def as_seen(spec: SweepSpec, study: optuna.Study, number: int) -> tuple[optuna.S
 
 
 def has_not_learned(spec: SweepSpec, study: optuna.Study, number: int) -> bool:
-    """Whether the sampler draws the trial of this number without regard to others, from the priors if there are any."""
+    """Whether the sampler draws this trial independently of others, from the priors if there are any."""
     states = optuna.trial.TrialState
     match spec.sampler.name:
         case "random":

@@ -13,7 +13,7 @@ from sweeper.search_space.conditions import Params
 from sweeper.search_space.dimensions import AnyDimension
 
 NOISE: Final = "(noise)"
-"""A parameter that is added to each trial and means nothing: what scores no higher was not found to matter."""
+"""A meaningless parameter that is added to each trial: what scores no higher was not found to matter."""
 Evaluator = Literal["ped-anova", "mdi", "fanova"]
 
 
@@ -54,8 +54,8 @@ def importances(
 
 
 def _import_importance(*, with_forests: bool) -> Any:
-    """`optuna.importance`, which imports scikit-learn where there is one: over 2 s, for the forests alone. Without them
-    it is told that there is none, and read again when they are wanted."""
+    """`optuna.importance`, which imports scikit-learn if it is installed: over 2 s, only for the forests. When they are
+    not needed it is made to find none, and is imported again when they are."""
     name = "optuna.importance"
     if with_forests or "sklearn" in sys.modules:
         if "sklearn" not in sys.modules:

@@ -1,4 +1,4 @@
-"""Optuna's samplers, each made afresh for one draw."""
+"""Optuna's samplers, each rebuilt for one draw."""
 
 import warnings
 
@@ -65,4 +65,4 @@ class _Nsga2(optuna.samplers.NSGAIISampler):
 
     def get_parent_population(self, study: optuna.Study, generation: int) -> list[optuna.trial.FrozenTrial]:
         parents = super().get_parent_population(study, generation)
-        return parents if len(parents) > 1 else []  # one has nobody to mate with
+        return parents if len(parents) > 1 else []  # a single one has no mate

@@ -26,14 +26,14 @@ from sweeper.spec.resolve import SweepSpec
 from sweeper.spec.validation.feasibility import UntriedPoints, next_grid_point, refusal
 
 SAMPLER_DRAWS: Final = 8
-"""Draws of the spec's sampler that may be unusable, before random ones take over."""
+"""Unusable draws of the spec's sampler before random ones take over."""
 MOST_DRAWS: Final = 2_000
 REDRAWS: Final = 200
-"""Draws that repeat a trial or that the trainer's config refuses, before one of them is taken all the same."""
+"""Draws that repeat a trial or that the trainer's config refuses, before one of them is accepted anyway."""
 
 
 def propose(handle: optuna.trial.Trial, spec: SweepSpec, tried: TriedConfigurations) -> Params:
-    """Draw the parameters of a new trial, or of one whose proposal was cut off, and write them.
+    """Draw the parameters of a new trial, or of one whose proposal was interrupted, and write them.
 
     Args:
         handle: of the trial.
@@ -68,7 +68,7 @@ class _Drawn(optuna.samplers.BaseSampler):
         trial: optuna.trial.FrozenTrial,
         search_space: dict[str, optuna.distributions.BaseDistribution],
     ) -> dict[str, Any]:
-        with np.errstate(all="ignore"):  # densities that underflow far from all trials are meant to
+        with np.errstate(all="ignore"):  # densities are meant to underflow far from all trials
             return _propose(self._spec, study, trial, self._tried)
 
     def sample_independent(
@@ -96,7 +96,7 @@ def _propose(
     number = trial.number
     if spec.sampler.name == "grid":
         return _next_of_grid(spec, tried.keys(before=number))
-    may_repeat = spec.replicate_seed == "per_trial"  # each trial trains with a seed of its own
+    may_repeat = spec.replicate_seed == "per_trial"  # each trial trains with its own seed
     fixed = _enqueued(spec, study, number)
     if spec.warm_start is not None or spec.sampler.name not in ("tpe", "random", "qmc"):
         study, trial = as_seen(spec, study, number)
@@ -147,7 +147,7 @@ def _seed(spec: SweepSpec, number: int, attempt: int) -> int:
 def _drawn(
     spec: SweepSpec, study: optuna.Study, trial: optuna.trial.FrozenTrial, number: int, fixed: Params, attempt: int
 ) -> Params:
-    """One draw for the trial of this number in its study; what is `fixed`, enqueued for it, has its value."""
+    """One draw for the trial of this number in its study; parameters in `fixed`, enqueued for it, keep their values."""
     if spec.sampler.name == "qmc":
         return point(spec.search_space, _sobol(spec, number, attempt), fixed, prior_at)
     seed = _seed(spec, number, attempt)
@@ -169,7 +169,8 @@ def _from_priors(spec: SweepSpec, seed: int) -> Params:
 
 
 def _sobol(spec: SweepSpec, number: int, attempt: int) -> dict[str, float]:
-    """The point of a trial in the unit cube: its place in a scrambled Sobol sequence, each attempt's scrambled anew."""
+    """The point of a trial in the unit cube: its place in a scrambled Sobol sequence, scrambled again for each
+    attempt."""
     from scipy.stats import qmc  # slow to import
 
     sequence = qmc.Sobol(len(spec.search_space), scramble=True, rng=spec.seed + attempt * 0x9E3779B1)

@@ -1,5 +1,5 @@
-"""Which configurations a study has tried, kept up to date trial by trial: to make a key of each of thousands of trials
-for every proposal took longer than the rest of it."""
+"""Which configurations a study has tried, kept up to date trial by trial: making a key for each of thousands of trials
+took longer than the rest of a proposal."""
 
 from collections.abc import Collection, Hashable, Mapping
 
@@ -15,7 +15,7 @@ class TriedConfigurations:
         self._first: dict[Hashable, int] = {}
 
     def note(self, number: int, params: Mapping[str, ParamValue]) -> None:
-        """The trial of this number has these parameters: more than before where it was cut off while it was sampled."""
+        """The trial of this number has these parameters: more than before if it was interrupted while being sampled."""
         key, former = key_of(params), self._of_trial.get(number)
         if key == former:
             return

@@ -31,7 +31,7 @@ def parents_first(space: Space) -> list[str]:
 
 
 def same(one: object, other: object) -> bool:
-    """Equality that tells `true` from 1, as the file does."""
+    """Equality that distinguishes `true` from 1, as the file does."""
     return one == other and isinstance(one, bool) == isinstance(other, bool)
 
 
@@ -44,7 +44,7 @@ def exists(dimension: AnyDimension, params: Mapping[str, object]) -> bool:
 
 
 def existing(space: Space, params: Mapping[str, object]) -> set[str]:
-    """The parameters that a trial has which has drawn these so far."""
+    """The parameters of a trial that has drawn these so far."""
     return {path for path, dimension in space.items() if exists(dimension, params)}
 
 
@@ -74,8 +74,8 @@ def point(
     fixed: Mapping[str, ParamValue],
     at: Callable[[AnyDimension, float], ParamValue] = value_at,
 ) -> Params:
-    """The parameters at a place of the unit cube; those of `fixed` have its values. `at`: the value of a dimension at a
-    place of the unit interval."""
+    """The parameters at a point of the unit cube; those in `fixed` have its values. `at`: the value of a dimension at a
+    point of the unit interval."""
     params: Params = {}
     for path in parents_first(space):
         if exists(space[path], params):
@@ -84,7 +84,7 @@ def point(
 
 
 def can_be_met(space: Space, constraints: Sequence[str], fixed: Mapping[str, ParamValue], tries: int = 2000) -> bool:
-    """Whether a random point of the space, of this many, meets the constraints; the points are always the same."""
+    """Whether any of this many random points of the space meets the constraints; the points are always the same."""
     random = Random(0)
     return any(
         all_hold(constraints, point(space, {path: random.random() for path in space}, fixed)) for _ in range(tries)
@@ -92,8 +92,8 @@ def can_be_met(space: Space, constraints: Sequence[str], fixed: Mapping[str, Par
 
 
 def next_enqueued(entries: Sequence[Params], tried: Sequence[Mapping[str, object]]) -> Params:
-    """The first known configuration that no trial has taken up, of those tried in order: each takes up the first that
-    it fits and that is left. Not the one of a trial's number: the spec may get further ones later."""
+    """The first known configuration that no trial has used yet: in order, each tried trial uses the first remaining one
+    that it fits. Not the one with a trial's number: the spec may get more later."""
     left = list(entries)
     for params in tried:
         fitting = (index for index, entry in enumerate(left) if fits(entry, params))

@@ -55,7 +55,7 @@ class Constraint:
     test: Callable[[Values], bool]
 
     def holds(self, values: Values) -> bool:
-        """Whether the values meet it. It does not apply to a trial without one of its parameters; what cannot be
+        """Whether the values meet it. It does not apply to a trial that lacks one of its parameters; what cannot be
         computed (a division by zero, the logarithm of a negative number) is not met."""
         if not self.names <= values.keys():
             return True
@@ -139,7 +139,7 @@ def _number(node: ast.expr, names: set[str]) -> Callable[[Values], float]:
 
 
 def _name(node: ast.expr) -> str | None:
-    """The dotted name, or None where something else than names is dotted."""
+    """The dotted name, or None if something other than names is dotted."""
     match node:
         case ast.Name():
             return node.id

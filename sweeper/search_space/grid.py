@@ -15,7 +15,7 @@ def grid_points(space: Space, constraints: Sequence[str]) -> Iterator[Params]:
     """Every combination of listed values that meets the constraints, once: the product in written order, the last
     parameter changing fastest, without the parameters that do not exist beside the others."""
     order = parents_first(space)
-    levels: list[Iterator[Params]] = [iter([{}])]  # one a parameter: a space may have more than Python may recurse
+    levels: list[Iterator[Params]] = [iter([{}])]  # one per parameter: a space may have more than Python can recurse
     while levels:
         params = next(levels[-1], None)
         if params is None:
@@ -27,7 +27,7 @@ def grid_points(space: Space, constraints: Sequence[str]) -> Iterator[Params]:
 
 
 def _extended(space: Space, path: str, params: Params) -> Iterator[Params]:
-    """The parameters with each value of one more; unchanged where it does not exist beside them."""
+    """The parameters with each value of one more; unchanged if it does not exist with them."""
     if not exists(space[path], params):
         yield params
         return
@@ -38,12 +38,12 @@ def _extended(space: Space, path: str, params: Params) -> Iterator[Params]:
 
 
 def grid_size(space: Space, constraints: Sequence[str]) -> int:
-    """How many points the grid has; one more than LARGEST_GRID where there are more than that."""
+    """How many points the grid has; one more than LARGEST_GRID if there are more than that."""
     return sum(1 for _ in islice(grid_points(space, constraints), LARGEST_GRID + 1))
 
 
 def small_grid(space: Space, constraints: Sequence[str], most: int) -> list[Params] | None:
-    """All points of a space; None where a parameter has no list of values, or the lists combine to more than `most`."""
+    """All points of a space; None if a parameter has no list of values, or the lists combine to more than `most`."""
     size = 1
     for dimension in space.values():
         values = listed(dimension)

@@ -9,7 +9,7 @@ def set_path(config: dict[str, Any], path: str, value: object) -> None:
     """Set the dotted `path` in a nested mapping, making the mappings on the way.
 
     Raises:
-        TypeError: a part of the path before the last is something else than a mapping.
+        TypeError: a part of the path before the last is not a mapping.
     """
     *parents, last = path.split(".")
     for part in parents:
@@ -20,7 +20,7 @@ def set_path(config: dict[str, Any], path: str, value: object) -> None:
 
 
 def leaves(config: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """Dotted path -> value of everything in a nested mapping: what `set_path` puts together again."""
+    """Dotted path -> value of everything in a nested mapping: the inverse of `set_path`."""
     found: dict[str, Any] = {}
     for key, value in config.items():
         found |= leaves(value, f"{above}{key}.") if isinstance(value, Mapping) and value else {f"{above}{key}": value}
@@ -28,7 +28,7 @@ def leaves(config: Mapping[str, Any], above: str = "") -> dict[str, Any]:
 
 
 def short_names(paths: Iterable[str]) -> dict[str, str]:
-    """Names for the columns of a table: the last segment of each path where it is unique, else the whole path."""
+    """Names for the columns of a table: the last segment of each path if it is unique, otherwise the whole path."""
     paths = list(paths)
     count = Counter(path.rsplit(".", 1)[-1] for path in paths)
     return {path: last if count[last := path.rsplit(".", 1)[-1]] == 1 else path for path in paths}

@@ -8,7 +8,7 @@ from sweeper.search_space.dimensions import AnyDimension, CategoricalDimension, 
 
 
 def listed(dimension: AnyDimension) -> Sequence[ParamValue] | None:
-    """All values of a dimension in written order, or None where they are too many to write down."""
+    """All values of a dimension in written order, or None if there are too many to list."""
     match dimension:
         case CategoricalDimension():
             return dimension.choices
@@ -40,7 +40,7 @@ def value_at(dimension: AnyDimension, unit: float) -> ParamValue:
 
 
 def unit_of(dimension: FloatDimension | IntDimension, value: float) -> float:
-    """Where a value lies in the unit interval: `value_at` takes it back."""
+    """Where a value lies in the unit interval: the inverse of `value_at`."""
     low, high = float(dimension.low), float(dimension.high)
     values = listed(dimension)
     if values and not dimension.log:

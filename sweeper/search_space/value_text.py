@@ -4,7 +4,7 @@ from typing import Any
 
 
 def value_text(value: Any, digits: int = 3) -> str:
-    """A value as a sweep file would write it, a float with so many digits."""
+    """A value as a sweep file would write it, a float with this many digits."""
     match value:
         case None:
             return "null"

@@ -1,7 +1,7 @@
-"""The parts of a spec file that are valid in themselves, as typed values.
+"""The parts of a spec file that are valid on their own, as typed values.
 
-Checks between the parts so see all that is right although something else is wrong, and all errors come at once. What is
-wrong with a part by itself is said by the model of the spec, which accepts all or nothing.
+So checks between the parts see everything that is right although something else is wrong, and all errors are reported
+at once. What is wrong with a single part is reported by the model of the spec, which accepts all or nothing.
 """
 
 from functools import cached_property
@@ -29,7 +29,7 @@ Settings = Annotated[dict[str, Any] | None, OrNone]
 
 
 class Draft(BaseModel):
-    """A spec file as far as it is valid. None stands for what is not, also as an entry of a list or mapping."""
+    """A spec file as far as it is valid. None replaces what is not, also as an entry of a list or mapping."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
 
@@ -52,7 +52,7 @@ class Draft(BaseModel):
 
     @cached_property
     def dimensions(self) -> dict[str, AnyDimension]:
-        """The dimensions of the search space that are valid in themselves."""
+        """The dimensions of the search space that are valid on their own."""
         return dimensions_of(self.search_space or {})
 
     @property
@@ -62,5 +62,5 @@ class Draft(BaseModel):
 
     @property
     def valid_constraints(self) -> list[str]:
-        """The constraints that are texts."""
+        """The constraints that are strings."""
         return [text for text in self.constraints or () if text is not None]

@@ -14,7 +14,7 @@ from sweeper.spec.resolve import SweepSpec, accepted_example, resolve
 
 
 def why_no_lanes(spec: SweepSpec, *, on_cluster: bool = False) -> str | None:
-    """Why a spec that asks for lanes has to do without, in a line; None: it has them, or does not ask.
+    """Why a spec that asks for lanes cannot have them, in one line; None: it has them, or does not ask.
 
     Args:
         spec: the sweep.
@@ -35,7 +35,7 @@ def why_no_lanes(spec: SweepSpec, *, on_cluster: bool = False) -> str | None:
 
 
 def lanes_text(spec: SweepSpec) -> str:
-    """A line for people: how many trials share a process, or why none do; empty where none are asked for."""
+    """A line for people: how many trials share a process, or why none do; empty if lanes are not requested."""
     if spec.resources.lanes == 1:
         return ""
     if reason := why_no_lanes(spec):
@@ -48,12 +48,12 @@ def fits_lanes(spec: SweepSpec, config: Mapping[str, Any]) -> bool:
     try:
         both = [next(_configs(spec)), config]
         return lanes_problem(spec.trainer, both, on_gpu=spec.resources.gpus > 0) is None
-    except ValidationError:  # the trial will say so
+    except ValidationError:  # the trial will report it
         return False
 
 
 def with_usable_lanes(spec: SweepSpec, *, on_cluster: bool = False) -> SweepSpec:
-    """The spec, with a process for each trial where lanes cannot be had."""
+    """The spec, with a process for each trial if lanes are not possible."""
     if why_no_lanes(spec, on_cluster=on_cluster) is None:
         return spec
     return spec.model_copy(update={"resources": spec.resources.model_copy(update={"lanes": 1})})

@@ -66,7 +66,7 @@ def parse_spec(text: str, path: Path, overrides: Sequence[str] = ()) -> SweepSpe
 
 
 def _problems(document: Document, places: dict[KeyPath, str], path: Path, overrides: Sequence[str]) -> list[Problem]:
-    """The findings with the place of each, in the order of the file; those of the command line last."""
+    """The findings with their places, in the order of the file; those of the command line last."""
     order = list(dict.fromkeys(override_place(text) for text in overrides))
     located: list[tuple[Place, Problem]] = []
     for finding in document.findings:
@@ -90,7 +90,7 @@ def _override_of(path: KeyPath, places: dict[KeyPath, str]) -> str | None:
 
 
 def _place_of(finding: SpecFinding, document: Document) -> Place:
-    """The place of the path in the file; of the nearest key above it, where it is missing."""
+    """The place of the path in the file; of the nearest key above it if it is missing."""
     path = finding.path
     if path in document.values and not finding.at_key:
         return document.values[path]

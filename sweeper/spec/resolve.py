@@ -19,7 +19,7 @@ from sweeper.spec.model import SEED, VARIANT, SpecFile
 from sweeper.spec.reading.messages import dotted, findings_of
 
 NOT_COMPARED: Final = {"text", "path", "overrides", "ledger", "checkpoints"}
-"""Where a spec came from and where its study is kept: no part of what the study is."""
+"""Where a spec came from and where its study is kept: not part of what the study is."""
 
 
 class SweepSpec(SpecFile):
@@ -48,7 +48,7 @@ class SweepSpec(SpecFile):
         if self.variants:
             # Each variant holds all its fields; base is for the controls.
             return spec | {"base": self._base(), "variants": {name: self._leaves_of(name) for name in self.variants}}
-        # A conditional parameter may be left to base, whose value counts then.
+        # A conditional parameter may be left to base, whose value then counts.
         always = accepted_example(self)
         spec["base"] = resolve(self, always)
         spec["base"].pop(COMMAND if self.command else None, None)  # it is a key of its own
@@ -113,7 +113,7 @@ def _settings(spec: SweepSpec, params: Mapping[str, ParamValue]) -> Mapping[str,
 
 def accepted_example(spec: SweepSpec) -> Params:
     """A point of the search space, without the parameters that not every trial has, that the trainer's config accepts:
-    the lower ends, else the first of 1,000 random ones; the lower ends again where it accepts none of them."""
+    the lower ends, or the first of 1,000 random ones; the lower ends again if it accepts none of them."""
     first = example(spec.search_space)
     random = Random(0)
     always = {path: spec.search_space[path] for path in first}
@@ -159,6 +159,6 @@ def _validated(spec: SweepSpec, settings: Mapping[str, Any]) -> dict[str, Any]:
         raise SpecError(
             [Problem(one.what, f"{source} {dotted(('base', *one.path))}", one.help) for one in found]
         ) from error
-    except Exception as error:  # a validator of the user may raise anything
+    except Exception as error:  # a user's validator may raise anything
         what = f"the trainer's config cannot be checked: {type(error).__name__}: {error}"
         raise SpecError([Problem(what, f"{source} base")]) from error

@@ -1,4 +1,4 @@
-"""How long a full run is, by the trainer's config; and the grace period that a spec gives as a part of it."""
+"""How long a full run is, by the trainer's config; and the grace period that a spec gives as a fraction of it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -36,15 +36,15 @@ def full_epochs_of(spec: SweepSpec) -> float:
 
 
 def with_grace_epochs(spec: SpecFile) -> tuple[SpecFile, list[SpecFinding]]:
-    """The spec with the epochs that its `grace`, a part of a full run, amounts to: everything else knows these alone,
-    and a study records them, so that it ranks at the same epochs however it is continued."""
+    """The spec with the epochs that its `grace`, a fraction of a full run, amounts to: everything else knows only
+    these, and a study records them, so that it ranks at the same epochs however it is continued."""
     grace = spec.scheduler.grace
     if grace is None or spec.scheduler.name == "none":
         return spec, []
     try:
         full_epochs = full_epochs_of(SweepSpec(**dict(spec)))
     except SpecError:
-        return spec, []  # of the config, which is said at its own place
+        return spec, []  # of the config, which is reported at its own place
     except UserError as error:
         what = f"`grace: {grace:g}` is a part of a full run, but {error.problems[0].what}"
         return spec, [SpecFinding(GRACE, what, "say the first rung in epochs: `grace_epochs`")]
@@ -53,7 +53,7 @@ def with_grace_epochs(spec: SpecFile) -> tuple[SpecFile, list[SpecFinding]]:
 
 
 def two_graces(data: Mapping[str, Any]) -> list[SpecFinding]:
-    """Whether a file says twice when trials are first ranked."""
+    """Whether a file says in two ways when trials are first ranked."""
     section = data.get("scheduler")
     if not isinstance(section, dict) or not {"grace", "grace_epochs"} <= section.keys():
         return []

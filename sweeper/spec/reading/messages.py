@@ -1,4 +1,4 @@
-"""What is wrong with a config, in words for people: pydantic's errors, and keys that a model does not know."""
+"""What is wrong with a config, worded for people: pydantic's errors, and keys that a model does not know."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
@@ -96,7 +96,7 @@ def leaf_paths(model: type[BaseModel]) -> list[str]:
 
 
 def unknown_path(model: type[BaseModel], path: str) -> tuple[str, str | None] | None:
-    """Why a dotted path names no value of the config: what is wrong and the help, or None when it does."""
+    """Why a dotted path does not name a value of the config: what is wrong and the help, or None if it does."""
     current: type[BaseModel] | None = model
     parts = path.split(".")
     for depth, part in enumerate(parts, start=1):
@@ -105,7 +105,7 @@ def unknown_path(model: type[BaseModel], path: str) -> tuple[str, str | None] | 
         annotation = current.model_fields[part].annotation
         current = sub_model(annotation)
         if current is None and (annotation is Any or get_origin(annotation) is dict):
-            return None  # a free mapping: anything may stand below it
+            return None  # a free mapping: anything may be below it
         if current is None and depth < len(parts):
             return f"`{'.'.join(parts[:depth])}` is a value and has no key {show(parts[depth])}", None
     if current is not None:
@@ -128,7 +128,7 @@ def findings_of(
     return [
         _finding(details, data, root, fix)
         for details in error.errors(include_url=False)
-        if not (details["type"] == "too_short" and details["input"])  # its entries are there, and each is told
+        if not (details["type"] == "too_short" and details["input"])  # it has entries, and each is reported
     ]
 
 
@@ -167,7 +167,7 @@ def _finding(details: Any, data: object, root: KeyPath, fix: Callable[[KeyPath],
 
 
 def _named_first(text: str, section: object) -> KeyPath:
-    """The dotted key that a text about a config begins with, `loss.lambda_shape needs ...`, where the file has it."""
+    """The dotted key that a text about a config starts with, `loss.lambda_shape needs ...`, if the file has it."""
     path = tuple(text.partition(" ")[0].split("."))
     for part in path if len(path) > 1 else ("",):
         if not isinstance(section, Mapping) or part not in section:
@@ -197,7 +197,7 @@ def _kind_help(kind: str, value: object) -> str | None:
 
 
 def _data_path(loc: Sequence[str | int], data: object, kind: str) -> KeyPath:
-    """Pydantic's location without the names of union branches, which stand in no file."""
+    """Pydantic's location without the names of union branches, which are in no file."""
     path: list[str | int] = []
     for index, part in enumerate(loc):
         inside_dict = isinstance(data, dict) and part in data

@@ -45,8 +45,8 @@ def override_place(text: str) -> str:
 
 
 def _key_path(data: dict[str, Any], key: str) -> KeyPath:
-    """The path a dotted key means. Keys of `search_space` and `variants` hold dots themselves: the longest one that
-    fits is taken, and what stands below a variant, a `when` or an entry of `enqueue` is one key."""
+    """The path a dotted key means. Keys of `search_space` and `variants` contain dots themselves: the longest one that
+    fits is taken, and what is below a variant, a `when` or an entry of `enqueue` is one key."""
     head, _, rest = key.partition(".")
     space = data.get(head)
     if head in ("search_space", "variants") and rest and isinstance(space, dict | None):
@@ -69,7 +69,7 @@ def _key_path(data: dict[str, Any], key: str) -> KeyPath:
 
 
 def _set(data: Any, path: KeyPath, value: object) -> str | None:
-    """Set the value, making the mappings on the way; returns what is in the way, if something is."""
+    """Set the value, creating mappings as needed; returns what is in the way, if anything."""
     for depth, part in enumerate(path):
         last = depth == len(path) - 1
         if isinstance(data, list):

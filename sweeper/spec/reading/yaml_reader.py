@@ -39,7 +39,7 @@ class Place(NamedTuple):
 
 
 class SpecFinding(NamedTuple):
-    """Something wrong at a path of the data; `place` is set where it is not simply the place of that path.
+    """Something wrong at a path of the data; `place` is set if it is not simply the place of that path.
 
     A `place` that is a text is shown as it is (an option of the command line).
     """
@@ -53,7 +53,7 @@ class SpecFinding(NamedTuple):
 
 @dataclass
 class Document:
-    """Plain data (dict, list, str, int, float, bool, None), where each part of it stands, and what was refused."""
+    """Plain data (dict, list, str, int, float, bool, None), the place of each part, and what was refused."""
 
     data: Any = None
     keys: dict[KeyPath, Place] = field(default_factory=dict)
@@ -75,7 +75,7 @@ def read_text(path: Path) -> str:
         SpecError: the file is missing, a folder or a pipe, unreadable, larger than 1 MB, or not UTF-8.
     """
     try:
-        if path.is_fifo() and not str(path).startswith(("/dev/", "/proc/")):  # `<(command)` of a shell lies there
+        if path.is_fifo() and not str(path).startswith(("/dev/", "/proc/")):  # a shell's `<(command)` is there
             help = "write its output to a file, or use `<(command)` instead"
             raise SpecError([Problem("this is a pipe, which might never end", str(path), help)])
         with path.open("rb") as file:
@@ -94,7 +94,8 @@ def read_text(path: Path) -> str:
 
 
 def parse_yaml(text: str) -> Document:
-    """Read one YAML document. Nothing is raised: what is wrong is in `findings`, and `data` is as good as can be."""
+    """Read one YAML document. Nothing is raised: what is wrong is in `findings`, and `data` is as complete as
+    possible."""
     document = Document()
     try:
         _refuse_tabs(text)

@@ -1,4 +1,4 @@
-"""What the trainer's config says to `base` and `search_space`, put to it as trials have them: at joint points."""
+"""What the trainer's config says about `base` and `search_space`, tested as trials have them: at joint points."""
 
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
@@ -17,10 +17,10 @@ from sweeper.spec.reading.yaml_reader import KeyPath, SpecFinding
 
 BASE: Final = ("base",)
 CONTEXTS: Final = 16
-"""Points at which a part of a spec is looked at: what is wrong at all of them is wrong with that part."""
+"""Points at which a part of a spec is tested: what is wrong at all of them is wrong with that part."""
 MOST_POINTS: Final = 1_000
 MOST_DEAD: Final = 5
-"""Choices that no trial can have, before the others are not looked at."""
+"""Choices that no trial can have, before the others are not tested."""
 
 
 def config_findings(model: type[BaseModel], config: Mapping[str, Any], root: KeyPath) -> list[SpecFinding]:
@@ -33,7 +33,7 @@ def config_findings(model: type[BaseModel], config: Mapping[str, Any], root: Key
         model.model_validate(config)
     except ValidationError as error:
         return findings_of(error, config, root, fix)
-    except Exception as error:  # a validator of the user may raise anything
+    except Exception as error:  # a user's validator may raise anything
         return [SpecFinding(root, f"the trainer's config cannot be checked: {type(error).__name__}: {error}")]
     return []
 
@@ -48,8 +48,8 @@ def check_plain(draft: Draft) -> list[SpecFinding]:
 
 
 def check_search_space(model: type[BaseModel], draft: Draft) -> list[SpecFinding]:
-    """Findings about `base` and each dimension; where there are none, whether any trial at all is accepted, and each
-    choice in some trial. A part of the points may be refused: the study draws others, and `check` states the share."""
+    """Findings about `base` and each dimension; if there are none, whether any trial at all is accepted, and each
+    choice in some trial. Some of the points may be refused: the study draws others, and `check` states the share."""
     findings: list[SpecFinding] = []
     written = draft.search_space or {}
     space: dict[str, AnyDimension] = {}
@@ -102,7 +102,8 @@ class _Joint:
         return common
 
     def own(self, key: str, value: object) -> SpecFinding | None:
-        """What it says to a value of a dimension wherever else the trial is; None if it accepts it somewhere."""
+        """What it says about a value of a dimension whatever the other parameters are; None if it accepts it
+        somewhere."""
         place, found = (*BASE, *key.split(".")), None
         for params in self.points(CONTEXTS, {**_needed(self.space, key), key: value}):
             own = [finding for finding in self.findings(params) if finding.path[: len(place)] == place]
@@ -168,7 +169,7 @@ def _usable(constraints: list[str], space: Space) -> list[str]:
 
 
 def _in_the_way(base: Mapping[str, Any], key: str) -> str | None:
-    """What of `base` stands where a section of the parameter's path must be."""
+    """What in `base` is where a section of the parameter's path must be."""
     try:
         set_path(deepcopy(dict(base)), key, 0)
     except TypeError as error:
@@ -182,7 +183,7 @@ def _is_set_by_space(finding: SpecFinding, written: Mapping[str, Any]) -> bool:
     missing = finding.what.startswith("missing key")
     for key, raw in written.items():
         if f"{path}.".startswith(f"{key}.") and not missing:
-            return True  # said at the dimension
+            return True  # reported at the dimension
         always = not (isinstance(raw, dict) and raw.get("when"))
         if missing and always and f"{key}.".startswith(f"{path}."):
             return True

@@ -28,7 +28,7 @@ NAME_WORDS: Final = "lower-case letters, digits, `.`, `_` and `-`"
 FACTORS: Final = ("ablation", "factors")
 TWO_LEVEL: Final = ("leave_one_out", "add_one_in", "fractional_factorial")
 KEPT: Final = ("search_space", "trials", "variants")
-"""Keys that the design says itself."""
+"""Keys that the design sets itself."""
 
 
 def expand(data: Mapping[str, Any]) -> tuple[dict[str, Any], list[SpecFinding]]:
@@ -92,7 +92,7 @@ def _not_among(path: KeyPath, what: str, name: str, known: list[str], of: str) -
 
 
 def _check_factors(ablation: Ablation) -> Iterator[SpecFinding]:
-    """What is wrong with the factors by themselves."""
+    """What is wrong with the factors on their own."""
     if not ablation.factors:
         yield SpecFinding(FACTORS, "missing key `factors`", "add `factors:`, each with its levels")
     for name, raw in ablation.factors.items():
@@ -195,7 +195,7 @@ def _check_baseline(ablation: Ablation, factors: Mapping[str, Factor]) -> Iterat
 
 
 def _check_names(ablation: Ablation, factors: Mapping[str, Factor]) -> Iterator[SpecFinding]:
-    """Each run's name must be a variant's name, and its own."""
+    """Each run's name must be a valid variant name, and unique."""
     levels = baseline_levels(ablation.design, factors, ablation.baseline)
     names = Counter(run.name for run in design_runs(ablation.design, factors, levels, ablation.generators))
     for name, count in names.items():
@@ -210,7 +210,7 @@ def _check_names(ablation: Ablation, factors: Mapping[str, Factor]) -> Iterator[
 
 
 def at_its_level(finding: SpecFinding, section: object) -> SpecFinding:
-    """What the trainer's config says to a run, at the level of the factor that caused it."""
+    """What the trainer's config says about a run, at the level of the factor that caused it."""
     if section is None or len(finding.path) < 2 or finding.path[0] != "variants":
         return finding
     try:

@@ -15,21 +15,21 @@ from sweeper.search_space.grid import grid_points, small_grid
 from sweeper.spec.resolve import SweepSpec, resolve
 
 MANY_PARAMETERS: Final = 100
-"""More of them cost CMA-ES, which computes with a square of as many numbers, a second or more for each proposal."""
+"""With more, CMA-ES, which computes with a square matrix of this size, takes a second or more for each proposal."""
 SAMPLES: Final = 1_000
-"""Joint points that `sweeper check` puts to the trainer's config."""
+"""Joint points that `sweeper check` tests with the trainer's config."""
 LARGEST_LISTED: Final = 10_000
 """A space with more points is never exhausted in practice, and its points are not listed."""
 
 
 @dataclass(frozen=True)
 class Feasibility:
-    """What the trainer's config says to points of the search space.
+    """What the trainer's config says about points of the search space.
 
     Attributes:
         points: how many were tried.
         refused: what is wrong -> how many of them were refused for it first, the most frequent first.
-        listed: whether the points are all that there are, and not a sample.
+        listed: whether these are all points, not a sample.
     """
 
     points: int
@@ -38,7 +38,7 @@ class Feasibility:
 
     @property
     def share_refused(self) -> float:
-        """Part of the points that the config refuses, 0 to 1."""
+        """Share of the points that the config refuses, 0 to 1."""
         return sum(self.refused.values()) / self.points if self.points else 0.0
 
     @property
@@ -66,12 +66,12 @@ def refusal_text(error: SpecError) -> str:
 
 
 def feasibility(spec: SweepSpec, samples: int = SAMPLES) -> Feasibility:
-    """Put the points of the search space to the trainer's config: all of a small one, else random ones that meet the
-    constraints, always the same."""
+    """Test the points of the search space with the trainer's config: all of a small one, otherwise random ones that
+    meet the constraints, always the same."""
     points = small_grid(spec.search_space, spec.constraints, samples)
     listed = points is not None
     if points is None and config_class(spec.trainer) is None:
-        points = []  # a trainer without a model of its config accepts every point
+        points = []  # a trainer without a config model accepts every point
     if points is None:
         random = Random(0)
         drawn = [
@@ -83,15 +83,15 @@ def feasibility(spec: SweepSpec, samples: int = SAMPLES) -> Feasibility:
 
 
 def limit_of(spec: SweepSpec, found: Feasibility) -> int | None:
-    """How many trials there can be of which none repeats another unless an entry of `enqueue` asks for it; None: no
-    limit is known. New seeds of `replicate` are beside them."""
+    """How many trials there can be without repeating one, unless an entry of `enqueue` asks for it; None: no known
+    limit. New seeds of `replicate` do not count."""
     endless = spec.sampler.name == "grid" or spec.replicate_seed == "per_trial"
     return found.accepted + _repeated_entries(spec) if found.listed and not endless else None
 
 
 def _repeated_entries(spec: SweepSpec) -> int:
     """How many entries of `enqueue` leave nothing new to try, in a space that can be listed. An entry of some of the
-    parameters is taken to choose a point that none names in full."""
+    parameters is assumed to choose a point that none names in full."""
     untried = small_grid(spec.search_space, spec.constraints, LARGEST_LISTED) or []
     by_freedom = sorted(spec.enqueue, key=lambda entry: sum(_has(params, entry) for params in untried))
     repeated = 0
@@ -105,7 +105,7 @@ def _repeated_entries(spec: SweepSpec) -> int:
 
 
 def feasibility_lines(spec: SweepSpec, found: Feasibility) -> list[str]:
-    """What people should know of it before they start the study."""
+    """What people should know about it before they start the study."""
     lines = []
     if found.refused:
         reason, count = next(iter(found.refused.items()))
@@ -129,7 +129,7 @@ def feasibility_lines(spec: SweepSpec, found: Feasibility) -> list[str]:
 
 
 def key_of(params: Mapping[str, ParamValue]) -> Hashable:
-    """Equal for parameters that mean the same trial; `true` is not 1."""
+    """Equal for parameters that describe the same trial; `true` is not 1."""
     return frozenset((path, isinstance(value, bool), value) for path, value in params.items())
 
 
@@ -141,14 +141,14 @@ def next_grid_point(spec: SweepSpec, tried: Collection[Hashable]) -> Params | No
 
 
 class UntriedPoints:
-    """What is left to try of a search space that can be listed; a space of ranges has no end here.
+    """What is left to try in a search space that can be listed; a space of ranges counts as unlimited.
 
     Trials that train with seeds of their own repeat no other, so their space is never exhausted either.
     """
 
     def __init__(self, spec: SweepSpec) -> None:
         self._spec = spec
-        self._is_grid = spec.sampler.name == "grid"  # its points come in order, also those that the config refuses
+        self._is_grid = spec.sampler.name == "grid"  # its points come in order, including those that the config refuses
         endless = self._is_grid or spec.replicate_seed == "per_trial"
         self._points = None if endless else small_grid(spec.search_space, spec.constraints, LARGEST_LISTED)
 

@@ -7,7 +7,7 @@ from sweeper.spec.reading.yaml_reader import SpecFinding
 
 
 def check_generators(ablation: Ablation, factors: Mapping[str, Factor]) -> Iterator[SpecFinding]:
-    """Whether each sets a factor of its own from factors that none sets, and the main effects stay apart."""
+    """Whether each sets a different factor from factors that none sets, and the main effects stay separable."""
     letters, root = letters_of(factors), ("ablation", "generators")
     if not ablation.generators:
         help = "for example [`D = ABC`]: one letter per factor, in the order written"

@@ -69,7 +69,7 @@ def _values(dimension: AnyDimension, value: object) -> str | None:
 
 
 def _check_cycles(space: Mapping[str, AnyDimension]) -> list[SpecFinding]:
-    """One finding a cycle of `when`, at its first parameter in the file."""
+    """One finding per cycle of `when`, at its first parameter in the file."""
     findings, told = [], set[str]()
     for path in space:
         chain = _cycle(space, path)

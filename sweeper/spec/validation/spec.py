@@ -79,7 +79,7 @@ def _secrets(data: object, path: KeyPath) -> list[SpecFinding]:
 
 
 def _mend_spec_key(loc: KeyPath) -> str | None:
-    """Help for an unknown key of the spec: the keys that may stand beside it."""
+    """Help for an unknown key of the spec: the keys that are valid beside it."""
     model: type[BaseModel] = SpecFile
     for part in loc[:-1]:
         if part in _BRANCHES:
@@ -90,12 +90,12 @@ def _mend_spec_key(loc: KeyPath) -> str | None:
             model = sub_model(model.model_fields[str(part)].annotation) or model
     known = [info.alias or name for name, info in model.model_fields.items()]
     if model is FloatDimension:
-        known.append("choices")  # without it the dimension is taken for a float
+        known.append("choices")  # without it the dimension is assumed to be a float
     return did_you_mean(str(loc[-1]), known)
 
 
 def _check_config(draft: Draft) -> list[SpecFinding]:
-    """What the trainer's config says to all that becomes one."""
+    """What the trainer's config says about everything that becomes one."""
     if draft.trainer is None:
         return []  # the spec's own model says what is wrong
     try:
@@ -142,7 +142,7 @@ def _check_controls(model: type[BaseModel] | None, controls: Sequence[str | None
 def _check_variant(
     model: type[BaseModel] | None, base: Mapping[str, Any], name: str, settings: Mapping[str, Any]
 ) -> list[SpecFinding]:
-    """What the config says to one variant, each thing at the variant's key if it set it, else in base."""
+    """What the config says about one variant, each thing at the variant's key if it set it, otherwise in base."""
     config, findings = deepcopy(dict(base)), []
     for key, value in settings.items():
         problem = unknown_path(model, key) if model else None

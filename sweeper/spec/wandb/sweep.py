@@ -1,6 +1,6 @@
 """Reads a W&B sweep configuration, and writes the sweep file that means the same.
 
-The format is that of https://docs.wandb.ai/models/sweeps/sweep-config-keys. What has no counterpart stands as a comment
+The format is that of https://docs.wandb.ai/models/sweeps/sweep-config-keys. What has no counterpart becomes a comment
 in the result, and is returned to be reported: nothing is dropped silently.
 """
 
@@ -33,7 +33,7 @@ KNOWN: Final = {"program", "method", "metric", "parameters", "run_cap", "early_t
 
 @dataclass(frozen=True)
 class Converted:
-    """A sweep file made of another tool's.
+    """A sweep file made from another tool's.
 
     Attributes:
         text: the file.

@@ -84,7 +84,7 @@ class Run:
 
 
 def _parameters() -> dict[str, Any]:
-    """Those of the trial. A list among the choices of a sweep file is written as JSON."""
+    """The trial's parameters. A list among the choices of a sweep file is written as JSON."""
 
     def given(value: Any) -> Any:
         if not isinstance(value, str) or value[:1] not in ("[", "{"):
