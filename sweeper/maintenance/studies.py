@@ -52,7 +52,7 @@ def _database(home: Path) -> Iterator[Finding]:
         return f"set aside as {aside.name}, and a new one made"
 
     if found.state is DatabaseState.BROKEN:
-        help = "--fix sets it aside, and records the studies anew"
+        help = "--fix sets it aside, and records the studies again"
         yield Finding(DATABASE, CheckStatus.FAIL, f"the MLflow database is broken: {found.why}", help, repair)
     elif found.state is DatabaseState.NEWER:
         yield Finding(DATABASE, CheckStatus.FAIL, "a newer MLflow wrote its database", "pip install --upgrade mlflow")

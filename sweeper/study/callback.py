@@ -7,7 +7,7 @@ from sweeper.ledger.trial import TrialRecord
 
 
 class StudyCallback:
-    """Told by the study what happens, after the ledger holds it; a subclass overrides what it wants to hear of."""
+    """Told by the study what happens, once it is in the ledger; a subclass overrides what it needs."""
 
     def trial_started(self, record: TrialRecord, config: Mapping[str, Any], resumed_from: int) -> None:
         """A trial is handed out with its resolved config; `resumed_from`: the evaluation it resumes from, or 0."""
@@ -19,4 +19,4 @@ class StudyCallback:
         """The trial has its terminal state."""
 
     def notice(self, text: str) -> None:
-        """Something that the user should know."""
+        """Something the user should know."""

@@ -1,5 +1,5 @@
 """A study while it runs: what comes next, and what each report means. Knows the ledger, the tracker and the pure
-decisions, and nothing of Ray, so that a test can drive it with a list of reports."""
+decisions, and nothing about Ray, so that a test can drive it with a list of reports."""
 
 import signal
 import time
@@ -62,7 +62,7 @@ class StudyController:
         return self._queue.take(may_add=may_start(self.spec.budget, self.meter.spent()))
 
     def _start(self, record: TrialRecord) -> NextTrial | None:
-        """Hand out the trial; None where the trainer's config refuses its parameters, and it ends with that."""
+        """Hand out the trial; None if the trainer's config refuses its parameters, which ends it."""
         try:
             upcoming = prepare(self.spec, self.ledger, record)
         except SpecError as refused:
@@ -75,21 +75,21 @@ class StudyController:
         return upcoming
 
     def _next_audit(self) -> NextTrial | None:
-        """A stopped trial whose audit was cut off with a former driver, from where it had got to."""
+        """A stopped trial whose audit was interrupted with an earlier driver, from where it had got to."""
         if self._is_ending or not self._audit.has_left or not may_start(self.spec.budget, self.meter.spent()):
             return None
         return prepare(self.spec, self.ledger, self._audit.take_up())
 
-    # -- how the run stands
+    # -- state of the run
 
     @property
     def interrupted(self) -> int:
-        """The number of the signal that asked for the end of the run; 0: none did."""
+        """The number of the signal that asked for the end of the run; 0: none."""
         return self._interrupted
 
     @property
     def failure(self) -> Exception | None:
-        """Why this run cannot continue: a full disk, say, or Ray itself is lost."""
+        """Why this run cannot continue: a full disk, for example, or the loss of Ray itself."""
         return self._failure
 
     @property
@@ -108,14 +108,14 @@ class StudyController:
 
     @property
     def may_come_again(self) -> bool:
-        """Whether a trial may have to be handed out, because a running one may yet lose its worker, wait at a rung and
-        be promoted, or show that the best is not known after all."""
+        """Whether a trial may still have to be handed out, because a running one may lose its worker, wait at a rung
+        and be promoted, or show that the best is not known after all."""
         again = self.spec.resources.retries > 0 or self.spec.scheduler.mode == "promote" or self.spec.replicate
         return bool(again) and self.running > 0 and not self._is_ending
 
     @property
     def is_done(self) -> bool:
-        """Whether every trial of the study exists and has ended, or all have that the budget allows."""
+        """Whether every trial of the study, or every one that the budget allows, exists and has ended."""
         if not all(trial.state.is_finished for trial in self.ledger.all_trials()):
             return False
         if reached(self.spec, self.ledger.trials()):
@@ -127,7 +127,7 @@ class StudyController:
         """Whether every trial of the study exists."""
         return self.to_come.has_all_candidates and not self.to_come.controls()
 
-    # -- what the executor brings
+    # -- what the executor passes on
 
     def on_report(self, trial_id: str, report: EpochReport, manifest: str | None = None) -> bool:
         """Store a report and judge the trial.
@@ -138,7 +138,7 @@ class StudyController:
             manifest: of its checkpoint, if that lies in a store.
 
         Returns:
-            Whether the trial goes on; else its worker must stop here.
+            Whether the trial continues; otherwise its worker must stop here.
         """
         if manifest and report.checkpoint:
             keep_manifest(report.checkpoint, manifest)
@@ -179,7 +179,7 @@ class StudyController:
             self._trials.finish(trial_id, found.state, found.reason, found.evidence)
 
     def on_error(self, trial_id: str, error: str, traceback: str = "", last_lines: Sequence[str] = ()) -> None:
-        """The trainer raised. It would raise again, so this is the trial's end. `last_lines`: of its log."""
+        """The trainer raised. It would raise again, so the trial ends here. `last_lines`: of its log."""
         self._audit.end(trial_id, complete=False)
         record = self.ledger.trial(trial_id)
         if record.state.is_finished:
@@ -229,7 +229,7 @@ class StudyController:
         return self._stop_overlong()
 
     def _fail_all(self, reason: str) -> list[str]:
-        """The running trials cannot lead to anything; returns them."""
+        """The running trials are pointless; returns them."""
         running = sorted(self._trials.handed_out)
         for trial_id in running:
             self._trials.finish(trial_id, TrialState.FAILED, reason, {})
@@ -253,7 +253,8 @@ class StudyController:
         return bool(self._interrupted)
 
     def request_stop(self, number: int) -> None:
-        """Let running trials reach their next evaluation, and start none; `number` of the first signal that says so."""
+        """Let running trials reach their next evaluation, and start none; `number`: of the first signal that asked for
+        it."""
         self._interrupted = self._interrupted or number
 
     def fail(self, error: Exception) -> None:
@@ -272,7 +273,7 @@ class StudyController:
         return running
 
     def stop_trial(self, trial_id: str) -> list[str]:
-        """Stop one trial, which may have ended just now; returns it if its worker must be ended."""
+        """Stop one trial, which may have just ended; returns it if its worker must be ended."""
         if self.ledger.trial(trial_id).state.is_finished:
             return []
         is_running = trial_id in self._trials.handed_out
@@ -281,14 +282,14 @@ class StudyController:
         return [trial_id] if is_running else []
 
     def close(self) -> None:
-        """The driver's run ends, whatever the reason: book what its trials have used."""
+        """The driver's run ends, for whatever reason: record what its trials have used."""
         self._audit.end_all(again=True)
         for trial_id in sorted(self._trials.handed_out):
             self._trials.release(trial_id)
         self.meter.close()
 
     def add_callback(self, callback: StudyCallback) -> None:
-        """Tell this one too, from now on."""
+        """Notify this one too, from now on."""
         self._trials.callbacks.append(callback)
 
     def notice(self, text: str) -> None:

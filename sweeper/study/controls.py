@@ -1,6 +1,6 @@
 """What the controls say about the candidates: reference lines, and whether any trial has learned anything. Pure.
 
-Knows controls by their names only: `oracle` is what nothing can beat, `constant_pose` and `shuffled_labels` are what
+Knows controls only by their names: `oracle` is what nothing can beat, `constant_pose` and `shuffled_labels` are what
 every trial must beat. A study that fails this says nothing about its search space.
 """
 
@@ -15,11 +15,11 @@ from sweeper.spec.sections import SchedulerConfig
 from sweeper.study.pareto import best_of
 
 ALPHA: Final = 0.05
-"""Chance of calling it skill where there is none, over all trials of the study together."""
+"""Chance of calling it skill when there is none, over all trials of the study together."""
 TRAINED: Final = ("shuffled_labels",)
 """The controls that train; the others are evaluated once."""
 CONTROL_EPOCHS: Final = 2.0
-"""Epochs of a control that trains, where no scheduler has a grace period."""
+"""Epochs of a control that trains, if no scheduler has a grace period."""
 BLAME: Final = "suspect data or metric, not the loss weights"
 SHORT_STEPS: Final = 300
 """Optimizer steps below which sound runs may still be at the mean pose: recorded curves leave it at steps 50 to 280."""
@@ -27,7 +27,7 @@ SHORT_STEPS: Final = 300
 
 @dataclass(frozen=True)
 class FinalWord:
-    """The last sentences of a study; `no_skill` where they say that its trials have learned nothing."""
+    """The last sentences of a study; `no_skill` if they say that its trials have learned nothing."""
 
     lines: tuple[str, ...]
     no_skill: bool
@@ -56,14 +56,14 @@ def spoken(control: str) -> str:
 def final_word(trials: Sequence[TrialRecord], controls: Sequence[TrialRecord], objective: Objective) -> FinalWord:
     """Compare the best candidate with the controls.
 
-    The best is the best of those that ran to their end, or where none did, of all. Against the constant pose decides
-    the trainer's own p-value, the objective's sibling `skill_p` (`val/skill_p`), times the number of trials it is the
-    best of (Bonferroni): only below 0.05 is it skill. Without such a metric, and against shuffled labels, the values
-    decide. While a trial is running nothing is decided.
+    The best is the best of those that ran to their end, or if none did, of all. Against the constant pose the trainer's
+    own p-value decides, the objective's sibling `skill_p` (`val/skill_p`), times the number of trials it is the best of
+    (Bonferroni): it is skill only below 0.05. Without such a metric, and against shuffled labels, the values decide.
+    While a trial is running nothing is decided.
 
     Args:
         trials: the candidates.
-        controls: the controls; without any nothing is said.
+        controls: the controls; without any, nothing is said.
         objective: what they are judged by.
     """
     if not controls:
@@ -98,7 +98,7 @@ def _reference_line(best: TrialRecord | None, values: dict[str, float], objectiv
 
 
 def _against_oracle(best: TrialRecord, values: dict[str, float], objective: Objective) -> str | None:
-    """Nothing may be as good as the truth; a metric for which something is cannot tell trials apart."""
+    """Nothing may be as good as the truth; a metric for which something is cannot distinguish trials."""
     if "oracle" not in values:
         return None
     rivals = {spoken(name): value for name, value in values.items() if name != "oracle"}
@@ -132,7 +132,7 @@ def _against_shuffled(best: TrialRecord, values: dict[str, float], objective: Ob
 
 
 def _cause(best: TrialRecord) -> str:
-    """The likeliest cause, by how long the best candidate has trained, where its trainer tells."""
+    """The likeliest cause, by how long the best candidate has trained, if its trainer reports that."""
     steps = best.metrics.get("train/optimizer_steps", math.inf)
     if steps < SHORT_STEPS:
         return f"only {steps:.0f} optimizer steps, so suspect too little data or training first, then data or metric"

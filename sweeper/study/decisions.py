@@ -1,4 +1,4 @@
-"""What is to be run of a trial, and what its latest evaluation means for it. Pure."""
+"""What to run for a trial, and what its latest evaluation means for it. Pure."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -42,7 +42,7 @@ def config_of(spec: SweepSpec, record: TrialRecord) -> dict[str, Any]:
 
 
 def recorded_config(spec: SweepSpec, record: TrialRecord) -> dict[str, Any]:
-    """The config of a trial for the record: that of an infeasible one as the trainer's config refused it."""
+    """The config of a trial for the record: for an infeasible one, the config that was refused."""
     try:
         return config_of(spec, record)
     except SpecError:
@@ -50,7 +50,7 @@ def recorded_config(spec: SweepSpec, record: TrialRecord) -> dict[str, Any]:
 
 
 def decide(spec: SweepSpec, rungs: Rungs, record: TrialRecord) -> Decision | None:
-    """The end or pause of a trial if a guard trips or its rank at a rung is too low; None: it runs on.
+    """The end or pause of a trial if a guard trips or its rank at a rung is too low; None: it continues.
 
     A control that trains ends when the grace period is over; no guard and no rank applies.
     """
@@ -62,7 +62,7 @@ def decide(spec: SweepSpec, rungs: Rungs, record: TrialRecord) -> Decision | Non
         return Decision(TrialState.COMPLETE, reason + _gaps(spec, record))
     if tripped := check_guards(spec.guards, record.reports, offers_of(spec.trainer)):
         return Decision(TrialState.COLLAPSED, tripped.reason, tripped.evidence)
-    rung = None if record.repeat else rungs.judge_latest(record)  # a run that is to measure the seed goes to its end
+    rung = None if record.repeat else rungs.judge_latest(record)  # a run that measures the seed runs to its end
     if rung is None or rung.keep:
         return None
     if spec.scheduler.mode == "stop":
@@ -73,7 +73,7 @@ def decide(spec: SweepSpec, rungs: Rungs, record: TrialRecord) -> Decision | Non
 
 def rank_reason(spec: SweepSpec, record: TrialRecord, rung: RungResult) -> str:
     """Why a trial that ranks too low is stopped. It ranks by the best it has reached, and tables show what it reported
-    last: where these differ both are said."""
+    last: if these differ, both are given."""
     number, last = spec.objective.number, record.value(spec.objective.metric)
     if rung.front is not None:
         losses = (spec.objective.loss(rung.value), *rung.further)
@@ -89,7 +89,7 @@ def rank_reason(spec: SweepSpec, record: TrialRecord, rung: RungResult) -> str:
 
 
 def apart(one: float, other: float, number: Callable[[float], str]) -> tuple[str, str]:
-    """Two values as a table shows them, or with as many digits more as tell them apart."""
+    """Two values as a table shows them, or with as many more digits as distinguish them."""
     if number(one) != number(other) or one == other:
         return number(one), number(other)
     return next(
@@ -99,7 +99,7 @@ def apart(one: float, other: float, number: Callable[[float], str]) -> tuple[str
 
 
 def decide_at_end(spec: SweepSpec, record: TrialRecord) -> Decision:
-    """What becomes of a trial whose trainer has ended."""
+    """The state of a trial whose trainer has ended."""
     if record.last is None:
         return Decision(TrialState.FAILED, "the trainer ended without a report")
     values = objective_values(record, spec.objectives)
@@ -135,6 +135,6 @@ def _gaps(spec: SweepSpec, record: TrialRecord) -> str:
 
 
 def with_last_lines(reason: str, lines: Sequence[str]) -> str:
-    """The reason of a failure with what the trial wrote last: in the log of a program that failed stands why."""
+    """The reason for a failure with what the trial wrote last: the log of a program that failed says why."""
     said = " | ".join(plain(line, LONGEST_LINE) for line in lines)
     return f"{reason}; its last output: {said}" if said else reason

@@ -28,7 +28,7 @@ class NextTrial:
         config: resolved.
         workdir: the folder of its own files.
         resume: the checkpoint to continue from; None: from the start.
-        resumed_from: the evaluation at which that was written, else 0.
+        resumed_from: the evaluation at which that was written, or 0.
         damaged: what is wrong with each newer checkpoint, a line each.
         upload: for its worker; None if checkpoints stay in the study's folder.
     """
@@ -41,7 +41,7 @@ class NextTrial:
     damaged: Sequence[str]
     upload: UploadSettings | None
     had_worker: bool
-    """Whether it may have had a worker before, of this driver or another."""
+    """Whether it may have had a worker before, from this driver or another."""
 
 
 def prepare(spec: SweepSpec, ledger: Ledger, record: TrialRecord) -> NextTrial:
@@ -72,8 +72,8 @@ class TrialsToCome:
 
     @property
     def has_all_candidates(self) -> bool:
-        """Whether every candidate of the study exists; those that try a failed one again, or that the user has added,
-        are beside the count."""
+        """Whether every candidate of the study exists; those that retry a failed one, or that the user has added, are
+        not counted."""
         if self._counted >= self._spec.trials:
             return True
         if self._spec.replicate is None:
@@ -88,7 +88,7 @@ class TrialsToCome:
 
     @property
     def _searched(self) -> int:
-        """As `_counted`, without those that run an earlier configuration again."""
+        """As `_counted`, without those that repeat an earlier configuration."""
         trials = self._ledger.trials()
         return self._counted - sum(trial.repeat > 0 and trial.retry_of is None for trial in trials)
 
@@ -99,7 +99,7 @@ class TrialsToCome:
         return any(trial.repeat for trial in trials) and settled(noise_of(self._spec, trials)) is not None
 
     def repeat(self) -> tuple[TrialRecord, int] | None:
-        """The configuration that is next to run with a new seed, and for which time; None: a new configuration is
+        """The configuration to run next with a new seed, and which repetition it is; None: a new configuration is
         next."""
         if self._spec.replicate and (is_due(self._spec, self._searched) or self.is_exhausted):
             return next_repeat(self._spec, self._ledger.trials())
@@ -107,7 +107,7 @@ class TrialsToCome:
 
     @property
     def is_exhausted(self) -> bool:
-        """Whether every configuration of the search space was tried, so that another trial would repeat one."""
+        """Whether every configuration of the search space has been tried, so another trial would repeat one."""
         if not self._untried.is_listed:
             return False
         return not self._untried.are_left(self._ledger.tried.keys())
@@ -119,12 +119,12 @@ class TrialsToCome:
 
 
 class TrialQueue:
-    """Which trial is handed out next: one that has run before and was left unfinished, else a control, else a paused
-    one that is promoted, else a new candidate.
+    """Which trial is handed out next: one that has run before and was left unfinished, otherwise a control, a paused
+    one that is promoted, or a new candidate.
 
     Args:
         spec: of the study.
-        ledger: of the study; what a former driver left unfinished there comes first.
+        ledger: of the study; what an earlier driver left unfinished there comes first.
         trials: wakes those that are promoted, and judges those whose verdict a kill may have prevented.
         to_come: the trials that the study does not have yet.
     """
@@ -163,7 +163,7 @@ class TrialQueue:
             if again := self._to_come.repeat():
                 return self._ledger.add_repeat(*again, self._spec)
             return self._ledger.ask(self._spec)
-        if not self._trials.running:  # no rank can change any more
+        if not self._trials.running:  # ranks can no longer change
             if promoted := self._trials.rungs.to_promote(idle=True):
                 return self._trials.wake(promoted)
             self._trials.prune_waiting()

@@ -10,7 +10,7 @@ from sweeper.spec.objective import Objective
 
 
 def objective_values(trial: TrialRecord, objectives: Sequence[Objective]) -> tuple[float | None, ...]:
-    """The value of each objective as a trial last reported it; None where it never did, or it was not finite then."""
+    """The value of each objective as a trial last reported it; None if it never did, or it was not finite then."""
     return tuple(trial.value(objective.metric) for objective in objectives)
 
 
@@ -29,8 +29,8 @@ def pareto_front(trials: Sequence[TrialRecord], objectives: Sequence[Objective])
 def winner_of(trials: Sequence[TrialRecord], objective: Objective) -> TrialRecord | None:
     """The best candidate that ran to its end. A pruned or collapsed trial never wins, whatever it once scored.
 
-    Where some were run again with new seeds it is the one of those with the best average, by its first run: the one
-    with the best number among single runs is the luckiest.
+    If some were run again with new seeds, it is the first run of the one with the best average: the best number among
+    single runs is the luckiest.
     """
     finished = [trial for trial in trials if trial.state is TrialState.COMPLETE and trial.role == "candidate"]
     if not any(trial.repeat for trial in finished):
@@ -48,7 +48,7 @@ def _losses(trials: Sequence[TrialRecord], objective: Objective) -> list[float]:
 
 
 def best_of(trials: Sequence[TrialRecord], objective: Objective) -> TrialRecord | None:
-    """The first of the trials with the best value, whatever their states; None where none has a value."""
+    """The first of the trials with the best value, whatever their states; None if none has a value."""
     scored = [
         (objective.loss(value), trial) for trial in trials if (value := trial.value(objective.metric)) is not None
     ]

@@ -1,7 +1,7 @@
-"""The pruning audit: what became of stopped trials that were let run on, off the books.
+"""The pruning audit: what became of stopped trials that were allowed to keep running, off the books.
 
-What they report is kept beside the trials, where neither ranks nor the sampler look. An audit that is cut off with its
-driver is taken up by the next one; one whose worker fails is not, and does not count.
+What they report is kept apart from the trials, where neither ranks nor the sampler look. An audit that is interrupted
+with its driver is continued by the next one; one whose worker fails is not, and does not count.
 """
 
 from collections.abc import Mapping
@@ -43,12 +43,12 @@ class Audit:
 
 
 class PruningAudit:
-    """The stopped trials that one driver lets run on.
+    """The stopped trials that one driver lets keep running.
 
     Args:
         spec: of the study.
         ledger: of the study.
-        meter: books what they use, like that of any trial.
+        meter: records what they use, as for any trial.
     """
 
     def __init__(self, spec: SpecFile, ledger: Ledger, meter: UsageMeter) -> None:
@@ -58,15 +58,15 @@ class PruningAudit:
 
     @property
     def has_left(self) -> bool:
-        """Whether an audit was cut off with a former driver, and is not taken up yet."""
+        """Whether an audit was interrupted with an earlier driver, and is not continued yet."""
         return bool(self._left)
 
     def is_due(self, record: TrialRecord) -> bool:
-        """Whether the trial, about to be stopped, is to run on."""
+        """Whether the trial, about to be stopped, should keep running."""
         return is_audited(self._spec.audit, self._spec.seed, record.number)
 
     def announce(self, record: TrialRecord) -> None:
-        """The trial is to be stopped, and runs on."""
+        """The trial should be stopped, and keeps running."""
         self._ledger.attributes.store(f"{AUDIT}{record.id}:begin", {"seconds": 0.0})
 
     def start(self, trial_id: str) -> None:
@@ -75,7 +75,7 @@ class PruningAudit:
         self._meter.start(trial_id)
 
     def take_up(self) -> TrialRecord:
-        """The next of those that were cut off, with what it has reported since its stop; it runs from now on."""
+        """The next of those that were interrupted, with what it has reported since its stop; it runs from now on."""
         record = self._ledger.trial(self._left.pop(0))
         self.start(record.id)
         return with_audit(self._ledger, record)
@@ -85,12 +85,12 @@ class PruningAudit:
         self._ledger.attributes.store(f"{AUDIT}{trial_id}:{report_key(report.step)}", encode_report(report))
 
     def end(self, trial_id: str, *, complete: bool, again: bool = False) -> None:
-        """The worker is done with the trial; if it ran on after its stop, so is its audit, or this part of it.
+        """The worker is done with the trial; if it kept running after its stop, so is its audit, or this part of it.
 
         Args:
             trial_id: the trial, audited or not.
             complete: whether it ran to its end.
-            again: whether the next driver takes it up.
+            again: whether the next driver continues it.
         """
         if trial_id not in self.running:
             return
@@ -101,13 +101,13 @@ class PruningAudit:
         self.running.discard(trial_id)
 
     def end_all(self, *, again: bool) -> None:
-        """No worker continues; `again`: the next driver takes them up."""
+        """No worker continues; `again`: the next driver continues them."""
         for trial_id in sorted(self.running):
             self.end(trial_id, complete=False, again=again)
 
 
 def cut_off(ledger: Ledger) -> list[str]:
-    """The stopped trials whose audit has begun, and was cut off with its driver."""
+    """The stopped trials whose audit has begun, and was interrupted with its driver."""
     audits = _audits(ledger)
     begun = [trial for trial in ledger.trials() if f"{trial.id}:begin" in audits and trial.state.is_finished]
     return [trial.id for trial in begun if audits.get(f"{trial.id}:end", {"again": True}).get("again")]
@@ -119,7 +119,7 @@ def with_audit(ledger: Ledger, trial: TrialRecord) -> TrialRecord:
 
 
 def audit_of(ledger: Ledger, spec: SpecFile, winner: TrialRecord | None) -> Audit | None:
-    """What the audit of a study found; None where no stopped trial has run on to its end."""
+    """What the audit of a study found; None if no stopped trial kept running to its end."""
     audits = _audits(ledger)
     ended = [trial for trial in ledger.trials() if audits.get(f"{trial.id}:end", {}).get("complete")]
     false_kills = tuple(trial.id for trial in ended if _was_wrong(trial, _reports(audits, trial), spec, winner))

@@ -1,6 +1,6 @@
-"""What another terminal asks of a study's driver: a file in the study's folder, at which the driver looks often.
+"""What another terminal asks of a study's driver: a file in the study's folder, which the driver checks often.
 
-It says who asked and when, so that a driver can tell what was asked of it from what was asked of one before it.
+It says who asked and when, so that a driver can tell requests to it from those to an earlier driver.
 """
 
 import json
@@ -45,7 +45,7 @@ ADAPTER: Final = TypeAdapter(Asked)
 
 
 def ask(study_dir: Path, request: Request, *, trial: str = "", params: Mapping[str, ParamValue] | None = None) -> bool:
-    """Leave a request for the driver; False if none took it in half a minute. `trial`, `params`: as of `Asked`."""
+    """Leave a request for the driver; False if none took it in half a minute. `trial`, `params`: as in `Asked`."""
     path = study_dir / FILE
     by, at = f"pid {os.getpid()} on {os.uname().nodename}", time.strftime("%Y-%m-%d %H:%M:%S")
     asked = Asked(request, by, at, trial, dict(params or {}))
@@ -58,11 +58,11 @@ def ask(study_dir: Path, request: Request, *, trial: str = "", params: Mapping[s
             time.sleep(0.1)
         return False
     finally:
-        path.unlink(missing_ok=True)  # after Ctrl-C too: nobody waits for the answer any more
+        path.unlink(missing_ok=True)  # after Ctrl-C too: nobody waits for the answer any longer
 
 
 def take(study_dir: Path, only: Request | None = None) -> Asked | None:
-    """The request that waits, if one does (and is this one). It is gone afterwards."""
+    """The waiting request, if there is one (and it is this one). It is gone afterwards."""
     path = study_dir / FILE
     try:
         asked = _read(path)
@@ -75,7 +75,7 @@ def take(study_dir: Path, only: Request | None = None) -> Asked | None:
 
 
 def clear_older(study_dir: Path) -> str | None:
-    """Drop a request that was left before this driver took the study's lock, by an asker that was killed.
+    """Drop a request that was left before this driver took the study's lock, by a process that was killed.
 
     Both times are those of the files, so that the clocks of two machines do not matter.
 
@@ -96,7 +96,7 @@ def clear_older(study_dir: Path) -> str | None:
 
 
 def _read(path: Path) -> Asked | None:
-    """The request in a file; None where it makes no sense.
+    """The request in a file; None if it makes no sense.
 
     Raises:
         FileNotFoundError: there is none.

@@ -1,4 +1,4 @@
-"""A study at one moment, for those who look at it while it runs. Pure but for what `snapshot` reads."""
+"""A study at one moment, for those who watch it while it runs. Pure except for what `snapshot` reads."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,16 +15,16 @@ from sweeper.study.usage.accounting import used_now
 from sweeper.study.usage.budget import Spent, saved_s
 
 WINDOW_S: Final = 300.0
-"""How far back a rate looks, or three evaluations where those are longer."""
+"""How far back a rate looks, or three evaluations if those take longer."""
 IMAGES_PER_S: Final = "train/images_per_s"
 EARLY: Final = (TrialState.PRUNED, TrialState.COLLAPSED)
-"""The ends that save something: of rank, and by a guard. What failed has saved nothing."""
+"""The ends that save something: by rank, and by a guard. What failed has saved nothing."""
 OUT: Final = (TrialState.COLLAPSED, TrialState.FAILED, TrialState.INFEASIBLE)
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Where a study stands.
+    """The state of a study.
 
     Attributes:
         trials: its candidates.
@@ -53,7 +53,7 @@ class Snapshot:
 
 
 def snapshot(ledger: Ledger, spec: SpecFile, planned: int, now_s: float) -> Snapshot:
-    """Where the study stands at `now_s` (seconds since 1970), with `planned` candidates in all."""
+    """The state of the study at `now_s` (seconds since 1970), with `planned` candidates in total."""
     trials = tuple(ledger.trials())
     at_once = spec.resources.at_once(sum(not trial.state.is_finished for trial in trials))
     return Snapshot(
@@ -69,7 +69,7 @@ def snapshot(ledger: Ledger, spec: SpecFile, planned: int, now_s: float) -> Snap
 
 
 def leader(trials: Sequence[TrialRecord], objective: Objective) -> TrialRecord | None:
-    """The best so far, whether it has ended or not; what collapsed or failed leads nothing."""
+    """The best so far, whether it has ended or not; what collapsed or failed does not count."""
     return best_of([trial for trial in trials if trial.state not in OUT], objective)
 
 
@@ -82,8 +82,8 @@ def saved_by_stopping_s(trials: Sequence[TrialRecord]) -> float:
 
 
 def epochs_per_minute(trials: Sequence[TrialRecord], now_s: float) -> float:
-    """Epochs that all trials together make in a minute, over the time in which they did: a study that is a minute old
-    is not five minutes slow, and a pause in between two runs is not slowness either."""
+    """Epochs per minute of all trials together, over the time in which they ran: a study that is a minute old is not
+    five minutes slow, and a pause between two runs is not slowness either."""
     spans = [
         (report.timestamp_ms / 1000 - report.seconds, report.timestamp_ms / 1000, report.epoch - before)
         for trial in trials
@@ -122,7 +122,7 @@ def rungs_reached(spec: SpecFile, trials: Sequence[TrialRecord]) -> dict[float, 
 
 
 def eta_s(trials: Sequence[TrialRecord], planned: int, concurrent: int) -> float | None:
-    """Seconds to the end of a study whose other trials take as long as those that have ended, on average. Pure."""
+    """Seconds to the end of a study if its other trials take as long as those that have ended, on average. Pure."""
     ended = [trial.seconds for trial in trials if trial.state.is_finished]
     if not ended:
         return None

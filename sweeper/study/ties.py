@@ -10,12 +10,12 @@ from sweeper.study.pareto import winner_of
 
 
 def near_ties(trials: Sequence[TrialRecord], spec: SpecFile) -> list[TrialRecord]:
-    """The trials of which one is the best with probability 0.95, by the study's noise model; none if that is one alone.
+    """The trials of which one is the best with probability 0.95, by the study's noise model; empty if it is only one.
 
-    Of a study with too few trials for a model, the best one and those within its noise. That is the 95 % interval that
-    the trainer reports beside the objective: `val/pa_mpjpe_low_mm` and `val/pa_mpjpe_high_mm` of `val/pa_mpjpe_mm`.
-    Without one it is what the best trial's last evaluation changed, since a difference that one more epoch makes is
-    none between configurations.
+    In a study with too few trials for a model, the best one and those within its noise. That is the 95 % interval that
+    the trainer reports beside the objective: `val/pa_mpjpe_low_mm` and `val/pa_mpjpe_high_mm` for `val/pa_mpjpe_mm`.
+    Without one it is what the best trial's last evaluation changed, since a difference that one more epoch makes does
+    not distinguish configurations.
     """
     objective = spec.objective
     best = winner_of(trials, objective)
@@ -37,7 +37,7 @@ def near_ties(trials: Sequence[TrialRecord], spec: SpecFile) -> list[TrialRecord
 
 
 def noise(trial: TrialRecord, objective: Objective) -> float:
-    """How far from a trial's value another one may lie and be as good; 0 where nothing tells."""
+    """How far from a trial's value another one may be and count as equally good; 0 if unknown."""
     value = trial.value(objective.metric)
     if trial.last is None or value is None:
         return 0.0

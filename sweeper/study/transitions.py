@@ -1,4 +1,4 @@
-"""What becomes of trials while a study runs: first the ledger is written, then the ranks are updated, then callbacks
+"""What happens to trials while a study runs: first the ledger is written, then the ranks are updated, then callbacks
 are called."""
 
 from collections.abc import Callable, Mapping, Sequence
@@ -42,7 +42,7 @@ class TrialTransitions:
 
     @property
     def running(self) -> int:
-        """How many trials a worker has, the audited ones among them."""
+        """How many trials have a worker, including audited ones."""
         return len(self.handed_out) + len(self.audit.running)
 
     def tell(self, say: Callable[[StudyCallback], None]) -> None:
@@ -56,7 +56,7 @@ class TrialTransitions:
         self._meter.start(record.id)
 
     def refuse(self, record: TrialRecord, refused: SpecError) -> None:
-        """The trainer's config refuses the trial's parameters, which is the trial's end."""
+        """The trainer's config refuses the trial's parameters, which ends the trial."""
         self.tell(lambda callback: callback.trial_started(record, recorded_config(self._spec, record), 0))
         reason = f"the trainer's config rejects it: {refusal_text(refused)}"
         problems = [asdict(problem) for problem in refused.problems]
@@ -72,7 +72,7 @@ class TrialTransitions:
             self._meter.redone(trial_id, report.seconds)
 
     def judge(self, trial_id: str) -> bool:
-        """Do what the trial's latest evaluation means for it; True: it must not run on."""
+        """Act on the trial's latest evaluation; True: it must not continue."""
         record = self._ledger.trial(trial_id)
         found = decide(self._spec, self.rungs, record)
         if found is None:
@@ -107,7 +107,7 @@ class TrialTransitions:
         self.tell(lambda callback: callback.trial_finished(record))
 
     def release(self, trial_id: str) -> None:
-        """The trial's worker is gone, and the trial continues another time."""
+        """The trial's worker is gone, and the trial will be continued later."""
         self.handed_out.discard(trial_id)
         for attempt, seconds in self._meter.end(trial_id).items():
             self._ledger.charge(trial_id, attempt, seconds)
@@ -120,7 +120,7 @@ class TrialTransitions:
         return record
 
     def _stop(self, record: TrialRecord, found: Decision) -> bool:
-        """End a trial early; False: it is one of those that run on to be audited."""
+        """End a trial early; False: it is one of those that keep running to be audited."""
         audited = self.audit.is_due(record)
         if audited:
             self.audit.announce(record)  # before its end: a kill in between makes it judged, and begun, again

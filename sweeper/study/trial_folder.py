@@ -36,7 +36,7 @@ def keep_traceback(ledger: Ledger, record: TrialRecord, text: str) -> str:
 
 
 def keep_output(ledger: Ledger, trial_id: str, output: str) -> None:
-    """Append what a trial has written on a machine that does not see the study's folder to its log."""
+    """Append to a trial's log what it has written on a machine that does not see the study's folder."""
     if output:
         folder = ledger.study_dir / folder_of(ledger.trial(trial_id))
         with contextlib.suppress(OSError), (folder / LOG).open("a") as log:

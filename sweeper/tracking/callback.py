@@ -1,7 +1,7 @@
-"""What MLflow learns of a study, in the layout that its UI shows well. Everything goes through the tracker's outbox.
+"""What MLflow is told about a study, in a layout that its UI shows well. Everything goes through the tracker's outbox.
 
-The parent run holds the study: spec, report, table of trials, plots, values of the controls. Each trial is a run
-beneath it, named by its ID: what varies as parameters, how it stands as tags, its metrics, checkpoints and pictures.
+The parent run is the study: spec, report, table of trials, plots, values of the controls. Each trial is a run below it,
+named by its ID: what varies as parameters, its state as tags, its metrics, checkpoints and pictures.
 """
 
 import hashlib
@@ -48,7 +48,7 @@ MLFLOW_STATUS: Final[Mapping[TrialState, Status]] = {
 
 
 class WorkerUsage(Protocol):
-    """What trials take of their machines, see `executor.monitor`."""
+    """What trials use of their machines, see `executor.monitor`."""
 
     def address(self, trial_id: str) -> str | None:
         """Where the trial's worker is in the network; None without one."""
@@ -77,9 +77,9 @@ class MLflowCallback(StudyCallback):
         tracker: of the study.
         spec: of the study.
         ledger: of the study.
-        provenance: of this run of the study; `data` holds the fingerprints of what it trains on. Not needed to hand
+        provenance: of this run of the study; `data` contains the fingerprints of what it trains on. Not needed to hand
             over what is in the ledger.
-        workers: tell what trials take of their machines.
+        workers: say what trials use of their machines.
         describe: makes the description of a trial's run; default: its state and reason.
     """
 
@@ -118,7 +118,7 @@ class MLflowCallback(StudyCallback):
         self.hand_over_all()
 
     def hand_over_all(self) -> None:
-        """Everything in the ledger; what the outbox has had already is not sent twice."""
+        """Everything in the ledger; what was already in the outbox is not sent twice."""
         for trial in self._ledger.all_trials():
             if not self._tracker.has_started(trial.id):
                 self._restore(trial)
@@ -175,7 +175,7 @@ class MLflowCallback(StudyCallback):
         if winner is None:
             return
         if before and before != winner.id:
-            text = f"not the best of {among} trials: {winner.id} is"  # with the number: no tag is told twice
+            text = f"not the best of {among} trials: {winner.id} is"  # with the number: no tag is sent twice
             self._tracker.tag_trial(before, {WINNER: text, TAG_NOTE: self._describe(self._ledger.trial(before))})
         note = f"**Winner**, the best of {among} trials. {self._describe(winner)}"
         self._tracker.tag_trial(winner.id, {WINNER: f"best of {among} trials", TAG_NOTE: note})
@@ -187,7 +187,7 @@ class MLflowCallback(StudyCallback):
         noise = noise_of(self._spec, trials)
         for candidate in noise.candidates if noise else ():
             tags = {
-                "sweeper.p_best": f"{percent(candidate.p_best)} after {len(trials)} trials",  # no tag is told twice
+                "sweeper.p_best": f"{percent(candidate.p_best)} after {len(trials)} trials",  # no tag is sent twice
                 "sweeper.mean_over_seeds": f"{interval_of(candidate, self._spec.objective)} ({len(candidate.runs)} run"
                 f"{'s' if len(candidate.runs) > 1 else ''})",
             }
@@ -195,8 +195,8 @@ class MLflowCallback(StudyCallback):
                 self._tracker.tag_trial(run.id, tags)
 
     def interrupt_study(self) -> None:
-        """Let no run seem to be running, where a driver was killed, or the ledger does not answer: what is known of its
-        trials is in memory."""
+        """Leave no run that seems to be running, if a driver was killed, or the ledger does not answer: what is known
+        about its trials is in memory."""
         self._close_open_runs()
         if self._tracker.ending is None:
             self._tracker.finish_study("KILLED", {"sweeper.state": "INTERRUPTED"}, {})
@@ -260,7 +260,7 @@ class MLflowCallback(StudyCallback):
 
     def _close_open_runs(self) -> None:
         for trial in self._ledger.all_trials():
-            if not trial.state.is_finished:  # it is opened again when it goes on
+            if not trial.state.is_finished:  # it is reopened when it continues
                 state = WAITING if trial.state is TrialState.RUNNING else trial.state
                 tags = {"sweeper.state": state, "sweeper.reason": INTERRUPTED}
                 self._tracker.finish_trial(trial.id, "KILLED", tags)

@@ -2,7 +2,7 @@
 
 The writer (the driver's thread) and the reader (the tracking thread) share one :class:`Outbox`; a study's lock keeps
 other processes out. What a crash can leave behind is repaired on opening: a half-written last line is cut off, an
-offset that was never saved means that some operations are delivered twice, which the receiver must bear.
+offset that was never saved means that some operations are delivered twice, which the receiver must tolerate.
 """
 
 import gzip
@@ -23,15 +23,15 @@ Record = dict[str, Any]
 
 READ_BYTES = 4 << 20
 PACK_BYTES = 1 << 18
-"""A smaller outbox is not worth packing."""
+"""A smaller outbox is not worth compressing."""
 OUTBOX: Final = "outbox.jsonl"
 PACKED: Final = "outbox.delivered.gz"
-"""What was delivered long ago: a study that is sent to another MLflow needs it."""
+"""What was delivered long ago: needed when a study is sent to another MLflow."""
 ACK: Final = "outbox.ack"
 REJECTS: Final = "outbox.rejected.jsonl"
-"""What MLflow will never take of a study, each line with the reason."""
+"""What MLflow will never accept from a study, each line with the reason."""
 STORE: Final = "outbox.store"
-"""Where it was delivered to last."""
+"""Where it was last delivered to."""
 
 
 class Outbox:
@@ -48,7 +48,7 @@ class Outbox:
         self._packing, self._unpacking = self._packed.with_suffix(".gz.tmp"), self._path.with_suffix(".jsonl.tmp")
         for left in (self._packing, self._unpacking):
             with suppress(OSError):
-                left.unlink()  # of a process that was killed
+                left.unlink()  # left by a process that was killed
         self._lock = threading.RLock()
         self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         self._size = _cut_half_line(self._fd)
@@ -78,7 +78,7 @@ class Outbox:
                 written = 0
                 while written < len(data):
                     written += os.write(self._fd, data[written:])
-            except BaseException:  # Ctrl-C too: a half line would spoil the next one
+            except BaseException:  # Ctrl-C too: half a line would corrupt the next one
                 os.ftruncate(self._fd, self._size)
                 raise
             self._size += len(data)
@@ -154,7 +154,7 @@ class Outbox:
             yield _parse(line)
 
     def sync(self) -> None:
-        """Force what was appended onto the disk, so that it survives a power cut."""
+        """Force what was appended to disk, so that it survives a power cut."""
         os.fsync(self._fd)
 
     def close(self) -> None:
@@ -190,9 +190,9 @@ class Outbox:
 
 def deliver_anew_elsewhere(outbox: Outbox, study_dir: Path, uri: str) -> None:
     """What was delivered to one store (by a wrong URL, say) is delivered to another from the start."""
-    path = uri.partition("?")[0].removeprefix("sqlite:///")  # what follows may hold a password
+    path = uri.partition("?")[0].removeprefix("sqlite:///")  # what follows may contain a password
     at_a_file = uri.startswith("sqlite:///")
-    here = f"sqlite in {os.path.relpath(path, study_dir)}" if at_a_file else redact(uri)  # a home may move
+    here = f"sqlite in {os.path.relpath(path, study_dir)}" if at_a_file else redact(uri)  # a home may be moved
     note = study_dir / STORE
     if note.exists() and note.read_text(errors="replace") != here:
         outbox.rewind()
@@ -207,7 +207,7 @@ def forget_outbox(folder: Path) -> None:
 
 
 def read_records(folder: Path) -> Iterator[Record]:
-    """Every whole record of an outbox, oldest first, without opening it, which would repair it."""
+    """Every complete record of an outbox, oldest first, without opening it, which would repair it."""
     path = folder / OUTBOX
     for line in _packed_lines(folder / PACKED):
         yield _parse(line)
@@ -234,7 +234,7 @@ def waiting_records(folder: Path) -> int:
 
 
 def _packed_lines(path: Path) -> Iterator[bytes]:
-    """The whole lines of a packed outbox, as far as it can be read."""
+    """The complete lines of a compressed outbox, as far as it can be read."""
     if not path.is_file():
         return
     with suppress(EOFError, OSError, zlib.error), gzip.open(path) as file:

@@ -1,4 +1,4 @@
-"""Takes a study's experiment out of MLflow."""
+"""Deletes a study's experiment from MLflow."""
 
 import time
 
@@ -34,6 +34,6 @@ def remove_experiment(uri: str, experiment_id: str, study: str) -> None:
         client = open_client(uri)
         experiment = client.get_experiment(experiment_id)
         if experiment.lifecycle_stage == "deleted":
-            client.restore_experiment(experiment_id)  # else it cannot be renamed
+            client.restore_experiment(experiment_id)  # otherwise it cannot be renamed
         client.rename_experiment(experiment_id, f"{study} removed {time.strftime('%Y-%m-%d %H:%M:%S')} {experiment_id}")
         client.delete_experiment(experiment_id)

@@ -1,4 +1,4 @@
-"""What MLflow lacks of a study, told from the files of its outbox. One rule for all verbs: `Standing.code`."""
+"""What MLflow lacks of a study, determined from the files of its outbox. One rule for all verbs: `Standing.code`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ class Standing:
     Attributes:
         study: its name.
         waiting: records that are not delivered yet.
-        refused: records that MLflow, or whoever read the outbox, will never take.
+        refused: records that MLflow, or whatever read the outbox, will never accept.
         rejects: the file that names the refused ones.
     """
 

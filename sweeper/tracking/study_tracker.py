@@ -12,7 +12,7 @@ from sweeper.tracking.tracker import Tracker
 
 
 def open_tracker(home: Path, ledger: Ledger, on_run: Callable[[str, str], None] | None = None) -> Tracker:
-    """The tracker of a study; it delivers once it is told to.
+    """The tracker of a study; it delivers once started.
 
     The ledger knows the outbox before MLflow does: a home that adopts the study, or has lost the first lines of the
     outbox, then makes no second experiment.
@@ -62,7 +62,7 @@ def refuse_other_ledger(ledger: Ledger) -> None:
 def missing_from_ledger(ledger: Ledger) -> Iterator[str]:
     """What the outbox has of trials and evaluations, and the ledger has not, in words."""
     known = {trial.id: {report.step: report.timestamp_ms for report in trial.reports} for trial in ledger.all_trials()}
-    for record in read_records(ledger.study_dir):  # as they are: a check of each costs ten times as much
+    for record in read_records(ledger.study_dir):  # unchecked: checking each costs ten times as much
         match record:
             case {"op": "start", "trial": str(trial), "ms": int()} if trial not in known:
                 yield f"the trial {trial}"

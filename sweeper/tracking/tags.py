@@ -10,7 +10,7 @@ from sweeper.spec.resolve import SweepSpec
 from sweeper.tracking.schema import CHART_FIRST, CONTROL, TAG_LANES, TAG_RUN_TYPE, UNFOLDED
 
 WINNER: Final = "sweeper.winner"
-"""Of the study's run the winner's ID; of a trial's that it is the best, or no longer is."""
+"""On the study's run the winner's ID; on a trial's, that it is the best, or no longer is."""
 
 
 def note_of(record: TrialRecord) -> str:

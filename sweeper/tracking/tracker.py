@@ -37,7 +37,8 @@ class Tracker:
     """Records one study in MLflow.
 
     What is reported twice for the same trial and step is recorded once, the first time, so a driver that resumes may
-    repeat everything in its ledger. Opening a Tracker on the folder of an earlier one delivers the rest of that first.
+    repeat everything in its ledger. Opening a Tracker on the folder of an earlier one first delivers what that one
+    left.
 
     Args:
         study_dir: the study's folder; holds the outbox.
@@ -100,7 +101,7 @@ class Tracker:
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """What people must know about the store: that its database was repaired, say."""
+        """What people must know about the store: that its database was repaired, for example."""
         return tuple(self._writer.notices)
 
     @property
@@ -127,7 +128,7 @@ class Tracker:
         self._outbox.rewind()
 
     def verify(self) -> None:
-        """Let `flush` look whether MLflow has everything that was ever delivered, and deliver again what it lost."""
+        """Let `flush` check whether MLflow has everything that was ever delivered, and redeliver what it lost."""
         self._thread.verify(
             {
                 trial: Delivered(
@@ -264,7 +265,7 @@ class Tracker:
         for record in outbox.operations():
             try:
                 operation = from_json(record)
-            except ValueError:  # the thread tells of it when it comes to it
+            except ValueError:  # the thread reports it when it gets there
                 continue
             match operation:
                 case Open():

@@ -36,9 +36,9 @@ NOTE: Final = (
 )
 SHORTEST_ALIASES: Final = 12
 DROPPED: Final = {("d_z", 8): 5, ("95 % interval", 4): 4, ("sd", 3): 3, ("d_z", 5): 2, ("same as", 6): 3, ("n", 1): 1}
-"""Heads of columns with their places: those that a narrow terminal goes without, the largest number first."""
+"""Heads of columns with their priorities: a narrow terminal drops those with the largest number first."""
 SHARE: Final = re.compile(r" \([^)]*%\)")
-"""The interval of a share, which a narrow terminal goes without."""
+"""The interval of a share, which a narrow terminal drops."""
 TextTable = tuple[str, Sequence[str], Sequence[Sequence[str]]]
 _LATEX: Final = str.maketrans({symbol: f"\\{symbol}" for symbol in "&%$#_{}"})
 
@@ -220,5 +220,5 @@ def _csv_difference(difference: Difference, p_holm: float) -> dict[str, Any]:
 
 
 def _numbers(cells: dict[str, Any]) -> dict[str, Any]:
-    """Without the numbers that there are none of: an empty cell."""
+    """Missing numbers become empty cells."""
     return {key: "" if isinstance(value, float) and math.isnan(value) else value for key, value in cells.items()}

@@ -16,7 +16,7 @@ MOST_NAMED: Final = 5
 
 
 def caveats(home: Path, ledger: Ledger, spec: SpecFile, *, no_skill: bool) -> list[str]:
-    """What must be said with the best trial of a study, a sentence each; of trials that have learned nothing, not that
+    """What must be said along with the best trial of a study, a sentence each; if trials have learned nothing, not that
     they are alike."""
     winners = command_line(home, "winners", ledger.study)
     tie = [] if spec.variants or no_skill else tie_lines(ledger.trials(), spec, winners)

@@ -15,7 +15,7 @@ from sweeper.views.tables.digits import ABSENT
 
 BARS: Final = "▁▂▃▄▅▆▇█"
 MOST_EPOCHS: Final = 16
-"""Lines of the table of curves; of longer ones evenly spaced evaluations are shown."""
+"""Lines of the table of curves; for longer ones evenly spaced evaluations are shown."""
 
 
 def print_comparison(comparison: TrialComparison) -> None:

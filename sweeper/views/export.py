@@ -19,7 +19,7 @@ from sweeper.views.study import best_first
 Form = Literal["table", "csv", "json", "parquet"]
 Row = Mapping[str, Any]
 DESCENDING: Final = "-"
-"""Before the name of a column to sort by: the largest first."""
+"""Prefix of a column to sort by: the largest first."""
 MOST_NAMED: Final = 30
 
 

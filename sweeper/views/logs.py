@@ -36,10 +36,10 @@ def print_log(home: Path, trial_id: str, *, follow: bool) -> None:
 
 
 def _print_from(log: Path, place: int) -> int:
-    """Print what is behind this place; returns the new one."""
+    """Print what follows this position; returns the new one."""
     if not log.is_file():
         return place
-    if log.stat().st_size < place:  # begun anew
+    if log.stat().st_size < place:  # restarted
         place = 0
     with log.open("rb") as file:
         file.seek(place)

@@ -1,4 +1,4 @@
-"""How trials stand, as people read it: one that no driver runs any longer waits."""
+"""The states of trials for people: one that no driver runs any longer is waiting."""
 
 from collections import Counter
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Where a study stands, as scripts and people read it."""
+"""The state of a study, for scripts and people."""
 
 import time
 from pathlib import Path
@@ -45,7 +45,7 @@ def status(home: Path, study: str) -> dict[str, Any]:
     ledger, spec = opened
     if not running:
         found = [gap.what for gap in lacking(home, ledger, ask_mlflow=False) if gap.kind not in (REFUSED, "outbox")]
-        known["lacking"] = "\n".join(filter(None, [*found, known["lacking"]]))  # the standing tells of the others
+        known["lacking"] = "\n".join(filter(None, [*found, known["lacking"]]))  # the standing covers the others
     return known | {
         "stopped": ledger.attributes.stopped,
         "trials": ledger.count,
@@ -57,7 +57,7 @@ def status(home: Path, study: str) -> dict[str, Any]:
 
 
 def preparing_text(stage: Stage) -> str:
-    """What a driver prepares, and for how long by now."""
+    """What a driver is preparing, and for how long."""
     return f"{stage.text}, for {clock_text(time.time() - stage.since_s)}"
 
 

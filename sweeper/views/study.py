@@ -1,4 +1,4 @@
-"""What people and scripts read of a study: tables and JSON, from the ledger alone."""
+"""A study for people and scripts: tables and JSON, from the ledger alone."""
 
 import sys
 from collections.abc import Sequence
@@ -60,7 +60,7 @@ def list_studies(home: Path, lost: list[LedgerLost]) -> list[dict[str, Any]]:
         except LedgerLost as error:
             lost.append(error)
             continue
-        except UserError:  # its first run ended before its data were there
+        except UserError:  # its first run ended before its data were ready
             continue
         trials = ledger.trials()
         winner = winner_of(trials, spec.objective)

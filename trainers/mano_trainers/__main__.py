@@ -64,7 +64,7 @@ def _print_error(what: str, where: str | None, help_line: str | None) -> None:
 
 
 def _train(config: TrainConfig, out: Path, resume: bool) -> int:
-    # Imported late: a typo in the config should not take ten seconds to be told.
+    # Imported late: a typo in the config should not take ten seconds to be reported.
     from mano_trainers.checkpoint import latest_good
     from mano_trainers.loop import train
 

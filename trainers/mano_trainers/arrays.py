@@ -11,6 +11,6 @@ Strings = NDArray[np.str_]
 
 
 def evenly(values: Integers, most: int) -> Integers:
-    """At most this many of the values, evenly spaced: neighbours are often of one recording, or of one set."""
+    """At most this many of the values, evenly spaced: neighbours are often from one recording, or one set."""
     chosen: Integers = values[np.unique(np.linspace(0, len(values) - 1, min(most, len(values))).astype(np.int64))]
     return chosen

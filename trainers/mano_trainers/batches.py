@@ -24,7 +24,7 @@ from mano_trainers.rotations import matrix_from_axis_angle
 
 
 def seeded(seed: int, purpose: str, index: int) -> torch.Generator:
-    """A generator of its own for each purpose and index, so that no draw depends on what was drawn before it."""
+    """A separate generator for each purpose and index, so that no draw depends on what was drawn before it."""
     digest = hashlib.sha256(f"{seed}/{purpose}/{index}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
@@ -32,7 +32,7 @@ def seeded(seed: int, purpose: str, index: int) -> torch.Generator:
 def image_table(pose_index: Integers) -> Integers:
     """Images (N, V) of each pose, in the order of their versions, from the pose index (M,) of each image.
 
-    V is the least number that all poses' numbers of versions divide. Poses of another set may have fewer; theirs are
+    V is the least common multiple of the poses' numbers of versions. Poses of another set may have fewer; theirs are
     repeated, equally often.
     """
     versions = np.bincount(pose_index)
@@ -47,13 +47,13 @@ def epoch_order(
 ) -> Integers:
     """Images (steps, B) of one epoch. Those of a step are sorted: reading a file forwards is faster.
 
-    What is left of a last batch that is not full is left out; the next epoch leaves out others. Fewer images than a
-    batch are one batch.
+    A last batch that is not full is left out; the next epoch leaves out other images. Fewer images than a batch are one
+    batch.
 
     Args:
         table: (N, V) from `image_table`.
         poses: training poses.
-        versions: `one` shows each pose in one version, drawn anew; `all` in all of them.
+        versions: `one` shows each pose in one version, drawn each time; `all` in all of them.
         batch_size: B.
         generator: that of the epoch.
     """
@@ -70,7 +70,7 @@ def epoch_order(
 
 
 def batch_memory(images: Pixels | Tensor, count: int, device: torch.device) -> Tensor | None:
-    """Memory for `make_batch` of up to `count` images to use again and again, where that saves time: on a CPU.
+    """Memory for `make_batch` of up to `count` images, to be reused where that saves time: on a CPU.
 
     There, fresh memory for large images costs more than their augmentation.
     """
@@ -89,12 +89,12 @@ def make_batch(
     """Normalised images (B, 3, S, S) in channels_last on the device, augmented as drawn.
 
     Args:
-        images: (M, S, S, 3) uint8, or as `on_device` has put them.
+        images: (M, S, S, 3) uint8, as they are or from `on_device`.
         indices: (B,) rows of `images`.
         device: where the batch is wanted.
         drawn: augmentation of the batch; None for none.
         memory: from `batch_memory`; the batch lies in it until the next one does.
-        gathered: these images on the device, where they were copied ahead.
+        gathered: these images on the device, if they were copied ahead.
     """
     if device.type == "cpu" and not isinstance(images, Tensor):
         memory = batch_memory(images, len(indices), device) if memory is None else memory
@@ -159,7 +159,8 @@ class Targets:
 
 
 def make_targets(hand: HandLayer, labels: Labels, device: torch.device, with_orient: bool) -> Targets:
-    """Labels as the losses want them, float32. The true joints come from the hand itself, once and not every step."""
+    """Labels as the losses need them, float32. The true joints are computed by the hand itself, once instead of every
+    step."""
     theta = torch.from_numpy(labels.theta).to(device, torch.float32)
     betas = torch.from_numpy(labels.betas).to(device, torch.float32)
     orient = matrix_from_axis_angle(torch.from_numpy(labels.global_orient)).to(device, torch.float32)

@@ -54,8 +54,8 @@ class Checkpoint:
 def save(folder: Path, checkpoint: Checkpoint, pictures: Mapping[str, bytes] | None = None) -> None:
     """Write a checkpoint so that `folder` is, even after a crash or a full disk, absent or complete.
 
-    All is written and flushed to disk in a hidden folder beside it, which is then renamed. An older checkpoint of the
-    same name is replaced. `pictures` (file name -> contents) are written beside it.
+    Everything is written and flushed to disk in a hidden folder beside it, which is then renamed. An older checkpoint
+    of the same name is replaced. `pictures` (file name -> contents) are written beside it.
 
     Raises:
         OSError: the disk refuses, e.g. it is full; nothing is left behind.
@@ -146,7 +146,7 @@ def latest_good(workdir: Path) -> Path | None:
 
 
 def _fsync_folder(folder: Path) -> None:
-    """Make the names in a folder durable, not only the bytes of its files."""
+    """Make the names in a folder durable, not only the contents of its files."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""How much work an epoch of a config is, and how fast which GPU does it, for users who have neither data nor a GPU yet.
+"""How much work an epoch of a config is, and how fast each GPU does it, for users who have neither data nor a GPU yet.
 
 Imports no torch: plans are made with it. docs/strength.md says how the rates were found and how far off they may be.
 """
@@ -17,7 +17,7 @@ MEASURED_PX: Final = 224
 SMALLEST_PX: Final = 160
 """In smaller images a step is limited by how fast kernels start, not by the pixels that the rates are scaled by."""
 EVALUATION_SHARE: Final = 1 / 3
-"""Share of the cost of training on an image: forward without backward."""
+"""Cost relative to training on an image: forward without backward."""
 ON_H200: Final = {"resnet18": 9533.0, "vit_b16": 2577.0}
 """Images/s that we measured at 224 px (docs/benchmarks.md): steps recorded, not compiled."""
 ON_RTX3090: Final = {"resnet18": 3482.0, "resnet34": 2037.0, "resnet50": 1218.0, "vit_s16": 1058.0, "vit_b16": 393.0}
@@ -25,7 +25,7 @@ ON_RTX3090: Final = {"resnet18": 3482.0, "resnet34": 2037.0, "resnet50": 1218.0,
 GIGA_MACS: Final = {"resnet18": 1.82, "resnet34": 3.67, "resnet50": 4.11, "vit_s16": 4.61, "vit_b16": 17.58}
 """Multiplications and additions of an image at 224 px, by timm."""
 T4_FLOPS: Final = 428 * 2 * 4.11e9
-"""Of a second in float32, since a T4 has no bfloat16: NVIDIA's ResNet-50 infers 428 images/s (DeepLearningExamples)."""
+"""Per second in float32, since a T4 has no bfloat16: NVIDIA's ResNet-50 infers 428 images/s (DeepLearningExamples)."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def _size(config: DataConfig, item: DataSetConfig) -> SetSize:
 
 
 def _counted(root: Path) -> SetSize | None:
-    """Of files in FreiHAND's layout; None where they are not there, or are damaged, which training will say."""
+    """Of files in FreiHAND's layout; None if they are missing or damaged, which training will report."""
     try:
         poses = len(json.loads((root / "training_K.json").read_bytes()))
         images, evaluation = (
@@ -96,7 +96,7 @@ def _counted(root: Path) -> SetSize | None:
 
 
 def _rates(config: TrainConfig) -> tuple[GpuRate, ...]:
-    """Of each GPU at the config's image size, as the number of pixels is to that at 224 px."""
+    """For each GPU at the config's image size, scaled by the number of pixels from 224 px."""
     backbone, size = config.model.backbone, config.data.image_size
     if backbone not in ON_RTX3090 or size < SMALLEST_PX:
         return ()

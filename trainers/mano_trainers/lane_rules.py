@@ -14,7 +14,7 @@ OWN: Final[dict[str, Any]] = {
     "loss": {"balance_lr"},
     "optim": {"lr", "weight_decay", "weight_decay_on", "layer_decay", "ema_decay", "warmup_steps", "clip_norm"},
 }
-"""What lanes may differ in, beside the weights of the loss terms."""
+"""What lanes may differ in, besides the weights of the loss terms."""
 HELP: Final = "train it in its own process"
 
 

@@ -1,12 +1,12 @@
 """Several trainings of one architecture at once, in one process: a lane for each.
 
-A small network leaves most of a GPU idle, whose time goes into starting kernels. Here the weights of K networks lie in
-one tensor each, (K, ...), and `torch.func.vmap` makes one kernel of K. Everything else is the single run's own: each
-lane has its optimizer, average of the weights, balance, order, augmentation and checkpoints, and its network's weights
-are views of the stacked ones. So a lane gives the same result as its config alone, except for the rounding of sums, and
-its checkpoints are those of a single run.
+A small network leaves most of a GPU idle, since the time goes into starting kernels. Here the weights of K networks are
+stacked in tensors (K, ...), and `torch.func.vmap` turns K kernels into one. Everything else is the single run's own:
+each lane has its optimizer, average of the weights, balance, order, augmentation and checkpoints, and its network's
+weights are views of the stacked ones. So a lane gives the same result as its config alone, except for the rounding of
+sums, and its checkpoints are those of a single run.
 
-It pays off for small transformers, which are made of matrix products. Convolutions with K sets of weights are grouped
+It pays off for small transformers, which consist of matrix products. Convolutions with K sets of weights are grouped
 ones: on a GPU about as fast as in sequence, on a CPU half as fast (docs/benchmarks.md).
 """
 
@@ -93,7 +93,7 @@ def train_lanes(
 
 @dataclass
 class _Trained:
-    """A lane's run, and how many evaluations it has had."""
+    """A lane's run, and the number of its evaluations so far."""
 
     run: Run
     evaluations: int

@@ -73,7 +73,7 @@ def train(config: TrainConfig, workdir: Path, resume: Path | None = None) -> Ite
 def train_on(
     data: LoadedData, config: TrainConfig, device: torch.device, workdir: Path, resume: Path | None = None
 ) -> Iterator[EpochReport]:
-    """As `train`, on data that were loaded before and with `process.settings` made."""
+    """As `train`, on data already loaded and with `process.settings` in effect."""
     run = begin(data, config, device, fresh=resume is None)
     done = 0 if resume is None else restore(run, resume)
     for evaluation in range(done + 1, evaluations(config) + 1):
@@ -93,7 +93,7 @@ class Run:
 
     @property
     def pipeline(self) -> Pipeline:
-        """All that does not change."""
+        """Everything that does not change."""
         return self.training.pipeline
 
     @property
@@ -188,16 +188,16 @@ def numerics(config: TrainConfig) -> dict[str, str]:
 
 
 PREFLIGHT = "mano_trainers.preflight:preflight"
-"""Checks of data, metric, losses and training that are made before a sweep."""
+"""Checks of data, metric, losses and training to run before a sweep."""
 LANES = "mano_trainers.lanes:train_lanes"
 """Trains several trials of one architecture at once, those with which `lanes_problem` has none."""
 REUSE_PROCESS = True
-"""Trials may share a process: a training puts back what it sets (`device.process`), and draws from its own seeds."""
+"""Trials may share a process: a training restores what it sets (`device.process`), and draws from its own seeds."""
 
 
 def run_bytes(config: TrainConfig) -> int:
-    """About what the checkpoints of a full run take: weights, those that are averaged, and the optimiser's two moments,
-    again for each evaluation."""
+    """Approximate size of the checkpoints of a full run: weights, averaged weights, and the optimiser's two moments,
+    once for each evaluation."""
     values = _weights(config.model, config.data.image_size, config.data.hand)
     copies = 3 if config.optim.ema_decay is None else 4
     return copies * 4 * values * config.optim.epochs * config.evaluations_an_epoch
@@ -205,7 +205,7 @@ def run_bytes(config: TrainConfig) -> int:
 
 @lru_cache
 def _weights(config: ModelConfig, image_size: int, hand: str) -> int:
-    """Number of weights of a model; many configs of a sweep have the same one."""
+    """Number of weights of a model; many configs of a sweep have the same model."""
     with torch.device("meta"):
         model = build_model(config, image_size, load_hand(hand))
     return sum(parameter.numel() for parameter in model.parameters())

@@ -47,7 +47,8 @@ def overfit(config: TrainConfig, count: int, workdir: Path) -> Iterator[EpochRep
 
 
 def overfit_config(config: TrainConfig, count: int) -> TrainConfig:
-    """The config without what keeps a model from the exact answer: augmentation, priors, weight decay, curriculum.
+    """The config without what prevents a model from giving the exact answer: augmentation, priors, weight decay,
+    curriculum.
 
     And with a predicted shape: one that is not predicted leaves an error of millimetres.
     """

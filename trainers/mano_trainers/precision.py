@@ -16,7 +16,7 @@ def mixed(device: torch.device) -> AbstractContextManager[object]:
 
 
 def full(device: torch.device) -> AbstractContextManager[object]:
-    """The precision of the operands, whatever surrounds it: millimetres would be rounded away in bfloat16.
+    """The precision of the operands, whatever the surrounding autocast: millimetres would be rounded away in bfloat16.
 
     Devices without autocast, such as `meta`, have nothing to turn off.
     """

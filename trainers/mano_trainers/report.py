@@ -97,7 +97,7 @@ class GpuRate:
         gpu: what people call it, such as ``A100``.
         images_per_s: images trained on in a second.
         within: the true rate is expected within this factor, either way.
-        source: who measured it, or what it was worked out from.
+        source: who measured it, or what it was derived from.
     """
 
     gpu: str
@@ -112,8 +112,8 @@ class EpochWork:
 
     Attributes:
         images: trained on in an epoch; those that are only evaluated count as the part that they cost.
-        source: where their number is from.
-        rates: of the GPUs that something is known of.
+        source: where their number comes from.
+        rates: of the GPUs about which something is known.
     """
 
     images: float

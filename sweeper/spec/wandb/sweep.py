@@ -115,7 +115,7 @@ def _trials(data: Mapping[str, Any], notes: list[str]) -> list[str]:
         return [f"trials: {data['run_cap']}"]
     if data.get("method") == "grid":
         return []
-    notes.append(f"`run_cap` is missing, so W&B would go on until stopped; `trials` is {DEFAULT_TRIALS} here")
+    notes.append(f"`run_cap` is missing, so W&B would continue until stopped; `trials` is {DEFAULT_TRIALS} here")
     return [f"trials: {DEFAULT_TRIALS}"]
 
 

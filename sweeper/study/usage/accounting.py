@@ -1,8 +1,8 @@
 """Measures what a study uses: how long each trial holds a worker, and how long drivers run.
 
 What a report covers is stored with the report, and the rest of an attempt when it ends. So that a kill loses at most
-about a second, `tick` keeps the seconds that are not in the ledger yet in a small file, which the next driver books.
-Time is taken from a clock that nobody sets; the wall clock may jump.
+about a second, `tick` keeps the seconds that are not in the ledger yet in a small file, which the next driver records.
+Time is taken from the monotonic clock; the wall clock may jump.
 """
 
 import contextlib
@@ -57,7 +57,7 @@ class _Left(BaseModel, allow_inf_nan=False):
 
 
 class UsageMeter:
-    """The meter of one driver's run; made when the run starts, closed when it ends."""
+    """The meter of one driver's run; created when the run starts, closed when it ends."""
 
     def __init__(
         self, ledger: Ledger, budget: Budget, resources: Resources, clock: Callable[[], float] = time.monotonic
@@ -77,11 +77,11 @@ class UsageMeter:
         self._attempts[trial_id] = _Attempt(attempt, self._clock())
 
     def wait_for_worker(self, trial_id: str) -> None:
-        """The trial, just started, has yet to find a worker, which on a cluster that others use may take hours."""
+        """The trial has just been started and has no worker yet; on a cluster that others use that may take hours."""
         self._attempts[trial_id].lap_s = None
 
     def worker_found(self, trial_id: str) -> None:
-        """A worker has picked up the trial."""
+        """A worker has started the trial."""
         attempt = self._attempts.get(trial_id)
         if attempt and attempt.lap_s is None:
             attempt.lap_s = self._clock()
@@ -94,11 +94,11 @@ class UsageMeter:
         return seconds
 
     def redone(self, trial_id: str, seconds: float) -> None:
-        """These seconds of a lap went into an evaluation that the ledger has already."""
+        """These seconds of a lap went into an evaluation that the ledger already has."""
         self._attempts[trial_id].lost_s += seconds
 
     def end(self, trial_id: str) -> dict[str, float]:
-        """The worker is done with the trial: what is left to be stored, attempt -> seconds."""
+        """The worker is done with the trial: what remains to be stored, attempt -> seconds."""
         if trial_id not in self._attempts:
             return {}
         self.redone(trial_id, self.lap(trial_id))
@@ -132,7 +132,7 @@ class UsageMeter:
             }
             for trial_id, attempt in self._attempts.items()
         }
-        with contextlib.suppress(OSError):  # a full disk: the ledger will say so, and with it this second is lost
+        with contextlib.suppress(OSError):  # a full disk: the ledger will report it, and this second is lost
             kept = {"run": self._run, "seconds": now_s - self._started_s, "trials": trials}
             write_atomic(self._path, json.dumps(kept))
 
@@ -179,14 +179,14 @@ def run_seconds(ledger: Ledger) -> dict[str, float]:
 
 
 def audit_seconds(ledger: Ledger) -> float:
-    """Seconds that stopped trials have held a worker to be audited: they cost what others cost."""
+    """Seconds for which stopped trials have held a worker to be audited: they cost as much as others."""
     return sum(float(value["seconds"]) for value in ledger.attributes.starting_with(AUDIT).values())
 
 
 def _read_left(path: Path) -> _Left | None:
     try:
         return _Left.model_validate_json(path.read_bytes())
-    except (OSError, ValueError):  # there is none, or it is damaged: what it held is lost
+    except (OSError, ValueError):  # there is none, or it is damaged: its content is lost
         return None
 
 

@@ -40,7 +40,7 @@ def spent(budget: Budget, resources: Resources, trials: int, trial_s: float, wal
 
 
 def left(budget: Budget, used: Spent) -> dict[str, float]:
-    """What is left of each limit the budget sets: its name -> the rest, 0 where it is used up."""
+    """What is left of each limit the budget sets: its name -> the rest, 0 if it is used up."""
     rest = {}
     for name in ("trials", "wall_clock_s", "gpu_seconds", "cpu_seconds", "euros"):
         limit, amount = getattr(budget, name), getattr(used, name)
@@ -73,7 +73,7 @@ def saved_s(stopped: Iterable[tuple[float, float]], full_epochs: float) -> float
 
 
 def amount_text(name: str, amount: float) -> str:
-    """An amount of one of the budget's limits, as people say it: `1.5 GPU-hours`, `40 s of wall clock`."""
+    """An amount of one of the budget's limits, for people: `1.5 GPU-hours`, `40 s of wall clock`."""
     match name:
         case "gpu_seconds" | "cpu_seconds":
             device = name[:3].upper()

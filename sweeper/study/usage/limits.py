@@ -1,5 +1,5 @@
 """When a study ends early: its budget is used up, its target is reached, nothing improves any longer, or its first
-trials fail all in the same way."""
+trials all fail in the same way."""
 
 import re
 from collections import Counter
@@ -24,7 +24,7 @@ ADDRESS: Final = re.compile(r"0x[0-9a-f]+")
 
 
 class ReachedLimits:
-    """Says what has to end because the spec allows no more: the study, or trials that hold their workers for too long.
+    """Says what must end because the spec allows no more: the study, or trials that hold their workers for too long.
 
     Args:
         spec: of the study.
@@ -51,7 +51,7 @@ class ReachedLimits:
 
     def _reached(self) -> str | None:
         """The reason to stop by `stop_when`; looked for again when a trial has ended."""
-        if self._spec.stop_when == StopWhen():  # to count trials at each tick takes long where there are thousands
+        if self._spec.stop_when == StopWhen():  # counting trials at each tick takes long if there are thousands
             return None
         ended = sum(trial.state.is_finished for trial in self._ledger.trials())
         if ended != self._looked_at:
@@ -60,9 +60,9 @@ class ReachedLimits:
 
 
 class FaultLimits(StudyCallback):
-    """Sees whether the first trials of a run fail all in the same way.
+    """Detects that the first trials of a run all fail in the same way.
 
-    It looks at this run of the driver only: what failed before may have been repaired since.
+    It considers only this run of the driver: what failed before may have been fixed since.
 
     Attributes:
         reason: why the study is to be stopped, or None.
@@ -114,7 +114,7 @@ def _alike(record: TrialRecord) -> str:
 
 
 def missing_objective(spec: SweepSpec, record: TrialRecord) -> str | None:
-    """What to say where none of a trial's evaluations has an objective; None where all objectives were reported."""
+    """What to say if none of a trial's evaluations has an objective; None if all objectives were reported."""
     for objective in spec.objectives:
         if not any(objective.metric in report.metrics for report in record.reports[:AGREEING]):
             names = list(record.reports[-1].metrics) if record.reports else []

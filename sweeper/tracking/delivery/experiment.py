@@ -37,16 +37,16 @@ class StudyExperiment:
             if experiment is None:
                 self._free_name = name
                 return None
-            # One without an owner was made by hand, or before there were owners.
+            # One without an owner was made by hand, or before owners were recorded.
             if experiment.tags.get(TAG_OUTBOX, self._stream) == self._stream:
                 return experiment
         raise RejectedError(f"the experiments `{self._study}` and `{name}` belong to other studies")
 
     def create(self, client: Any, *, may_create: bool) -> str:
-        """Make the experiment that `find` did not find; returns its ID.
+        """Create the experiment that `find` did not find; returns its ID.
 
         Raises:
-            RecordsLostError: it was there before, so it may not be made.
+            RecordsLostError: it was there before, so it must not be created.
         """
         if not may_create:
             raise RecordsLostError(f"MLflow has lost the experiment `{self._free_name}`")

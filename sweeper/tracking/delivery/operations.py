@@ -1,7 +1,7 @@
 """What the driver tells MLflow, as objects and as the JSON of the outbox. Both ends of the outbox speak only this.
 
-The JSON is a format on disk: an outbox that an earlier version wrote is read, and what damage or another hand has left
-there is refused with the reason instead of reaching MLflow.
+The JSON is a format on disk: an outbox that an earlier version wrote is read, and damage or foreign content is refused
+with the reason instead of reaching MLflow.
 """
 
 import json
@@ -16,7 +16,7 @@ Status = Literal["FINISHED", "FAILED", "KILLED"]
 
 
 class RejectedError(Exception):
-    """MLflow will never take this operation, however often it is delivered."""
+    """MLflow will never accept this operation, however often it is delivered."""
 
 
 class RecordsLostError(Exception):
@@ -37,7 +37,7 @@ class Open:
 
 @dataclass(frozen=True)
 class Start:
-    """A trial's run is opened, or opened again.
+    """A trial's run is opened or reopened.
 
     Attributes:
         trial: its ID; None means the study itself, as in all operations.

@@ -1,4 +1,4 @@
-"""What several operations do to one run, as one change: MLflow takes 1000 values a call as quickly as one."""
+"""What several operations do to one run, as one change: MLflow accepts 1000 values per call as quickly as one."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -46,7 +46,7 @@ class RunChange:
         """Add operations up, in their order.
 
         Raises:
-            RejectedError: they tell one param twice, with different values: MLflow keeps the first.
+            RejectedError: they give one param twice, with different values: MLflow keeps the first.
         """
         change = cls()
         for operation in operations:

@@ -1,4 +1,4 @@
-"""The artifacts of one run: written straight into its folder where that is on this machine, else through MLflow."""
+"""The artifacts of one run: written straight into its folder if that is on this machine, otherwise through MLflow."""
 
 import contextlib
 import os

@@ -1,7 +1,7 @@
 """Applies a study's operations to MLflow. Every operation may be applied twice: the second time changes nothing.
 
-A run is found by its tags before it is made. Runs carry the outbox's own ID too, so a later study of the same name gets
-runs of its own. All of this runs in the delivering thread.
+A run is looked for by its tags before it is created. Runs also carry the outbox's ID, so a later study of the same name
+gets its own runs. All of this runs in the delivering thread.
 """
 
 import re
@@ -54,7 +54,8 @@ class RunWriter:
         stream: ID of the outbox.
         on_run: told each trial's MLflow run ID once.
         store: holds the checkpoints, instead of `study_dir`.
-        may_create: whether what MLflow lacks was never there. Else it is lost, and everything must be delivered again.
+        may_create: whether what MLflow lacks was never there. Otherwise it is lost, and everything must be delivered
+            again.
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class RunWriter:
         """What people must know about the store."""
 
     def connect(self) -> None:
-        """Reach MLflow and find or make the experiment; the first thing done, since it fixes the artifact folder.
+        """Connect to MLflow and find or create the experiment; done first, since it determines the artifact folder.
 
         Raises:
             RecordsLostError: the experiment was there, and is gone.
@@ -100,16 +101,16 @@ class RunWriter:
             self._experiment_id = self._experiment.create(self._client, may_create=self._may_create)
             return
         self.notices += self._experiment.bring_here(self._client, found)
-        self._runs = dict(known_runs(self._client, found.experiment_id, self._stream))  # none is searched for by itself
+        self._runs = dict(known_runs(self._client, found.experiment_id, self._stream))  # none is searched for singly
         self._experiment_id = found.experiment_id
 
     def start_over(self) -> None:
-        """Forget what MLflow had: it is made again by what is delivered from now on."""
+        """Forget what MLflow had: what is delivered from now on recreates it."""
         self._experiment_id, self._may_create = "", True
         self._runs.clear()
 
     def verify(self, delivered: Mapping[str | None, Delivered]) -> None:
-        """Look whether MLflow has what was delivered.
+        """Check whether MLflow has what was delivered.
 
         Args:
             delivered: trial -> its end; None is the study itself.
@@ -128,7 +129,7 @@ class RunWriter:
         """Store operations that copy no files, all that concern one run in as few calls as MLflow allows.
 
         Returns:
-            Index of each operation that MLflow will never take -> why.
+            Index of each operation that MLflow will never accept -> why.
         """
         self.connect()
         by_trial: dict[str | None, list[int]] = {}
@@ -166,7 +167,7 @@ class RunWriter:
         """Store files.
 
         Raises:
-            RejectedError: MLflow will not take them, or they are gone.
+            RejectedError: MLflow will not accept them, or they are gone.
         """
         run = self._run(operation.trial, operation.ms, is_start=False)
         if found := self._study_files.copy(operation, run.files):
@@ -214,10 +215,10 @@ class RunWriter:
 
     def _set_status(self, run: KnownRun, change: RunChange) -> None:
         if change.status is not None and (change.reopened or run.status != change.status):
-            # With the same status an earlier outbox has told it, with its time.
+            # With the same status: an earlier outbox has reported it, with its time.
             self._call(run, self._client.set_terminated, run.id, change.status, change.ended_ms)
             run.status = change.status
-        elif change.status is None and change.reopened and run.status != "RUNNING":  # what was interrupted goes on
+        elif change.status is None and change.reopened and run.status != "RUNNING":  # what was interrupted continues
             self._call(run, self._client.update_run, run.id, status="RUNNING")
             run.status = "RUNNING"
 
@@ -258,7 +259,7 @@ class RunWriter:
         try:
             return KnownRun.of(self._client, self._client.create_run(self._experiment_id, start_ms, dict(tags), name))
         except BaseException:
-            self._experiment_id = ""  # it may have been made all the same: look again
+            self._experiment_id = ""  # it may have been created anyway: look again
             raise
 
     def _require_own_place(self, name: str, run: KnownRun) -> None:

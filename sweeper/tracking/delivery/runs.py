@@ -81,7 +81,7 @@ def _pages(client: Any, experiment_id: str, query: str) -> Iterator[Any]:
 
 
 def delivered(study_dir: Path) -> dict[str | None, Delivered]:
-    """What was told to MLflow, by trial (None: of the study itself), as the outbox of a study has it."""
+    """What was sent to MLflow, by trial (None: for the study itself), according to the outbox of a study."""
     found: dict[str | None, Delivered] = {}
     for operation in _operations(study_dir):
         match operation:
@@ -104,7 +104,7 @@ def stream_of(study_dir: Path) -> str | None:
 
 def _operations(study_dir: Path) -> Iterator[Operation]:
     for record in read_records(study_dir):
-        with suppress(ValueError):  # the delivery tells of it
+        with suppress(ValueError):  # the delivery reports it
             yield from_json(record)
 
 

@@ -34,7 +34,7 @@ class StudyFiles:
             Name of the checkpoint and sha256 of its manifest, where a manifest was among them.
 
         Raises:
-            RejectedError: they are gone, or lie elsewhere.
+            RejectedError: they are gone, or are elsewhere.
         """
         match operation.op:
             case "checkpoint":
@@ -49,15 +49,15 @@ class StudyFiles:
         with self._at_hand(operation.source) as folder:
             if not folder.is_dir():  # MLflow would take it for an empty one
                 if run.names(operation.path):
-                    return None  # delivered before, and tidied away since
+                    return None  # delivered before, and deleted since
                 raise RejectedError(f"the checkpoint folder {operation.source} is gone")
-            # What has a manifest was made whole and is never written again.
+            # What has a manifest was written completely and is never written again.
             run.add_folder(folder, operation.path, link=(folder / MANIFEST).is_file())
             return _sum_of(folder / MANIFEST)
 
     @contextmanager
     def _at_hand(self, key: str) -> Iterator[Path]:
-        """The folder of a whole checkpoint on this machine; one that is nowhere is not there."""
+        """The folder of a complete checkpoint on this machine; a missing one gives a path that does not exist."""
         if self._store is None:
             yield self._of_study(key)
             return
@@ -70,7 +70,7 @@ class StudyFiles:
     def _copy_pictures(self, operation: Copy, run: RunFiles) -> None:
         folder = self._of_study(operation.source)
         if self._store is not None:
-            with suppress(CheckpointMissing):  # tidied away since: what is here is all there is
+            with suppress(CheckpointMissing):  # deleted since: what is here is all there is
                 self._store.fetch(operation.source, folder, is_picture)
         for path in sorted(folder.glob("*")):
             if is_picture(path.name):
@@ -88,7 +88,7 @@ class StudyFiles:
         return _sum_of(file)
 
     def _of_study(self, name: str) -> Path:
-        """A path of the outbox, which is a file that anybody may have written: nothing else of the disk is sent."""
+        """A path from the outbox, which is a file that anybody may have written: nothing else on the disk is sent."""
         path = self._study_dir / name
         if not inside(self._study_dir, path):
             raise RejectedError(f"{path} is outside the study's folder")

@@ -1,4 +1,4 @@
-"""The thread that brings an outbox to MLflow, again and again until MLflow has taken it."""
+"""The thread that delivers an outbox to MLflow, retrying until MLflow has accepted it."""
 
 import contextlib
 import json
@@ -28,7 +28,7 @@ class DeliveryThread:
     Args:
         outbox: where operations wait.
         writer: applies them.
-        rejects: a file for what MLflow will never take, each with the reason.
+        rejects: a file for what MLflow will never accept, each with the reason.
     """
 
     def __init__(self, outbox: Outbox, writer: RunWriter, rejects: Path) -> None:
@@ -41,7 +41,7 @@ class DeliveryThread:
         self._problem: str | None = None
         self._closed = False
         self.restored = 0
-        """Operations that are delivered again, since MLflow had lost what they were."""
+        """Operations that are delivered again, since MLflow had lost them."""
         self._more, self._retry = threading.Event(), threading.Event()
         self._delivered = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="mlflow-outbox", daemon=True)
@@ -62,11 +62,11 @@ class DeliveryThread:
         return self.waiting + (self._to_verify is not None)
 
     def start(self) -> None:
-        """Begin to deliver."""
+        """Start delivering."""
         self._thread.start()
 
     def verify(self, delivered: Mapping[str | None, Delivered]) -> None:
-        """Once all is delivered, look whether MLflow has it, and deliver everything again if it has not."""
+        """Once everything is delivered, check whether MLflow has it, and deliver everything again if not."""
         self._to_verify = delivered
         self._more.set()
 
@@ -141,7 +141,7 @@ class DeliveryThread:
         try:
             self._deliver_some()
             self._verify()
-        except RecordsLostError:  # what the outbox still has of them goes there anew
+        except RecordsLostError:  # what the outbox still has of them is delivered again
             self._to_verify = None
             self._outbox.rewind()
             self.restored = self._outbox.left

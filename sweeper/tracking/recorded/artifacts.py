@@ -1,4 +1,4 @@
-"""What MLflow holds in files: asked before anything is tidied away or given out."""
+"""What MLflow has in files: checked before anything is deleted or handed out."""
 
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -55,7 +55,7 @@ class Inventory:
             return {path.removeprefix(f"{root_name}/"): size for path, size in self._files(run_id, root_name)}
 
     def sum_of(self, run_id: str, name: str) -> str | None:
-        """The sha256 that the manifest of a checkpoint had when it was stored; None: that was not told.
+        """The sha256 that the manifest of a checkpoint had when it was stored; None: not recorded.
 
         Raises:
             UserError: MLflow does not answer.
@@ -65,7 +65,7 @@ class Inventory:
 
     @contextmanager
     def file(self, run_id: str, name: str, path: str) -> Iterator[Path]:
-        """A file of a checkpoint, to be read, as long as this lasts.
+        """A file of a checkpoint, readable for as long as this lasts.
 
         Raises:
             UserError: MLflow does not answer, or has no such file.
@@ -80,7 +80,7 @@ class Inventory:
             yield Path(stored)
 
     def has_equal_bytes(self, run_id: str, name: str, folder: Path) -> bool:
-        """Whether every file of the run's checkpoint that lies in `folder` too is byte for byte the same there."""
+        """Whether every file of the run's checkpoint that is also in `folder` is byte for byte the same there."""
         for path in self.checkpoint(run_id, name):
             with self.file(run_id, name, path) as stored:
                 here = folder / path
@@ -107,7 +107,7 @@ class Inventory:
         return None
 
     def _run(self, run_id: str) -> _Run | None:
-        """What MLflow knows of a run, asked once; None: it has no such run."""
+        """What MLflow knows about a run, asked once; None: it has no such run."""
         import mlflow
 
         if run_id not in self._runs:

@@ -105,7 +105,8 @@ def _first_line(error: Exception) -> str:
 
 
 def _trial_runs(client: Any, prefix: str) -> dict[str, Any]:
-    """The newest run of every trial ID that begins so; a study run again under the same name hides the old one."""
+    """The newest run of every trial ID that starts like this; a study run again under the same name hides the old
+    one."""
     runs: dict[str, Any] = {}
     pattern = re.sub(r"[^\w.-]", "_", prefix)  # `_` fits any character: too much is found, never too little
     for run in all_runs(client, f"tags.`{TAG_TRIAL}` LIKE '{pattern}%'"):

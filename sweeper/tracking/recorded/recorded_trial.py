@@ -27,7 +27,7 @@ from sweeper.tracking.schema import (
 )
 
 OWN_SCHEMES = ("", "file", "s3")
-"""Of places of artifacts that a database may name: a web server would be sent the password of MLflow."""
+"""Artifact locations that a database may name: a web server would be sent MLflow's password."""
 ELSEWHERE = "if that is right, name the tracking server of these runs in MLFLOW_TRACKING_URI"
 
 
@@ -45,7 +45,7 @@ class RecordedTrial:
         provenance: what :func:`sweeper.provenance.collect` found then; empty if nothing was recorded.
         tags: the run's tags.
         manifests: checkpoint name (``epoch_003``) -> its ``manifest.json``.
-        sums: checkpoint name -> sha256 of its manifest, told when it was stored.
+        sums: checkpoint name -> sha256 of its manifest, recorded when it was stored.
     """
 
     study: str
@@ -122,7 +122,7 @@ def _artifact(client: Any, run_id: str, name: str, scratch: str) -> str | None:
 
 
 def _provenance(client: Any, run_id: str, parent_id: str | None, scratch: str) -> dict[str, Any]:
-    """What was recorded of a trial, and of its study: what all trials share lies once in the study's run."""
+    """What was recorded about a trial and its study: what all trials share is stored once, in the study's run."""
     text = _artifact(client, run_id, PROVENANCE_FILE, scratch)
     own: dict[str, Any] = json.loads(text) if text else {}
     shared = own.pop(STUDY_PROVENANCE, PROVENANCE_FILE if text is None else None)

@@ -1,4 +1,4 @@
-"""Stores the outcome of a reproduction as an MLflow run of its own, beneath the original."""
+"""Stores the outcome of a reproduction as a separate MLflow run below the original."""
 
 import time
 from collections.abc import Mapping

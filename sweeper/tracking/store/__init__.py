@@ -1,1 +1,1 @@
-"""MLflow's store: its database, its address, and what becomes of it when a home moves."""
+"""MLflow's store: its database, its address, and what happens to it when a home is moved."""

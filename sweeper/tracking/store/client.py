@@ -1,4 +1,4 @@
-"""Where MLflow's store is, and the one door to its client."""
+"""Where MLflow's store is, and the only way to its client."""
 
 import logging
 import os
@@ -58,7 +58,7 @@ def require_store(uri: str) -> None:
 
 
 def keeps_in_its_place(uri: str, artifact_root: str | Path | None, run_id: str, artifact_uri: str) -> bool:
-    """Whether a run's artifacts lie where the sweeper puts them: `ROOT/artifacts/EXPERIMENT/RUN/artifacts`.
+    """Whether a run's artifacts are where the sweeper puts them: `ROOT/artifacts/EXPERIMENT/RUN/artifacts`.
 
     Only the database in a home is doubted: whoever made the home may have written any folder of this machine, or any
     server, into it. Another database is one that the user named. The home may have moved, so ROOT is any.

@@ -1,8 +1,8 @@
 """The SQLite database of MLflow: complete, or absent.
 
-MLflow makes its tables step by step in the file itself; a process that ends half way leaves a database that no MLflow
-can open again. So a new one, and one that a newer MLflow needs in another form, is made beside the file, looked at, and
-renamed. A second process waits for the first.
+MLflow creates its tables step by step in the file itself; a process that ends halfway leaves a database that no MLflow
+can open again. So a new one, and one that a newer MLflow needs in another form, is created beside the file, checked,
+and renamed. A second process waits for the first.
 """
 
 import fcntl
@@ -27,7 +27,7 @@ from sweeper.tracking.store.relocation import relocate
 
 PREFIX: Final = "sqlite:///"
 UPGRADE_TIMEOUT_S: Final = 3600
-HELP_REPAIR: Final = "`sweeper doctor --fix` sets it aside and records the studies of this home anew"
+HELP_REPAIR: Final = "`sweeper doctor --fix` sets it aside and records the studies of this home again"
 
 
 class DatabaseState(Enum):
@@ -151,10 +151,10 @@ def _examine(database: sqlite3.Connection, *, thorough: bool) -> Examined:
 
 
 def set_aside(path: Path) -> Path:
-    """Give a file a name that nobody mistakes for the database's."""
+    """Give a file a name that cannot be mistaken for the database's."""
     aside = _free_name(path, f"broken-{time.strftime('%Y%m%d-%H%M%S')}")
     path.rename(aside)
-    journal = path.with_name(f"{path.name}-journal")  # would be played back into the next database
+    journal = path.with_name(f"{path.name}-journal")  # would be replayed into the next database
     journal.unlink(missing_ok=True)
     return aside
 
@@ -169,7 +169,7 @@ def _one_maker(path: Path) -> Iterator[None]:
         except OSError as error:
             what = f"MLflow's database cannot be on a file system without locks: {error.strerror}"
             raise UserError(what, str(path), "set MLFLOW_TRACKING_URI to a server or another disk") from None
-        for left in path.parent.glob(f"{path.name}.building-*"):  # whoever made it is dead
+        for left in path.parent.glob(f"{path.name}.building-*"):  # its creator is dead
             left.unlink(missing_ok=True)
         yield
     finally:

@@ -1,4 +1,4 @@
-"""What MLflow is told by its environment, and what its URIs say."""
+"""MLflow's settings in the environment, and the meaning of its URIs."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""Where a study lies when it is recorded, so that a copy of its home can be told from one that was moved.
+"""Where a study is when it is recorded, so that a copied home can be told from one that was moved.
 
 A copy that shares an MLflow or a ledger's database with its original would give its runs two values for each step. The
 user says which of the two continues the study, or that the copy becomes a separate study.
@@ -60,7 +60,7 @@ def original_of(study_dir: Path) -> Path | None:
 
 
 def go_on_here(study_dir: Path, original: Path | None) -> None:
-    """Let the study continue in this folder, and its original, if there is one, know of it."""
+    """Let the study continue in this folder, and tell its original, if there is one."""
     for folder in filter(None, (study_dir, original)):
         _write(folder, study_dir)
 

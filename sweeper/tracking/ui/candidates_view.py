@@ -1,4 +1,4 @@
-"""The page of MLflow on which a winner is picked: candidates only, best first, with what decides as columns.
+"""The MLflow page for choosing a winner: candidates only, best first, with what matters as columns.
 
 MLflow keeps such a page, a shared view, as a tag of the experiment; an address that names it opens it. Tried with
 MLflow 3.17: an older or newer one that does not know the tag ignores it.
@@ -99,7 +99,7 @@ def _state(spec: SweepSpec) -> Mapping[str, Any]:
         "runsHiddenMode": "FIRST_10_RUNS",
         "viewMaximized": True,
         "runListHidden": False,
-        "isAccordionReordered": True,  # else MLflow sorts the sections of charts by name
+        "isAccordionReordered": True,  # otherwise MLflow sorts the sections of charts by name
         "useGroupedValuesInCharts": True,
         "hideEmptyCharts": True,
         "groupBy": None,
@@ -111,7 +111,7 @@ def _state(spec: SweepSpec) -> Mapping[str, Any]:
         ],
         "compareRunCharts": [
             *(_line_chart(metric_key(each.metric)) for each in spec.objectives),
-            # Known as removed: MLflow adds a chart of each metric that has none.
+            # Marked as removed: MLflow adds a chart for each metric that has none.
             *(_line_chart(metric_key(f"{CHART_FIRST}{each.metric}"), is_removed=True) for each in spec.objectives),
         ],
     }

@@ -35,7 +35,7 @@ def serve_dashboard(home: Path, port: int, study: str | None = None, *, open_bro
     studies = [study] if study else [folder.name for folder in study_dirs(home) if open_if_started(home, folder.name)]
     if not studies:
         raise UserError(f"there are no studies in {home} yet", help="`sweeper run SPEC` starts one")
-    copy_studies(home, studies)  # what is wrong with a study is said here, not in a log
+    copy_studies(home, studies)  # what is wrong with a study is reported here, not in a log
     print("a copy of the trials as they stand now: start it again to see newer ones", file=sys.stderr)
     settings = {"home": str(home.resolve()), "studies": studies}
     place = "/dashboard/studies/0" if study else "/dashboard"

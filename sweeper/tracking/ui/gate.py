@@ -25,7 +25,7 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 APIS: Final = ("api", "ajax-api", "gateway", "jobs", "v1", "mcp")
 NOT_SERVED: Final = frozenset({"assistant", "gateway", "jobs", "webhooks", "scorers", "mcp-servers", "mcp"})
-"""Parts of paths of APIs that run something or call somebody, which is not viewing a study."""
+"""Parts of API paths that run something or call somebody, which viewing a study does not need."""
 PRESET: Final = b"""<script>
 try {
     localStorage.setItem("mlflow.assistant.fab.autoOpenedOnFirstLoad_v1", "true");
@@ -59,7 +59,7 @@ class TokenGate:
             await self._app(scope, receive, send)
         elif scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})
-        elif scope["path"] == "/health":  # tells nothing
+        elif scope["path"] == "/health":  # reveals nothing
             await answer(send, 200, b"OK\n")
         elif self._is_right(dict(parse_qsl(scope["query_string"].decode("latin-1"))).get("token")):
             await self._take_to_cookie(scope, send)

@@ -25,14 +25,14 @@ from sweeper.views.live.screen import Scene, screen
 RECENT: Final = 6
 REFRESHES_PER_S: Final = 2.0
 SHARE: Final = 0.05
-"""Of the driver's time that may go into what the screen shows: a study of thousands of trials takes long to count."""
+"""Share of the driver's time that the screen may take: a study of thousands of trials takes long to count."""
 
 
 class Progress(StudyCallback):
     """Told by the study what happens. A context manager: the live screen begins and ends with it.
 
-    The screen is drawn by a thread, so that its clock goes while data are made; what it shows of the study is counted
-    by the driver's own thread, which alone uses the ledger.
+    The screen is drawn by a thread, so that its clock runs while data are made; what it shows of the study is counted
+    by the driver's own thread, the only one that uses the ledger.
 
     Args:
         spec: of the study, with the trials that were added to it.

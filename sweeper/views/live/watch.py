@@ -124,7 +124,7 @@ def watch(home: Path, study: str, *, as_json: bool = False, interval_s: float = 
                 if not running:
                     raise
             if running:
-                time.sleep(max(interval_s, 4 * (time.monotonic() - started_s)))  # a long ledger takes long to read
+                time.sleep(max(interval_s, 4 * (time.monotonic() - started_s)))  # a long ledger takes a while to read
 
     def tell(said: Callable[[Event], str]) -> None:
         for event in watcher.look():

@@ -1,5 +1,5 @@
-"""Tables that fit the width of a terminal: text is cut, heads shortened, columns left out. No cell is ever folded, and
-an ID or a number is whole or not there."""
+"""Tables that fit the width of a terminal: text is cut, heads shortened, columns left out. Cells are never folded, and
+an ID or a number is shown whole or not at all."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -84,7 +84,7 @@ def lines_of(columns: Sequence[Column]) -> list[str]:
 
 
 def cut(text: str, width: int) -> str:
-    """Text of at most so many characters, which says where it was cut."""
+    """Text of at most this many characters, marked where it was cut."""
     if _width(text) <= width:
         return text
     from rich.cells import chop_cells
@@ -108,6 +108,6 @@ def _padded(text: str, width: int, justify: str) -> str:
 
 def _width(text: str) -> int:
     """Columns of a terminal that a text takes."""
-    from rich.cells import cell_len  # here, since who asks for JSON needs no rich
+    from rich.cells import cell_len  # here, since JSON output does not need rich
 
     return cell_len(text)

@@ -1,4 +1,4 @@
-"""How many digits the numbers of a column have: as many as tell them apart, and no more."""
+"""How many digits the numbers of a column have: as many as distinguish them, and no more."""
 
 import math
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ def param_texts(values: Sequence[Any]) -> tuple[str, ...]:
 
 
 def _spread(finite: Sequence[float]) -> float:
-    """What the middle half differs by, which one diverged trial does not change; of equal values, their size."""
+    """The spread of the middle half, which one diverged trial does not change; for equal values, their size."""
     if not finite:
         return 0.0
     quarter = len(finite) // 4

@@ -12,7 +12,7 @@ from sweeper.views.tables.columns import Column
 from sweeper.views.tables.digits import ABSENT, metric_texts, param_texts
 
 VARIANCE: Final = DEFAULT_OFFERS.variance_ratio
-"""The metric that tells a collapse."""
+"""The metric that shows a collapse."""
 MOST_OTHER_METRICS: Final = 3
 NOT_RESULTS: Final = ("train/", "system/", "time/", "epoch")
 """Prefixes of metrics that say how a trial was trained, not its results."""

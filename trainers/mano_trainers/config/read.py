@@ -84,7 +84,7 @@ def parse_yaml(text: str, where: str) -> Any:
     """The data of a YAML document.
 
     Raises:
-        ConfigError: it is not YAML; `where` and the line are named.
+        ConfigError: it is not YAML; names `where` and the line.
     """
     try:
         return yaml.load(text, _Loader)
@@ -99,7 +99,7 @@ def parse_yaml(text: str, where: str) -> Any:
 def _problem(item: Any, path: Path) -> tuple[str, str, str | None]:
     key = ".".join(str(part) for part in item["loc"])
     what, help_line = f"{item['msg']}, but got {item['input']!r}", None
-    if item["type"] == "value_error":  # the text says all, and the input may be a whole section
+    if item["type"] == "value_error":  # the text says everything, and the input may be a whole section
         what = str(item["ctx"]["error"])
     if item["type"] == "extra_forbidden":
         section: Any = TrainConfig

@@ -18,7 +18,7 @@ from mano_trainers.errors import ConfigError
 
 VARIABLE: Final = "TRAINERS_GPU_SHARE"
 CONTEXT_BYTES: Final = 600 * 2**20
-"""What CUDA keeps for each process beside what torch allocates: an estimate, on the large side."""
+"""What CUDA keeps for each process besides what torch allocates: an estimate, on the high side."""
 
 
 def gpu_share() -> float:
@@ -38,24 +38,25 @@ def gpu_share() -> float:
 
 
 def cap_bytes(share: float, total_bytes: int) -> int:
-    """Memory that torch may take in a process with a share of a GPU of `total_bytes`: of what the contexts leave."""
+    """Memory that torch may use in a process with a share of a GPU of `total_bytes`: its part of what the contexts
+    leave."""
     return max(0, int(share * (total_bytes - int(1 / share) * CONTEXT_BYTES)))
 
 
 def is_given_gpu() -> bool:
-    """Whether whoever started this process has said that it may use a GPU, or a share of one."""
+    """Whether the starter of this process has said that it may use a GPU, or a share of one."""
     return VARIABLE in os.environ
 
 
 @contextmanager
 def memory_capped(device: torch.device) -> Iterator[None]:
-    """For the time of one training: a process is used for trial after trial, and the next may have more."""
+    """For the duration of one training: a process is used for trial after trial, and the next may have more."""
     part = gpu_share()
     if device.type != "cuda" or part == 1.0:
         yield
         return
     total_bytes = torch.cuda.get_device_properties(device).total_memory
-    number = torch.cuda.current_device() if device.index is None else device.index  # a fraction takes nothing less
+    number = torch.cuda.current_device() if device.index is None else device.index  # the fraction cannot be less
     torch.cuda.set_per_process_memory_fraction(cap_bytes(part, total_bytes) / total_bytes, number)
     try:
         yield
@@ -73,5 +74,5 @@ def free_bytes(device: torch.device) -> int:
 
 
 def resident(pixels: Pixels, device: torch.device) -> Pixels | torch.Tensor:
-    """The images on the device where they fit this training's part of it, else as they are in the file cache."""
+    """The images on the device if they fit this training's part of it, otherwise as they are in the file cache."""
     return on_device(pixels, device, free_bytes(device))

@@ -1,4 +1,4 @@
-"""What torch and OpenCV keep for the whole process."""
+"""Settings of torch and OpenCV for the whole process."""
 
 import os
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from mano_trainers.errors import ConfigError
 
 @contextmanager
 def settings(config: TrainConfig) -> Iterator[torch.device]:
-    """Set threads and deterministic algorithms for the time of one run, and put them back after it.
+    """Set threads and deterministic algorithms for the duration of one run, and restore them after it.
 
     Yields:
         The device to train on.
@@ -39,7 +39,7 @@ def settings(config: TrainConfig) -> Iterator[torch.device]:
     torch.set_num_threads(config.threads)
     cv2.setNumThreads(1)  # `make_batch` shares out whole images, which costs less than parts of each
     torch.use_deterministic_algorithms(True)  # with warnings alone the gradient of attention is not repeatable
-    # Filling every new tensor helps to find reads of memory never written, and costs time in every operation.
+    # Filling every new tensor helps to find reads of uninitialised memory, and costs time in every operation.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     device = torch.device("cuda" if cuda else "cpu")
     try:
@@ -53,7 +53,8 @@ def settings(config: TrainConfig) -> Iterator[torch.device]:
 
 
 def numerics(config: TrainConfig) -> dict[str, str]:
-    """What decides, beside config, data and code, which bits a run ends with: device, torch's build, and its settings.
+    """What determines, besides config, data and code, which bits a run ends with: device, torch's build, and its
+    settings.
 
     Raises:
         ConfigError: as `settings`.

@@ -1,7 +1,7 @@
 """A function of tensors that a GPU records once and then replays: hundreds of small kernels start as one.
 
-A step of training at batch 64 is so many kernels that starting them takes longer than computing them. CUDA can record
-them as one graph, and repeats it with the same memory: what differs from call to call is copied into the tensors that
+A training step at batch 64 has so many kernels that starting them takes longer than computing them. CUDA can record
+them as one graph, and replay it with the same memory: what differs from call to call is copied into the tensors that
 were there when it was recorded.
 """
 
@@ -24,13 +24,13 @@ def record_on_gpu(work: Work) -> Work:
     """Record what `work` starts on the current device.
 
     Raises:
-        RuntimeError: something of it cannot be recorded: it waits for the GPU, or its memory does not suffice.
+        RuntimeError: part of it cannot be recorded: it waits for the GPU, or there is not enough memory.
     """
     graph = torch.cuda.CUDAGraph()
-    # Only this thread is watched for calls that cannot be recorded: others may go on using the GPU.
+    # Only this thread is watched for calls that cannot be recorded: others may continue to use the GPU.
     with torch.cuda.graph(graph, capture_error_mode="thread_local"):
         work()
-    replay: Work = graph.replay  # also draws anew from torch's own generator of the device
+    replay: Work = graph.replay  # also draws again from torch's own generator of the device
     return replay
 
 
@@ -38,8 +38,8 @@ def record_on_gpu(work: Work) -> Work:
 def on_side_stream(device: torch.device) -> Iterator[None]:
     """On a GPU, start kernels on another stream than the usual one, in order with it.
 
-    Work that is done so before it is recorded leaves nothing that belongs to the usual stream, which may not be waited
-    for in a recording.
+    Work that is done like this before it is recorded leaves nothing that belongs to the usual stream, for which a
+    recording must not wait.
     """
     if device.type != "cuda":
         yield
@@ -93,7 +93,7 @@ class Replay:
         kept = _copy(inputs)
         try:
             self._replay, self._inputs = self._record(lambda: self._work(kept)), kept
-        except RuntimeError as error:  # an out-of-memory error is one too: without a recording less is needed
+        except RuntimeError as error:  # includes out of memory: without a recording less is needed
             self.failed = True
             reason = str(error).strip().partition("\n")[0]
             print(f"WARN: steps start kernel by kernel, since the GPU cannot record one: {reason}", file=sys.stderr)

@@ -62,7 +62,7 @@ def evaluate(reference: Reference, outputs: Outputs) -> dict[str, float]:
 
 
 def _names(reference: Reference, outputs: Outputs) -> list[str]:
-    """What the metrics are called, in the order in which they are reported."""
+    """The names of the metrics, in the order in which they are reported."""
     names = (
         "mpjpe_mm pa_mpjpe_mm pa_mpvpe_mm auc f5 f15 theta_variance_rad2 theta_var_ratio theta_r2 theta_min theta_max "
         "pose_entropy_bits pose_entropy_ratio gesture_macro_f1 skill skill_p"
@@ -76,7 +76,7 @@ def _names(reference: Reference, outputs: Outputs) -> list[str]:
 
 
 def _parts(reference: Reference) -> dict[str, Integers]:
-    """Rows that have a score of their own."""
+    """Rows that have their own score."""
     return reference.sets | reference.versions
 
 
@@ -88,7 +88,7 @@ def _of_meshes(reference: Reference, theta: Array, betas: Array) -> dict[str, fl
 
 
 def _of_poses(reference: Reference, theta: Array, joints_m: Array) -> dict[str, float]:
-    """How far the poses spread, and which ones they are."""
+    """How much the poses spread, and which ones they are."""
     codes = metrics.nearest_code(theta, reference.codebook)
     entropy_bits = metrics.entropy_bits(codes, len(reference.codebook))
     return {
@@ -110,9 +110,9 @@ def _certainty(reference: Reference, joints_m: Array, errors_m: Array) -> dict[s
 
 
 def _skill_p(reference: Reference, joints_m: Array, errors_m: Array) -> float:
-    """The larger of two p-values: that the error is no smaller than the constant pose's on the same images, and that
-    it is no smaller than with the same predictions in another order. The first alone takes the frames of a recording
-    for independent, and finds skill where there is none."""
+    """The larger of two p-values: that the error is no smaller than the constant pose's on the same images, and that it
+    is no smaller than with the same predictions in another order. The first alone treats the frames of a recording as
+    independent, and finds skill where there is none."""
 
     def error_of(rows: Integers, of: Integers) -> float:
         return float(aligned_distances(joints_m[rows], reference.aligned_to_m[of], reference.align).mean())

@@ -1,6 +1,6 @@
-"""What validation samples can tell: intervals and p-values for samples that may be alike.
+"""What validation samples can show: intervals and p-values for samples that may be similar.
 
-Frames of one recording are nearly the same sample. So intervals are of groups (a recording, a subject, or a pose where
+Frames of one recording are nearly the same sample. So intervals are over groups (a recording, a subject, or a pose if
 poses are independent), and skill is tested against the model's own predictions in another order.
 """
 
@@ -17,10 +17,10 @@ from mano_trainers.evaluation.metrics import ROUNDING
 RESAMPLES: Final = 1000
 ORDERS: Final = 12
 MOST_ORDERED: Final = 1024
-"""Samples that are put into other orders, at most: the alignments of more would slow down training, and say no more
-about a model worth looking at."""
+"""The most samples that are reordered: aligning more would slow down training, and say no more about a model worth
+looking at."""
 SHIFTED_FROM: Final = 8
-"""Samples of a group from which its predictions are shifted along it; smaller groups are shuffled among each other."""
+"""Size of a group from which its predictions are shifted along it; smaller groups are shuffled together."""
 
 
 def interval(errors: Array, groups: Integers) -> tuple[float, float]:
@@ -34,7 +34,7 @@ def interval(errors: Array, groups: Integers) -> tuple[float, float]:
         groups: (N,) number of each sample's group, from 0 without gaps.
 
     Returns:
-        Lowest and highest value; both infinite where there is one group only.
+        Lowest and highest value; both infinite if there is only one group.
     """
     sizes = np.bincount(groups)
     if len(sizes) < 2:
@@ -50,9 +50,9 @@ def interval(errors: Array, groups: Integers) -> tuple[float, float]:
 def p_of_order(error_of: Callable[[Integers, Integers], float], groups: Integers) -> float:
     """p-value that a model's error is as small with its own predictions in another order.
 
-    Along a group of some length, a recording, predictions are shifted by a random number of frames: what makes
-    neighbours alike stays. Predictions of shorter groups are shuffled among each other. So a model that does not read
-    the images is found out whatever the frames of a group have in common.
+    Along a longer group, a recording, predictions are shifted by a random number of frames: the similarity of
+    neighbours remains. Predictions of shorter groups are shuffled together. So a model that does not read the images is
+    exposed whatever the frames of a group have in common.
 
     Mean errors of other orders are about normal, so a few of them give small p-values too: t-test of one value against
     a sample.
@@ -77,8 +77,8 @@ def p_of_order(error_of: Callable[[Integers, Integers], float], groups: Integers
 
 
 def _some(groups: Integers) -> Integers:
-    """About `MOST_ORDERED` rows from all over, in their order. A recording stays one: of too many, some are left out
-    rather than that they have too few frames to be shifted."""
+    """About `MOST_ORDERED` rows from everywhere, in their order. A recording stays whole: of too many, some are left
+    out, so that none has too few frames to be shifted."""
     if len(groups) <= MOST_ORDERED:
         return np.arange(len(groups))
     sizes = np.bincount(groups)

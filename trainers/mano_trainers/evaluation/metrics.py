@@ -27,7 +27,7 @@ def p_of_smaller(errors: Array, others: Array) -> float:
         others: (N,) of what they are compared with.
 
     Returns:
-        Between 0 and 1; 1 where there is nothing to tell: a single sample, or differences that are rounding.
+        Between 0 and 1; 1 if nothing can be said: a single sample, or differences that are only rounding.
     """
     difference = errors - others
     if len(difference) < 2 or np.abs(difference).max() <= ROUNDING * np.abs(others).max():
@@ -88,7 +88,7 @@ def f_scores(predicted_m: Array, true_m: Array, thresholds_m: tuple[float, ...] 
 
 
 def theta_spread(theta: Array, theta_true: Array) -> dict[str, float]:
-    """How far predictions spread, and how much of the labels' spread they explain.
+    """How much predictions spread, and how much of the labels' spread they explain.
 
     A collapsed model has ratio and R^2 near 0; noise has a ratio near 1 and R^2 below 0. For an ideal regressor the
     ratio equals the attainable R^2, so 1 is not its target.

@@ -17,7 +17,7 @@ SAMPLES, COLUMNS, TILE_PX, HEADER_PX = 8, 4, 192, 20
 TRUE, PREDICTED = (0, 200, 255), (255, 60, 60)
 FINGERS = [[0, *range(first, first + 4)] for first in range(1, 21, 4)]
 FRACTION_BITS = 4
-"""OpenCV takes whole numbers; these many bits of them are a fraction of a pixel."""
+"""OpenCV takes whole numbers; this many of their bits are a fraction of a pixel."""
 JPEG_QUALITY = 85
 
 
@@ -26,15 +26,15 @@ def draw_samples(
 ) -> bytes:
     """A JPEG of up to 8 validation images, evenly spaced, with the true skeleton and the predicted one on it.
 
-    The predicted fingers are turned by the true rotation of the wrist, unless the model predicts that too, and put at
-    the true wrist: what is seen is the error of the pose. Under each is its aligned error.
+    The predicted fingers are rotated by the true rotation of the wrist, unless the model predicts that too, and placed
+    at the true wrist: what is visible is the error of the pose. Below each is its aligned error.
 
     Args:
         data: as the pipeline reads them.
         images: of `data`.
         reference: of the validation images.
         shown: (N,) validation images.
-        outputs: what the model says of them. What is not finite is not drawn.
+        outputs: the model's predictions for them. What is not finite is not drawn.
     """
     rows = evenly(np.arange(len(shown)), SAMPLES)
     labels, of = data.labels, data.labels.pose_index[shown[rows]]

@@ -1,4 +1,4 @@
-"""Scores by the joints and alignments of the tables that each data set's results are published in.
+"""Scores by the joints and alignments used in each data set's published tables.
 
 The headline metrics of all sets are by FreiHAND's definition of the joints, so that sets can be mixed. HO-3D and DexYCB
 mean other points by the same names (`hand.definitions`), some 4 mm away, so their own scores stand beside them.
@@ -35,7 +35,7 @@ POSES_AT_ONCE: Final = 4096
 
 @dataclass(frozen=True)
 class Own:
-    """Validation images whose data set defines joints in one way.
+    """Validation images whose data set defines joints in the same way.
 
     Attributes:
         rows: (n,) of the validation set.
@@ -49,11 +49,11 @@ class Own:
 
 
 Protocols = dict[str, tuple[Own, ...]]
-"""Of each protocol, its images by definition: right and left hands of DexYCB have other fingertips."""
+"""For each protocol, its images by definition: right and left hands of DexYCB have different fingertips."""
 
 
 def make_protocols(data: LoadedData) -> Protocols:
-    """The protocols of the sets that are validated on; none where all are in FreiHAND's layout."""
+    """The protocols of the sets that are validated on; empty if all are in FreiHAND's layout."""
     protocols: Protocols = {}
     for definition, name in PROTOCOL.items():
         rows = np.flatnonzero(data.labels.definition[data.val_poses] == definition)

@@ -1,4 +1,4 @@
-"""What predictions on the validation images are compared with: made once from the labels."""
+"""What predictions on the validation images are compared with: computed once from the labels."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

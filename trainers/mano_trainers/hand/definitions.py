@@ -1,4 +1,4 @@
-"""The joints that other data sets mean by the same 21 names, turned into FreiHAND's.
+"""The joints that other data sets mean by the same 21 names, converted to FreiHAND's.
 
 FreiHAND takes its joints from the posed mesh (J_regressor @ vertices). HO-3D and DexYCB take the ends of the kinematic
 chain, and other vertices for the fingertips. The two differ by millimetres, which would be an error that no model can

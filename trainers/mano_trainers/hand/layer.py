@@ -80,7 +80,7 @@ class _Move(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, Tensor | None]:
         transforms, rest = ctx.saved_tensors
-        # With a fourth coordinate of 1 the slope of the offset comes out of the same pass.
+        # With a fourth coordinate of 1 the same pass gives the slope of the offset.
         of_transforms = slope.unsqueeze(1) * F.pad(rest, (0, 0, 0, 1), value=1.0).unsqueeze(2)
         of_rest = (transforms[:, :3] * slope.unsqueeze(1)).sum(2) if ctx.needs_input_grad[1] else None
         return of_transforms, of_rest
@@ -119,7 +119,7 @@ class HandLayer(nn.Module):
         spread = regressor[:, None, :] * hand.weights.T[None]  # (J, K, V): share of vertex v, moved by k, in joint j
         self.has_pose_blend = bool(np.any(hand.posedirs))
         blend = np.concatenate([hand.shapedirs, hand.posedirs], axis=2) if self.has_pose_blend else hand.shapedirs
-        # A fourth coordinate, 1 for a point, is what the offsets of the transforms are weighed with.
+        # A fourth coordinate, 1 for a point, weights the offsets of the transforms.
         joint_rest = np.concatenate([spread @ hand.v_template, spread.sum(-1, keepdims=True)], axis=2)  # (J, K, 4)
         joint_blend = np.pad(np.einsum("jkv,vcs->jkcs", spread, blend), [(0, 0), (0, 0), (0, 1), (0, 0)])
         tables = {

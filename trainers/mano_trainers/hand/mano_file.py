@@ -1,8 +1,8 @@
 """The licensed MANO files, `MANO_RIGHT.pkl` and `MANO_LEFT.pkl`, read without chumpy and without running anything.
 
-The files are Python 2 pickles that hold chumpy and scipy objects; `restricted_pickle` hands them over as plain
-records, and the two kinds of them are evaluated here. MANO is licensed for non-commercial research and is never
-shipped: the user brings the file. Fields and frame: Romero et al., "Embodied Hands", 2017, and smplx.
+The files are Python 2 pickles that contain chumpy and scipy objects; `restricted_pickle` returns them as plain records,
+and both kinds are evaluated here. MANO is licensed for non-commercial research and is never shipped: the user brings
+the file. Fields and frame: Romero et al., "Embodied Hands", 2017, and smplx.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""A pickle's bytes, and the instructions that they are: the lexical half of `restricted_pickle`."""
+"""A pickle's bytes, split into instructions: the lexical half of `restricted_pickle`."""
 
 import codecs
 import io
@@ -13,11 +13,11 @@ MAX_BYTES: Final = 64 * 2**20
 """Largest file that is read; MANO_RIGHT.pkl has under 4 MB."""
 _INSTRUCTIONS: Final = {each.code.encode("latin-1"): each for each in pickletools.opcodes}
 FIRST_OF_OLD: Final = (b"(", b"}", b"]", b"c")
-"""What pickles of protocol 0 and 1, which have no header, begin with if they hold a dict, a list or an object."""
+"""What pickles of protocol 0 and 1, which have no header, start with if they contain a dict, a list or an object."""
 
 
 class Damaged(ValueError):
-    """The instructions do not fit together."""
+    """The instructions are inconsistent."""
 
 
 def read_bytes(path: Path, help: str) -> bytes:

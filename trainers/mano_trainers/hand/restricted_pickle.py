@@ -23,7 +23,7 @@ from mano_trainers.hand.pickle_instructions import MAX_BYTES, Damaged, instructi
 
 MAX_INSTRUCTIONS: Final = 100_000
 MAX_ARRAY_BYTES: Final = 256 * 2**20
-"""Of all arrays of a file together: one text may be made into an array many times."""
+"""For all arrays of a file together: one text may be turned into an array many times."""
 GLOBALS: Final = {
     "numpy ndarray": "ndarray",
     "numpy dtype": "dtype",
@@ -61,7 +61,7 @@ _NUMERIC: Final = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248])")
 
 @dataclass(eq=False)
 class Stored:
-    """An instance of a class that is known by name only.
+    """An instance of a class that is known only by name.
 
     Attributes:
         kind: one of `RECORDS`; while reading also "ndarray" or "dtype" before its content came.
@@ -83,7 +83,7 @@ class _Refused(Exception):
 
 
 def read_pickle(path: Path, help: str) -> Any:
-    """Reads a pickle that holds data only.
+    """Reads a pickle that contains only data.
 
     Python 2 text comes as `str` by latin-1, a numpy scalar as an array of no dimensions, a set as a list.
 

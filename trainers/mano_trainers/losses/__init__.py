@@ -1,1 +1,1 @@
-"""Loss terms and what weighs them."""
+"""Loss terms and how they are weighted."""

@@ -1,4 +1,4 @@
-"""How loss terms are weighed against each other: by fixed weights, or by weights that are learned while training.
+"""How loss terms are weighted against each other: by fixed weights, or by weights that are learned during training.
 
 The configured weights are where learning starts. Only terms that compare with the truth take part: a prior or a hinge
 has no error to be measured by, and a learned weight would make a regulariser as strong as the data.
@@ -20,7 +20,7 @@ LEAST_LOSS = 1e-12
 
 
 class Balance:
-    """Weighs the terms of one training run, and holds what is learned about it.
+    """Weights the terms of one training run, and keeps what is learned about it.
 
     `fixed`: the weighted sum. `uncertainty`: each term is divided by a learned variance, whose logarithm is added:
     Kendall et al., "Multi-Task Learning Using Uncertainty to Weigh Losses", 2018 (twice its likelihood, so that the
@@ -64,7 +64,7 @@ class Balance:
         return torch.stack([weights[name] * term for name, term in terms.items()] + extra).sum()
 
     def zero_grad(self) -> None:
-        """Forget what a step that was not ended has left."""
+        """Forget what an unfinished step has left."""
         self.values.grad = None
 
     def step(self) -> None:

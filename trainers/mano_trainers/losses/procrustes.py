@@ -1,4 +1,4 @@
-"""The Procrustes-aligned joint loss: what is left of the error after the best scale, rotation and translation."""
+"""The Procrustes-aligned joint loss: the error that remains after the best scale, rotation and translation."""
 
 import torch
 from torch import Tensor

@@ -19,7 +19,7 @@ class HandNet(nn.Module):
     Attributes:
         backbone: everything that has weights; its last layer is linear.
         head: what its outputs mean.
-        pixels: what the images go through first.
+        pixels: applied to the images first.
     """
 
     def __init__(self, backbone: nn.Module, head: Head, pixels: nn.Module | None = None) -> None:

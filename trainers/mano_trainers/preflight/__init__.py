@@ -60,7 +60,7 @@ def preflight(config: TrainConfig, corners: Sequence[TrainConfig]) -> Iterator[C
         corners: configs at the ends of its search space, or its variants: their loss terms are looked at.
 
     Yields:
-        Results as they are there. If the data cannot be read, the only one is ``data.readable``.
+        Results as they become available. If the data cannot be read, the only one is ``data.readable``.
     """
     started = time.perf_counter()
     try:

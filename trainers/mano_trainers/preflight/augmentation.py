@@ -20,7 +20,7 @@ from mano_trainers.report import CheckResult
 from mano_trainers.training.pipeline import Pipeline, training_batch
 
 SPOTS: Final = ((0.5, 0.3), (0.35, 0.6), (0.7, 0.55))
-"""Where the red, green and blue spot are, as shares of the picture's side: no two distances are equal."""
+"""Where the red, green and blue spots are, as shares of the picture's side: no two distances are equal."""
 SPOT_RADIUS: Final = 0.08
 IMAGES: Final = 64
 TOLERANCE_DEG: Final = 3.0
@@ -28,7 +28,7 @@ LEAST_SPREAD_DEG: Final = 0.5
 CONTRAST: Final = (0.3, 3.0)
 LEAST_ROTATION_DEG: Final = 2.0
 LEAST_CHANGED: Final = 0.5
-"""Of the picture's edge, which is background but for the arm."""
+"""Of the picture's edge, which is background except for the arm."""
 LEAST_APART: Final = 0.1
 """Between the joints on a hand's own mask and on another's."""
 GREY_LEVEL: Final = 1.5 / HALF_WHITE
@@ -81,7 +81,7 @@ def _mirror(moved: Tensor) -> CheckResult:
 
 
 def _background(pipeline: Pipeline, chosen: Integers) -> CheckResult:
-    """Pictures of one grey level each get other backgrounds: what stays is to be where the joints are."""
+    """Pictures of one grey level each get other backgrounds: what stays should be where the joints are."""
     levels = np.zeros(len(pipeline.data.images), dtype=np.uint8)
     levels[chosen] = np.linspace(0, 255, len(chosen)).round()
     flat = np.broadcast_to(levels[:, None, None, None], pipeline.data.images.shape)

@@ -180,7 +180,7 @@ def _twice_as_large(kind: Kind) -> dict[str, float]:
     prediction, target = _doubled(kind.prediction), _doubled(kind.target)
     with torch.no_grad():
         doubled = loss_terms(kind.criterion, prediction, target)
-    # The tiny number keeps a term that is zero, which other checks tell, from being told here.
+    # The tiny number keeps a term that is zero, which other checks report, from being reported here.
     return {name: float((doubled[name] + 1e-12) / (term.detach() + 1e-12)) for name, term in kind.terms.items()}
 
 

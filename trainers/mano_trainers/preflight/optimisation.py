@@ -30,7 +30,7 @@ CLIPPED: Final = (30.0, 300.0)
 """How many times longer than allowed all gradients may be: a warning above the first, a failure above the second."""
 EXPLODED: Final = 5.0
 RISEN: Final = 1.05
-"""A loss may rise so much in a few steps of a warm-up: each batch has its own statistics and its own augmentation."""
+"""A loss may rise this much in a few steps of a warm-up: each batch has its own statistics and its own augmentation."""
 
 
 def check_optimisation(subject: Subject, seen: Rehearsal) -> Iterator[CheckResult]:
@@ -76,8 +76,8 @@ def _batches(seen: Rehearsal) -> CheckResult:
 
 
 def _moved(seen: Rehearsal) -> CheckResult:
-    """Parameters that are where they were after all steps, though AdamW's steps from their gradients are large enough
-    to be seen in float32. The backbone has no gradient in the first step, and the warm-up begins with tiny rates."""
+    """Parameters that have not changed after all steps, although AdamW's steps from their gradients are large enough to
+    be visible in float32. The backbone has no gradient in the first step, and the warm-up begins with tiny rates."""
     if not seen.steps or not seen.steps[-1].after:
         return CheckResult(
             "training.weights_move", CheckStatus.FAIL, "no step was made", "all move", "see training.steps"

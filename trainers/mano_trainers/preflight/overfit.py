@@ -28,10 +28,10 @@ LOOKS: Final = 2
 NEAR_ZERO_MM: Final = 3.0
 """Against some 20 mm of a constant pose. Sound pipelines reached 1.2 to 2.2 mm."""
 LEAST_LR: Final = 1e-3
-"""So few steps need no less: what is asked is whether the pipeline can, not whether this learning rate is the best."""
+"""This few steps need no less: the question is whether the pipeline can, not whether this learning rate is the best."""
 BY_HEART_R2: Final = 0.95
 CONTRADICTION_MM: Final = 8.0
-"""Theta known so well leaves no such error in a sound pipeline."""
+"""With theta known this well, a sound pipeline has no such error."""
 LEARNED_R2: Final = 0.8
 """Of a large model on a small machine, whose time is up before it knows its images exactly: it learns them."""
 LONGEST_S: Final = 20.0
@@ -99,7 +99,7 @@ def _size(optimizer: torch.optim.Optimizer) -> int:
 
 
 def _scheduled(config: OptimConfig, rates: list[float]) -> CheckResult:
-    """Rates of all steps, those after the warm-up among them, against the schedule of a run of so many steps."""
+    """Rates of all steps, including those after the warm-up, against the schedule of a run with this many steps."""
     total = EPOCHS * PASSES * IMAGES // config.batch_size
     expected = np.array([learning_rate(config, step, total) for step in range(len(rates))])
     apart = float(np.abs(np.array(rates) - expected).max(initial=0.0)) / config.lr

@@ -8,7 +8,7 @@ from mano_trainers.arrays import Integers
 
 
 def permutations(count: int, times: int) -> Iterator[Integers]:
-    """So many random orders of `count` things, always the same ones."""
+    """This many random orders of `count` things, always the same ones."""
     random = np.random.default_rng(0)
     for _ in range(times):
         yield random.permutation(count)

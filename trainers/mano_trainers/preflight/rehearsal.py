@@ -122,7 +122,7 @@ def rehearse(subject: Subject) -> Rehearsal:
 
 
 def _config(base: TrainConfig, poses: int) -> TrainConfig:
-    """The base config, in batches so small that there are some steps, each in one part, and all weights alike."""
+    """The base config, with batches small enough for a few steps, each in one part, and all weights treated alike."""
     batch = max(1, min(BATCH, base.optim.batch_size, poses // STEPS))
     optim = base.optim.model_copy(
         update={

@@ -1,5 +1,5 @@
-"""What the config makes of the whole run: is its learning rate reached, when, and how much does weight decay take
-away?"""
+"""What the config means for the whole run: is its learning rate reached, when, and how much does weight decay
+remove?"""
 
 from collections.abc import Iterator
 from typing import Final
@@ -12,7 +12,7 @@ from mano_trainers.training.steps import learning_rate, order_of_epoch
 
 RATE_TOLERANCE: Final = 0.02
 SHORT_RUN_STEPS: Final = 50
-"""A run of fewer steps may end before any sensible warm-up does."""
+"""A run with fewer steps may end before any sensible warm-up does."""
 SHRUNK: Final = 0.9
 """Share of a weight that decay may take over the whole run, where no gradient holds it."""
 

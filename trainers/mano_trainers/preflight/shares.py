@@ -53,8 +53,8 @@ def _middle(weights: Sequence[Mapping[str, float]]) -> dict[str, float]:
 def _drowning(weighted: Mapping[str, float]) -> tuple[float, str] | None:
     """The term that drowns others, and its share; None if there is none.
 
-    A prior or hinge drowns what compares with the truth; a term that does drowns others of its kind. That it outweighs
-    a prior is as it should be.
+    A prior or hinge drowns what compares with the truth; a term that compares with the truth drowns others of its kind.
+    It should outweigh a prior.
     """
     compared = {name: size for name, size in weighted.items() if name in BALANCED_TERMS}
     largest = max(weighted, key=lambda term: weighted[term])

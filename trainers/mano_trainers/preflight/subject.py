@@ -1,4 +1,4 @@
-"""What all checks of a preflight look at: the pipeline of the config, built by the functions that training uses."""
+"""What all checks of a preflight examine: the pipeline of the config, built by the functions that training uses."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass

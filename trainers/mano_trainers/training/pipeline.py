@@ -1,4 +1,5 @@
-"""All that does not change during a training: data as they are read, hand layer, losses, and what validation compares.
+"""Everything that does not change during a training: data as they are read, hand layer, losses, and what validation
+compares.
 
 `make_pipeline` makes it as it should be. `mano_trainers.training.faults` puts other parts in, for a study of mistakes.
 """
@@ -31,7 +32,7 @@ from mano_trainers.losses.terms import Criterion, PosePrior, Target, needs_orien
 from mano_trainers.models import HandNet
 
 Predictor = Callable[[Integers], Outputs]
-"""What a model says of some images."""
+"""What a model predicts for some images."""
 Split = tuple[Integers, Integers, Integers]
 """Images (N, V) of each pose to train on; of `data.val_poses`; and of the last evaluation."""
 
@@ -218,7 +219,7 @@ def validate(pipeline: Pipeline, model: HandNet, last: bool) -> tuple[dict[str, 
     config, images = pipeline.config, pipeline.images
 
     def predictor(shown: Integers) -> Outputs:
-        # Compiling anew for evaluation, and for a last batch of another size, would take longer than it saves.
+        # Recompiling for evaluation, and for a last batch of another size, would take longer than it saves.
         with torch.compiler.set_stance("force_eager") if config.compile else nullcontext():
             return predict(model, images, shown, config.eval.batch_size, pipeline.device)
 

@@ -109,7 +109,7 @@ class Training:
         self.follow_gradients()
 
     def follow_gradients(self) -> None:
-        """The end of a step: weights follow their gradients, as far as they may."""
+        """The end of a step: weights follow their gradients, within the limit."""
         _clip_gradients(self.model, self.pipeline.config.optim.clip_norm)
         self.optimizer.step()
         self.balance.step()
@@ -177,7 +177,8 @@ def step_metrics(
 def _term_metrics(
     means: Sequence[float], shares: Sequence[float], balance: Balance, weights: Mapping[str, float]
 ) -> dict[str, float]:
-    """What each loss term was and weighed: `means` of the total and of the terms, and their shares in the gradient."""
+    """The value and weight of each loss term: `means` of the total and of the terms, and their shares in the
+    gradient."""
     metrics = {"train/loss": means[0] if math.isfinite(means[0]) else math.nan}
     metrics |= {f"train/loss_{name}": mean for name, mean in zip(weights, means[1:], strict=True)}
     metrics |= {f"train/grad_share_{name}": share for name, share in zip(weights, shares, strict=True)}
@@ -187,7 +188,7 @@ def _term_metrics(
 
 
 def parts_of(count: int, parts: int) -> list[slice]:
-    """Rows of `count` images in so many parts of nearly one size."""
+    """Rows of `count` images in this many parts of nearly equal size."""
     edges = [count * number // parts for number in range(parts + 1)]
     return [slice(start, stop) for start, stop in pairwise(edges) if start < stop]
 
@@ -196,7 +197,7 @@ def _clip_gradients(model: nn.Module, clip_norm: float) -> None:
     """As `clip_grad_norm_`, but where the norm can be read without waiting, short gradients are not multiplied by 1."""
     parameters = [parameter for parameter in model.parameters() if parameter.grad is not None]
     norm = nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
-    if norm.device.type != "cpu" or not norm <= clip_norm:  # a NaN is to reach the weights, and end training
+    if norm.device.type != "cpu" or not norm <= clip_norm:  # a NaN must reach the weights, and end training
         nn.utils.clip_grads_with_norm_(parameters, clip_norm, norm)
 
 

@@ -1,4 +1,4 @@
-"""Is what is held out new, enough, and of the same kind as what is trained on?"""
+"""Is the held-out part new, large enough, and of the same kind as what is trained on?"""
 
 from collections.abc import Iterator
 from typing import Final
@@ -23,7 +23,7 @@ MOST_POSES: Final = 4096
 FEW: Final = 20
 ENOUGH: Final = 60
 ENOUGH_TO_CHOOSE: Final = 300
-"""Poses of which a handful of held-out ones is a mistake, not a need."""
+"""Poses from which a handful of held-out ones is a mistake, not a necessity."""
 WIDE: Final = 0.15
 DRAWS: Final = 199
 NARROW: Final = 0.75
@@ -152,7 +152,7 @@ def _other_kind(
     energy, *of_drawn = _energies(cdist(theta, theta), chosen)
     width, *as_wide = [_width(theta, rows) for rows in chosen]
     widths = [abs(value) for value in as_wide]
-    p = min(1.0, 2 * min(p_value(energy, of_drawn), p_value(abs(width), widths)))  # either of two questions
+    p = min(1.0, 2 * min(p_value(energy, of_drawn), p_value(abs(width), widths)))  # one of two questions
     return float(np.exp(width)), p
 
 

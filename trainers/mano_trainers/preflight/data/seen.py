@@ -80,7 +80,7 @@ def _versions(subject: Subject, orders: list[Integers]) -> CheckResult:
         few or least >= 0.5 * shown.sum() / len(there),
         f"of {len(there)} image versions the rarest makes up {least / max(1, shown.sum()):.0%} of {EPOCHS} epochs",
         f"at least {0.5 / len(there):.0%}" + (" (too few images to tell)" if few else ""),
-        "an epoch draws one version of each pose anew: all versions must be shown in turn",
+        "each epoch draws one version of each pose: all versions must be shown in turn",
     )
 
 
@@ -96,5 +96,5 @@ def _anew(subject: Subject, orders: list[Integers]) -> CheckResult:
         one or same == 0,
         f"{same} of {EPOCHS * (EPOCHS - 1) // 2} pairs of epochs show the same poses in the same batches",
         "0",
-        "shuffle each epoch anew: the generator of an epoch's order must be seeded with the epoch's number",
+        "reshuffle in each epoch: the generator of an epoch's order must be seeded with the epoch's number",
     )

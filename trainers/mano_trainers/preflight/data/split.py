@@ -1,4 +1,4 @@
-"""Is what validation shows unknown to training? By pose number, by label, and by pixels."""
+"""Is what validation shows unseen in training? By pose number, by label, and by pixels."""
 
 from collections.abc import Iterator
 
@@ -33,7 +33,7 @@ def _trained_images(subject: Subject) -> Integers:
 
 def _poses(subject: Subject, shown: Integers, validated: Integers) -> CheckResult:
     labels = subject.pipeline.data.labels
-    # Not by the wrist's rotation: another view of a pose is no other pose.
+    # Not by the wrist's rotation: another view of a pose is not another pose.
     rows = np.concatenate([labels.theta, labels.betas], axis=1).round(ROUNDED) + 0.0
     _, same = np.unique(rows, axis=0, return_inverse=True)
     pose_of = same.reshape(-1)[labels.pose_index]  # poses with equal labels are one
