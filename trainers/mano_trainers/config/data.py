@@ -70,10 +70,10 @@ class DataConfig(Strict):
     image_size: Annotated[int, Field(ge=16, le=1024)] = 64
     """Side of the square input image, in pixels."""
     crop: Annotated[float, Field(ge=1, le=5)] | None = None
-    """Side of the square that is cut out around a hand, by the longer side of its joints' bounding box. `null`:
-    FreiHAND's pictures are used whole, and the factor is 1.5 for HO-3D's and DexYCB's, which show a whole scene. Of
-    FreiHAND only trained poses are cut by their labels; validated ones, and those of `pred.json`, to a square in the
-    middle of the picture, of the median size of the trained ones."""
+    """Side of the square that is cut out around a hand, as a multiple of the longer side of its joints' bounding box.
+    `null`: FreiHAND's pictures are used whole, and the factor is 1.5 for HO-3D's and DexYCB's, which show a whole
+    scene. In FreiHAND only trained poses are cut by their labels; validated ones, and those of `pred.json`, are cut to
+    a square in the middle of the picture, of the median size of the trained ones."""
     val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Share of the poses held out for validation. The split is by pose, never by image version."""
     versions: Literal["all", "one"] = "one"
