@@ -63,5 +63,5 @@ TASKS: dict[str, Task] = {
     "simulated": simulated,
     "digits": recorded("digits", 4, 0.01),
     "hand": recorded("hand", 2, 0.2),
-    "transformer": recorded("transformer", 2, 0.2),
+    "transformer": recorded("transformer", 1, 0.2),
 }
