@@ -7,7 +7,7 @@ configuration by configuration, so that any number of lines is a usable table. T
     hand         the embedded hand with resnet_tiny, as in `record_curves.py`; 10 s and more
     transformer  vit_tiny on twice the poses, in smaller batches and for longer: with the hand's it learns nothing
 
-    PYTHONPATH=.:trainers nice python tests/benchmarks/record_table.py digits /tmp/digits.jsonl --configs 60 --seeds 8
+    PYTHONPATH=.:trainers nice python tests/benchmarks/record_table.py digits /tmp/digits.jsonl --configs 40 --seeds 10
     PYTHONPATH=.:trainers python tests/benchmarks/record_table.py digits /tmp/digits.jsonl --pack \\
         tests/benchmarks/data/digits.json.xz
 """
