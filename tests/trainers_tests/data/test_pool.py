@@ -32,7 +32,11 @@ def test_a_script_without_a_guard_is_told_and_does_not_wait_for_itself(tmp_path:
     assert "DataError: a process that renders or decodes images ended before its work was done" in ran.stderr
 
 
+def end_at_once() -> None:
+    os._exit(1)
+
+
 def test_a_process_that_is_killed_is_told() -> None:
     with pytest.raises(DataError, match="ended before its work was done"), started_pool(1) as pool:
-        pool.submit(os._exit, 1).result()
+        pool.submit(end_at_once).result()
     assert "TRAINERS_POOL_OF" not in os.environ
