@@ -93,7 +93,7 @@ def export(folder: Path, out: Path, split: Split = "evaluation", root: str | Non
 
 
 def _folder(config: DataConfig, asked_for: str | None) -> Path:
-    """Of the pictures: those that are asked for, or of the one set in FreiHAND's layout that a model was trained on."""
+    """The folder asked for, or that of the one set in FreiHAND's layout that a model was trained on."""
     roots = list(dict.fromkeys(item.root for item in config.all_sets if item.format == "freihand"))
     if asked_for is None and len(roots) != 1:
         what = f"{len(roots)} of the sets that the checkpoint was trained on are in FreiHAND's layout"

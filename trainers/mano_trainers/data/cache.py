@@ -107,7 +107,7 @@ def decode(picture: Picture, size: int, kind: Kind = "images") -> tuple[Pixels, 
             raise OSError("the end of the image is missing")
         with Image.open(path, formats=["JPEG", "PNG"]) as image:
             width, height = image.size  # of the header: nothing is decoded yet
-            if picture.whole_px not in (None, width) or picture.whole_px not in (None, height):
+            if picture.whole_px is not None and (width, height) != (picture.whole_px, picture.whole_px):
                 raise DataError(
                     f"{width} x {height} pixels; a square of {picture.whole_px} is expected, as the first picture is",
                     str(path),

@@ -93,7 +93,7 @@ def centred_box(size_px: int, share: float) -> tuple[int, int, int, int]:
 def cut_out(
     labels: Labels, pictures: Sequence[Picture], boxes: Integers, whole_px: int
 ) -> tuple[Labels, list[Picture]]:
-    """The same of squares (N, 4), one for all images of a pose, out of pictures that are squares of one side."""
+    """Labels and pictures with squares (N, 4) cut out, one per pose; every file is a square of `whole_px`."""
     cuts = [(left, top, right, bottom) for left, top, right, bottom in boxes.tolist()]
     poses = labels.pose_index.tolist()
     shown = [replace(each, box=cuts[pose], whole_px=whole_px) for each, pose in zip(pictures, poses, strict=True)]
