@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from dispatch import Started, Waiting
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from mano_trainers import checkpoint
 from mano_trainers.checkpoint import Checkpoint
@@ -20,7 +20,8 @@ from mano_trainers.config import TrainConfig
 from mano_trainers.data.load import LoadedData, load_data
 from mano_trainers.device.replay import tensors_in
 from mano_trainers.evaluation.predict import predict
-from mano_trainers.loop import Run, restore, train_on
+from mano_trainers.lanes import Lanes
+from mano_trainers.loop import Run, begin, restore, train_on
 from mano_trainers.losses.balance import Balance
 from mano_trainers.losses.procrustes import best_similarity
 from mano_trainers.losses.terms import Target, loss_terms
@@ -151,31 +152,11 @@ def _tensors(ours: Any, saved: Any, path: str = "") -> Iterator[tuple[str, torch
             assert path.endswith(("/fused", "/lr")) or ours == saved, path
 
 
-class _Waiting(TorchDispatchMode):
-    """Operations that make the processor wait for a GPU, which `meta` lets through."""
-
-    ops = ("linalg_svd", "linalg_eigh", "nonzero", "local_scalar_dense", "unique", "repeat_interleave.Tensor")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[str] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = func.name().removeprefix("aten::").lstrip("_")
-        there = any(isinstance(each, torch.Tensor) and each.device == META for each in args)
-        if there and any(op in name for op in self.ops):
-            self.found.append(name)
-        sent = name.startswith("to_copy") and not there and str((kwargs or {}).get("device", "")) == "meta"
-        if sent and not (kwargs or {}).get("non_blocking"):
-            self.found.append(f"{name} from the CPU")
-        return func(*args, **(kwargs or {}))
-
-
 def waits(pipeline: Pipeline, model: HandNet) -> list[str]:
     """What two steps would wait for on a GPU."""
     chosen = pipeline.config
     training = Training(pipeline, model, make_optimizer(model, chosen.optim), Balance(chosen.loss, META))
-    with _Waiting() as waiting:
+    with Waiting() as waiting:
         for step in range(2):
             training.step(*augmented(pipeline, raw_batch(pipeline, np.arange(8), step)))
     return waiting.found
@@ -199,6 +180,25 @@ def test_what_would_wait_for_a_gpu_is_found(data: LoadedData, monkeypatch: pytes
         assert "to_copy from the CPU" in waits(pipeline, model)
     monkeypatch.setattr("mano_trainers.losses.procrustes.best_similarity_by_squaring", best_similarity)
     assert "linalg_svd" in waits(pipeline, model)
+
+
+def test_a_step_of_eight_lanes_waits_for_nothing_and_starts_little_more_than_that_of_one(
+    data: LoadedData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the update of the weights, which each lane has for itself: its optimizer has one kernel for many weights
+    only where there are values."""
+    monkeypatch.setattr(Training, "follow_gradients", lambda training: None)
+    configs = [config(**CONFIGS["transformer with pca"], augmentation=AUGMENTATION, seed=seed) for seed in range(8)]
+    started = {}
+    for count in (1, 8):
+        first = begin(data, configs[0], META)
+        runs = [first, *(begin(data, each, META, beside=first) for each in configs[1:count])]
+        lanes = Lanes(runs)
+        (raws,) = lanes.batches([StepRange(np.arange(8).reshape(1, 8), 0, 1)] * count)
+        with Waiting() as waiting, Started() as started[count]:
+            lanes.step(raws)
+        assert not waiting.found
+    assert started[8].count < 1.15 * started[1].count
 
 
 @pytest.mark.parametrize("read", ["item", "bool", "mask"])

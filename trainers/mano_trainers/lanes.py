@@ -1,10 +1,11 @@
 """Several trainings of one architecture at once, in one process: a lane for each.
 
 A small network leaves most of a GPU idle, since the time goes into starting kernels. Here the weights of K networks are
-stacked in tensors (K, ...), and `torch.func.vmap` turns K kernels into one. Everything else is the single run's own:
-each lane has its optimizer, average of the weights, balance, order, augmentation and checkpoints, and its network's
-weights are views of the stacked ones. So a lane gives the same result as its config alone, except for the rounding of
-sums, and its checkpoints are those of a single run.
+stacked in tensors (K, ...), and `torch.func.vmap` turns K kernels into one. Their images are augmented as one batch,
+and their loss terms weighted together. Everything else is the single run's own: each lane has its optimizer, average of
+the weights, learned balance, order, draws of the augmentation and checkpoints, and its network's weights are views of
+the stacked ones. So a lane gives the same result as its config alone, except for the rounding of sums, and its
+checkpoints are those of a single run.
 
 It pays off for small transformers, which consist of matrix products. Convolutions with K sets of weights are grouped
 ones: on a GPU about as fast as in sequence, on a CPU half as fast (docs/benchmarks.md).
@@ -30,11 +31,13 @@ from mano_trainers.device.replay import Replay, on_side_stream, record_on_gpu
 from mano_trainers.errors import TrainerError
 from mano_trainers.lane_rules import check_lanes
 from mano_trainers.loop import Run, begin, evaluated, evaluations, restore, steps_before
+from mano_trainers.losses.balance import totals_of
 from mano_trainers.losses.terms import Target, loss_terms
 from mano_trainers.models import HandNet
 from mano_trainers.optimizer import set_learning_rate
 from mano_trainers.precision import mixed
 from mano_trainers.report import EpochReport, Lane
+from mano_trainers.training.one_batch import one_batch
 from mano_trainers.training.pipeline import RawBatch, augmented, raw_batch
 from mano_trainers.training.steps import StepRange, images_ahead, learning_rate, parts_of, shares_of, step_metrics
 
@@ -143,6 +146,10 @@ class Lanes:
                 weight.grad = None
             for name, buffer in model.named_buffers():
                 buffer.data = self.buffers[name][lane]
+        self.totals = totals_of([each.balance for each in self.trainings])
+        self.sums = torch.stack([each.sums for each in self.trainings])
+        for lane, training in enumerate(self.trainings):
+            training.sums = self.sums[lane]
         recorded = self.trainings[0].pipeline.device.type == "cuda" and all(each.replay for each in self.trainings)
         self.replay = Replay(self.step, record_on_gpu) if recorded else None
         self.last = next(name for name, each in models[0].named_parameters() if each is models[0].last_layer.weight)
@@ -150,11 +157,11 @@ class Lanes:
     def train_steps(self, ranges: Sequence[StepRange]) -> list[dict[str, float]]:
         """The steps of every lane, as many of each; the `train/` metrics of each."""
         weights = [training.balance.weights() for training in self.trainings]
+        self.sums.zero_()
         for training in self.trainings:
-            training.sums.zero_()
             training.model.train()
         device, started_s = self.runs[0].pipeline.device, time.perf_counter()
-        for number, raws in enumerate(self._batches(ranges)):
+        for number, raws in enumerate(self.batches(ranges)):
             for run, steps in zip(self.runs, ranges, strict=True):
                 rate = learning_rate(run.pipeline.config.optim, steps.first_step + number, steps.total_steps)
                 set_learning_rate(run.training.optimizer, rate)
@@ -174,15 +181,8 @@ class Lanes:
         ]
 
     def step(self, raws: Sequence[RawBatch], weights: Sequence[Mapping[str, float]] | None = None) -> None:
-        """A step of every lane, from a batch of each. With `weights` of the terms, their shares are taken too."""
-        pairs = [augmented(run.pipeline, raw) for run, raw in zip(self.runs, raws, strict=True)]
-        images = torch.stack([pair[0] for pair in pairs])
-        targets = [vars(pair[1]) for pair in pairs]
-        target = {
-            name: torch.stack([each[name] for each in targets])
-            for name, value in targets[0].items()
-            if value is not None
-        }
+        """A step of every lane, from what `batches` yields. With `weights` of the terms, their shares are taken too."""
+        images, target = self._images_and_target(raws)
         for weight in self.weights.values():
             weight.grad = None
         for training in self.trainings:
@@ -190,31 +190,44 @@ class Lanes:
         config = self.runs[0].pipeline.config
         for rows in parts_of(images.shape[1], config.optim.micro_batches):
             terms = self._terms(images[:, rows], {name: value[:, rows] for name, value in target.items()})
-            of_lanes = [{name: term[lane] for name, term in terms.items()} for lane in range(len(self.runs))]
-            losses = [
-                training.balance.total(each, training.model.last_layer)
-                for training, each in zip(self.trainings, of_lanes, strict=True)
-            ]
+            columns = torch.stack(list(terms.values()), dim=1)
+            losses = self.totals(columns)
             if weights is not None and rows.start == 0:
                 self._take_shares(terms, weights)
             share = (rows.stop - rows.start) / images.shape[1]
-            (share * torch.stack(losses).sum()).backward()
-            for training, loss, each in zip(self.trainings, losses, of_lanes, strict=True):
-                training.sums += share * torch.stack([loss, *each.values()]).detach()
+            (share * losses.sum()).backward()
+            self.sums += share * torch.cat((losses[:, None], columns), dim=1).detach()
         for lane, training in enumerate(self.trainings):
             for name, weight in training.model.named_parameters():
                 slope = self.weights[name].grad
                 weight.grad = None if slope is None else slope[lane]
             training.follow_gradients()
 
-    def _batches(self, ranges: Sequence[StepRange]) -> Iterator[tuple[RawBatch, ...]]:
-        """The batches of all lanes, step by step."""
+    def batches(self, ranges: Sequence[StepRange]) -> Iterator[tuple[RawBatch, ...]]:
+        """The batches of all lanes, step by step: as one where they are augmented in the same ways, else each."""
         ahead = [images_ahead(run.pipeline, steps.order) for run, steps in zip(self.runs, ranges, strict=True)]
         for number, gathered in enumerate(zip(*ahead, strict=True)):
-            yield tuple(
+            raws = tuple(
                 raw_batch(run.pipeline, steps.order[number], steps.first_step + number, None, there)
                 for run, steps, there in zip(self.runs, ranges, gathered, strict=True)
             )
+            joined = one_batch(raws)
+            yield raws if joined is None else (joined,)
+
+    def _images_and_target(self, raws: Sequence[RawBatch]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Augmented images (lanes, B, 3, S, S), and what of a `Target` there is, (lanes, B, ...)."""
+        made = [augmented(self.runs[0].pipeline, raw) for raw in raws]  # images and labels are those of all lanes
+        images = torch.cat([pair[0] for pair in made])
+        targets = [vars(pair[1]) for pair in made]
+        target = {
+            name: self._by_lane(torch.cat([each[name] for each in targets]))
+            for name, value in targets[0].items()
+            if value is not None
+        }
+        return self._by_lane(images), target
+
+    def _by_lane(self, values: Tensor) -> Tensor:
+        return torch.unflatten(values, 0, (len(self.runs), -1))
 
     def _terms(self, images: Tensor, target: dict[str, Tensor]) -> dict[str, Tensor]:
         """Loss terms (lanes,) of images (lanes, B, 3, S, S)."""

@@ -40,7 +40,7 @@ class Draw:
         brightness: (B,) added, as a share of white.
         noise: (B,) standard deviation, as a share of white.
         pattern: (1, 3, S, S) standard normal noise, one for the whole batch: drawing it for each image would cost as
-            much as the rotation.
+            much as the rotation. (K, 3, S, S) where the batch is K batches in turn.
         zoom: (B,) factor of the scale about the centre; None: 1.
         shift: (B, 2) along x and y as shares of the side, after rotation and zoom; None: 0.
         appearance: colours, blur and occluders; None for none.
@@ -133,7 +133,8 @@ def augment(images: Tensor, drawn: Draw) -> Tensor:
     )
     # White is 2 above black in normalised images.
     turned.mul_(drawn.contrast.view(-1, 1, 1, 1)).add_(2 * drawn.brightness.view(-1, 1, 1, 1))
-    turned.addcmul_(drawn.pattern, drawn.noise.view(-1, 1, 1, 1), value=2)
+    batches = torch.unflatten(turned, 0, (len(drawn.pattern), -1))
+    batches.addcmul_(drawn.pattern.unsqueeze(1), drawn.noise.view(len(batches), -1, 1, 1, 1), value=2)
     if drawn.appearance is not None:
         return change_batch(turned, drawn.appearance)
     return turned.contiguous(memory_format=torch.channels_last)
