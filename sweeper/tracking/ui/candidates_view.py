@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Mapping
 from typing import Any, Final
 
+from sweeper.entrypoint.offers import offers_of
 from sweeper.errors import UserError
 from sweeper.search_space.paths import column_names
 from sweeper.spec.resolve import SweepSpec
@@ -21,7 +22,6 @@ KEY: Final = "candidates"
 OBJECTIVE: Final = "objective"
 """ID of the first section of charts."""
 TAG: Final = f"mlflow.sharedViewState.{KEY}"
-VARIANCE: Final = "val/theta_var_ratio"
 CHART_PX: Final = 420
 """Height of the objective's chart, with room for its legend."""
 LETTER_PX: Final = 7.5
@@ -83,7 +83,7 @@ def _state(spec: SweepSpec) -> Mapping[str, Any]:
         "tags.`sweeper.state`",
         *(f"tags.`{name}`" for name in column_names(spec.search_space).values()),
         "tags.`sweeper.reason`",
-        f"metrics.`{VARIANCE}`",
+        f"metrics.`{metric_key(offers_of(spec.trainer).variance_ratio)}`",
     ]
     return {
         "searchFilter": "tags.`sweeper.role` = 'candidate'",

@@ -2,15 +2,18 @@
 
 import base64
 import json
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 from mlflow_helpers import start, uri_of
 from studies import make_spec
 
+from mano_trainers.report import TrainerOffers
 from sweeper.errors import UserError
 from sweeper.ledger.trial import Report, TrialRecord, TrialState
 from sweeper.search_space.paths import column_names
@@ -40,6 +43,14 @@ def test_the_view_shows_candidates_best_first_with_what_decides() -> None:
     assert set(columns[2:-2]) == {f"tags.`{name}`" for name in column_names(spec.search_space).values()}
     assert state["columnOrder"][-len(columns) :] == columns
     assert all(state["columnWidths"][column] >= 7.5 * len(column.split("`")[1]) for column in columns)
+
+
+def test_the_view_shows_the_variance_that_the_trainer_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("own_trainer")
+    module.OFFERS = TrainerOffers("val/spread", "val/r2", "val/gain", "val/gain_p", "train/share_")  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "own_trainer", module)
+    spec = make_spec().model_copy(update={"trainer": "own_trainer:train"})
+    assert state_of(candidates_view(spec, 5)[TAG])["selectedColumns"][-1] == "metrics.`val/spread`"
 
 
 def test_parameters_are_tags_as_a_table_shows_them() -> None:
