@@ -27,7 +27,8 @@ run: setup  ## run the default sweep (SPEC=... for another) and show its table
 ui: setup  ## open the MLflow UI on the studies here
 	$(BIN)/sweeper ui
 
-PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
+# Tests start hundreds of processes, and where PYTHONDONTWRITEBYTECODE is set each would compile all of it again.
+PYTEST := $(BIN)/python -m compileall -q sweeper trainers && $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test: setup  ## all tests, in WORKERS=3 processes: most tests of sweeper wait
 	$(PYTEST) tests
