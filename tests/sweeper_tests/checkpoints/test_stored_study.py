@@ -22,7 +22,7 @@ WEIGHTS = b"w" * 5000
 
 @pytest.fixture
 def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ledger]:
-    """The ledger of a study whose home is lost: its trial wrote three checkpoints; the second is gone from the store."""
+    """The ledger of a study whose home is lost: its trial wrote three checkpoints; the store has lost the second."""
     with s3_server() as server:
         for name, value in server.environment.items():
             monkeypatch.setenv(name, value)
