@@ -13,7 +13,7 @@ import pytest
 # times the processor time of one thread. Set before numpy or torch are imported, which is when they read it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-with contextlib.suppress(ModuleNotFoundError):  # not there on a machine set up for the GPU tests alone
+with contextlib.suppress(ModuleNotFoundError):  # as on a machine set up for the GPU tests alone
     from hypothesis import HealthCheck, settings
 
     # On a busy machine an example can take any time; pytest's timeout is the one that counts.
@@ -22,7 +22,7 @@ with contextlib.suppress(ModuleNotFoundError):  # not there on a machine set up 
 
 
 def pytest_configure() -> None:
-    """Tests send Ctrl-C to the processes they start, so these must not inherit it as ignored from a background job."""
+    """Tests send Ctrl-C to the processes they start, which must not inherit it as ignored from a background script."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

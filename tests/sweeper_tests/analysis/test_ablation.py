@@ -1,4 +1,4 @@
-"""What an ablation says about its variants: differences from the baseline over the same seeds, and runs that count."""
+"""What an ablation says about its variants: differences from the baseline over the same seeds, how many runs count."""
 
 import csv
 import io

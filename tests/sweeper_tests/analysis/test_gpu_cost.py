@@ -32,7 +32,7 @@ def _trainer_on_path(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Any:
-    """Call with options and changes to the spec; returns the exit code, the plan as JSON (or `{}`), and stderr."""
+    """A function of options and changes to the spec: returns the exit code, the plan as JSON (or `{}`), and stderr."""
 
     def made(*options: str, **changes: Any) -> tuple[int, dict[str, Any], str]:
         spec = {key: value for key, value in (SPEC | changes).items() if value is not None}

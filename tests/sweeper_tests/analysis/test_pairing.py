@@ -1,4 +1,4 @@
-"""Why runs are always paired by seed, by simulating tables without any difference, whatever a seed's runs share."""
+"""Why runs are always paired by seed: simulated tables without any difference, whatever runs with one seed share."""
 
 import math
 

@@ -139,6 +139,6 @@ def test_the_stand_in_for_wandb_reads_lists_back(tmp_path: Path) -> None:
     assert run(tmp_path, script, parameters, wandb=True) == [EpochReport(1, 1.0, {"val/acc": 96.0})]
 
 
-def test_its_own_error_is_reported_with_the_exit_code(tmp_path: Path) -> None:
+def test_a_failing_script_is_reported_with_its_exit_code(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="ended with exit code 3"):
         run(tmp_path, "import sys; sys.exit(3)")

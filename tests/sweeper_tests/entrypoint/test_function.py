@@ -1,4 +1,4 @@
-"""Functions that call `sweeper.report`, or should: their reports, how they end, and what is said if they do not."""
+"""Functions that call `sweeper.report`, or should: their reports, how they end, and the errors of those that do not."""
 
 import sys
 from pathlib import Path

@@ -71,7 +71,7 @@ def test_functions_that_cannot_train(module: str, function: str, message: str) -
         config_class(f"{module}:{function}")
 
 
-def test_a_module_that_fails_while_it_is_imported(module: str) -> None:
+def test_a_module_that_fails_while_it_is_imported_is_reported(module: str) -> None:
     Path(f"{module}.py").write_text("raise RuntimeError('no licence')")
     with pytest.raises(UserError, match="RuntimeError: no licence"):
         load_trainer(f"{module}:train")

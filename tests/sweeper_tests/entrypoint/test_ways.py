@@ -227,7 +227,7 @@ def test_after_a_kill_it_resumes_to_the_same_end(
     assert curve({"a": now}, "a", way) == pytest.approx(curve({"a": before}, "a", way), rel=1e-6)
 
 
-def test_it_is_reproduced(home: Path, warm_python: Path) -> None:
+def test_the_best_trial_is_reproduced(home: Path, warm_python: Path) -> None:
     code, said = run(home, warm_python, "reproduce", "ways:best")
     assert code == 0, said
     assert "BIT-EXACT" in said or "WITHIN TOLERANCE" in said

@@ -75,6 +75,6 @@ def test_a_copy_takes_over_a_study_whose_ledger_is_in_a_database(
         assert str(copy) in said.replace("\n", ""), said
     assert Driver(copy, "resume", "scripted", **environ).end()[0] == 0
     code, said = Driver(home, "resume", "scripted", "--adopt", **environ).end()
-    assert code in (0, 5), said  # 5: what the copy trained is in the copy
+    assert code in (0, 5), said  # 5: what the copy trained is stored there
     assert f"taken over from {copy} on " in said
     assert Driver(copy, "resume", "scripted", **environ).end()[0] == 2

@@ -80,7 +80,7 @@ def test_gc_works_after_mlflow_has_lost_its_runs_and_knows_the_new_ones(home: Pa
 
 
 def test_an_extension_counts_even_if_an_enqueued_trial_is_waiting(home: Path) -> None:
-    """It used to be mistaken for the previous extension, which was done, after an interruption."""
+    """It used to be taken for the previous extension, as if that had been interrupted, although it was complete."""
     spec = home.parent / "spec.yaml"
     spec.write_text(SPEC.replace("trials: 4", "trials: 1\ncontrols: []"))
     for verb in (("run", "--new"), ("extend", "scripted-2", "--trials", "1"), ("enqueue", "scripted-2", "scale=1.0")):

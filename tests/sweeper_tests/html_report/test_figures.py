@@ -1,4 +1,4 @@
-"""The figures of the report: axes, colours and symbols, and what is drawn into them."""
+"""The figures of the report: axes, colours and symbols, and what is drawn in them."""
 
 import random
 import re

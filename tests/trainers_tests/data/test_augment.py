@@ -211,7 +211,7 @@ def test_both_paths_give_the_same_images(seed: int, angle: float) -> None:
 
 @PATHS
 @pytest.mark.parametrize("value", [0, 255])
-def test_what_comes_from_outside_is_grey(path: Path, value: int) -> None:
+def test_pixels_from_outside_the_image_are_grey(path: Path, value: int) -> None:
     images = torch.full((1, SIZE, SIZE, 3), value, dtype=torch.uint8)
     turned = path(images, only_turned(torch.tensor([math.radians(15)])))
     assert turned[0, :, 0, 0].abs().max() < 0.005

@@ -110,7 +110,7 @@ def pipeline(data: LoadedData, background: float, **changes: Any) -> Pipeline:
     return pipeline_of(data, config(background, **changes), CPU)
 
 
-def test_share_0_gives_bit_for_bit_the_batches_without_masks(data: LoadedData) -> None:
+def test_share_0_gives_the_same_batches_bit_for_bit_as_without_masks(data: LoadedData) -> None:
     plain, with_masks = (pipeline(each, 0.0) for each in (replace(data, masks=None), data))
     for step in range(3):
         ours, theirs = (training_batch(each, np.arange(8), step)[0].clone() for each in (plain, with_masks))
@@ -207,7 +207,7 @@ def test_a_set_without_masks_can_be_mixed_with_one_that_has_some(on_disk: Path, 
     assert np.flatnonzero(loaded.masks.exact).tolist() == list(range(48, 60))
 
 
-def test_either_all_lanes_have_masks_or_none_has() -> None:
+def test_either_all_lanes_have_masks_or_none_do() -> None:
     assert lanes_problem([config(0.2), config(0.9)], on_gpu=True) is None
     problem = lanes_problem([config(0.2), config(0.0)], on_gpu=True)
     assert problem is not None

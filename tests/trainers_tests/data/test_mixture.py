@@ -23,7 +23,7 @@ from mano_trainers.loop import train
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Config of a mixture of three small sets; the cache folder is set, too."""
+    """Config of a mixture of three small sets; also sets the cache folder."""
     root = tmp_path_factory.mktemp("sets")
     make_ho3d(root / "ho3d", 15, 32, seed=0)
     make_dexycb(root / "dexycb", 12, 32, seed=0)

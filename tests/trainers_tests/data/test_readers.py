@@ -1,4 +1,4 @@
-"""Readers of HO-3D and DexYCB on small sets in their layouts: they are stored in their conventions and read in ours."""
+"""Readers of HO-3D and DexYCB on small sets in their layouts: stored by their conventions, and read into ours."""
 
 import pickle
 from collections.abc import Callable

@@ -62,7 +62,7 @@ def test_nothing_is_left_of_a_cut_that_fails(whole: Path, tmp_path: Path) -> Non
     assert sorted(path.name for path in tmp_path.iterdir()) == ["broken", "there"]
 
 
-def test_a_set_cut_by_hand_or_partly_unpacked_is_refused_with_the_way_to_cut_one(whole: Path, tmp_path: Path) -> None:
+def test_a_set_cut_by_hand_or_partly_unpacked_is_refused_with_advice(whole: Path, tmp_path: Path) -> None:
     cut_subset(whole, tmp_path / "set", 20)
     images = sorted((tmp_path / "set" / "training" / "rgb").iterdir())
     for path in images[-3:]:

@@ -23,7 +23,7 @@ def test_a_training_that_was_given_no_gpu_runs_on_the_cpu(device: str, monkeypat
 
 @pytest.mark.parametrize("share", ["1", "0.5"])
 def test_a_gpu_that_was_given_but_is_not_there_is_reported(share: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is not found out only after days on the CPU."""
+    """Otherwise it would only be noticed after days on the CPU."""
     monkeypatch.setenv("TRAINERS_GPU_SHARE", share)
     with pytest.raises(ConfigError, match="is not there, or has no driver"), process.settings(config("auto")):
         pass
