@@ -1,5 +1,5 @@
 """What all tests share: how they are spread over processes (`pytest -n N --dist loadfile --no-loadscope-reorder`), and
-what a busy machine must not change."""
+what keeps them from failing on a busy machine."""
 
 import contextlib
 import functools
@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 # Tests run side by side, and torch's threads would wait for each other in busy loops: on two cores they take two to ten
-# times the processor time of one thread. Set before anything imports numpy or torch, which read it then.
+# times the processor time of one thread. Set before numpy or torch are imported, which is when they read it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-with contextlib.suppress(ModuleNotFoundError):  # on a machine that has what the tests of the GPU need, and no more
+with contextlib.suppress(ModuleNotFoundError):  # as on a machine set up for the GPU tests alone
     from hypothesis import HealthCheck, settings
 
     # On a busy machine an example can take any time; pytest's timeout is the one that counts.
@@ -22,22 +22,22 @@ with contextlib.suppress(ModuleNotFoundError):  # on a machine that has what the
 
 
 def pytest_configure() -> None:
-    """Tests send Ctrl-C to what they start: not to be inherited as ignored, from the background of a script."""
+    """Tests send Ctrl-C to the processes they start, which must not inherit it as ignored from a background script."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file's tests run in one process, which makes its fixtures once. Files with slow tests come first, those on
-    machines of their own before all others, so that none of them is left for the end."""
+    """A file's tests run in one process, which makes its fixtures once. Files with slow tests come first, and
+    those that need machines of their own before all others, so that none of them is left until the end."""
     machines, slow = ({item.path for item in items if item.get_closest_marker(name)} for name in ("machines", "slow"))
     items.sort(key=lambda item: (item.path not in machines, item.path not in slow))  # stable: a file keeps its order
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
-    """Files of tests on machines of their own run one after the other: two clusters at once leave no processor time for
-    what either waits for."""
+    """Test files that need machines of their own run one after another: two clusters at once would leave no processor
+    time for what each of them waits for."""
     from xdist.scheduler import LoadFileScheduling
 
     class OneClusterAtATime(LoadFileScheduling):  # type: ignore[misc]

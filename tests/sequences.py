@@ -1,8 +1,8 @@
-"""Hundreds of sequences of verbs, kills and damage on a study, for a night: see `sweeper_tests/state_machine.py`.
+"""Run hundreds of sequences of verbs, kills and damage on a study, overnight: see `sweeper_tests/state_machine.py`.
 
     PYTHONPATH=.:trainers:tests/sweeper_tests python tests/sequences.py --first 1000 --count 500
 
-Prints each sequence that goes wrong with its steps, and at the end how many did, and their seeds. One seed alone:
+Print each sequence that goes wrong, with its steps, and at the end how many did and their seeds. For a single seed:
 `--first SEED --count 1`.
 """
 

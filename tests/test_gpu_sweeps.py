@@ -1,4 +1,4 @@
-"""A sweep on a GPU, whole and in shares: real Ray, MLflow and trainer. On a CPU the same sweep runs without one."""
+"""A sweep on a whole GPU, on half of one, and on a CPU alone, with the real Ray, MLflow and trainer."""
 
 import json
 import os
@@ -53,12 +53,12 @@ def sweeper(home: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
         pytest.param(0, "cpu", marks=pytest.mark.slow),
     ],
 )
-def test_a_sweep_runs_there_is_recorded_and_is_reproduced(gpus: float, device: str, tmp_path: Path) -> None:
-    """`run` starts with the preflight, whose failure is another exit code."""
+def test_a_sweep_runs_on_the_device_is_recorded_and_can_be_reproduced(gpus: float, device: str, tmp_path: Path) -> None:
+    """`run` starts with the preflight, whose failure has another exit code."""
     spec, home = tmp_path / "small.yaml", tmp_path / "home"
     mapping = SPEC | {"resources": {"cpus": 1, "gpus": gpus}}
     mapping["base"] = SPEC["base"] | {"device": device}
-    if device == "cuda":  # long enough to be looked at, which happens once a second
+    if device == "cuda":  # long enough to be sampled, which happens once a second
         mapping["base"] |= {"optim": SPEC["base"]["optim"] | {"epochs": 30}}
     spec.write_text(yaml.safe_dump(mapping))
     ran = sweeper(home, "run", str(spec))

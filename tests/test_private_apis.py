@@ -1,4 +1,4 @@
-"""Names of Ray and Optuna that the sweeper uses although they are not promised: an upgrade that moves one fails
+"""Names of Ray and Optuna that the sweeper uses although they are not public: an upgrade that moves one fails
 here, with the list of what is gone, instead of somewhere in a sweep."""
 
 import inspect
@@ -80,7 +80,7 @@ CHECKS: dict[str, Callable[[str], str | None]] = {
 }
 
 
-def test_names_that_are_not_promised_are_as_they_are_used() -> None:
+def test_private_names_are_still_what_the_sweeper_expects() -> None:
     changed = []
     for place, check in CHECKS.items():
         try:

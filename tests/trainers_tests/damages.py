@@ -1,4 +1,4 @@
-"""Damage to the files of a rendered set, and the check of preflight that names it. Files are replaced, for they may be
+"""Damage to the files of a rendered set, and the preflight check that names it. Files are replaced, since they may be
 links to those of the sound set."""
 
 import json
@@ -47,7 +47,7 @@ def copy_a_training_image_into_validation(root: Path) -> None:
 
 
 def shuffle_one_version(root: Path) -> None:
-    """The third version of each image is that of the next pose: only a quarter of the pairs is wrong."""
+    """The third version of each image is that of the next pose: only a quarter of the pairs are wrong."""
     rgb = root / "training" / "rgb"
     count = len(list(rgb.iterdir())) // VERSIONS
     paths = [rgb / f"{index:08d}.jpg" for index in range(2 * count, 3 * count)]

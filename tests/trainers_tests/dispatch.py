@@ -1,4 +1,4 @@
-"""What the operations of a piece of work are, as torch dispatches them."""
+"""The operations that a piece of work consists of, as torch dispatches them."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ class Waiting(TorchDispatchMode):
 
 
 class Started(TorchDispatchMode):
-    """How many operations start a kernel, roughly: all that make a tensor that is no view of another."""
+    """How many operations start a kernel, roughly: all that make a tensor that is not a view of another."""
 
     count = 0
 

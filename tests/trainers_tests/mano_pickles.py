@@ -1,6 +1,6 @@
-"""Writes pickles shaped as the published MANO files: Python 2, protocol 2, with chumpy's and scipy's class names.
+"""Writes pickles in the form of the published MANO files: Python 2, protocol 2, with chumpy's and scipy's class names.
 
-Their names and fields are those of chumpy (`Ch`, `reordering.Select`) and of scipy's csc_matrix of that time; neither
+Their names and fields are those of chumpy (`Ch`, `reordering.Select`) and of scipy's csc_matrix at that time; neither
 library is needed, since a pickle holds names only.
 """
 
@@ -54,7 +54,7 @@ NAMES = {
 
 
 class Python2Pickler(pickle._Pickler):  # type: ignore[name-defined,misc]
-    """Protocols 0 to 2 as Python 2 wrote them: text and bytes as 8-bit strings, modules by their names of then."""
+    """Protocols 0 to 2 as Python 2 wrote them: text and bytes as 8-bit strings, modules by their old names."""
 
     dispatch = pickle._Pickler.dispatch.copy()  # type: ignore[attr-defined]
 

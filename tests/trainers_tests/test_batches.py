@@ -65,14 +65,14 @@ def test_a_generator_depends_on_seed_purpose_and_index_only() -> None:
     assert len({first(0, "order", 1), first(1, "order", 1), first(0, "augment", 1), first(0, "order", 2)}) == 4
 
 
-def test_gather_reads_the_asked_images() -> None:
+def test_gather_reads_the_requested_images() -> None:
     images = np.arange(5 * 2 * 2 * 3, dtype=np.uint8).reshape(5, 2, 2, 3)
     batch = gather(images, np.array([1, 4]), torch.device("cpu"))
     assert torch.equal(batch, torch.from_numpy(images[[1, 4]]))
 
 
 @pytest.mark.parametrize("augmented", [True, False])
-def test_a_batch_in_used_memory_is_that_in_fresh_memory(augmented: bool, tmp_path: Path) -> None:
+def test_a_batch_in_used_memory_equals_one_in_fresh_memory(augmented: bool, tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (7, 16, 16, 3), np.uint8)
     pixels.tofile(tmp_path / "pixels")
     images, cpu = np.memmap(tmp_path / "pixels", np.uint8, "r", shape=pixels.shape), torch.device("cpu")
@@ -102,7 +102,7 @@ def test_threads_share_a_batch_and_change_no_bit_of_it(augmented: bool) -> None:
 
 
 def test_images_go_to_a_device_where_they_fit_and_give_the_same_batches() -> None:
-    """The meta device stands for a GPU in what is asked of its memory; a tensor here stands for its copy."""
+    """The meta device stands for a GPU when its memory is asked about; a tensor here stands for its copy."""
     images, cpu = np.random.default_rng(0).integers(0, 256, (7, 16, 16, 3), np.uint8), torch.device("cpu")
     assert on_device(images, cpu, 10**12) is images
     assert on_device(images, torch.device("meta"), 2 * images.nbytes - 1) is images

@@ -1,4 +1,4 @@
-"""The benchmark for a GPU that is seldom at hand runs to its end, so that it does when one is."""
+"""The benchmark for a GPU that is rarely at hand runs to its end, so that it also does when one is."""
 
 import json
 import sys
@@ -17,7 +17,7 @@ Run = Callable[..., int]
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Runs the benchmark in this process, which has imported torch; the figures go to `gpu.json`."""
     monkeypatch.syspath_prepend(str(ROOT / "tests" / "benchmarks"))
-    monkeypatch.setenv("PYTHONPATH", str(ROOT / "trainers"))  # of the trainings that run side by side
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "trainers"))  # for the trainings that run side by side
     monkeypatch.setenv("TRAINERS_CACHE_DIR", "")  # put back after the benchmark has set it
     import gpu
 
@@ -62,7 +62,7 @@ def test_every_part_for_the_gpu_runs_once_and_its_figures_are_kept(
     assert said.out.count("MISSED") >= 2, "no CPU reaches the targets"
 
 
-def test_a_part_that_fails_is_named_and_the_others_go_on(
+def test_a_part_that_fails_is_named_and_the_others_still_run(
     run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert run("--smoke", "--parts", "long", "ceilings", "--data", str(tmp_path / "no such set")) == 1

@@ -1,4 +1,4 @@
-"""Checkpoints: whole or absent, and damage is told."""
+"""Checkpoints: complete or absent, and damage is reported."""
 
 import hashlib
 import json
@@ -75,7 +75,7 @@ class Malicious:
         return Path.touch, (self.target,)
 
 
-def test_a_state_that_runs_code_is_refused_even_with_a_fitting_manifest(tmp_path: Path) -> None:
+def test_a_state_that_runs_code_is_refused_even_with_a_matching_manifest(tmp_path: Path) -> None:
     folder = tmp_path / "epoch_001"
     checkpoint.save(folder, a_checkpoint())
     torch.save(Malicious(tmp_path / "ran"), folder / "state.pt")
@@ -105,7 +105,7 @@ def test_a_failed_write_leaves_the_older_checkpoint_and_nothing_else(
     assert (tmp_path / "epoch_001" / "manifest.json").read_text() == before
 
 
-def test_latest_good_skips_the_damaged(tmp_path: Path) -> None:
+def test_latest_good_skips_damaged_checkpoints(tmp_path: Path) -> None:
     assert checkpoint.latest_good(tmp_path) is None
     assert checkpoint.latest_good(tmp_path / "absent") is None
     for step in (2, 9, 10, 11):

@@ -1,4 +1,4 @@
-"""What the config of a training run refuses by itself."""
+"""What the config of a training run refuses on its own."""
 
 import pytest
 from pydantic import ValidationError
@@ -7,7 +7,7 @@ from mano_trainers.config import TrainConfig
 
 
 @pytest.mark.parametrize(("every", "an_epoch"), [(1, 1), (0.5, 2), (0.33, 3), (0.1, 10), (0.01, 100)])
-def test_a_whole_number_of_evaluations_is_an_epoch(every: float, an_epoch: int) -> None:
+def test_an_epoch_has_a_whole_number_of_evaluations(every: float, an_epoch: int) -> None:
     assert TrainConfig(evaluate_every=every).evaluations_an_epoch == an_epoch
 
 

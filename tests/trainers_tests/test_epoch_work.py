@@ -1,4 +1,4 @@
-"""The work of an epoch and the rates of GPUs, which a plan is made of without data, GPU or torch."""
+"""The work of an epoch and the rates of GPUs, from which a plan is made without data, a GPU or torch."""
 
 import json
 import subprocess
@@ -32,7 +32,7 @@ def config(backbone: str = "resnet18", train: dict[str, Any] | None = None, **da
         ({"root": "embedded", "embedded_count": 100}, 4 * 90 + 10 / 3),
     ],
 )
-def test_data_that_are_not_there_are_the_published_set(settings: dict[str, Any], images: float) -> None:
+def test_missing_data_count_as_the_published_set(settings: dict[str, Any], images: float) -> None:
     assert epoch_work(config(**settings)).images == pytest.approx(images, abs=1)
 
 
@@ -48,7 +48,7 @@ def test_sets_of_a_mixture_are_added_up() -> None:
     assert mixed.source.startswith("FreiHAND as published and HO-3D v3 as published")
 
 
-def test_data_that_are_there_are_counted(tmp_path: Path) -> None:
+def test_data_that_exist_are_counted(tmp_path: Path) -> None:
     (tmp_path / "training" / "rgb").mkdir(parents=True)
     (tmp_path / "training_K.json").write_text(json.dumps([[[1, 0, 0]] * 3] * 20))
     for index in range(40):
@@ -60,7 +60,7 @@ def test_data_that_are_there_are_counted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "measured"), [("freihand", 9_533), ("freihand_vit", 2_577)])
-def test_the_published_specs_have_rates_of_all_gpus(name: str, measured: float) -> None:
+def test_the_published_specs_have_rates_for_all_gpus(name: str, measured: float) -> None:
     base = yaml.safe_load((SPECS / f"{name}.yaml").read_text())["base"]
     rates = {rate.gpu: rate.images_per_s for rate in epoch_work(TrainConfig.model_validate(base)).rates}
     assert rates["H200"] == measured, "docs/benchmarks.md"
@@ -77,7 +77,7 @@ def test_rates_follow_the_pixels(backbone: str, more: int) -> None:
 
 
 @pytest.mark.parametrize(("backbone", "size"), [("resnet_tiny", 224), ("vit_tiny", 224), ("resnet18", 64)])
-def test_what_nothing_is_known_of_has_no_rate(backbone: str, size: int) -> None:
+def test_an_unmeasured_network_or_image_size_has_no_rate(backbone: str, size: int) -> None:
     assert epoch_work(config(backbone, image_size=size)).rates == ()
 
 

@@ -80,12 +80,12 @@ def test_pictures_are_cut_as_validation_cuts_them(folder: Path, tmp_path: Path) 
     joints_m = np.array(json.loads((tmp_path / "pred.json").read_text())[0])
     aligned_mm = 1000 * aligned_distances(joints_m, true).mean()
     assert aligned_mm == pytest.approx(last.metrics["val/pa_mpjpe_mm"], abs=1e-2)
-    shutil.copytree(root / "evaluation", tmp_path / "bare" / "evaluation")  # no label, and none of training
+    shutil.copytree(root / "evaluation", tmp_path / "bare" / "evaluation")  # no labels, and no training split
     assert main([str(last.checkpoint), "--out", str(tmp_path / "bare.json"), "--data", str(tmp_path / "bare")]) == 0
     assert (tmp_path / "bare.json").read_text() == (tmp_path / "pred.json").read_text()
 
 
-def test_a_mixture_needs_to_be_told_whose_pictures(
+def test_a_mixture_needs_to_be_told_whose_pictures_to_take(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (root,) = (path for path in folder.glob("embedded-*") if path.is_dir())
@@ -114,7 +114,7 @@ def test_without_a_set_of_its_layout_no_square_is_known(
     assert "--> data.crop" in told
 
 
-def test_bad_input_is_told(trained: EpochReport, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_input_is_reported(trained: EpochReport, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path / "absent")]) == 2
     assert "not a complete checkpoint" in capsys.readouterr().err
     assert main([str(trained.checkpoint), "--data", str(tmp_path / "nowhere")]) == 2

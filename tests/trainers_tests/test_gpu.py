@@ -1,4 +1,4 @@
-"""A GPU computes what a CPU does, twice the same, within its share: `make test-gpu`, where there is one."""
+"""A GPU computes what a CPU does, reproducibly, within its share: `make test-gpu`, where there is one."""
 
 import math
 import os
@@ -102,8 +102,8 @@ def weights(report: EpochReport) -> dict[str, torch.Tensor]:
     return checkpoint.load(report.checkpoint).weights
 
 
-def test_batches_are_those_of_the_cpu(data: LoadedData) -> None:
-    """Augmented, with everything that turns, moves or colours; interpolation may round otherwise."""
+def test_batches_match_those_of_the_cpu(data: LoadedData) -> None:
+    """Augmented, with everything that turns, moves or colours; interpolation may round differently."""
     (images, target), (images_there, target_there) = (
         training_batch(made(data, device)[0], np.arange(8), 3) for device in (CPU, GPU)
     )
@@ -114,7 +114,7 @@ def test_batches_are_those_of_the_cpu(data: LoadedData) -> None:
         torch.testing.assert_close(getattr(target_there, name).cpu(), value, rtol=1e-4, atol=1e-5)
 
 
-def test_losses_and_gradients_are_those_of_the_cpu(data: LoadedData) -> None:
+def test_losses_and_gradients_match_those_of_the_cpu(data: LoadedData) -> None:
     found = []
     images = torch.rand(8, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
     for device in (CPU, GPU):
@@ -131,7 +131,7 @@ def test_losses_and_gradients_are_those_of_the_cpu(data: LoadedData) -> None:
     assert apart**0.5 < 0.02 * sum(float(slope.square().sum()) for slope in slopes.values()) ** 0.5
 
 
-def test_predictions_are_those_of_the_cpu(data: LoadedData) -> None:
+def test_predictions_match_those_of_the_cpu(data: LoadedData) -> None:
     """In bfloat16, so to two digits."""
     theta = []
     for device in (CPU, GPU):
@@ -141,7 +141,7 @@ def test_predictions_are_those_of_the_cpu(data: LoadedData) -> None:
 
 
 @pytest.mark.parametrize("backbone", ["resnet_tiny", "resnet18", "vit_tiny", "handformer_small"])
-def test_two_trainings_are_equal_bit_for_bit_and_one_that_was_interrupted_too(backbone: str, tmp_path: Path) -> None:
+def test_two_trainings_are_equal_bit_for_bit_and_so_is_one_that_was_interrupted(backbone: str, tmp_path: Path) -> None:
     chosen = config(model={"backbone": backbone})
     first, second = (list(train(chosen, tmp_path / name)) for name in ("a", "b"))
     assert without_timings(first) == without_timings(second)
@@ -152,14 +152,14 @@ def test_two_trainings_are_equal_bit_for_bit_and_one_that_was_interrupted_too(ba
         assert all(torch.equal(value, expected[name]) for name, value in weights(ours).items())
 
 
-def test_a_training_in_bfloat16_comes_to_what_float32_does(tmp_path: Path) -> None:
+def test_a_training_in_bfloat16_ends_near_one_in_float32(tmp_path: Path) -> None:
     there, here = (list(train(config(device), tmp_path / device.type))[-1].metrics for device in (GPU, CPU))
     assert there["train/loss"] == pytest.approx(here["train/loss"], rel=0.1)
     assert there["val/pa_mpjpe_mm"] == pytest.approx(here["val/pa_mpjpe_mm"], rel=0.1)
 
 
 @pytest.mark.parametrize("changes", RECORDED.values(), ids=RECORDED)
-def test_a_recorded_training_is_that_of_single_steps(
+def test_a_recorded_training_matches_one_of_single_steps(
     changes: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recorded, single = (
@@ -170,7 +170,7 @@ def test_a_recorded_training_is_that_of_single_steps(
         assert recorded[name] == pytest.approx(single[name], rel=1e-3), name
 
 
-def test_a_recorded_training_is_repeated_bit_for_bit_and_so_is_an_interrupted_one(tmp_path: Path) -> None:
+def test_a_recorded_training_repeats_bit_for_bit_and_so_does_an_interrupted_one(tmp_path: Path) -> None:
     """With everything that a step can hold: the average of the weights, learned weights, all of the augmentation."""
     changes = RECORDED["every term, gradnorm"] | {
         "augmentation": {"zoom": 0.2, "colour": 0.2, "blur": 0.02, "erase": 0.5}
@@ -182,7 +182,7 @@ def test_a_recorded_training_is_repeated_bit_for_bit_and_so_is_an_interrupted_on
     assert without_timings(rest) == without_timings(first[1:])
 
 
-def test_a_checkpoint_goes_from_one_device_to_the_other(tmp_path: Path) -> None:
+def test_a_checkpoint_can_move_from_one_device_to_the_other(tmp_path: Path) -> None:
     for start, end in ((CPU, GPU), (GPU, CPU)):
         begun = next(train(config(start), tmp_path / f"from_{start.type}"))
         assert begun.checkpoint is not None
@@ -196,8 +196,8 @@ def test_a_checkpoint_goes_from_one_device_to_the_other(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("backbone", ["vit_tiny", "resnet_tiny"])
-def test_lanes_are_the_single_trainings(backbone: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """In bfloat16, which rounds sums of another order otherwise."""
+def test_lanes_match_the_single_trainings(backbone: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In bfloat16, where sums in another order are rounded differently."""
     configs = [config(model={"backbone": backbone}, seed=seed) for seed in range(3)]
     lanes = [Lane(each, tmp_path / f"lane{number}") for number, each in enumerate(configs)]
     rounds = iter([lanes] * evaluations(configs[0]) + [[]])
@@ -210,10 +210,10 @@ def test_lanes_are_the_single_trainings(backbone: str, tmp_path: Path, capsys: p
         assert last[lane]["val/pa_mpjpe_mm"] == pytest.approx(single["val/pa_mpjpe_mm"], rel=0.05)
 
 
-def test_a_training_that_runs_out_of_memory_leaves_its_neighbour(
+def test_a_training_that_runs_out_of_memory_does_not_harm_its_neighbour(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The neighbour is a process of its own with the other half of the GPU, as trials are."""
+    """The neighbour is a separate process with the other half of the GPU, as trials are."""
     written = tmp_path / "config.yaml"
     written.write_text(config(optim={"epochs": 40, "batch_size": 8}).model_dump_json())
     told = [sys.executable, "-m", "mano_trainers", str(written), "--out", str(tmp_path / "neighbour")]
@@ -250,7 +250,7 @@ def test_images_that_are_copied_ahead_are_the_right_ones(data: LoadedData) -> No
     assert math.isfinite(float(busy.sum()))
 
 
-def test_a_sound_pipeline_passes_the_preflight_there() -> None:
+def test_a_sound_pipeline_passes_the_preflight_on_a_gpu() -> None:
     chosen = config(data={"embedded_count": 300, "image_size": 32}, optim={"epochs": 20})
     failed = [result for result in preflight(chosen, [chosen]) if result.status is CheckStatus.FAIL]
     assert not failed

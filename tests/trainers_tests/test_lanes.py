@@ -1,4 +1,4 @@
-"""Lanes: each is the single run of its config, in float64 to rounding, whatever the others do."""
+"""Lanes: each equals the single run of its config, in float64 up to rounding, whatever the others do."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -39,7 +39,7 @@ def config(**changes: Any) -> TrainConfig:
 
 
 def lanes_of(**changes: Any) -> list[TrainConfig]:
-    """Three configs that differ in all that lanes may differ in."""
+    """Three configs that differ in everything that lanes may differ in."""
     shared = config(**changes)
     settings = ({}, {"lr": 3e-3, "clip_norm": 0.05, "weight_decay": 0.1}, {"lr": 2e-4, "warmup_steps": 0})
     return [
@@ -107,7 +107,7 @@ def together(
 
 
 def assert_same(ours: list[EpochReport], theirs: list[EpochReport], tolerance: float = 1e-10) -> None:
-    """Metrics, and weights, statistics and moments of the checkpoints."""
+    """Compare metrics, and weights, statistics and moments of the checkpoints."""
     assert [each.step for each in ours] == [each.step for each in theirs]
     for mine, other in zip(ours, theirs, strict=True):
         assert mine.metrics.keys() == other.metrics.keys()
@@ -154,7 +154,7 @@ CASES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.usefixtures("in_float64")
 @pytest.mark.parametrize("name", CASES)
-def test_each_lane_is_the_single_run_of_its_config(name: str, tmp_path: Path) -> None:
+def test_each_lane_equals_the_single_run_of_its_config(name: str, tmp_path: Path) -> None:
     configs = lanes_of(**CASES[name])
     found = together(configs, tmp_path / "lanes")
     for lane, chosen in enumerate(configs):
@@ -165,7 +165,7 @@ def test_each_lane_is_the_single_run_of_its_config(name: str, tmp_path: Path) ->
 
 @pytest.mark.usefixtures("in_float64")
 def test_lanes_resume_from_checkpoints_of_single_runs_and_single_runs_from_theirs(tmp_path: Path) -> None:
-    """Each from another evaluation than the others, or from its start."""
+    """Each from a different evaluation, or from its start."""
     configs = lanes_of(optim={"epochs": 3, "batch_size": 8, "lr": 1e-3})
     singles = [alone(chosen, tmp_path / f"alone{lane}") for lane, chosen in enumerate(configs)]
     rest = together(configs, tmp_path / "rest", [singles[0][0].checkpoint, singles[1][1].checkpoint])
@@ -199,8 +199,8 @@ def test_lanes_that_leave_join_or_are_lost_do_not_disturb_the_others(tmp_path: P
 
 
 @pytest.mark.usefixtures("in_float64")
-def test_lanes_in_parts_of_an_epoch_that_differ_by_a_step(tmp_path: Path) -> None:
-    """Lanes one evaluation apart then have other numbers of steps before them."""
+def test_lanes_may_be_in_parts_of_an_epoch_that_differ_by_a_step(tmp_path: Path) -> None:
+    """Lanes that are one evaluation apart then have different numbers of steps ahead of them."""
     configs = lanes_of(model={"backbone": "vit_tiny"}, evaluate_every=0.5, optim={"epochs": 1, "batch_size": 10})
     first, second = (Lane(config, tmp_path / str(number)) for number, config in enumerate(configs[:2]))
     rounds = iter([[first], [first, second], [second], []])
@@ -238,13 +238,13 @@ def test_what_cannot_be_a_lane_is_refused(changes: dict[str, Any], says: str) ->
     assert caught.value.help == "train it in its own process"
 
 
-def test_no_config_is_refused() -> None:
+def test_an_empty_list_of_configs_is_refused() -> None:
     with pytest.raises(ConfigError, match="no lane"):
         check_lanes([])
     assert list(train_lanes(list)) == []
 
 
-def test_convolutions_on_a_cpu_are_no_lanes() -> None:
+def test_convolutions_on_a_cpu_do_not_train_in_lanes() -> None:
     both = [config(seed=seed) for seed in range(2)]
     said = lanes_problem(both, on_gpu=False)
     assert said == "on a CPU the convolutions of resnet_tiny take longer in lanes than in sequence"
@@ -253,15 +253,15 @@ def test_convolutions_on_a_cpu_are_no_lanes() -> None:
     assert "lane 1 has control zero" in str(lanes_problem([both[0], config(control="zero")], on_gpu=True))
 
 
-def test_one_lane_alone_with_evaluations_inside_an_epoch(tmp_path: Path) -> None:
+def test_a_lane_alone_may_evaluate_inside_an_epoch(tmp_path: Path) -> None:
     chosen = config(model={"backbone": "vit_tiny"}, evaluate_every=0.5)
     found, single = together([chosen], tmp_path / "lane")[0], alone(chosen, tmp_path / "alone")
     assert [each.epoch for each in found] == [each.epoch for each in single] == [0.5, 1.0, 1.5, 2.0]
     assert found[-1].metrics["train/loss"] == pytest.approx(single[-1].metrics["train/loss"], rel=1e-4)
 
 
-def test_lanes_in_float32_are_near_the_single_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the data on the device once."""
+def test_lanes_in_float32_stay_near_the_single_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With only one copy of the data on the device."""
     make, made = loop.pipeline_of, []
     monkeypatch.setattr(loop, "pipeline_of", lambda *args: made.append(make(*args)) or made[-1])
     configs = lanes_of(model={"backbone": "vit_tiny"}, optim={"epochs": 1, "batch_size": 8, "lr": 1e-3})

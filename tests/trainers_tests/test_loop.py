@@ -110,7 +110,7 @@ def test_an_interrupted_run_continues_bit_for_bit(unbroken: list[EpochReport], t
 
 
 def test_evaluations_inside_an_epoch_do_not_change_what_is_learned(unbroken: list[EpochReport], tmp_path: Path) -> None:
-    """An epoch has 4 steps, so thirds of it are of 1, 1 and 2 steps."""
+    """An epoch has 4 steps, so its thirds have 1, 1 and 2 steps."""
     reports = list(train(config(evaluate_every=0.33), tmp_path))
     assert [report.step for report in reports] == list(range(1, 10))
     assert [report.epoch for report in reports] == pytest.approx([step / 3 for step in range(1, 10)])
@@ -196,7 +196,7 @@ def test_learned_weights_and_all_terms_continue_bit_for_bit(tmp_path: Path, bala
     assert {"val/mpjpe_camera_mm", "val/joints_pa_mpjpe_mm", "val/joints_mpjpe_mm"} <= set(metrics)
     weights = {name: value for name, value in metrics.items() if name.startswith("train/weight_")}
     assert len(weights) == 11
-    assert weights["train/weight_variance"] == 0.1  # a hinge, no comparison with the truth
+    assert weights["train/weight_variance"] == 0.1  # a hinge, not a comparison with the truth
     assert weights["train/weight_param"] != 0.1
     assert whole[0].checkpoint is not None
     saved = checkpoint.load(whole[0].checkpoint)
@@ -240,14 +240,16 @@ def test_training_neither_reads_nor_moves_the_global_generator(tmp_path: Path) -
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_process_settings_are_put_back(tmp_path: Path) -> None:
+def test_process_settings_are_restored(tmp_path: Path) -> None:
     threads = torch.get_num_threads()
     assert not torch.are_deterministic_algorithms_enabled()
     running = train(config(threads=threads + 1, optim__epochs=1), tmp_path)
     next(running)
     assert torch.get_num_threads() == threads + 1
     assert torch.are_deterministic_algorithms_enabled()
-    assert not torch.is_deterministic_algorithms_warn_only_enabled()  # attention's gradient takes it for a no
+    assert (
+        not torch.is_deterministic_algorithms_warn_only_enabled()
+    )  # attention's gradient would not be deterministic with it
     running.close()
     assert torch.get_num_threads() == threads
     assert not torch.are_deterministic_algorithms_enabled()
@@ -276,7 +278,7 @@ def test_resuming_on_other_data_is_refused(unbroken: list[EpochReport], tmp_path
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens without CUDA")
-def test_cuda_without_a_device_is_told(tmp_path: Path) -> None:
+def test_cuda_without_a_device_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no CUDA device"):
         next(train(config(device="cuda"), tmp_path))
 
@@ -290,7 +292,7 @@ def test_other_settings_train_too(tmp_path: Path, form: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_few_images_are_learned_by_heart(tmp_path: Path) -> None:
+def test_a_few_images_are_memorised(tmp_path: Path) -> None:
     small = config(data__embedded_count=8, optim__epochs=150, optim__batch_size=6, optim__lr=3e-3, augment=False)
     losses = [report.metrics["train/loss_param"] for report in train(small, tmp_path)]
     assert losses[-1] < 0.1 * losses[0]

@@ -1,4 +1,4 @@
-"""`python -m mano_trainers`: reading configs, and errors a person can fix."""
+"""`python -m mano_trainers`: reading configs, and errors that a user can fix."""
 
 import subprocess
 import sys
@@ -41,17 +41,17 @@ def test_numbers_are_numbers_and_overrides_win(tmp_path: Path) -> None:
         ("x: !!python/name:os.system\n", [], "could not determine a constructor"),
     ],
 )
-def test_what_is_not_a_config_is_told(tmp_path: Path, text: str, overrides: list[str], match: str) -> None:
+def test_what_is_not_a_config_is_refused(tmp_path: Path, text: str, overrides: list[str], match: str) -> None:
     with pytest.raises(ConfigError, match=match):
         read_config(written(tmp_path, text), overrides)
 
 
-def test_a_missing_file_is_told(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         read_config(tmp_path / "absent.yaml")
 
 
-def test_all_wrong_keys_are_told_at_once_with_their_mend(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_wrong_keys_are_reported_at_once_with_their_fix(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = written(tmp_path, "optim: {lr: -1, epocs: 3}\nbackbone: x\naugment: no\n")
     assert main([str(path)]) == 2
     captured = capsys.readouterr()
@@ -70,13 +70,13 @@ def test_all_wrong_keys_are_told_at_once_with_their_mend(tmp_path: Path, capsys:
     ]
 
 
-def test_no_loss_at_all_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_config_without_any_loss_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = written(tmp_path, "loss: {lambda_param: 0, lambda_reg: 0}")
     assert main([str(path)]) == 2
     assert "at least one weight must be above 0" in capsys.readouterr().err
 
 
-def test_a_run_prints_a_line_an_epoch_and_resumes(
+def test_a_run_prints_a_line_per_epoch_and_resumes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TRAINERS_CACHE_DIR", str(tmp_path / "cache"))

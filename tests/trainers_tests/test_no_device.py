@@ -1,4 +1,4 @@
-"""What can be known of a training on a GPU without one.
+"""What can be known about a training on a GPU without one.
 
 The device `meta` has shapes and no values: what waits for a value (`.item()`, `bool()`, `.numpy()`), depends on one (a
 boolean mask), or mixes devices, fails there. A step compiled as one graph has no branch on a value either.
@@ -111,10 +111,10 @@ def test_validation_waits_for_the_device_once_and_at_its_end(
     assert ((count, 21, 3) in joined) == (chosen.head == "joints")
 
 
-def test_a_checkpoint_from_the_cpu_goes_on_where_the_device_is(
+def test_a_checkpoint_from_the_cpu_is_restored_on_the_models_device(
     data: LoadedData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Weights, moments and learned weights of the loss, whole, and on the model's device."""
+    """Weights, moments and learned weights of the loss, complete and on the model's device."""
     chosen = config(**CONFIGS["gradnorm"], optim={"ema_decay": 0.9, "epochs": 1, "batch_size": 8})
     (report,) = train_on(data, chosen, torch.device("cpu"), tmp_path)
     assert report.checkpoint is not None
@@ -122,7 +122,7 @@ def test_a_checkpoint_from_the_cpu_goes_on_where_the_device_is(
     for device in (torch.device("cpu"), META):
         pipeline, model = made(data, chosen, device)
         optimizer, balance = make_optimizer(model, chosen.optim), Balance(chosen.loss, device)
-        average = None if device == META else WeightAverage(model, 0.9)  # timm's has no `meta`
+        average = None if device == META else WeightAverage(model, 0.9)  # timm's does not know `meta`
         run = Run(Training(pipeline, model, optimizer, balance), average)
         assert restore(run, report.checkpoint) == 1
         restored = {"optimizer": optimizer.state_dict(), "balance": balance.state_dict()}
@@ -136,7 +136,7 @@ def test_a_checkpoint_from_the_cpu_goes_on_where_the_device_is(
 
 
 def _tensors(ours: Any, saved: Any, path: str = "") -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
-    """Pairs of tensors at the same place of two states; everything else is equal, but what a device is told anew."""
+    """Pairs of tensors at the same place of two states; all else is equal, except what is set anew for a device."""
     match ours:
         case torch.Tensor():
             yield path, ours, saved
@@ -182,10 +182,10 @@ def test_what_would_wait_for_a_gpu_is_found(data: LoadedData, monkeypatch: pytes
     assert "linalg_svd" in waits(pipeline, model)
 
 
-def test_a_step_of_eight_lanes_waits_for_nothing_and_starts_little_more_than_that_of_one(
+def test_a_step_of_eight_lanes_waits_for_nothing_and_starts_few_more_kernels_than_one(
     data: LoadedData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without the update of the weights, which each lane has for itself: its optimizer has one kernel for many weights
+    """Without the update of the weights, which each lane does by itself: its optimizer has one kernel for many weights
     only where there are values."""
     monkeypatch.setattr(Training, "follow_gradients", lambda training: None)
     configs = [config(**CONFIGS["transformer with pca"], augmentation=AUGMENTATION, seed=seed) for seed in range(8)]
@@ -202,7 +202,7 @@ def test_a_step_of_eight_lanes_waits_for_nothing_and_starts_little_more_than_tha
 
 
 @pytest.mark.parametrize("read", ["item", "bool", "mask"])
-def test_the_device_without_values_finds_a_step_that_waits_for_one(
+def test_the_device_without_values_catches_a_step_that_waits_for_one(
     data: LoadedData, monkeypatch: pytest.MonkeyPatch, read: str
 ) -> None:
     pipeline, model = made(data, config(), META)
@@ -234,7 +234,7 @@ def test_the_shapes_of_a_checkpoint_do_not_depend_on_the_device(data: LoadedData
 
 
 @pytest.mark.parametrize(("name", "native"), [*((name, True) for name in CONFIGS), (next(iter(CONFIGS)), False)])
-def test_forward_and_losses_run_in_mixed_precision_on_a_gpu_that_is_not_there(
+def test_forward_and_losses_run_in_mixed_precision_on_a_fake_gpu(
     data: LoadedData, name: str, native: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`meta` lets products of two devices through, which this mode does not; backward needs a driver here."""
@@ -259,7 +259,7 @@ def test_forward_and_losses_run_in_mixed_precision_on_a_gpu_that_is_not_there(
                 object.__setattr__(holder, key, fake(value))
         images = torch.empty(8, 3, 32, 32, device="cuda")
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # or autocast turns itself off
-        # A T4 holds bfloat16 and emulates it.
+        # A T4 has bfloat16 only by emulation.
         monkeypatch.setattr(
             torch.cuda, "is_bf16_supported", lambda including_emulation=True: native or including_emulation
         )

@@ -58,7 +58,7 @@ def test_norms_biases_and_positions_do_not_decay(backbone: str, layer_decay: flo
 
 
 @pytest.mark.parametrize("backbone", ["resnet_tiny", "vit_tiny"])
-def test_earlier_layers_learn_slower(backbone: str) -> None:
+def test_earlier_layers_learn_more_slowly(backbone: str) -> None:
     model = network(backbone)
     optimizer = make_optimizer(model, OptimConfig(weight_decay_on="weights", layer_decay=0.5))
     set_learning_rate(optimizer, 0.1)
@@ -77,7 +77,7 @@ def test_by_default_all_weights_are_one_group() -> None:
     assert optimizer.param_groups[0]["lr"] == 0.25
 
 
-def test_the_average_is_the_mean_of_what_came_and_leaves_the_model_alone() -> None:
+def test_the_average_is_the_mean_of_past_weights_and_leaves_the_model_alone() -> None:
     model = HandNet(nn.Linear(1, 1, bias=False), nn.Identity())  # type: ignore[arg-type]
     model.backbone.weight.data.fill_(0.0)
     average = WeightAverage(model, decay=0.9)
@@ -101,7 +101,7 @@ def test_the_average_is_what_is_evaluated_and_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("epoch", [1, 2])
-def test_a_run_with_all_of_it_continues_bit_for_bit(tmp_path: Path, epoch: int) -> None:
+def test_a_run_with_all_of_these_continues_bit_for_bit(tmp_path: Path, epoch: int) -> None:
     unbroken = list(train(config("vit_tiny", **STRONG), tmp_path / "whole"))
     interrupted = train(config("vit_tiny", **STRONG), tmp_path / "parts")
     before = [next(interrupted) for _ in range(epoch)]
@@ -113,7 +113,7 @@ def test_a_run_with_all_of_it_continues_bit_for_bit(tmp_path: Path, epoch: int) 
 
 
 def test_parts_of_a_batch_have_its_gradient(tmp_path: Path) -> None:
-    """Of a network without batch normalisation, up to rounding."""
+    """In a network without batch normalisation, up to rounding."""
     whole, parts = (
         list(train(config("vit_tiny", micro_batches=parts, epochs=1), tmp_path / str(parts))) for parts in (1, 3)
     )
@@ -138,6 +138,6 @@ def test_checkpoints_with_an_average_are_expected_to_be_larger() -> None:
         ),
     ],
 )
-def test_what_does_not_go_together_is_told(mapping: dict[str, Any], message: str) -> None:
+def test_settings_that_do_not_go_together_are_refused(mapping: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         TrainConfig.model_validate(mapping)

@@ -1,4 +1,4 @@
-"""`--overfit N`: a sound pipeline learns a few images by heart, one with another joint order does not."""
+"""`--overfit N`: a sound pipeline memorises a few images, one with another joint order does not."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +24,7 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 @pytest.mark.slow
-def test_eight_images_are_learned_by_heart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_eight_images_are_memorised(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "config.yaml"
     path.write_text("data: {embedded_count: 24, image_size: 64}\ndevice: cpu\n")
     assert main([str(path), "--out", str(tmp_path / "out"), "--overfit", "8"]) == 0
@@ -45,7 +45,7 @@ def test_joints_in_another_order_cannot_be_learned(tmp_path: Path, monkeypatch: 
     assert last.metrics["val/pa_mpjpe_mm"] > 10
 
 
-def test_what_keeps_from_the_exact_answer_is_left_out() -> None:
+def test_what_prevents_an_exact_answer_is_left_out() -> None:
     given = TrainConfig.model_validate(
         {"loss": {"lambda_pca": 1.0, "lambda_joint": 2.0}, "optim": {"weight_decay": 0.1}, "seed": 3}
     )
@@ -69,6 +69,6 @@ def test_training_and_validation_are_the_same_few_images() -> None:
 @pytest.mark.parametrize(
     ("count", "message"), [(1, "must be at least 2"), (25, "the data hold only 22 training poses")]
 )
-def test_more_images_than_there_are_is_told(tmp_path: Path, count: int, message: str) -> None:
+def test_too_few_or_too_many_images_are_refused(tmp_path: Path, count: int, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         next(overfit.overfit(CONFIG, count, tmp_path))

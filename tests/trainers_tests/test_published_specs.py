@@ -1,4 +1,4 @@
-"""The specs for FreiHAND and the official MANO hand train as they are, on a set and a hand in those layouts."""
+"""The specs for FreiHAND and the official MANO hand train as they are, on a set and a hand in the same layouts."""
 
 from pathlib import Path
 from typing import Any

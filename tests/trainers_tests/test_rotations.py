@@ -28,7 +28,7 @@ def test_matrix_equals_scipys(a: np.ndarray) -> None:
 
 
 @given(a=vectors, b=vectors)
-def test_product_and_way_back_equal_scipys(a: np.ndarray, b: np.ndarray) -> None:
+def test_product_and_conversion_back_equal_scipys(a: np.ndarray, b: np.ndarray) -> None:
     product = rotations.quaternion_multiply(
         rotations.quaternion_from_axis_angle(torch.from_numpy(a)),
         rotations.quaternion_from_axis_angle(torch.from_numpy(b)),

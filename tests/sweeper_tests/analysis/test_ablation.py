@@ -1,4 +1,4 @@
-"""What an ablation says of its variants: differences to the baseline over the same seeds, and how many runs count."""
+"""What an ablation says about its variants: differences from the baseline over the same seeds, how many runs count."""
 
 import csv
 import io
@@ -22,7 +22,7 @@ from sweeper.spec.model import SpecFile
 from sweeper.views.ablation import TOO_SMALL, render
 
 
-def test_pairs_over_seeds_see_what_means_alone_do_not(tmp_path: Path) -> None:
+def test_pairing_over_seeds_shows_what_means_alone_do_not(tmp_path: Path) -> None:
     result = result_of(tmp_path, SCALES, 5, noisy)
     rows = {row.variant: row for row in result.rows}
     assert list(rows) == ["baseline", "scale-2", "scale-3", "threads-2"]
@@ -39,7 +39,7 @@ def test_pairs_over_seeds_see_what_means_alone_do_not(tmp_path: Path) -> None:
     assert any("threads-2" in line and " cannot be told apart: " in line for line in result.sentences)
 
 
-def test_two_seeds_are_too_few_to_say(tmp_path: Path) -> None:
+def test_two_seeds_are_too_few_to_say_anything(tmp_path: Path) -> None:
     result = result_of(tmp_path, SCALES, 2, noisy)
     comparison = result.rows[1].comparison
     assert comparison is not None
@@ -48,7 +48,7 @@ def test_two_seeds_are_too_few_to_say(tmp_path: Path) -> None:
     assert TOO_SMALL in render(result, "table")
 
 
-def test_runs_that_collapsed_failed_or_are_to_come_are_counted(tmp_path: Path) -> None:
+def test_collapsed_and_failed_runs_are_counted(tmp_path: Path) -> None:
     def losing(levels: Mapping[str, str], seed: int) -> float | TrialState:
         if levels["scale"] == "3" and seed:
             return TrialState.COLLAPSED if seed == 1 else TrialState.FAILED
@@ -62,7 +62,7 @@ def test_runs_that_collapsed_failed_or_are_to_come_are_counted(tmp_path: Path) -
     assert line.rstrip().endswith("1 of 4 (5-70 %), 2 failed")
 
 
-def test_a_study_that_goes_on_says_what_is_to_come(tmp_path: Path) -> None:
+def test_an_unfinished_study_says_how_many_runs_are_still_to_come(tmp_path: Path) -> None:
     spec = spec_of(SCALES, 3)
     finish_study(tmp_path, spec, lambda params: 10.0 + params["seed"], trials=7)
     ledger, recorded = open_study(tmp_path, "parts")
@@ -75,7 +75,7 @@ def test_a_study_that_goes_on_says_what_is_to_come(tmp_path: Path) -> None:
     assert any(" differ by 0.00 mm with every seed: the seed changes nothing" in line for line in result.sentences)
 
 
-def test_collapses_count_as_the_constant_pose_beside_a_mean_over_the_others(tmp_path: Path) -> None:
+def test_collapses_count_as_the_constant_pose_in_a_second_mean(tmp_path: Path) -> None:
     """A variant that is 1 mm better when it does not collapse, which it does in 3 of 8 runs."""
 
     def fragile(levels: Mapping[str, str], seed: int) -> float | TrialState:
@@ -128,7 +128,7 @@ def test_the_verb_takes_a_study_or_its_spec_and_any_study_with_variants(
     assert capsys.readouterr().err == "error: no variant `c` in the study `pair`\nhelp: they are a, b\n"
 
 
-def test_a_search_is_no_ablation() -> None:
+def test_a_search_is_not_an_ablation() -> None:
     search = {"name": "toy", "search_space": {"scale": {"low": 0.5, "high": 2.0}}, "trials": 2}
     spec = SpecFile.model_validate(search | {"objective": {"metric": "val/pa_mpjpe_mm", "mode": "min"}})
     with pytest.raises(UserError, match="the study `toy` has no variants to compare"):

@@ -68,7 +68,7 @@ def test_a_control_that_trains_costs_the_grace_period() -> None:
     grace=st.integers(1, 10),
     none=st.booleans(),
 )
-def test_expected_is_between_one_trial_and_all_to_their_end(
+def test_expected_cost_is_between_one_full_trial_and_all_trials_in_full(
     trials: int, full: int, eta: int, grace: int, none: bool
 ) -> None:
     scheduler = {"name": "none" if none else "asha", "eta": eta, "grace_epochs": grace}
@@ -88,7 +88,7 @@ def test_expected_is_between_one_trial_and_all_to_their_end(
         ({"budget": {"trials": 2, "cpu_seconds": 240}}, 10**9, None),
     ],
 )
-def test_what_cannot_fit_is_named(changes: dict[str, Any], free_bytes: int, problem: str | None) -> None:
+def test_what_does_not_fit_is_named(changes: dict[str, Any], free_bytes: int, problem: str | None) -> None:
     plan = estimate_cost(make_spec(trials=12, **changes), full_epochs=8, pace=PACE, free_bytes=free_bytes)
     assert [problem in text for text in plan.problems] == ([True] if problem else [])
 
@@ -113,7 +113,9 @@ def test_earlier_trials_of_the_same_shape_show_the_pace(tmp_path: Path) -> None:
     assert recorded_throughput(make_spec(resources={"cpus": 4}), tmp_path) is None, "other resources"
 
 
-def test_the_verb_says_unknown_or_measures_and_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_verb_says_unknown_or_measures_and_refuses_what_does_not_fit(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "spec.yaml").write_text(SPEC)
     arguments = ["plan", str(tmp_path / "spec.yaml"), "--home", str(tmp_path / "home")]
     assert main(arguments) == 0
@@ -132,7 +134,7 @@ def test_the_verb_says_unknown_or_measures_and_refuses(tmp_path: Path, capsys: p
     assert "but the budget is 0.1 CPU-seconds" in capsys.readouterr().err
 
 
-def test_a_trainer_that_fails_while_it_is_timed_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_trainer_that_fails_while_it_is_timed_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "spec.yaml").write_text(SPEC)
     spec = str(tmp_path / "spec.yaml")
     assert main(["plan", spec, "--home", str(tmp_path), "--measure", "--set", "base.crash_at=1"]) == 2

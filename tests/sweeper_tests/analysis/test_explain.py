@@ -1,4 +1,4 @@
-"""The verbs that read: `explain`, `compare` and `importance`, on a study that was really run, without training."""
+"""The read-only verbs `explain`, `compare` and `importance`, on a study that was really run, but without training."""
 
 import json
 import math
@@ -50,7 +50,7 @@ def run_one_by_one(home: Path, spec: SweepSpec, score: Any) -> None:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`toy`: 24 trials in which only the scale matters, the first one enqueued, large scales collapse."""
+    """`toy`: 24 trials in which only the scale matters; the first one is enqueued, and large scales collapse."""
     folder = tmp_path_factory.mktemp("home")
     enqueue = [{"scale": 1.0}]
     sampler = {"name": "tpe", "startup_trials": 6}
@@ -80,7 +80,7 @@ def test_the_last_rung_is_the_one_in_the_reason(home: Path) -> None:
         assert [rung.keep for rung in found.rungs] == [True] * (len(found.rungs) - 1) + [False]
 
 
-def test_a_trial_that_waits_did_not_go_on_when_it_came_there(tmp_path: Path) -> None:
+def test_a_waiting_trial_did_not_continue_when_it_reached_its_rung(tmp_path: Path) -> None:
     scheduler = {"name": "asha", "mode": "promote", "grace_epochs": 2, "eta": 2}
     spec = make_spec(trials=4, scheduler=scheduler)
     run_one_by_one(tmp_path, spec, lambda params: 10 + params["scale"])
@@ -125,7 +125,7 @@ def test_the_looked_up_configuration_is_what_was_trained(home: Path) -> None:
     assert configuration_of(found.spec, found.trial) == resolve(spec, found.trial.params)
 
 
-def test_an_unknown_trial_is_told_with_a_close_one(home: Path) -> None:
+def test_an_unknown_trial_is_reported_with_a_similar_one(home: Path) -> None:
     with pytest.raises(UserError, match="no trial `toy-oracl`") as caught:
         look_up(home, "toy-oracl")
     assert caught.value.problems[0].help == "`sweeper list` shows the studies, `sweeper show STUDY` the IDs"
@@ -147,7 +147,7 @@ def test_compare_shows_only_what_varies(home: Path) -> None:
     assert varying_keys([{"a": 1, "b": [1]}, {"a": 1, "b": [2], "c": 3}]) == {"b": ([1], [2]), "c": (None, 3)}
 
 
-def test_a_sparkline_has_a_bar_for_each_value_and_gaps_for_no_number() -> None:
+def test_a_sparkline_has_a_bar_for_each_value_and_a_gap_for_each_nan() -> None:
     assert sparkline([0.0, 7.0, math.nan, 3.5], 0.0, 7.0) == "▁█ ▅"
     assert sparkline([2.0, 2.0], 2.0, 2.0) == "▁▁"
 
@@ -162,7 +162,7 @@ def test_the_parameter_that_matters_is_found_and_the_other_is_noise(home: Path, 
     assert found.warning == ""
 
 
-def test_too_few_trials_are_told(home: Path) -> None:
+def test_too_few_trials_give_a_warning(home: Path) -> None:
     spec = open_study(home, "toy")[1]
     few = importances_of("toy", spec, trials_of(home)[:5], "ped-anova")
     assert few.warning.startswith("5 trials are few for 2 parameters, about 20 are needed: ")

@@ -19,7 +19,7 @@ NAMES = dict(zip("ABCD", FIELDS, strict=True))
 
 
 def rate(levels: Mapping[str, str], seed: int) -> float:
-    """The textbook's value, and a little that only the seed decides."""
+    """The textbook's value, plus a little that depends on the seed alone."""
     return RATES[sum(2**index for index, field in enumerate(FIELDS) if levels[field] == "2")] + 0.125 * seed
 
 
@@ -36,7 +36,7 @@ def test_the_effects_of_a_textbook_factorial(tmp_path: Path) -> None:
     assert not any(effect.aliases for effect in (*result.main_effects, *result.interactions))
 
 
-def test_the_effects_of_its_half_fraction_and_what_they_are_mixed_with(tmp_path: Path) -> None:
+def test_the_effects_of_its_half_fraction_and_their_aliases(tmp_path: Path) -> None:
     fraction = FACTORIAL | {"design": "fractional_factorial", "generators": ["D = ABC"]}
     result = result_of(tmp_path, fraction, 2, rate)
     assert (result.resolution, len(result.rows)) == (4, 8)

@@ -1,4 +1,4 @@
-"""`sweeper plan` says hours and euros on GPUs that are not here, by what the trainer says of an epoch."""
+"""`sweeper plan` estimates hours and euros on GPUs that are not here, from what the trainer says about an epoch."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,7 @@ SPEC: dict[str, Any] = {
     "resources": {"cpus": 1, "gpus": 1, "concurrent": 1},
 }
 HOURS = 40.0
-"""4 trials of 10 epochs, an hour each on a T4 and a tenth of it on a Z9."""
+"""4 trials of 10 epochs, an hour each on a T4 and a tenth of that on a Z9."""
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +32,7 @@ def _trainer_on_path(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Any:
-    """Called with changes of the spec and options: exit code, the plan as JSON (`{}` without one), and stderr."""
+    """A function of options and changes to the spec: returns the exit code, the plan as JSON (or `{}`), and stderr."""
 
     def made(*options: str, **changes: Any) -> tuple[int, dict[str, Any], str]:
         spec = {key: value for key, value in (SPEC | changes).items() if value is not None}
@@ -62,7 +62,7 @@ def test_a_gpu_without_a_price_has_hours_and_no_euros(plan: Any) -> None:
     assert (z9["expected_hours"], z9["expected_euros"], z9["worst_euros"]) == (4.0, None, None)
 
 
-def test_the_specs_price_goes_before_the_usual_one(plan: Any) -> None:
+def test_the_specs_price_overrides_the_usual_one_and_the_option_overrides_both(plan: Any) -> None:
     t4, z9 = plan("--price", "T4=9", budget={"euros_per_gpu_hour": 7})[1]["gpus"]
     assert (t4["euros_per_hour"], z9["euros_per_hour"]) == (9, 7)
 
@@ -77,14 +77,16 @@ def test_the_specs_price_goes_before_the_usual_one(plan: Any) -> None:
         ({"wall_clock_s": HOURS * 1800}, [2, None]),
     ],
 )
-def test_what_fits_the_budget_is_said_of_each_gpu(plan: Any, budget: dict[str, float], fit: list[int | None]) -> None:
+def test_what_fits_the_budget_is_stated_for_each_gpu(
+    plan: Any, budget: dict[str, float], fit: list[int | None]
+) -> None:
     code, made, err = plan(budget=budget)
     assert [gpu["trials_in_budget"] for gpu in made["gpus"]] == fit
     assert (code, err) == (0, ""), "nobody knows which GPU it will be"
 
 
 def test_trials_side_by_side_take_the_same_gpu_hours(plan: Any) -> None:
-    """And need as much less time."""
+    """On two GPUs, they also need half the time."""
     budget = {"wall_clock_s": HOURS * 1800}
     for resources in ({"cpus": 1, "gpus": 0.5, "concurrent": 2}, {"cpus": 1, "gpus": 1, "concurrent": 2}):
         t4, _ = plan(resources=resources, budget=budget)[1]["gpus"]
@@ -102,7 +104,7 @@ def test_networks_of_different_sizes_are_averaged(plan: Any) -> None:
 
 
 @pytest.mark.parametrize("changes", [{"base": {"says": "nothing"}}, {"resources": {"cpus": 1, "gpus": 0}}])
-def test_without_an_offer_or_a_gpu_the_plan_is_as_before(plan: Any, changes: dict[str, Any]) -> None:
+def test_without_an_offer_or_a_gpu_the_plan_estimates_no_gpus(plan: Any, changes: dict[str, Any]) -> None:
     code, made, _ = plan(**changes)
     assert (code, made["gpus"]) == (0, [])
 
@@ -120,14 +122,18 @@ def test_without_an_offer_or_a_gpu_the_plan_is_as_before(plan: Any, changes: dic
         ([], {"base": {"says": "error"}}, "`epoch_work` of trainer `paced_trainer:train` failed: LookupError"),
     ],
 )
-def test_what_cannot_be_understood_is_told(plan: Any, options: list[str], changes: dict[str, Any], said: str) -> None:
+def test_what_cannot_be_understood_is_reported(
+    plan: Any, options: list[str], changes: dict[str, Any], said: str
+) -> None:
     code, _, err = plan(*options, **changes)
     assert code == 2
     assert said in err
     assert "Traceback" not in err
 
 
-def test_the_published_specs_say_hours_without_data_or_gpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_published_specs_give_hours_without_data_or_a_gpu(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name in ("freihand", "freihand_vit"):
         assert main(["plan", str(ROOT / "search_spaces" / f"{name}.yaml"), "--home", str(tmp_path)]) == 0
         said = capsys.readouterr().out

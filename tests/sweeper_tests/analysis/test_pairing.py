@@ -1,4 +1,4 @@
-"""Why runs are always paired by seed: by simulation of tables without any difference, whatever seeds have in common."""
+"""Why runs are always paired by seed: simulated tables without any difference, whatever runs with one seed share."""
 
 import math
 
@@ -16,7 +16,7 @@ ERROR = 3 * math.sqrt(ALPHA * (1 - ALPHA) / STUDIES)
 
 
 def studies(correlation: float, seed: int) -> np.ndarray:
-    """(STUDIES, 2, SEEDS): two configurations of the same mean, whose runs with one seed have something in common."""
+    """(STUDIES, 2, SEEDS): two configurations with the same mean, whose runs with the same seed are correlated."""
     covariance = [[1.0, correlation], [correlation, 1.0]]
     drawn = np.random.default_rng(seed).multivariate_normal([0.0, 0.0], covariance, (STUDIES, SEEDS))
     return drawn.transpose(0, 2, 1)
@@ -30,7 +30,7 @@ def compared(values: np.ndarray) -> Comparison:
 
 
 @pytest.mark.parametrize("correlation", [-0.65, 0.0, 0.65])
-def test_pairs_find_too_much_in_no_case(correlation: float) -> None:
+def test_pairing_never_finds_too_much(correlation: float) -> None:
     false = np.mean([compared(values).is_told_apart for values in studies(correlation, 1)])
     assert false == pytest.approx(ALPHA, abs=ERROR)
 
@@ -41,7 +41,7 @@ def test_unpaired_runs_find_too_much_where_seeds_pull_in_opposite_directions() -
     assert np.mean(stats.ttest_ind(values[:, 0], values[:, 1], axis=1, equal_var=False).pvalue < ALPHA) > ALPHA + ERROR
 
 
-def test_a_choice_by_the_measured_correlation_finds_too_much() -> None:
+def test_choosing_by_the_measured_correlation_finds_too_much() -> None:
     values = studies(0.0, 3)
     paired = stats.ttest_rel(values[:, 0], values[:, 1], axis=1).pvalue
     unpaired = stats.ttest_ind(values[:, 0], values[:, 1], axis=1, equal_var=False).pvalue
@@ -49,7 +49,7 @@ def test_a_choice_by_the_measured_correlation_finds_too_much() -> None:
     assert np.mean(np.where(correlation > 0, paired, unpaired) < ALPHA) > ALPHA + ERROR
 
 
-def test_the_correlation_of_pairs_is_said() -> None:
+def test_the_correlation_of_pairs_is_stated() -> None:
     seeds = np.arange(5.0)
     together = compared(np.stack([seeds, 2 * seeds + 1 + 0.1 * seeds**2]))
     apart = compared(np.stack([seeds, -seeds + 0.1 * seeds**2]))

@@ -1,4 +1,4 @@
-"""What an ablation can see: is it what it says, in its plan and when it has run?"""
+"""Can an ablation see what it says it can, both in its plan and after it has run?"""
 
 import math
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ NOTHING = {"design": "full_factorial", "factors": {"scale": [1.0, 2.0], "threads
 
 
 def drawn(spec: SweepSpec, random: np.random.Generator, sizes: Mapping[str, float] | None = None) -> list[Any]:
-    """Trials of a study whose runs are 10 mm, plus `sizes` by name of variant, plus a normal of 0.3 mm."""
+    """Trials of a study whose runs give 10 mm, plus `sizes` by variant name, plus normal noise of 0.3 mm."""
     return [
         TrialRecord(
             f"parts-{number:04d}",
@@ -53,8 +53,8 @@ def test_a_factorial_without_any_effect_names_one_in_at_most_5_percent_of_studie
     assert each / studies > 0.08, "three families apart: why they are one"
 
 
-def test_what_an_ablation_says_it_can_see_is_seen_4_times_in_5() -> None:
-    """The difference printed as detectable, for the whole family, planted into one variant."""
+def test_a_difference_called_detectable_is_found_4_times_in_5() -> None:
+    """The difference printed as detectable, for the whole family, planted in one variant."""
     spec, random = spec_of(SCALES, 5), np.random.default_rng(6)
     spread = 0.3 * math.sqrt(2)
     planted = spread * detectable_effect(5, 3)
@@ -89,7 +89,7 @@ def hash_of(params: Mapping[str, Any]) -> list[int]:
     return [*str(params["variant"]).encode(), int(params["seed"])]
 
 
-def test_two_seeds_can_see_nothing_and_an_unknown_spread_is_told(tmp_path: Path) -> None:
+def test_two_seeds_can_see_nothing_and_an_unknown_spread_is_reported(tmp_path: Path) -> None:
     few = spec_of(SCALES, 2)
     assert "sees        nothing: 2 seeds are too few to say anything" in design_power_text(
         few, design_power(few, tmp_path)

@@ -37,7 +37,7 @@ def test_students_sleep_data() -> None:
 
 
 @given(st.lists(st.tuples(NUMBERS, NUMBERS), min_size=3, max_size=20))
-def test_interval_and_p_are_those_of_scipys_paired_t_test(pairs: list[tuple[float, float]]) -> None:
+def test_interval_and_p_match_scipys_paired_t_test(pairs: list[tuple[float, float]]) -> None:
     first, second = map(list, zip(*pairs, strict=True))
     found = paired_difference(first, second)
     if math.isnan(found.p):
@@ -58,7 +58,7 @@ def test_too_few_values_say_nothing() -> None:
     assert not paired_difference([1.0, 2.0, 3.0], [0.5, 1.7, 2.0]).is_too_small
 
 
-def test_pairs_that_all_differ_by_the_same_were_not_repeated() -> None:
+def test_pairs_that_all_differ_by_the_same_amount_give_no_p_value() -> None:
     found = paired_difference([12.1, 13.7, 11.9, 12.4], [11.1, 12.7, 10.9, 11.4])
     assert found.estimate.mean == pytest.approx(1.0)
     assert math.isnan(found.p)
@@ -75,7 +75,7 @@ def test_holm_by_hand() -> None:
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
-def test_holm_corrects_upwards_keeps_the_order_and_never_beyond_bonferroni(ps: list[float]) -> None:
+def test_holm_corrects_upwards_keeps_the_order_and_never_exceeds_bonferroni(ps: list[float]) -> None:
     corrected = holm(ps)
     for (p, after), (other, other_after) in itertools.product(zip(ps, corrected, strict=True), repeat=2):
         assert p <= after <= min(1.0, len(ps) * p) + 1e-12
@@ -87,7 +87,7 @@ def test_hedges_correction_is_near_its_textbook_approximation() -> None:
         assert hedges_correction(df) == pytest.approx(1 - 3 / (4 * df - 1), abs=0.003)  # Hedges & Olkin 1985
 
 
-def test_wilsons_interval_is_that_of_published_tables_and_of_scipy() -> None:
+def test_wilsons_interval_matches_published_tables_and_scipy() -> None:
     # Newcombe 1998, table I: 81 of 263, 15 of 148, 0 of 20, 1 of 29.
     for hits, n, low, high in (
         (81, 263, 0.2553, 0.3662),
@@ -100,7 +100,7 @@ def test_wilsons_interval_is_that_of_published_tables_and_of_scipy() -> None:
     assert wilson_interval(5, 5) == pytest.approx((expected.low, expected.high))
 
 
-def test_detectable_effect_is_that_of_published_power_tables() -> None:
+def test_detectable_effect_matches_published_power_tables() -> None:
     # Cohen 1988 and G*Power, paired t-test, two-sided 0.05, power 0.8: d_z 0.5 needs 34 pairs, 0.8 needs 15, 0.2 199.
     for effect, pairs in ((0.5, 34), (0.8, 15), (0.2, 199)):
         assert detectable_effect(pairs) <= effect < detectable_effect(pairs - 1)

@@ -1,4 +1,4 @@
-"""docs/colab.md and `sweeper.run` as a notebook's cells have them: no terminal, and an interrupt instead of Ctrl-C."""
+"""docs/colab.md and `sweeper.run` as in a notebook's cells: no terminal, and an interrupt instead of Ctrl-C."""
 
 import re
 import shutil
@@ -17,7 +17,7 @@ from places import ROOT
 PAGE = (ROOT / "docs" / "colab.md").read_text()
 CELLS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 SMALL = '"trials": 2, "base.data.embedded_count": 120, "base.optim.batch_size": 8, "controls": "[constant_pose]",'
-"""Instead of the page's `"trials": 8`: as few images as a preflight takes."""
+"""Replaces the page's `"trials": 8`: as few images as preflight accepts."""
 KERNEL = """
 import os, sys, time
 import sweeper
@@ -57,7 +57,7 @@ for line in sys.stdin:
 
 
 class Kernel:
-    """A process that runs the cell each time it is told to; without a terminal, as a notebook's kernel."""
+    """A process that runs the cell each time it is told to, without a terminal, like a notebook's kernel."""
 
     def __init__(self, folder: Path) -> None:
         self._process = subprocess.Popen(
@@ -87,7 +87,7 @@ class Kernel:
         self._process.send_signal(signal.SIGINT)
 
     def wait_for(self, what: str, after: str = "") -> str:
-        """What it has said since `after` once it has said `what`, the cell's output."""
+        """Wait until it has printed `what`; returns its output since `after`, that is, the cell's."""
         wait_until(lambda: what in self._since(after) or self._process.poll() is not None, 200)
         found = self._since(after)
         assert what in found, self.said
@@ -102,7 +102,7 @@ class Kernel:
 
 
 @pytest.mark.slow
-def test_an_interrupted_cell_leaves_no_ray_and_goes_on_when_it_is_run_again(tmp_path: Path) -> None:
+def test_an_interrupted_cell_leaves_no_ray_and_resumes_when_it_is_run_again(tmp_path: Path) -> None:
     kernel = Kernel(tmp_path)
     try:
         kernel.run_cell("early")
@@ -139,7 +139,7 @@ def run_page(folder: Path) -> dict[str, Any]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_the_page_leads_from_nothing_to_a_winner_and_on_in_the_next_session(
+def test_the_page_leads_from_nothing_to_a_winner_and_continues_in_the_next_session(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert CELLS[0].startswith("%pip install")
@@ -159,7 +159,7 @@ def test_the_page_leads_from_nothing_to_a_winner_and_on_in_the_next_session(
     assert "continues from its copy" in again["winners"].stderr
 
 
-def test_the_page_is_of_cells_that_are_python() -> None:
+def test_the_cells_of_the_page_are_valid_python() -> None:
     assert len(CELLS) == 6
     for cell in CELLS:
         lines = [line for line in cell.splitlines() if not line.startswith(("!", "%"))]

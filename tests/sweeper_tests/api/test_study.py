@@ -24,7 +24,7 @@ def study(fresh_home: FreshHome) -> sweeper.Study:
     return sweeper.load("scripted", home=home)
 
 
-def test_trials_are_a_frame(study: sweeper.Study) -> None:
+def test_trials_are_a_data_frame(study: sweeper.Study) -> None:
     frame = study.trials()
     assert frame.index[0] == "scripted-0000"
     assert set(frame["state"]) >= {"COMPLETE", "COLLAPSED"}
@@ -32,7 +32,7 @@ def test_trials_are_a_frame(study: sweeper.Study) -> None:
     assert len(study.trials(controls=True)) >= len(frame)
 
 
-def test_curves_have_a_row_an_evaluation(study: sweeper.Study) -> None:
+def test_curves_have_a_row_per_evaluation(study: sweeper.Study) -> None:
     curves, frame = study.curves(), study.trials()
     last = curves.groupby("trial")["val/pa_mpjpe_mm"].last()
     assert (last == frame["metrics.val/pa_mpjpe_mm"].loc[last.index]).all()
@@ -57,7 +57,7 @@ def test_a_notebook_shows_study_and_report(study: sweeper.Study) -> None:
     assert "<iframe srcdoc=" in page._repr_html_()
 
 
-def test_what_is_not_there_is_named(study: sweeper.Study) -> None:
+def test_what_does_not_exist_is_named(study: sweeper.Study) -> None:
     with pytest.raises(UserError, match="no study `scriptde`") as error:
         sweeper.load("scriptde", home=study.home)
     assert "did you mean `scripted`?" in error.value.render()
@@ -84,7 +84,7 @@ def test_the_cells_of_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.slow
 def test_the_cells_of_the_page_run_in_a_notebook(tmp_path: Path) -> None:
-    """By a real kernel, from an empty folder, as `jupyter execute` does."""
+    """Run by a real kernel from an empty folder, as `jupyter execute` does."""
     why = "notebooks are run where Jupyter is installed; no extra installs it"
     nbclient = pytest.importorskip("nbclient", reason=why)
     nbformat = pytest.importorskip("nbformat", reason=why)

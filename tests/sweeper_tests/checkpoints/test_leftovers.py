@@ -1,4 +1,4 @@
-"""What of a trial's folder is its trainer's, and goes to MLflow."""
+"""Which of the files in a trial's folder are its trainer's, and go to MLflow."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ from sweeper.entrypoint.trial.checkpoint_copy import kept_checkpoint
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Of a trial that wrote its checkpoint to `last.pt`, and more."""
+    """The folder of a trial that wrote its checkpoint to `last.pt`, and other files."""
     folder = tmp_path / "0007"
     (folder / "plots").mkdir(parents=True)
     (folder / "epoch_001").mkdir()
@@ -43,16 +43,16 @@ def test_what_a_trainer_leaves_is_sent_and_its_checkpoints_are_not_sent_twice(fo
 
 
 @pytest.mark.parametrize("retention", ["best", "last", "rungs"])
-def test_large_files_stay_where_less_is_kept(retention: str, folder: Path) -> None:
+def test_large_files_are_not_sent_when_only_some_checkpoints_are_kept(retention: str, folder: Path) -> None:
     assert names(folder, retention) == (["notes.md", "plots/log.txt"], 1)
 
 
-def test_a_file_that_is_written_again_is_no_copy_any_more(folder: Path) -> None:
+def test_a_file_that_is_written_again_is_no_longer_a_copy(folder: Path) -> None:
     (folder / "last.pt").write_bytes(b"v" * 100)
     assert "last.pt" in names(folder, "all")[0]
 
 
-def test_names_that_are_no_text_and_files_above_the_most_are_counted(
+def test_names_that_are_not_text_and_files_beyond_the_limit_are_counted(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (folder / os.fsdecode(b"bad\xff")).touch()
@@ -61,6 +61,6 @@ def test_names_that_are_no_text_and_files_above_the_most_are_counted(
     assert names(folder, "all") == (["large.bin"], 3)
 
 
-def test_a_folder_that_is_not_there_holds_nothing(tmp_path: Path) -> None:
+def test_a_folder_that_does_not_exist_holds_nothing(tmp_path: Path) -> None:
     assert leftovers(tmp_path / "gone", (), "all") == ([], 0)
     shutil.rmtree(tmp_path)

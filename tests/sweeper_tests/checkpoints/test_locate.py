@@ -42,7 +42,7 @@ DAMAGES: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("how", DAMAGES)
-def test_a_damaged_checkpoint_is_noticed_and_the_one_before_it_used(
+def test_a_damaged_checkpoint_is_noticed_and_the_one_before_it_is_used(
     how: str, tmp_path: Path, checkpoints: list[Path]
 ) -> None:
     assert damage(checkpoints[2]) is None
@@ -52,14 +52,14 @@ def test_a_damaged_checkpoint_is_noticed_and_the_one_before_it_used(
     assert [problem.startswith("the checkpoint trials/0000/epoch_003 is damaged") for problem in passed_over] == [True]
 
 
-def test_with_no_whole_checkpoint_the_trial_starts_anew(tmp_path: Path, checkpoints: list[Path]) -> None:
+def test_without_an_intact_checkpoint_the_trial_starts_afresh(tmp_path: Path, checkpoints: list[Path]) -> None:
     for folder in checkpoints:
         (folder / "weights.safetensors").unlink()
     folder, step, passed_over = last_good(tmp_path, record_of(tmp_path, checkpoints))
     assert (folder, step, len(passed_over)) == (None, 0, 3)
 
 
-def test_another_trainers_layout_is_taken_as_it_is(tmp_path: Path) -> None:
+def test_another_trainers_layout_is_accepted_as_it_is(tmp_path: Path) -> None:
     assert damage(tmp_path / "absent") is not None
     (tmp_path / "own").mkdir()
     assert damage(tmp_path / "own") == "empty"

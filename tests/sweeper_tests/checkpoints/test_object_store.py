@@ -1,4 +1,4 @@
-"""Checkpoints in a store, against a real S3-compatible server: whole or not there, whatever breaks."""
+"""Checkpoints in a store, against a real S3-compatible server: complete or absent, whatever breaks."""
 
 import errno
 import threading
@@ -58,7 +58,7 @@ def test_what_is_fetched_is_what_was_put(folder: Path, tmp_path: Path) -> None:
     store.delete(KEY)
 
 
-def test_some_files_are_added_to_what_is_there(folder: Path, tmp_path: Path) -> None:
+def test_selected_files_are_fetched_into_an_existing_folder(folder: Path, tmp_path: Path) -> None:
     store, there = ObjectStore(URL), tmp_path / "there"
     there.mkdir()
     (there / "manifest.json").write_text("{}")
@@ -67,7 +67,7 @@ def test_some_files_are_added_to_what_is_there(folder: Path, tmp_path: Path) -> 
     assert sorted(content(there)) == ["manifest.json", "predictions.jpg"]
 
 
-def test_an_upload_that_is_cut_off_is_no_checkpoint_not_even_over_an_older_one(
+def test_an_upload_that_is_cut_off_leaves_no_checkpoint_even_over_an_older_one(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = ObjectStore(URL)
@@ -93,7 +93,7 @@ def test_an_upload_that_is_cut_off_is_no_checkpoint_not_even_over_an_older_one(
     assert content(tmp_path / "fetched") == content(folder)
 
 
-def test_a_flipped_bit_is_told_and_nothing_is_left(server: S3Server, folder: Path, tmp_path: Path) -> None:
+def test_a_flipped_bit_is_reported_and_nothing_is_left_behind(server: S3Server, folder: Path, tmp_path: Path) -> None:
     store = ObjectStore(URL)
     store.put(folder, KEY)
     weights = (folder / "weights.safetensors").read_bytes()
@@ -107,7 +107,7 @@ def test_a_flipped_bit_is_told_and_nothing_is_left(server: S3Server, folder: Pat
     assert list(tmp_path.iterdir()) == [folder]
 
 
-def test_a_list_of_files_cannot_lead_out_of_the_folder(server: S3Server, folder: Path, tmp_path: Path) -> None:
+def test_a_list_of_files_cannot_escape_the_folder(server: S3Server, folder: Path, tmp_path: Path) -> None:
     store = ObjectStore(URL)
     store.put(folder, KEY)
     listing = b'{"files": {"../escaped": {"bytes": 1, "sha256": "00"}}}'
@@ -116,7 +116,7 @@ def test_a_list_of_files_cannot_lead_out_of_the_folder(server: S3Server, folder:
         store.fetch(KEY, tmp_path / "fetched")
 
 
-def test_a_store_that_is_away_for_a_while_is_waited_for(server: S3Server, folder: Path, tmp_path: Path) -> None:
+def test_a_store_that_is_down_for_a_while_is_waited_for(server: S3Server, folder: Path, tmp_path: Path) -> None:
     store = ObjectStore(URL, patience_s=60)
     server.stop()
     back = threading.Timer(1.0, server.start)
@@ -127,7 +127,7 @@ def test_a_store_that_is_away_for_a_while_is_waited_for(server: S3Server, folder
     assert content(tmp_path / "fetched") == content(folder)
 
 
-def test_a_full_disk_here_is_no_word_about_the_store(folder: Path, tmp_path: Path) -> None:
+def test_a_full_local_disk_is_not_blamed_on_the_store(folder: Path, tmp_path: Path) -> None:
     store = ObjectStore(URL, patience_s=60.0)
     store.put(folder, KEY)
 
@@ -140,7 +140,7 @@ def test_a_full_disk_here_is_no_word_about_the_store(folder: Path, tmp_path: Pat
     assert not isinstance(raised.value, StoreUnavailable)
 
 
-def test_a_store_that_stays_away_is_told_in_a_bounded_time(
+def test_a_store_that_stays_down_is_reported_within_a_bounded_time(
     server: S3Server, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
@@ -150,7 +150,7 @@ def test_a_store_that_stays_away_is_told_in_a_bounded_time(
 
 
 @pytest.mark.parametrize("refusal", ["credentials", "bucket"])
-def test_a_refusal_is_told_at_once_without_the_secret(server: S3Server, folder: Path, refusal: str) -> None:
+def test_a_refusal_is_reported_at_once_without_the_secret(server: S3Server, folder: Path, refusal: str) -> None:
     url = URL if refusal == "credentials" else URL.replace(BUCKET, "no-such-bucket")
     server.demand_credentials(refusal == "credentials")
     try:

@@ -9,7 +9,7 @@ def record(*epochs: float, total: float | None = 8.0) -> TrialRecord:
     return TrialRecord("toy-0000", 0, {}, reports=reports)
 
 
-def test_the_rungs_of_a_trial_are_where_it_first_came_that_far() -> None:
+def test_the_rungs_of_a_trial_are_where_it_first_reached_them() -> None:
     spec = make_spec(scheduler={"grace_epochs": 2, "eta": 2})
     trial = record(1, 2, 3, 4.5, 6, 8)
     assert rung_steps(spec, trial) == [2, 4]

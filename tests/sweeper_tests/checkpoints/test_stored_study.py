@@ -1,4 +1,4 @@
-"""What a home knows of checkpoints that lie in a store: their manifests, and how large they are."""
+"""What a home knows about checkpoints that are in a store: their manifests, and how large they are."""
 
 import json
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ WEIGHTS = b"w" * 5000
 
 @pytest.fixture
 def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ledger]:
-    """Of a study whose home is lost: its trial wrote three checkpoints, and the second is gone from the store."""
+    """The ledger of a study whose home is lost: its trial wrote three checkpoints; the store has lost the second."""
     with s3_server() as server:
         for name, value in server.environment.items():
             monkeypatch.setenv(name, value)
@@ -43,7 +43,7 @@ def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ledger]:
         ledger.close()
 
 
-def test_manifests_that_a_lost_home_had_come_from_the_store(ledger: Ledger) -> None:
+def test_manifests_lost_with_a_home_are_restored_from_the_store(ledger: Ledger) -> None:
     kept = ledger.study_dir / KEYS[2] / "manifest.json"
     kept.parent.mkdir(parents=True)
     kept.write_text("ours")
@@ -56,7 +56,7 @@ def test_manifests_that_a_lost_home_had_come_from_the_store(ledger: Ledger) -> N
     assert kept.read_text() == "ours"
 
 
-def test_a_plan_counts_what_lies_in_the_store(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plan_counts_what_is_in_the_store(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     restore_manifests(ledger)
     pace = recorded_throughput(SPEC, ledger.study_dir.parents[1])
     assert pace is not None

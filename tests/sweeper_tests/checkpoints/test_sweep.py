@@ -1,4 +1,4 @@
-"""A sweep whose checkpoints lie in an S3-compatible store: its workers share no folder with the driver."""
+"""A sweep whose checkpoints are in an S3-compatible store: its workers share no folder with the driver."""
 
 import json
 import tempfile
@@ -62,14 +62,16 @@ def store(finished: Path, server: S3Server, monkeypatch: pytest.MonkeyPatch) -> 
     return found
 
 
-def test_it_finds_what_a_sweep_in_a_folder_finds(finished: Path, store: ObjectStore, fresh_home: FreshHome) -> None:
+def test_the_results_are_those_of_a_sweep_in_a_folder(
+    finished: Path, store: ObjectStore, fresh_home: FreshHome
+) -> None:
     plain = fresh_home(PLAIN)
     assert sweep(plain, "run").returncode == 0
     check(finished, unbroken=results(plain), store=store)
     assert len(store.sizes()) == 8
 
 
-def test_a_lost_worker_goes_on_from_the_store(finished: Path) -> None:
+def test_a_lost_worker_resumes_from_the_store(finished: Path) -> None:
     trained = {path.name: path.stat().st_size for path in (finished.parent / "marks").iterdir()}
     assert trained == {"died": 3, "epoch 1": 2, "epoch 2": 2, "epoch 3": 3, "epoch 4": 2}
 
@@ -118,7 +120,7 @@ def test_gc_removes_from_the_store_and_the_winner_is_still_reproduced(
 
 
 @pytest.mark.parametrize("refusal", ["credentials", "bucket", "url"])
-def test_a_store_that_refuses_is_told_before_anything_starts(
+def test_a_store_that_refuses_is_reported_before_anything_starts(
     server: S3Server, fresh_home: FreshHome, refusal: str
 ) -> None:
     home = fresh_home(PLAIN)

@@ -1,4 +1,4 @@
-"""A worker whose checkpoints lie in a store: nothing of it is needed on the machine it ran on."""
+"""A worker whose checkpoints go to a store: nothing that it leaves on its machine is needed."""
 
 import json
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ def _machine(server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def worker(*written: int, **config: Any) -> TrialWorker:
-    """One on a machine that has no study home, for a trial with these evaluations."""
+    """A worker on a machine that has no study home, for a trial with these evaluations."""
     keys = tuple(f"{TRIAL}/epoch_{step:03d}" for step in written)
     parcel = vars(UploadSettings(URL, TRIAL, keys, patience_s=0.0))
     job = Job("scripted_trainer:train", config, f"/nowhere/{TRIAL}", None, 0, folder=str(Path.cwd()), parcel=parcel)
@@ -43,7 +43,7 @@ def step(worker: TrialWorker) -> dict[str, Any]:
     return message
 
 
-def test_what_a_worker_reports_is_in_the_store_and_another_one_goes_on_from_there(tmp_path: Path) -> None:
+def test_what_a_worker_reports_is_in_the_store_and_another_worker_resumes_from_there(tmp_path: Path) -> None:
     whole = worker()
     curve = [step(whole) for _ in range(4)]
     assert [message["checkpoint"] for message in curve] == [f"/nowhere/{TRIAL}/epoch_00{n}" for n in (1, 2, 3, 4)]
@@ -62,7 +62,7 @@ def test_what_a_worker_reports_is_in_the_store_and_another_one_goes_on_from_ther
     second.cleanup()
 
 
-def test_a_damaged_checkpoint_is_passed_over_and_told(server: S3Server) -> None:
+def test_a_damaged_checkpoint_is_passed_over_and_reported(server: S3Server) -> None:
     first = worker()
     for _ in range(2):
         step(first)
@@ -76,7 +76,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_told(server: S3Server) -> None:
     second.cleanup()
 
 
-def test_a_store_that_is_lost_ends_no_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lost_store_does_not_end_a_trial(monkeypatch: pytest.MonkeyPatch) -> None:
     first = worker()
     assert step(first)["kind"] == "report"
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")

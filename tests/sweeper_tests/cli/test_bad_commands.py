@@ -1,4 +1,4 @@
-"""The exact words for bad command lines and for what is not there. All end with exit code 2 and no traceback."""
+"""The exact messages for bad command lines and for what does not exist. All end with exit code 2 and no traceback."""
 
 import socket
 from collections.abc import Iterator
@@ -108,7 +108,9 @@ OF_HOME = {
 
 
 @pytest.mark.parametrize(("command", "message"), OF_HOME.items(), ids=OF_HOME.keys())
-def test_what_is_not_in_the_home(place: Path, capsys: pytest.CaptureFixture[str], command: str, message: str) -> None:
+def test_commands_that_are_refused_in_a_home(
+    place: Path, capsys: pytest.CaptureFixture[str], command: str, message: str
+) -> None:
     assert said(place, capsys, f"{command} --home PLACE/home") == message
 
 
@@ -149,12 +151,14 @@ OTHERS = {
 
 
 @pytest.mark.parametrize(("command", "message"), OTHERS.items(), ids=OTHERS.keys())
-def test_what_cannot_be_used(place: Path, capsys: pytest.CaptureFixture[str], command: str, message: str) -> None:
+def test_other_commands_that_are_refused(
+    place: Path, capsys: pytest.CaptureFixture[str], command: str, message: str
+) -> None:
     assert said(place, capsys, command) == message
     assert not (place / "x" / "studies" / "toy" / "ledger.journal").exists()
 
 
-def test_the_left_hand_for_the_right_one(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_left_hand_instead_of_the_right_one(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     left = place / "LEFT.pkl"
     left.write_bytes(python2_pickle(mano_content(mirrored(load_embedded_hand()))))
     assert said(place, capsys, "data verify PLACE --hand PLACE/LEFT.pkl") == (
@@ -176,7 +180,7 @@ def test_a_port_in_use(place: Path, capsys: pytest.CaptureFixture[str], busy_por
     )
 
 
-def test_a_folder_is_no_tracking_server(
+def test_a_folder_is_not_a_tracking_server(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "file:///srv/mlruns")
@@ -198,7 +202,7 @@ def test_a_folder_is_no_tracking_server(
     ],
 )
 @pytest.mark.usefixtures("recorded")
-def test_ids_that_fit_several_or_none(
+def test_ids_that_match_several_trials_or_none(
     home: Path, capsys: pytest.CaptureFixture[str], selector: str, message: str
 ) -> None:
     assert said(home, capsys, f"reproduce {selector} --home PLACE") == message

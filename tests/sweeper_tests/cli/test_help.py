@@ -1,4 +1,4 @@
-"""What helps at the command line before a verb runs: the list of verbs, and completion by Tab."""
+"""Help at the command line before a verb runs: the list of verbs, and Tab completion."""
 
 import os
 import re
@@ -58,7 +58,7 @@ def test_completion(typed: list[str], offered: list[str]) -> None:
     assert completed(*typed) == offered
 
 
-def test_the_shell_is_answered_without_slow_imports(studies: Path) -> None:
+def test_completion_imports_nothing_slow(studies: Path) -> None:
     program = (
         "import atexit, sys; from sweeper.cli.main import main;"
         "atexit.register(lambda: print([n for n in ('optuna', 'rich', 'pydantic_core', 'numpy') if n in sys.modules]));"

@@ -41,7 +41,7 @@ def test_nothing_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["function", "script", "lightning"])
-def test_it_runs_to_its_end(
+def test_what_it_writes_runs_to_its_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, template_db: Path, warm_python: Path, kind: str
 ) -> None:
     if kind == "lightning":

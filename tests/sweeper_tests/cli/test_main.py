@@ -133,7 +133,7 @@ def test_bad_command_lines(arguments: list[str], message: str, capsys: pytest.Ca
 
 
 @pytest.mark.parametrize("arguments", [[], ["data"]], ids=str)
-def test_no_verb_shows_the_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_help_is_shown_without_a_verb(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(arguments) == 2
     assert capsys.readouterr().err.startswith("Usage: sweeper")
 
@@ -172,7 +172,7 @@ def test_errors_while_running(
     assert capsys.readouterr().err.strip("\n") == message.strip("\n")
 
 
-def test_run_hands_on_the_spec_the_home_and_the_exit_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_run_passes_on_the_spec_the_home_and_the_exit_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     seen: list[tuple[SweepSpec, Path, bool]] = []
 
     def run_study(spec: SweepSpec, home: Path, options: object, *, new: bool, **_: object) -> int:
@@ -189,7 +189,7 @@ def test_run_hands_on_the_spec_the_home_and_the_exit_code(monkeypatch: pytest.Mo
     ]
 
 
-def test_reading_verbs_of_an_empty_home(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_read_only_verbs_in_an_empty_home(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     home = str(tmp_path / "none")
     assert cli.main(["list", "--home", home, "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == []
@@ -207,7 +207,7 @@ def test_data_make_renders_a_data_set(tmp_path: Path, capsys: pytest.CaptureFixt
     assert len(list((out / "training" / "rgb").iterdir())) == 8
 
 
-def test_the_command_is_installed_and_ends_with_the_exit_code() -> None:
+def test_the_command_is_installed_and_returns_the_exit_code() -> None:
     run = subprocess.run(
         [Path(sys.executable).with_name("sweeper"), "check", "no.yaml"],
         capture_output=True,

@@ -22,7 +22,7 @@ def call(folder: Path, body: str) -> "subprocess.CompletedProcess[str]":
 
 
 @pytest.mark.parametrize("case", BODIES)
-def test_a_prepare_that_fails_is_a_line_and_exit_code_2(case: str, tmp_path: Path) -> None:
+def test_a_prepare_that_fails_gives_one_line_and_exit_code_2(case: str, tmp_path: Path) -> None:
     body, what = BODIES[case]
     done = call(tmp_path, body)
     assert (done.returncode, done.stdout) == (2, "")
@@ -31,7 +31,7 @@ def test_a_prepare_that_fails_is_a_line_and_exit_code_2(case: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize(("body", "answer"), [("return None", {}), ("print('x'); return {'a': 1}", {"a": "1"})])
-def test_fingerprints_are_texts_and_what_it_prints_goes_to_stderr(
+def test_fingerprints_are_strings_and_prints_do_not_go_to_stdout(
     body: str, answer: dict[str, str], tmp_path: Path
 ) -> None:
     done = call(tmp_path, body)

@@ -69,7 +69,7 @@ def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
         reported(tmp_path / "empty", tmp_path / "trial")
 
 
-def test_an_evaluation_that_is_made_again_keeps_the_first_copy(tmp_path: Path) -> None:
+def test_an_evaluation_that_is_repeated_keeps_the_first_copy(tmp_path: Path) -> None:
     (tmp_path / "last.pt").write_bytes(b"one")
     kept = reported(tmp_path / "last.pt", tmp_path)
     (tmp_path / "last.pt").write_bytes(b"two")
@@ -91,7 +91,7 @@ def test_a_manifest_of_another_kind_is_part_of_the_checkpoint(tmp_path: Path) ->
     assert damage(kept) == "web/manifest.json does not match the manifest"
 
 
-def test_a_link_that_leads_nowhere_is_left_out(tmp_path: Path) -> None:
+def test_a_dangling_link_is_left_out(tmp_path: Path) -> None:
     folder = tmp_path / "state"
     folder.mkdir()
     (folder / "weights.bin").write_bytes(b"one")

@@ -43,7 +43,7 @@ def run(folder: Path, script: str, parameters: dict[str, Any] | None = None, **s
     return list(checked_reports("script", train(config, folder / "trial"), folder / "trial"))
 
 
-def test_the_files_of_the_config(tmp_path: Path) -> None:
+def test_the_config_is_written_to_files(tmp_path: Path) -> None:
     script = """
         import json, sys, sweeper
         sweeper.report(1, {"val/acc": json.load(open(sys.argv[1]))["lr"]})
@@ -54,7 +54,7 @@ def test_the_files_of_the_config(tmp_path: Path) -> None:
     assert (tmp_path / "trial" / "config.yaml").read_text() == "lr: 0.5\n"
 
 
-def test_patterns_on_its_output(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_patterns_in_its_output(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     script = """
         for epoch in (1, 2):
             print(f"epoch {epoch} loss {1 / epoch:.2f}")
@@ -88,8 +88,8 @@ def test_rows_of_a_file(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("place", ["{workdir}/log.csv", "{tmp}/log.csv"])
-def test_rows_of_a_file_that_was_there(tmp_path: Path, place: str) -> None:
-    """As an attempt that was killed, or the trial before, has left it: appended to, or written anew."""
+def test_rows_of_a_file_that_already_existed(tmp_path: Path, place: str) -> None:
+    """Left by an attempt that was killed, or by the previous trial: the script appends to it, or overwrites it."""
     rows = place.replace("{tmp}", str(tmp_path))
     path = Path(rows.replace("{workdir}", str(tmp_path / "trial")))
     path.parent.mkdir(exist_ok=True)
@@ -139,6 +139,6 @@ def test_the_stand_in_for_wandb_reads_lists_back(tmp_path: Path) -> None:
     assert run(tmp_path, script, parameters, wandb=True) == [EpochReport(1, 1.0, {"val/acc": 96.0})]
 
 
-def test_its_own_error_is_told_with_the_exit_code(tmp_path: Path) -> None:
+def test_a_failing_script_is_reported_with_its_exit_code(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="ended with exit code 3"):
         run(tmp_path, "import sys; sys.exit(3)")

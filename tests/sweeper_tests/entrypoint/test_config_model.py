@@ -1,4 +1,4 @@
-"""What a training function may take as its config, and yield: each form by `sweeper check` and by its reports."""
+"""What a training function may take as its config, and yield: each form is tested by `sweeper check` and by reports."""
 
 import sys
 from collections.abc import Callable
@@ -110,7 +110,7 @@ def test_defaults_are_written_out_and_the_rest_is_set(write: Write, tmp_path: Pa
         ("search_space={optim.rl: {low: 1.0, high: 2.0}}", "did you mean `optim.lr`?"),
     ],
 )
-def test_a_misspelt_key_is_told_before_a_trial(
+def test_a_misspelt_key_is_reported_before_a_trial(
     write: Write, capsys: pytest.CaptureFixture[str], form: str, change: str, said: str
 ) -> None:
     write(FORMS[form])
@@ -123,7 +123,7 @@ def test_a_misspelt_key_is_told_before_a_trial(
     ("change", "said"),
     [("base.epochs=1.5", "expected a whole number"), ("base.epochs=101", "too many epochs")],
 )
-def test_a_dataclass_checks_types_and_what_it_refuses(
+def test_a_dataclass_checks_types_and_may_refuse_values(
     write: Write, capsys: pytest.CaptureFixture[str], change: str, said: str
 ) -> None:
     write(FORMS["dataclass"])
@@ -131,7 +131,7 @@ def test_a_dataclass_checks_types_and_what_it_refuses(
     assert said in capsys.readouterr().err
 
 
-def test_a_default_says_nothing_of_the_type(write: Write, tmp_path: Path) -> None:
+def test_a_default_does_not_fix_the_type(write: Write, tmp_path: Path) -> None:
     """`{"dropout": 0}` may become 0.5."""
     name = write("def train(config={'dropout': 0, 'net': None}): yield 1, {'val/acc': config['dropout']}")
     [report] = start_training(f"{name}:train", {"dropout": 0.5, "net": "vit"}, tmp_path, None)
@@ -153,14 +153,14 @@ def test_a_trial_does_not_change_the_defaults_of_the_next(write: Write, tmp_path
         assert report.metrics == {"val/acc": 4.0}
 
 
-def test_a_dataclass_with_an_unknown_annotation_is_told(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dataclass_with_an_unknown_annotation_is_reported(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
     code = "from __future__ import annotations\nfrom dataclasses import dataclass\n"
     write(code + "@dataclass\nclass C:\n    a: Missing = 1\ndef train(config: C): yield 1, {}")
     assert main(["check", "spec.yaml"]) == 2
     assert "name 'Missing' is not defined" in capsys.readouterr().err
 
 
-def test_a_checkpoint_is_the_third_that_is_yielded(write: Write, tmp_path: Path) -> None:
+def test_the_third_value_yielded_is_the_checkpoint(write: Write, tmp_path: Path) -> None:
     name = write(
         "def train(config, workdir, resume=None):\n    (workdir / 's').write_text('x'); yield 1, {'a': 1}, 's'"
     )

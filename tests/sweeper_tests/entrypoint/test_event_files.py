@@ -1,4 +1,4 @@
-"""Reports out of TensorBoard's event files.
+"""Reports from TensorBoard's event files.
 
 Those in `event_files` were written by torch.utils.tensorboard (torch 2.14, tensorboard 2.21):
 
@@ -33,7 +33,7 @@ def run(folder: Path, script: str, objective: str = "val/acc", **more: Any) -> l
 
 
 def rounded(reports: list[EpochReport]) -> list[tuple[int, float, dict[str, float]]]:
-    """Step, epoch and metrics; TensorBoard writes 32 bits of a number."""
+    """Step, epoch and metrics; TensorBoard stores numbers in 32 bits."""
     return [
         (each.step, each.epoch, {name: round(value, 6) for name, value in each.metrics.items()}) for each in reports
     ]
@@ -64,13 +64,13 @@ def test_scalars_become_reports_however_the_file_grows(tmp_path: Path, size: int
     if size > 1000:
         everything = {"hparam/acc": 0.75}  # of step 0, which is before all others
         assert reports == [(step, epoch, everything | metrics) for step, epoch, metrics in EXPECTED]
-    else:  # scalars that are written after the objective may be late by a report
+    else:  # scalars that are written after the objective may come one report late
         assert [report[:2] for report in reports] == [report[:2] for report in EXPECTED]
         assert [report[2]["val/acc"] for report in reports] == [0.6, 0.7, 0.8]
         assert [report[2]["train/loss"] for report in reports] == [0.1, 0.05, 0.033333]
 
 
-def test_what_was_there_before_is_no_report(tmp_path: Path) -> None:
+def test_what_was_there_before_is_not_reported(tmp_path: Path) -> None:
     folder = tmp_path / "trial" / "runs"
     folder.mkdir(parents=True)
     for path in FILES.iterdir():
@@ -78,7 +78,7 @@ def test_what_was_there_before_is_no_report(tmp_path: Path) -> None:
     assert run(tmp_path, "pass") == []
 
 
-def test_a_file_that_is_cut_off_gives_what_is_whole(tmp_path: Path) -> None:
+def test_a_truncated_file_gives_its_complete_records(tmp_path: Path) -> None:
     [first, _] = sorted(FILES.iterdir())
     script = f"""
         import sys
@@ -91,7 +91,7 @@ def test_a_file_that_is_cut_off_gives_what_is_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_script_that_uses_torch_s_writer(tmp_path: Path) -> None:
+def test_a_script_that_uses_torchs_writer(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="torch.utils.tensorboard needs it, and no extra installs it")
     script = """
         import sys
@@ -110,7 +110,7 @@ def test_a_script_that_uses_torch_s_writer(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("source", ["rows: log.csv", "tensorboard: runs"])
-def test_trials_at_once_need_a_place_each(source: str) -> None:
+def test_concurrent_trials_need_a_place_each(source: str) -> None:
     text = (
         f"name: s\ncommand: python t.py\nreport: {{{source}}}\nsearch_space: {{lr: {{low: 0.1, high: 1.0}}}}\n"
         "objective: {metric: val/acc, mode: max}\ntrials: 3\n"

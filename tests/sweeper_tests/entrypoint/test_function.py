@@ -1,4 +1,4 @@
-"""Functions that call `sweeper.report`, or should: their reports, their ends, and what those are told that do not."""
+"""Functions that call `sweeper.report`, or should: their reports, how they end, and the errors of those that do not."""
 
 import sys
 from pathlib import Path
@@ -75,7 +75,7 @@ def test_a_stopped_trial_ends_at_its_report(tmp_path: Path, module: str) -> None
     assert not (tmp_path / "epoch_2").exists()
 
 
-def test_an_exception_is_the_trial_s_end_with_its_text_and_traceback(tmp_path: Path, module: str) -> None:
+def test_an_exception_ends_the_trial_with_its_text_and_traceback(tmp_path: Path, module: str) -> None:
     training = start_training(f"{module}:broken", {}, tmp_path, None)
     assert next(training).metrics == {"val/error": 1.0}
     with pytest.raises(FunctionFailed, match=r"^ValueError: boom$") as caught:
@@ -126,7 +126,7 @@ async def generator(config, workdir, resume):
 
 @pytest.fixture
 def foreign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A module of somebody who has not read the guide, in the working folder."""
+    """A module by somebody who has not read the guide, in the working folder."""
     (tmp_path / "foreign.py").write_text(FOREIGN)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -149,7 +149,7 @@ def line_of(text: str) -> int:
         ("nothing", "ended"),
     ],
 )
-def test_a_function_that_returns_instead_of_reporting_is_told_its_line(
+def test_a_function_that_returns_instead_of_reporting_is_named_with_its_line(
     what: str, how: str, tmp_path: Path, foreign: str
 ) -> None:
     with pytest.raises(ReportError) as caught:
@@ -159,7 +159,7 @@ def test_a_function_that_returns_instead_of_reporting_is_told_its_line(
     assert str(caught.value) == f"{place}: trainer `foreign:train` {how} without a report: {hint}"
 
 
-def test_a_training_that_was_whole_when_it_was_killed_has_nothing_to_report(tmp_path: Path, foreign: str) -> None:
+def test_a_training_that_was_complete_when_it_was_killed_has_nothing_to_report(tmp_path: Path, foreign: str) -> None:
     (tmp_path / "checkpoint").mkdir()
     for what in ("number", "nothing"):
         assert list(start_training(f"{foreign}:train", {"what": what}, tmp_path / "w", tmp_path / "checkpoint")) == []
@@ -200,7 +200,7 @@ def test_an_end_of_any_kind_is_named(what: str, reason: str, tmp_path: Path, for
         ({"epoch": 1, "metrics": {}, "checkpoint": "gone.pt"}, "the checkpoint '.*gone.pt' does not exist"),
     ],
 )
-def test_what_a_function_reports_is_refused_with_the_line_that_reported_it(
+def test_a_bad_report_is_refused_with_the_line_that_made_it(
     said: dict[str, object], what: str, tmp_path: Path, foreign: str
 ) -> None:
     with pytest.raises(ReportError, match=rf"^foreign.py:{line_of('# the line that reports')}: {what}"):

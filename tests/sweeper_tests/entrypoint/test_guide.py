@@ -1,4 +1,4 @@
-"""The ways in that docs/guide.md shows, by its own text."""
+"""The entry points that docs/guide.md shows, run from its own text."""
 
 import os
 import re

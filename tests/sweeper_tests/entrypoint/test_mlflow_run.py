@@ -43,7 +43,7 @@ def test_existing_code_that_logs_to_mlflow_logs_to_the_trials_run(tmp_path: Path
     assert [experiment.name for experiment in client.search_experiments()] == ["study", "Default"]
 
 
-def test_mlflow_that_does_not_answer_costs_a_while_and_no_trial(
+def test_an_mlflow_run_that_never_appears_costs_a_while_but_no_trial(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from sweeper.entrypoint.trial import mlflow_run

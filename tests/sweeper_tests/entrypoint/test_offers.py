@@ -1,4 +1,4 @@
-"""A trainer names the metrics that tell a collapse; one that names none is taken to use the default trainer's names."""
+"""A trainer names the metrics that show a collapse; one that names none is assumed to use the default trainer's."""
 
 import sys
 from types import ModuleType
@@ -13,7 +13,7 @@ from sweeper.spec.sections import CollapseGuard
 OWN = TrainerOffers("val/spread", "val/r2", "val/gain", "val/gain_p", "train/share_")
 
 
-def test_a_declared_constant_is_read_of_a_module_that_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_declared_constant_is_read_from_a_loaded_module(monkeypatch: pytest.MonkeyPatch) -> None:
     module = ModuleType("own_trainer")
     module.OFFERS = OWN  # type: ignore[attr-defined]
     assert offers_of("own_trainer:train") == OFFERS
@@ -23,7 +23,7 @@ def test_a_declared_constant_is_read_of_a_module_that_is_loaded(monkeypatch: pyt
     assert offers_of("own_trainer:train") == OFFERS
 
 
-def test_the_default_trainers_are_known_without_loading_it() -> None:
+def test_the_default_trainers_offers_are_known_without_loading_it() -> None:
     assert offers_of("mano_trainers.loop:train") == OFFERS
     assert offers_of("trainers.loop:train") == OFFERS
 

@@ -17,7 +17,7 @@ from sweeper.entrypoint.preflight_messages import (
 from sweeper.errors import UserError
 
 
-def test_messages_come_back_as_they_were() -> None:
+def test_messages_survive_the_round_trip() -> None:
     request = PreflightRequest({"a": {"b": 1}}, [{"a": {"b": 2}}])
     assert request_from_json(request.to_json()) == request
     prepared = Prepared({"data": "1f"}, {"device": "cpu"}, None)
@@ -57,7 +57,7 @@ print(Prepared({}, {}, 1).to_json(), file=answers)
 """
 
 
-def test_what_user_code_prints_is_no_answer() -> None:
+def test_what_user_code_prints_is_not_an_answer() -> None:
     done = subprocess.run([sys.executable, "-c", PRINTS], capture_output=True, text=True, check=True)
     assert [answer_from_json(line) for line in done.stdout.splitlines()] == [Prepared({}, {}, 1)]
     assert all(text in done.stderr for text in ("in Python", "beneath Python", "by a child"))

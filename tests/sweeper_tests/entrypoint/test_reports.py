@@ -1,4 +1,4 @@
-"""What a trainer may report, and what is said of what it may not."""
+"""What a trainer may report, and what is said about what it may not."""
 
 import math
 from collections.abc import Iterator
@@ -47,7 +47,7 @@ class Refusing:
         (math.inf, math.inf),
     ],
 )
-def test_numbers_of_every_library_are_taken_for_what_they_are(number: Any, value: float, tmp_path: Path) -> None:
+def test_numbers_from_every_library_are_accepted(number: Any, value: float, tmp_path: Path) -> None:
     found = checked(EpochReport(1, 1.0, {"val/x": number}), None, tmp_path).metrics["val/x"]
     assert found == value
     assert type(found) is float
@@ -143,7 +143,7 @@ def test_a_list_of_reports_will_do(tmp_path: Path) -> None:
     assert list(checked_reports("mine:train", [FIRST], tmp_path)) == [FIRST]
 
 
-def test_a_length_that_is_told_once_holds_on(tmp_path: Path) -> None:
+def test_total_epochs_need_to_be_reported_only_once(tmp_path: Path) -> None:
     assert checked(EpochReport(5, 3.0, {}), FIRST, tmp_path).total_epochs == 8.0
 
 
@@ -162,7 +162,7 @@ def test_the_trainer_is_closed_with_its_reports(tmp_path: Path) -> None:
     assert closed == [True]
 
 
-def test_what_is_shown_of_an_object_is_the_same_in_every_trial(tmp_path: Path) -> None:
+def test_an_object_is_described_the_same_way_in_every_trial(tmp_path: Path) -> None:
     with pytest.raises(ReportError, match=r"metric 'val/x' is a object: <object object>, not a number$"):
         checked(EpochReport(1, 1.0, {"val/x": object()}), None, tmp_path)  # type: ignore[dict-item]
 

@@ -35,7 +35,7 @@ part = partial(of_two, 3)
 
 @pytest.fixture
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
-    """Name of a module in the working directory, another one for each test."""
+    """Name of a module in the working directory, a different one for each test."""
     name = f"my_trainer_{abs(hash(request.node.name))}"
     (tmp_path / f"{name}.py").write_text(MODULE)
     monkeypatch.chdir(tmp_path)
@@ -66,12 +66,12 @@ def test_the_first_parameter_says_which_config(module: str) -> None:
         ("broken", "name 'Missing' is not defined"),
     ],
 )
-def test_what_cannot_train(module: str, function: str, message: str) -> None:
+def test_functions_that_cannot_train(module: str, function: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         config_class(f"{module}:{function}")
 
 
-def test_a_module_that_fails_while_it_is_imported(module: str) -> None:
+def test_a_module_that_fails_while_it_is_imported_is_reported(module: str) -> None:
     Path(f"{module}.py").write_text("raise RuntimeError('no licence')")
     with pytest.raises(UserError, match="RuntimeError: no licence"):
         load_trainer(f"{module}:train")
@@ -82,7 +82,7 @@ def test_a_recorded_default_trainer_is_known_by_its_earlier_name() -> None:
     assert "mano_trainers/loop.py" in code_sums("trainers.loop:train")
 
 
-def test_a_package_of_the_user_may_have_the_earlier_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_users_package_may_have_the_earlier_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "trainers").mkdir()
     (tmp_path / "trainers" / "__init__.py").touch()
     (tmp_path / "trainers" / "loop.py").write_text("def train(config): yield from ()\n")
@@ -116,7 +116,7 @@ def test_a_module_that_cannot_be_imported_is_an_error(
     assert help in (caught.value.problems[0].help or "")
 
 
-def test_what_a_module_prints_and_parses_is_its_own(
+def test_a_module_that_prints_and_parses_arguments_does_not_disturb_the_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "talks.py").write_text(
@@ -158,8 +158,8 @@ def test_what_a_module_sets_for_its_training_does_not_reach_the_driver(
 
 
 @pytest.mark.parametrize("module", ["sweeper.entrypoint.call", "sweeper.entrypoint.function"])
-def test_a_file_of_the_user_is_not_taken_for_one_of_a_library(module: str, tmp_path: Path) -> None:
-    """`random.py` in the working folder: the process that prepares, and the one of a function, must not import it."""
+def test_a_users_file_is_not_taken_for_a_library_module(module: str, tmp_path: Path) -> None:
+    """`random.py` in the working folder: neither the process that prepares nor the one of a function may import it."""
     (tmp_path / "random.py").write_text("raise RuntimeError('this is not the random you want')\n")
     (tmp_path / "mine.py").write_text("def prepare(config): return {'a': 'b'}\ndef train(config): return None\n")
     script = (
@@ -174,7 +174,7 @@ def test_a_file_of_the_user_is_not_taken_for_one_of_a_library(module: str, tmp_p
     assert (done.returncode, done.stdout.strip()) == (0, '{"a": "b"}' if module.endswith("call") else "[]"), done.stderr
 
 
-def test_a_file_name_for_a_module_is_told_how_to_name_it(module: str) -> None:
+def test_a_file_name_instead_of_a_module_name_is_corrected(module: str) -> None:
     with pytest.raises(UserError) as caught:
         load_trainer(f"{module}.py:train")
     assert caught.value.problems[0].help == f"name the module without `.py`: `{module}:...`"

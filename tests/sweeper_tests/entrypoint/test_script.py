@@ -1,4 +1,4 @@
-"""Scripts that call `sweeper.report`: how they end, with all that they have started."""
+"""Scripts that call `sweeper.report`: how they end, along with everything they have started."""
 
 import signal
 import sys
@@ -20,7 +20,7 @@ def script(folder: Path, text: str) -> list[str]:
 
 def is_running(pid: int) -> bool:
     try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE  # nobody may have asked how it ended
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE  # a zombie has ended, though nobody waited
     except psutil.NoSuchProcess:
         return False
 
@@ -49,7 +49,7 @@ def test_a_script_that_catches_exceptions_is_stopped_all_the_same(tmp_path: Path
     assert time.monotonic() - began_s < 9, "it was not waited for"
 
 
-def test_what_it_started_ends_with_it(tmp_path: Path) -> None:
+def test_what_a_script_started_ends_with_it(tmp_path: Path) -> None:
     command = script(
         tmp_path,
         """

@@ -1,4 +1,4 @@
-"""The same small network by every way in: each prunes, survives a kill, is reproduced, and finds the same winner."""
+"""One small network through every entry point: each prunes, survives a kill, is reproduced, finds the same winner."""
 
 import os
 import signal
@@ -212,7 +212,7 @@ def test_the_winner_is_the_same_and_the_worst_is_pruned(home: Path, way: str) ->
         assert ERRORS[way] == pytest.approx(ERRORS.get("function", ERRORS[way]), rel=1e-4), "the same training"
 
 
-def test_after_a_kill_it_goes_on_to_the_same_end(
+def test_after_a_kill_it_resumes_to_the_same_end(
     home: Path, fresh_home: FreshHome, warm_python: Path, way: str
 ) -> None:
     killed = written(fresh_home, way)
@@ -227,7 +227,7 @@ def test_after_a_kill_it_goes_on_to_the_same_end(
     assert curve({"a": now}, "a", way) == pytest.approx(curve({"a": before}, "a", way), rel=1e-6)
 
 
-def test_it_is_reproduced(home: Path, warm_python: Path) -> None:
+def test_the_best_trial_is_reproduced(home: Path, warm_python: Path) -> None:
     code, said = run(home, warm_python, "reproduce", "ways:best")
     assert code == 0, said
     assert "BIT-EXACT" in said or "WITHIN TOLERANCE" in said

@@ -1,4 +1,4 @@
-"""A home whose ledger is in a database is copied: the copy takes the study over, and the original is told."""
+"""A home whose ledger is in a database is copied: the copy takes over the study, and the original says so."""
 
 import os
 import shutil
@@ -27,7 +27,7 @@ def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def killed_in_its_second_trial() -> None:
-    """In a driver."""
+    """In a driver: kill it during its second trial."""
     on_report = StudyController.on_report
 
     def then(self: StudyController, trial_id: str, *arguments: Any) -> bool:
@@ -49,7 +49,7 @@ def test_a_copy_takes_over_a_study_whose_ledger_is_in_a_database(
     if mlflow == "one for both":
         environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{home}/mlflow.db"
     for name, value in environ.items():
-        monkeypatch.setenv(name, value)  # the checker reads there
+        monkeypatch.setenv(name, value)  # which the checker reads
     code, said = Driver(home, "run", before=killed_in_its_second_trial, **environ).end()
     assert code == -9, said
     assert Driver(home, "pause", "scripted", **environ).end()[0] == 2, "nobody drives it"
@@ -75,6 +75,6 @@ def test_a_copy_takes_over_a_study_whose_ledger_is_in_a_database(
         assert str(copy) in said.replace("\n", ""), said
     assert Driver(copy, "resume", "scripted", **environ).end()[0] == 0
     code, said = Driver(home, "resume", "scripted", "--adopt", **environ).end()
-    assert code in (0, 5), said  # 5: what the copy trained lies there
+    assert code in (0, 5), said  # 5: what the copy trained is stored there
     assert f"taken over from {copy} on " in said
     assert Driver(copy, "resume", "scripted", **environ).end()[0] == 2

@@ -1,4 +1,4 @@
-"""A home that keeps a copy, is killed and wiped: the study goes on from the copy on another machine."""
+"""A home that keeps a copy is killed and wiped: the study continues from the copy on another machine."""
 
 import os
 import shutil
@@ -48,7 +48,7 @@ def ended(home: Path) -> dict[str, Any]:
     """ID of each trial that has ended -> what it reported."""
     try:
         ledger = Ledger.open(home / "studies" / "scripted", "scripted")
-    except UserError:  # it is just being made
+    except UserError:  # it is just being created
         return {}
     return {trial.id: trial.reports for trial in ledger.all_trials() if trial.state.is_finished}
 
@@ -68,7 +68,7 @@ def test_a_wiped_home_is_continued_from_its_copy(
     wait_until(lambda: len(ended(lost)) >= 2)
     before = ended(lost)
     seen = newest(where)
-    # The first of these may have been on its way when they ended.
+    # The first of these states may already have been on its way when the trials ended.
     wait_until(lambda: newest(where) >= seen + 2 or not driver.is_running)
     driver.kill()
     shutil.rmtree(lost)
@@ -88,7 +88,7 @@ def test_a_wiped_home_is_continued_from_its_copy(
     check(again, unbroken=unbroken)
 
 
-def test_a_copy_cut_off_in_its_last_write_is_as_it_was_before(fresh_home: FreshHome, tmp_path: Path) -> None:
+def test_a_copy_cut_off_in_its_last_write_is_used_as_it_was_before(fresh_home: FreshHome, tmp_path: Path) -> None:
     home, where = fresh_home(SHORT), tmp_path / "drive"
     assert Driver(home, "run", "--sync-to", str(where)).end()[0] == 0
     states = sorted((where / "scripted").glob("state-*.zip"))
@@ -109,7 +109,7 @@ def test_a_copy_cut_off_in_its_last_write_is_as_it_was_before(fresh_home: FreshH
     assert (code, "no state of the copy of `scripted` is complete" in said) == (2, True), said
 
 
-def test_what_keeps_a_copy_from_being_made_or_used_is_told(fresh_home: FreshHome, tmp_path: Path) -> None:
+def test_what_keeps_a_copy_from_being_made_or_used_is_reported(fresh_home: FreshHome, tmp_path: Path) -> None:
     home, where = fresh_home(SHORT), str(tmp_path / "drive")
     assert Driver(home, "run", "--sync-to", where).end()[0] == 0
     (tmp_path / "file").write_text("")
@@ -135,7 +135,7 @@ def test_what_keeps_a_copy_from_being_made_or_used_is_told(fresh_home: FreshHome
         assert said_is in " ".join(said.split()), said
 
 
-def test_a_copy_that_others_made_leads_nowhere_else(fresh_home: FreshHome, tmp_path: Path) -> None:
+def test_a_copy_made_by_others_cannot_write_outside_the_home(fresh_home: FreshHome, tmp_path: Path) -> None:
     home, where = fresh_home(SHORT), tmp_path / "drive"
     assert Driver(home, "run", "--sync-to", str(where)).end()[0] == 0
     newest = sorted((where / "scripted").glob("state-*.zip"))[-1]
@@ -150,7 +150,7 @@ def test_a_copy_that_others_made_leads_nowhere_else(fresh_home: FreshHome, tmp_p
         assert not list(new.parent.rglob("evil"))
 
 
-def test_a_copy_that_fails_stops_nothing(fresh_home: FreshHome, tmp_path: Path, unbroken: Results) -> None:
+def test_a_copy_that_fails_does_not_stop_the_run(fresh_home: FreshHome, tmp_path: Path, unbroken: Results) -> None:
     home, where = fresh_home(SLOWLY), tmp_path / "drive"
     driver = Driver(home, "run", "--sync-to", str(where))
     wait_until(lambda: list(where.glob("scripted/state-*.zip")))

@@ -1,5 +1,5 @@
-"""A ledger in PostgreSQL: its server crashes in mid-sweep, two drivers want one study, and a home is lost whose study
-another adopts; MLflow keeps one experiment of it."""
+"""A ledger in PostgreSQL: its server crashes in mid-sweep, two drivers want one study, and a home is lost and its
+study adopted by another one, with a single experiment in MLflow."""
 
 import os
 import shutil
@@ -51,7 +51,7 @@ def fresh(postgres_server: PostgresServer, name: str, monkeypatch: pytest.Monkey
 
 
 def at_call(number: int, act: Callable[[], Any]) -> None:
-    """In a driver: do this right before its `number`-th call of the storage."""
+    """In a driver: call `act` right before its `number`-th call to the storage."""
     until_answered, calls = RetryingStorage.until_answered, 0
 
     def counted(self: RetryingStorage, call: Callable[..., Any], *arguments: Any) -> Any:
@@ -83,7 +83,7 @@ def after_report(trial_id: str, what: Callable[[], None]) -> None:
 
 
 def count_calls(file: Path) -> None:
-    """In a driver: leave in the file how often the storage was called."""
+    """In a driver: record in the file how often the storage is called."""
     until_answered = RetryingStorage.until_answered
 
     def counted(self: RetryingStorage, call: Callable[..., Any], *arguments: Any) -> Any:
@@ -94,7 +94,7 @@ def count_calls(file: Path) -> None:
     RetryingStorage.until_answered = counted  # type: ignore[method-assign]
 
 
-def test_the_server_crashes_at_several_moments(
+def test_a_sweep_survives_a_crash_of_the_server_at_several_moments(
     postgres_server: PostgresServer,
     fresh_home: FreshHome,
     unbroken: Results,
@@ -106,7 +106,7 @@ def test_the_server_crashes_at_several_moments(
     check(home, unbroken=unbroken)
     calls = (tmp_path / "calls").stat().st_size
     for moment in range(1, MOMENTS + 1):
-        number = 20 + moment * (calls - 40) // MOMENTS  # neither as it is opened, nor as it is shown at the end
+        number = 20 + moment * (calls - 40) // MOMENTS  # neither while it is opened nor while it is shown at the end
         home, url = fresh_home(SHORT), fresh(postgres_server, f"moment{moment}", monkeypatch)
         before = partial(at_call, number, partial(crash, postgres_server, AWAY_S))
         code, said = Driver(home, "run", before=before, SWEEPER_LEDGER=url).end()
@@ -116,7 +116,7 @@ def test_the_server_crashes_at_several_moments(
         check(home, unbroken=unbroken)
 
 
-def test_a_driver_that_waits_is_interrupted_and_goes_on_later(
+def test_a_waiting_driver_can_be_interrupted_and_resumed_later(
     postgres_server: PostgresServer, database: str, fresh_home: FreshHome, unbroken: Results
 ) -> None:
     home = fresh_home(SHORT)
@@ -145,11 +145,11 @@ def test_a_driver_that_waits_is_interrupted_and_goes_on_later(
     check(home, unbroken=unbroken)
 
 
-def test_a_server_that_freezes_is_waited_for_as_one_that_is_away(
+def test_a_server_that_freezes_is_waited_for_like_one_that_is_down(
     postgres_server: PostgresServer, database: str, fresh_home: FreshHome, unbroken: Results
 ) -> None:
-    """It is stopped, so it answers nothing, and its kernel acknowledges everything. First the driver is interrupted
-    while it waits, then it waits until the server goes on."""
+    """It is suspended, so it answers nothing, while its kernel acknowledges everything. First the driver is interrupted
+    while it waits, then it waits until the server continues."""
     home = fresh_home(SHORT)
     for way in ("Ctrl-C", "thaw"):
         output = home.parent / "output"
@@ -174,7 +174,7 @@ def test_a_server_that_freezes_is_waited_for_as_one_that_is_away(
 
 
 def freeze_soon_known(postgres_server: PostgresServer) -> None:
-    """In a driver: freeze the server, and be less patient with it than a user is."""
+    """In a driver: freeze the server, and be less patient with it than in real use."""
     bounded_connection.ANSWER_S = 2.0  # type: ignore[misc]
     postgres_server.freeze()
 
@@ -197,7 +197,7 @@ def test_a_driver_with_another_home_is_refused(
 
 
 @pytest.mark.parametrize("mlflow_is_up", [True, False])
-def test_a_study_goes_on_in_another_home(
+def test_a_study_continues_in_another_home(
     mlflow_is_up: bool,
     postgres_server: PostgresServer,
     fresh_home: FreshHome,
@@ -240,7 +240,7 @@ def test_a_study_goes_on_in_another_home(
 
 
 def lost_checkpoints(home: Path) -> tuple[str, ...]:
-    """Those of trials that had ended in the lost home."""
+    """Checkpoints of trials that had ended in the lost home."""
     folder = home / "studies" / "scripted"
     ledger = Ledger.open(folder, "scripted")
     paths = [report.checkpoint for trial in ledger.all_trials() for report in trial.reports]
@@ -258,7 +258,7 @@ def test_a_home_that_was_given_up_may_take_its_study_back(
     old, new = fresh_home(SHORT), fresh_home(SHORT)
     assert Driver(old, "run", SWEEPER_LEDGER=url).end()[0] == 0
     code, said = Driver(new, "resume", "scripted", "--adopt", SWEEPER_LEDGER=url).end()
-    assert (code, "MLflow lacks 4 records" in said) == (5, True), said  # they lie in `old`
+    assert (code, "MLflow lacks 4 records" in said) == (5, True), said  # they are in `old`
     code, said = Driver(old, "resume", "scripted", SWEEPER_LEDGER=url).end()
     assert code == 2
     assert f"the study `scripted` was taken over by the home {new} on " in " ".join(said.split())
@@ -270,7 +270,7 @@ def test_a_home_that_was_given_up_may_take_its_study_back(
     assert "which database contains the ledger?" in capsys.readouterr().err
 
 
-def test_ray_goes_on_after_a_crash_of_the_server_of_ledger_and_mlflow(
+def test_ray_continues_after_the_server_of_ledger_and_mlflow_crashes(
     postgres_server: PostgresServer, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = postgres_server.new_database("mlflow").replace("postgresql", "postgresql+psycopg")

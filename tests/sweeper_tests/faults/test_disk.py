@@ -42,7 +42,7 @@ def limit_files() -> None:
 
 @pytest.fixture
 def small_disk(fresh_home: FreshHome) -> Iterator[Path]:
-    """A study home on a disk of its own that is too small for the study; where none can be mounted, a real home."""
+    """A study home on a disk of its own that is too small for the study; where none can be mounted, a normal home."""
     home = fresh_home(SPEC)
     database = (home / "mlflow.db").read_bytes()
     mounted = subprocess.run(
@@ -60,7 +60,7 @@ def test_a_full_disk_ends_the_run_honestly_and_loses_nothing(small_disk: Path, u
         free = os.statvfs(small_disk)
         ballast.write_bytes(b"x" * max(0, free.f_bavail * free.f_frsize - 100_000))
         driver = Driver(small_disk, "run")
-    else:  # the kernel refuses to let a file grow, as on a full disk but with another word
+    else:  # the kernel refuses to let a file grow, as on a full disk but with another error
         driver = Driver(small_disk, "run", before=limit_files)
     code, said = driver.end()
     assert code == 2, said
@@ -73,7 +73,9 @@ def test_a_full_disk_ends_the_run_honestly_and_loses_nothing(small_disk: Path, u
 
 
 @pytest.mark.parametrize("kept", [1, 20])
-def test_the_ledgers_last_line_is_cut(kept: int, fresh_home: FreshHome, unbroken: Results) -> None:
+def test_a_run_recovers_when_the_ledgers_last_line_is_cut_off(
+    kept: int, fresh_home: FreshHome, unbroken: Results
+) -> None:
     home = fresh_home(SPEC)
     assert Driver(home, "run", KILL_WRITE="40:after").end()[0] == -signal.SIGKILL
     journal = home / "studies" / "scripted" / "ledger.journal"
@@ -83,7 +85,7 @@ def test_the_ledgers_last_line_is_cut(kept: int, fresh_home: FreshHome, unbroken
 
 
 @pytest.mark.parametrize("how", ["zero bytes", "truncated", "one bit flipped"])
-def test_a_checkpoint_is_damaged_while_nobody_runs_the_study(
+def test_a_checkpoint_damaged_between_two_runs_is_named_and_passed_over(
     how: str, fresh_home: FreshHome, unbroken: Results
 ) -> None:
     home = fresh_home(SPEC)
@@ -104,17 +106,17 @@ def test_a_checkpoint_is_damaged_while_nobody_runs_the_study(
 
 
 def reports_of_the_running_trial(home: Path) -> list[object]:
-    """The evaluations so far of the candidate that runs."""
+    """The evaluations so far of the candidate that is running."""
     try:
         trials = Ledger.open(home / "studies" / "scripted", "scripted").trials()
-    except UserError:  # half of the study is made
+    except UserError:  # the study is only half created
         return []
     return [report for trial in trials if trial.state == "RUNNING" for report in trial.reports]
 
 
 def test_a_home_that_cannot_be_written_is_named(fresh_home: FreshHome) -> None:
     home = fresh_home(SPEC)
-    if os.geteuid() == 0:  # root may write where it may not, so let it be on a disk that nobody can write to
+    if os.geteuid() == 0:  # permissions do not stop root, so use a disk that nobody can write to
         subprocess.run(["mount", "--bind", str(home), str(home)], check=True)
         subprocess.run(["mount", "-o", "remount,bind,ro", str(home)], check=True)
     else:

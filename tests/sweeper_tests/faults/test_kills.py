@@ -1,7 +1,7 @@
 """Drivers that are killed, each followed by a plain `run` and the one checker: nothing lost, nothing done twice.
 
-What Ray has no part in is tested without it, so that a kill costs tenths of a second; `test_faults_ray.py` has the
-rest, `test_faults_disk.py` and `test_faults_trainer.py` have the faults of disks and trainers.
+Whatever does not involve Ray is tested without it, so that a kill costs tenths of a second; `test_ray.py` has the
+rest, and `test_disk.py` and `test_trainer.py` have the faults of disks and trainers.
 """
 
 import os
@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 STRIPES = 4
 """Parts of the matrix of kills: each kills at every fourth write."""
 KILLS = 20
-"""A collapsed trial, one that waits at a rung for ever, and one that is promoted."""
+"""How often the driver is killed at a random moment."""
 
 
 def finish(home: Path, unbroken: Results) -> None:

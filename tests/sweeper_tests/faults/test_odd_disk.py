@@ -1,4 +1,4 @@
-"""A study home on a mount that is no POSIX file system: it works, or what to do is said before anything is written."""
+"""A study home on a mount that is not a POSIX file system: it works, or advice is given before anything is written."""
 
 import subprocess
 import sys
@@ -25,7 +25,7 @@ def run(home: Path, mount: Path, faults: str, *options: str) -> "subprocess.Comp
 
 
 @pytest.mark.parametrize("fault", CANNOT)
-def test_what_a_mount_cannot_do_is_said(fault: str, fresh_home: FreshHome) -> None:
+def test_what_a_mount_cannot_do_is_reported(fault: str, fresh_home: FreshHome) -> None:
     home = fresh_home(SHORT)
     done = run(home, home, fault)
     assert done.returncode == 2, done.stderr
@@ -43,7 +43,7 @@ def test_a_home_on_a_slow_disk_whose_times_jump_works(fresh_home: FreshHome) -> 
     check(home)
 
 
-def test_a_copy_on_a_mount_that_can_nothing_of_it_works(fresh_home: FreshHome, tmp_path: Path) -> None:
+def test_a_copy_on_a_mount_that_can_do_none_of_this_works(fresh_home: FreshHome, tmp_path: Path) -> None:
     drive = tmp_path / "drive"
     first, second = fresh_home(SHORT), fresh_home(SHORT)
     for home in (first, second):

@@ -1,4 +1,4 @@
-"""What sequences of verbs, kills and damage have found (`state_machine.py`), each as short as it can be."""
+"""Faults that sequences of verbs, kills and damage have found (`state_machine.py`), each as short as possible."""
 
 import sqlite3
 from contextlib import closing
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def home(fresh_home: FreshHome) -> Path:
-    """Of a study that is complete."""
+    """The home of a complete study."""
     made = fresh_home(SHORT)
     code, said = Driver(made, "run").end()
     assert code == 0, said
@@ -28,7 +28,7 @@ def in_database(home: Path, statement: str) -> None:
 
 @pytest.mark.parametrize("loss", ["removed", "a run is open", "a run is deleted"])
 def test_a_run_of_a_complete_study_finds_what_mlflow_has_lost(home: Path, loss: str) -> None:
-    """`run` and `resume` had nothing to send, ended with 0, and MLflow lacked it."""
+    """`run` and `resume` used to find nothing to send and to exit with 0, although MLflow had lost it."""
     match loss:
         case "removed":
             (home / "mlflow.db").unlink()
@@ -43,7 +43,7 @@ def test_a_run_of_a_complete_study_finds_what_mlflow_has_lost(home: Path, loss: 
 
 
 def test_a_sync_closes_the_runs_that_a_killed_driver_left_open(fresh_home: FreshHome) -> None:
-    """`doctor --fix` said fixed, again and again, and the run of the trial seemed to go on for ever."""
+    """`doctor --fix` used to say fixed, again and again, while the run of the trial seemed to go on for ever."""
     home = fresh_home(SHORT)
     assert Driver(home, "run", KILL_WRITE="25:after").end()[0] == -9
     code, said = Driver(home, "sync", "scripted").end()
@@ -62,7 +62,7 @@ def test_a_sync_closes_the_runs_that_a_killed_driver_left_open(fresh_home: Fresh
 
 
 def test_gc_works_after_mlflow_has_lost_its_runs_and_knows_the_new_ones(home: Path) -> None:
-    """A traceback, for ever: the ledger named runs that are not there any more."""
+    """It used to end with a traceback every time: the ledger named runs that no longer existed."""
     (home / "mlflow.db").write_bytes(b"")
     assert Driver(home, "doctor", "--fix").end()[0] == 0
     in_database(home, "DELETE FROM tags")
@@ -79,8 +79,8 @@ def test_gc_works_after_mlflow_has_lost_its_runs_and_knows_the_new_ones(home: Pa
     check(home)
 
 
-def test_an_extension_counts_although_an_enqueued_trial_waits(home: Path) -> None:
-    """It was taken for the last one, which had come to its end, interrupted."""
+def test_an_extension_counts_even_if_an_enqueued_trial_is_waiting(home: Path) -> None:
+    """It used to be taken for the previous extension, as if that had been interrupted, although it was complete."""
     spec = home.parent / "spec.yaml"
     spec.write_text(SPEC.replace("trials: 4", "trials: 1\ncontrols: []"))
     for verb in (("run", "--new"), ("extend", "scripted-2", "--trials", "1"), ("enqueue", "scripted-2", "scale=1.0")):

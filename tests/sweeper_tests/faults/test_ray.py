@@ -46,7 +46,7 @@ def kill_driver(driver: psutil.Process) -> None:
 
 
 @pytest.mark.parametrize("kill", [kill_group, kill_driver, kill_raylet])
-def test_ray_or_all_of_it_is_killed_and_the_study_goes_on(
+def test_the_study_continues_after_ray_the_driver_or_both_are_killed(
     kill: Callable[[psutil.Process], None], study_home: Path
 ) -> None:
     process = begin(study_home, ray=True)
@@ -70,7 +70,7 @@ def test_ray_or_all_of_it_is_killed_and_the_study_goes_on(
     assert not alive, [one.cmdline() for one in alive if one.is_running()]
     before = results(study_home)
     done = len(before) == 2 and all(trial["state"] in ("COMPLETE", "PRUNED") for trial in before.values())
-    assert (process.returncode == 0) == done, errors  # workers that are there already can do without a raylet
+    assert (process.returncode == 0) == done, errors  # workers that are already running can do without a raylet
     assert "Traceback" not in errors
 
     result = sweep(study_home, "run", ray=True)

@@ -12,4 +12,4 @@ SEEDS = range(15)
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_no_sequence_breaks_a_study(seed: int, template_db: Path) -> None:
-    print("\n".join(run_sequence(seed, template_db)))  # pytest shows it where the sequence fails
+    print("\n".join(run_sequence(seed, template_db)))  # pytest shows it when the sequence fails

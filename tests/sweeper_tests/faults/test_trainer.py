@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
         ("base.crash_at=2", 1, "FAILED", "RuntimeError: the script says crash at epoch 2"),
     ],
 )
-def test_a_trial_that_cannot_go_on_ends_with_its_reason(
+def test_a_trial_that_cannot_continue_ends_with_its_reason(
     setting: str, code: int, state: str, reason: str, fresh_home: FreshHome
 ) -> None:
     home = fresh_home(SPEC)
@@ -32,7 +32,7 @@ def test_a_trial_that_cannot_go_on_ends_with_its_reason(
     assert len(trial["curve"]) == (2 if state == "COLLAPSED" else 1)
 
 
-def test_the_data_go_away_in_mid_sweep(fresh_home: FreshHome) -> None:
+def test_trials_whose_data_disappear_in_mid_sweep_fail_and_can_be_retried(fresh_home: FreshHome) -> None:
     home = fresh_home(SPEC)
     data = home.parent / "data"
     data.write_bytes(b"12345")
@@ -56,7 +56,7 @@ def test_the_data_go_away_in_mid_sweep(fresh_home: FreshHome) -> None:
 
 
 @pytest.mark.parametrize("jump_s", [-86_400.0, 86_400.0])
-def test_the_clock_jumps_and_no_budget_notices(jump_s: float, fresh_home: FreshHome) -> None:
+def test_a_jump_of_the_clock_affects_no_budget(jump_s: float, fresh_home: FreshHome) -> None:
     budget = ("--set", "budget={wall_clock_s: 60, cpu_seconds: 60}", "--set", "base.sleep_s=0.02")
     straight, jumpy = fresh_home(SPEC), fresh_home(SPEC)
     assert Driver(straight, "run", *budget).end()[0] == 0
@@ -66,7 +66,7 @@ def test_the_clock_jumps_and_no_budget_notices(jump_s: float, fresh_home: FreshH
     check(jumpy, unbroken=check(straight))
 
 
-def test_the_clock_jumps_back_between_two_runs(fresh_home: FreshHome) -> None:
+def test_a_study_is_unaffected_when_the_clock_jumps_back_between_two_runs(fresh_home: FreshHome) -> None:
     home = fresh_home(SPEC)
     began_s = time.monotonic()
     Driver(home, "run", KILL_WRITE="40:after").end()

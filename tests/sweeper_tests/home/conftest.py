@@ -13,7 +13,7 @@ from sweeper.spec.load import parse_spec
 
 @pytest.fixture
 def canary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A file that code of the home would make."""
+    """A file that code from the home would create."""
     path = tmp_path / "canary"
     monkeypatch.setenv("CANARY", str(path))
     return path
@@ -28,7 +28,7 @@ def toy(home: Path) -> Path:
 
 @pytest.fixture
 def evil(toy: Path, canary: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The home, whose record names a trainer that lies in it, as code in the working folder."""
+    """The home, whose record names a trainer that is in it, as code in the working folder."""
     (toy / "evil.py").write_text(TRAP)
     monkeypatch.setattr(sys, "path", list(sys.path))
     set_spec(toy, trainer="evil:train")
@@ -39,7 +39,7 @@ def evil(toy: Path, canary: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[P
 
 @pytest.fixture
 def outside(tmp_path: Path) -> Path:
-    """A private file of whoever opens the home."""
+    """A folder with a private file of the person who opens the home."""
     folder = tmp_path / "private"
     folder.mkdir()
     (folder / "key").write_text("private")

@@ -29,7 +29,7 @@ def test_looking_at_a_home_imports_nothing_it_names(
 @pytest.mark.parametrize(
     "verb", ["resume toy", "extend toy --trials 1", "retry toy --failed", "sync toy", "stop toy", "winners toy"]
 )
-def test_nothing_is_run_that_would_be_code_of_the_home(
+def test_no_code_of_the_home_is_run(
     evil: Path, canary: Path, verb: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(evil)
@@ -44,7 +44,7 @@ def test_nothing_is_run_that_would_be_code_of_the_home(
     assert canary.exists()  # the trap works
 
 
-def test_a_home_that_is_a_package_of_the_working_folder_is_refused(
+def test_a_home_that_is_a_package_in_the_working_folder_is_refused(
     evil: Path, canary: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     evil.rename(evil.with_name("homes"))
@@ -56,7 +56,7 @@ def test_a_home_that_is_a_package_of_the_working_folder_is_refused(
 
 
 @pytest.mark.parametrize("trainer", ["os:system", "subprocess:run", "builtins:exec", "runpy:run_path", "pty:spawn"])
-def test_no_recorded_trainer_is_a_tool_of_python_itself(
+def test_a_recorded_trainer_from_pythons_standard_library_is_refused(
     toy: Path, trainer: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(UserError, match="is part of Python's standard library"):

@@ -16,7 +16,7 @@ from sweeper.tracking import Tracker, find_trial, tracking_uri
 
 @pytest.mark.parametrize("name", ["ledger.journal", "ledger.lock", "lock", "outbox.jsonl", "outbox.store", "spec.yaml"])
 @pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
-def test_what_is_no_file_is_refused_by_name_and_not_waited_for(
+def test_what_is_not_a_file_is_refused_by_name_and_not_waited_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, kind: str
 ) -> None:
     """`list`, `show` and `doctor` used to hang on it."""
@@ -52,7 +52,7 @@ def test_a_home_that_is_a_pipe_or_a_device_is_refused(
 
 @pytest.mark.parametrize("kind", ["a dangling link", "not a folder"])
 @pytest.mark.parametrize("name", ["studies", "trials"])
-def test_a_folder_on_a_disk_that_is_not_there_does_not_seem_empty(
+def test_a_folder_on_a_missing_disk_is_not_taken_for_empty(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, kind: str
 ) -> None:
     study_dir = tmp_path / "studies" / "toy"
@@ -67,7 +67,7 @@ def test_a_folder_on_a_disk_that_is_not_there_does_not_seem_empty(
         assert f"`{name}` is {kind}" in "".join(capsys.readouterr())
 
 
-def test_a_sweep_file_that_is_a_pipe_is_refused_and_one_of_a_shell_is_read(
+def test_a_spec_that_is_a_named_pipe_is_refused_and_a_pipe_of_the_shell_is_read(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     os.mkfifo(tmp_path / "pipe")

@@ -25,7 +25,7 @@ from sweeper.tracking import find_trial
 
 
 @pytest.mark.parametrize("name", ["../private/key", "/etc/passwd", "link", "linked/key"])
-def test_a_manifest_names_files_of_its_checkpoint_only(tmp_path: Path, outside: Path, name: str) -> None:
+def test_a_manifest_may_only_name_files_of_its_checkpoint(tmp_path: Path, outside: Path, name: str) -> None:
     folder = tmp_path / "epoch_001"
     folder.mkdir()
     (folder / "link").symlink_to(outside / "key")
@@ -36,7 +36,7 @@ def test_a_manifest_names_files_of_its_checkpoint_only(tmp_path: Path, outside: 
 
 
 @pytest.mark.parametrize("form", ["absolute", "parents", "link"])
-def test_no_trial_goes_on_from_a_folder_outside_and_gc_removes_none(
+def test_no_trial_resumes_from_a_folder_outside_and_gc_removes_none(
     toy: Path, outside: Path, form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study_dir = toy / "studies" / "toy"
@@ -66,7 +66,7 @@ def test_no_trial_goes_on_from_a_folder_outside_and_gc_removes_none(
 
 
 def with_checkpoint(home: Path, checkpoint: str) -> None:
-    """A further trial that ended and whose checkpoint lies there."""
+    """Add a trial that has ended and whose checkpoint is there."""
     ledger = Ledger.create(home / "studies" / "toy", "toy")
     record = ledger.ask(parse_spec(SPEC, home / "spec.yaml"))
     ledger.report(record.id, Report(1, 1.0, {OBJECTIVE: 1.0}, checkpoint, 1), 1.0)
@@ -74,7 +74,7 @@ def with_checkpoint(home: Path, checkpoint: str) -> None:
     ledger.finish(record.id, TrialState.FAILED, "boom", {}, (None,))
 
 
-def test_nothing_outside_of_the_study_is_handed_to_mlflow(
+def test_nothing_outside_the_study_is_handed_to_mlflow(
     home: Path, study_dir: Path, outside: Path, open_tracker: OpenTracker
 ) -> None:
     tracker = open_tracker()
@@ -123,7 +123,7 @@ def test_mlflow_writes_no_artifact_where_the_database_of_a_home_points(
     assert [path for path in tmp_path.rglob("sitecustomize.py") if path.parent != study_dir] == []
 
 
-def test_artifacts_that_a_home_places_on_a_web_server_are_not_asked_for(recorded: str, home: Path) -> None:
+def test_artifacts_that_a_home_places_on_a_web_server_are_not_requested(recorded: str, home: Path) -> None:
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen()

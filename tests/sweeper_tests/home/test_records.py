@@ -1,4 +1,4 @@
-"""The records of a stranger's study home are read as data: a hostile one is an error that a person can act on."""
+"""The records of a stranger's study home are read as data: a hostile one is an error that a user can act on."""
 
 import json
 import os
@@ -26,7 +26,7 @@ from sweeper.spec.load import parse_spec
         "postgresql+psycopg://me@localhost/db?passfile=/etc/passwd",
     ],
 )
-def test_a_database_that_only_the_home_names_is_not_called(
+def test_a_database_that_only_the_home_names_is_not_contacted(
     toy: Path, url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PGPASSWORD", "not-for-them")
@@ -38,7 +38,7 @@ def test_a_database_that_only_the_home_names_is_not_called(
     assert said(capsys, "list", "--home", str(toy))[0] == 0
 
 
-def test_a_database_whose_host_the_user_names_is_called(
+def test_a_database_whose_host_the_user_names_is_contacted(
     toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     called: list[str] = []
@@ -65,7 +65,7 @@ def test_a_database_whose_host_the_user_names_is_called(
         assert called == ["db.example"] * count
 
 
-def test_a_database_file_that_is_no_ledger_is_left_as_it_is(toy: Path, tmp_path: Path) -> None:
+def test_a_database_file_that_is_not_a_ledger_is_left_as_it_is(toy: Path, tmp_path: Path) -> None:
     theirs = tmp_path / "places.sqlite"
     with sqlite3.connect(theirs) as database:
         database.execute("create table mine (x)")
@@ -96,7 +96,7 @@ HOSTILE_LINES = [
 
 @pytest.mark.parametrize("line", HOSTILE_LINES, ids=lambda line: line[:20])
 @pytest.mark.parametrize("verb", ["show toy", "list", "resume toy"])
-def test_a_hostile_line_of_the_journal_is_an_error_and_no_traceback(
+def test_a_hostile_line_in_the_journal_is_passed_over_or_an_error(
     toy: Path, line: str, verb: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     journal = toy / "studies" / "toy" / "ledger.journal"
@@ -121,7 +121,7 @@ def test_a_hostile_line_of_the_journal_is_an_error_and_no_traceback(
     ],
     ids=lambda text: text[:30],
 )
-def test_hostile_files_beside_the_ledger_are_passed_over(toy: Path, text: str) -> None:
+def test_hostile_files_beside_the_ledger_are_ignored(toy: Path, text: str) -> None:
     study_dir = toy / "studies" / "toy"
     (study_dir / "meter.json").write_text(text)
     (study_dir / "request").write_text(text)
@@ -139,13 +139,13 @@ def test_hostile_files_beside_the_ledger_are_passed_over(toy: Path, text: str) -
 
 
 @pytest.mark.parametrize("study", ["../toy", "/etc", "toy/../toy", "a\0b", "x" * 5000, "\u202eyot", "--", "."])
-def test_a_study_is_named_by_its_name_only(toy: Path, study: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_study_can_only_be_named_by_its_name(toy: Path, study: str, capsys: pytest.CaptureFixture[str]) -> None:
     for verb in ("show", "resume", "status"):
         assert said(capsys, verb, "--home", str(toy), "--", study)[0] == 2
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "a\\0b", "x" * 300, "\u202etxt", "", ".", "a b", "-rf", "<script>"])
-def test_a_spec_names_no_path(name: str, tmp_path: Path) -> None:
+def test_the_name_in_a_spec_cannot_be_a_path(name: str, tmp_path: Path) -> None:
     with pytest.raises(UserError):
         parse_spec(SPEC.replace("name: toy", f"name: {json.dumps(name)}"), tmp_path / "spec.yaml")
     assert os.listdir(tmp_path) == []

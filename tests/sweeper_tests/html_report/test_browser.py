@@ -1,4 +1,4 @@
-"""The report in a real browser, opened as a file. Runs where playwright and a Chromium of the system are there."""
+"""The report in a real browser, opened as a file. Runs where playwright and a Chromium are installed."""
 
 import shutil
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The report of a study with hostile words in it."""
+    """The report of a study with hostile text in it."""
     home = tmp_path_factory.mktemp("browser")
     evil = "</script><img src=x onerror=\"document.title='owned'\">"
     space = {"lambda_joint": {"low": 0.01, "high": 1.0, "log": True}, evil: {"choices": [evil, "b"]}}
@@ -37,7 +37,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width_px", [1280, 400])
-def test_every_figure_is_drawn_and_nothing_spills_over(browser: Any, file: Path, width_px: int, scheme: str) -> None:
+def test_every_figure_is_drawn_and_nothing_overflows(browser: Any, file: Path, width_px: int, scheme: str) -> None:
     page = browser.new_page(viewport={"width": width_px, "height": 900}, color_scheme=scheme)
     told: list[str] = []
     requests: list[str] = []
@@ -70,10 +70,10 @@ def usual_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(("width_px", "column", "seen_px"), [(400, "pa_mpjpe", 1000), (1280, "reason", 200)])
-def test_what_decides_is_in_view(
+def test_what_matters_is_in_view(
     browser: Any, file: Path, usual_file: Path, width_px: int, column: str, seen_px: int
 ) -> None:
-    """The objective on a narrow screen, and the beginning of the reason, `seen_px` of it, on a usual one."""
+    """The objective on a narrow screen, and the first `seen_px` of the reason on a usual one."""
     for each in (file, usual_file) if column == "pa_mpjpe" else (usual_file,):
         page = browser.new_page(viewport={"width": width_px, "height": 900})
         page.goto(each.as_uri())

@@ -1,4 +1,4 @@
-"""The figures of the report: axes, colours and symbols, and what is drawn into them."""
+"""The figures of the report: axes, colours and symbols, and what is drawn in them."""
 
 import random
 import re
@@ -51,7 +51,7 @@ SIGHT = {  # linear RGB as it is seen; Machado, Oliveira and Fernandes 2009, sev
 
 @pytest.mark.parametrize("sight", SIGHT)
 @pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
-def test_state_colours_are_told_apart_by_every_eye(scheme: int, sight: str) -> None:
+def test_state_colours_can_be_told_apart_by_every_eye(scheme: int, sight: str) -> None:
     css = (files("sweeper.html_report") / "page.css").read_text()
     seen = {}
     for state in TrialState:
@@ -74,13 +74,13 @@ def test_log_dimensions_have_log_axes_and_titles_have_units(tmp_path: Path) -> N
     assert figures["cost"]["layout"]["xaxis"]["title"]["text"] == "CPU-seconds"
 
 
-def test_rungs_stand_in_the_curves(tmp_path: Path) -> None:
+def test_rungs_are_marked_in_the_curves(tmp_path: Path) -> None:
     fill(tmp_path, USUAL, scheduler={"grace_epochs": 1, "eta": 2})
     shapes = page_of(tmp_path).figures["curves"]["layout"]["shapes"]
     assert [shape["x0"] for shape in shapes if shape["line"]["dash"] == "dot"] == [1, 2]
 
 
-def test_gradient_shares_of_winner_and_of_all(tmp_path: Path) -> None:
+def test_gradient_shares_are_drawn_for_the_winner_and_for_all_trials(tmp_path: Path) -> None:
     fill(tmp_path, USUAL)
     figures = page_of(tmp_path).figures
     assert [(t["name"], t["y"]) for t in figures["shares-winner"]["data"]] == [

@@ -32,7 +32,7 @@ def data_of(home: Path, score: Any, **changes: Any) -> StudyData:
 
 
 def commands(data: StudyData) -> list[str]:
-    """Without the home, which each of them names."""
+    """The suggested commands, without the home that each of them names."""
     found = [step.command for step in next_steps(data).steps if step.command]
     home = f" --home {data.folder.parent.parent}"
     assert all(home in command for command in found)
@@ -61,7 +61,7 @@ def test_a_winner_is_named_with_its_parameters_for_the_next_sweep(tmp_path: Path
     assert found.parameters.strip().replace("'", "&#39;") in first
 
 
-def test_a_tie_leads_to_winners_of_all_that_share_it(tmp_path: Path) -> None:
+def test_a_tie_suggests_winners_for_all_that_share_it(tmp_path: Path) -> None:
     data = data_of(tmp_path, lambda params: 10.0 + float(params["sleep_s"]), trials=4)
     found = next_steps(data)
     assert found.sentence.startswith("A tie: toy-000")
@@ -69,7 +69,7 @@ def test_a_tie_leads_to_winners_of_all_that_share_it(tmp_path: Path) -> None:
     assert commands(data)[0] == "sweeper winners toy --top 4"
 
 
-def test_a_best_at_the_end_of_its_range_asks_for_a_wider_one(tmp_path: Path) -> None:
+def test_a_winner_at_the_end_of_its_range_asks_for_a_wider_one(tmp_path: Path) -> None:
     enqueue = [{"scale": 9.9, "sleep_s": 0.5, "noise": True}, {"scale": 1.0, "sleep_s": 0.5, "noise": True}]
 
     def score(params: Mapping[str, Any]) -> float:
@@ -98,7 +98,7 @@ def test_a_best_at_the_end_of_its_range_asks_for_a_wider_one(tmp_path: Path) -> 
         ({"values": [0.1, 0.2]}, 0.2, None),
     ],
 )
-def test_a_range_is_widened_as_far_as_it_goes(
+def test_a_range_is_widened_where_that_is_possible(
     space: dict[str, Any], best: float, change: str | None, tmp_path: Path
 ) -> None:
     path = "die_times" if "type" in space else "scale"

@@ -1,4 +1,4 @@
-"""The page of a report: the verdict, the tables, and that nothing which a user wrote becomes markup."""
+"""The page of a report: the verdict, the tables, and that nothing a user wrote becomes markup."""
 
 import json
 import subprocess

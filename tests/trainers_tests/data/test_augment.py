@@ -41,7 +41,7 @@ PATHS = pytest.mark.parametrize("path", [whole_batch, one_by_one])
 
 
 def smooth_images(count: int, seed: int) -> torch.Tensor:
-    """Random uint8 images from black to white, without edges that a shift of a hundredth of a pixel would show."""
+    """Random uint8 images from black to white, without edges that would show a shift of a hundredth of a pixel."""
     coarse = torch.rand(count, 3, 9, 9, generator=torch.Generator().manual_seed(seed))
     fine = torch.nn.functional.interpolate(coarse, (SIZE, SIZE), mode="bicubic", align_corners=True).clamp(0, 1)
     return fine.mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
@@ -75,7 +75,7 @@ def test_a_turned_point_is_drawn_where_its_turned_label_projects(
 
     angle = torch.tensor([math.radians(degrees)])
     turned = path(image.contiguous(), only_turned(angle))[0, 0] + 1
-    # The border of the source turns grey, which weighs nothing once the blob alone is looked at.
+    # The border of the source turns grey, which has no weight once only the blob is kept.
     turned = torch.where(turned > 1.05, turned - 1, torch.zeros(()))
     orientation = torch.zeros(1, 3)
     _, new_joints, new_intrinsics = augment.turn_labels(angle, orientation, joints_m, intrinsics, SIZE)
@@ -110,7 +110,7 @@ def test_labels_stay_consistent_with_each_other(seed: int) -> None:
 
 
 @PATHS
-def test_no_draw_changes_nothing(path: Path) -> None:
+def test_a_neutral_draw_changes_nothing(path: Path) -> None:
     images = torch.randint(0, 256, (2, SIZE, SIZE, 3), dtype=torch.uint8)
     turned = path(images, only_turned(torch.zeros(2)))
     torch.testing.assert_close(turned, augment.normalise(images), atol=2e-5, rtol=0)
@@ -149,11 +149,11 @@ STRONG = AugmentConfig(rotate_deg=40, zoom=0.25, shift=0.1, colour=0.4, grayscal
 
 
 @given(seed=st.integers(0, 2**32 - 1))
-def test_both_paths_give_the_same_images_when_all_is_asked_for(seed: int) -> None:
+def test_both_paths_give_the_same_images_with_every_augmentation(seed: int) -> None:
     images, generator = smooth_images(6, seed), torch.Generator().manual_seed(seed)
     drawn = augment.draw(6, SIZE, generator, torch.device("cpu"), STRONG)
     # As below, times the largest row sum of a colour matrix of that strength, which is under 2; the bilinear weights of
-    # OpenCV have 5 bits, which shows where a border of the image against the grey around it is zoomed.
+    # OpenCV have 5 bits, which shows where the border between the image and the grey around it is zoomed.
     tolerance = 2 * ((0.5 + 0.5) / augment.HALF_WHITE * 1.25) + 0.06
     difference = (one_by_one(images, drawn) - whole_batch(images, drawn)).abs()
     assert difference.max() < tolerance
@@ -211,7 +211,7 @@ def test_both_paths_give_the_same_images(seed: int, angle: float) -> None:
 
 @PATHS
 @pytest.mark.parametrize("value", [0, 255])
-def test_what_comes_from_outside_is_grey(path: Path, value: int) -> None:
+def test_pixels_from_outside_the_image_are_grey(path: Path, value: int) -> None:
     images = torch.full((1, SIZE, SIZE, 3), value, dtype=torch.uint8)
     turned = path(images, only_turned(torch.tensor([math.radians(15)])))
     assert turned[0, :, 0, 0].abs().max() < 0.005
@@ -242,7 +242,7 @@ def test_brightness_contrast_and_noise_do_what_they_say(path: Path) -> None:
     torch.testing.assert_close(middle, torch.tensor([0.4, 0.4, 0.22]))
 
 
-def test_draws_are_within_bounds_and_repeat() -> None:
+def test_draws_are_within_bounds_and_repeatable() -> None:
     def drawn() -> Draw:
         return augment.draw(256, 8, torch.Generator().manual_seed(1), torch.device("cpu"))
 

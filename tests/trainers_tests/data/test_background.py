@@ -1,4 +1,4 @@
-"""Another background behind a hand: its own pixels stay, the others are another image's, and nothing else changes."""
+"""Another background behind a hand: its own pixels stay, the others become another image's, nothing else changes."""
 
 import shutil
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ from mano_trainers.training.pipeline import Pipeline, training_batch
 CPU = torch.device("cpu")
 SIZE, COUNT = 16, 6
 ROUNDED = 1.6 / HALF_WHITE
-"""Half a grey level each: of the paint, of what is painted, and of the result."""
+"""Half a grey level each, for the paint, for what is painted, and for the result."""
 
 
 def config(background: float, **changes: Any) -> TrainConfig:
@@ -62,7 +62,7 @@ def drawn(seed: int, share: float) -> tuple[torch.Tensor, Masks, Background]:
 
 
 @given(seed=st.integers(0, 2**32 - 1))
-def test_the_hand_stays_and_the_rest_is_anothers(seed: int) -> None:
+def test_the_hand_stays_and_the_rest_comes_from_another_image(seed: int) -> None:
     images, masks, background = drawn(seed, 1.0)
     before, after = normalise(images), put_behind(normalise(images), background)
     assert (background.donor != torch.arange(COUNT)).all()
@@ -95,7 +95,7 @@ def test_the_hand_of_the_other_image_is_painted_over(seed: int) -> None:
 
 
 @given(seed=st.integers(0, 2**32 - 1), share=st.sampled_from([0.0, 0.4, 1.0]))
-def test_both_paths_put_the_same_behind(seed: int, share: float) -> None:
+def test_both_paths_put_the_same_background_behind(seed: int, share: float) -> None:
     images, _, background = drawn(seed, share)
     together = put_behind(normalise(images), background)
     for rows in (slice(None), slice(2, 5)):
@@ -110,7 +110,7 @@ def pipeline(data: LoadedData, background: float, **changes: Any) -> Pipeline:
     return pipeline_of(data, config(background, **changes), CPU)
 
 
-def test_share_0_is_bit_for_bit_what_training_was(data: LoadedData) -> None:
+def test_share_0_gives_the_same_batches_bit_for_bit_as_without_masks(data: LoadedData) -> None:
     plain, with_masks = (pipeline(each, 0.0) for each in (replace(data, masks=None), data))
     for step in range(3):
         ours, theirs = (training_batch(each, np.arange(8), step)[0].clone() for each in (plain, with_masks))
@@ -118,8 +118,8 @@ def test_share_0_is_bit_for_bit_what_training_was(data: LoadedData) -> None:
 
 
 @pytest.mark.parametrize("resident", [False, True])
-def test_labels_and_other_draws_are_as_without(data: LoadedData, resident: bool) -> None:
-    """On a GPU images and masks may be on the device, and come from there."""
+def test_labels_and_other_draws_are_the_same_as_without_backgrounds(data: LoadedData, resident: bool) -> None:
+    """On a GPU, images and masks may be kept on the device and read from there."""
     plain, mixed = pipeline(data, 0.0), pipeline(data, 1.0)
     if resident:
         there = {"images": torch.from_numpy(np.array(data.images))}
@@ -143,7 +143,7 @@ def test_the_share_of_images_is_the_one_asked_for() -> None:
     assert 1 - background.kept.mean() == pytest.approx(0.3, abs=0.03)
 
 
-def test_an_interrupted_training_goes_on_bit_for_bit(tmp_path: Path) -> None:
+def test_an_interrupted_training_continues_bit_for_bit(tmp_path: Path) -> None:
     asked = config(0.7, optim={"epochs": 2, "batch_size": 8})
     whole = list(train(asked, tmp_path / "whole"))
     first = next(train(asked, tmp_path / "parts"))
@@ -194,7 +194,7 @@ def test_data_without_masks_are_refused(on_disk: Path, tmp_path: Path) -> None:
     assert not config(0.5, data={"root": str(bare)}, augment=False).needs_masks, "nothing is augmented"
 
 
-def test_a_set_without_masks_is_mixed_with_one_that_has_some(on_disk: Path, tmp_path: Path) -> None:
+def test_a_set_without_masks_can_be_mixed_with_one_that_has_some(on_disk: Path, tmp_path: Path) -> None:
     bare = tmp_path / "bare"
     shutil.copytree(on_disk, bare, ignore=shutil.ignore_patterns("mask"))
     sets = [{"name": "bare", "root": str(bare)}, {"name": "masked", "root": str(on_disk)}]
@@ -207,7 +207,7 @@ def test_a_set_without_masks_is_mixed_with_one_that_has_some(on_disk: Path, tmp_
     assert np.flatnonzero(loaded.masks.exact).tolist() == list(range(48, 60))
 
 
-def test_lanes_have_masks_all_or_none() -> None:
+def test_either_all_lanes_have_masks_or_none_do() -> None:
     assert lanes_problem([config(0.2), config(0.9)], on_gpu=True) is None
     problem = lanes_problem([config(0.2), config(0.0)], on_gpu=True)
     assert problem is not None

@@ -57,7 +57,7 @@ def test_a_second_call_reads_and_does_not_decode(
     assert first.fingerprint == second.fingerprint
 
 
-def test_who_decodes_keeps_nobody_waiting_who_wants_other_images(
+def test_decoding_does_not_block_those_who_want_other_images(
     images: list[Picture], label: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken: list[Path] = []
@@ -68,7 +68,7 @@ def test_who_decodes_keeps_nobody_waiting_who_wants_other_images(
     assert len(taken) == len(set(taken)) == 2, "the third finds what the second made, and takes no lock"
 
 
-def test_the_fingerprint_is_of_the_content_not_of_the_place(images: list[Picture], label: Path, tmp_path: Path) -> None:
+def test_the_fingerprint_is_of_the_content_not_the_place(images: list[Picture], label: Path, tmp_path: Path) -> None:
     before = cached_images(images, [label], 40, tmp_path / "cache").fingerprint
     (tmp_path / "elsewhere").mkdir()
     moved = [Picture(item.path.rename(tmp_path / "elsewhere" / item.path.name)) for item in images]
@@ -118,7 +118,7 @@ def _open_cache(paths: list[Picture], label: Path, cache_dir: Path, results: "mu
 
 
 @pytest.mark.slow
-def test_processes_that_come_at_once_share_one_cache(images: list[Picture], label: Path, tmp_path: Path) -> None:
+def test_processes_that_start_at_once_share_one_cache(images: list[Picture], label: Path, tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
     jobs = [context.Process(target=_open_cache, args=(images, label, tmp_path / "c", results)) for _ in range(3)]

@@ -1,4 +1,4 @@
-"""`data.crop`: what is cut out of a picture, with camera, joints and masks, and what no label of validation decides."""
+"""`data.crop`: what is cut out of a picture, with camera, joints and masks, and that no validation label decides it."""
 
 import json
 import shutil
@@ -39,7 +39,7 @@ def config(crop: float | None, **data: Any) -> TrainConfig:
 
 
 def in_file(data: LoadedData) -> Array:
-    """Where the joints lie in the pictures as they are on the disk."""
+    """Where the joints are in the pictures as they are on disk."""
     return project(data.labels.intrinsics, data.labels.joints_m) + data.corners_px[:, None]
 
 
@@ -80,7 +80,7 @@ def test_squares_are_moved_into_the_picture(seed: int) -> None:
 
 
 @given(size=st.integers(32, 1024), share=st.floats(0.05, 2.0))
-def test_the_middle_is_the_middle(size: int, share: float) -> None:
+def test_the_centred_box_is_in_the_middle(size: int, share: float) -> None:
     left, top, right, bottom = centred_box(size, share)
     assert (left, right) == (top, bottom)
     assert abs(left + right - size) <= 1
@@ -114,7 +114,7 @@ def test_a_square_as_large_as_the_picture_is_the_picture() -> None:
     np.testing.assert_array_equal(cut.train_poses, whole.train_poses)
 
 
-def test_an_image_is_the_part_of_its_file() -> None:
+def test_an_image_is_the_cut_part_of_its_file() -> None:
     data = load_data(config(CROP).data)
     for row, picture in data.examples:
         assert picture.box is not None
@@ -137,7 +137,7 @@ def test_no_label_of_a_validated_picture_decides_what_is_shown_of_it(validate_on
     moved = shutil.copytree(before.examples[0][1].path.parents[2], tmp_path / "set")
     labels = json.loads((moved / f"{file}_xyz.json").read_text())
     row = int(first) - (COUNT if validate_on == "evaluation" else 0)
-    labels[row] = (np.array(labels[row]) + np.array([0.03, 0.02, 0.0])).tolist()  # it lies elsewhere, and is as large
+    labels[row] = (np.array(labels[row]) + np.array([0.03, 0.02, 0.0])).tolist()  # it is elsewhere, and just as large
     (moved / f"{file}_xyz.json").write_text(json.dumps(labels))
     after = loaded(str(moved))
     assert not np.allclose(in_file(after)[first], in_file(before)[first])
@@ -149,7 +149,7 @@ def test_no_label_of_a_validated_picture_decides_what_is_shown_of_it(validate_on
     assert trained.min() < before.sides_px[poses[0]] < trained.max()
 
 
-def test_masks_are_cut_as_their_images() -> None:
+def test_masks_are_cut_like_their_images() -> None:
     whole, cut = (load_data(config(crop).data, with_masks=True) for crop in (None, CROP))
     assert whole.masks is not None
     assert cut.masks is not None
@@ -162,7 +162,7 @@ def test_masks_are_cut_as_their_images() -> None:
         assert apart.max() <= 1
 
 
-def test_ho3d_takes_the_factor_and_keeps_labels_apart(tmp_path: Path) -> None:
+def test_ho3d_applies_the_factor_and_keeps_labels_of_each_factor_apart(tmp_path: Path) -> None:
     make_ho3d(tmp_path / "set", 8, 64, 0)
     sides: dict[float | None, Array] = {}
     for crop in (None, 1.5, 3.0, 1.5):
@@ -197,7 +197,7 @@ def test_files_of_another_size_or_shape_are_refused(file: str, size: tuple[int, 
         assert refused.value.where == str(tmp_path / "set" / file)
 
 
-def test_hands_that_the_middle_does_not_show_fail_the_preflight(tmp_path: Path) -> None:
+def test_hands_outside_the_middle_fail_the_preflight(tmp_path: Path) -> None:
     """Small pictures, each in a corner of a larger one, with labels that follow."""
     make_freihand(tmp_path / "set", 40, 32, 0, workers=1)
     cameras = json.loads((tmp_path / "set" / "training_K.json").read_text())
@@ -233,7 +233,7 @@ def test_the_square_of_validation_follows_from_trained_poses_alone(tmp_path: Pat
     np.testing.assert_array_equal(after.sides_px, before.sides_px)
 
 
-def test_labels_that_were_kept_are_those_of_exactly_this_factor(tmp_path: Path) -> None:
+def test_kept_labels_are_those_of_exactly_this_factor(tmp_path: Path) -> None:
     make_ho3d(tmp_path / "set", 8, 480, 0)
     first, second = 1.5235597628, 1.5235605246
     kept: dict[float, list[Picture]] = {}
@@ -243,7 +243,7 @@ def test_labels_that_were_kept_are_those_of_exactly_this_factor(tmp_path: Path) 
     assert len(list((tmp_path / "kept").glob("labels-*.npz"))) == 2
 
 
-def test_a_square_that_is_impossible_is_told_as_such(tmp_path: Path) -> None:
+def test_an_impossible_square_is_reported_as_such(tmp_path: Path) -> None:
     make_freihand(tmp_path / "set", 8, SIZE, 0, workers=1)
     picture = tmp_path / "set" / "training" / "rgb" / "00000000.jpg"
     with pytest.raises(DataError, match="square around its hand is 50000 pixels wide") as refused:

@@ -59,7 +59,7 @@ def test_a_part_of_the_set_has_no_published_split(whole: tuple[Path, list[Pictur
         published_split(root, pictures, "s0", "val")
 
 
-def test_the_config_asks_for_a_split_of_dexycb_only() -> None:
+def test_only_dexycb_can_be_asked_for_a_published_split() -> None:
     dexycb = {"root": "/d", "format": "dexycb", "dexycb_split": "s0", "validate_on": "evaluation"}
     assert DataConfig.model_validate(dexycb).dexycb_split == "s0"
     with pytest.raises(ValueError, match="no labelled evaluation split"):

@@ -50,7 +50,7 @@ def write(root: Path, name: str, values: Any) -> None:
     (root / f"training_{name}.json").write_text(json.dumps(values))
 
 
-def test_millimetres_for_metres_are_told(root: Path) -> None:
+def test_millimetres_instead_of_metres_are_reported(root: Path) -> None:
     write(root, "xyz", (1000 * np.array(labels()["xyz"])).tolist())
     with pytest.raises(DataError, match="these are not metres") as caught:
         read_freihand(root)
@@ -65,19 +65,19 @@ def test_the_first_label_that_is_not_finite_is_named(root: Path) -> None:
         read_freihand(root)
 
 
-def test_labels_that_differ_in_number_are_told_with_both_counts(root: Path) -> None:
+def test_labels_that_differ_in_number_are_reported_with_both_counts(root: Path) -> None:
     write(root, "xyz", labels()["xyz"][:3])
     with pytest.raises(DataError, match=r"training_xyz.json: contains 3 labels, but training_mano.json contains 4"):
         read_freihand(root)
 
 
-def test_a_flat_mano_list_is_told_with_its_shape(root: Path) -> None:
+def test_a_flat_mano_list_is_reported_with_its_shape(root: Path) -> None:
     write(root, "mano", np.zeros((POSES, 61)).tolist())
     with pytest.raises(DataError, match=r"has shape \(4, 61\), but \(N, 1, 61\) is expected"):
         read_freihand(root)
 
 
-def test_a_missing_file_and_a_cut_off_one_are_told(root: Path) -> None:
+def test_a_missing_file_and_a_truncated_one_are_reported(root: Path) -> None:
     path = root / "training_K.json"
     path.write_text(path.read_text()[:40])
     with pytest.raises(DataError, match=r"training_K.json: not valid JSON"):
@@ -87,7 +87,7 @@ def test_a_missing_file_and_a_cut_off_one_are_told(root: Path) -> None:
         read_freihand(root)
 
 
-def test_a_missing_image_is_told(root: Path) -> None:
+def test_a_missing_image_is_reported(root: Path) -> None:
     (root / "training" / "rgb" / "00000005.jpg").unlink()
     with pytest.raises(DataError, match="no such image"):
         read_freihand(root)
@@ -96,6 +96,6 @@ def test_a_missing_image_is_told(root: Path) -> None:
         read_freihand(root)
 
 
-def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_does_not_exist_is_reported(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such folder"):
         read_freihand(tmp_path / "nowhere")

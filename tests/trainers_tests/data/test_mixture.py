@@ -1,4 +1,4 @@
-"""Mixtures of data sets: loading, curriculum, and a training that goes on bit for bit within a stage."""
+"""Mixtures of data sets: loading, curriculum, and a training that continues bit for bit within a stage."""
 
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from mano_trainers.loop import train
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Config of a mixture of three small sets, and the folder of caches set."""
+    """Config of a mixture of three small sets; also sets the cache folder."""
     root = tmp_path_factory.mktemp("sets")
     make_ho3d(root / "ho3d", 15, 32, seed=0)
     make_dexycb(root / "dexycb", 12, 32, seed=0)
@@ -69,15 +69,13 @@ def test_images_of_poses_are_those_of_their_set(loaded: LoadedData) -> None:
         assert set(loaded.labels.pose_index[table[pose]]) == {pose}
 
 
-def test_sets_of_three_and_of_four_images_a_pose_show_each_equally_often() -> None:
+def test_poses_with_three_and_with_four_images_show_each_image_equally_often() -> None:
     table = image_table(np.array([0, 1, 0, 1, 0, 1, 2, 2, 2, 2]))
     assert table.shape == (3, 12)
     assert np.bincount(table.ravel()).tolist() == [4, 4, 4, 4, 4, 4, 3, 3, 3, 3]
 
 
-def test_labels_that_were_read_are_kept(
-    data: dict[str, Any], loaded: LoadedData, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_labels_once_read_are_kept(data: dict[str, Any], loaded: LoadedData, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(dexycb, "read_dexycb")
     again = load_data(DataConfig.model_validate(data))
     assert again.fingerprint == loaded.fingerprint
@@ -85,7 +83,7 @@ def test_labels_that_were_read_are_kept(
         np.testing.assert_array_equal(getattr(again.labels, name), values)
 
 
-def test_a_changed_label_is_read_anew(data: dict[str, Any], loaded: LoadedData, tmp_path: Path) -> None:
+def test_a_changed_label_is_read_again(data: dict[str, Any], loaded: LoadedData, tmp_path: Path) -> None:
     make_dexycb(tmp_path / "dexycb", 12, 32, seed=0)
     single = {"root": str(tmp_path / "dexycb"), "format": "dexycb", "image_size": 32, "val_fraction": 0.3}
     before = load_data(DataConfig.model_validate(single))
@@ -130,7 +128,7 @@ def test_an_epoch_has_the_shares_of_its_weights(weights: dict[str, float], expec
         assert rows.sum() == count
 
 
-def test_no_pose_comes_again_before_all_of_its_part_came() -> None:
+def test_no_pose_repeats_before_all_of_its_part_have_been_shown() -> None:
     labels = some_labels()
     drawn = epoch_poses(labels, np.arange(100), {"a": 1, "b": 3}, seeded(0, "curriculum", 1))
     times = np.bincount(drawn, minlength=100)
@@ -150,7 +148,7 @@ def test_an_epoch_depends_on_seed_and_number_alone() -> None:
     assert all(set(draw) <= set(poses.tolist()) for draw in draws)
 
 
-def test_stages_end_with_their_epoch_and_the_last_never() -> None:
+def test_stages_end_with_their_epoch_and_the_last_never_ends() -> None:
     stages = [
         CurriculumStage(until_epoch=2, weights={"egocentric": 1.0}),
         CurriculumStage(until_epoch=3, weights={"a": 1.0}),
@@ -159,7 +157,7 @@ def test_stages_end_with_their_epoch_and_the_last_never() -> None:
     assert weights_at([], 1) == {}
 
 
-def test_weights_without_poses_are_told_before_training(data: dict[str, Any]) -> None:
+def test_weights_without_poses_are_reported_before_training(data: dict[str, Any]) -> None:
     single = {"embedded_count": 16, "image_size": 32}
     views = load_data(DataConfig.model_validate(single)).labels.viewpoint
     absent = {"egocentric", "third_person"} - set(views.tolist())

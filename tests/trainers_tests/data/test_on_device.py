@@ -1,7 +1,7 @@
-"""Images that are copied ahead of the step that shows them, with a GPU that does everything as late as it may.
+"""Images that are copied ahead of the step that shows them, with a GPU that does everything as late as it can.
 
 The fake GPU's streams run nothing until somebody waits for them. So a batch that is read before its copy was waited
-for, or a buffer that is filled again before its copy has ended, has wrong pixels here every time, and not now and then.
+for, or a buffer that is filled again before its copy has ended, has wrong pixels here every time, not now and then.
 """
 
 from collections.abc import Callable, Iterator
@@ -54,7 +54,7 @@ class Event:
 
 
 class Gpu:
-    """What `gather_ahead` uses of torch's CUDA."""
+    """The part of torch's CUDA that `gather_ahead` uses."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.current = self.computing = Stream()
@@ -93,7 +93,7 @@ def images(tmp_path: Path) -> Pixels:
 
 
 def shown(images: Pixels, order: Integers, gpu: Gpu) -> list[Tensor]:
-    """What the steps read, when the GPU has come to them."""
+    """What the steps read once the GPU gets to them."""
     read: list[Tensor] = []
     batches = []
     for batch in gather_ahead(images, order, CUDA):
@@ -125,7 +125,7 @@ def test_the_next_images_are_on_their_way_before_the_step_is_over(
 
 
 @pytest.mark.parametrize(("waiting", "method"), [(Event, "synchronize"), (Stream, "wait_event")])
-def test_the_fake_gpu_finds_who_does_not_wait(
+def test_the_fake_gpu_catches_code_that_does_not_wait(
     images: Pixels, waiting: type, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(waiting, method, lambda *_: None)
@@ -134,8 +134,8 @@ def test_the_fake_gpu_finds_who_does_not_wait(
     assert not all(torch.equal(found, torch.from_numpy(images[rows])) for found, rows in zip(read, order, strict=True))
 
 
-def test_images_of_a_gpu_are_given_where_they_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The checks of preflight look at them on the CPU, whatever the pipeline keeps where."""
+def test_images_on_a_gpu_are_returned_on_the_device_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The preflight checks look at them on the CPU, wherever the pipeline keeps them."""
     monkeypatch.setattr("mano_trainers.data.on_device.sent", lambda values, device: values.to(device))
     with FakeTensorMode():
         images = torch.empty(5, 4, 4, 3, dtype=torch.uint8, device="cuda")

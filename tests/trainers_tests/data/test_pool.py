@@ -20,7 +20,7 @@ load_data(DataConfig(embedded_count=40, image_size=32))
 
 
 @pytest.mark.slow
-def test_a_script_without_a_guard_is_told_and_does_not_wait_for_itself(tmp_path: Path) -> None:
+def test_a_script_without_a_guard_is_refused_and_does_not_wait_for_itself(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     environment = os.environ | {"PYTHONPATH": str(TRAINERS), "TRAINERS_CACHE_DIR": str(tmp_path / "cache")}
@@ -36,7 +36,7 @@ def end_at_once() -> None:
     os._exit(1)
 
 
-def test_a_process_that_is_killed_is_told() -> None:
+def test_a_process_that_is_killed_is_reported() -> None:
     with pytest.raises(DataError, match="ended before its work was done"), started_pool(1) as pool:
         pool.submit(end_at_once).result()
     assert "TRAINERS_POOL_OF" not in os.environ

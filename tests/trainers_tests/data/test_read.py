@@ -1,4 +1,4 @@
-"""Reading sets with a licensed hand: files shaped as MANO's, right and left."""
+"""Reading sets with a licensed hand: files in MANO's format, right and left."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def files(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_hands_of_files_give_the_same_labels_as_the_embedded_one(files: Path) -> None:
+def test_hands_from_files_give_the_same_labels_as_the_embedded_one(files: Path) -> None:
     by_file, _, _ = read_set(files / "dexycb", "dexycb", str(files / "MANO_RIGHT.pkl"))
     embedded, _, _ = read_set(files / "dexycb", "dexycb", "embedded")
     for name in ("theta", "global_orient", "joints_m"):
@@ -47,7 +47,7 @@ def test_left_hands_need_the_left_file_beside_the_right_one(files: Path) -> None
     assert "MANO_RIGHT" not in str(caught.value.help)
 
 
-def test_a_left_hand_is_no_hand_to_train_with(files: Path) -> None:
+def test_a_left_hand_to_train_with_is_refused(files: Path) -> None:
     with pytest.raises(DataError, match="is a left hand, but a right hand is needed"):
         read_set(files / "dexycb", "dexycb", str(files / "MANO_LEFT.pkl"))
 
@@ -64,7 +64,7 @@ def test_the_hand_of_the_config_reaches_the_training(files: Path, monkeypatch: p
     assert not np.allclose(with_file.labels.joints_m, embedded.labels.joints_m)  # labels kept for one hand are its own
 
 
-def test_kept_labels_are_read_anew_when_a_picture_is_gone_or_stored_otherwise(tmp_path: Path) -> None:
+def test_kept_labels_are_read_again_when_a_picture_is_gone_or_stored_differently(tmp_path: Path) -> None:
     make_ho3d(tmp_path / "set", 8, 32, seed=0)
     _, pictures, _ = read_set(tmp_path / "set", "ho3d", "embedded", keep=tmp_path / "kept")
     path = pictures[3].path
@@ -78,7 +78,7 @@ def test_kept_labels_are_read_anew_when_a_picture_is_gone_or_stored_otherwise(tm
         read_set(tmp_path / "set", "ho3d", "embedded", keep=tmp_path / "kept")
 
 
-def test_labels_kept_for_one_left_hand_are_not_those_of_another(files: Path) -> None:
+def test_labels_kept_for_one_left_hand_are_not_used_for_another(files: Path) -> None:
     def theta() -> Array:
         return read_set(files / "dexycb", "dexycb", str(files / "MANO_RIGHT.pkl"), keep=files / "kept")[0].theta
 

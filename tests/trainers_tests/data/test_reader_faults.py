@@ -1,4 +1,4 @@
-"""Damaged sets in HO-3D's and DexYCB's layouts: each fault is told, with the file."""
+"""Damaged sets in HO-3D's and DexYCB's layouts: each fault is reported with its file."""
 
 import pickle
 import re

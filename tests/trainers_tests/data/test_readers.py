@@ -1,4 +1,4 @@
-"""Readers of HO-3D and DexYCB on small sets in their layouts: what is stored is theirs, what is read is ours."""
+"""Readers of HO-3D and DexYCB on small sets in their layouts: stored by their conventions, and read into ours."""
 
 import pickle
 from collections.abc import Callable
@@ -82,7 +82,7 @@ def test_ho3d_stores_opengl_full_poses_in_manos_order(ho3d_root: Path) -> None:
     for meta in labelled:
         joints = smplx_joints(HAND, meta["handPose"], meta["handBeta"], meta["handTrans"], HO3D_TIPS)
         np.testing.assert_allclose(meta["handJoints3D"][list(FREIHAND_ORDER)], joints, atol=1e-6)
-        assert (meta["handJoints3D"][:, 2] < 0).all()  # before a camera that looks along -z
+        assert (meta["handJoints3D"][:, 2] < 0).all()  # in front of a camera that looks along -z
 
 
 def test_dexycb_stores_components_of_right_and_left_hands(dexycb_root: Path) -> None:
@@ -106,7 +106,7 @@ def test_dexycb_stores_components_of_right_and_left_hands(dexycb_root: Path) -> 
     assert sides.count("left") == sides.count("right") == COUNT  # two cameras
 
 
-# --- what the readers deliver
+# --- what the readers return
 
 
 def test_joints_are_those_of_the_parameters_after_every_reader(ho3d_root: Path, dexycb_root: Path) -> None:
@@ -189,14 +189,14 @@ def other_tips(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("mutate", [wrong_half_turn, no_turn_of_orientation, joints_not_reordered, other_tips])
-def test_a_wrong_step_in_the_reader_of_ho3d_shows(
+def test_a_wrong_step_in_the_reader_of_ho3d_shows_up(
     ho3d_root: Path, monkeypatch: pytest.MonkeyPatch, mutate: Callable[[pytest.MonkeyPatch], None]
 ) -> None:
     mutate(monkeypatch)
     assert kinematic_error_mm(read_ho3d(ho3d_root)[0]) > 3
 
 
-def test_a_mean_pose_left_in_shows(ho3d_root: Path) -> None:
+def test_a_mean_pose_left_in_shows_up(ho3d_root: Path) -> None:
     flat = mirror_hand(mirror_hand(HAND))
     object.__setattr__(flat, "hands_mean", np.zeros(45))
     labels, _ = ho3d.read_ho3d(ho3d_root, flat)
@@ -216,25 +216,25 @@ def joints_not_mirrored(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("mutate", [pose_not_mirrored, pose_mirrored_about_another_axis, joints_not_mirrored])
-def test_a_wrong_mirror_in_the_reader_of_dexycb_shows(
+def test_a_wrong_mirror_in_the_reader_of_dexycb_shows_up(
     dexycb_root: Path, monkeypatch: pytest.MonkeyPatch, mutate: Callable[[pytest.MonkeyPatch], None]
 ) -> None:
     mutate(monkeypatch)
     assert kinematic_error_mm(read_dexycb(dexycb_root)[0]) > 3
 
 
-def test_the_fault_of_the_hand_that_left_ones_were_labelled_with_shows_where_it_is_not_undone(
+def test_the_fault_of_dexycbs_left_hand_shows_up_where_it_is_not_undone(
     dexycb_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dexycb, "with_left_fault", lambda hand: hand)
     assert kinematic_error_mm(read_dexycb(dexycb_root)[0]) > 3
 
 
-def test_components_of_the_right_hand_for_left_poses_show(dexycb_root: Path) -> None:
+def test_components_of_the_right_hand_for_left_poses_show_up(dexycb_root: Path) -> None:
     assert kinematic_error_mm(dexycb.read_dexycb(dexycb_root, HAND, HAND)[0]) > 3
 
 
-def test_v2_with_png_is_read_as_v3(ho3d_root: Path, tmp_path: Path) -> None:
+def test_v2_with_png_is_read_like_v3(ho3d_root: Path, tmp_path: Path) -> None:
     make_ho3d(tmp_path / "v2", COUNT, SIZE, seed=1, suffix="png")
     labels, pictures = read_ho3d(tmp_path / "v2")
     assert {picture.path.suffix for picture in pictures} == {".png"}

@@ -59,7 +59,7 @@ def test_layout_is_freihands(made: Path, split: str, poses: int, versions: int) 
     assert not (made / "evaluation" / "mask").exists()
 
 
-def test_the_reader_takes_it(made: Path) -> None:
+def test_the_reader_accepts_it(made: Path) -> None:
     read, images = read_freihand(made)
     assert len(images) == 4 * COUNT
     assert read.pose_index[COUNT + 2] == 2
@@ -110,7 +110,7 @@ def test_the_mask_is_the_silhouette_of_the_vertices_and_fills_the_frame(made: Pa
     assert np.abs(np.mean(shifts, axis=0) / 2).max() < 0.2, "the picture is shifted by a fraction of a pixel"
 
 
-def test_versions_show_one_hand_before_different_backgrounds(made: Path) -> None:
+def test_versions_show_one_hand_in_front_of_different_backgrounds(made: Path) -> None:
     for pose in range(COUNT):
         mask = picture(made, pose, "mask")
         versions = [picture(made, pose + version * COUNT) for version in range(4)]
@@ -127,7 +127,7 @@ def test_versions_show_one_hand_before_different_backgrounds(made: Path) -> None
     assert np.median(unoccluded) > 0.8
 
 
-def test_evaluation_poses_are_others(made: Path) -> None:
+def test_evaluation_poses_differ_from_training_poses(made: Path) -> None:
     training, evaluation = labels(made)["mano"][:, 0, 3:48], labels(made, "evaluation")["mano"][:, 0, 3:48]
     assert np.abs(training[:, None] - evaluation[None]).max(axis=-1).min() > 1e-2
 
@@ -136,7 +136,7 @@ def files(root: Path) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
 
 
-def test_the_seed_alone_decides(tmp_path: Path, made: Path) -> None:
+def test_the_seed_alone_decides_what_is_made(tmp_path: Path, made: Path) -> None:
     make_freihand(tmp_path / "two", COUNT, SIZE, seed=3, workers=2)
     assert files(tmp_path / "two") == files(made)
     make_freihand(tmp_path / "other", COUNT, SIZE, seed=4, workers=1)
@@ -159,7 +159,7 @@ def test_an_existing_folder_is_refused_and_left_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_an_interrupted_make_leaves_nothing(tmp_path: Path, workers: int) -> None:
+def test_an_interrupted_make_leaves_nothing_behind(tmp_path: Path, workers: int) -> None:
     def interrupt(done: int, total: int) -> None:
         raise KeyboardInterrupt
 
@@ -172,7 +172,7 @@ def test_no_dimension_of_theta_is_constant_and_poses_stay_near_gestures() -> Non
     theta = sample_poses(2000, np.random.default_rng(0))
     assert theta.shape == (2000, 45)
     assert theta.std(axis=0).min() > np.deg2rad(2)
-    assert np.abs(theta.mean(axis=0)).max() < 0.1  # the mean pose is taken out
+    assert np.abs(theta.mean(axis=0)).max() < 0.1  # the mean pose is subtracted
     gestures = np.stack(list(load_gestures().values()))
     nearest = np.abs(theta[:, None] - gestures).mean(axis=-1).min(axis=1)
     assert np.median(nearest) < 0.15
@@ -196,7 +196,7 @@ def test_views_show_the_palm_of_a_more_or_less_upright_hand() -> None:
 
 
 def test_the_hand_is_not_drawn_inside_out() -> None:
-    """Seen from the palm, the palm's skin is in the picture and not the back's; and the other way round."""
+    """Seen from the palm, the palm's skin is in the picture and not the back's, and vice versa."""
     hand = load_embedded_hand()
     faces, normals = close_wrist(hand.f), vertex_normals(hand.v_template, hand.f)
     palm_share = (normals[:, 1] < 0).astype(float)

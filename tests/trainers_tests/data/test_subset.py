@@ -38,7 +38,9 @@ def test_images_keep_their_labels_in_every_version(whole: Path, tmp_path: Path) 
     assert not (out / "training_verts.json").exists()
 
 
-def test_copies_where_links_are_impossible(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_are_copied_where_links_are_impossible(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(source: Path, target: Path) -> None:
         raise OSError("cross-device link")
 
@@ -60,7 +62,7 @@ def test_nothing_is_left_of_a_cut_that_fails(whole: Path, tmp_path: Path) -> Non
     assert sorted(path.name for path in tmp_path.iterdir()) == ["broken", "there"]
 
 
-def test_a_set_cut_by_hand_or_unpacked_in_part_is_told_how_to_cut_one(whole: Path, tmp_path: Path) -> None:
+def test_a_set_cut_by_hand_or_partly_unpacked_is_refused_with_advice(whole: Path, tmp_path: Path) -> None:
     cut_subset(whole, tmp_path / "set", 20)
     images = sorted((tmp_path / "set" / "training" / "rgb").iterdir())
     for path in images[-3:]:

@@ -1,4 +1,4 @@
-"""Sound sets pass, each kind of damage is told with its file. On sets that were really written."""
+"""Sound sets pass, and each kind of damage is reported with its file, on sets that were really written."""
 
 import json
 from collections.abc import Callable
@@ -163,7 +163,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], str, str]] = {
 
 
 @pytest.mark.parametrize("kind", list(DAMAGES))
-def test_damage_is_told_with_its_file(hands: Path, kind: str) -> None:
+def test_damage_is_reported_with_its_file(hands: Path, kind: str) -> None:
     damage, where, words = DAMAGES[kind]
     damage(hands)
     with pytest.raises(DataError, match=words) as caught:
@@ -172,9 +172,9 @@ def test_damage_is_told_with_its_file(hands: Path, kind: str) -> None:
     assert caught.value.where.endswith(where)
 
 
-def test_what_is_left_out_and_the_evaluation_are_told(hands: Path, tmp_path: Path) -> None:
+def test_what_is_left_out_and_the_evaluation_are_reported(hands: Path, tmp_path: Path) -> None:
     assert verify_set(hands, "freihand", "embedded").evaluation == "8 images"
-    for name in ("mano", "xyz", "verts"):  # a download of their own
+    for name in ("mano", "xyz", "verts"):  # a separate download
         (hands / f"evaluation_{name}.json").unlink()
     assert verify_set(hands, "freihand", "embedded").evaluation == "8 images without labels"
     make_ho3d(tmp_path / "ho3d", COUNT, 32, seed=0)
@@ -183,7 +183,7 @@ def test_what_is_left_out_and_the_evaluation_are_told(hands: Path, tmp_path: Pat
     assert f"{found.left_out} frames left out" in str(found)
 
 
-def test_another_hand_is_told(hands: Path) -> None:
+def test_a_missing_hand_file_is_reported(hands: Path) -> None:
     with pytest.raises(DataError, match="no such file"):
         verify_set(hands, "freihand", "nowhere/MANO_RIGHT.pkl")
 

@@ -1,4 +1,4 @@
-"""What a training may take of a GPU that it shares. There is no GPU here: what torch is told is looked at."""
+"""How much of a shared GPU a training may take. There is no GPU here: the tests look at what torch is told."""
 
 from contextlib import suppress
 from types import SimpleNamespace
@@ -17,7 +17,7 @@ CUDA = torch.device("cuda")
 
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Fractions that torch is told of a GPU with 80 GiB, of which 50 are free."""
+    """Fractions that torch is told for a GPU with 80 GiB, of which 50 are free."""
     fractions: list[float] = []
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=80 * GIB))
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (50 * GIB, 80 * GIB))
@@ -37,7 +37,7 @@ def test_shares_and_contexts_fit_a_gpu_together(share: float) -> None:
     assert 0.75 * 80 * GIB < taken <= 80 * GIB
 
 
-def test_a_training_alone_on_its_gpu_is_told_nothing(told: list[float]) -> None:
+def test_a_training_alone_on_its_gpu_is_not_capped(told: list[float]) -> None:
     with memory_capped(CUDA):
         assert free_bytes(CUDA) == 50 * GIB
     assert told == []
@@ -54,7 +54,7 @@ def test_the_cap_holds_for_one_training_only(told: list[float], monkeypatch: pyt
 
 
 @pytest.mark.parametrize("text", ["0", "1.5", "-1", "half", "nan"])
-def test_no_share_of_a_gpu(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_share_of_a_gpu_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRAINERS_GPU_SHARE", text)
     with pytest.raises(ConfigError, match=f"got {text}"), memory_capped(CUDA):
         pass

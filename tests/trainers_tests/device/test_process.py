@@ -15,15 +15,15 @@ def config(device: str) -> TrainConfig:
 
 
 @pytest.mark.parametrize("device", ["auto", "cpu"])
-def test_who_was_given_no_gpu_trains_on_the_cpu(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_training_that_was_given_no_gpu_runs_on_the_cpu(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TRAINERS_GPU_SHARE", raising=False)
     with process.settings(config(device)) as found:
         assert found.type == "cpu"
 
 
 @pytest.mark.parametrize("share", ["1", "0.5"])
-def test_a_gpu_that_was_given_and_is_not_there_is_told(share: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not found out after days on the CPU."""
+def test_a_gpu_that_was_given_but_is_not_there_is_reported(share: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise it would only be noticed after days on the CPU."""
     monkeypatch.setenv("TRAINERS_GPU_SHARE", share)
     with pytest.raises(ConfigError, match="is not there, or has no driver"), process.settings(config("auto")):
         pass

@@ -1,4 +1,4 @@
-"""Recorded steps, with a recording that calls the work again: all but CUDA's own part of it."""
+"""Recorded steps, with a recording that calls the work again: everything but CUDA's own part."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -62,7 +62,7 @@ def test_a_replay_reads_new_values_from_the_memory_it_was_recorded_with() -> Non
         replay(Given(torch.zeros(1), None, Inner(torch.zeros(1))))
 
 
-def test_work_that_cannot_be_recorded_is_done_without_and_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_work_that_cannot_be_recorded_is_done_directly_and_reported_once(capsys: pytest.CaptureFixture[str]) -> None:
     total = torch.zeros(2)
     tries: list[int] = []
 
@@ -80,7 +80,7 @@ def test_work_that_cannot_be_recorded_is_done_without_and_said_once(capsys: pyte
     assert "operation not permitted when stream is capturing" in said
 
 
-def test_another_exception_is_no_refusal() -> None:
+def test_another_exception_is_not_taken_for_a_refusal() -> None:
     def broken(work: Work) -> Work:
         raise KeyError("a mistake in the step")
 
@@ -108,7 +108,7 @@ def config(**changes: Any) -> TrainConfig:
 
 
 def recording(monkeypatch: pytest.MonkeyPatch, record: Callable[[Work], Work]) -> list[int]:
-    """Steps are recorded; an item for each recording."""
+    """Have steps recorded; returns a list with one item for each recording."""
     made: list[int] = []
 
     def counted(work: Work) -> Work:
@@ -133,7 +133,7 @@ def weights(report: EpochReport) -> dict[str, torch.Tensor]:
     return checkpoint.load(report.checkpoint).weights
 
 
-def test_a_training_of_replayed_steps_is_the_one_of_single_steps_interrupted_or_not(
+def test_a_training_of_replayed_steps_equals_one_of_single_steps_interrupted_or_not(
     data: LoadedData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alone = reports(data, tmp_path / "alone")
@@ -147,10 +147,10 @@ def test_a_training_of_replayed_steps_is_the_one_of_single_steps_interrupted_or_
         assert all(torch.equal(value, weights(theirs[-1])[name]) for name, value in weights(ours[-1]).items())
 
 
-def test_a_training_goes_on_where_a_step_cannot_be_recorded(
+def test_a_training_continues_when_a_step_cannot_be_recorded(
     data: LoadedData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Half a step is recorded when it fails: gradients that were left are not those of the next step."""
+    """The recording fails half-way through a step: the gradients that it leaves must not reach the next step."""
 
     def fails_half_way(work: Work) -> Work:
         with monkeypatch.context() as patch:

@@ -1,4 +1,4 @@
-"""The `val/` metrics of whole predictions: names, the perfect, the constant and the broken model."""
+"""The `val/` metrics of whole predictions: their names, and a perfect, a constant and a broken model."""
 
 import math
 
@@ -67,14 +67,14 @@ def test_a_perfect_prediction_of_hands_of_mean_shape(reference: Reference) -> No
         assert metrics[f"val/{name}"] < 1e-4
     for name in ("f5", "f15", "theta_var_ratio", "theta_r2", "pose_entropy_ratio", "gesture_macro_f1", "skill"):
         assert metrics[f"val/{name}"] == pytest.approx(1.0, abs=1e-6)
-    assert metrics["val/auc"] > 0.994  # rounding is more than the first threshold, which is zero
+    assert metrics["val/auc"] > 0.994  # rounding exceeds the first threshold, which is zero
 
 
-def test_meshes_are_compared_of_images_from_all_over() -> None:
+def test_the_compared_meshes_come_from_images_all_over_the_set() -> None:
     theta = poses(60, 1)
     few = make_reference(loaded(theta, poses(300, 2), np.zeros((60, 10))), mesh_images=4)
     wrong = theta.copy()
-    wrong[1:19] = 0.0  # neither the first, nor those at each third, nor the last
+    wrong[1:19] = 0.0  # neither the first, nor those at the thirds, nor the last
     assert evaluate(few, Outputs(wrong))["val/pa_mpvpe_mm"] < 1e-4
     wrong[-1] = 0.0
     assert evaluate(few, Outputs(wrong))["val/pa_mpvpe_mm"] > 1.0

@@ -1,4 +1,4 @@
-"""Intervals and skill on samples that are alike."""
+"""Intervals and skill on samples that resemble each other."""
 
 import numpy as np
 import pytest
@@ -21,14 +21,14 @@ def recordings(seed: int, count: int = RECORDINGS) -> Array:
 
 
 def p_values(predicted: Array, true: Array) -> tuple[float, float]:
-    """Of the paired t-test against the constant prediction of training, and of the order."""
+    """p of the paired t-test against the constant prediction of training, and p of the order."""
     p = p_of_smaller(np.abs(predicted - true), np.abs(true))
     groups = np.arange(len(true)) // FRAMES
     return p, p_of_order(lambda rows, of: float(np.abs(predicted[rows] - true[of]).mean()), groups)
 
 
 def test_skill_on_recordings_is_not_found_where_there_is_none() -> None:
-    """Models that read no image, but whose mean prediction happens to lie nearer to the held-out recordings."""
+    """Models that read no image, but whose mean prediction happens to be nearer to the held-out recordings."""
     random = np.random.default_rng(0)
     p = [p_values(0.3 * random.normal() + 0.1 * recordings(seed), recordings(1000 + seed)) for seed in range(60)]
     found = np.array(p) < 0.05
@@ -45,19 +45,19 @@ def test_skill_on_recordings_is_found_where_there_is_some() -> None:
     assert np.mean(found) > 0.9
 
 
-def test_of_many_recordings_some_tell_the_same() -> None:
+def test_some_of_many_recordings_give_the_same_answer() -> None:
     many = 100
     false, found = [], []
     for seed in range(60):
         true, other = recordings(seed, many), recordings(1000 + seed, many)
         false.append(p_values(other, true)[1] < 0.05)
         found.append(p_values(0.3 * true + 0.7 * other, true)[1] < 0.05)
-    assert np.mean(false) < 0.15  # 0.05 expected: of 60, 9 or more come once in 700 times
+    assert np.mean(false) < 0.15  # 0.05 expected: 9 or more of 60 happen once in 700 times
     assert np.mean(found) > 0.95
 
 
 @pytest.mark.parametrize(("recordings_", "frames"), [(9000, 1), (9000, 3), (300, 30), (10, 3000)])
-def test_no_more_samples_are_put_into_other_orders_than_training_can_wait_for(recordings_: int, frames: int) -> None:
+def test_no_more_samples_are_reordered_than_training_can_wait_for(recordings_: int, frames: int) -> None:
     seen: list[Integers] = []
 
     def error_of(rows: Integers, of: Integers) -> float:
@@ -81,7 +81,7 @@ def test_one_prediction_for_all_has_no_skill() -> None:
     assert p_of_order(lambda *_: 1.0, np.zeros(1, dtype=np.int64)) == 1.0
 
 
-def test_an_interval_of_groups_is_as_wide_as_what_they_have_in_common() -> None:
+def test_an_interval_over_groups_allows_for_what_their_samples_share() -> None:
     random = np.random.default_rng(0)
     covered, alone = [], []
     for _ in range(40):

@@ -48,7 +48,7 @@ def test_f_scores_equal_the_official_ones(noise_m: float) -> None:
         assert score == pytest.approx(expected, abs=1e-6)
 
 
-def test_f_score_counts_strictly_nearer_only() -> None:
+def test_f_score_counts_only_strictly_nearer_points() -> None:
     true = np.zeros((1, 2, 3))
     moved = true + np.array([0.0, 0.0, 0.5])
     assert metrics.f_scores(moved, true, (0.5,)) == [0.0]
@@ -82,7 +82,7 @@ def test_codebook_finds_separate_clusters_and_is_deterministic() -> None:
     assert metrics.entropy_bits(code, 32) == pytest.approx(5.0)
 
 
-def test_codebook_of_fewer_poses_than_codes_has_one_code_a_pose() -> None:
+def test_codebook_of_fewer_poses_than_codes_has_one_code_per_pose() -> None:
     theta = np.random.default_rng(0).normal(size=(7, 45))
     codebook = metrics.fit_codebook(theta)
     assert sorted(metrics.nearest_code(theta, codebook).tolist()) == list(range(7))
@@ -104,7 +104,7 @@ def hand(*extended: int) -> np.ndarray:
     return joints[None]
 
 
-def test_gesture_has_one_bit_a_finger_whatever_size_and_rotation() -> None:
+def test_gesture_has_one_bit_per_finger_whatever_its_size_and_rotation() -> None:
     assert metrics.extended_fingers(hand()).tolist() == [0]
     assert metrics.extended_fingers(hand(0, 1, 2, 3, 4)).tolist() == [31]
     rotation = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]

@@ -1,4 +1,4 @@
-"""The picture of some predictions: what is drawn lies where the hand is."""
+"""The picture of some predictions: what is drawn is where the hand is."""
 
 import io
 from pathlib import Path
@@ -64,7 +64,7 @@ def test_what_is_not_finite_is_not_drawn(data: LoadedData, reference: Reference)
     assert tiles[:TILE_PX, TILE_PX:].any()
 
 
-def test_the_loop_puts_it_beside_the_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_loop_puts_the_picture_beside_the_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from mano_trainers import checkpoint
     from mano_trainers.config import TrainConfig
     from mano_trainers.loop import train

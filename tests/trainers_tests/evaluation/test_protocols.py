@@ -58,7 +58,7 @@ def guess(data: LoadedData) -> Outputs:
 
 
 def official_joints(theta: Any, betas: Any, orient: Any, tips: tuple[int, ...]) -> Any:
-    """By smplx: the ends of its chain, and tip vertices; (N, 21, 3)."""
+    """From smplx: the ends of its chain, and tip vertices; (N, 21, 3)."""
     values = [torch.tensor(each, dtype=torch.float32) for each in (theta, betas, orient)]
     shown = smplx_layer(HAND, len(theta))(hand_pose=values[0], betas=values[1], global_orient=values[2])
     joints = torch.cat([shown.joints[:, :16], shown.vertices[:, list(tips)]], dim=1)[:, list(FREIHAND_ORDER)]
@@ -66,7 +66,7 @@ def official_joints(theta: Any, betas: Any, orient: Any, tips: tuple[int, ...]) 
 
 
 def official_scores(predicted: Any, true: Any, scaled: bool) -> tuple[float, float]:
-    """Mean error of one hand in mm, aligned by `align_w_scale`, and by its root (and scale), as the published code."""
+    """Mean errors of a hand in mm, aligned by `align_w_scale` and by the root (and scale), as in the published code."""
     centred, centred_true = predicted - predicted.mean(0), true - true.mean(0)
     size, true_size = np.linalg.norm(centred), np.linalg.norm(centred_true)
     turn, scale = orthogonal_procrustes(centred_true / true_size, centred / size)
@@ -79,7 +79,7 @@ def official_scores(predicted: Any, true: Any, scaled: bool) -> tuple[float, flo
 
 
 def stored_joints(place: Path) -> dict[tuple[float, ...], Any]:
-    """By their shape, the joints of HO-3D's files in FreiHAND's order, with y and z as in the image."""
+    """Shape -> the joints of HO-3D's files in FreiHAND's order, with y and z as in the image."""
     metas = [pickle.loads(path.read_bytes()) for path in sorted((place / "ho3d").glob("train/*/meta/*.pkl"))]
     return {
         tuple(meta["handBeta"].round(5)): meta["handJoints3D"][list(FREIHAND_ORDER)] * [1, -1, -1]
@@ -90,7 +90,7 @@ def stored_joints(place: Path) -> dict[tuple[float, ...], Any]:
 
 @pytest.mark.parametrize(("name", "second"), [("ho3d", "st"), ("dexycb", "rr")])
 def test_the_scores_are_the_official_ones(place: Path, monkeypatch: pytest.MonkeyPatch, name: str, second: str) -> None:
-    """Of right hands; how left ones differ is the next test's."""
+    """For right hands; the next test shows how left ones differ."""
     data = load(place, monkeypatch, name)
     data = replace(data, val_poses=np.flatnonzero(data.labels.definition == name))
     outputs, labels, val = guess(data), data.labels, data.val_poses
@@ -109,12 +109,12 @@ def test_the_scores_are_the_official_ones(place: Path, monkeypatch: pytest.Monke
     found = evaluate(make_reference(data, 2), outputs)
     assert found[f"val/protocol/{name}/pa_mpjpe_mm"] == pytest.approx(expected[0], abs=0.01)
     assert found[f"val/protocol/{name}/{second}_mpjpe_mm"] == pytest.approx(expected[1], abs=0.01)
-    assert abs(found["val/pa_mpjpe_mm"] - expected[0]) > 0.1  # FreiHAND's joints are others
+    assert abs(found["val/pa_mpjpe_mm"] - expected[0]) > 0.1  # FreiHAND's joints are different ones
     assert 0 < found[f"val/protocol/{name}/pa_auc"] < 1
 
 
-def test_the_truth_has_no_error_but_that_of_dexycbs_left_hands(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Left hands were labelled on a hand of another shape; of theirs a right shape leaves something."""
+def test_the_truth_has_no_error_except_for_dexycbs_left_hands(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Left hands were labelled on a hand of another shape, so a right shape leaves some error on them."""
     data = load(place, monkeypatch, "freihand", "ho3d", "dexycb")
     labels, val = data.labels, data.val_poses
     orient = matrix_from_axis_angle(torch.from_numpy(labels.global_orient[val])).numpy()
@@ -127,7 +127,9 @@ def test_the_truth_has_no_error_but_that_of_dexycbs_left_hands(place: Path, monk
     assert not [name for name in found if "protocol/freihand" in name]
 
 
-def test_predictions_that_are_not_finite_have_the_same_names(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_predictions_that_are_not_finite_give_the_same_metric_names(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = load(place, monkeypatch, "ho3d")
     reference, outputs = make_reference(data, 2), guess(data)
     broken = Outputs(np.full_like(outputs.theta, np.nan), outputs.betas, outputs.orient)

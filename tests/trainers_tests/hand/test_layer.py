@@ -59,7 +59,7 @@ def test_vertices_joints_and_gradients_equal_smplx(hand: HandModel, dtype: torch
             torch.testing.assert_close(mine, reference, atol=tolerance * largest, rtol=0)
 
 
-def test_without_rotation_is_rotation_zero() -> None:
+def test_no_rotation_means_a_rotation_of_zero() -> None:
     theta, betas, orient = random_pose(3, torch.float64)
     layer = HandLayer(EMBEDDED, torch.float64)
     torch.testing.assert_close(layer.joints(theta, betas), layer.joints(theta, betas, torch.zeros_like(orient)))

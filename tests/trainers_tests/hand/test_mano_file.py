@@ -32,7 +32,7 @@ from mano_trainers.losses.terms import PosePrior, pca_loss
 
 
 def posed_hand() -> HandModel:
-    """The embedded hand with MANO's convention of pose components, and pose blend shapes, which it lacks."""
+    """The embedded hand with MANO's convention of pose components, and with the pose blend shapes that it lacks."""
     noise = np.random.default_rng(0).normal(scale=1e-4, size=(778, 3, 135))
     return replace(as_official(load_embedded_hand()), posedirs=noise)
 
@@ -46,7 +46,7 @@ def write(folder: Path, content: Any, name: str = "MANO_RIGHT.pkl") -> Path:
 def assert_equal(read: HandModel, source: HandModel) -> None:
     for item in fields(source):
         have, want = getattr(read, item.name), getattr(source, item.name)
-        if item.name == "hands_std":  # a root of a square in the file
+        if item.name == "hands_std":  # the root of a square in the file
             np.testing.assert_allclose(have, want, rtol=1e-12)
         elif item.name != "side":
             assert have.dtype == want.dtype
@@ -106,9 +106,7 @@ def test_big_endian_and_plain_chumpy_arrays_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("fixed", [True, False])
-def test_the_left_hand_comes_with_mirrored_shapes_whether_its_file_was_mended_or_not(
-    tmp_path: Path, fixed: bool
-) -> None:
+def test_the_left_hand_has_mirrored_shapes_whether_its_file_was_fixed_or_not(tmp_path: Path, fixed: bool) -> None:
     left = mirrored(posed_hand())
     content = mano_content(left)
     if not fixed:  # as published: the right hand's components (smplx issue 48)
@@ -116,7 +114,7 @@ def test_the_left_hand_comes_with_mirrored_shapes_whether_its_file_was_mended_or
     assert_equal(load_mano(write(tmp_path, content, "MANO_LEFT.pkl"), "left"), left)
 
 
-def test_the_wrong_side_is_told_from_the_content_not_the_name(tmp_path: Path) -> None:
+def test_the_wrong_side_is_recognised_by_the_content_not_the_name(tmp_path: Path) -> None:
     right, left = mano_content(posed_hand()), mano_content(mirrored(posed_hand()))
     with pytest.raises(DataError, match="is a left hand, but a right hand is needed") as caught:
         load_mano(write(tmp_path, left, "MANO_RIGHT.pkl"), "right")
@@ -131,7 +129,7 @@ def test_the_wrong_side_is_told_from_the_content_not_the_name(tmp_path: Path) ->
 
 @pytest.mark.parametrize("side", ["right", "left"])
 @pytest.mark.parametrize("components", [1, 15, 45])
-def test_the_prior_is_1_on_a_files_own_poses_in_both_conventions_and_pulls_alike(
+def test_the_prior_is_1_on_a_files_own_poses_and_pulls_alike_in_both_conventions(
     tmp_path: Path, components: int, side: Side
 ) -> None:
     """The spread is in the rows (the published files) or in the coefficients (the embedded hand)."""
@@ -206,7 +204,7 @@ def sparse_with(content: dict[str, Any], name: str, value: int) -> CscMatrix:
 
 
 @pytest.mark.parametrize(("message", "change"), NOT_A_HAND, ids=[message for message, _ in NOT_A_HAND])
-def test_what_is_wrong_with_the_model_is_said(
+def test_what_is_wrong_with_the_model_is_reported(
     tmp_path: Path, message: str, change: Callable[[dict[str, Any]], dict[str, Any]]
 ) -> None:
     path = write(tmp_path, change(mano_content(posed_hand())))
@@ -229,7 +227,7 @@ def test_what_is_wrong_with_the_model_is_said(
         (python2_pickle(mano_content(load_embedded_hand()))[:200_000], "cut short or damaged"),
     ],
 )
-def test_other_files_are_told_from_mano(tmp_path: Path, content: bytes, message: str) -> None:
+def test_other_files_are_not_taken_for_mano(tmp_path: Path, content: bytes, message: str) -> None:
     with pytest.raises(DataError, match=message) as caught:
         load_mano(write(tmp_path, content), "right")
     assert "MANO website" in str(caught.value.help)

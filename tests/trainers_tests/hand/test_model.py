@@ -27,7 +27,7 @@ def test_shapes_are_manos() -> None:
     assert HAND.parents == (-1, 0, 1, 2, 0, 4, 5, 0, 7, 8, 0, 10, 11, 0, 13, 14)
 
 
-def test_weights_and_regressor_average() -> None:
+def test_weights_and_regressor_are_averages() -> None:
     for rows in (HAND.weights, HAND.J_regressor):
         assert rows.min() >= 0
         np.testing.assert_allclose(rows.sum(axis=1), 1, atol=1e-6)

@@ -2,7 +2,7 @@
 
 import contextlib
 import copyreg
-import encodings.raw_unicode_escape  # noqa: F401  a codec is imported at its first use, which is no doing of the file
+import encodings.raw_unicode_escape  # noqa: F401  a codec is imported at its first use, which is not the file's doing
 import pickle
 import pickletools
 import sys
@@ -33,7 +33,7 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
         SEEN.append(event)
 
 
-sys.addaudithook(_audit)  # the interpreter's own record of what runs; a hook cannot be taken out again
+sys.addaudithook(_audit)  # the interpreter's own record of what runs; a hook cannot be removed
 
 
 def assert_refused_and_nothing_run(path: Path, message: str | None = None) -> None:
@@ -102,7 +102,7 @@ def world_of_the_victim(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_a_program_in_a_pickle_is_refused_and_does_not_run(tmp_path: Path, kind: str) -> None:
     canary, path = tmp_path / "canary.npy", tmp_path / "MANO_RIGHT.pkl"
     payload = live_payloads(canary)[kind]
-    with contextlib.suppress(TypeError):  # tofile's payload writes, then stumbles over nothing to return
+    with contextlib.suppress(TypeError):  # tofile's payload writes, then fails because nothing is returned
         pickle.loads(payload)
     assert canary.exists(), "this payload is not live, so refusing it would prove nothing"
     canary.unlink()
@@ -204,7 +204,7 @@ def test_tricks_are_refused(tmp_path: Path, kind: str) -> None:
     assert_refused_and_nothing_run(path, message)
 
 
-def test_arrays_made_again_and_again_from_one_text_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_arrays_made_repeatedly_from_one_string_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(restricted_pickle, "MAX_ARRAY_BYTES", 10_000)
     size = 1000
     data = b"T" + (8 * size).to_bytes(4, "little") + b"\0" * 8 * size + b"q\x05"
@@ -216,7 +216,7 @@ def test_arrays_made_again_and_again_from_one_text_are_bounded(tmp_path: Path, m
     assert_refused_and_nothing_run(path, "arrays larger than")
 
 
-def test_a_file_too_large_is_not_read(tmp_path: Path) -> None:
+def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "MANO_RIGHT.pkl"
     with path.open("wb") as stream:
         stream.truncate(restricted_pickle.MAX_BYTES + 1)
@@ -224,7 +224,7 @@ def test_a_file_too_large_is_not_read(tmp_path: Path) -> None:
 
 
 def small_content() -> dict[str, Any]:
-    """Every kind of thing that a MANO file holds, small."""
+    """Every kind of value that a MANO file contains, but small."""
     rows = np.arange(12.0).reshape(3, 4)
     return {
         "bs_style": "lbs",
@@ -256,7 +256,7 @@ INSTRUCTIONS = [code.code.encode("latin-1") for code in pickletools.opcodes]
 
 @settings(max_examples=300, deadline=None)
 @given(st.data())
-def test_mutated_files_run_nothing_and_raise_nothing_else(
+def test_mutated_files_run_nothing_and_raise_only_a_data_error(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     folder = tmp_path_factory.getbasetemp()

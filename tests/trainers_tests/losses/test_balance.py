@@ -51,7 +51,7 @@ def test_learning_starts_at_the_weighted_sum(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["fixed", "uncertainty", "gradnorm"])
-def test_gradient_of_the_network_is_that_of_the_weights_told(kind: str) -> None:
+def test_gradient_of_the_network_is_that_of_the_reported_weights(kind: str) -> None:
     layer = a_layer()
     balance = Balance(config(kind), CPU)
     learn(balance, layer, constant_terms, 5)

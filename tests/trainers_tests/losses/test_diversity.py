@@ -46,7 +46,7 @@ def test_hinge_pulls_collapsed_predictions_apart() -> None:
     assert ratio.item() == pytest.approx(0.3, abs=0.02)
 
 
-def test_entropy_in_bits_of_far_apart_codes() -> None:
+def test_entropy_of_far_apart_codes_is_in_bits() -> None:
     """Predictions that use one of four far codes lack the two bits that the labels have."""
     codes = PoseCodes(10 * torch.eye(4, 45, dtype=torch.float64), spread_rad2=1.0)
     true = codes.poses.repeat(3, 1)

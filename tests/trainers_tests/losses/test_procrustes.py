@@ -72,7 +72,7 @@ def test_scale_turn_and_shift_cost_nothing(seed: int, scale: float) -> None:
 
 
 @given(seed=seeds, mirrored=st.booleans(), scale=st.floats(0.01, 100.0))
-def test_squaring_finds_what_the_singular_values_say(seed: int, mirrored: bool, scale: float) -> None:
+def test_squaring_gives_the_same_alignment_as_the_singular_values(seed: int, mirrored: bool, scale: float) -> None:
     points, true = (each - each.mean(1, keepdim=True) for each in a_pair(seed))
     points = scale * points * torch.tensor([-1.0 if mirrored else 1.0, 1.0, 1.0])
     ours, expected = best_similarity_by_squaring(points, true), best_similarity(points, true)
@@ -85,7 +85,7 @@ def test_squaring_finds_what_the_singular_values_say(seed: int, mirrored: bool, 
     torch.testing.assert_close(in_float32[0].double(), expected[0], rtol=1e-5, atol=0)
 
 
-def test_squaring_of_points_that_have_no_rotation() -> None:
+def test_squaring_copes_with_points_that_have_no_unique_rotation() -> None:
     """A point, a line and what fits equally well either way: some rotation, and no NaN."""
     line = torch.linspace(-1, 1, 21).view(1, 21, 1) * torch.tensor([1.0, 2.0, 3.0])
     cross = torch.tensor([[1.0, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]])[None]

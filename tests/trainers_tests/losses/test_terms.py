@@ -19,7 +19,7 @@ HAND = load_embedded_hand()
 PRIOR = [torch.from_numpy(x) for x in (HAND.hands_mean, HAND.hands_components, HAND.hands_std)]
 LAYER = HandLayer(HAND, torch.float64)
 ANY_POSE = ("pca", "reg")
-"""Terms that are no comparison with the truth, and so are not zero there."""
+"""Terms that do not compare with the truth, and so are not zero there."""
 EVERY_TERM = "param joint angular vertex procrustes direct shape orient variance entropy".split() + list(ANY_POSE)
 FORMS = ("l2_norm_m", "mse_m2", "l1_mm")
 
@@ -119,7 +119,7 @@ def test_the_camera_frame_without_a_predicted_rotation_has_an_error_no_theta_rem
     assert terms[1]["joint"].item() > 0.05
 
 
-def test_a_predicted_shape_is_used_and_else_the_true_one_is_on_both_sides() -> None:
+def test_a_predicted_shape_is_used_or_else_the_true_one_on_both_sides() -> None:
     target = truth(hands(4, 0))
     only_joints = criterion(**{f"lambda_{name}": 0.0 for name in EVERY_TERM if name != "joint"})
     assert losses.loss_terms(only_joints, Prediction(target.theta), target)["joint"].item() < 1e-15
@@ -151,7 +151,7 @@ def test_units_of_shape_orient_vertex_and_direct() -> None:
         ({"head": "joints"}, {}, "learns nothing without loss.lambda_direct"),
     ],
 )
-def test_terms_and_outputs_that_do_not_fit_are_refused(
+def test_terms_and_outputs_that_do_not_match_are_refused(
     model: dict[str, object], loss: dict[str, float], match: str
 ) -> None:
     with pytest.raises(ValidationError, match=match):
@@ -166,7 +166,7 @@ def test_units_of_the_joint_forms() -> None:
     assert losses.joint_loss(moved, true, "l1_mm").item() == pytest.approx(7 / 3)
 
 
-def test_an_unknown_joint_form_is_told() -> None:
+def test_an_unknown_joint_form_is_refused() -> None:
     with pytest.raises(ValueError, match="but got 'l2_mm'"):
         losses.joint_loss(torch.zeros(1, 21, 3), torch.zeros(1, 21, 3), "l2_mm")
 
@@ -185,7 +185,7 @@ def test_angular_is_scipys_mean_angle_between_full_rotations() -> None:
     assert losses.angular_loss(predicted.theta, target.theta, PRIOR[0]).item() == pytest.approx(expected, abs=1e-9)
 
 
-def test_pca_is_one_for_poses_spread_as_the_prior() -> None:
+def test_pca_is_one_for_poses_spread_like_the_prior() -> None:
     rng = np.random.default_rng(0)
     theta = torch.from_numpy((rng.normal(size=(20_000, 45)) * HAND.hands_std) @ HAND.hands_components)
     assert losses.pca_loss(theta, PosePrior(*PRIOR), 15).item() == pytest.approx(1.0, abs=0.02)

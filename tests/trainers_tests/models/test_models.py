@@ -54,7 +54,7 @@ def test_number_of_parameters(backbone: str, millions: float) -> None:
 
 
 @pytest.mark.parametrize(("backbone", "layers", "heads"), [("handformer_small", 4, 8), ("handformer_full", 6, 12)])
-def test_handformers_have_the_layers_heads_and_patches_of_their_name(backbone: str, layers: int, heads: int) -> None:
+def test_handformers_have_the_layers_heads_and_patches_of_their_names(backbone: str, layers: int, heads: int) -> None:
     model = network(64, backbone=backbone).backbone
     assert len(model.blocks) == layers
     assert {block.attn.num_heads for block in model.blocks} == {heads}

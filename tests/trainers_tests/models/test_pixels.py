@@ -1,4 +1,4 @@
-"""Pretrained backbones see pixels in the range they were trained with, by the config alone."""
+"""Pretrained backbones see pixels in the range they were trained with, decided by the config alone."""
 
 import pytest
 import timm
@@ -33,7 +33,7 @@ def test_timms_own_data_config_is_used(mapping: dict[str, str], name: str) -> No
         {"backbone": "resnet18", "pretrained": "/checkpoint/weights.safetensors", "pixels": "symmetric"},
     ],
 )
-def test_own_networks_see_minus_1_to_1(mapping: dict[str, str]) -> None:
+def test_our_own_networks_see_minus_1_to_1(mapping: dict[str, str]) -> None:
     config = ModelConfig.model_validate(mapping)
     assert pixel_statistics(config) is None
     assert build_model(config, 32, load_embedded_hand()).pixels is None

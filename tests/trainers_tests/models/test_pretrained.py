@@ -22,7 +22,7 @@ def network(seed: int, image_size: int = 32, backbone: str = "resnet_tiny") -> H
 
 
 def with_another_last_layer(model: HandNet) -> dict[str, torch.Tensor]:
-    """A state dict as of a classifier of 1000 classes."""
+    """A state dict like that of a classifier with 1000 classes."""
     last = next(name for name, module in model.backbone.named_modules() if module is model.last_layer)
     state = dict(model.backbone.state_dict())
     return state | {f"{last}.weight": torch.ones(1000, model.last_layer.in_features), f"{last}.bias": torch.ones(1000)}
@@ -30,7 +30,7 @@ def with_another_last_layer(model: HandNet) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("backbone", ["resnet_tiny", "vit_tiny"])
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
-def test_all_but_the_last_layer_is_taken(tmp_path: Path, backbone: str, suffix: str) -> None:
+def test_all_but_the_last_layer_is_loaded(tmp_path: Path, backbone: str, suffix: str) -> None:
     source, model = network(1, backbone=backbone), network(2, backbone=backbone)
     path = tmp_path / f"weights{suffix}"
     state = {key: value.contiguous() for key, value in with_another_last_layer(source).items()}
@@ -42,7 +42,7 @@ def test_all_but_the_last_layer_is_taken(tmp_path: Path, backbone: str, suffix: 
     assert not model.last_layer.weight.any()
 
 
-def test_weights_of_an_own_checkpoint_are_taken(tmp_path: Path) -> None:
+def test_weights_of_our_own_checkpoint_are_loaded(tmp_path: Path) -> None:
     source, model = network(1), network(2)
     save_file(source.state_dict(), tmp_path / "weights.safetensors")
     load_pretrained(model, str(tmp_path / "weights.safetensors"))
@@ -56,7 +56,7 @@ def test_positions_of_patches_are_resampled_to_the_image(tmp_path: Path) -> None
     assert model.backbone.pos_embed.shape[1] == 17
 
 
-def test_timms_names_fit(tmp_path: Path) -> None:
+def test_weights_with_timms_names_are_accepted(tmp_path: Path) -> None:
     save_file(timm.create_model("resnet18").state_dict(), tmp_path / "resnet18.safetensors")
     load_pretrained(network(1, backbone="resnet18"), str(tmp_path / "resnet18.safetensors"))
 
@@ -78,7 +78,7 @@ class Malicious:
         return Path.touch, (self.target,)
 
 
-def test_files_that_are_no_weights_are_told(tmp_path: Path) -> None:
+def test_files_that_are_not_weights_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"absent\.pth cannot be read: no such file"):
         load_pretrained(network(1), str(tmp_path / "absent.pth"))
     (tmp_path / "damaged.safetensors").write_bytes(b"no header")
@@ -90,7 +90,7 @@ def test_files_that_are_no_weights_are_told(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_hub_out_of_reach_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_that_is_out_of_reach_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(ConfigError, match="may be out of reach") as raised:
@@ -99,7 +99,9 @@ def test_a_hub_out_of_reach_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "path of the file" in raised.value.help
 
 
-def test_a_run_starts_from_them_and_records_which(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_starts_from_pretrained_weights_and_records_which(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TRAINERS_CACHE_DIR", str(tmp_path / "cache"))
     path = tmp_path / "weights.safetensors"
     save_file(network(7).state_dict(), path)
@@ -115,7 +117,7 @@ def test_a_run_starts_from_them_and_records_which(tmp_path: Path, monkeypatch: p
     reports = list(train(chosen, tmp_path / "out"))
     others = list(train(random, tmp_path / "other"))
     assert reports[1].metrics["train/loss"] != others[1].metrics["train/loss"]
-    path.unlink()  # a run that continues does not need them
+    path.unlink()  # a resumed run does not need them
     (last,) = train(chosen, tmp_path / "out", resume=reports[0].checkpoint)
     assert last.metrics["train/loss"] == reports[1].metrics["train/loss"]
     with pytest.raises(ConfigError, match=r"model\.pretrained: .* cannot be read"):

@@ -26,8 +26,8 @@ def test_images_stay_channels_last_or_all_layers_after_the_stem_would_be_slow() 
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50"])
-def test_the_stem_that_is_folded_is_that_of_the_network(name: str) -> None:
-    """A later timm might have another one there."""
+def test_the_folded_stem_is_that_of_the_network(name: str) -> None:
+    """A later timm might have a different one."""
     stem = resnet(name, 45).conv1
     assert isinstance(stem, nn.Conv2d)
     assert (stem.kernel_size, stem.stride, stem.padding, stem.in_channels) == ((7, 7), (2, 2), (3, 3), 3)

@@ -1,4 +1,4 @@
-"""Faults of pipelines, each planted as one change in the trainer, its data or its config."""
+"""Faults in pipelines, each planted as one change to the trainer, its data or its config."""
 
 from plants.case import Case, Plant, run_planted
 

@@ -1,4 +1,4 @@
-"""Faults of caches, of the pixels' way into a batch, and of augmentation."""
+"""Faults in caches, in how pixels get into a batch, and in augmentation."""
 
 from dataclasses import replace
 from typing import Any

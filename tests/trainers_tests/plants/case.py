@@ -1,4 +1,4 @@
-"""One planted fault, and the preflight of it in a process of its own, so that nothing of it stays."""
+"""One planted fault, and its preflight in a separate process, so that nothing of it remains."""
 
 import importlib
 import inspect
@@ -53,13 +53,13 @@ class Case:
         """Change what `load_data` returns, wherever it is called from.
 
         Args:
-            change: of the data.
+            change: applied to the data.
             stale: the files stay as they are, so that the cache differs from them.
         """
         self.of_data.append(change if stale else lambda data: replace(change(data), examples=()))
 
     def labels(self, **changes: Callable[[LoadedData], Any]) -> None:
-        """Replace some arrays of the labels by what is made of the data."""
+        """Replace some arrays of the labels with what is made of the data."""
         self.data(lambda data: replace(data, labels=replace(data.labels, **{k: f(data) for k, f in changes.items()})))
 
     def edit(self, where: str, old: str, new: str) -> None:
@@ -115,10 +115,10 @@ def run_planted(
     *,
     until_found: bool = False,
 ) -> dict[str, Any]:
-    """Preflight of a pipeline with faults, in a child that was forked: `checks` by name, `seconds`, `error`.
+    """Run preflight on a pipeline with faults, in a forked child; returns `checks` by name, `seconds`, `error`.
 
     Args:
-        apply: the faults; none is the sound pipeline.
+        apply: the faults; none means the sound pipeline.
         mapping: of the config; by default `base_mapping()`.
         only: groups of checks to run; by default all.
         until_found: stop after the group of checks that fails first.

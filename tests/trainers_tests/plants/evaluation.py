@@ -1,4 +1,4 @@
-"""Faults of the model's state in evaluation, of its inputs, and of the objective's own line."""
+"""Faults in the model's state during evaluation, in its inputs, and in the objective's own line."""
 
 import copy
 from typing import Any
@@ -77,7 +77,7 @@ def outputs(change: Any) -> Any:
 
 
 def old_weights(fresh: bool) -> Any:
-    """Evaluation looks at a copy of the model as it was."""
+    """Evaluation looks at a copy of the model as it was at first."""
 
     def plant(case: Case) -> None:
         kept: dict[int, Any] = {}

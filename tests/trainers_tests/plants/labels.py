@@ -1,4 +1,4 @@
-"""Faults of labels, and of which label belongs to which image."""
+"""Faults in labels, and in which label belongs to which image."""
 
 from dataclasses import replace
 from typing import Any
@@ -12,7 +12,7 @@ ROWS = ("theta", "global_orient", "betas", "joints_m", "intrinsics")
 
 
 def shown_as(permute: Any) -> Any:
-    """Poses are shown by images of other ones: `permute(data)` says by which."""
+    """Poses are shown by images of other poses: `permute(data)` says which."""
 
     def change(data: LoadedData) -> LoadedData:
         of = permute(data)
@@ -37,7 +37,7 @@ def half(data: LoadedData) -> Any:
 
 
 def neighbours(data: LoadedData) -> Any:
-    """In every second pair of poses both have changed places."""
+    """In every second pair of poses, the two have changed places."""
     of = np.arange(len(data.labels.theta))
     left = np.arange(0, len(of) - 4, 4)
     of[left], of[left + 2] = left + 2, left

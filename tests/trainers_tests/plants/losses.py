@@ -1,4 +1,4 @@
-"""Faults of loss terms, their weights and their targets."""
+"""Faults in loss terms, their weights and their targets."""
 
 from dataclasses import replace
 from typing import Any

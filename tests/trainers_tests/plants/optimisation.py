@@ -1,4 +1,4 @@
-"""Faults of optimizer, schedule and step."""
+"""Faults in the optimizer, the schedule and the step."""
 
 from collections import defaultdict
 from typing import Any

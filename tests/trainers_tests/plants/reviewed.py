@@ -1,4 +1,4 @@
-"""Faults that a review planted after the checks were there, and that they did not find."""
+"""Faults that a review planted once the checks existed, and that the checks did not find at first."""
 
 from dataclasses import replace
 from typing import Any
@@ -31,7 +31,7 @@ def grey(pixels: Any) -> Any:
 
 
 def without_index_finger(case: Case) -> None:
-    """Its theta is taken for the truth in every term."""
+    """Its theta is replaced with the truth in every term."""
 
     def make(original: Any) -> Any:
         def terms(criterion: Any, prediction: Any, target: Any) -> Any:

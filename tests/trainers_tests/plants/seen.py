@@ -1,4 +1,4 @@
-"""Faults of which images and poses an epoch shows, and of what is left of them."""
+"""Faults in which images and poses an epoch shows, and in what is left of them."""
 
 from dataclasses import replace
 from typing import Any

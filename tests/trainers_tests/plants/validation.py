@@ -1,4 +1,4 @@
-"""Faults of what is held out."""
+"""Faults in what is held out."""
 
 from dataclasses import replace
 from typing import Any
@@ -14,7 +14,7 @@ def val_poses(choose: Any) -> Any:
 
 
 def near_copies(noise_rad: float, share: float, *, images: bool) -> Any:
-    """Validation poses are training poses again, a little otherwise."""
+    """Validation poses are training poses again, slightly changed."""
 
     def change(data: LoadedData) -> LoadedData:
         random = np.random.default_rng(2)
@@ -58,7 +58,7 @@ def other_views(share: float, turn_rad: float) -> Any:
 
 
 def with_joints(data: LoadedData, poses: Any) -> LoadedData:
-    """Joints of some poses made anew from their parameters, where the wrist was."""
+    """Recompute the joints of some poses from their parameters, with the wrist where it was."""
     import torch
 
     from mano_trainers.hand.layer import HandLayer

@@ -1,4 +1,4 @@
-"""The preflight sees masks that are not those of the hands."""
+"""The preflight notices masks that are not those of the hands."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -35,13 +35,13 @@ def with_masks(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Case], N
     return lambda case: case.data(changed)
 
 
-def test_sound_masks_pass_and_the_other_checks_with_them() -> None:
+def test_sound_masks_pass_and_so_do_the_other_checks() -> None:
     checks = run_planted(mapping=MAPPING, only=["augmentation", "pixels"])["checks"]
     assert CHECK in checks
     assert {name for name, (status, *_) in checks.items() if status == "FAIL"} == set()
 
 
-def test_without_backgrounds_nothing_is_said_of_masks() -> None:
+def test_without_backgrounds_nothing_is_said_about_masks() -> None:
     assert CHECK not in run_planted(mapping=base_mapping(100), only=["augmentation"])["checks"]
 
 

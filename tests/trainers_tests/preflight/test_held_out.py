@@ -24,7 +24,7 @@ SEEDS = 2
 
 @pytest.fixture(scope="module", params=range(SEEDS))
 def config(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrainConfig]:
-    """Of a set with one of four recordings held out. Its pictures show nothing: labels are what is asked about."""
+    """Config for a set with one of four recordings held out. Its pictures show nothing: only the labels matter."""
     root = tmp_path_factory.mktemp("dexycb") / "set"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRAINERS_CACHE_DIR", str(root.parent))
@@ -54,7 +54,7 @@ def every_third(data: LoadedData) -> Integers:
 
 
 def first_half(data: LoadedData) -> Integers:
-    """Of what each camera saw."""
+    """The first half of what each camera saw."""
     half = len(data.val_poses) // 4
     return np.concatenate([data.val_poses[:half], data.val_poses[2 * half : 3 * half]])
 

@@ -39,7 +39,7 @@ FOUND_BY = {
     "the running average does not average": ("training", "evaluation.model"),
     "a pose without an image": ("seen", "data.readable"),
 }
-MAPPING = base_mapping(300) | {"optim": {"epochs": 20}}  # of fewer steps a schedule cannot be judged
+MAPPING = base_mapping(300) | {"optim": {"epochs": 20}}  # with fewer steps, a schedule cannot be judged
 
 
 @pytest.fixture(scope="module", autouse=True)

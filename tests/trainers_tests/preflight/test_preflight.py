@@ -1,4 +1,4 @@
-"""Preflight finds every planted fault and names it, and finds nothing in sound pipelines. On rendered sets."""
+"""Preflight finds every planted fault and names it, and finds nothing in sound pipelines, on rendered sets."""
 
 import os
 import shutil
@@ -57,7 +57,7 @@ def own_cache(cache_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def copied(sound_set: Path, tmp_path: Path) -> Iterator[Path]:
-    """The sound set to be damaged: files that are replaced, never written into, may be links."""
+    """A copy of the sound set to damage: its files may be links, since they are replaced and never written into."""
     shutil.copytree(sound_set, tmp_path / "set", copy_function=os.link)
     yield tmp_path / "set"
     shutil.rmtree(tmp_path / "set")
@@ -73,7 +73,7 @@ def config_of(root: Path | str, **changes: Any) -> TrainConfig:
 def check(
     config: TrainConfig, until: str = "loss.shares", corners: Sequence[TrainConfig] | None = None
 ) -> list[CheckResult]:
-    """Results up to a check; by default all that cost no training. The only corner, by default, is the config."""
+    """Results up to a check; by default all that need no training. The only corner, by default, is the config."""
     results: list[CheckResult] = []
     for result in preflight(config, [config] if corners is None else corners):
         results.append(result)
@@ -95,11 +95,11 @@ def assert_named(planted: str, name: str, results: list[CheckResult]) -> None:
 
 
 @pytest.mark.parametrize("fault", list(FAULTS))
-def test_each_mistake_of_the_47_mm_is_named(sound_set: Path, fault: str) -> None:
+def test_each_mistake_behind_the_47_mm_is_named(sound_set: Path, fault: str) -> None:
     assert_named(fault, FAULTS[fault], check(config_of(sound_set, faults=[fault]), until=FAULTS[fault]))
 
 
-def test_a_file_in_the_convention_of_the_official_one_passes(sound_set: Path, tmp_path: Path) -> None:
+def test_a_file_in_the_official_convention_passes(sound_set: Path, tmp_path: Path) -> None:
     file = tmp_path / "MANO_RIGHT.pkl"
     file.write_bytes(python2_pickle(mano_content(as_official(load_embedded_hand()))))
     data = {"root": str(sound_set), "image_size": SIZE, "hand": str(file)}
@@ -109,7 +109,7 @@ def test_a_file_in_the_convention_of_the_official_one_passes(sound_set: Path, tm
     assert pose_space.status is CheckStatus.PASS
 
 
-def test_a_contradiction_of_labels_and_metric_cannot_be_learned_by_heart(sound_set: Path) -> None:
+def test_labels_that_contradict_the_metric_cannot_be_memorised(sound_set: Path) -> None:
     results = check(config_of(sound_set, faults=["mano_joint_order"]), until="overfit")
     assert results[-1].name == "overfit"
     assert results[-1].status is not CheckStatus.PASS
@@ -173,7 +173,7 @@ def test_a_hand_layer_that_shifts_one_joint_is_named(sound_set: Path, monkeypatc
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_a_sound_pipeline_passes_whatever_its_seed(seed: int) -> None:
     data = {"embedded_count": COUNT, "embedded_seed": seed, "image_size": SIZE}
-    optim = {"warmup_steps": 2}  # of the few steps that so few poses give
+    optim = {"warmup_steps": 2}  # out of the few steps that so few poses give
     config = config_of("embedded", data=data, seed=seed, augment=seed % 2 == 0, optim=optim)
     results = check(config, until="overfit" if seed < 2 else "loss.shares")
     assert not failed(results), failed(results)
@@ -211,10 +211,10 @@ def test_gradient_shares_over_a_search(
     assert says in shares.measured
 
 
-def test_weights_that_a_warm_up_moves_too_little_to_be_seen_are_no_frozen_ones(
+def test_weights_that_a_warm_up_moves_too_little_to_notice_are_not_called_frozen(
     sound_set: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Blocks that begin as identity have next to no gradient in the first steps, whose rates are tiny."""
+    """Blocks that start as the identity have next to no gradient in the first steps, whose rates are tiny."""
     monkeypatch.setattr("mano_trainers.preflight.CHECKS", {"training": check_training})
     small = {"model": {"backbone": "resnet18"}, "optim": {"lr": 2e-5, "epochs": 50}, "augment": False}
     moved = check(config_of(sound_set, **small), until="training.weights_move")[-1]

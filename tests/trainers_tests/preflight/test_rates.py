@@ -4,7 +4,7 @@ from mano_trainers.preflight.overfit import _Rates
 
 
 def test_rates_of_an_optimizer_that_is_gone_are_not_those_of_the_next_one() -> None:
-    """Python gives an object that is freed and one that is made next the same `id`."""
+    """Python may give a freed object and the next one that is made the same `id`."""
     for _ in range(20):
         rates = _Rates()
         with rates.hook():

@@ -108,7 +108,7 @@ def loaded(cache_dir: None) -> LoadedData:
     return load_data(config(None).data)
 
 
-def test_shuffling_mispairs_training_images_by_the_seed_and_no_other(cache_dir: None) -> None:
+def test_shuffling_mispairs_training_images_by_the_seed_and_no_others(cache_dir: None) -> None:
     data = loaded(cache_dir)
     shuffled = shuffle_labels(data, seed=3)
     before, after = data.labels.pose_index, shuffled.labels.pose_index
@@ -138,7 +138,7 @@ def test_under_the_null_the_p_value_is_below_005_five_times_in_a_hundred() -> No
     assert rejected(skewed) == pytest.approx(0.05, abs=0.015)
 
 
-def test_a_little_better_on_most_and_much_worse_on_some_is_no_skill() -> None:
+def test_a_little_better_on_most_and_much_worse_on_some_is_not_skill() -> None:
     """Two constants can differ like that. A signed-rank test would call most of these better."""
 
     def lopsided(rng: np.random.Generator) -> tuple[Any, Any]:
@@ -152,7 +152,7 @@ def test_a_little_better_on_most_and_much_worse_on_some_is_no_skill() -> None:
     assert np.mean(signed_rank) > 0.5
 
 
-def test_skill_is_seen() -> None:
+def test_skill_is_detected() -> None:
     def better(rng: np.random.Generator) -> tuple[Any, Any]:
         others = rng.uniform(15.0, 25.0, size=300)
         return others - 0.5 + rng.normal(scale=2.0, size=300), others

@@ -191,7 +191,7 @@ def test_unturned_labels_mirror_half_of_the_images_and_move_no_label(data: Loade
     assert 0.4 < (right > left).float().mean() < 0.6
 
 
-def test_a_leaky_split_validates_on_poses_and_at_last_on_images_of_the_training_set(data: LoadedData) -> None:
+def test_a_leaky_split_validates_on_poses_and_finally_on_images_of_the_training_set(data: LoadedData) -> None:
     leaky = read_faultily(data, ["leaky_split"])
     assert set(leaky.val_poses) <= set(data.train_poses)
     assert len(leaky.val_poses) == len(data.val_poses)
@@ -207,7 +207,7 @@ def test_a_leaky_split_validates_on_poses_and_at_last_on_images_of_the_training_
 
 @pytest.mark.slow
 @pytest.mark.parametrize("faults", [("unturned_labels",), ("leaky_split", "camera_frame"), NAMES])
-def test_a_faulty_run_tells_honest_metrics_beside_its_own(
+def test_a_faulty_run_reports_honest_metrics_beside_its_own(
     data: LoadedData, tmp_path: Path, faults: tuple[FaultName, ...]
 ) -> None:
     broken = run(data, tmp_path / "broken", config(*faults))
@@ -215,7 +215,7 @@ def test_a_faulty_run_tells_honest_metrics_beside_its_own(
         f"honest/{name}" for name in ("pa_mpjpe_mm", "mpjpe_mm", "skill")
     }
     assert all(np.isfinite(value) for value in broken.values())
-    if "broken_procrustes" in faults:  # nothing that a model does moves the number far from any other's
+    if "broken_procrustes" in faults:  # whatever a model does, the number stays near that of any other
         assert broken["val/pa_mpjpe_mm"] == pytest.approx(broken["val/mean_pose_pa_mpjpe_mm"], abs=2)
 
 
