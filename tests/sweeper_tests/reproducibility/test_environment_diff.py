@@ -64,7 +64,7 @@ def test_the_likely_cause_is_what_most_surely_changes_results() -> None:
     assert text == "data: embedded (999999999999 -> 888888888888); less likely: packages, cpu"
 
 
-def test_a_variable_that_selects_instructions_is_a_cause_but_one_that_each_trial_sets_is_not() -> None:
+def test_a_variable_that_selects_instructions_is_a_cause_but_one_set_per_trial_is_not() -> None:
     ours = THEN | {"environment": {"OMP_NUM_THREADS": "4", "CUDA_VISIBLE_DEVICES": "1"}}
     rows = drift(THEN, ours)
     assert [row.what for row in rows if not row.same] == ["environment"]

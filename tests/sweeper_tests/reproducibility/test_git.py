@@ -1,4 +1,4 @@
-"""The recorded code restored in a worktree: commit, changes, new files; running nothing that the repository sets up."""
+"""The recorded code restored in a worktree: commit, changes, new files; nothing that the repository configures runs."""
 
 import os
 from pathlib import Path
