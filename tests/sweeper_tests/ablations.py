@@ -1,4 +1,4 @@
-"""Ablations that have ended, for the tests of what reads them: real ledgers, filled in without training."""
+"""Finished ablations, for tests of the code that reads them: real ledgers, filled in without training."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -49,6 +49,6 @@ def result_of(home: Path, ablation: Mapping[str, Any], seeds: int, score: Score)
 
 
 def noisy(levels: Mapping[str, str], seed: int) -> float:
-    """2 mm for a larger scale; a seed moves all runs by much, and each by a little of its own."""
+    """2 mm more for a larger scale; a seed moves all runs by a lot, and each by a little on its own."""
     own = np.random.default_rng([seed, *map(float.__int__, map(float, levels.values()))]).normal(0.0, 0.1)
     return 10.0 + 2.0 * (levels["scale"] != "1") + 3.0 * seed + float(own)

@@ -1,4 +1,4 @@
-"""A kill at a write of any kind: of the ledger, the outbox, MLflow's database, or a file that is put in its place."""
+"""A kill at a write of any kind: to the ledger, the outbox, MLflow's database, or a file that is moved into place."""
 
 import os
 import shutil
@@ -27,7 +27,7 @@ PLACES: tuple[tuple[Any, str], ...] = (
 
 @dataclass(frozen=True)
 class KillAtWrite:
-    """Called in a process, lets it be killed (-9) at its `number`-th write, before or after that is done."""
+    """When called in a process, has it killed (-9) at its `number`-th write, before or after that is done."""
 
     number: int
     after: bool

@@ -1,4 +1,4 @@
-"""The scripted trainer with a preflight: each check says what the script's `collapse_above` and `curve_mm` tell it."""
+"""The scripted trainer with a preflight, whose checks depend on the script's `curve_mm` and on the corners' `scale`."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path

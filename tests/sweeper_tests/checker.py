@@ -1,4 +1,4 @@
-"""What must hold of a study home after any fault: one checker for all tests of faults."""
+"""What must hold for a study home after any fault: one checker for all tests of faults."""
 
 import fcntl
 import json
@@ -43,7 +43,7 @@ def check(
 
     Args:
         home: the study home.
-        before: results seen earlier: what was finished then must still be so, word for word.
+        before: results seen earlier: what was finished then must still be the same, word for word.
         unbroken: results of the same study without the fault, which must be equal.
         study: its name.
         damaged: checkpoints, by their path in the study's folder, that the test has damaged.
@@ -85,11 +85,11 @@ def _damage(folder: Path, key: str, store: ObjectStore | None) -> str | None:
 
 
 def check_nothing_left(home: Path, study: str = "scripted") -> None:
-    """No process works on the study, nobody holds its lock, and no scratch file lies in its folder."""
+    """No process works on the study, nobody holds its lock, and no scratch file is left in its folder."""
     with open(home / "studies" / study / "lock") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises BlockingIOError while someone holds it
     ours = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
-    for process in psutil.process_iter(["pid", "cmdline", "cwd", "environ"]):  # no process, no port
+    for process in psutil.process_iter(["pid", "cmdline", "cwd", "environ"]):  # without a process there is no open port
         found = process.info
         known = [*(found["cmdline"] or []), found["cwd"] or "", *(found["environ"] or {}).values()]
         assert found["pid"] in ours or not any(str(home) in text for text in known), f"still there: {found['cmdline']}"
@@ -98,7 +98,7 @@ def check_nothing_left(home: Path, study: str = "scripted") -> None:
 
 
 def _check_journal(folder: Path, trials: list[TrialRecord]) -> None:
-    """Every trial was told its end once, and every (trial, step) was stored once."""
+    """The end of every trial was stored once, and so was every (trial, step)."""
     endings: list[Any] = []
     reports: list[Any] = []
     for line in (folder / JOURNAL).read_bytes().splitlines():
@@ -113,7 +113,7 @@ def _check_journal(folder: Path, trials: list[TrialRecord]) -> None:
 
 
 def _check_database(ledger: Ledger, trials: list[TrialRecord]) -> None:
-    """Every trial is there once; of what it holds, the tables' keys allow no second."""
+    """Every trial is there once; the tables' keys allow no duplicates of what it holds."""
     told = ledger._optuna.frozen_trials()
     assert len(told) == len(trials)
     assert [each.number for each in told] == [trial.number for trial in (*ledger.trials(), *ledger.controls())]
@@ -121,7 +121,7 @@ def _check_database(ledger: Ledger, trials: list[TrialRecord]) -> None:
 
 
 def _check_budget(ledger: Ledger) -> None:
-    """No second was used that the budget did not have: one more at most, to notice."""
+    """No more was used than the budget allows, except for one second at most to notice."""
     spec = SpecFile.model_validate(ledger.attributes.spec)
     used = used_now(ledger, spec.budget, spec.resources)
     for name in ("wall_clock_s", "cpu_seconds", "gpu_seconds"):
@@ -131,7 +131,7 @@ def _check_budget(ledger: Ledger) -> None:
 
 
 def _check_mlflow(home: Path, study: str, trials: list[TrialRecord]) -> None:
-    """One run a trial, every evaluation in it once, and no run that seems to go on."""
+    """One run per trial, every evaluation in it once, and no run that still appears to be running."""
     client = mlflow.MlflowClient(os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow.db'}")
     experiment = client.get_experiment_by_name(study)
     assert experiment is not None

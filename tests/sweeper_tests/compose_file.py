@@ -19,19 +19,19 @@ def compose(environment: Mapping[str, str]) -> dict[str, Any]:
     """The compose file as it is with these variables.
 
     Raises:
-        MissingVariableError: `${NAME:?message}` of a variable that is not given or empty.
+        MissingVariableError: `${NAME:?message}` of a variable that is missing or empty.
     """
     return _filled(yaml.safe_load((DOCKER / "compose.yaml").read_text()), environment)
 
 
 def example_environment() -> dict[str, str]:
-    """What .env.example sets, lines that are commented out left aside."""
+    """What .env.example sets, without the lines that are commented out."""
     lines = (DOCKER / ".env.example").read_text().splitlines()
     return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))  # type: ignore[misc]
 
 
 def secrets() -> dict[str, str]:
-    """A value for every secret of .env.example; each is its own."""
+    """A different value for every secret of .env.example."""
     return {name: f"secret-of-{name.lower()}" for name in example_environment()}
 
 

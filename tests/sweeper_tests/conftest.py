@@ -26,7 +26,7 @@ def _no_tracking_uri(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def template_db(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty MLflow database with its tables: they take 4 to 8 s to make, a copy takes none."""
+    """An empty MLflow database with its tables: they take 4 to 8 s to create, a copy takes no time."""
     path = tmp_path_factory.mktemp("mlflow") / "template.db"
     open_client(f"sqlite:///{path}").search_experiments()
     return path
@@ -34,7 +34,7 @@ def template_db(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def fresh_home(template_db: Path) -> Iterator[Callable[[str], Path]]:
-    """Makes study homes, each with an empty MLflow database and the spec beside it. In memory where that can be had:
+    """Makes study homes, each with an empty MLflow database and the spec beside it. In memory where possible:
     a kill, unlike a power cut, loses nothing there either, and MLflow's database writes ten times as fast."""
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="sweeper-homes-", dir=memory, ignore_cleanup_errors=True) as root:
@@ -51,7 +51,7 @@ def fresh_home(template_db: Path) -> Iterator[Callable[[str], Path]]:
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
-    """A PostgreSQL, which a test that stops it starts again; it ends with the tests."""
+    """A PostgreSQL server, which a test that stops it must start again; it ends with the tests."""
     server = PostgresServer()
     try:
         yield server
@@ -70,7 +70,7 @@ def warm_python() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def warm_trainer() -> Iterator[Path]:
-    """An interpreter that has imported what the shared trainer stands on; see `warm_python`."""
+    """An interpreter that has imported what the shared trainer depends on; see `warm_python`."""
     from warm_python import OF_TRAINER
     from warm_python import warm_python as serving
 
@@ -118,7 +118,7 @@ def open_tracker(home: Path, study_dir: Path) -> Iterator[OpenTracker]:
 
 @pytest.fixture
 def recorded(home: Path, open_tracker: OpenTracker) -> str:
-    """The URI of a store with two complete trials, a better one that was pruned, and a better ruler."""
+    """The URI of a store with two complete trials, a better one that was pruned, and a better control."""
     tracker = open_tracker()
     trials = {"toy-0001": 9.0, "toy-0002": 8.0, "toy-0010": 1.0, "toy-0011": 0.0}
     start(tracker, *trials)

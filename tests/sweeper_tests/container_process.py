@@ -21,7 +21,7 @@ while kill -0 "$child" 2>/dev/null; do wait "$child"; code=$?; done; exit "$code
 
 
 def environment_of(service: dict[str, Any]) -> dict[str, str]:
-    """Of the Dockerfile (of the final stage) or of PostgreSQL's image, then of the service."""
+    """The environment of the Dockerfile (its final stage) or of PostgreSQL's image, then of the service."""
     own = {name: str(value) for name, value in service.get("environment", {}).items()}
     if not _is_ours(service):
         return {"PATH": f"{postgres_binaries()}:{BASE_PATH}", "PGDATA": "/var/lib/postgresql/data", **own}
@@ -34,7 +34,7 @@ def environment_of(service: dict[str, Any]) -> dict[str, str]:
 
 
 def as_user(service: dict[str, Any]) -> list[str]:
-    """What stands before a command for it to run as the service's user, without capabilities."""
+    """The prefix that makes a command run as the service's user, without capabilities."""
     assert (service["cap_drop"], service["security_opt"]) == (["ALL"], ["no-new-privileges:true"])
     user, group = _user(service)
     nothing = ["--clear-groups", "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all"]
@@ -42,7 +42,7 @@ def as_user(service: dict[str, Any]) -> list[str]:
 
 
 def root_script(name: str, service: dict[str, Any], folder: Path, hosts: str) -> str:
-    """Shell that mounts the root of a service and becomes its first process.
+    """A shell script that mounts the root of a service and becomes its first process.
 
     Args:
         folder: of the stack, for volumes and roots.
@@ -72,13 +72,13 @@ def root_script(name: str, service: dict[str, Any], folder: Path, hosts: str) ->
     for each in service.get("tmpfs", []):
         target, _, options = each.partition(":")
         lines.append(f"mkdir -p $R{target}; mount -t tmpfs -o noexec,nosuid,nodev,{options} tmpfs $R{target}")
-    for target, source in {**read_only, **writable}.items():  # after /tmp: this checkout may lie in there
+    for target, source in {**read_only, **writable}.items():  # after /tmp: this checkout may be in there
         place = target if Path(source).is_dir() else str(Path(target).parent)
         lines.append(f"mkdir -p $R{place}; [ -e $R{target} ] || touch $R{target}")
         lines.append(f"mount --bind {shlex.quote(source)} $R{target}")
         if target in read_only:
             lines.append(f"mount -o remount,bind,ro $R{target}")
-    # Of this machine's /usr/local the image has nothing; it has its entry script there.
+    # The image has nothing of this machine's /usr/local; it has its entry script there.
     lines += ["mount -t tmpfs -o mode=755 tmpfs $R/usr/local", "mkdir -p $R/usr/local/bin"]
     lines += [f"cp {DOCKER}/entry.sh $R/usr/local/bin/entry", "mount -o remount,ro $R/usr/local"]
     for each in ("null", "zero", "full", "random", "urandom", "tty"):

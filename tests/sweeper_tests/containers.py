@@ -1,8 +1,8 @@
-"""Runs services of docker/compose.yaml without an engine: each in namespaces of its own, as an engine would.
+"""Runs services of docker/compose.yaml without an engine: each in its own namespaces, as an engine would.
 
 A service gets its network namespace with an address on each of its networks, its own mounts, processes and host name, a
-root file system that is read-only but for its volumes and tmpfs, its user, no capabilities and no new privileges; and
-the very command, environment and health check of the compose file, beneath the `ENV` of the Dockerfile. What differs
+root file system that is read-only except for its volumes and tmpfs, its user, no capabilities and no new privileges;
+and the exact command, environment and health check of the compose file, on top of the Dockerfile's `ENV`. What differs
 from the image: packages come from the virtual environment of the tests, `sweeper` and `trainers` from this checkout,
 the rest of `/usr` from this machine, and `docker-entrypoint.sh` of PostgreSQL's image is `postgres_entrypoint.sh`.
 """
@@ -63,7 +63,7 @@ class Stack:
         return f"swd{os.getpid()}{self.label}-{name}"
 
     def address(self, name: str, network: str) -> str:
-        """IPv4 address of a service in a network; that of "host", as which a published port is reached."""
+        """IPv4 address of a service in a network, or of "host", where a published port is reached."""
         number = 1 if name == "host" else self.names.index(name) + 2
         return f"10.77.{sorted(self.compose['networks']).index(network)}.{number}"
 
@@ -103,7 +103,7 @@ class Stack:
     def execute(
         self, name: str, *command: str, timeout_s: float = 400, given: str = "", **variables: str
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command in a running service, as `docker compose exec` does; it reads what is given."""
+        """Run a command in a running service, as `docker compose exec` does; it reads `given`."""
         service = self.compose["services"][name]
         inside = ["nsenter", "--target", str(self.first_process(name)), "--all", "--root", "--wd", "--"]
         return subprocess.run(
@@ -122,7 +122,7 @@ class Stack:
         return int(children[0])
 
     def keep_up(self) -> None:
-        """Start anew what ended, where the compose file says so: on a busy machine Ray gives up after 30 s."""
+        """Restart what ended, where the compose file says so: on a busy machine Ray gives up after 30 s."""
         for name, process in list(self.processes.items()):
             policy = self.compose["services"][name]["restart"]
             if policy == "unless-stopped" and process.poll() is not None and self.restarts < MOST_RESTARTS:
@@ -150,17 +150,17 @@ class Stack:
         raise AssertionError(f"{name} is not healthy ({said}):\n{self.log(name)[-4000:]}")
 
     def stop(self, name: str, grace_s: float = 20) -> int:
-        """As `docker stop`: ask, wait, kill all processes of the service. Returns the exit code."""
+        """Like `docker stop`: ask, wait, kill all processes of the service. Returns the exit code."""
         process, first = self.processes[name], 0
         with contextlib.suppress(IndexError, ProcessLookupError, FileNotFoundError):
             first = self.first_process(name)
             os.kill(first, signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(grace_s)
-            os.kill(first, signal.SIGKILL)  # all that are left go with it
+            os.kill(first, signal.SIGKILL)  # all that are left end with it
         process.kill()
         code = process.wait()
-        del self.processes[name]  # nobody starts it anew
+        del self.processes[name]  # so that nobody restarts it
         while first and Path(f"/proc/{first}").exists():  # the last of them keeps its port until then
             time.sleep(0.05)
         return code
@@ -171,7 +171,7 @@ _UNSHARE = ("unshare", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-c
 
 @contextlib.contextmanager
 def stack_of(compose: dict[str, Any], folder: Path, names: list[str], label: str = "") -> Iterator[Stack]:
-    """Networks and addresses for some services of a compose file; all that was started ends with the block."""
+    """Networks and addresses for some services of a compose file; everything that was started ends with the block."""
     stack = Stack(compose, folder, names, label)
     switch = stack.namespace("host")
     try:

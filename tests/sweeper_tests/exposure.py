@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 MARK = "SWEEPER_TEST_MARK"
-"""The variable by which processes of one sweep are told from all others."""
+"""The variable that marks the processes of one sweep."""
 Socket = tuple[str, str, int]
 """Name of the process, address, port."""
 CALL_RAY = """
@@ -26,11 +26,11 @@ try:
 except Exception as error:
     print(type(error).__name__, error)
 """
-"""Asks Ray for what it keeps, as its owner or as another user of the machine, with what that user can read."""
+"""Asks Ray for what it stores, as its owner or as another user of the machine, with what that user can read."""
 
 
 def marked(mark: str) -> list[psutil.Process]:
-    """Every process that was started, by whomever, with this mark in its environment."""
+    """Every process that was started with this mark in its environment, no matter by whom."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -42,7 +42,7 @@ def marked(mark: str) -> list[psutil.Process]:
 
 
 def names_of(processes: list[psutil.Process]) -> list[str]:
-    """Names of those that still run: a process of a trial may end while it is looked at."""
+    """Names of those that are still running: a trial's process may end while it is looked at."""
     found = []
     for process in processes:
         with suppress(psutil.NoSuchProcess):
@@ -51,7 +51,7 @@ def names_of(processes: list[psutil.Process]) -> list[str]:
 
 
 def listening(processes: list[psutil.Process]) -> list[Socket]:
-    """Sockets of the processes at which somebody can call: TCP that listens, UDP that is bound and not connected."""
+    """Sockets of the processes that somebody can reach: TCP that listens, UDP that is bound and not connected."""
     found = []
     for process in processes:
         try:
@@ -90,7 +90,7 @@ def call_ray(sockets: list[Socket], user: Path, who: str) -> list[str]:
 
 
 def open_to_others(folder: Path) -> list[str]:
-    """Files and folders in a folder that group or others may do anything with."""
+    """Files and folders in a folder to which group or others have any access."""
     return [
         f"{stat.filemode(path.lstat().st_mode)} {path}"
         for path in (folder, *folder.rglob("*"))

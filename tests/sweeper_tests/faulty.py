@@ -42,8 +42,8 @@ def environment(**extra: str) -> dict[str, str]:
 
 
 def sweep(home: Path, *arguments: str, ray: bool = False, **extra: str) -> "subprocess.CompletedProcess[str]":
-    """Run a verb to its end; `run` means the spec beside the home. Forked from a process that has imported all, but
-    where `extra` has a PYTHONPATH, by which other modules may be found."""
+    """Run a verb to its end; `run` means the spec beside the home. Forked from a process that has imported everything,
+    unless `extra` has a PYTHONPATH, by which other modules may be found."""
     if arguments[0] == "run":
         arguments = ("run", str(home.parent / "spec.yaml"), *arguments[1:])
     if "PYTHONPATH" not in extra:
@@ -56,7 +56,7 @@ def sweep(home: Path, *arguments: str, ray: bool = False, **extra: str) -> "subp
 
 
 def begin(home: Path, *arguments: str, ray: bool = False, **extra: str) -> "forked.Command":
-    """Start `run` in a process group of its own."""
+    """Start `run` in its own process group."""
     import forked
 
     line = ["run", str(home.parent / "spec.yaml"), *arguments, "--home", str(home)]
@@ -71,7 +71,7 @@ def wait_until(condition: Callable[[], object], timeout_s: float = 400, every_s:
 
 
 def _holds(condition: Callable[[], object]) -> bool:
-    """A folder that goes while it is listed, as when one takes another's place, does not hold what is looked for."""
+    """A folder that vanishes while it is listed, as when another takes its place, does not hold what is looked for."""
     try:
         return bool(condition())
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Finished studies for the tests of what reads them: a real ledger, filled in without training."""
+"""Finished studies, for tests of the code that reads them: a real ledger, filled in without training."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,7 +14,7 @@ Score = Callable[[Mapping[str, Any]], Outcome]
 
 
 def finish_study(home: Path, spec: SweepSpec, score: Score, trials: int | None = None) -> Ledger:
-    """A study of two evaluations a trial: `score(params)` is the value at the end, or how the trial ended without."""
+    """A study of two evaluations per trial: `score(params)` is the final value, or how the trial ended without one."""
     folder = home / "studies" / spec.name
     folder.mkdir(parents=True, exist_ok=True)
     modes = [objective.mode for objective in spec.objectives]

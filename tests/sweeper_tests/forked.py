@@ -1,6 +1,6 @@
 """The serial driver in a process that is forked from one with everything imported: a case takes tenths of a second.
 
-The driver is as real as `serial_driver.py`, in a process group of its own, and can be killed like it. Only what has no
+The driver is as real as `serial_driver.py`, in its own process group, and can be killed like it. Only what plays no
 part in faults and costs seconds is left out: the process of the preflight, and asking git, pip and the GPU.
 """
 
@@ -37,7 +37,7 @@ _context.set_forkserver_preload(["forked", "forked_warm"])
 
 
 class Driver:
-    """A verb that runs in a process group of its own. `said`: the file that gets what it says, beside the home."""
+    """A verb that runs in its own process group. `said`: the file beside the home that gets its output."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class Driver:
         self._process.join()
 
     def end(self, timeout_s: float = 400) -> tuple[int, str]:
-        """Wait for the end; returns the exit code (of a signal: its negative number) and what was said."""
+        """Wait for the end; returns the exit code (for a signal: its negative number) and the output."""
         self._process.join(timeout_s)
         code = self._process.exitcode
         assert code is not None, f"still running after {timeout_s} s"
@@ -79,8 +79,8 @@ class Driver:
 
 
 class Command:
-    """`sweeper LINE` in a process group of its own, as `subprocess.Popen` would run it, but without the seconds that
-    imports take; with its preflight and all, as the installed command does it."""
+    """`sweeper LINE` in its own process group, as `subprocess.Popen` would run it, but without the seconds that imports
+    take; preflight included, as with the installed command."""
 
     def __init__(self, line: list[str], *, ray: bool, **environ: str) -> None:
         self._line, self._folder = line, tempfile.TemporaryDirectory()
@@ -118,7 +118,7 @@ class Command:
         return self._process.exitcode
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
-        """Wait for the end; returns what stdout and stderr were told."""
+        """Wait for the end; returns the contents of stdout and stderr."""
         self.wait(timeout)
         stdout, stderr = (output.read_text() for output in self._outputs)
         return stdout, stderr
@@ -157,7 +157,7 @@ def start(target: Callable[..., None], *arguments: object) -> BaseProcess:
 
 
 def _start_server() -> None:
-    """Once: the process that drivers are forked from. It finds modules by PYTHONPATH alone."""
+    """Start, once, the process that drivers are forked from. It finds modules by PYTHONPATH alone."""
     before = dict(os.environ)
     os.environ.update(environment())
     for name in [name for name in os.environ if name.startswith(("SWEEPER_", "MLFLOW_"))]:
@@ -195,7 +195,7 @@ def _prepared(_child: None, spec: SweepSpec, *_args: Any, **_options: Any) -> Pr
 
 
 def _copied(template: Path, path: Path) -> None:
-    """A new MLflow database where there is none: MLflow itself takes seconds to make its tables."""
+    """A new MLflow database where there is none: MLflow itself takes seconds to create its tables."""
     making = path.with_name(f"{path.name}.building-{os.getpid()}")
     shutil.copyfile(template, making)
     database._put_in_place(making, path)

@@ -20,7 +20,7 @@ def start_server(arguments: list[str], log: Path, environ: dict[str, str], large
 
     Args:
         arguments: `server`, and its options.
-        log: gets what it says.
+        log: gets its output.
         environ: its environment.
         largest_file: bytes above which it cannot write a file, as on a full disk.
     """
@@ -29,7 +29,7 @@ def start_server(arguments: list[str], log: Path, environ: dict[str, str], large
 
 @contextlib.contextmanager
 def mlflow_server(home: Path, port: int) -> Iterator[int]:
-    """One on the store of `home`; yields the process group, killed at the end without mercy."""
+    """A server on the store of `home`; yields its process group, which is killed with SIGKILL at the end."""
     arguments = server_arguments(uri_of(home), home / "served", port)
     server = start_server(arguments, home / "server.log", server_environment(), None)
     assert server.pid is not None
@@ -55,7 +55,7 @@ def _serve(arguments: list[str], log: Path, environ: dict[str, str], largest_fil
             os.dup2(file.fileno(), number)
     if largest_file is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
-    import mlflow.server  # warm, by `forked_warm`
+    import mlflow.server  # already imported by `forked_warm`
     import uvicorn
     from mlflow.cli import cli
 

@@ -1,6 +1,6 @@
-"""What a verb imports late, and what each would work out anew although nothing in a home changes it. Imported by the
-process that drivers are forked from, and by no other. Not Ray: it reads the environment when it is imported, which
-each driver sets for itself."""
+"""What a verb imports late, and what each would work out again although nothing in a home changes it. Imported only by
+the process that drivers are forked from. Ray is not included: on import it reads the environment, which each driver
+sets for itself."""
 
 import contextlib
 import functools
@@ -26,7 +26,7 @@ from sweeper.spec import draft, load  # noqa: F401
 from sweeper.spec.validation import spec  # noqa: F401
 from sweeper.tracking.store import database
 
-with contextlib.suppress(ModuleNotFoundError):  # of an extra
+with contextlib.suppress(ModuleNotFoundError):  # belongs to an extra
     import psycopg  # noqa: F401
 
 sqlalchemy.orm.configure_mappers()

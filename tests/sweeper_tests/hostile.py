@@ -1,4 +1,4 @@
-"""A study of a home that a stranger has made, and code in it that must not run."""
+"""A study in a home made by a stranger, and code in it that must not run."""
 
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,7 @@
-"""What must hold of a study home after every step of a sequence, and of what a verb said.
+"""What must hold for a study home after every step of a sequence, and for what a verb said.
 
-`checker.check` judges a study that has finished. This judges one that may be in the midst, and reads MLflow's
-database by itself, since a look after each step must cost nothing.
+`checker.check` judges a study that has finished. This judges one that may be unfinished, and reads MLflow's database
+directly, since a look after each step must cost nothing.
 """
 
 import fcntl
@@ -43,7 +43,7 @@ RUNS: Final = """
 
 @dataclass(frozen=True)
 class Look:
-    """A home between two steps. `points`: what MLflow is to have of the trials; None: its database cannot be read."""
+    """A home between two steps. `points`: what MLflow should have; `in_mlflow`: None if its database cannot be read."""
 
     trials: dict[str, TrialRecord] = field(default_factory=dict)
     results: Results = field(default_factory=dict)
@@ -68,32 +68,32 @@ class Look:
 
     @property
     def has_come_to_its_end(self) -> bool:
-        """Whether every trial that was asked for, those that count, has ended."""
+        """Whether every requested trial, of those that count, has ended."""
         planned = [trial for trial in self.trials.values() if not (trial.enqueued or trial.retry_of)]
         return self.has_all and all(trial.state.is_finished for trial in planned)
 
     @property
     def beside(self) -> int:
-        """Trials that do not count: those that try a failed one again, and those that the user has chosen."""
+        """Trials that do not count: retries of failed ones, and those that the user has chosen."""
         candidates = [trial for trial in self.trials.values() if trial.control is None]
         return sum(trial.retry_of is not None or trial.enqueued for trial in candidates)
 
     @property
     def has_all(self) -> bool:
-        """Whether every trial that was asked for exists."""
+        """Whether every requested trial exists."""
         return (
             sum(trial.control is None for trial in self.trials.values()) - self.beside >= self.planned + self.extended
         )
 
     @property
     def lacks(self) -> list[Any]:
-        """What MLflow has not, or has otherwise."""
+        """What MLflow does not have, or has with other values."""
         there = self.in_mlflow or {}
         return [key for key, values in self.points.items() if there.get(key) != values]
 
 
 def look(home: Path) -> Look:
-    """Look at the study `scripted`; one that is not there yet is empty."""
+    """Look at the study `scripted`; one that does not exist yet is empty."""
     folder = home / "studies" / STUDY
     in_mlflow, runs = _read_mlflow(home)
     standing = standing_of(folder)
@@ -170,8 +170,8 @@ def _judge_journal(home: Path, now: Look) -> None:
 
 
 def judge_words(verb: tuple[str, ...], code: int, said: str, before: Look, now: Look) -> None:
-    """What a verb that came to its end undisturbed says, by its code and its last line, is so."""
-    assert "Traceback" not in said or verb[0] == "reproduce", said  # which shows the trainer's
+    """What a verb that ended undisturbed says, by its exit code and its last line, is true."""
+    assert "Traceback" not in said or verb[0] == "reproduce", said  # it shows the trainer's
     lines = [line for line in said.splitlines() if line.strip()]
     assert lines, "it said nothing"
     last = lines[-1]
@@ -221,11 +221,11 @@ def _judge_run(code: int, said: str, last: str, now: Look) -> None:
 
 
 def may_refuse(verb: tuple[str, ...], said: str, seen: Look, is_hurt: bool, trials_fail: bool) -> bool:
-    """Whether there is a reason to refuse a verb, and it is the one that was given.
+    """Whether there is a reason to refuse a verb, and it is the one given.
 
     Args:
         is_hurt: MLflow or the outbox is damaged.
-        trials_fail: so a rerun does too.
+        trials_fail: then a rerun fails too.
     """
     if seen.planned == 0:
         return "was never started" in said or verb[0] == "reproduce"
@@ -240,7 +240,7 @@ def may_refuse(verb: tuple[str, ...], said: str, seen: Look, is_hurt: bool, tria
             return verb[1] != "scripted" and ("has ended" in said or "no trial" in said)
         case "reproduce":
             untold = ("has no complete trial yet", "has no run in MLflow", "`sweeper sync scripted` sends it")
-            if any(each in said for each in untold):  # not told before the kill
+            if any(each in said for each in untold):  # not sent before the kill
                 return True
             complete = [each for each in seen.trials.values() if each.state == "COMPLETE" and each.control is None]
             return is_hurt or trials_fail or not complete

@@ -27,18 +27,18 @@ class Config(BaseModel):
     scale: float = 1.0
     epochs: int = 4
     crash_at: int | None = None
-    """Raise instead of reporting this epoch, alone and in a lane, where nothing tells which one it was."""
+    """Raise instead of reporting this epoch, alone and in a lane, where nothing says which one it was."""
     refuses_at: int | None = None
-    """As that, and it is known which lane it was."""
+    """The same, but it is known which lane it was."""
     die_at: int | None = None
-    """End the process instead of reporting this epoch, if it trains several."""
+    """End the process instead of reporting this epoch, if it trains several lanes."""
     most: int = 8
-    """More lanes than that have no room."""
+    """More lanes than that do not fit."""
     sleep_s: float = 0.0
 
 
 class Refused(Exception):
-    """The error of a lane that is known."""
+    """An error for which the lane is known."""
 
 
 def lanes_problem(configs: Sequence[Config], *, on_gpu: bool) -> str | None:
@@ -72,7 +72,7 @@ def train_lanes(next_round: Callable[[], Sequence[Lane]]) -> Iterator[tuple[Lane
             raise MemoryError(f"no room for {len(lanes)} lanes")
         runs = {lane: runs.get(lane) or train(lane.config, lane.workdir, lane.resume) for lane in lanes}
         reports: dict[Lane, EpochReport | Exception | None] = {}
-        for lane, run in runs.items():  # as one step of all
+        for lane, run in runs.items():  # as one step of all lanes
             try:
                 report = reports[lane] = next(run, None)
             except Refused as error:

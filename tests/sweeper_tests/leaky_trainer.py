@@ -1,4 +1,4 @@
-"""A trainer that changes everything a process has, and says what it found."""
+"""A trainer that changes everything a process has, and reports what it found."""
 
 import os
 import random
@@ -19,7 +19,7 @@ TABLE: dict[str, int] = {}
 
 
 def leaky(config: dict[str, Any], workdir: Path, resume: Path | None) -> Iterator[EpochReport]:
-    """Says what it finds, then changes everything that a process has."""
+    """Reports what it finds, then changes everything that a process has."""
     found = {
         "dtype": float(torch.get_default_dtype() is torch.float64),
         "grad": float(torch.is_grad_enabled()),
@@ -60,7 +60,7 @@ def leaky(config: dict[str, Any], workdir: Path, resume: Path | None) -> Iterato
 
 
 def daemonise(command: list[str]) -> None:
-    """As daemons start: a session of its own, a second fork, no file of the process that began it."""
+    """Start as daemons do: in a new session, with a second fork, and with no file of the process that started it."""
     if os.fork() == 0:
         os.setsid()
         if os.fork() == 0:
@@ -82,5 +82,5 @@ def sleepers() -> list[str]:
 
 
 def quiet(config: dict[str, Any], workdir: Path, resume: Path | None) -> Iterator[EpochReport]:
-    """Of a module that takes seconds to import; computes a little."""
+    """In a module that takes seconds to import; computes a little."""
     yield EpochReport(1, 1.0, {"sum": float(torch.ones(1000).sum())})

@@ -36,6 +36,6 @@ def report(step: int, value: float) -> Report:
 
 
 def open_on_server(folder: Path, server: PostgresServer, *, create: bool = True) -> Ledger:
-    """The ledger of the study in this folder, in a PostgreSQL."""
+    """The ledger of the study in this folder, in PostgreSQL."""
     folder.mkdir(parents=True, exist_ok=True)
     return (Ledger.create if create else Ledger.open)(folder, folder.name, url=server.url())

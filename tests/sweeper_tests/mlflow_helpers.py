@@ -45,11 +45,11 @@ def points_of(uri: str, trial_id: str) -> list[tuple[int, str, int, float]]:
 
 
 Points = dict[tuple[str, str, int], list[str]]
-"""(trial, metric, step) -> every value that is held of it, as text."""
+"""(trial, metric, step) -> every value stored for it, as text."""
 
 
 def points_in_ledger(home: Path, study: str) -> Points:
-    """What MLflow is to hold of a study, no point more and none less."""
+    """What MLflow should hold of a study, not one point more or less."""
     ledger = Ledger.open(home / "studies" / study, study)
     return {
         (trial.id, metric_key(name if name == "epoch" else prefix + name), report.step): [repr(metric_value(value))]
@@ -61,7 +61,7 @@ def points_in_ledger(home: Path, study: str) -> Points:
 
 
 def points_in_mlflow(uri: str, study: str) -> Points:
-    """What MLflow holds of the trials of a study, but for what was measured of the machine, and the objective again."""
+    """What MLflow holds of a study's trials, without the measurements of the machine and the copy of the objective."""
     client = open_client(uri)
     experiment = client.get_experiment_by_name(study)
     found: Points = {}
@@ -86,7 +86,7 @@ def answers(port: int) -> bool:
 
 
 def server_arguments(store: str, artifacts: Path, port: int) -> list[str]:
-    """What MLflow's command is told for a real server on a store."""
+    """The arguments of MLflow's command for a real server on a store."""
     arguments = ["server", "--backend-store-uri", store, "--workers", "1", "--host", "127.0.0.1", "--port", str(port)]
     return [*arguments, "--artifacts-destination", str(artifacts)]
 

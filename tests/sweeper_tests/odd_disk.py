@@ -1,8 +1,8 @@
-"""The serial driver with a home on a mount that is no POSIX file system, as a cloud drive is. Run as
+"""The serial driver with a home on a mount that is not a POSIX file system, such as a cloud drive. Run as
 
     python odd_disk.py FOLDER FAULT,FAULT VERB ...
 
-Below FOLDER the named calls fail as such mounts let them fail, or are slow, or files have times that jump.
+Below FOLDER the named calls fail as they do on such mounts, or are slow, or files have times that jump.
 """
 
 import errno

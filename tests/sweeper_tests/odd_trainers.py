@@ -75,7 +75,7 @@ def writing(config: dict[str, Any], workdir: Path, resume: Path | None) -> Itera
 
 
 def tidy(config: dict[str, Any], workdir: Path, resume: Path | None) -> Iterator[EpochReport]:
-    """Goes on for ever; with `repeat` it says the same step again."""
+    """Runs for ever; with `repeat` it reports the same step again."""
     step = 1
     try:
         while True:

@@ -1,9 +1,9 @@
-"""Where tests find what lies beside them."""
+"""Where tests find the files beside them."""
 
 from pathlib import Path
 from typing import Final
 
 TESTS: Final = Path(__file__).parent
-"""The folder of the scripted trainer and of all helpers; in PYTHONPATH of processes that tests start."""
+"""The folder of the scripted trainer and of all helpers; on the PYTHONPATH of processes that tests start."""
 ROOT: Final = TESTS.parents[1]
-"""Of the repository."""
+"""The root of the repository."""

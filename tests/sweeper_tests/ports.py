@@ -1,13 +1,13 @@
-"""Ports for servers of tests, some of which are stopped and looked for at the same place."""
+"""Ports for the tests' servers, some of which are stopped and then expected at the same port."""
 
 import secrets
 import socket
 
-FIRST, END = 20_000, 32_768  # below what the kernel and Ray hand out: nothing else takes one whose server is down
+FIRST, END = 20_000, 32_768  # below what the kernel and Ray hand out: nothing else takes one while its server is down
 
 
 def free_port() -> int:
-    """A port of loopback that nothing listens on."""
+    """A port on loopback that nothing listens on."""
     while True:
         port = FIRST + secrets.randbelow(END - FIRST)
         with socket.socket() as probe:

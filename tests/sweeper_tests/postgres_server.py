@@ -46,11 +46,11 @@ class PostgresServer:
         self.start()
 
     def url(self, database: str = "postgres") -> str:
-        """Of a database, with the password."""
+        """The URL of a database, with the password."""
         return f"postgresql://sweeper:{SECRET}@127.0.0.1:{self.port}/{database}"
 
     def new_database(self, name: str) -> str:
-        """The URL of a database of its own."""
+        """The URL of a new database."""
         import psycopg  # tests that need no server run without it
 
         with psycopg.connect(self.url(), autocommit=True) as connection:
@@ -62,17 +62,17 @@ class PostgresServer:
         self._call("pg_ctl", "-w", "-l", self._folder / "log", "-o", f"{options} -c fsync=off", "start")
 
     def stop(self) -> None:
-        """As in a crash: no connection is told."""
+        """Stop as in a crash: no connection is notified."""
         self._call("pg_ctl", "-w", "-m", "immediate", "stop")
 
     def freeze(self) -> None:
-        """Stop all its processes where they are. The kernel goes on: it acknowledges what they are sent, and takes new
-        connections for them."""
+        """Stop all its processes where they are. The kernel keeps running: it acknowledges what they are sent, and
+        accepts new connections for them."""
         for pid in self._pids():
             os.kill(pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let them go on."""
+        """Let them continue."""
         for pid in self._pids():
             os.kill(pid, signal.SIGCONT)
 

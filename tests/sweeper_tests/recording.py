@@ -24,9 +24,9 @@ def record_trial(
     steps: int | None = None,
     tamper: Tamper | None = None,
 ) -> None:
-    """Train up to `steps`, and record that as trial ``toy-0001``, metrics tampered with on request."""
+    """Train up to `steps`, and record that as trial ``toy-0001``, with metrics tampered with on request."""
     study_dir = home / "studies" / "toy"
-    workdir = study_dir / "trials" / "0001"  # from elsewhere no checkpoint goes to MLflow
+    workdir = study_dir / "trials" / "0001"  # checkpoints elsewhere do not go to MLflow
     workdir.mkdir(parents=True)
     tracker = Tracker(study_dir, tracking_uri(home), home / "artifacts", "toy")
     tracker.start_study({}, {})
@@ -56,7 +56,7 @@ def artifact(home: Path, name: str) -> Path:
 
 @contextlib.contextmanager
 def changed(path: Path, change: Callable[[bytes], bytes]) -> Iterator[None]:
-    """A file with another content, for a while."""
+    """A file with other content, for a while."""
     before = path.read_bytes()
     path.write_bytes(change(before))
     try:

@@ -11,11 +11,11 @@ import pytest
 from sweeper.html_report import write_report
 
 WINNER_WIDTH = 2.5
-"""Of the line of the winner among the curves."""
+"""Width of the winner's line among the curves."""
 
 
 class Page(HTMLParser):
-    """A page as a browser without scripts has it."""
+    """A page as a browser without scripts sees it."""
 
     def __init__(self, text: str) -> None:
         super().__init__()

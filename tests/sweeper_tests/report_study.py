@@ -31,7 +31,7 @@ USUAL: list[Trial] = [
 def fill(
     home: Path, trials: Sequence[Trial], name: str = "toy", controls: Mapping[str, float] | None = None, **changes: Any
 ) -> Ledger:
-    """A study in `home` whose trials ended as told, each report 10 s after the one before."""
+    """A study in `home` whose trials ended as given, each report 10 s after the one before."""
     spec = make_spec(**{"search_space": SPACE, "trials": max(1, len(trials)), "base": {"epochs": 4}} | changes)
     folder = home / "studies" / name
     folder.mkdir(parents=True)

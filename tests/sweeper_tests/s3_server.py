@@ -1,4 +1,4 @@
-"""An S3-compatible server for tests, of moto, in a thread."""
+"""An S3-compatible server for tests: moto's, in a thread."""
 
 import secrets
 import urllib.request
@@ -11,7 +11,10 @@ import boto3
 from moto.server import ThreadedMotoServer
 from ports import free_port
 
-KEY_ID, SECRET = f"AKIA{secrets.token_hex(8).upper()}", secrets.token_hex(20)  # in no source, which a study records
+KEY_ID, SECRET = (
+    f"AKIA{secrets.token_hex(8).upper()}",
+    secrets.token_hex(20),
+)  # not in the source, which a study records
 BUCKET = "checkpoints"
 
 

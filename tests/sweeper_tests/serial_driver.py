@@ -5,8 +5,8 @@ Run as `python serial_driver.py VERB ...`. What to do to the process is in the e
 
     KILL_WRITE=7:before   kill -9 right before (or `after`) the seventh write to the ledger
     MLFLOW_DOWN=1         nothing reaches MLflow
-    LEDGER_RETRY_LIMIT_S=1   how long a database that is away is waited for
-    CLOCK_JUMP=7:-3600    from the seventh write to the ledger on it is an hour earlier
+    LEDGER_RETRY_LIMIT_S=1   how long to wait for a database that is unreachable
+    CLOCK_JUMP=7:-3600    from the seventh write to the ledger on, the clock is an hour earlier
 """
 
 import os
@@ -30,7 +30,7 @@ _writes = 0
 
 
 def append_logs(self: Journal, logs: list[dict[str, Any]]) -> None:
-    """As the ledger's own, and the fault that the environment asks for."""
+    """Like the ledger's own, plus the fault that the environment asks for."""
     global _writes
     _writes += 1
     number, _, moment = os.environ.get("KILL_WRITE", "0:").partition(":")
@@ -45,7 +45,7 @@ def append_logs(self: Journal, logs: list[dict[str, Any]]) -> None:
 
 
 def _set_clock(jump_s: float) -> None:
-    """The wall clock of this process jumps."""
+    """Make the wall clock of this process jump."""
     now, now_ns = time.time, time.time_ns
     time.time = lambda: now() + jump_s
     time.time_ns = lambda: now_ns() + int(jump_s * 1e9)
@@ -82,7 +82,7 @@ def _refuse(_store: RunWriter) -> None:
 
 
 def install() -> None:
-    """Let the driver of this process be the serial one."""
+    """Make the driver of this process the serial one."""
     Journal.append_logs = append_logs  # type: ignore[method-assign]
     if os.environ.get("MLFLOW_DOWN"):
         RunWriter.connect = _refuse  # type: ignore[method-assign]

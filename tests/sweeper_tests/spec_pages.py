@@ -1,4 +1,4 @@
-"""Good sweep files to spoil, and the error page of what comes out."""
+"""Good sweep files to spoil, and the error pages that result."""
 
 from pathlib import Path
 

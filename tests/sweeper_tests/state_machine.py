@@ -1,7 +1,7 @@
 """Sequences of verbs, kills and damage on one study, drawn from a seed, and judged after each step.
 
 The trials run one after the other in the driver's own process (`forked.Driver`), so a step costs tenths of a second.
-What a step does is decided by the seed alone; what a kill hits depends on the moment too.
+What a step does is decided by the seed alone; what a kill hits depends on the timing too.
 """
 
 import os
@@ -33,7 +33,7 @@ SPECS: Final = (
     "controls: []\nguards: [{name: collapse, kind: collapse, after_epochs: 1, for_evaluations: 1}]",
     "search_space: {scale: {low: 0.5, high: 2.0}, seed: {low: 1, high: 999, type: int}}\n"
     "trials: 3\nsampler: {name: random}\nscheduler: {name: none}\ncontrols: [constant_pose]\nretention: all",
-    "search_space: {scale: {low: 0.5, high: 2.0, log: true}}\n"  # five configurations that ended make a noise model
+    "search_space: {scale: {low: 0.5, high: 2.0, log: true}}\n"  # five finished configurations make a noise model
     "trials: 7\nsampler: {name: random}\nscheduler: {name: none}\ncontrols: []\nreplicate: auto\ngood_enough: 0.5",
 )
 COMMON: Final = (
@@ -67,7 +67,7 @@ class Fault(AssertionError):
 
 @dataclass
 class Sequence:
-    """One sequence on a home of its own. `database`: an empty one of MLflow."""
+    """One sequence on its own home. `database`: an empty MLflow database."""
 
     seed: int
     home: Path
@@ -113,7 +113,7 @@ class Sequence:
     # -- steps
 
     def verb(self, verb: tuple[str, ...] = ()) -> None:
-        """One verb to its end; now and then said again, which must change nothing."""
+        """One verb to its end; now and then it is run again, which must change nothing."""
         verb = verb or self.draw.choice(RUNNING + OTHER)
         code, said = self._say(verb)
         self._judge(verb, code, said)
@@ -125,7 +125,7 @@ class Sequence:
             if verb[0] in ("run", "resume", "sync"):
                 assert code_again == code, f"said again, it ends with {code_again}, not {code}:\n{said}"
             if verb[0] == "gc" and code == 0:
-                assert "nothing to do" in said, said  # what is damaged and stays is named, and is nothing to do
+                assert "nothing to do" in said, said  # what is damaged and stays is named, but is not something to do
             if verb == ("doctor", "--fix"):
                 assert "     fixed: " not in said, f"fixed again:\n{said}"
 
@@ -191,8 +191,8 @@ class Sequence:
         )
 
     def hurt_ledger(self) -> None:
-        """The truth itself is damaged: it is refused by name before anything is written, or it was nothing that
-        mattered. Then the home is put back as it was."""
+        """The source of truth is damaged: it is refused by name before anything is written, or the damage did not
+        matter. Then the home is put back as it was."""
         kept = self.home.parent / "kept"
         shutil.copytree(self.home, kept, symlinks=True)
         what = wreckage.damage(self.home, self.draw, wreckage.OF_LEDGER)
@@ -210,7 +210,7 @@ class Sequence:
         self.log.append("the home is put back")
 
     def mend(self) -> None:
-        """What makes trials fail appears, or goes."""
+        """What makes trials fail appears, or disappears."""
         if self.broken.exists():
             self.broken.unlink()
         else:
@@ -218,7 +218,7 @@ class Sequence:
         self.log.append(f"trials {'fail' if self.broken.exists() else 'do not fail'} from now on")
 
     def heal(self) -> None:
-        """Whatever was done, a few words of a person bring the study to its end, and everything is in order."""
+        """Whatever was done, a few commands by a user bring the study to its end, and everything is in order."""
         self.broken.unlink(missing_ok=True)
         code, said = self._say(("doctor", "--fix"))
         assert code in (0, 1, 5), said
@@ -262,7 +262,7 @@ class Sequence:
 
 
 def run_sequence(seed: int, database: Path) -> list[str]:
-    """Run the sequence of a seed in a home of its own, which begins with a copy of an empty MLflow database.
+    """Run the sequence of a seed in its own home, which begins with a copy of an empty MLflow database.
 
     Returns:
         What was done.

@@ -1,4 +1,4 @@
-"""Studies of a scripted trainer, without a driver: a spec, what watches it, what its worker says."""
+"""Studies of a scripted trainer, without a driver: a spec, a callback that watches it, its worker's messages."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Whole sweeps through the command line, in processes of their own: as installed, or forked as `faulty.sweep` does."""
+"""Whole sweeps through the command line, in separate processes: as installed, or forked as `faulty.sweep` does."""
 
 import json
 import os

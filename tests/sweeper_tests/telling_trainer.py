@@ -1,4 +1,4 @@
-"""As the scripted trainer, but a trial of scale 1 fails, and says and raises every secret it can lay hands on."""
+"""Like the scripted trainer, but a trial of scale 1 fails, and prints and raises every secret it can lay hands on."""
 
 import os
 import sys

@@ -54,7 +54,7 @@ def until(what: Callable[[], object], process: "subprocess.Popen[str]", within_s
 
 @dataclass
 class Seen:
-    """A sweep as seen from outside while it ran, and what it has left."""
+    """A sweep as seen from outside while it ran, and what it left behind."""
 
     home: Path
     user: Path
@@ -72,7 +72,7 @@ def seen(fresh_home: Callable[[str], Path]) -> Iterator[Seen]:
     home = fresh_home(SPEC)
     home.chmod(0o700)
     (home / "mlflow.db").chmod(0o600)
-    with tempfile.TemporaryDirectory(prefix="seen-") as root:  # short: paths of sockets lie below
+    with tempfile.TemporaryDirectory(prefix="seen-") as root:  # short: paths of sockets are below it
         user, mark, told = Path(root) / "user", uuid.uuid4().hex, Path(root) / "told"
         user.mkdir()
         environment = os.environ | SECRETS | {MARK: mark, "HOME": str(user), "TMPDIR": root, "RAY_TMPDIR": root}
@@ -115,11 +115,11 @@ def seen(fresh_home: Callable[[str], Path]) -> Iterator[Seen]:
         yield outcome
 
 
-def test_a_local_sweep_is_reached_from_this_machine_only(seen: Seen) -> None:
+def test_a_local_sweep_can_be_reached_from_this_machine_only(seen: Seen) -> None:
     assert {"gcs_server", "raylet"} <= set(seen.processes)
     assert any(name.startswith("ray::") for name in seen.processes), seen.processes
     ports = {name for name, _, _ in seen.sockets}
-    assert {"gcs_server", "raylet"} <= ports  # these do listen, so the look was not in vain
+    assert {"gcs_server", "raylet"} <= ports  # these do listen, so the check was not in vain
     assert beyond_loopback(seen.sockets) == []
 
 
@@ -131,15 +131,15 @@ def test_another_user_of_the_machine_is_not_answered_by_ray(seen: Seen) -> None:
     assert "in" not in seen.called["another"], seen.called
 
 
-def test_other_users_can_read_nothing_of_a_home_nor_of_ray(seen: Seen) -> None:
-    assert seen.scratch == ["drwx------"]  # a closed door: Ray opens its folders behind it to all
+def test_other_users_can_read_nothing_of_a_home_or_of_ray(seen: Seen) -> None:
+    assert seen.scratch == ["drwx------"]  # a closed door: behind it, Ray opens its folders to everybody
     assert (seen.user / ".ray" / "auth_token").is_file()
     assert (seen.home / "studies" / "exposed" / "ledger.journal").is_file()
     assert seen.open_files == []
     assert open_to_others(seen.home) == []
 
 
-def test_no_secret_of_the_environment_is_left_anywhere(seen: Seen) -> None:
+def test_no_secret_from_the_environment_is_left_anywhere(seen: Seen) -> None:
     secrets = list(SECRETS.values())
     error = (seen.home / "studies" / "exposed" / "trials" / "0000" / "error.txt").read_text()
     assert "cannot reach postgresql://***@db/x and s3://***@bucket/x" in error
@@ -152,7 +152,7 @@ def test_no_secret_of_the_environment_is_left_anywhere(seen: Seen) -> None:
     assert "the notification by webhook failed" in seen.said
 
 
-def test_the_ui_is_reached_from_this_machine_only(seen: Seen) -> None:
+def test_the_ui_can_be_reached_from_this_machine_only(seen: Seen) -> None:
     port, mark = free_port(), uuid.uuid4().hex
     command = [SWEEPER, "ui", "--home", str(seen.home), "--port", str(port)]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {MARK: mark})
@@ -168,10 +168,10 @@ def test_the_ui_is_reached_from_this_machine_only(seen: Seen) -> None:
     assert beyond_loopback(sockets) == []
 
 
-# --- the looks can fail
+# --- the checks can fail
 
 
-def test_what_a_verb_writes_is_private_and_the_umask_is_put_back(tmp_path: Path) -> None:
+def test_what_a_verb_writes_is_private_and_the_umask_is_restored(tmp_path: Path) -> None:
     spec = parse_spec(SPEC.replace("telling", "scripted"), tmp_path / "spec.yaml")
     before = os.umask(0o022)
     try:
@@ -182,10 +182,10 @@ def test_what_a_verb_writes_is_private_and_the_umask_is_put_back(tmp_path: Path)
     finally:
         os.umask(before)
     assert stat.filemode(report.stat().st_mode) == "-rw-------"
-    assert str(report.parent) in "".join(open_to_others(tmp_path / "home"))  # made before, outside of any verb
+    assert str(report.parent) in "".join(open_to_others(tmp_path / "home"))  # made before, outside any verb
 
 
-def test_the_look_at_sockets_sees_tcp_and_udp_of_a_child(tmp_path: Path) -> None:
+def test_the_check_of_sockets_sees_tcp_and_udp_of_a_child(tmp_path: Path) -> None:
     program = "import socket as s, time; a, b = s.socket(), s.socket(s.AF_INET6, s.SOCK_DGRAM)\n"
     program += "a.bind(('0.0.0.0', 0)); a.listen(); b.bind(('::', 0)); print(flush=True); time.sleep(60)"
     mark = uuid.uuid4().hex
@@ -200,7 +200,7 @@ def test_the_look_at_sockets_sees_tcp_and_udp_of_a_child(tmp_path: Path) -> None
 
 
 def test_ray_without_its_loopback_setting_would_be_found(tmp_path: Path) -> None:
-    """Ray as it binds by itself; also the proof that the setting of the driver is what keeps it in."""
+    """Ray as it binds by default; also the proof that the driver's setting is what keeps it on loopback."""
     program = "import ray; ray.init(address='local', num_cpus=1, include_dashboard=False, log_to_driver=False)\n"
     program += "print(flush=True); input()"
     mark = uuid.uuid4().hex

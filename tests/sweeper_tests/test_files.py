@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Files that are either complete or absent."""
 
 import errno
 import fcntl
@@ -14,7 +14,7 @@ from sweeper import files
 from sweeper.files import STALE_TRIES, remove_half_written, reread, sha256_of, write_atomic
 
 
-def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
+def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
     path = tmp_path / "kept.json"
     write_atomic(path, "old")
     write_atomic(path, "néw", sync=True)
@@ -22,7 +22,7 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(
+def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "kept.json"
@@ -38,7 +38,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_what_a_killed_process_was_writing_is_removed_and_what_a_living_one_writes_stays(tmp_path: Path) -> None:
+def test_only_the_half_written_files_of_killed_processes_are_removed(tmp_path: Path) -> None:
     kill = "import os, sys; from sweeper import files; files.os.replace = lambda *_: os.kill(os.getpid(), 9)"
     write = "from pathlib import Path; files.write_atomic(Path(sys.argv[1]), 'never')"
     subprocess.run([sys.executable, "-c", f"{kill}; {write}", str(tmp_path / "stage.json")], check=False)
@@ -58,7 +58,7 @@ def test_what_a_killed_process_was_writing_is_removed_and_what_a_living_one_writ
     assert set(tmp_path.iterdir()) == {*theirs, folder, link, pipe, living}
 
 
-def test_a_file_that_is_being_written_is_no_leftover(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_is_being_written_is_not_a_leftover(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     replace = os.replace
 
     def replaced_late(source: Path, place: Path) -> None:
@@ -70,13 +70,13 @@ def test_a_file_that_is_being_written_is_no_leftover(tmp_path: Path, monkeypatch
     assert (tmp_path / "stage.json").read_text() == "whole"
 
 
-def test_the_sum_is_of_the_content(tmp_path: Path) -> None:
+def test_the_checksum_is_that_of_the_content(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"content")
     assert sha256_of(tmp_path / "a") == hashlib.sha256(b"content").hexdigest()
 
 
 @pytest.mark.parametrize(("number", "times", "tries"), [(errno.ESTALE, 2, 3), (errno.ESTALE, 99, 5), (errno.EIO, 1, 1)])
-def test_a_stale_handle_is_opened_anew_a_few_times_and_nothing_else_is(
+def test_a_stale_handle_is_reopened_a_few_times_and_nothing_else_is(
     monkeypatch: pytest.MonkeyPatch, number: int, times: int, tries: int
 ) -> None:
     monkeypatch.setattr(files, "STALE_WAIT_S", 0.0)

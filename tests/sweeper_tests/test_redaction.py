@@ -1,4 +1,4 @@
-"""What is taken out of texts, and what no spec may hold."""
+"""What is redacted from texts, and what a spec must not contain."""
 
 import os
 import subprocess
@@ -66,7 +66,7 @@ def test_is_secret(key: str, value: str, secret: bool) -> None:
     assert is_secret(key, value) is secret
 
 
-def test_a_spec_with_a_secret_is_refused_and_the_secret_not_shown() -> None:
+def test_a_spec_with_a_secret_is_refused_and_the_secret_is_not_shown() -> None:
     with pytest.raises(SpecError) as caught:
         load_spec(SPEC, ["base.data.root=s3://me:hunter2@host/x"])
     text = caught.value.render()
@@ -74,7 +74,7 @@ def test_a_spec_with_a_secret_is_refused_and_the_secret_not_shown() -> None:
     assert "hunter2" not in text
 
 
-def test_what_the_environment_holds_is_taken_out_wherever_it_stands(
+def test_secrets_of_the_environment_are_redacted_wherever_they_appear(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     for name in ("PGPASSWORD", "AWS_SECRET_ACCESS_KEY", "RAY_AUTH_TOKEN", "SWEEPER_WEBHOOK"):
@@ -84,7 +84,7 @@ def test_what_the_environment_holds_is_taken_out_wherever_it_stands(
     monkeypatch.setenv("SWEEPER_LEDGER", "postgresql://me:in-the-url@db/x")
     assert redact("tried in-the-url") == "tried ***"
     monkeypatch.setenv("SHORT_TOKEN", "run")  # would be taken out of `running`
-    monkeypatch.setenv("SECRET", str(tmp_path))  # the place of one
+    monkeypatch.setenv("SECRET", str(tmp_path))  # the path of one
     assert redact(f"running in {tmp_path}") == f"running in {tmp_path}"
 
 
@@ -114,7 +114,7 @@ def test_a_traceback_that_ends_the_process_shows_no_secret(where: str) -> None:
         ("10 %\r20 %\r\n30 %", "10 %\n20 %\n30 %"),
     ],
 )
-def test_a_plain_text_can_be_stored_and_shown(text: str, shown: str) -> None:
+def test_a_text_made_plain_can_be_stored_and_shown(text: str, shown: str) -> None:
     assert plain(text, 100) == shown
 
 

@@ -1,7 +1,7 @@
-"""A `python` that has imported torch and what stands on it, or what verbs import: scripts and modules run in a process
+"""A `python` that has imported torch and what builds on it, or what verbs import: scripts and modules run in a process
 that is forked from one that has, after a tenth of a second of processor time instead of three to eight seconds.
 
-To who starts it the command is an interpreter: arguments, environment, folder, streams, signals and exit code are as
+To its caller, the command is an interpreter: arguments, environment, folder, streams, signals and exit code are what
 they would be.
 """
 
@@ -47,8 +47,8 @@ sys.exit(code)
 
 @contextlib.contextmanager
 def warm_python(folder: Path, libraries: Sequence[str] = FRAMEWORKS) -> Iterator[Path]:
-    """The path of the command, which works until the block ends. A driver to which it is told as the variable
-    WARM_PYTHON (`forked`) starts its trials with it.
+    """The path of the command, which works until the block ends. A driver that gets it in the variable WARM_PYTHON
+    (`forked`) starts its trials with it.
 
     Args:
         folder: for it and its socket.
@@ -66,7 +66,7 @@ def warm_python(folder: Path, libraries: Sequence[str] = FRAMEWORKS) -> Iterator
 @contextlib.contextmanager
 def warm_sweeper(folder: Path) -> Iterator[Path]:
     """The same for `python -m sweeper` and what that starts: forked from the process that drivers are forked from."""
-    import forked  # late: it imports the sweeper, which is none of the other's business
+    import forked  # late: it imports the sweeper, which the other command does not need
 
     client = _client(folder)
     until, end = multiprocessing.Pipe(duplex=False)
@@ -96,17 +96,17 @@ def _serve(client: Path, until: Connection) -> None:
 
 
 class Server:
-    """Forks a process for each who asks, hands on signals, and answers with the exit code."""
+    """Forks a process for each client, passes signals on, and answers with the exit code."""
 
     def __init__(self, client: Path, until: int) -> None:
-        """`until`: a descriptor whose end is the end of the server."""
+        """`until`: a descriptor; when it is closed, the server ends."""
         self._client, path = client, client.with_name(SOCKET)
         self._selector = selectors.DefaultSelector()
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(f"{path}.making")
         self._listener.listen()
         self._on(self._listener.fileno(), self._accept)
-        self._on(until, lambda: os._exit(0))  # not once its processes have ended
+        self._on(until, lambda: os._exit(0))  # without waiting for its processes
         os.rename(f"{path}.making", path)
 
     def _on(self, descriptor: int, call: Callable[[], None]) -> None:
@@ -136,7 +136,7 @@ class Server:
         if number := connection.recv(1):
             os.kill(process.pid, number[0])
             return
-        self._selector.unregister(connection.fileno())  # who asked was killed
+        self._selector.unregister(connection.fileno())  # the client was killed
         for kill in (os.killpg, os.kill):  # it may not lead a group yet
             with contextlib.suppress(ProcessLookupError):
                 kill(process.pid, signal.SIGKILL)
@@ -151,7 +151,7 @@ class Server:
 
 
 def run(client: Path, streams: list[int], arguments: list[str], environ: dict[str, str], folder: str) -> None:
-    """What an interpreter does with its command line: a script, or `-m` with a module, and -P before them."""
+    """What an interpreter does with its command line: a script, or `-m` with a module, perhaps after -P."""
     os.setsid()
     for number, stream in enumerate(streams):
         os.dup2(stream, number)

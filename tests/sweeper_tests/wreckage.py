@@ -1,6 +1,6 @@
-"""Damage to the files of a study home, as crashes, disks, restored backups and people do it.
+"""Damage to the files of a study home, as crashes, disks, restored backups and people cause it.
 
-Each function does one kind of damage to the study `scripted`, if there is what it would damage, and says what it did.
+Each function does one kind of damage to the study `scripted`, if there is anything to damage, and says what it did.
 """
 
 import os
@@ -17,7 +17,7 @@ from sweeper.tracking.outbox import ACK, OUTBOX
 
 STUDY: Final = "scripted"
 KEPT: Final = ("mlflow.db", f"studies/{STUDY}/{OUTBOX}", f"studies/{STUDY}/{ACK}", f"studies/{STUDY}/{JOURNAL}")
-"""Files that have partners: an older copy of one alone is damage."""
+"""Files that belong together: an older copy of one alone is damage."""
 
 Damage = Callable[[Path, random.Random], str | None]
 
@@ -239,7 +239,7 @@ OF_LEDGER: Final[Mapping[str, Damage]] = {
 
 
 def damage(home: Path, draw: random.Random, kinds: Mapping[str, Damage]) -> str | None:
-    """Do one of these kinds of damage; None where there is nothing to damage."""
+    """Do one of these kinds of damage; None if there is nothing to damage."""
     name = draw.choice(sorted(kinds))
     try:
         return kinds[name](home, draw)

@@ -1,4 +1,4 @@
-"""A worker that was cut off trains on beside its successor: real workers and trainers, a cluster's jobs, no Ray."""
+"""A worker that was cut off keeps training alongside its successor: real workers and trainers, cluster jobs, no Ray."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ from sweeper.study.controller import StudyController
 
 
 class Told(TrialWorker):
-    """A worker, and what it has told; the driver may not hear it."""
+    """A worker, and the messages it sends; the driver may not hear them."""
 
     def next(self) -> dict[str, Any]:
         message: dict[str, Any] = json.loads(self.step()["message"])
@@ -36,7 +36,7 @@ def bring(study: StudyController, trial_id: str, message: dict[str, Any]) -> Non
 
 @pytest.fixture(params=["folder", "store"])
 def study(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StudyController]:
-    """Of one trial whose values differ in each run, as on a GPU; its checkpoints lie in its folder, or in a store."""
+    """A study of one trial whose values differ in each run, as on a GPU; its checkpoints are in a folder or a store."""
     folder = tmp_path / "studies" / "toy"
     folder.mkdir(parents=True)
     changes = {"base": {"epochs": 8, "noise": True}, "trials": 1, "scheduler": {"name": "none"}}
@@ -53,7 +53,7 @@ def study(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.fixture
 def hand_out(study: StudyController, tmp_path: Path) -> Iterator[Callable[[str], Told]]:
-    """Gives the next trial to a worker of its own, as Ray does on a cluster."""
+    """Gives the next trial to its own worker, as Ray does on a cluster."""
     here, expected = Local(study.spec.resources, tmp_path), {"trainer": "the same on each machine"}
     searcher = LedgerSearcher(study, here, expected, LaneHosts(study.spec, 1, tmp_path))
     workers: list[Told] = []
@@ -91,7 +91,7 @@ def test_what_a_worker_writes_after_it_was_given_up_changes_nothing(
         return [(ledger.study_dir / key / "manifest.json").read_text() for key in keys]
 
     before = contents()
-    for epoch in (2, 3):  # healed: it trains on, and writes epochs that its successor has written
+    for epoch in (2, 3):  # the connection is back: it keeps training, and writes epochs that its successor has written
         assert first.next()["step"] == epoch
     assert contents() == before
     last = ledger.trial("toy-0000").last

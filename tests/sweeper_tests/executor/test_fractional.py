@@ -1,4 +1,4 @@
-"""Two trials that share a GPU, simulated: NVIDIA's library is a stand-in, and Ray is told that it is there."""
+"""Two trials that share a GPU, simulated: NVIDIA's library is a stand-in, and Ray is told that there is one."""
 
 import json
 import os
@@ -23,7 +23,7 @@ scheduler: {name: none}
 resources: {gpus: 0.5, concurrent: 2}
 """
 BEGUN, REPORTED = 4, 7
-"""Codes of the ledger."""
+"""Operation codes in the ledger's journal."""
 LIBRARY = """
 class NVMLError(Exception): ...
 def nvmlInit(): ...
@@ -35,7 +35,7 @@ def nvmlDeviceGetComputeRunningProcesses(gpu): return []
 """
 
 
-def test_out_of_memory_of_one_trial_leaves_its_neighbour_on_the_gpu_alone(fresh_home: FreshHome) -> None:
+def test_one_trial_out_of_memory_does_not_affect_its_neighbour_on_the_gpu(fresh_home: FreshHome) -> None:
     alone = fresh_home(SPEC.replace("  greedy: {out_of_memory_at: 2}\n", "").replace("gpus: 0.5, ", ""))
     assert Driver(alone, "run").end()[0] == 0
     [expected] = check(alone).values()

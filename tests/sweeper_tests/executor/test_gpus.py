@@ -1,4 +1,4 @@
-"""What is read of GPUs, by a stand-in for NVIDIA's library: the machines of the tests have none."""
+"""What is read about GPUs, with a stand-in for NVIDIA's library: the test machines have none."""
 
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
@@ -20,7 +20,7 @@ def asked_anew() -> Iterator[None]:
 
 @pytest.fixture
 def nvml(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Puts functions in the place of those of NVIDIA's library."""
+    """Replaces functions of NVIDIA's library."""
 
     def put(**functions: Any) -> None:
         for name, function in functions.items():
@@ -42,7 +42,7 @@ def refuse(*_arguments: object) -> None:
     raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
 
 
-def test_gpus_and_what_processes_take_of_them(nvml: Callable[..., None]) -> None:
+def test_gpus_and_what_processes_use_of_them_are_read(nvml: Callable[..., None]) -> None:
     assert gpus.collect_accelerators() == ["NVIDIA A100, 570.1", "NVIDIA H200, 570.1"]
     assert gpus.gpu_samples() == {
         5: {"gpu_0_memory_usage_megabytes": 3.0, "gpu_0_utilization_percentage": 70.0},
@@ -50,7 +50,7 @@ def test_gpus_and_what_processes_take_of_them(nvml: Callable[..., None]) -> None
     }
 
 
-def test_what_a_gpu_does_not_tell_is_left_out(nvml: Callable[..., None]) -> None:
+def test_what_a_gpu_does_not_report_is_left_out(nvml: Callable[..., None]) -> None:
     nvml(nvmlDeviceGetUtilizationRates=refuse)
     assert gpus.gpu_samples()[5] == {"gpu_0_memory_usage_megabytes": 3.0}
     nvml(nvmlDeviceGetComputeRunningProcesses=lambda gpu: [SimpleNamespace(pid=5, usedGpuMemory=None)])
@@ -59,7 +59,7 @@ def test_what_a_gpu_does_not_tell_is_left_out(nvml: Callable[..., None]) -> None
     assert gpus.gpu_samples() == {}
 
 
-def test_a_machine_without_the_driver_has_none(nvml: Callable[..., None]) -> None:
+def test_a_machine_without_the_driver_has_no_gpus(nvml: Callable[..., None]) -> None:
     nvml(nvmlInit=refuse)
     assert gpus.collect_accelerators() is None
     assert gpus.gpu_samples() == {}

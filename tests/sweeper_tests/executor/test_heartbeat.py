@@ -27,7 +27,7 @@ def worker(request: pytest.FixtureRequest) -> Iterator["subprocess.Popen[bytes]"
 
 
 def watch(heartbeat: Heartbeat, clock: Clock, pid: int, looks: int, *, computes: bool = False) -> bool:
-    """Look three times a real second, which the clock takes for six; later at what computes but is given no core."""
+    """Look three times per real second, which the clock counts as six; later if a computing worker is given no core."""
     lost = False
     for _ in range(looks):
         used_s = cpu_seconds([pid])[pid]
@@ -76,7 +76,7 @@ def wait_for_children(pid: int) -> list[int]:
     return [child.pid for child in children]
 
 
-def test_a_driver_that_was_held_up_does_not_blame_a_worker_that_waits_for_it() -> None:
+def test_a_driver_that_was_held_up_does_not_blame_a_worker_waiting_for_it() -> None:
     clock = Clock()
     heartbeat = Heartbeat(60.0, clock)
     assert not heartbeat.is_lost("toy-0000", cpu_s=1.0)
@@ -86,6 +86,6 @@ def test_a_driver_that_was_held_up_does_not_blame_a_worker_that_waits_for_it() -
     assert heartbeat.is_lost("toy-0000", cpu_s=1.0), "it had its time"
 
 
-def test_a_process_that_got_the_number_of_a_worker_since_is_left_alone() -> None:
+def test_a_process_that_reuses_the_pid_of_a_worker_is_left_alone() -> None:
     kill(os.getpid())  # this is pytest
     assert cpu_seconds([os.getpid(), 2**22 + 1]).keys() == {os.getpid()}, "no process has the other number"

@@ -43,7 +43,7 @@ def spec_of(folder: Path, lanes: int = 3, concurrent: int | None = None) -> Swee
 
 
 class Trials:
-    """Trials of a spec, each with a worker; what they answer is by the place of the trial."""
+    """Trials of a spec, each with a worker; their answers are keyed by the number of the trial."""
 
     def __init__(self, folder: Path, *configs: dict[str, Any], lanes: int = 3, concurrent: int | None = None) -> None:
         self.folder = folder
@@ -71,13 +71,13 @@ class Trials:
         self.hosts.leave(str(number))
 
     def step(self) -> dict[int, dict[str, Any]]:
-        """One answer of each, asked for at the same time."""
+        """One answer from each, asked for at the same time."""
         with ThreadPoolExecutor(len(self.workers)) as pool:
             answers = pool.map(lambda worker: json.loads(worker.step()["message"]), self.workers.values())
             return dict(zip(self.workers, answers, strict=True))
 
     def run(self) -> dict[int, list[dict[str, Any]]]:
-        """All answers of each, none waiting for those of another."""
+        """All answers from each, none waiting for those of another."""
 
         def answers_of(worker: TrialWorker) -> list[dict[str, Any]]:
             answers = [json.loads(worker.step()["message"])]
@@ -97,7 +97,7 @@ class Trials:
 
 @pytest.fixture
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of a short path, as a socket must have."""
+    """A folder with a short path, as a socket needs."""
     return tmp_path_factory.mktemp("l")
 
 
@@ -119,7 +119,7 @@ def test_trials_train_in_one_process_and_each_has_its_own_reports_and_folder(fol
         assert "a round of 3 lanes" in (folder / "0/log.txt").read_text()
 
 
-def test_a_trial_that_comes_later_joins_from_its_checkpoint(folder: Path) -> None:
+def test_a_trial_that_starts_later_joins_from_its_checkpoint(folder: Path) -> None:
     with closing(Trials(folder, {"epochs": 9, "sleep_s": 0.02}, {}, lanes=2)) as trials:
         trials.step()
         trials.leave(1)
@@ -133,9 +133,9 @@ def test_a_trial_that_comes_later_joins_from_its_checkpoint(folder: Path) -> Non
 
 
 @pytest.mark.parametrize("how", ["refuses_at", "crash_at"])
-def test_a_lane_that_fails_fails_alone(how: str, folder: Path) -> None:
-    """Also where the trainer does not say which one it was: the lanes go on from their last checkpoints, fewer of them
-    together, until the one that fails is alone."""
+def test_the_failure_of_a_lane_affects_only_that_lane(how: str, folder: Path) -> None:
+    """Even where the trainer does not say which one it was: the lanes continue from their last checkpoints, fewer of
+    them together, until the one that fails is alone."""
     with closing(Trials(folder, {}, {how: 2}, {})) as trials:
         answers = trials.run()
     assert [each["kind"] for each in answers[1]] == ["report", "error"]
@@ -145,7 +145,7 @@ def test_a_lane_that_fails_fails_alone(how: str, folder: Path) -> None:
         assert answers[number][3]["metrics"]["lanes"] == 2.0
 
 
-def test_lanes_that_have_no_room_train_fewer_at_a_time(folder: Path) -> None:
+def test_lanes_that_do_not_all_fit_train_fewer_at_a_time(folder: Path) -> None:
     with closing(Trials(folder, *[{"most": 2}] * 4, lanes=4)) as trials:
         for answers in trials.run().values():
             assert [each.get("step") for each in answers] == [1, 2, 3, 4, None]
@@ -153,7 +153,7 @@ def test_lanes_that_have_no_room_train_fewer_at_a_time(folder: Path) -> None:
         assert "4 lanes failed together: from now on 2 at once" in (folder / "3/log.txt").read_text()
 
 
-def test_a_process_that_dies_is_lost_to_its_lanes_and_another_takes_its_place(folder: Path) -> None:
+def test_a_process_that_dies_is_lost_for_all_its_lanes_and_another_takes_its_place(folder: Path) -> None:
     with closing(Trials(folder, {}, {"die_at": 2}, lanes=2)) as trials:
         trials.step()
         first = trials.hosts.pid("0")
@@ -180,7 +180,7 @@ def test_a_process_that_hangs_is_ended_for_all_its_lanes(folder: Path) -> None:
         assert set(kinds(trials.step()).values()) == {"gone"}
 
 
-def test_lanes_are_spread_over_the_processes_and_others_are_no_lanes(folder: Path) -> None:
+def test_lanes_are_spread_over_the_processes_and_unfit_trials_are_not_lanes(folder: Path) -> None:
     with closing(Trials(folder, {}, {}, {}, {}, {"size": 2}, lanes=2, concurrent=4)) as trials:
         assert trials.hosts.seat("5", {"epochs": "many"}) is None, "its own process tells what is wrong"
         pids = [trials.hosts.pid(str(number)) for number in range(5)]
@@ -190,8 +190,8 @@ def test_lanes_are_spread_over_the_processes_and_others_are_no_lanes(folder: Pat
         assert [each["metrics"]["lanes"] for each in answers.values()] == [2.0, 2.0, 2.0, 2.0, 1.0]
 
 
-def test_a_trial_that_lost_its_lane_goes_on_in_a_process_and_a_folder_of_its_own(folder: Path) -> None:
-    """The lane may be trained to the next evaluation after its worker is gone."""
+def test_a_trial_that_lost_its_lane_continues_in_its_own_process_and_folder(folder: Path) -> None:
+    """The lane may keep training until the next evaluation after its worker is gone."""
     study_dir = folder / "studies" / "toy"
     study_dir.mkdir(parents=True)
     lanes = {"trainer": "lanes_trainer:train", "base": {}, "resources": {"lanes": 2, "concurrent": 2}}
@@ -210,7 +210,7 @@ def test_a_trial_that_lost_its_lane_goes_on_in_a_process_and_a_folder_of_its_own
         assert (hosts.pid("toy-0000"), hosts.pid("toy-0001") is None) == (None, False)
 
 
-def test_a_round_does_not_wait_long_for_a_worker_that_is_late(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_round_does_not_wait_long_for_a_late_worker(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It comes back later, from its last checkpoint."""
     monkeypatch.setattr(lane_host, "LATE_S", 0.3)
     listener = socket.socket(socket.AF_UNIX)

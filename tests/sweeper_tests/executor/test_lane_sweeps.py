@@ -1,4 +1,4 @@
-"""Sweeps whose trials train as lanes, by Ray: they end as those with a process for each trial do."""
+"""Sweeps with Ray whose trials train as lanes: they end like those with a process for each trial."""
 
 import os
 import signal
@@ -59,7 +59,7 @@ guards: []
 resources: {lanes: 2, concurrent: 3}
 """
 OWN = ("pid", "lanes")
-"""Metrics of the toy that say how it was trained."""
+"""Metrics of the toy trainer that say how it was trained."""
 
 
 def of_lanes(trial: dict[str, Any]) -> list[float]:
@@ -68,14 +68,14 @@ def of_lanes(trial: dict[str, Any]) -> list[float]:
 
 
 def without(found: Results) -> Results:
-    """What was found, but for how it was trained."""
+    """What was found, except for how it was trained."""
     return {
         name: trial | {"curve": [{key: values[key] for key in values if key not in OWN} for values in trial["curve"]]}
         for name, trial in found.items()
     }
 
 
-def test_lanes_end_as_processes_do_and_one_that_fails_fails_alone(fresh_home: FreshHome) -> None:
+def test_lanes_end_like_processes_and_a_failure_affects_only_its_lane(fresh_home: FreshHome) -> None:
     alone, home = fresh_home(SPEC), fresh_home(SPEC)
     assert sweep(alone, "run", "--set", "resources.lanes=1").returncode == 1
     result = sweep(home, "run", ray=True)
@@ -86,7 +86,7 @@ def test_lanes_end_as_processes_do_and_one_that_fails_fails_alone(fresh_home: Fr
     assert max(of_lanes(found["scripted-0000"])) > 1
 
 
-def test_lanes_go_on_after_a_kill_and_after_the_loss_of_their_process(fresh_home: FreshHome) -> None:
+def test_lanes_continue_after_a_kill_and_after_the_loss_of_their_process(fresh_home: FreshHome) -> None:
     home = fresh_home(LONG)
     process = begin(home, ray=True)
     wait_until(lambda: reports_of(home) >= 6)
@@ -121,7 +121,7 @@ def lane_processes(driver: Command) -> list[psutil.Process]:
     return found
 
 
-def test_the_trainer_gives_the_same_in_lanes_and_a_trial_of_them_is_reproduced_alone(fresh_home: FreshHome) -> None:
+def test_lanes_give_the_same_results_and_a_trial_trained_in_them_is_reproduced_alone(fresh_home: FreshHome) -> None:
     alone, home = fresh_home(TRAINED), fresh_home(TRAINED)
     skip = ("--skip-preflight", "the data are tiny")
     assert sweep(alone, "run", "--set", "resources.lanes=1", *skip).returncode in (0, 3)

@@ -1,4 +1,4 @@
-"""How many trials find room on machines, and what their workers take there."""
+"""How many trials fit on the machines, and what their workers use there."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -22,13 +22,15 @@ from sweeper.spec.model import Resources
         (1, 0.25, (2, 1), 2),
     ],
 )
-def test_a_share_of_a_gpu_is_of_one_gpu(cpus: int, gpus: float, of_node: tuple[int, int], expected: int) -> None:
+def test_a_share_of_a_gpu_comes_from_a_single_gpu(
+    cpus: int, gpus: float, of_node: tuple[int, int], expected: int
+) -> None:
     node = Node("one", *of_node)
     assert room(Resources(cpus=cpus, gpus=gpus), [node]) == expected
     assert room(Resources(cpus=cpus, gpus=gpus), [node, node]) == 2 * expected
 
 
-def test_workers_of_one_machine_are_busy_together(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_on_one_machine_count_as_busy_together(monkeypatch: pytest.MonkeyPatch) -> None:
     """While one prepares the data of a machine, the others there wait for it."""
     monkeypatch.setattr(workers, "EVERY_S", 0.01)
     used_s = {1: 30.0, 2: 0.5, 3: 7.0}

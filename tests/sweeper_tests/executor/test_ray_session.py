@@ -1,4 +1,4 @@
-"""Ray's session has one door, and nothing is collected while it closes."""
+"""Ray's session is opened and closed in one place, and no garbage is collected while it closes."""
 
 import gc
 import re
@@ -15,7 +15,7 @@ from sweeper.executor.ray_session import disconnect, session
 
 
 class Handle:
-    """Part of a cycle, as a reference of Ray's in a traceback is."""
+    """Part of a reference cycle, like one of Ray's references in a traceback."""
 
     freed_during_shutdown = False
 
@@ -30,7 +30,7 @@ SHUTTING_DOWN = threading.Event()
 
 
 def test_no_garbage_is_collected_in_any_thread_while_ray_shuts_down(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ray ends the process when one of its objects is freed then."""
+    """Ray kills the process when one of its objects is freed then."""
     threshold = gc.get_threshold()
     gc.set_threshold(10)
 
@@ -59,7 +59,7 @@ def test_no_garbage_is_collected_in_any_thread_while_ray_shuts_down(monkeypatch:
     assert gc.isenabled()
 
 
-def test_a_collection_that_another_thread_has_begun_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_shutdown_waits_for_a_collection_that_another_thread_has_begun(monkeypatch: pytest.MonkeyPatch) -> None:
     began, order = threading.Event(), []
 
     class Slow:
@@ -83,7 +83,7 @@ def test_a_collection_that_another_thread_has_begun_is_waited_for(monkeypatch: p
     assert order == ["freed", "shutdown"]
 
 
-def test_a_session_ends_where_it_did_not_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_session_that_failed_to_start_is_shut_down(monkeypatch: pytest.MonkeyPatch) -> None:
     ended: list[bool] = []
     monkeypatch.setattr(ray, "shutdown", lambda: ended.append(gc.isenabled()))
 
@@ -96,7 +96,7 @@ def test_a_session_ends_where_it_did_not_begin(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_signal_does_not_interrupt_the_shutdown_and_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half shut, Ray would be ended by the interpreter at its end, when its objects are freed."""
+    """Half shut down, Ray would be ended by the interpreter on exit, when its objects are freed."""
     ended: list[str] = []
 
     def shutdown() -> None:

@@ -1,6 +1,6 @@
-"""The batch script of `sweeper slurm`: its text, and what it does on one node, where `sweeper` and Slurm are stand-ins.
+"""The batch script of `sweeper slurm`: its text, and what it does on one node with stand-ins for `sweeper` and Slurm.
 
-The real ones: test_slurm_jobs.py.
+For the real ones, see test_slurm_jobs.py.
 """
 
 import os
@@ -30,7 +30,7 @@ HOSTILE = """it's "quoted" $(touch {trap}) `id` \\ ;&| #x"""
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a spec, in which the command is said."""
+    """A folder with a spec, in which the command is run."""
     folder = tmp_path / "project"
     folder.mkdir()
     (folder / "spec.yaml").write_text(SPEC)
@@ -71,7 +71,7 @@ def refused(capsys: pytest.CaptureFixture[str], *options: str) -> str:
     return said.err
 
 
-def test_it_asks_for_what_it_was_told_to(printed: Callable[..., str], project: Path) -> None:
+def test_the_script_requests_what_it_was_told_to(printed: Callable[..., str], project: Path) -> None:
     script = printed(
         *("--nodes", "2", "--gpus-per-node", "a100:4", "--cpus-per-task", "32", "--time", "04:00:00", "--mem", "64G"),
         *("--partition", "gpu", "--account", "hands", "--constraint", "a100|h100", "--sbatch", "--qos=long"),
@@ -93,7 +93,7 @@ def test_it_asks_for_what_it_was_told_to(printed: Callable[..., str], project: P
     ]
 
 
-def test_what_it_is_not_told_it_asks_for_by_the_spec(printed: Callable[..., str]) -> None:
+def test_what_is_not_given_is_requested_according_to_the_spec(printed: Callable[..., str]) -> None:
     assert "--cpus-per-task=6" in options_of(printed()), "three trials of two cores each"
     assert "--cpus-per-task=4" in options_of(printed("--nodes", "2"))
     half = ("--gpus-per-node", "4", "--set", "resources.gpus=0.5", "--set", "resources.concurrent=all")
@@ -102,14 +102,14 @@ def test_what_it_is_not_told_it_asks_for_by_the_spec(printed: Callable[..., str]
     assert not [line for line in plain if line.startswith(("--gres", "--time", "--partition", "--mem"))]
 
 
-def test_what_the_study_is_told_comes_after_the_default(printed: Callable[..., str]) -> None:
+def test_options_for_the_study_come_after_the_default(printed: Callable[..., str]) -> None:
     script = printed("--set", "resources.concurrent=2", "--trials", "5", "--skip-preflight", "it's known")
     words = assigned(script, "run").split("\0")
     assert words.index("resources.concurrent=all") < words.index("resources.concurrent=2")
     assert words[-5:-1] == ["--trials", "5", "--skip-preflight", "it's known"]
 
 
-def test_a_hostile_path_is_a_path(printed: Callable[..., str], project: Path) -> None:
+def test_a_hostile_path_is_only_a_path(printed: Callable[..., str], project: Path) -> None:
     trap = project / "sprung"
     name = HOSTILE.replace("{trap}", trap.name)
     (project / name).write_text(SPEC)
@@ -135,13 +135,13 @@ def test_a_hostile_path_is_a_path(printed: Callable[..., str], project: Path) ->
         (("--set", "trails=3"), "trials"),
     ],
 )
-def test_what_cannot_be_is_refused(
+def test_impossible_options_are_refused(
     project: Path, capsys: pytest.CaptureFixture[str], options: tuple[str, ...], said: str
 ) -> None:
     assert said in refused(capsys, *options)
 
 
-def test_the_example_of_the_docs_prints_what_they_show(
+def test_the_example_in_the_docs_prints_what_they_show(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
@@ -154,7 +154,7 @@ def test_the_example_of_the_docs_prints_what_they_show(
     assert [line for line in shown if line not in printed] == []
 
 
-def test_a_job_runs_the_study_where_it_was_made_with_its_files_on_the_node(
+def test_a_job_runs_the_study_where_the_script_was_made_with_its_files_on_the_node(
     printed: Callable[..., str], project: Path, tmp_path: Path
 ) -> None:
     job = Job(printed("--setup", "export FROM_SETUP=1"), tmp_path, CODE="0")
@@ -179,7 +179,9 @@ def test_a_study_that_has_ended_or_failed_is_not_requeued(
     assert job.read("asked") == ""
 
 
-def test_before_the_time_limit_it_stops_the_study_and_is_requeued(printed: Callable[..., str], tmp_path: Path) -> None:
+def test_a_job_stops_the_study_before_the_time_limit_and_is_requeued(
+    printed: Callable[..., str], tmp_path: Path
+) -> None:
     job = Job(printed(), tmp_path)
     job.started()
     job.process.send_signal(signal.SIGUSR1)
@@ -188,15 +190,15 @@ def test_before_the_time_limit_it_stops_the_study_and_is_requeued(printed: Calla
     assert "the study continues when the job starts again" in said
 
 
-def test_where_slurm_does_not_requeue_it_says_what_to_do(printed: Callable[..., str], tmp_path: Path) -> None:
+def test_a_job_that_slurm_does_not_requeue_says_what_to_do(printed: Callable[..., str], tmp_path: Path) -> None:
     job = Job(printed(), tmp_path, SCONTROL_CODE="1")
     job.started()
     job.process.send_signal(signal.SIGUSR1)
     assert "submit the script again" in job.end()[1]
 
 
-def test_a_job_that_came_no_further_is_not_requeued(printed: Callable[..., str], tmp_path: Path) -> None:
-    """Else one whose evaluation takes longer than its time limit would come back for ever."""
+def test_a_job_that_made_no_progress_is_not_requeued(printed: Callable[..., str], tmp_path: Path) -> None:
+    """Otherwise one whose evaluation takes longer than its time limit would come back for ever."""
     job = Job(printed("--signal-s", "60").replace("\nsignal_s=60\n", "\nsignal_s=6\n"), tmp_path, STUBBORN="yes")
     job.started()
     job.process.send_signal(signal.SIGUSR1)
@@ -231,8 +233,8 @@ def test_a_job_that_is_cancelled_before_the_study_starts_ends(printed: Callable[
     assert job.read("arguments") == ""
 
 
-def test_a_folder_that_somebody_else_has_made_is_not_used(printed: Callable[..., str], tmp_path: Path) -> None:
-    """Whoever guesses the job's ID could read the sockets in it. That it cannot be removed is played here."""
+def test_a_folder_made_by_somebody_else_is_not_used(printed: Callable[..., str], tmp_path: Path) -> None:
+    """Anyone who guesses the job's ID could read the sockets in it. That it cannot be removed is simulated here."""
     folder = Path(f"/tmp/sweeper-{os.getpid()}-one")
     folder.mkdir()
     try:

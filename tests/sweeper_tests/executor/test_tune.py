@@ -1,4 +1,4 @@
-"""What the driver says and does of Ray's trials, without Ray: the rest is tested with real sweeps in `test_run.py`."""
+"""What the driver says and does about Ray's trials, without Ray: the rest is tested by real sweeps in `test_run.py`."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +16,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     return clock
 
 
-def test_it_is_said_that_trials_wait_while_none_runs(clock: SimpleNamespace) -> None:
+def test_a_notice_says_that_trials_wait_while_none_runs(clock: SimpleNamespace) -> None:
     notices: list[str] = []
     resources = SimpleNamespace(heartbeat_s=600.0)
     study: Any = SimpleNamespace(spec=SimpleNamespace(resources=resources), notice=notices.append)
@@ -41,7 +41,7 @@ def test_it_is_said_that_trials_wait_while_none_runs(clock: SimpleNamespace) -> 
     assert look(119, waiting) == 1
 
 
-def test_only_trials_that_wait_are_started() -> None:
+def test_only_waiting_trials_are_started() -> None:
     """Tune starts some by itself before the scheduler is asked for them, and these may have ended by then."""
     scheduler = LedgerScheduler(SimpleNamespace(), SimpleNamespace())  # type: ignore[arg-type]
     ended, runs, waits = (SimpleNamespace(status=each, PENDING="PENDING") for each in ("ERROR", "RUNNING", "PENDING"))

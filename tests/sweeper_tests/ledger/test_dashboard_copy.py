@@ -1,4 +1,4 @@
-"""What a page of Optuna's is given of a study: all candidates with their states, and no way back."""
+"""What Optuna's dashboard gets of a study: all candidates with their states, and nothing is written back."""
 
 from pathlib import Path
 
@@ -38,7 +38,7 @@ def shown(home: Path) -> optuna.Study:
     return optuna.load_study(study_name="shown", storage=copy_studies(home, ["shown"]))
 
 
-def test_each_trial_tells_its_state_and_reason_and_each_objective_its_name(home: Path) -> None:
+def test_each_trial_shows_its_state_and_reason_and_each_objective_its_name(home: Path) -> None:
     study, records = shown(home), Ledger.open(home / "studies" / "shown", "shown").trials()
     assert study.metric_names == [OBJECTIVE]
     told = {trial.params["scale"]: trial for trial in study.trials}
@@ -60,7 +60,7 @@ def test_each_trial_tells_its_state_and_reason_and_each_objective_its_name(home:
     assert study.best_trial.params == {"scale": 1.0}
 
 
-def test_a_trial_whose_driver_has_ended_waits(tmp_path: Path) -> None:
+def test_a_trial_whose_driver_has_ended_is_waiting(tmp_path: Path) -> None:
     spec = parse_spec(SPEC, Path("spec.yaml"))
     ledger = finish_study(tmp_path, spec, lambda params: params["scale"], trials=2)
     ledger.ask(spec)
@@ -78,7 +78,7 @@ def test_a_metric_that_is_not_finite_is_left_out(tmp_path: Path) -> None:
     assert told[5.0][OBJECTIVE] == 5.0
 
 
-def test_what_is_done_to_the_copy_reaches_no_ledger(home: Path) -> None:
+def test_changes_to_the_copy_never_reach_the_ledger(home: Path) -> None:
     journal = home / "studies" / "shown" / "ledger.journal"
     before = journal.read_bytes()
     study = shown(home)
@@ -88,7 +88,7 @@ def test_what_is_done_to_the_copy_reaches_no_ledger(home: Path) -> None:
     assert journal.read_bytes() == before
 
 
-def test_several_objectives_have_their_names(tmp_path: Path) -> None:
+def test_several_objectives_keep_their_names(tmp_path: Path) -> None:
     objectives = "objective: [{metric: val/a, mode: min}, {metric: val/b, mode: max}]"
     text = SPEC.replace("objective: {metric: val/pa_mpjpe_mm, mode: min}", objectives)
     (tmp_path / "studies" / "shown").mkdir(parents=True)
@@ -98,7 +98,7 @@ def test_several_objectives_have_their_names(tmp_path: Path) -> None:
     assert [direction.name for direction in shown(tmp_path).directions] == ["MINIMIZE", "MAXIMIZE"]
 
 
-def test_a_damaged_ledger_is_said(home: Path) -> None:
+def test_a_damaged_ledger_is_reported(home: Path) -> None:
     journal = home / "studies" / "shown" / "ledger.journal"
     journal.write_text("[]\n" + journal.read_text())
     with pytest.raises(UserError, match="the ledger of `shown` is damaged"):

@@ -52,7 +52,7 @@ def test_steps_are_ordered_by_number(steps: tuple[int, ...], tmp_path: Path) -> 
     assert again.reports == ledger.trial(trial_id).reports
 
 
-def test_a_step_between_two_that_are_known_finds_its_place(tmp_path: Path) -> None:
+def test_a_step_between_two_known_ones_is_put_in_order(tmp_path: Path) -> None:
     ledger = open_ledger(tmp_path)
     trial_id = ledger.ask(SPEC).id
     for step in (100, 300, 200):
@@ -61,7 +61,7 @@ def test_a_step_between_two_that_are_known_finds_its_place(tmp_path: Path) -> No
     assert [r.step for r in ledger.trial(trial_id).reports] == [100, 200, 300]
 
 
-def test_a_resumed_study_proposes_what_the_unbroken_one_would(tmp_path: Path) -> None:
+def test_a_resumed_study_proposes_what_an_uninterrupted_one_would(tmp_path: Path) -> None:
     values = [5.0, 3.0, 8.0, 2.0, 6.0, 1.0]
     unbroken = open_ledger(tmp_path / "a")
     whole = [run_one(unbroken, value) for value in values]
@@ -69,7 +69,7 @@ def test_a_resumed_study_proposes_what_the_unbroken_one_would(tmp_path: Path) ->
     assert whole == pieces
 
 
-def test_a_proposal_cut_off_in_the_middle_is_completed_with_the_same_values(tmp_path: Path) -> None:
+def test_a_proposal_cut_off_midway_is_completed_with_the_same_values(tmp_path: Path) -> None:
     for folder in ("whole", "cut"):
         for value in (5.0, 3.0, 8.0, 2.0):
             run_one(open_ledger(tmp_path / folder), value)
@@ -85,7 +85,7 @@ def test_a_proposal_cut_off_in_the_middle_is_completed_with_the_same_values(tmp_
     assert set(left_over.params) == set(SPEC.search_space)
 
 
-def test_states_are_told_to_optuna_truthfully(tmp_path: Path) -> None:
+def test_states_are_passed_to_optuna_truthfully(tmp_path: Path) -> None:
     ledger = open_ledger(tmp_path)
     for state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.COLLAPSED, TrialState.FAILED, TrialState.STOPPED):
         run_one(ledger, 4.0, state)
@@ -100,12 +100,12 @@ def test_states_are_told_to_optuna_truthfully(tmp_path: Path) -> None:
     assert trials[2].constraints["collapsed"] > 0
 
 
-def test_a_kill_between_the_two_writes_of_an_end_is_settled(tmp_path: Path) -> None:
+def test_a_kill_between_the_two_writes_of_an_end_is_repaired(tmp_path: Path) -> None:
     ledger = open_ledger(tmp_path)
     run_one(ledger, 4.0)
     journal = tmp_path / "ledger.journal"
     lines = journal.read_bytes().splitlines(keepends=True)
-    journal.write_bytes(b"".join(lines[:-1]))  # the ending is written, Optuna was not told
+    journal.write_bytes(b"".join(lines[:-1]))  # the end is written, but Optuna was not told
     reopened = open_ledger(tmp_path)
     assert reopened.trials()[0].state is TrialState.COMPLETE
     assert optuna.load_study(study_name="toy", storage=reopened._optuna.storage).trials[0].value == 4.0
@@ -118,7 +118,7 @@ def test_a_trial_ends_once(tmp_path: Path) -> None:
         ledger.finish("toy-0000", TrialState.FAILED, "again", {}, (None,))
 
 
-def test_controls_leave_numbers_and_proposals_of_candidates_alone(tmp_path: Path) -> None:
+def test_controls_do_not_affect_the_numbers_and_proposals_of_candidates(tmp_path: Path) -> None:
     values = [5.0, 3.0, 8.0, 2.0, 6.0]
     alone = open_ledger(tmp_path / "alone")
     expected = [run_one(alone, value) for value in values]
@@ -132,7 +132,7 @@ def test_controls_leave_numbers_and_proposals_of_candidates_alone(tmp_path: Path
     assert [record.id for record in ledger.trials()] == [f"toy-000{number}" for number in range(5)]
 
 
-def test_a_control_is_there_after_reopening_and_goes_on(tmp_path: Path) -> None:
+def test_a_control_is_still_there_after_reopening_and_can_continue(tmp_path: Path) -> None:
     ledger = open_ledger(tmp_path)
     ledger.add_control("oracle")
     ledger.report("toy-oracle", report(1, 0.0), 0.0)
@@ -153,7 +153,7 @@ def test_a_control_is_there_after_reopening_and_goes_on(tmp_path: Path) -> None:
         again.add_control("zero")
 
 
-def test_a_control_that_failed_is_tried_again_beside_it(tmp_path: Path) -> None:
+def test_a_retry_of_a_failed_control_is_a_new_control(tmp_path: Path) -> None:
     ledger = Ledger.create(tmp_path, "toy")
     failed = ledger.add_control("oracle")
     ledger.finish(failed.id, TrialState.FAILED, "OSError: gone", {}, (None,))
@@ -169,7 +169,7 @@ def test_a_control_that_failed_is_tried_again_beside_it(tmp_path: Path) -> None:
     assert reopened.trial(again.id).again == 1
 
 
-def test_a_kill_between_the_two_writes_of_a_controls_end_is_settled(tmp_path: Path) -> None:
+def test_a_kill_between_the_two_writes_of_a_controls_end_is_repaired(tmp_path: Path) -> None:
     ledger = open_ledger(tmp_path)
     ledger.add_control("oracle")
     ledger.finish("toy-oracle", TrialState.COMPLETE, "done", {}, (0.0,))

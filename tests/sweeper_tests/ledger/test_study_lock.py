@@ -31,7 +31,7 @@ def test_a_second_driver_is_refused_with_the_holders_pid(tmp_path: Path) -> None
         pass  # the lock died with its process
 
 
-def test_a_home_on_a_file_system_without_locks_needs_a_ledger_that_has_one(
+def test_a_home_on_a_file_system_without_locks_needs_a_ledger_with_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def flock(*_args: object) -> None:

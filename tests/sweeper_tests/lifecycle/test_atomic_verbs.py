@@ -1,4 +1,4 @@
-"""A verb that is refused or killed has changed nothing, or the same command again does what it would have done once."""
+"""A refused verb changes nothing, and repeating a killed one has the effect of a single run."""
 
 import json
 import os
@@ -20,7 +20,7 @@ KILLS = ("1:before", "1:after", "2:before", "2:after", "3:after", "5:after", "9:
 
 @pytest.fixture
 def home(tmp_path: Path, template_db: Path) -> Path:
-    """A study of two trials that have both failed, and whose cause is gone."""
+    """A study of two trials that both failed, for a reason that is now gone."""
     (tmp_path / "spec.yaml").write_text(SPEC)
     made = tmp_path / "home"
     made.mkdir()
@@ -45,13 +45,13 @@ def ledger_of(home: Path) -> Ledger:
 
 
 def journal(home: Path) -> str:
-    """What is written of trials, and of how many there are to be."""
+    """What is recorded about trials, and about how many there should be."""
     ledger = ledger_of(home)
     return json.dumps([str(ledger.all_trials()), ledger.attributes.extended, ledger.attributes.stopped])
 
 
 @pytest.mark.parametrize("verb", [("extend", "scripted", "--trials", "1"), ("retry", "scripted", "--failed")])
-def test_a_refused_verb_changes_nothing_and_works_once_when_it_is_not(home: Path, verb: tuple[str, ...]) -> None:
+def test_a_refused_verb_changes_nothing_and_takes_effect_once_when_accepted(home: Path, verb: tuple[str, ...]) -> None:
     before = journal(home)
     for _ in range(2):
         code, said = Driver(home, *verb, before=refuse_preflight).end()
@@ -73,7 +73,7 @@ def test_a_refused_resume_leaves_a_stopped_study_stopped(home: Path) -> None:
 
 
 @pytest.mark.parametrize("kill", KILLS)
-def test_a_killed_extend_said_again_adds_its_trials_once(home: Path, kill: str) -> None:
+def test_a_killed_extend_run_again_adds_its_trials_once(home: Path, kill: str) -> None:
     verb = ("extend", "scripted", "--trials", "2")
     code, _ = Driver(home, *verb, KILL_WRITE=kill).end()
     assert code == -9
@@ -86,7 +86,7 @@ def test_a_killed_extend_said_again_adds_its_trials_once(home: Path, kill: str) 
 
 
 @pytest.mark.parametrize("kill", KILLS)
-def test_a_killed_retry_said_again_tries_each_failed_trial_once(home: Path, kill: str) -> None:
+def test_a_killed_retry_run_again_tries_each_failed_trial_once(home: Path, kill: str) -> None:
     verb = ("retry", "scripted", "--failed")
     code, _ = Driver(home, *verb, KILL_WRITE=kill).end()
     assert code == -9
@@ -99,7 +99,7 @@ def test_a_killed_retry_said_again_tries_each_failed_trial_once(home: Path, kill
     assert "no trial of the study `scripted` has failed" in said
 
 
-def test_a_request_that_a_killed_asker_left_does_not_stop_the_next_driver(home: Path) -> None:
+def test_a_request_left_by_a_killed_process_does_not_stop_the_next_driver(home: Path) -> None:
     request = home / "studies" / "scripted" / "request"
     for left in ("stop", '{"request": "pause", "by": "pid 7 on there", "at": "2026-01-02 03:04:05"}'):
         request.write_text(left)

@@ -1,4 +1,4 @@
-"""The verbs by which a user adds a trial to a study, ends one of its trials, and removes it."""
+"""The verbs with which a user adds a trial to a study, stops one of its trials, and removes the study."""
 
 import os
 import pty
@@ -35,7 +35,7 @@ trials: 3
 """
 
 
-def test_a_chosen_configuration_is_whole_and_valid() -> None:
+def test_a_chosen_configuration_is_complete_and_valid() -> None:
     spec = parse_spec(SPACE, Path("toy.yaml"))
     like = {"scale": 3.0, "threads": 2, "noise": True, "noise_mm": 0.5}
     assert chosen_params(spec, ["scale=4"], like) == like | {"scale": 4.0}
@@ -58,7 +58,7 @@ def test_a_chosen_configuration_is_whole_and_valid() -> None:
         chosen_params(spec, ["scale=2"], {})
 
 
-def test_what_is_refused_adds_nothing(tmp_path: Path) -> None:
+def test_a_refused_configuration_adds_nothing(tmp_path: Path) -> None:
     finish_study(tmp_path, parse_spec(SPACE, Path("toy.yaml")), lambda params: float(params["scale"]))
     for setting in ("scale=20", "scael=1"):
         with pytest.raises(UserError):
@@ -69,7 +69,7 @@ def test_what_is_refused_adds_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_finished_study_gets_a_trial_that_the_next_run_trains(fresh_home: FreshHome) -> None:
+def test_a_trial_added_to_a_finished_study_is_trained_by_the_next_run(fresh_home: FreshHome) -> None:
     home = fresh_home(SPEC)
     assert sweep(home, "run").returncode == 0
     before = results(home)
@@ -94,7 +94,7 @@ def test_a_finished_study_gets_a_trial_that_the_next_run_trains(fresh_home: Fres
 
 
 @pytest.mark.slow
-def test_a_running_study_takes_a_trial_up_next_and_ends_one_alone(fresh_home: FreshHome) -> None:
+def test_a_running_study_runs_an_added_trial_next_and_can_stop_a_single_one(fresh_home: FreshHome) -> None:
     home = fresh_home(SPEC)
     running = begin(home, "--set", "base.sleep_s=1", "--set", "scheduler.name=none")
 
@@ -117,7 +117,7 @@ def test_a_running_study_takes_a_trial_up_next_and_ends_one_alone(fresh_home: Fr
 
 
 @pytest.mark.slow
-def test_a_study_goes_with_its_runs_and_its_name_is_free(fresh_home: FreshHome) -> None:
+def test_a_study_is_removed_with_its_runs_and_its_name_can_be_reused(fresh_home: FreshHome) -> None:
     home = fresh_home(SPEC)
     assert sweep(home, "run").returncode == 0
     refused = sweep(home, "rm", "scripted")

@@ -1,4 +1,4 @@
-"""A study home that version 0.1 wrote, before modules moved into packages, is still read, continued and reproduced.
+"""A study home written by version 0.1, before modules moved into packages, is still read, continued and reproduced.
 
 `home_0.1.tar.xz` was recorded from an interrupted sweep of the scripted trainer, in `/srv/users/home`.
 """
@@ -24,7 +24,7 @@ RECORDED = "/srv/users/home"
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The recorded home, unpacked; its MLflow is told where its artifacts lie now."""
+    """The recorded home, unpacked; its MLflow is told where its artifacts are now."""
     home = tmp_path_factory.mktemp("earlier") / "home"
     with tarfile.open(Path(__file__).with_name("home_0.1.tar.xz")) as archive:
         archive.extractall(home, filter="data")
@@ -41,7 +41,7 @@ def test_it_is_shown(home: Path) -> None:
     assert shown["winner"] == "scripted-0000"
 
 
-def test_its_own_spec_is_not_another_one(home: Path) -> None:
+def test_its_own_spec_is_not_drift(home: Path) -> None:
     with closing(Ledger.open(home / "studies" / "scripted", "scripted")) as ledger:
         spec = parse_spec(ledger.attributes.spec_text, home / "spec.yaml")
         assert spec_drift(ledger, spec) == []
@@ -60,7 +60,7 @@ def test_it_is_continued(home: Path) -> None:
     assert len(shown["trials"]) == 8
 
 
-def test_a_trial_of_it_is_reproduced(home: Path) -> None:
+def test_one_of_its_trials_is_reproduced(home: Path) -> None:
     done = sweep(home, "reproduce", "scripted-0000", ray=True)  # trained to its end by that version
     assert "BIT-EXACT" in done.stdout, done.stdout + done.stderr
     assert done.returncode == 0

@@ -1,4 +1,4 @@
-"""What `sweeper extend` refuses, and that the study is then as it was."""
+"""What `sweeper extend` refuses, leaving the study as it was; and variants added to the file."""
 
 import shutil
 from pathlib import Path
@@ -46,7 +46,7 @@ controls: []
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kill", ["1:before", "2:after", "4:after", "7:before"])
-def test_a_variant_that_is_added_to_the_file_is_trained_once_whatever_is_killed(
+def test_a_variant_added_to_the_file_is_trained_once_wherever_the_run_is_killed(
     tmp_path: Path, template_db: Path, kill: str
 ) -> None:
     home, spec = tmp_path / "home", tmp_path / "spec.yaml"

@@ -1,4 +1,4 @@
-"""More of what ran: `sweeper extend --seeds`, `sweeper winners --seeds` after fewer, `sweeper run` with more trials."""
+"""Adding to a study that ran: `sweeper extend --seeds`, `sweeper winners` with more seeds, `sweeper run --trials`."""
 
 import pytest
 from checker import results
@@ -21,7 +21,7 @@ controls: []
 """
 
 
-def test_variants_get_further_seeds_and_what_ran_stays(fresh_home: FreshHome) -> None:
+def test_variants_get_more_seeds_and_what_ran_stays(fresh_home: FreshHome) -> None:
     home = fresh_home(VARIANTS)
     assert Driver(home, "run").end()[0] == 0
     before = results(home)
@@ -35,7 +35,7 @@ def test_variants_get_further_seeds_and_what_ran_stays(fresh_home: FreshHome) ->
     assert "3 seeds" in Driver(home, "ablate", "scripted").end()[1]
 
 
-def test_a_file_with_the_list_of_before_keeps_the_seeds_that_were_added(fresh_home: FreshHome) -> None:
+def test_a_file_with_the_old_list_of_seeds_keeps_the_added_ones(fresh_home: FreshHome) -> None:
     home = fresh_home(VARIANTS)
     spec = home.parent / "spec.yaml"
     assert Driver(home, "run").end()[0] == 0
@@ -54,7 +54,7 @@ def test_a_file_with_the_list_of_before_keeps_the_seeds_that_were_added(fresh_ho
     assert (code, "was started with another spec" in said) == (2, True), said
 
 
-def test_the_second_round_gets_further_seeds(fresh_home: FreshHome) -> None:
+def test_the_second_round_gets_more_seeds(fresh_home: FreshHome) -> None:
     home = fresh_home(SPEC.replace("name: asha, grace_epochs: 2, eta: 2", "name: none"))
     assert sweep(home, "run").returncode == 0
     assert sweep(home, "winners", "scripted", "--top", "2", "--seeds", "2").returncode == 0
@@ -67,7 +67,7 @@ def test_the_second_round_gets_further_seeds(fresh_home: FreshHome) -> None:
     assert sorted(seeds.values()) == [1, 1, 2, 2, 3, 3]
 
 
-def test_a_file_with_more_trials_goes_on_and_what_ran_stays(fresh_home: FreshHome) -> None:
+def test_a_run_with_more_trials_continues_the_study_and_what_ran_stays(fresh_home: FreshHome) -> None:
     home = fresh_home(SPEC)
     assert Driver(home, "run", "--trials", "3").end()[0] == 0
     before = results(home)

@@ -23,7 +23,7 @@ OBJECTIVE = "val/pa_mpjpe_mm"
 
 
 class Service:
-    """A webhook's other end; answers with `status`."""
+    """The other end of a webhook; answers with `status`."""
 
     def __init__(self) -> None:
         self.got: list[dict[str, Any]] = []
@@ -54,7 +54,7 @@ def service() -> Iterator[Service]:
 
 
 def sweep(study: StudyController, ending: Callable[[StudyController, str], None], trials: int) -> None:
-    """Start `trials` trials, one after the other, and bring each to this end."""
+    """Start `trials` trials, one after the other, and end each of them this way."""
     for _ in range(trials):
         upcoming = study.next_trial()
         assert upcoming is not None
@@ -78,7 +78,7 @@ def collapse(study: StudyController, trial_id: str) -> None:
 
 
 def heard(service: Service, count: int) -> None:
-    """The service hears of so many events, and of no more."""
+    """Wait until the service has received this many events; there must be no more."""
     deadline_s = time.monotonic() + 10
     while len(service.got) < count and time.monotonic() < deadline_s:
         time.sleep(0.02)
@@ -105,7 +105,7 @@ def test_a_study_that_ends_well_says_so_once(tmp_path: Path, service: Service) -
     assert message["text"].startswith("toy: has finished\nbest trial: toy-0000")
 
 
-def test_a_wave_of_collapses_and_a_failure_are_told_once_each(tmp_path: Path, service: Service) -> None:
+def test_a_wave_of_collapses_and_a_failure_are_reported_once_each(tmp_path: Path, service: Service) -> None:
     study = open_study(tmp_path, trials=9)
     notifier = attached(study, [], SWEEPER_WEBHOOK=service.url)
     sweep(study, collapse, 4)
@@ -117,7 +117,7 @@ def test_a_wave_of_collapses_and_a_failure_are_told_once_each(tmp_path: Path, se
     assert service.got[2]["text"].startswith("toy: was interrupted\n")
 
 
-def test_two_collapses_are_no_wave(tmp_path: Path, service: Service) -> None:
+def test_three_collapses_in_seven_trials_are_not_a_wave(tmp_path: Path, service: Service) -> None:
     study = open_study(tmp_path, trials=9)
     notifier = attached(study, [], SWEEPER_WEBHOOK=service.url)
     sweep(study, complete, 4)
@@ -126,7 +126,7 @@ def test_two_collapses_are_no_wave(tmp_path: Path, service: Service) -> None:
     assert [message["event"] for message in service.got] == ["end"]
 
 
-def test_a_budget_is_told_of_at_80_percent(tmp_path: Path, service: Service) -> None:
+def test_a_budget_is_reported_at_80_percent(tmp_path: Path, service: Service) -> None:
     now_s = 0.0
     spec = make_spec(trials=3, scheduler={"name": "none"}, budget={"cpu_seconds": 10.0})
     study = StudyController(spec, Ledger.create(tmp_path, "toy"), [], clock=lambda: now_s)
@@ -153,7 +153,7 @@ def test_a_command_gets_the_message_on_standard_input(tmp_path: Path) -> None:
     assert complaints == []
 
 
-def test_what_cannot_be_sent_is_told_without_the_address_and_stops_nothing(tmp_path: Path, service: Service) -> None:
+def test_a_notification_that_cannot_be_sent_is_reported_without_the_address(tmp_path: Path, service: Service) -> None:
     service.status = 500
     study, complaints = open_study(tmp_path, trials=1), list[str]()
     notifier = attached(
@@ -167,18 +167,18 @@ def test_what_cannot_be_sent_is_told_without_the_address_and_stops_nothing(tmp_p
     ]
 
 
-def test_nothing_in_the_environment_is_nobody_to_tell(tmp_path: Path) -> None:
+def test_without_settings_in_the_environment_nobody_is_notified(tmp_path: Path) -> None:
     assert notify.channels({}) is None
     assert notify.attach(open_study(tmp_path), None, print) is None
 
 
 @pytest.mark.parametrize("url", ["ftp://host/s3cret", "s3cret", "http:///s3cret"])
-def test_a_url_that_is_none_is_refused_and_not_repeated(url: str) -> None:
+def test_an_invalid_url_is_refused_and_not_repeated(url: str) -> None:
     with pytest.raises(UserError, match="not an http or https URL") as caught:
         notify.channels({"SWEEPER_WEBHOOK": url})
     assert "s3cret" not in caught.value.render()
 
 
-def test_a_command_that_is_none_is_refused() -> None:
+def test_an_invalid_command_is_refused() -> None:
     with pytest.raises(UserError, match="no command: No closing quotation"):
         notify.channels({"SWEEPER_NOTIFY_COMMAND": "tell 'me"})

@@ -1,4 +1,4 @@
-"""The verbs that stop and continue a study, with real processes and signals; trials run one by one, without Ray."""
+"""The verbs that stop and continue a study, with real processes and signals; trials run one at a time, without Ray."""
 
 import contextlib
 import json
@@ -60,9 +60,7 @@ def end(process: Command) -> tuple[int, str]:
     return process.returncode, errors
 
 
-def test_ctrl_c_and_sigterm_leave_a_study_that_resume_brings_to_the_same_end(
-    study_home: Path, unbroken: Results
-) -> None:
+def test_after_ctrl_c_and_sigterm_resume_brings_a_study_to_the_same_result(study_home: Path, unbroken: Results) -> None:
     for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
         process = begin(study_home, "--set", "base.sleep_s=0.2") if number == signal.SIGTERM else resume(study_home)
         wait_for(study_home, '"report:00001"' if number == signal.SIGTERM else '"report:00003"')
@@ -81,7 +79,7 @@ def resume(home: Path) -> Command:
     return Command(["resume", "scripted", "--home", str(home)], ray=False)
 
 
-def test_twice_is_now(study_home: Path) -> None:
+def test_a_second_ctrl_c_ends_the_run_at_once(study_home: Path) -> None:
     process = begin(study_home, "--set", "base.sleep_s=120")
     wait_for(study_home, '"control"')  # the first trial runs
     time.sleep(1)
@@ -117,7 +115,7 @@ def test_pause_and_stop_from_another_terminal(study_home: Path) -> None:
     assert f"was stopped; `sweeper resume scripted --home {study_home}` continues it" in again.stderr
 
 
-def test_stop_settles_a_study_that_nobody_runs(study_home: Path) -> None:
+def test_stop_settles_a_study_that_is_not_running(study_home: Path) -> None:
     process = begin(study_home, "--set", "base.sleep_s=0.3")
     wait_for(study_home, '"report:00001"')
     process.kill()
@@ -126,7 +124,7 @@ def test_stop_settles_a_study_that_nobody_runs(study_home: Path) -> None:
     check(study_home)
 
 
-def test_extend_adds_trials_and_retry_tries_failed_ones_again(study_home: Path, unbroken: Results) -> None:
+def test_extend_adds_trials_and_retry_repeats_failed_ones(study_home: Path, unbroken: Results) -> None:
     broken = study_home.parent / "broken"
     broken.touch()
     spec = ("--set", f"base.crash_if={broken}", "--trials", "2", "--set", "controls=[shuffled_labels]")
@@ -151,7 +149,7 @@ def test_extend_adds_trials_and_retry_tries_failed_ones_again(study_home: Path, 
     assert sweep(study_home, "run", *spec).returncode == 0, "the same spec is no drift"
 
 
-def test_drift_of_code_and_data_is_refused_with_the_difference_or_recorded(
+def test_code_and_data_drift_is_refused_with_the_differences_or_recorded(
     study_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainer, data = study_home.parent / "own_trainer.py", study_home.parent / "data"
@@ -177,7 +175,7 @@ def test_drift_of_code_and_data_is_refused_with_the_difference_or_recorded(
 
 
 def test_a_closed_terminal_ends_a_run_as_sigterm_does(tmp_path: Path, template_db: Path) -> None:
-    """With Ray, whose processes the hang-up reaches too, and with nowhere left to print to."""
+    """With Ray, whose processes get the hang-up too, and with nowhere left to print to."""
     home = tmp_path / "home"
     home.mkdir()
     shutil.copy(template_db, home / "mlflow.db")

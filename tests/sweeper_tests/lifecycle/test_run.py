@@ -33,7 +33,7 @@ guards:
 
 
 def check_mlflow_mirrors(home: Path, study: dict[str, Any]) -> None:
-    """Every trial is one child run with the same ID, every evaluation and checkpoint is there, and none still runs."""
+    """Every trial is one child run with the same ID, with every evaluation and checkpoint, and none is left RUNNING."""
     runs = mlflow_runs(home)
     assert all(run.info.status != "RUNNING" for run in runs)
     children = {run.data.tags["sweeper.trial_id"]: run for run in runs if "sweeper.trial_id" in run.data.tags}
@@ -55,8 +55,8 @@ def study_home(home: Path) -> Path:
     return home
 
 
-def test_a_study_runs_to_its_end_and_a_second_run_only_shows_it(study_home: Path) -> None:
-    """By the installed command; the tests below fork it from a process that has imported all."""
+def test_a_study_runs_to_its_end_and_running_it_again_only_shows_it(study_home: Path) -> None:
+    """With the installed command; the tests below fork it from a process that has already imported everything."""
     line = command("run", str(study_home.parent / "spec.yaml"), "--home", str(study_home))
     result = subprocess.run(line, capture_output=True, text=True, env=environment(), timeout=300)
     assert result.returncode == 0, result.stderr
@@ -127,7 +127,7 @@ def test_failing_trials_do_not_end_the_study(study_home: Path) -> None:
     assert study["winner"] is None
 
 
-def test_lost_and_hung_workers_are_replaced_and_the_results_are_those_of_an_unbroken_run(study_home: Path) -> None:
+def test_lost_and_hung_workers_are_replaced_without_changing_the_results(study_home: Path) -> None:
     space = ("--set", "search_space={scale: {choices: [1.0]}}", "--trials", "1", "--set", "scheduler={name: none}")
     faults = ("--set", "base.die_at=2", "--set", "base.freeze_at=4", "--set", "resources={heartbeat_s: 10, retries: 2}")
     result = run(study_home, *space, *faults)
@@ -152,7 +152,7 @@ def test_a_worker_that_hangs_between_two_trials_is_replaced(study_home: Path) ->
     check(study_home)
 
 
-def test_without_retries_a_lost_worker_fails_its_trial_and_says_so(study_home: Path) -> None:
+def test_without_retries_a_lost_worker_fails_its_trial_with_the_reason(study_home: Path) -> None:
     result = run(study_home, "--trials", "1", "--set", "base.die_at=2", "--set", "resources.retries=0")
     assert result.returncode == 1, result.stderr
     [trial] = show(study_home)["trials"]
@@ -181,7 +181,7 @@ def test_the_budget_stops_running_trials_to_the_second(study_home: Path) -> None
     assert "has used up its budget" in again.stderr
 
 
-def test_trials_that_wait_at_rungs_are_promoted_and_stopped_ones_audited(study_home: Path) -> None:
+def test_trials_waiting_at_rungs_are_promoted_and_stopped_ones_audited(study_home: Path) -> None:
     promote = ["--set", "scheduler.mode=promote", "--set", "scheduler.grace_epochs=2", "--set", "audit=1"]
     result = run(study_home, *promote)
     assert result.returncode == 0, result.stderr

@@ -54,7 +54,7 @@ def started(home: Path, name: str, spec: SweepSpec) -> Ledger:
 
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2"])
 def test_the_first_trials_are_better_informed_than_chance(home: Path, sampler: str) -> None:
-    """Over several seeds: no trial repeats another, so ten of one seed say little of a sampler that breeds."""
+    """Over several seeds: no trial repeats another, so ten of one seed say little about a sampler that breeds."""
 
     def mean_loss(params: list[dict[str, Any]]) -> float:
         return sum((one["x"] - 0.2) ** 2 + (one["y"] - 0.8) ** 2 for one in params) / len(params)
@@ -71,7 +71,7 @@ def test_the_first_trials_are_better_informed_than_chance(home: Path, sampler: s
     assert mean_loss(tried) < 0.8 * mean_loss(cold)
 
 
-def test_it_proposes_the_same_when_the_earlier_study_has_changed_or_is_gone(home: Path) -> None:
+def test_its_proposals_do_not_change_when_the_earlier_study_is_gone(home: Path) -> None:
     spec = warm_spec("best 5")
     whole = started(home, "whole", spec)
     pieces = started(home, "pieces", spec)
@@ -91,7 +91,7 @@ def test_best_n_are_the_n_best_that_ran_to_their_end(home: Path) -> None:
     assert [entry["values"] for entry in entries] == [[value] for value in values[:3]]
 
 
-def test_only_what_both_spaces_hold_is_learned(home: Path) -> None:
+def test_only_what_both_spaces_have_is_learned(home: Path) -> None:
     spec = warm_spec(search_space={"y": {"low": 0.5, "high": 1.0}, "z": {"choices": ["a", "b"]}})
     ledger = started(home, "late", spec)
     tried = [run_one(ledger, spec) for _ in range(8)]
@@ -99,7 +99,7 @@ def test_only_what_both_spaces_hold_is_learned(home: Path) -> None:
     assert all(set(params) == {"y", "z"} for params in tried)
 
 
-def test_a_study_that_is_not_there_or_measures_something_else_is_refused(home: Path) -> None:
+def test_a_study_that_is_missing_or_measures_something_else_is_refused(home: Path) -> None:
     missing = warm_spec().model_copy(update={"warm_start": warm_spec().warm_start.model_copy(update={"study": "none"})})  # type: ignore[union-attr]
     with pytest.raises(UserError, match="no study `none`"):
         started(home, "late", missing)
@@ -110,7 +110,7 @@ def test_a_study_that_is_not_there_or_measures_something_else_is_refused(home: P
 
 @pytest.fixture
 def storage(tmp_path: Path) -> str:
-    """The URL of an Optuna storage with a study of 25 trials by a program of its own, and an empty one."""
+    """The URL of an Optuna storage with a study of 25 trials from another program, and an empty study."""
     url = f"sqlite:///{tmp_path / 'optuna.db'}"
 
     def objective(trial: optuna.Trial) -> float:
@@ -132,7 +132,7 @@ def foreign_spec(storage: str, study: str = "Their Study", trials: str = "all", 
     return warm_spec(warm_start={"study": study, "storage": storage, "trials": trials}, **changes)
 
 
-def test_a_study_of_another_program_is_learned_from_by_its_storage(tmp_path: Path, storage: str) -> None:
+def test_a_study_of_another_program_can_be_learned_from_through_its_storage(tmp_path: Path, storage: str) -> None:
     space = {"net.x": SPACE["x"], "net.y": SPACE["y"]}
     spec = foreign_spec(storage, search_space=space)
     ledger = started(tmp_path, "late", spec)
@@ -167,7 +167,7 @@ def test_a_storage_that_does_not_fit_is_refused(
     assert said in error.value.render()
 
 
-def test_a_password_and_a_name_that_no_study_here_has_are_refused() -> None:
+def test_a_password_and_a_name_that_no_study_here_can_have_are_refused() -> None:
     with pytest.raises(ValidationError, match="a password must not be in a spec"):
         foreign_spec("postgresql://me:secret@host/db")
     with pytest.raises(ValidationError, match="`study` must match"):

@@ -1,4 +1,4 @@
-"""The second round: fresh seeds for the best configurations, and what may be said of them then."""
+"""The second round: fresh seeds for the best configurations, and what can be said about them afterwards."""
 
 import json
 import math
@@ -52,7 +52,7 @@ def test_the_best_configurations_become_variants_with_fresh_seeds_and_the_same_g
     assert spec.seeds == (5, 6, 7, 8, 9)
     assert (spec.name, spec.trials, spec.scheduler.name) == (f"toy{ENDING}", 15, "none")
     assert spec.guards == recorded.guards == ()
-    assert spec.budget == Budget(cpu_seconds=900.0)  # the limit of trials was that of the search
+    assert spec.budget == Budget(cpu_seconds=900.0)  # the limit on trials was for the search
     config = resolve(spec, {"variant": ranked[0].id, "seed": 7})
     assert config == resolve(SweepSpec.model_validate(SOURCE), ranked[0].params) | {"seed": 7}
 
@@ -68,14 +68,14 @@ def test_trials_that_differ_only_in_their_seed_are_one_configuration(tmp_path: P
     spec = parse_spec(winners_spec(f"toy{ENDING}", recorded, ledger.trials(), 2, 3), tmp_path / "w.yaml")
     assert list(spec.variants) == ["toy-0000", "toy-0002"]
     assert list(spec.variants.values()) == [{"scale": 1.0}, {"scale": 2.0}]
-    assert (spec.base["epochs"], spec.base["data_file"]) == (2, "x")  # what all share: the controls' data too
+    assert (spec.base["epochs"], spec.base["data_file"]) == (2, "x")  # shared by all: the controls' data too
     assert spec.seeds == (4, 5, 6)
     with pytest.raises(UserError, match="3 configurations of the study `toy` ran to their end, so there is no top 4"):
         winners_spec(f"toy{ENDING}", recorded, ledger.trials(), 4, 3)
 
 
 def result_of(home: Path, means: list[float], noise: float, lost: dict[int, TrialState] | None = None) -> WinnersResult:
-    """The result of a second round in which variant i has the mean i, and every run a noise of its own."""
+    """The result of a second round in which variant i has the i-th mean, and every run has its own noise."""
     spec = second_round(home)
     order, random = list(spec.variants), np.random.default_rng(0)
     shared = dict(zip(spec.seeds, random.normal(0.0, 1.0, 5).tolist(), strict=True))
@@ -111,7 +111,7 @@ def test_configurations_within_their_noise_are_not_told_apart(tmp_path: Path) ->
     assert result.opening[1].startswith("runs are always paired by seed; correlation ")
 
 
-def test_runs_that_collapsed_are_counted_and_cost_the_title(tmp_path: Path) -> None:
+def test_collapsed_runs_are_counted_and_cost_a_configuration_the_win(tmp_path: Path) -> None:
     result = result_of(tmp_path, [12.0, 11.0, 13.0], noise=0.05, lost={1: TrialState.COLLAPSED, 2: TrialState.FAILED})
     best = result.candidates[0]
     assert (best.runs.collapsed, best.runs.estimate.n, result.winner) == (1, 4, None)
@@ -119,7 +119,7 @@ def test_runs_that_collapsed_are_counted_and_cost_the_title(tmp_path: Path) -> N
     assert f"{result.candidates[2].trial}: 1 failed of 5 runs" in result.verdict
 
 
-def test_the_fresh_mean_stands_beside_the_lucky_value(tmp_path: Path) -> None:
+def test_the_fresh_mean_is_shown_next_to_the_value_that_selected_it(tmp_path: Path) -> None:
     result = result_of(tmp_path, [12.0, 11.0, 13.0], noise=0.05)
     ledger, _ = open_study(tmp_path, "toy")
     values = {trial.id: 10.0 * trial.params["scale"] for trial in ledger.trials()}
@@ -129,7 +129,7 @@ def test_the_fresh_mean_stands_beside_the_lucky_value(tmp_path: Path) -> None:
     assert not any(math.isnan(each.selected) for each in result.candidates)
 
 
-def test_another_round_has_seeds_of_its_own(tmp_path: Path) -> None:
+def test_another_round_gets_new_seeds(tmp_path: Path) -> None:
     finish_study(tmp_path, second_round(tmp_path), lambda params: 10.0)
     assert rounds_of(tmp_path, "toy") == [f"toy{ENDING}"]
     ledger, recorded = open_study(tmp_path, "toy")
@@ -155,7 +155,7 @@ def test_among_equal_configurations_one_is_called_a_winner_in_at_most_5_percent_
 
 
 @pytest.mark.slow
-def test_the_second_round_runs_through_the_same_path_and_is_continued(tmp_path: Path, template_db: Path) -> None:
+def test_the_second_round_runs_like_any_study_and_can_be_continued(tmp_path: Path, template_db: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
     shutil.copy(template_db, home / "mlflow.db")

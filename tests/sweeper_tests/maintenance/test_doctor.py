@@ -34,7 +34,7 @@ def write_checkpoint(folder: Path) -> None:
 
 @pytest.fixture
 def home(tmp_path: Path, template_db: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A study of one finished trial with its checkpoint; nothing to be found."""
+    """A study of one finished trial with its checkpoint; there is nothing to find."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))  # another run's scratch is not this test's business
     folder = tmp_path / "home" / "studies" / "toy"
     folder.mkdir(parents=True)
@@ -58,7 +58,7 @@ def files_of(home: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in sorted(home.rglob("*")) if path.is_file()}
 
 
-def test_a_sound_home_has_nothing_to_be_mended(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_sound_home_has_nothing_to_fix(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, found = examine(home, capsys)
     assert code == 0, found
     assert found["studies.toy"]["what"] == "ledger and checkpoints are intact"
@@ -66,7 +66,7 @@ def test_a_sound_home_has_nothing_to_be_mended(home: Path, capsys: pytest.Captur
 
 
 def damage_everything(folder: Path) -> None:
-    write_checkpoint(folder / "trials" / "0000" / "epoch_002")  # the report of it was never stored
+    write_checkpoint(folder / "trials" / "0000" / "epoch_002")  # its report was never stored
     (folder / "trials" / "0000" / ".epoch_003.x").mkdir()
     (folder / "meter.tmp").write_text("{")
     (folder / "outbox.jsonl").write_text('{"op": "report"}\n{"op": "report"}\n')
@@ -75,7 +75,7 @@ def damage_everything(folder: Path) -> None:
         journal.write(b'{"op_code": 4, "wor')
 
 
-def test_without_fix_everything_is_told_and_nothing_changed(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_fix_everything_is_reported_and_nothing_changed(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     damage_everything(home / "studies" / "toy")
     before = files_of(home)
     code, found = examine(home, capsys)
@@ -88,10 +88,10 @@ def test_without_fix_everything_is_told_and_nothing_changed(home: Path, capsys: 
     assert told["outbox"] == "1 records wait for MLflow"
 
 
-def test_fix_mends_what_it_can_and_loses_nothing(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_fix_repairs_what_it_can_and_loses_nothing(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = home / "studies" / "toy"
     damage_everything(folder)
-    (folder / "outbox.jsonl").write_text("")  # all was delivered, to a store that has lost it
+    (folder / "outbox.jsonl").write_text("")  # everything was delivered, to a store that has lost it
     (folder / "outbox.ack").unlink()
     assert "1 trials have no run in MLflow: toy-0000" in examine(home, capsys)[1]["studies.toy.mlflow"]["what"]
     examine(home, capsys, "--fix")
@@ -106,7 +106,7 @@ def test_fix_mends_what_it_can_and_loses_nothing(home: Path, capsys: pytest.Capt
     }
 
 
-def test_a_damaged_checkpoint_fails_and_is_left_to_a_person(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_checkpoint_fails_and_is_left_to_the_user(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     weights = home / "studies" / "toy" / "trials" / "0000" / "epoch_001" / "weights.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
@@ -116,7 +116,7 @@ def test_a_damaged_checkpoint_fails_and_is_left_to_a_person(home: Path, capsys: 
     assert "weights.safetensors does not match the manifest" in found["studies.toy.checkpoint"]["what"]
 
 
-def test_what_gc_has_collected_is_not_damaged(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_gc_has_collected_is_not_reported_as_damaged(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = home / "studies" / "toy" / "trials" / "0000" / "epoch_001"
     for path in folder.iterdir():
         if path.name != "manifest.json":
@@ -130,7 +130,9 @@ def test_what_gc_has_collected_is_not_damaged(home: Path, capsys: pytest.Capture
     assert found["studies.toy.checkpoints"]["what"].endswith("1 are missing, trials/0000/epoch_001 first")
 
 
-def test_a_missing_checkpoint_of_a_trial_that_goes_on_is_told(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_checkpoint_of_an_unfinished_trial_is_reported(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     ledger = Ledger.create(home / "studies" / "toy", "toy")
     trial_id = ledger.ask(make_spec(trials=2)).id
     ledger.report(trial_id, Report(1, 1.0, {OBJECTIVE: 9.0}, "trials/0001/epoch_001", 1), 9.0)
@@ -141,7 +143,7 @@ def test_a_missing_checkpoint_of_a_trial_that_goes_on_is_told(home: Path, capsys
     assert found["studies.toy.checkpoint"]["what"] == what
 
 
-def test_a_study_that_runs_is_left_alone(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_running_study_is_left_alone(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with study_lock(home / "studies" / "toy"):
         damage_everything(home / "studies" / "toy")
         before = files_of(home)
@@ -151,7 +153,7 @@ def test_a_study_that_runs_is_left_alone(home: Path, capsys: pytest.CaptureFixtu
     assert found["studies.toy"]["what"].startswith(f"is being run by pid {os.getpid()}")
 
 
-def test_an_interrupted_study_is_told(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_interrupted_study_is_reported(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Ledger.create(home / "studies" / "toy", "toy").ask(make_spec(trials=2))
     code, found = examine(home, capsys)
     assert code == 1
@@ -167,7 +169,7 @@ def test_processes_of_a_driver_that_is_gone_are_ended(
 ) -> None:
     monkeypatch.setattr(doctor_machine, "processes_of_killed_drivers", set)  # other tests kill some
     environment = os.environ | {"TRAINERS_CACHE_DIR": str(home / "data")}
-    # the driver in between ends at once, and its child belongs to nobody
+    # the driver in between ends at once, and its child is orphaned
     child = f"subprocess.Popen([sys.executable, '-c', {SLEEPER!r}], stdout=subprocess.DEVNULL)"
     driver = f"import subprocess, sys; print({child}.pid)"
     command = [sys.executable, "-c", driver]
@@ -195,7 +197,7 @@ def test_a_port_on_the_loopback_device_is_not_open(home: Path) -> None:
         assert doctor_machine.open_ports({os.getpid()}) == [(os.getpid(), wide.getsockname()[1])]
 
 
-def test_an_old_package_and_a_pair_that_does_not_fit_fail(
+def test_an_old_package_and_a_mismatched_torch_pair_fail(
     home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     version = metadata.version

@@ -1,4 +1,4 @@
-"""`sweeper gc`: what goes, and that what is needed stays. And the winner as a registered model."""
+"""`sweeper gc`: what it removes, and that what is needed stays. And the winner as a registered model."""
 
 import json
 import shutil
@@ -29,7 +29,7 @@ def make_home(folder: Path, template_db: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, template_db: Path) -> Path:
-    """The home of a finished study, with half a checkpoint and the artifacts of a lost run in it."""
+    """The home of a finished study, with an incomplete checkpoint and the artifacts of a lost run in it."""
     home = make_home(tmp_path_factory.mktemp("finished"), template_db)
     done = sweep(home, "run")
     assert done.returncode == 0, done.stderr
@@ -49,7 +49,7 @@ def weights(home: Path) -> set[str]:
     return {str(path.relative_to(home)) for path in home.rglob("weights.safetensors")}
 
 
-def test_only_what_retention_keeps_is_in_mlflow_but_every_sum(finished: Path) -> None:
+def test_mlflow_has_only_the_weights_that_retention_keeps_but_every_checksum(finished: Path) -> None:
     trial = find_trial(uri_of(finished), "scripted:best")
     assert list(trial.manifests) == [f"epoch_00{epoch}" for epoch in (1, 2, 3, 4)]
     assert set(trial.sums) == set(trial.manifests)
@@ -57,7 +57,7 @@ def test_only_what_retention_keeps_is_in_mlflow_but_every_sum(finished: Path) ->
     assert kept == {"epoch_004"}
 
 
-def test_a_copy_that_differs_is_no_reason_to_remove(tmp_path: Path, finished: Path) -> None:
+def test_a_checkpoint_that_differs_from_its_copy_is_not_removed(tmp_path: Path, finished: Path) -> None:
     home = tmp_path / "home"
     shutil.copytree(finished, home)
     held = next(each for each in find_garbage(home)[0] if "MLflow holds" in each.why)
@@ -67,7 +67,7 @@ def test_a_copy_that_differs_is_no_reason_to_remove(tmp_path: Path, finished: Pa
     assert file.exists()
 
 
-def test_gc_names_then_removes_and_the_winner_is_still_reproduced(
+def test_gc_lists_then_removes_and_the_winner_can_still_be_reproduced(
     finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = weights(finished)
@@ -90,7 +90,7 @@ def test_gc_names_then_removes_and_the_winner_is_still_reproduced(
     assert again.returncode == 0, again.stdout + again.stderr
 
 
-def test_a_study_that_is_not_done_goes_on_after_gc_as_if_nothing_had_been(
+def test_an_unfinished_study_resumes_after_gc_as_if_nothing_had_happened(
     tmp_path: Path, finished: Path, template_db: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     home = make_home(tmp_path, template_db)

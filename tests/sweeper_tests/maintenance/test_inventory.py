@@ -1,4 +1,4 @@
-"""`doctor`, `sync` and `status` tell the same of a study, whatever somebody did to MLflow or to the home."""
+"""`doctor`, `sync` and `status` agree about a study, whatever was done to MLflow or to the home."""
 
 import shutil
 from collections.abc import Callable
@@ -28,7 +28,7 @@ Harm = Callable[[Any, Path], None]
 
 @pytest.fixture
 def home(tmp_path: Path, template_db: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A study of two trials, all of which MLflow has; `older.*` are from when it had one."""
+    """A study of two trials that are completely in MLflow; `older.*` are from when it had one trial."""
     monkeypatch.setattr("sweeper.maintenance.doctor.doctor_machine.findings", lambda home: [])
     made = tmp_path / "home"
     made.mkdir()
@@ -46,7 +46,7 @@ def home(tmp_path: Path, template_db: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def settle(home: Path) -> None:
-    """As the driver does in the end."""
+    """Finish the study as the driver does at the end."""
     stream = Ledger.open(home / "studies" / "toy", "toy").attributes.stream
     tracker = Tracker(home / "studies" / "toy", tracking_uri(home), home / "artifacts", "toy", stream=stream)
     tracker.start_study({}, {})
@@ -82,7 +82,7 @@ def older_database(client: Any, home: Path) -> None:
         (older_database, "1 trials have no run in MLflow: toy-0001"),
     ],
 )
-def test_what_mlflow_has_lost_is_found_by_the_doctor_and_closed_by_sync(home: Path, harm: Harm, expected: str) -> None:
+def test_what_mlflow_has_lost_is_found_and_sent_again_by_doctor(home: Path, harm: Harm, expected: str) -> None:
     assert told(home) == []
     harm(mlflow.MlflowClient(uri_of(home)), home)
     assert [what for what, _, _ in told(home)] == [expected]
@@ -113,7 +113,7 @@ def test_lost_artifacts_are_found_and_sent_again(home: Path, monkeypatch: pytest
     assert "up to date" not in synced.sentence()
 
 
-def test_what_a_fix_leaves_is_never_called_fixed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_fix_does_not_fix_is_never_called_fixed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     delete_run("toy-0001")(mlflow.MlflowClient(uri_of(home)), home)
     monkeypatch.setattr(doctor_home, "_send", lambda home, study: "toy: MLflow is up to date")
     [(what, fixed, failed)] = told(home, fix=True)
@@ -132,7 +132,7 @@ def test_sync_that_does_not_close_a_gap_says_so(home: Path, monkeypatch: pytest.
     assert "up to date" not in synced.sentence()
 
 
-def test_status_tells_what_the_doctor_does(home: Path) -> None:
+def test_status_reports_what_doctor_reports(home: Path) -> None:
     assert status(home, "toy")["lacking"] == ""
     shutil.copy(home.parent / "older.journal", home / "studies" / "toy" / JOURNAL)
     [(what, _, _)] = told(home)
@@ -140,7 +140,9 @@ def test_status_tells_what_the_doctor_does(home: Path) -> None:
     assert status(home, "toy")["lacking"] == what
 
 
-def test_a_copy_is_told_by_doctor_and_status(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_copy_of_a_home_is_reported_by_doctor_and_status(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(home, copy)
     assert told(copy) == [], "it has a database of its own"
@@ -153,13 +155,13 @@ def test_a_copy_is_told_by_doctor_and_status(home: Path, tmp_path: Path, monkeyp
     assert lacking(home, Ledger.open(home / "studies" / "toy", "toy"), ask_mlflow=True) == []
 
 
-def test_a_study_of_an_earlier_version_whose_ledger_does_not_name_its_outbox_is_known(home: Path) -> None:
+def test_a_study_of_an_earlier_version_whose_ledger_does_not_name_its_outbox_is_accepted(home: Path) -> None:
     ledger = Ledger.open(home / "studies" / "toy", "toy")
     ledger.attributes.stream = None
     assert lacking(home, ledger, ask_mlflow=True) == []
 
 
-def test_a_missing_checkpoint_of_a_trial_that_goes_on_is_told_by_status(home: Path) -> None:
+def test_a_missing_checkpoint_of_an_unfinished_trial_is_reported_by_status(home: Path) -> None:
     ledger = Ledger.create(home / "studies" / "toy", "toy")
     record = ledger.ask(make_spec(trials=3))
     ledger.report(record.id, Report(1, 1.0, {}, "trials/0002/epoch_001", 1), None)

@@ -21,7 +21,7 @@ TRIAL = "scripted-0000"
 
 @pytest.fixture(scope="module")
 def finished(fresh_home: FreshHome) -> Path:
-    """The home of a finished study, whose last checkpoints MLflow has."""
+    """The home of a finished study; MLflow has each trial's last checkpoint."""
     home = fresh_home(f"{SPEC}controls: []\nretention: last\n")
     code, said = Driver(home, "run").end()
     assert code == 0, said
@@ -77,8 +77,8 @@ def test_a_damaged_checkpoint_is_restored_from_mlflow(home: Path, last: Path, ha
     assert fixed(home) == (0, "")
 
 
-def test_over_a_server_it_is_the_same(home: Path, last: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(artifacts, "local_folder", lambda uri: None)  # as of a run whose files are not here
+def test_it_works_the_same_over_a_server(home: Path, last: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(artifacts, "local_folder", lambda uri: None)  # as for a run whose files are elsewhere
     stored = artifacts.Inventory(tracking_uri(home))
     run = find_trial(tracking_uri(home), TRIAL).run_id
     files = {path.name: path.stat().st_size for path in last.iterdir()}
@@ -92,7 +92,7 @@ def test_over_a_server_it_is_the_same(home: Path, last: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("damage", ["weights", "manifest", "both, and they fit", "the run is gone"])
-def test_what_mlflow_has_no_sound_copy_of_is_not_called_fixed(home: Path, last: Path, damage: str) -> None:
+def test_a_checkpoint_without_a_sound_copy_in_mlflow_is_not_called_fixed(home: Path, last: Path, damage: str) -> None:
     flip(last / "weights.safetensors")
     before = (last / "weights.safetensors").read_bytes()
     copy = in_mlflow(home, last)

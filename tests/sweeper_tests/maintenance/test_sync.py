@@ -1,4 +1,4 @@
-"""A study whose MLflow was away, and the layout it has there in the end."""
+"""A study whose MLflow was unreachable, and its layout there in the end."""
 
 import csv
 import io
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def away(tmp_path_factory: pytest.TempPathFactory, template_db: Path) -> Iterator[Path]:
-    """The home of a study that ran to its end while its tracking server was not there."""
+    """The home of a study that ran to its end while its tracking server was unreachable."""
     home = tmp_path_factory.mktemp("away") / "home"
     home.mkdir()
     shutil.copy(template_db, home / "mlflow.db")
@@ -40,7 +40,7 @@ def sync(home: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     return said
 
 
-def test_sync_ships_what_is_left_and_says_so(away: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_sync_delivers_what_is_left_and_says_so(away: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said = sync(away, capsys)
     assert said["delivered"] > 50
     assert (said["left"], said["refused"], said["problem"]) == (0, 0, None)
@@ -76,9 +76,7 @@ def test_the_parent_run_shows_the_study(away: Path, tmp_path: Path, capsys: pyte
         assert "best trial: scripted-" in artifact(away, parent, report, tmp_path)
 
 
-def test_a_trial_shows_what_varies_how_it_stands_and_what_it_read(
-    away: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_trial_shows_its_parameters_its_state_and_its_data(away: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sync(away, capsys)
     _, children = runs(away)
     trials = {name: run for name, run in children.items() if run.data.tags["sweeper.role"] == "candidate"}
@@ -98,7 +96,7 @@ def test_a_trial_shows_what_varies_how_it_stands_and_what_it_read(
     assert "sweeper.sampler" not in children["scripted-oracle"].data.tags
 
 
-def test_a_control_has_names_of_its_own_and_is_read_back_under_those_of_its_trainer(
+def test_the_metrics_of_a_control_are_renamed_and_read_back_under_the_trainers_names(
     away: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sync(away, capsys)
@@ -115,7 +113,7 @@ def test_a_control_has_names_of_its_own_and_is_read_back_under_those_of_its_trai
         assert run.data.tags["mlflow.note.content"].removeprefix("**Winner**").count(f"{name} was ") == 1
 
 
-def test_sync_says_what_is_in_the_way(away: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_sync_of_an_unknown_study_is_refused(away: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sync", "nonesuch", "--home", str(away)]) == 2
     assert "no study `nonesuch`" in capsys.readouterr().err
 

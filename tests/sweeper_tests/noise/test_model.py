@@ -1,4 +1,4 @@
-"""What a study knows of its noise: on simulated truths, and from the trials of a ledger."""
+"""What a study knows about its noise: on simulated truths, and from the trials of a ledger."""
 
 import sys
 from pathlib import Path
@@ -24,7 +24,7 @@ def trial(
 
 
 def study(values: list[float], seeds: int = 1, **changes: object) -> StudyNoise | None:
-    """Configurations side by side on the log scale; each run of one is 0.1 worse than that before."""
+    """Configurations side by side on the log scale; each run of one is 0.1 worse than the one before."""
     trials = [
         trial(10 * index + seed, value + 0.1 * seed, {"lr": 10 ** (-3 + index / 5), "seed": seed})
         for index, value in enumerate(values)
@@ -33,7 +33,7 @@ def study(values: list[float], seeds: int = 1, **changes: object) -> StudyNoise 
     return noise_of(make_spec(search_space=SPACE, **changes), trials)
 
 
-def test_intervals_and_chances_keep_their_promise(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_intervals_and_probabilities_are_calibrated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     from noise_model import score_of
 
@@ -45,7 +45,7 @@ def test_intervals_and_chances_keep_their_promise(monkeypatch: pytest.MonkeyPatc
     sys.modules.pop("noise_model")
 
 
-def test_the_noise_is_that_between_runs_of_one_configuration() -> None:
+def test_the_noise_is_measured_between_runs_of_one_configuration() -> None:
     noise = study([20.0, 24.0, 21.0, 26.0, 23.0, 25.0, 22.0], seeds=3)
     assert noise is not None
     assert noise.repeats == 14
@@ -57,7 +57,7 @@ def test_the_noise_is_that_between_runs_of_one_configuration() -> None:
     assert set(noise.by_trial) >= {"toy-0000", "toy-0001", "toy-0002"}
 
 
-def test_runs_that_differ_less_than_the_noise_all_could_be_the_best() -> None:
+def test_runs_that_differ_by_less_than_the_noise_could_all_be_the_best() -> None:
     noise = study([20.0, 20.1, 20.05, 20.12, 20.02, 20.08])
     assert noise is not None
     assert len(noise.could_be_best) > 2
@@ -65,7 +65,7 @@ def test_runs_that_differ_less_than_the_noise_all_could_be_the_best() -> None:
     assert all(each.p_best < 0.9 for each in noise.candidates)
 
 
-def test_the_same_trials_say_the_same_in_every_process() -> None:
+def test_the_same_trials_give_the_same_result_in_every_process() -> None:
     noise = study([20.0, 21.0, 22.0, 23.0, 24.0])
     from sweeper.noise import model
 
@@ -74,7 +74,7 @@ def test_the_same_trials_say_the_same_in_every_process() -> None:
     assert noise == again
 
 
-def test_large_values_may_be_the_good_ones() -> None:
+def test_large_values_can_be_the_better_ones() -> None:
     objective = {"metric": "val/accuracy", "mode": "max"}
     trials = [
         TrialRecord(
@@ -93,7 +93,7 @@ def test_large_values_may_be_the_good_ones() -> None:
 
 
 @pytest.mark.parametrize("params", [{"lr": 0.5}, {"lr": 0.4}])
-def test_what_collapsed_once_or_has_no_skill_is_no_candidate(params: dict[str, ParamValue]) -> None:
+def test_a_configuration_that_collapsed_or_has_no_skill_is_not_a_candidate(params: dict[str, ParamValue]) -> None:
     good = [trial(index, 20.0 + index, {"lr": 10 ** (-3 + index / 5)}) for index in range(6)]
     bad = [
         trial(7, 18.0, params, skill=-0.1),
@@ -106,7 +106,7 @@ def test_what_collapsed_once_or_has_no_skill_is_no_candidate(params: dict[str, P
     assert not {"toy-0007", "toy-0008", "toy-0009", "toy-0010"} & set(noise.by_trial)
 
 
-def test_a_few_that_failed_to_learn_do_not_hide_the_noise_of_the_good_ones() -> None:
+def test_a_few_trials_that_failed_to_learn_do_not_hide_the_noise_of_the_others() -> None:
     noise = study([20.0, 20.5, 21.0, 20.2, 20.8, 47.0, 47.0, 47.0, 20.4, 20.9])
     assert noise is not None
     assert len(noise.candidates) == 7
@@ -121,11 +121,11 @@ def test_a_few_that_failed_to_learn_do_not_hide_the_noise_of_the_good_ones() -> 
         ([20.0, 21.0, 22.0, 23.0, 24.0], {"objective": [{"metric": name, "mode": "min"} for name in (OBJECTIVE, "b")]}),
     ],
 )
-def test_nothing_is_said_where_nothing_can_be(values: list[float], changes: dict[str, object]) -> None:
+def test_there_is_no_estimate_where_none_is_possible(values: list[float], changes: dict[str, object]) -> None:
     assert study(values, **changes) is None
 
 
-def test_every_kind_of_parameter_has_a_place() -> None:
+def test_every_kind_of_parameter_is_handled() -> None:
     space = {
         "size": {"choices": ["small", "large", None, True, 7]},
         "depth": {"low": 1, "high": 9, "type": "int", "when": {"size": ["large"]}},
@@ -142,7 +142,7 @@ def test_every_kind_of_parameter_has_a_place() -> None:
     assert noise.repeats == 1
 
 
-def test_it_is_said_in_words() -> None:
+def test_the_noise_is_described_in_words() -> None:
     noise, objective = study([20.0, 20.1, 22.0, 20.05, 23.0, 20.2], seeds=2), make_spec().objective
     assert noise is not None
     words = floor_sentence(noise, objective)

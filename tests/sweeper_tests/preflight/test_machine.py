@@ -45,7 +45,7 @@ def test_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: int, asked
     assert found["machine.gpu"].status == status
 
 
-def test_gpus_that_are_not_there_are_told_with_the_mend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_gpus_are_reported_with_the_fix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "visible_gpus", lambda: 0)
     found = check(tmp_path, "resources.gpus=1", "resources.concurrent=1")["machine.gpu"]
     assert (found.measured, found.expected) == ("0 GPUs, 1 requested per trial", "those asked for")
@@ -77,7 +77,7 @@ def test_checkpoints_that_do_not_fit(tmp_path: Path) -> None:
     assert check(tmp_path, run_bytes=10**15)["machine.disk"].status is CheckStatus.FAIL
 
 
-def test_checkpoints_that_are_not_kept_lie_in_one_place(tmp_path: Path) -> None:
+def test_checkpoints_that_are_not_retained_take_space_only_once(tmp_path: Path) -> None:
     all_of_them = check(tmp_path, run_bytes=10**9)["machine.disk"].expected
     best = check(tmp_path, "retention=best", run_bytes=10**9)["machine.disk"].expected
     assert (all_of_them.split(" GB")[0], best.split(" GB")[0]) == ("20.0", "10.0")
@@ -111,7 +111,7 @@ def test_a_tracking_server(tmp_path: Path, server: str, monkeypatch: pytest.Monk
     assert "secret" not in found.measured
 
 
-def test_disk_is_asked_for_the_models_of_all_variants_and_not_for_the_base_alone() -> None:
+def test_disk_space_is_estimated_from_all_variants_and_not_from_the_base_alone() -> None:
     base = {"epochs": 4, "curve_mm": [1.0]}
     assert mean_run_bytes("checked_trainer:train", [base, base | {"epochs": 8}]) == 6000
     assert mean_run_bytes("scripted_trainer:train", [base]) is None

@@ -59,7 +59,9 @@ def checked(spec: SweepSpec, home: Path, **options: Any) -> tuple[PreflightOutco
     return preflight.finish(child, spec, home, told.append, here, **options), told
 
 
-def test_machine_and_trainer_are_checked_and_told_one_by_one(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_machine_and_trainer_are_checked_and_reported_one_by_one(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     outcome, told = checked(spec_of(), tmp_path)
     assert tuple(told) == outcome.results
     names = [result.name for result in outcome.results]
@@ -71,7 +73,7 @@ def test_machine_and_trainer_are_checked_and_told_one_by_one(tmp_path: Path, cap
     assert "a trainer may print" in capfd.readouterr().err
 
 
-def test_what_passed_is_kept_until_something_changes(tmp_path: Path) -> None:
+def test_a_pass_is_kept_until_something_changes(tmp_path: Path) -> None:
     first, _ = checked(spec_of(), tmp_path)
     second, told = checked(spec_of(), tmp_path)
     assert (first.kept, second.kept) == (False, True)
@@ -84,7 +86,7 @@ def test_what_passed_is_kept_until_something_changes(tmp_path: Path) -> None:
     assert checked(spec_of("trials=2"), tmp_path)[0].kept  # the pipeline is the same
 
 
-def test_other_data_are_checked_anew(tmp_path: Path) -> None:
+def test_changed_data_is_checked_again(tmp_path: Path) -> None:
     (tmp_path / "data.txt").write_text("a")
     spec = spec_of(f"base.data_file={tmp_path / 'data.txt'}")
     assert not checked(spec, tmp_path)[0].kept
@@ -93,7 +95,7 @@ def test_other_data_are_checked_anew(tmp_path: Path) -> None:
     assert not checked(spec, tmp_path)[0].kept
 
 
-def test_other_code_is_checked_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changed_code_is_checked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checked(spec_of(), tmp_path)
     monkeypatch.setattr(preflight, "trainer_sums", lambda trainer: {"trainer.py": "other"})
     assert not checked(spec_of(), tmp_path)[0].kept
@@ -108,7 +110,7 @@ def test_a_failure_is_not_kept(tmp_path: Path) -> None:
     assert "FAIL of script.error" in outcome.summary
 
 
-def test_a_trainer_that_names_no_checks_gets_those_of_the_machine(tmp_path: Path) -> None:
+def test_a_trainer_without_checks_gets_only_those_of_the_machine(tmp_path: Path) -> None:
     outcome, _ = checked(spec_of("trainer=scripted_trainer:train"), tmp_path)
     assert all(result.name.startswith("machine.") for result in outcome.results)
 
@@ -121,7 +123,7 @@ def test_variants_are_the_corners_and_the_base_is_checked() -> None:
     assert [(each["scale"], each["epochs"]) for each in preflight.corners(spec)] == [(3.0, 2), (1.0, 1)]
 
 
-def test_a_large_search_space_has_bounded_corners() -> None:
+def test_a_large_search_space_has_a_bounded_number_of_corners() -> None:
     wide = {f"loss.lambda_{name}": "{low: 0.1, high: 1.0}" for name in ("param", "joint", "angular", "pca", "reg")}
     wide |= {"optim.lr": "{low: 0.1, high: 1.0}", "optim.weight_decay": "{low: 0.1, high: 1.0}"}
     dimensions = "\n".join(f"  {path}: {value}" for path, value in wide.items())
@@ -131,7 +133,9 @@ def test_a_large_search_space_has_bounded_corners() -> None:
     assert {config["loss"]["lambda_pca"] for config in configs} == {0.1, 1.0}
 
 
-def test_the_verb(spec_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_verb_shows_the_checks_and_how_to_fix_what_fails(
+    spec_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     home = ("--home", str(tmp_path / "home"))
     assert main(["preflight", str(spec_file), *home]) == 0
     shown = capsys.readouterr()
@@ -144,7 +148,7 @@ def test_the_verb(spec_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert checks["script.error"]["help"] == "fix the script"
 
 
-def test_data_that_cannot_be_prepared_are_bad_input(spec_file: Path, tmp_path: Path) -> None:
+def test_data_that_cannot_be_prepared_is_bad_input(spec_file: Path, tmp_path: Path) -> None:
     missing = ("--set", f"base.data_file={tmp_path / 'missing'}")
     assert main(["preflight", str(spec_file), "--home", str(tmp_path / "home"), *missing]) == 2
 
@@ -158,7 +162,7 @@ def test_a_failure_before_a_run_starts_nothing(spec_file: Path, home: Path, caps
     assert ledger.attributes.spec is None
 
 
-def test_to_skip_it_needs_a_reason(spec_file: Path, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_skipping_it_needs_a_reason(spec_file: Path, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", str(spec_file), "--home", str(home), "--skip-preflight", " "]) == 2
     assert "a reason is required" in capsys.readouterr().err
 

@@ -1,4 +1,4 @@
-"""What README and docs/ tell a person to type is there, is parsed, and runs where it is cheap."""
+"""What README and docs/ tell the reader to type exists, parses, and runs where that is cheap."""
 
 import importlib.util
 import json
@@ -51,7 +51,7 @@ def parse(group: click.Group, arguments: list[str], context: click.Context) -> s
         return parse(command, rest, inner) if isinstance(command, click.Group) else inner.command_path
 
 
-def test_there_are_commands_of_known_programs_only() -> None:
+def test_only_known_programs_are_called() -> None:
     programs = {"sweeper", "python", "make", "source"}
     assert len(commands()) > 30
     assert {words[0] for words in commands()} == programs
@@ -68,12 +68,12 @@ def test_every_command_line_is_understood(arguments: list[str]) -> None:
 
 
 @pytest.mark.parametrize("arguments", of("python", "-m", "mano_trainers"), ids=" ".join)
-def test_every_training_is_understood(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_training_command_is_understood(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert train_main(arguments) == 2, "the config is not there; a wrong option would exit"
     assert "CONFIG.yaml" in capsys.readouterr().err
 
 
-def test_verbs_named_in_the_text_are_there() -> None:
+def test_verbs_named_in_the_text_exist() -> None:
     named = {verb for page in PAGES for verb in re.findall(r"`sweeper ([a-z]+)", page.read_text())}
     assert named - set(cli.sweeper.commands) == set()
 
@@ -85,7 +85,7 @@ def test_links_lead_to_files() -> None:
         assert missing == [], page
 
 
-def test_anchors_of_the_guide_are_its_headings() -> None:
+def test_the_anchors_of_the_guide_match_its_headings() -> None:
     text = Path("docs/guide.md").read_text()
     headings = [
         re.sub(r"[^a-z0-9 -]", "", name.lower()).replace(" ", "-") for name in re.findall(r"^## (.+)$", text, re.M)
@@ -95,7 +95,7 @@ def test_anchors_of_the_guide_are_its_headings() -> None:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home in which `loss_balance` has ended."""
+    """A home in which the study `loss_balance` has finished."""
     home = tmp_path_factory.mktemp("docs") / "home"
     spec = load_spec(Path("search_spaces/loss_balance.yaml"))
     finish_study(home, spec, lambda params: 20.0 + float(params["loss.lambda_joint"]), trials=4)
@@ -118,7 +118,7 @@ KEYS = [block for block in blocks(Path("docs/guide.md"), "yaml") if not block.st
 
 
 @pytest.mark.parametrize("block", KEYS, ids=lambda block: block.split(":")[0])
-def test_the_guide_s_keys_are_valid(block: str) -> None:
+def test_the_guides_keys_are_valid(block: str) -> None:
     keys = yaml.safe_load(block)
     written = {"search_space", "trials", *keys} if keys.get("kind") == "ablation" else {*keys}
     spec = parse_spec(block + "".join(line for key, line in DEFAULTS.items() if key not in written), Path("guide.md"))
@@ -134,7 +134,7 @@ def line(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_guide_s_trainer_goes_on_from_its_checkpoint(line: Path) -> None:
+def test_the_guides_trainer_resumes_from_its_checkpoint(line: Path) -> None:
     module = importlib.util.spec_from_file_location("line", line / "line.py")
     assert module is not None
     assert module.loader is not None
@@ -146,7 +146,7 @@ def test_the_guide_s_trainer_goes_on_from_its_checkpoint(line: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_guide_s_trainer_is_swept(line: Path, monkeypatch: pytest.MonkeyPatch, template_db: Path) -> None:
+def test_the_guides_trainer_can_be_swept(line: Path, monkeypatch: pytest.MonkeyPatch, template_db: Path) -> None:
     (line / "home").mkdir()
     shutil.copy(template_db, line / "home" / "mlflow.db")
     monkeypatch.chdir(line)

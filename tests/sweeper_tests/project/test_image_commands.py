@@ -1,4 +1,4 @@
-"""A sweep through the services of docker/compose.yaml, run by their very commands in namespaces of their own."""
+"""A sweep through the services of docker/compose.yaml, run with their exact commands in their own namespaces."""
 
 import json
 import shutil
@@ -77,8 +77,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture(scope="module")
 def sweep(stack: Stack) -> tuple[str, str]:
-    """What two drivers wrote: the first was stopped as `docker stop` does it, the second went on to the end, though
-    PostgreSQL and MLflow were killed on its way. Then MLflow was given what had waited."""
+    """What two drivers printed: the first was stopped as `docker stop` does it; the second continued to the end,
+    although PostgreSQL and MLflow were killed on the way. Then MLflow was sent what had been waiting."""
     drive_until(stack, "epoch 1:")
     assert stack.stop("driver", grace_s=120) == 128 + signal.SIGTERM
     first = stack.log("driver")
@@ -103,7 +103,7 @@ def drive_until(stack: Stack, text: str) -> None:
 
 
 def wait_for(stack: Stack, text: str) -> None:
-    """Wait until the driver has written this. Where Ray gave up on a busy machine, it is started again."""
+    """Wait until the driver has written this. If Ray gave up on a busy machine, the driver is started again."""
     end = time.monotonic() + 600
     while True:
         has_ended, said = stack.processes["driver"].poll() is not None, stack.log("driver")
@@ -118,7 +118,7 @@ def wait_for(stack: Stack, text: str) -> None:
 
 
 def mlflow(stack: Stack, path: str, data: str = "", *, password: str | None = None, **headers: str) -> tuple[int, str]:
-    """Asks MLflow from where its published port would be reached (with data: by POST): status and body."""
+    """Ask MLflow from where its published port would be reached (by POST if there is data); return status and body."""
     if password is not None:
         headers["Authorization"] = "Basic " + b64encode(f"admin:{password}".encode()).decode()
     command = ["ip", "netns", "exec", stack.namespace("host"), "python3", "-c", ASK]
@@ -145,7 +145,7 @@ def test_the_sweep_is_complete_and_in_mlflow(stack: Stack, sweep: tuple[str, str
     weights = list((stack.folder / "volumes/artifacts").rglob("weights.safetensors"))
     assert weights, "checkpoints went through the server into its volume"
     records = list((stack.folder / "volumes/artifacts").rglob("provenance.json"))
-    shared = [json.loads(record.read_text()) for record in records]  # what trials share lies with the study, once
+    shared = [json.loads(record.read_text()) for record in records]  # what trials share is stored once, with the study
     assert {record["code"]["commit"] for record in shared if "code" in record} == {COMMIT}
 
 
@@ -180,7 +180,7 @@ def test_the_ledger_is_in_postgres_and_its_role_sees_nothing_else(stack: Stack, 
     assert "password authentication failed" in wrong.stderr
 
 
-def test_mlflow_refuses_without_password_and_by_a_foreign_name(stack: Stack) -> None:
+def test_mlflow_refuses_requests_without_the_password_or_to_a_foreign_host_name(stack: Stack) -> None:
     search = "/api/2.0/mlflow/experiments/search?max_results=1"
     password = secrets()["MLFLOW_ADMIN_PASSWORD"]
     assert mlflow(stack, search, password=password)[0] == 200
@@ -193,7 +193,7 @@ def test_mlflow_refuses_without_password_and_by_a_foreign_name(stack: Stack) -> 
         assert (status, "Invalid Host header" in body) == (403, True), name
 
 
-def test_ray_refuses_who_has_no_token(stack: Stack) -> None:
+def test_ray_refuses_processes_without_the_token(stack: Stack) -> None:
     def join(**variables: str) -> subprocess.CompletedProcess[str]:
         return stack.execute("worker-cpu", "python", "-c", JOIN, timeout_s=120, **variables)
 
@@ -206,7 +206,7 @@ def test_ray_refuses_who_has_no_token(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("name", ["postgres", "mlflow", "ray-head", "worker-cpu"])
-def test_a_service_is_nobody_and_can_write_nowhere_else(stack: Stack, name: str) -> None:
+def test_a_service_has_no_privileges_and_can_write_only_to_tmp(stack: Stack, name: str) -> None:
     processes = [
         dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
         for status in stack.execute(
@@ -253,7 +253,7 @@ def test_no_secret_is_in_a_log_or_a_command_line(stack: Stack, sweep: tuple[str,
 def test_a_backup_restores_into_an_empty_volume(
     stack: Stack, sweep: tuple[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """By the commands of docs/containers.md."""
+    """With the commands in docs/containers.md."""
     shown = (ROOT / "docs/containers.md").read_text()
     dump = ["pg_dumpall", "-h", "postgres", "-U", "postgres"]
     assert " ".join(dump) in shown

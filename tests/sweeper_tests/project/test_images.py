@@ -1,5 +1,5 @@
-"""What the files in docker/ promise, checked without an engine: by linters, schemas, and reading them as one would run
-them. `test_docker_commands.py` runs the commands themselves."""
+"""What the files in docker/ promise, checked without an engine: by linters, schemas, and reading them as an engine
+would. `test_image_commands.py` runs the commands themselves."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def run(*command: str | Path, **options: Any) -> subprocess.CompletedProcess[str
 
 
 def faults(stack: dict[str, Any]) -> list[str]:
-    """Everything in a compose file that opens a door: one line each."""
+    """Everything in a compose file that is insecure: one line each."""
     found = []
     for name, service in stack["services"].items():
         user = str(service.get("user", "root"))
@@ -62,7 +62,7 @@ def faults(stack: dict[str, Any]) -> list[str]:
     return found
 
 
-def test_no_service_opens_a_door(stack: dict[str, Any]) -> None:
+def test_no_service_is_insecure(stack: dict[str, Any]) -> None:
     assert stack["services"].keys() == OURS | {"postgres"}
     assert faults(stack) == []
 
@@ -84,7 +84,7 @@ def test_no_service_opens_a_door(stack: dict[str, Any]) -> None:
         ("mlflow", "healthcheck", {}),
     ],
 )
-def test_a_door_that_somebody_opens_is_seen(stack: dict[str, Any], service: str, key: str, value: object) -> None:
+def test_an_insecure_setting_is_found(stack: dict[str, Any], service: str, key: str, value: object) -> None:
     changed = deepcopy(stack)
     changed["services"][service][key] = value
     assert faults(changed)
@@ -100,7 +100,7 @@ def test_compose_files_follow_the_schema(stack: dict[str, Any]) -> None:
     assert not validator.is_valid(wrong), "the schema refuses keys that it does not know"
 
 
-def test_every_secret_has_to_be_given() -> None:
+def test_every_secret_must_be_given() -> None:
     example = example_environment()
     assert len(example) == 6
     assert set(example.values()) == {""}, "an example of a secret is a default secret"
@@ -110,7 +110,7 @@ def test_every_secret_has_to_be_given() -> None:
                 compose({**{other: "x" for other in example if other != name}, **given})
 
 
-def test_the_command_of_the_docs_fills_in_every_secret(tmp_path: Path) -> None:
+def test_the_command_in_the_docs_fills_in_every_secret(tmp_path: Path) -> None:
     shown = (ROOT / "docs/containers.md").read_text()
     command = shown[shown.index("(umask 077;") : shown.index("> docker/.env)")] + "> docker/.env)"
     (tmp_path / "docker").mkdir()
@@ -126,7 +126,7 @@ def test_the_command_of_the_docs_fills_in_every_secret(tmp_path: Path) -> None:
 
 
 def test_no_secret_is_in_a_file() -> None:
-    """What looks like a password in the environment of a service is one of the secrets, and nothing else is."""
+    """The variables of a service that look like passwords are secrets, and no others are."""
     given = secrets()
     sensitive = re.compile(r"PASSWORD|TOKEN|SECRET|KEY")
     for name, service in compose(given)["services"].items():
@@ -136,7 +136,7 @@ def test_no_secret_is_in_a_file() -> None:
     assert "env_file" not in (DOCKER / "compose.yaml").read_text(), "each service gets its own secrets and no others"
 
 
-def test_a_service_has_the_secrets_that_it_needs() -> None:
+def test_a_service_has_only_the_secrets_that_it_needs() -> None:
     given = secrets()
     shown = {
         name: {secret for secret, value in given.items() if value in service["environment"].values()}
@@ -152,7 +152,7 @@ def test_a_service_has_the_secrets_that_it_needs() -> None:
     }
 
 
-def test_only_the_driver_stands_in_both_networks(stack: dict[str, Any]) -> None:
+def test_only_the_driver_is_in_both_networks(stack: dict[str, Any]) -> None:
     networks = {name: set(service["networks"]) for name, service in stack["services"].items()}
     assert {name for name, joined in networks.items() if "ray" in joined} == OURS - {"mlflow"}
     assert {name for name, joined in networks.items() if "data" in joined} == {"postgres", "mlflow", "driver"}
@@ -171,7 +171,7 @@ def test_ray_asks_for_a_token_and_mlflow_for_a_password(stack: dict[str, Any]) -
     assert set(hosts) == {f"{name}{port}" for name in ("mlflow", "localhost", "127.0.0.1") for port in ("", ":*")}
 
 
-def test_services_start_in_order_and_gpus_are_asked_for(stack: dict[str, Any]) -> None:
+def test_services_start_in_order_and_gpus_are_requested(stack: dict[str, Any]) -> None:
     services = stack["services"]
     for name in OURS - {"ray-head"}:
         assert services[name]["depends_on"]
@@ -191,7 +191,7 @@ def test_every_image_is_pinned_by_its_digest(stack: dict[str, Any]) -> None:
     assert all(PINNED.fullmatch(base) for base in bases)
 
 
-def test_linters_have_nothing_to_say() -> None:
+def test_linters_find_nothing() -> None:
     linted = run("hadolint", DOCKER / "Dockerfile")
     assert (linted.returncode, linted.stdout + linted.stderr) == (0, "")
     checked = run("shellcheck", DOCKER / "entry.sh")
@@ -200,7 +200,7 @@ def test_linters_have_nothing_to_say() -> None:
     assert wrong.returncode != 0
 
 
-def test_the_dockerfile_installs_by_hash_and_ends_without_root() -> None:
+def test_the_dockerfile_installs_by_hash_and_does_not_run_as_root() -> None:
     text = (DOCKER / "Dockerfile").read_text()
     final = text.rpartition("\nFROM ")[2]
     assert re.findall(r"^USER (.*)$", final, flags=re.MULTILINE) == ["10001:10001"]
@@ -210,7 +210,7 @@ def test_the_dockerfile_installs_by_hash_and_ends_without_root() -> None:
         assert "--require-hashes" in install or "--no-index" in install, install
 
 
-def test_what_the_dockerfile_copies_is_there_and_reaches_the_engine() -> None:
+def test_what_the_dockerfile_copies_exists_and_is_sent_to_the_engine() -> None:
     allowed = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
     copied = re.findall(r"^COPY (?!--from)(?:--\S+ )*(.*) \S+$", (DOCKER / "Dockerfile").read_text(), re.MULTILINE)
     sources = {source for line in copied for source in line.split()}
@@ -219,7 +219,7 @@ def test_what_the_dockerfile_copies_is_there_and_reaches_the_engine() -> None:
         assert (ROOT / source).exists(), source
 
 
-def test_the_runtime_lock_is_a_part_of_the_lock_without_the_tools() -> None:
+def test_the_runtime_lock_is_a_subset_of_the_lock_without_the_tools() -> None:
     whole = (ROOT / "requirements.lock").read_text()
     made = run(
         sys.executable,

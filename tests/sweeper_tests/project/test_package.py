@@ -1,4 +1,4 @@
-"""The wheel, as `pip install` takes it: what is in it, and that it runs without a clone."""
+"""The wheel, as `pip install` gets it: what is in it, and that it runs without a clone."""
 
 import json
 import os
@@ -34,7 +34,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "site"
 
 
-def test_what_is_in_it(site: Path) -> None:
+def test_the_wheel_has_everything_and_nothing_else(site: Path) -> None:
     for name in ("sweeper/py.typed", "sweeper/examples/loss_balance.yaml", "mano_trainers/loop.py"):
         assert (site / name).is_file(), name
     assert (site / "sweeper/examples/loss_balance.yaml").read_text() == (
@@ -46,7 +46,7 @@ def test_what_is_in_it(site: Path) -> None:
 
 
 def test_an_example_runs_without_a_clone(site: Path, tmp_path: Path) -> None:
-    """One epoch of one trial on few small pictures: the whole way, in an empty folder."""
+    """One epoch of one trial on a few small images: end to end, in an empty folder."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {
         "PYTHONPATH": str(site)
     }
@@ -61,7 +61,7 @@ def test_an_example_runs_without_a_clone(site: Path, tmp_path: Path) -> None:
 
 
 def test_a_first_sweep_without_a_clone(site: Path, tmp_path: Path) -> None:
-    """`sweeper init` and `sweeper run` in an empty folder, with trials by Ray."""
+    """`sweeper init` and `sweeper run` in an empty folder, with trials run by Ray."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
     def sweeper(*arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -83,6 +83,6 @@ def test_a_first_sweep_without_a_clone(site: Path, tmp_path: Path) -> None:
     assert found.stdout.decode().startswith(str(site)), "of the wheel, not of the clone"
 
 
-def test_an_unknown_example_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_example_gets_a_suggestion(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "example:los_balance"]) == 2
     assert "did you mean `example:loss_balance`?" in capsys.readouterr().err

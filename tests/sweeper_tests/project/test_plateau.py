@@ -1,4 +1,4 @@
-"""The write-up of a forensic study: its statistics, what it claims from made-up trials, and a whole ledger."""
+"""The write-up of a forensic study: its statistics, its claims about made-up trials, and a whole ledger."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ CONFIG = {"model.backbone": "resnet_tiny", "data.embedded_count": 99, "data.imag
 
 
 def variant(name: str, faults: Sequence[str], reported: float, honest: float, joint: float = 25.0) -> Variant:
-    """Three seeds, 0.1 mm apart; the constant pose at 47.5 mm by a faulty ruler and at 21 mm by a sound one."""
+    """Three seeds, 0.1 mm apart; the constant pose scores 47.5 mm by a faulty metric and 21 mm by a sound one."""
     seeds = np.array([-0.1, 0.0, 0.1])
     constant = np.full(3, 47.5 if "broken_procrustes" in faults else 21.0)
     weights, best = (1.0, joint, 0.0, 0.0), constant - 2.0
@@ -51,12 +51,12 @@ def test_a_paired_difference_has_the_interval_of_scipys_paired_test() -> None:
     assert difference.half_width_mm == pytest.approx((high - low) / 2)
 
 
-def test_a_difference_between_seeds_alone_has_no_width() -> None:
+def test_a_difference_that_all_seeds_share_has_no_width_and_one_seed_gives_none() -> None:
     assert paired_difference(np.array([5.0, 9.0]), np.array([4.0, 8.0])).half_width_mm == 0
     assert np.isnan(paired_difference(np.array([5.0]), np.array([4.0])).half_width_mm)
 
 
-def test_a_plateau_is_told_with_its_numbers() -> None:
+def test_a_plateau_is_described_with_its_numbers() -> None:
     page = unwrapped(document(["made_up"], a_study([47.4, 47.5, 47.6, 47.45], [18.0, 19.5, 17.0, 20.0]), CONFIG))
     assert "24 variants with 3 seeds" in page
     assert "4 balances of the loss report 47.40 to 47.60 mm, 0.20 mm apart: nobody could tell them apart" in page
@@ -124,7 +124,7 @@ def finished_study(home: Path, *, state: TrialState) -> None:
         ledger.finish(record.id, state if last else TrialState.COMPLETE, "", {}, (pa_mm,))
 
 
-def test_the_command_writes_page_and_figure_of_the_shipped_study(tmp_path: Path) -> None:
+def test_the_command_writes_the_page_and_figure_of_the_shipped_study(tmp_path: Path) -> None:
     (tmp_path / "studies" / "plateau_forensics").mkdir(parents=True)
     finished_study(tmp_path, state=TrialState.COMPLETE)
     for folder in ("one", "two"):
@@ -147,7 +147,7 @@ def test_an_unfinished_study_is_refused(tmp_path: Path, capsys: pytest.CaptureFi
     assert main(["nothing", "--home", str(tmp_path)]) == 2
 
 
-def test_studies_that_were_trained_otherwise_share_no_page() -> None:
+def test_studies_that_were_trained_differently_cannot_share_a_page() -> None:
     first = {"loss.lambda_pca": 0.0, "faults": [], "seed": 0, "optim.epochs": 10}
     require_same_training("other", first | {"loss.lambda_pca": 1.0, "faults": ["camera_frame"], "seed": 1}, first)
     with pytest.raises(UserError, match=r"`other` was trained otherwise than the first: optim\.epochs"):

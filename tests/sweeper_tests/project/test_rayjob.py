@@ -1,6 +1,6 @@
-"""docker/rayjob.yaml: what Kubernetes itself defines in it is checked by its schemas, the doors by reading it.
+"""docker/rayjob.yaml: what Kubernetes itself defines is checked against its schemas, and security by reading it.
 
-The schema of KubeRay's own keys is in no package; they were compared with its documentation by eye.
+No package contains a schema of KubeRay's own keys; they were compared with its documentation by eye.
 """
 
 import os
@@ -24,7 +24,7 @@ def documents() -> dict[str, dict[str, Any]]:
 
 
 def pods(documents: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Name -> each pod template, as the pod that is made of it."""
+    """Name -> each pod template, as the pod that is made from it."""
     spec = documents["RayJob"]["spec"]
     cluster = spec["rayClusterSpec"]
     templates = {"submitter": spec["submitterPodTemplate"], "head": cluster["headGroupSpec"]["template"]}
@@ -36,7 +36,7 @@ def pods(documents: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def faults(pod: dict[str, Any]) -> list[str]:
-    """What the restricted profile of Kubernetes' pod security refuses, and a root file system that can be written."""
+    """What the restricted profile of Kubernetes' pod security refuses, and a writable root file system."""
     found = []
     spec = pod["spec"]
     outer = spec.get("securityContext", {})
@@ -67,19 +67,19 @@ def faults(pod: dict[str, Any]) -> list[str]:
     return found
 
 
-def test_what_is_of_kubernetes_follows_its_schemas(documents: dict[str, Any]) -> None:
+def test_what_kubernetes_defines_follows_its_schemas(documents: dict[str, Any]) -> None:
     assert documents.keys() == {"PersistentVolumeClaim", "NetworkPolicy", "RayJob"}
     for kind in ("PersistentVolumeClaim", "NetworkPolicy"):
         kubernetes_validate.validate(documents[kind], KUBERNETES, strict=True)
     for pod in pods(documents).values():
         kubernetes_validate.validate(pod, KUBERNETES, strict=True)
     wrong = deepcopy(pods(documents)["head"])
-    wrong["spec"]["containers"][0]["securityContext"]["readOnlyRootFileSystem"] = True  # a capital too many
+    wrong["spec"]["containers"][0]["securityContext"]["readOnlyRootFileSystem"] = True  # one capital letter too many
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(wrong, KUBERNETES, strict=True)
 
 
-def test_no_pod_opens_a_door(documents: dict[str, Any]) -> None:
+def test_no_pod_is_insecure(documents: dict[str, Any]) -> None:
     assert {name: faults(pod) for name, pod in pods(documents).items()} == {"submitter": [], "head": [], "gpu": []}
 
 
@@ -96,7 +96,7 @@ def test_no_pod_opens_a_door(documents: dict[str, Any]) -> None:
         (("containers", 0, "env", 1), {"name": "PGPASSWORD", "value": "hunter2"}),
     ],
 )
-def test_a_door_that_somebody_opens_is_seen(documents: dict[str, Any], path: tuple[Any, ...], value: object) -> None:
+def test_an_insecure_setting_is_found(documents: dict[str, Any], path: tuple[Any, ...], value: object) -> None:
     pod = deepcopy(pods(documents)["head"])
     place = pod["spec"]
     for key in path[:-1]:
@@ -116,7 +116,7 @@ def test_only_the_head_has_passwords_and_each_is_a_reference(documents: dict[str
         assert references == dict.fromkeys(expected, "sweeper")
 
 
-def test_the_network_policy_holds_every_pod(documents: dict[str, Any]) -> None:
+def test_the_network_policy_covers_every_pod(documents: dict[str, Any]) -> None:
     policy = documents["NetworkPolicy"]["spec"]
     selected = policy["podSelector"]["matchLabels"]
     assert selected
@@ -130,7 +130,7 @@ def test_the_network_policy_holds_every_pod(documents: dict[str, Any]) -> None:
         assert all(peer.get("podSelector") or peer["namespaceSelector"] for peer in peers)
 
 
-def test_the_cluster_asks_for_a_token_and_has_the_ray_of_the_lock(documents: dict[str, Any]) -> None:
+def test_the_cluster_asks_for_a_token_and_has_the_locked_version_of_ray(documents: dict[str, Any]) -> None:
     cluster = documents["RayJob"]["spec"]["rayClusterSpec"]
     assert cluster["authOptions"] == {"mode": "token"}
     assert f"\nray=={cluster['rayVersion']} " in (ROOT / "requirements.lock").read_text()
@@ -141,7 +141,7 @@ def test_the_cluster_asks_for_a_token_and_has_the_ray_of_the_lock(documents: dic
 
 
 @pytest.mark.parametrize(("code", "handed_over"), [(0, 0), (1, 0), (2, 0), (3, 0), (5, 0), (130, 130), (137, 137)])
-def test_a_result_of_the_study_is_not_retried_and_a_killed_driver_is(
+def test_a_driver_that_ended_by_itself_is_not_retried_but_a_killed_one_is(
     code: int, handed_over: int, documents: dict[str, Any], tmp_path: Path
 ) -> None:
     entry, job, *arguments = documents["RayJob"]["spec"]["entrypoint"].split()
@@ -157,7 +157,7 @@ def test_a_result_of_the_study_is_not_retried_and_a_killed_driver_is(
     assert (f"sweeper ended with exit code {code};" in done.stderr) == (code in range(1, 6))
 
 
-def test_every_volume_that_is_mounted_is_there(documents: dict[str, Any]) -> None:
+def test_every_mounted_volume_is_defined(documents: dict[str, Any]) -> None:
     claim = documents["PersistentVolumeClaim"]["metadata"]["name"]
     for pod in pods(documents).values():
         volumes = {each["name"]: each for each in pod["spec"]["volumes"]}

@@ -1,4 +1,4 @@
-"""The reference pages in docs/ are what the code says."""
+"""The reference pages in docs/ match the code."""
 
 import inspect
 import re
@@ -14,18 +14,18 @@ from tools.reference import PAGES, cli_page, spec_page
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_the_pages_are_the_code_s(page: str) -> None:
+def test_the_pages_match_the_code(page: str) -> None:
     command = f"python -m tools.reference {page} > docs/{page}.md"
     assert Path(f"docs/{page}.md").read_text() == PAGES[page](), f"run `{command}`"
 
 
-def test_every_verb_is_there() -> None:
+def test_every_verb_is_listed() -> None:
     page = cli_page()
     assert [verb for verb in cli.sweeper.commands if f"### sweeper {verb}\n" not in page] == []
     assert "### sweeper data make\n" in page
 
 
-def test_every_exit_code_is_there() -> None:
+def test_every_exit_code_is_listed() -> None:
     codes = {str(value) for name, value in inspect.getmembers(errors) if name.startswith("EXIT_")}
     listed = set(re.findall(r"\d+", " ".join(re.findall(r"^\| ([\d, ]+) \|", cli_page(), re.M))))
     assert codes - {str(errors.EXIT_SIGNAL)} <= listed
@@ -41,7 +41,7 @@ def test_every_exit_code_is_there() -> None:
         "| `mode` | `min`, `max` | required |",
     ],
 )
-def test_a_row_says_type_default_and_meaning(row: str) -> None:
+def test_a_row_gives_type_default_and_meaning(row: str) -> None:
     assert f"\n{row}" in spec_page()
 
 

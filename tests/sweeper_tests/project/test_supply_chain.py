@@ -1,4 +1,4 @@
-"""What is installed: floors, a lock that names every byte, an audit that cannot pass by accident, a list of it all."""
+"""What is installed: floors, a lock of every byte, an audit that cannot pass by accident, a bill of materials."""
 
 import re
 import shlex
@@ -16,12 +16,12 @@ from tools.lock import LOCK, Locked, locked
 from tools.sbom import document_of, problems
 
 FLOORS = {"ray": "2.56", "mlflow": "3.17.2", "torch": "2.10", "pillow": "13.0.0"}
-"""Older releases have known holes that matter here: see SECURITY.md."""
+"""Older releases have known vulnerabilities that matter here: see SECURITY.md."""
 PYPROJECT = tomllib.loads(LOCK.with_name("pyproject.toml").read_text())
 
 
 @pytest.mark.parametrize(("name", "floor"), FLOORS.items())
-def test_no_release_below_the_floor_is_asked_for_locked_or_installed(name: str, floor: str) -> None:
+def test_no_release_below_the_floor_is_required_locked_or_installed(name: str, floor: str) -> None:
     asked = {one.name: one for one in map(Requirement, PYPROJECT["project"]["dependencies"])}[name]
     lowest = [Version(each.version) for each in asked.specifier if each.operator in (">=", "==", "~=")]
     assert lowest
@@ -32,9 +32,9 @@ def test_no_release_below_the_floor_is_asked_for_locked_or_installed(name: str, 
     assert Version(metadata.version(name)) >= Version(floor)
 
 
-def test_the_lock_names_every_file_by_its_sum_and_no_registry() -> None:
+def test_the_lock_pins_every_file_by_its_hash_and_names_no_registry() -> None:
     text = LOCK.read_text()
-    packages = locked(text)  # refuses a range, a URL
+    packages = locked(text)  # refuses ranges and URLs
     assert len(packages) > 100
     assert [package.name for package in packages if not package.sha256] == []
     assert [each for package in packages for each in package.sha256 if not re.fullmatch("[0-9a-f]{64}", each)] == []
@@ -44,12 +44,12 @@ def test_the_lock_names_every_file_by_its_sum_and_no_registry() -> None:
 @pytest.mark.parametrize(
     "line", ["jinja2>=3", "jinja2 @ https://example.org/jinja2.whl", "--index-url https://x", "jinja2"]
 )
-def test_a_line_that_pins_nothing_is_no_lock(line: str) -> None:
+def test_a_line_that_pins_nothing_is_refused(line: str) -> None:
     with pytest.raises(ValueError):
         locked(line)
 
 
-# --- the audit, with services that answer in every bad way
+# --- the audit, with a service that gives every kind of bad answer
 
 SERVICE = """
 import json, sys
@@ -69,7 +69,7 @@ sys.exit(any(each.get("vulns") for each in answers))
 
 
 def service(tmp_path: Path, known: str = "jinja2==2.10", unknown: str = "", left_out: str = "") -> list[str]:
-    """A pip-audit whose service knows holes in some packages, knows nothing of others, and forgets others."""
+    """A pip-audit whose service knows vulnerabilities of some packages, does not know others, and leaves out others."""
     script = tmp_path / "service.py"
     names = f"KNOWN, UNKNOWN, LEFT_OUT = {known.split()}, {unknown.split()}, {left_out.split()}\n"
     script.write_text(names + SERVICE)
@@ -106,7 +106,7 @@ def test_a_package_without_an_answer_is_an_error(
 
 
 @pytest.mark.parametrize("command", ["true", "false", "echo '{}'", "/no/such/tool", "sh -c 'echo down >&2; exit 1'"])
-def test_a_tool_that_says_nothing_is_an_error(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_tool_without_a_result_is_an_error(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert audit.main(["--", *shlex.split(command)]) == audit.NOT_AUDITED
     assert "was NOT audited" in capsys.readouterr().err
 
@@ -123,7 +123,7 @@ def test_the_real_tool_without_its_service_is_an_error(
 # --- the bill of materials
 
 
-def test_a_bill_that_lacks_a_package_or_a_sum_is_found_out() -> None:
+def test_a_bill_without_a_package_or_its_hash_is_rejected() -> None:
     sums = [{"hashes": [{"alg": "SHA-256", "content": "a" * 64}]}]
     lock = f"a==1.0 --hash=sha256:{'a' * 64}\nb==2.0 ; python_version < '3' --hash=sha256:{'b' * 64}\n"
     good = {"name": "a", "version": "1.0", "externalReferences": sums}

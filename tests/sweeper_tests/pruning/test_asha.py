@@ -74,11 +74,11 @@ def test_rungs_grow_by_eta_and_end_before_the_full_run() -> None:
     assert rung_epochs(8, 2, 8) == []
 
 
-def test_the_first_trial_at_a_rung_goes_on() -> None:
+def test_the_first_trial_at_a_rung_continues() -> None:
     assert judge_at_rung(2, 50.0, [], eta=2, mode="min").keep
 
 
-def test_rank_and_cutoff_are_told() -> None:
+def test_rank_and_cutoff_are_reported() -> None:
     result = judge_at_rung(2, 25.0, [10.0, 20.0, 30.0], eta=2, mode="min")
     assert (result.rank, result.of, result.cutoff, result.keep) == (3, 4, 20.0, False)
 
@@ -127,7 +127,7 @@ def test_a_value_that_is_not_finite_neither_ranks_nor_counts() -> None:
     assert (result.of, result.keep) == (1, True)
 
 
-def test_a_trial_ranks_by_the_best_it_has_reached_up_to_the_rung() -> None:
+def test_a_trial_ranks_by_its_best_value_up_to_the_rung() -> None:
     jumpy = runner(1, 4.0, 9.0, 1.0, total=16.0)
     result = stands(scheduler(), "min", jumpy, [runner(0, 5.0, 5.0, 0.0)])
     assert result is not None
@@ -188,7 +188,7 @@ def test_the_highest_rung_is_promoted_first() -> None:
     assert (promoted[0], promoted[1].rung_epoch) == (4, 2)
 
 
-def test_when_nothing_else_is_left_the_best_of_a_rung_goes_on_once() -> None:
+def test_when_nothing_else_is_left_the_best_of_a_rung_is_promoted_once() -> None:
     last = runner(0, 5.0, 5.0)
     promoted = promoted_of("min", [last], [], idle=True)
     assert promoted is not None
@@ -198,7 +198,7 @@ def test_when_nothing_else_is_left_the_best_of_a_rung_goes_on_once() -> None:
 
 
 @given(st.lists(st.lists(values, min_size=1, max_size=7), max_size=12), st.sampled_from(["min", "max"]), st.booleans())
-def test_who_is_promoted_is_among_the_best_of_its_rung(curves: list[list[float]], mode: Mode, idle: bool) -> None:
+def test_a_promoted_trial_is_among_the_best_of_its_rung(curves: list[list[float]], mode: Mode, idle: bool) -> None:
     runners = [runner(number, *curve) for number, curve in enumerate(curves)]
     paused = [each for each in runners if len(each.curve) in (1, 2, 4)]
     others = [each for each in runners if each not in paused]
@@ -216,8 +216,8 @@ def test_who_is_promoted_is_among_the_best_of_its_rung(curves: list[list[float]]
 
 
 @given(st.permutations(range(8)), st.lists(values, min_size=8, max_size=8, unique=True))
-def test_promotion_ends_with_the_same_trials_in_any_order(order: list[int], finals: list[float]) -> None:
-    """Run to the end, one worker, curves that never cross: who runs to the end are the best, whatever the order."""
+def test_promotion_finds_the_best_trial_in_any_order(order: list[int], finals: list[float]) -> None:
+    """One worker, curves that never cross: the best trial runs to its end in any order, and not all others do."""
     curves = {number: [finals[number]] * 8 for number in order}
     paused: dict[int, Runner] = {}
     finished: list[int] = []
@@ -248,7 +248,7 @@ def test_promotion_ends_with_the_same_trials_in_any_order(order: list[int], fina
 # -- audit
 
 
-def test_a_share_of_the_trials_is_audited_and_always_the_same() -> None:
+def test_a_share_of_the_trials_is_audited_and_always_the_same_ones() -> None:
     audited = [number for number in range(4000) if is_audited(0.05, 3, number)]
     assert 150 < len(audited) < 250
     assert audited == [number for number in range(4000) if is_audited(0.05, 3, number)]

@@ -1,4 +1,4 @@
-"""Several objectives at a rung: who is kept among trials that are better in one and worse in another."""
+"""Several objectives at a rung: which trials are kept when each is better in one and worse in another."""
 
 import math
 from pathlib import Path
@@ -25,7 +25,7 @@ single = st.lists(st.tuples(st.floats(-9, 9)), min_size=1, max_size=12)
 
 
 @given(points)
-def test_a_front_is_what_only_earlier_fronts_dominate(all_points: list[tuple[float, ...]]) -> None:
+def test_a_front_is_dominated_only_by_earlier_fronts(all_points: list[tuple[float, ...]]) -> None:
     left = set(all_points)
     for front in fronts(all_points):
         assert set(front) == {point for point in left if not any(dominates(other, point) for other in left)}
@@ -47,7 +47,7 @@ def test_no_trial_survives_one_that_dominates_it(all_points: list[tuple[float, .
 
 
 @given(points, st.integers(0, 1000))
-def test_the_order_does_not_depend_on_who_came_first(all_points: list[tuple[float, ...]], seed: int) -> None:
+def test_the_order_does_not_depend_on_which_trial_came_first(all_points: list[tuple[float, ...]], seed: int) -> None:
     shuffled = Random(seed).sample(all_points, len(all_points))
     assert order(shuffled) == order(all_points)
     best = min(order(all_points), key=order(all_points).__getitem__)
@@ -62,7 +62,7 @@ def test_one_objective_ranks_by_its_value(all_points: list[tuple[float]], eta: i
     assert not result.evidence.keys() & {"front", "further"}
 
 
-def test_of_one_front_the_ends_come_first_and_then_what_has_room() -> None:
+def test_within_a_front_the_ends_come_first_and_then_the_least_crowded() -> None:
     crowded = [(0.0, 10.0), (1.0, 9.0), (2.0, 8.0), (6.0, 4.0), (10.0, 0.0)]
     keys = order([*crowded, (7.0, 9.0)])
     assert sorted(keys, key=keys.__getitem__) == [
@@ -84,7 +84,7 @@ curves = st.lists(
 
 @given(curves, st.integers(0, 1000))
 def test_ranks_are_the_same_after_a_restart(values: list[list[tuple[int, float]]], seed: int) -> None:
-    """Reports that came one by one, side by side, rank as the whole ledger read at once."""
+    """Reports that arrive one by one, interleaved, rank as if the whole ledger were read at once."""
     spec = make_spec(objective=TWO, scheduler={"grace_epochs": 1, "mode": "promote"})
     told = {f"toy-{number}": 8.0 for number in range(len(values))}
     one_by_one, at_once = Rungs(spec, told), Rungs(spec, told)
@@ -103,7 +103,7 @@ def test_ranks_are_the_same_after_a_restart(values: list[list[tuple[int, float]]
     ]
 
 
-def test_a_study_keeps_what_the_first_objective_alone_would_stop(tmp_path: Path) -> None:
+def test_a_study_keeps_a_trial_that_the_first_objective_alone_would_stop(tmp_path: Path) -> None:
     spec = make_spec(objective=TWO, scheduler={"grace_epochs": 1})
     study = StudyController(spec, Ledger.create(tmp_path, "toy", modes=["min", "max"]), [])
     kept = []

@@ -45,7 +45,7 @@ def test_a_trainer_without_these_metrics_never_trips_it() -> None:
     assert check_guards([GUARD], [Evaluation(epoch, {"val/loss": 1.0}) for epoch in (1, 2, 3, 4)]) is None
 
 
-def test_a_loss_that_is_not_a_number_trips_whatever_the_spec_says() -> None:
+def test_a_nan_loss_trips_whatever_the_spec_says() -> None:
     tripped = check_guards([], [Evaluation(1, {"train/loss": math.nan})])
     assert tripped is not None
     assert tripped.reason == "train/loss is nan at epoch 1"
@@ -60,7 +60,7 @@ def test_threshold_guard_names_metric_limit_and_epochs() -> None:
     assert tripped.reason == "no skill: val/skill -0.25 < 0 at epoch 2"
 
 
-def test_threshold_guard_on_what_is_not_finite() -> None:
+def test_threshold_guard_on_values_that_are_not_finite() -> None:
     guard = ThresholdGuard(name="numbers", kind="threshold", metric="val/auc", nonfinite=True, for_evaluations=2)
     broken = [Evaluation(epoch, {"val/auc": value}) for epoch, value in ((0.5, math.nan), (1, math.inf))]
     assert check_guards([guard], broken[:1]) is None
@@ -70,7 +70,7 @@ def test_threshold_guard_on_what_is_not_finite() -> None:
     assert check_guards([guard], [broken[0], Evaluation(1, {"val/auc": 0.5})]) is None
 
 
-def test_a_metric_that_is_not_reported_breaks_no_threshold() -> None:
+def test_a_metric_that_is_not_reported_trips_no_threshold() -> None:
     guard = ThresholdGuard(name="all", kind="threshold", metric="x", below=0.0, above=1.0, nonfinite=True)
     assert check_guards([guard], [Evaluation(1, {"y": math.nan})]) is None
     above = check_guards([guard], [Evaluation(1, {"x": 2.0})])
@@ -79,7 +79,7 @@ def test_a_metric_that_is_not_reported_breaks_no_threshold() -> None:
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(-1, 1)), min_size=1, max_size=8))
-def test_the_guard_trips_only_on_what_it_says(points: list[tuple[float, float]]) -> None:
+def test_the_guard_trips_exactly_when_its_conditions_hold(points: list[tuple[float, float]]) -> None:
     tripped = check_guards([GUARD], curve(*points))
     window = points[1:][-2:]
     low = len(window) == 2 and all(ratio < 0.02 and r2 < 0.02 for ratio, r2 in window)
@@ -101,13 +101,13 @@ def test_the_guard_trips_only_on_what_it_says(points: list[tuple[float, float]])
         ("min", [5.0, 4.0], False),
     ],
 )
-def test_a_plateau_stops_a_trial_that_gets_no_better(mode: str, values: list[float], stops: bool) -> None:
+def test_a_plateau_stops_a_trial_that_no_longer_improves(mode: str, values: list[float], stops: bool) -> None:
     guard = PlateauGuard(name="flat", kind="plateau", metric="val/x", mode=mode, min_delta=0.1, for_evaluations=3)  # type: ignore[arg-type]
     curve = [Evaluation(float(epoch), {"val/x": value}) for epoch, value in enumerate(values, start=1)]
     assert (check_guards([guard], curve) is not None) == stops
 
 
-def test_a_plateau_names_its_best_and_waits_for_its_epoch() -> None:
+def test_the_plateau_guard_names_the_best_value_and_waits_for_its_epoch() -> None:
     curve = [Evaluation(float(epoch), {"val/x": 4.0} if epoch != 3 else {}) for epoch in range(1, 6)]
     guard = PlateauGuard(name="flat", kind="plateau", metric="val/x", mode="min", for_evaluations=3)
     tripped = check_guards([guard], curve)

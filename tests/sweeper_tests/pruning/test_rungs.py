@@ -1,4 +1,4 @@
-"""The ranks kept up to date report by report are those of the whole history."""
+"""Ranks that are updated report by report equal those of the whole history."""
 
 import math
 from dataclasses import replace
@@ -62,7 +62,7 @@ def test_the_latest_report_ranks_as_in_the_whole_history(
         assert rungs.judge_latest(record) == judge(spec.scheduler, "min", runner(record), table)
 
 
-def test_a_trial_waits_until_it_is_woken() -> None:
+def test_a_paused_trial_waits_until_it_is_promoted() -> None:
     rungs = Rungs(make_spec(mode="promote"), {})
     first, second = (
         TrialRecord(f"toy-{number}", number, {}, TrialState.PAUSED, reports=(Report(1, 1.0, {METRIC: value}, None, 0),))

@@ -1,4 +1,4 @@
-"""What counts as the trainer's code, and which changes of a search space no study can hold."""
+"""What counts as the trainer's code, and which changes to a search space a study cannot continue with."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +29,7 @@ def trainer_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str
     return write
 
 
-def test_a_changed_trainer_has_other_sums_and_is_named(trainer_in: Callable[[str], None]) -> None:
+def test_a_changed_trainer_has_different_checksums_and_is_named(trainer_in: Callable[[str], None]) -> None:
     trainer_in("x = 1")
     before = trainer_sums("drifting:train")
     assert before == trainer_sums("drifting:train")
@@ -37,7 +37,7 @@ def test_a_changed_trainer_has_other_sums_and_is_named(trainer_in: Callable[[str
     assert changed(before, trainer_sums("drifting:train")) == ["drifting.py has changed"]
 
 
-def test_the_sums_of_the_code_hold_the_sweeper_the_trainers_and_an_own_trainer(
+def test_the_checksums_cover_the_sweeper_the_trainers_and_a_custom_trainer(
     trainer_in: Callable[[str], None],
 ) -> None:
     trainer_in("x = 1")
@@ -47,7 +47,7 @@ def test_the_sums_of_the_code_hold_the_sweeper_the_trainers_and_an_own_trainer(
     assert "drifting.py" not in code_sums("mano_trainers.loop:train")
 
 
-def test_what_neither_decides_nor_trains_is_not_other_code(trainer_in: Callable[[str], None]) -> None:
+def test_changes_to_code_that_neither_decides_nor_trains_are_not_drift(trainer_in: Callable[[str], None]) -> None:
     trainer_in("x = 1")
     sums = code_sums("drifting:train")
     rest = ("html_report", "views", "cli", "tracking", "maintenance", "analysis", "executor/cluster", "ledger")
@@ -56,13 +56,13 @@ def test_what_neither_decides_nor_trains_is_not_other_code(trainer_in: Callable[
     assert changed(counted(of_an_earlier_version), sums) == ["sweeper/study/controller.py has changed"]
 
 
-def test_a_command_is_run_by_code_that_counts_once() -> None:
+def test_the_code_that_runs_a_command_counts_once() -> None:
     sums = code_sums(COMMAND_TRAINER)
     assert changed(counted(sums), code_sums(COMMAND_TRAINER)) == [], "a study of it can be continued"
     assert trainer_sums(COMMAND_TRAINER) == {}
 
 
-def test_another_script_is_another_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_changed_script_is_drift(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "train.py").write_text("x = 1")
     config = {"lr": 0.1, "command": {"line": "{python} train.py --lr {lr}"}}
@@ -94,7 +94,7 @@ trials: 2
         ("{low: 0.0, high: 1.0}", "{low: 0.0, high: 2.0}", None),
     ],
 )
-def test_a_lost_value_or_another_kind_is_refused_and_other_bounds_are_not(
+def test_a_removed_value_or_another_kind_is_refused_but_other_bounds_are_not(
     tmp_path: Path, before: str, after: str, refused: str | None
 ) -> None:
     path = tmp_path / "spec.yaml"

@@ -1,4 +1,4 @@
-"""What a run stood on then and now, and what of it explains a difference."""
+"""What a run depended on then and now, and which part of it explains a difference."""
 
 import pytest
 
@@ -50,7 +50,7 @@ def test_no_drift_without_a_change_or_a_record() -> None:
     assert drift({}, THEN) == []
 
 
-def test_of_two_commits_with_the_same_sources_the_commit_is_no_cause() -> None:
+def test_another_commit_with_the_same_sources_is_not_a_cause() -> None:
     then = THEN | {"sources": {"sweeper/cli.py": "1", "trainers/loop.py": "1"}}
     other = {"code": {"commit": "b" * 40, "dirty": True, "diff_sha256": "1"}}
     assert likely_cause(drift(then, then | other)) == NO_CAUSE
@@ -58,13 +58,13 @@ def test_of_two_commits_with_the_same_sources_the_commit_is_no_cause() -> None:
     assert likely_cause(drift(then, now)) == "sources (trainers/loop.py)"
 
 
-def test_the_likely_cause_is_what_changes_results_most_surely() -> None:
+def test_the_likely_cause_is_what_most_surely_changes_results() -> None:
     now = THEN | {"hardware": {"cpu": "y"}, "data": {"embedded": "8" * 64}, "packages": {"torch": "2"}}
     text = likely_cause(drift(THEN, now))
     assert text == "data: embedded (999999999999 -> 888888888888); less likely: packages, cpu"
 
 
-def test_a_variable_that_chooses_instructions_is_a_cause_and_one_that_each_trial_sets_is_none() -> None:
+def test_a_variable_that_selects_instructions_is_a_cause_but_one_set_per_trial_is_not() -> None:
     ours = THEN | {"environment": {"OMP_NUM_THREADS": "4", "CUDA_VISIBLE_DEVICES": "1"}}
     rows = drift(THEN, ours)
     assert [row.what for row in rows if not row.same] == ["environment"]
@@ -76,7 +76,7 @@ def test_a_variable_that_chooses_instructions_is_a_cause_and_one_that_each_trial
     assert said.startswith("environment (ATEN_CPU_CAPABILITY absent -> default); less likely: vector_unit, packages")
 
 
-def test_versions_as_imported_count_where_both_have_imported_the_library() -> None:
+def test_imported_versions_count_where_both_runs_imported_the_library() -> None:
     then = THEN | {"numerics": {"device": "cpu", "imported numpy": "2.0", "imported cv2": "4"}}
     now = THEN | {"numerics": {"device": "cpu", "imported numpy": "1.26", "imported scipy": "1"}}
     assert likely_cause(drift(then, now)) == "imported (numpy 2.0 -> 1.26)"
@@ -96,7 +96,7 @@ def test_new_and_changed_files_are_named() -> None:
     assert row.detail == "some -> others: a b.py, new.py"
 
 
-def test_an_own_trainer_may_import_what_has_no_sum() -> None:
+def test_a_custom_trainer_may_import_modules_without_a_checksum() -> None:
     then = THEN | {"sources": {"mine.py": "1", "trainers/loop.py": "1"}}
     now = then | {"code": {"commit": "b" * 40, "dirty": False}}
     assert likely_cause(drift(then, now)) == "commit (aaaaaaaaaaaa -> bbbbbbbbbbbb)"

@@ -1,4 +1,4 @@
-"""The recorded code put back in a worktree: commit, changes, new files; and nothing that the repository configures."""
+"""The recorded code restored in a worktree: commit, changes, new files; nothing that the repository configures runs."""
 
 import os
 from pathlib import Path
@@ -16,7 +16,7 @@ def repo(tmp_path: Path) -> Path:
     return make_repo(tmp_path / "repo", {"train.py": "lr = 1\n", "unchanged.py": "x = 1\n"})
 
 
-def test_the_code_of_then_is_there_and_gone_again(repo: Path) -> None:
+def test_the_recorded_code_is_restored_and_removed_again(repo: Path) -> None:
     (repo / "train.py").write_text("lr = 2\n")
     (repo / "models").mkdir()
     (repo / "models" / "new.py").write_text("layers = 3\n")
@@ -35,7 +35,7 @@ def test_the_code_of_then_is_there_and_gone_again(repo: Path) -> None:
     assert (repo / "models" / "new.py").read_text() == "layers = 4\n"
 
 
-def test_a_check_out_runs_nothing_that_the_repository_configures(repo: Path, tmp_path: Path) -> None:
+def test_a_checkout_runs_nothing_that_the_repository_configures(repo: Path, tmp_path: Path) -> None:
     (repo / "train.py").write_text("lr = 2\n")
     (repo / ".gitattributes").write_text("*.py filter=trap\n")
     git(repo, "add", ".gitattributes")
@@ -66,7 +66,7 @@ def test_a_check_out_runs_nothing_that_the_repository_configures(repo: Path, tmp
         ({"untracked": {"/outside.py": "0" * 64}}, "outside the repository"),
     ],
 )
-def test_what_cannot_be_put_back_is_refused_and_leaves_nothing(
+def test_code_that_cannot_be_restored_is_refused_and_leaves_nothing_behind(
     repo: Path, change: dict[str, object], message: str
 ) -> None:
     with pytest.raises(UserError, match=message), recorded_tree(repo, collect(repo)["code"] | change):
@@ -74,7 +74,7 @@ def test_what_cannot_be_put_back_is_refused_and_leaves_nothing(
     assert len(git(repo, "worktree", "list").splitlines()) == 1
 
 
-def test_changes_that_do_not_fit_are_refused(repo: Path) -> None:
+def test_changes_that_do_not_apply_are_refused(repo: Path) -> None:
     (repo / "train.py").write_text("lr = 2\n")
     then = collect(repo)["code"]
     git(repo, "commit", "-q", "-a", "-m", "later")
@@ -83,6 +83,6 @@ def test_changes_that_do_not_fit_are_refused(repo: Path) -> None:
         pass
 
 
-def test_outside_of_a_repository(tmp_path: Path) -> None:
+def test_outside_a_repository(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no git repository"), recorded_tree(None, {"commit": "1" * 40}):
         pass

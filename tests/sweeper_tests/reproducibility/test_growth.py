@@ -1,4 +1,4 @@
-"""Which other spec a study goes on with by itself, and that its ledger then holds both."""
+"""Which changed spec a study continues with by itself, and that its ledger then holds both."""
 
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,9 @@ def test_a_variant_in_the_middle_and_another_seed_are_the_next_trials(tmp_path: 
 
 @pytest.mark.parametrize("in_database", [False, True])
 @pytest.mark.parametrize("sampler", ["tpe", "random", "nsga2", "cmaes"])
-def test_a_choice_is_added_before_the_others_for_every_sampler(tmp_path: Path, sampler: str, in_database: bool) -> None:
+def test_a_choice_can_be_added_before_the_others_with_every_sampler(
+    tmp_path: Path, sampler: str, in_database: bool
+) -> None:
     options = {"tpe": {"startup_trials": 3}, "nsga2": {"population": 3}}.get(sampler, {})
     known = {"search_space": SPACE, "trials": 6, "sampler": {"name": sampler} | options}
     before, grown = make(**known), make(**known | {"search_space": SPACE | {"scale": {"choices": [None, 1.0, 2.0]}}})
@@ -85,7 +87,7 @@ def test_optuna_itself_reads_a_journal_whose_lists_have_grown(tmp_path: Path) ->
     assert {trial.distributions["variant"].choices for trial in study.trials} == {("a", "b", "c")}  # type: ignore[attr-defined]
 
 
-def test_a_retried_variant_hides_none_that_is_added(tmp_path: Path) -> None:
+def test_a_retried_variant_does_not_hide_added_ones(tmp_path: Path) -> None:
     ledger = finish_study(
         tmp_path, variants("a", "b"), lambda params: TrialState.FAILED if params["variant"] == "a" else 1.0
     )
@@ -130,7 +132,7 @@ def test_a_variant_that_was_tried_stays_and_one_that_was_not_may_change(tmp_path
         refuse_unfit_space(ledger, lost)
 
 
-def test_a_study_whose_lists_shrink_again_goes_on(tmp_path: Path) -> None:
+def test_a_study_whose_lists_shrink_again_continues(tmp_path: Path) -> None:
     ledger = finished(tmp_path, variants("a", "b"))
     ledger.follow_lists(variants("a", "b", "c"))
     smaller = variants("a", "b", "d")
@@ -153,7 +155,7 @@ def test_a_variant_is_added_to_a_ledger_in_postgresql(tmp_path: Path, postgres_s
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
-def test_known_configurations_that_are_added_come_next(tmp_path: Path, sampler: str) -> None:
+def test_added_known_configurations_come_next(tmp_path: Path, sampler: str) -> None:
     known = {"search_space": SPACE, "trials": 4, "sampler": {"name": sampler}}
     first, added = {"scale": 2.0, "shift": 0.25}, [{"shift": 0.75}, {"scale": 1.0, "shift": 0.125}]
     ledger = finished(tmp_path, make(**known, enqueue=[first]))

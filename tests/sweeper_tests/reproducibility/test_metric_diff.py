@@ -19,7 +19,7 @@ def test_a_rerun_that_equals_the_record_deviates_nowhere(recorded: dict[int, dic
 
 
 @given(steps, st.data())
-def test_the_last_bit_of_any_one_value_is_noticed(recorded: dict[int, dict[str, float]], data: st.DataObject) -> None:
+def test_the_last_bit_of_any_value_is_noticed(recorded: dict[int, dict[str, float]], data: st.DataObject) -> None:
     places = [(step, name) for step, values in recorded.items() for name in values]
     if not places:
         return

@@ -1,6 +1,6 @@
 """One cause of a difference at a time, planted between a trial and its rerun: is it the one that is named first?
 
-The trainer computes with torch, so that instruction sets and threads are real causes and not records that were changed.
+The trainer computes with torch, so that instruction sets and threads are real causes, not just changed records.
 """
 
 import os
@@ -66,7 +66,7 @@ LIBRARY = '__version__ = "{version}"\nOFFSET = {offset}\n'
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The trainer's folder, and a library among packages whose metadata say nothing."""
+    """The trainer's folder, and a library among the packages that has no metadata."""
     folder = tmp_path_factory.mktemp("causes")
     packages = folder / "site-packages"
     packages.mkdir()
@@ -92,7 +92,7 @@ def study(site: Path, tmp_path_factory: pytest.TempPathFactory, template_db: Pat
 
 @pytest.fixture
 def warm(warm_trainer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reruns are forked from a process that has imported torch; not where torch reads a variable as it is imported."""
+    """Reruns are forked from a process that has imported torch; unused where torch reads a variable on import."""
     monkeypatch.setattr(sys, "executable", str(warm_trainer))
 
 
@@ -170,6 +170,6 @@ def test_state_left_over_in_the_process_is_named(
     home = tmp_path / "home"
     home.mkdir()
     shutil.copy(template_db, home / "mlflow.db")
-    caused_trainer.left_behind = 1.0  # as an earlier trial of the process does
+    caused_trainer.left_behind = 1.0  # as an earlier trial in the process does
     record_trial(home, "caused_trainer:train", {"seed": 3, "threads": 1})
     assert said(capfd, home) == LEFT_OVER

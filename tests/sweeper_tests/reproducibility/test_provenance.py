@@ -30,9 +30,7 @@ def test_a_clean_repository(repo: Path) -> None:
     assert found["hardware"]["cpu_count"] >= 1
 
 
-def test_packages_that_another_one_brings_along_do_not_count(
-    repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_packages_vendored_by_another_do_not_count(repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     vendored = tmp_path / "thirdparty" / "vendored-1.dist-info"
     vendored.mkdir(parents=True)
     (vendored / "METADATA").write_text("Metadata-Version: 2.1\nName: vendored\nVersion: 1\n")
@@ -51,13 +49,13 @@ def test_changes_and_new_files_are_recorded(repo: Path) -> None:
     assert code["untracked"] == {"new.py": hashlib.sha256(b"x = 1\n").hexdigest()}
 
 
-def test_from_a_subfolder_the_whole_repository_counts(repo: Path) -> None:
+def test_the_whole_repository_counts_from_a_subfolder(repo: Path) -> None:
     (repo / "inner").mkdir()
     (repo / "train.py").write_text("lr = 2\n")
     assert "+lr = 2" in collect(repo / "inner")["code"]["diff"]
 
 
-def test_no_secret_gets_in(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_secret_is_recorded(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", SECRET)
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
@@ -93,7 +91,7 @@ def test_outside_a_repository(tmp_path: Path) -> None:
     assert found["lock_sha256"] is None
 
 
-def test_an_image_tells_the_commit_that_it_was_built_of(
+def test_an_image_knows_the_commit_that_it_was_built_from(
     tmp_path: Path, repo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SWEEPER_COMMIT", "c0ffee")

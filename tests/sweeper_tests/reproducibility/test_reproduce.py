@@ -37,7 +37,7 @@ def _trainer_of_the_rerun(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory, template_db: Path) -> Path:
-    """A home where only MLflow's store is left of the study: ``toy-0001``, four epochs and checkpoints."""
+    """A home with nothing left of the study but MLflow's store: ``toy-0001``, four epochs and checkpoints."""
     home = tmp_path_factory.mktemp("reproduce") / "home"
     home.mkdir()
     shutil.copy(template_db, home / "mlflow.db")
@@ -55,7 +55,7 @@ def verdict_runs(home: Path) -> list[Any]:
     return runs
 
 
-def test_the_same_again_is_bit_exact(study: Path, capfd: Capture) -> None:
+def test_an_unchanged_rerun_is_bit_exact(study: Path, capfd: Capture) -> None:
     assert main(["reproduce", "toy", "--home", str(study)]) == EXIT_OK
     out = capfd.readouterr().out
     assert out.endswith("verdict: BIT-EXACT\n")
@@ -92,10 +92,12 @@ def test_from_a_checkpoint(study: Path, capfd: Capture) -> None:
     [
         ("seed", 4, "DIFFERS from epoch 1 (train/loss)", "config (seed 3 -> 4)"),
         ("scale", 0.3, "WITHIN TOLERANCE (largest", "config (scale 0.30000000000000004 -> 0.3)"),  # its last bit
-        ("threads", 2, "BIT-EXACT", ""),  # of this trainer
+        ("threads", 2, "BIT-EXACT", ""),  # for this trainer
     ],
 )
-def test_another_config_shows(study: Path, capfd: Capture, key: str, value: float, verdict: str, cause: str) -> None:
+def test_a_changed_config_is_reported(
+    study: Path, capfd: Capture, key: str, value: float, verdict: str, cause: str
+) -> None:
     with changed(artifact(study, "trial.yaml"), with_config(key, value)):
         reproduce("toy-0001", study)
     out = capfd.readouterr().out
@@ -118,7 +120,7 @@ def test_another_package_version_is_drift_but_no_difference(study: Path, capfd: 
     assert "it made no difference that these differ: packages\nverdict: BIT-EXACT" in out
 
 
-def test_other_weights_under_equal_metrics_differ(study: Path, capfd: Capture) -> None:
+def test_different_weights_with_equal_metrics_differ(study: Path, capfd: Capture) -> None:
     other = save({"walk": np.array([1000.0])})
 
     def of_other(content: bytes) -> bytes:
@@ -128,7 +130,7 @@ def test_other_weights_under_equal_metrics_differ(study: Path, capfd: Capture) -
 
     folder = artifact(study, "epoch_004")
     with changed(folder / "manifest.json", of_other), changed(folder / "weights.safetensors", lambda _: other):
-        assert reproduce("toy-0001", study) == EXIT_OK  # the manifest is not the recorded one: no proof of anything
+        assert reproduce("toy-0001", study) == EXIT_OK  # the manifest is not the recorded one, so it proves nothing
     assert "damaged in MLflow: its manifest is not the one that was recorded" in capfd.readouterr().out
     client = open_client(tracking_uri(study))
     run_id = verdict_runs(study)[0].data.tags["mlflow.parentRunId"]
@@ -162,7 +164,7 @@ def flipped(content: bytes) -> bytes:
         ("trial.yaml", lambda text: text, ["--from-checkpoint", "4"], "reported nothing after epoch 4"),
     ],
 )
-def test_a_record_that_cannot_be_used(
+def test_a_record_that_cannot_be_used_is_refused(
     study: Path, capfd: Capture, name: str, change: Callable[[bytes], bytes], options: list[str], message: str
 ) -> None:
     with changed(artifact(study, name), change):
@@ -173,7 +175,7 @@ def test_a_record_that_cannot_be_used(
     assert "Traceback" not in err
 
 
-def test_a_checkpoint_of_which_only_the_sums_were_kept(study: Path, capfd: Capture) -> None:
+def test_a_checkpoint_of_which_only_the_checksums_were_kept_is_refused(study: Path, capfd: Capture) -> None:
     weights = artifact(study, "epoch_002/weights.safetensors")
     away = weights.rename(study / "away")
     try:
@@ -195,14 +197,14 @@ def test_sigterm_leaves_nothing_behind(study: Path) -> None:
             assert run.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        children = psutil.Process(run.pid).children()  # the training, and git perhaps
+        children = psutil.Process(run.pid).children()  # the training, and perhaps git
         run.terminate()
         assert run.wait(240) == 143
     assert psutil.wait_procs(children, timeout=60)[1] == []
     assert not found[0].parent.exists()
 
 
-def test_artifacts_that_are_missing(study: Path, capfd: Capture) -> None:
+def test_missing_artifacts_are_reported(study: Path, capfd: Capture) -> None:
     (study / "artifacts").rename(study / "moved")
     try:
         assert main(["reproduce", "toy-0001", "--home", str(study)]) == EXIT_BAD_INPUT
@@ -214,7 +216,7 @@ def test_artifacts_that_are_missing(study: Path, capfd: Capture) -> None:
 
 
 @pytest.mark.parametrize("selector", ["../../etc/passwd", "/toy-0001", "toy-0001\\x"])
-def test_a_path_is_no_id(study: Path, capfd: Capture, selector: str) -> None:
+def test_a_path_is_not_an_id(study: Path, capfd: Capture, selector: str) -> None:
     assert main(["reproduce", selector, "--home", str(study)]) == EXIT_BAD_INPUT
     err = capfd.readouterr().err
     assert "is a path\nhelp: a trial is named by its ID" in err

@@ -1,4 +1,4 @@
-"""A study run from a repository with uncommitted changes: what is stored of it, and its trials at their commit.
+"""A study run from a repository with uncommitted changes: what is stored, and rerunning its trials at their commit.
 
 The package is copied into a repository of its own, since the code that runs is what is recorded.
 """
@@ -36,7 +36,7 @@ Sweeper = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture(scope="module")
 def repo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Has a change, a new module and a new file of secrets that are not committed."""
+    """A repository with a change, a new module and a new file of secrets that are not committed."""
     repo = tmp_path_factory.mktemp("commit") / "repo"
     for package in ("sweeper", "trainers"):
         shutil.copytree(ROOT / package, repo / package, ignore=shutil.ignore_patterns("__pycache__"))
@@ -59,7 +59,7 @@ def repo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def sweeper(repo: Path, template_db: Path) -> Sweeper:
-    """Runs a verb with the repository's code, and secrets in the environment."""
+    """Run a verb with the repository's code, and secrets in the environment."""
     home = repo / "home"
     home.mkdir()
     shutil.copy(template_db, home / "mlflow.db")
@@ -92,16 +92,16 @@ def study(repo: Path, sweeper: Sweeper) -> Path:
     return repo / "home"
 
 
-def test_nothing_secret_is_stored(study: Path) -> None:
+def test_no_secret_is_stored(study: Path) -> None:
     files = [path for path in study.rglob("*") if path.is_file()]
     assert {"ledger.journal", "outbox.jsonl", "mlflow.db", "provenance.json", "spec.yaml"} <= {p.name for p in files}
     assert [str(path) for path in files if SECRET.encode() in path.read_bytes()] == []
 
 
-def test_what_a_trial_stood_on_is_recorded(study: Path) -> None:
+def test_what_a_trial_depended_on_is_recorded(study: Path) -> None:
     found = sorted((study / "artifacts").rglob("provenance.json"))
     records = [json.loads(path.read_text()) for path in found]
-    [shared] = (study / "artifacts").rglob("provenance/*.json")  # what all trials of a run share, once
+    [shared] = (study / "artifacts").rglob("provenance/*.json")  # what all trials of a run share is stored once
     trials = [json.loads(shared.read_text()) | record for record in records if "config" in record]
     assert len(trials) == 2
     for record in trials:
@@ -114,7 +114,7 @@ def test_what_a_trial_stood_on_is_recorded(study: Path) -> None:
         assert {"lock_sha256", "packages", "hardware", "numerics", "data"} <= set(record)
 
 
-def test_at_its_commit_a_trial_is_what_it_was_and_by_the_code_of_now_it_is_not(
+def test_a_trial_is_reproduced_at_its_commit_but_not_by_the_current_code(
     repo: Path, sweeper: Sweeper, study: Path
 ) -> None:
     done = sweeper("reproduce", "toy-0001")
@@ -133,7 +133,7 @@ def test_at_its_commit_a_trial_is_what_it_was_and_by_the_code_of_now_it_is_not(
     assert (repo / "extra.py").read_text() == "EXTRA_MM = 0.5\n"
 
 
-def test_recorded_code_is_not_run_unasked(repo: Path, sweeper: Sweeper, study: Path) -> None:
+def test_recorded_code_is_not_run_without_confirmation(repo: Path, sweeper: Sweeper, study: Path) -> None:
     done = sweeper("reproduce", "toy:best", "--at-commit")  # no terminal
     assert done.returncode == EXIT_BAD_INPUT
     assert "warning: --at-commit runs the code of commit " in done.stderr
@@ -144,7 +144,7 @@ def test_recorded_code_is_not_run_unasked(repo: Path, sweeper: Sweeper, study: P
     assert "Then and now" not in done.stdout
 
 
-def test_a_commit_that_is_gone(repo: Path, sweeper: Sweeper, study: Path) -> None:
+def test_a_missing_repository_is_reported(repo: Path, sweeper: Sweeper, study: Path) -> None:
     (repo / ".git").rename(repo / "git.away")
     try:
         done = sweeper("reproduce", "toy-0001", "--at-commit", "--yes")

@@ -31,7 +31,7 @@ def record(home: Path) -> RecordTrial:
     return run
 
 
-def test_a_trial_that_was_stopped_is_rerun_only_as_far(home: Path, record: RecordTrial, capfd: Capture) -> None:
+def test_a_stopped_trial_is_rerun_only_as_far_as_it_got(home: Path, record: RecordTrial, capfd: Capture) -> None:
     record({"crash_at": 3}, steps=2)
     assert reproduce("toy-0001", home) == EXIT_OK
     captured = capfd.readouterr()
@@ -51,7 +51,7 @@ def test_a_loss_that_became_nan_is_reproduced(home: Path, record: RecordTrial) -
         (50.0, EXIT_DIFFERS, "DIFFERS from epoch 1 (train/loss)"),
     ],
 )
-def test_noise_that_no_seed_controls(
+def test_noise_that_no_seed_controls_has_no_recorded_cause(
     home: Path, record: RecordTrial, capfd: Capture, noise_mm: float, code: int, verdict: str
 ) -> None:
     record({"noise": True, "noise_mm": noise_mm})
@@ -75,7 +75,7 @@ def test_the_first_epoch_that_differs_is_named(home: Path, record: RecordTrial, 
     assert "verdict: DIFFERS from epoch 3 (val/skill)" in out
 
 
-def test_changed_data_are_named_as_the_cause(home: Path, record: RecordTrial, tmp_path: Path, capfd: Capture) -> None:
+def test_changed_data_is_named_as_the_cause(home: Path, record: RecordTrial, tmp_path: Path, capfd: Capture) -> None:
     data = tmp_path / "data.bin"
     data.write_bytes(b"12")
     record({"data_file": str(data)})
@@ -85,7 +85,7 @@ def test_changed_data_are_named_as_the_cause(home: Path, record: RecordTrial, tm
     assert "likely cause: data: data (6b51d431df5d -> a665a4592042)\nverdict: DIFFERS from epoch 1" in out
 
 
-def test_a_rerun_that_breaks_down_differs(home: Path, record: RecordTrial, tmp_path: Path, capfd: Capture) -> None:
+def test_a_rerun_that_fails_differs(home: Path, record: RecordTrial, tmp_path: Path, capfd: Capture) -> None:
     trap = tmp_path / "trap"
     record({"crash_if": str(trap)})
     trap.touch()
@@ -100,7 +100,7 @@ def test_a_rerun_that_breaks_down_differs(home: Path, record: RecordTrial, tmp_p
     assert "the script says crash at epoch 3" in out
 
 
-def test_a_trial_without_reports(home: Path, record: RecordTrial) -> None:
+def test_a_trial_without_reports_is_refused(home: Path, record: RecordTrial) -> None:
     record({}, steps=1)
     tracker = Tracker(home / "studies" / "toy", tracking_uri(home), home / "artifacts", "toy")
     tracker.start_trial("toy-0002", {}, {}, {"trial.yaml": trial_yaml("toy-0002", TRAINER, {}, {})})

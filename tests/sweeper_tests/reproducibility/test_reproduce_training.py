@@ -1,4 +1,4 @@
-"""The shared trainer reproduced, and what one changed bit of what it stands on does."""
+"""The shared trainer reproduced, and the effect of one changed bit in what it depends on."""
 
 import json
 import shutil
@@ -40,7 +40,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def study(
     tmp_path_factory: pytest.TempPathFactory, template_db: Path, data: Path, warm_trainer: Path
 ) -> Iterator[Path]:
-    """A home with ``toy-0001``: two epochs of the smallest network on 40 poses. Reruns are processes of their own that
+    """A home with ``toy-0001``: two epochs of the smallest network on 40 poses. Reruns are separate processes that
     have imported torch."""
     home = tmp_path_factory.mktemp("training") / "home"
     home.mkdir()
@@ -61,7 +61,7 @@ def test_bit_exact_from_a_checkpoint(study: Path, capfd: Capture) -> None:
     assert out.endswith("verdict: BIT-EXACT\n")
 
 
-def test_the_last_bit_of_a_weight_that_the_losses_see_shows(study: Path, capfd: Capture) -> None:
+def test_the_last_bit_of_a_loss_weight_in_float32_is_noticed(study: Path, capfd: Capture) -> None:
     # A double times a float32 tensor is rounded to float32 first: its own last bit is named, and changes nothing.
     for value, verdict in ((0.3, "BIT-EXACT"), (float(np.nextafter(np.float32(0.3), np.float32(1))), "WITHIN TOL")):
         with changed(artifact(study, "trial.yaml"), with_config("loss.lambda_joint", value)):
@@ -73,15 +73,15 @@ def test_the_last_bit_of_a_weight_that_the_losses_see_shows(study: Path, capfd: 
         assert verdict == "BIT-EXACT" or f"likely cause: config ({change})\n" in out
 
 
-def test_one_thread_more_shows(study: Path, capfd: Capture) -> None:
+def test_one_more_thread_is_noticed(study: Path, capfd: Capture) -> None:
     with changed(artifact(study, "trial.yaml"), with_config("threads", 2)):
-        reproduce("toy", study, until=1)  # how far it comes is the machine's business
+        reproduce("toy", study, until=1)  # how far it deviates depends on the machine
     out = capfd.readouterr().out
     assert "likely cause: config (threads 1 -> 2); less likely: threads\n" in out
     assert "verdict: BIT-EXACT" not in out
 
 
-def test_one_changed_pixel_shows(study: Path, data: Path, capfd: Capture) -> None:
+def test_one_changed_pixel_is_noticed(study: Path, data: Path, capfd: Capture) -> None:
     shown = load_data(TrainConfig.model_validate(CONFIG | {"data": {"root": str(data), "image_size": 32}}).data)
     image = data / "training" / "rgb" / f"{shown.train_poses[0]:08d}.jpg"
     pixels = Image.open(image).copy()

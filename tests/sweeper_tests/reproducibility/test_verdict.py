@@ -1,4 +1,4 @@
-"""The yardstick of a rerun that is not the same: how far apart two seeds of its study are."""
+"""The yardstick for a rerun that differs: how far apart two seeds of its study are."""
 
 import math
 from pathlib import Path
@@ -27,8 +27,8 @@ def verdict(then: RecordedTrial, *now: float, failure: str | None = None, spread
     return judge(deviations(then.metrics, rerun.metrics), rerun, then, spread)
 
 
-def test_two_seeds_are_that_far_apart_in_19_of_20_pairs() -> None:
-    """The yardstick is measured in the study, and the rerun differs as another seed does."""
+def test_two_seeds_are_within_the_yardstick_in_19_of_20_pairs() -> None:
+    """The yardstick is measured in the study, and the rerun differs as another seed would."""
     random, inside, studies = np.random.default_rng(0), 0, 4000
     for _ in range(studies):
         groups = random.normal(0.0, 0.5, (4, 3))
@@ -39,7 +39,7 @@ def test_two_seeds_are_that_far_apart_in_19_of_20_pairs() -> None:
     assert SPREAD.largest == pytest.approx(math.sqrt(2) * 0.5 * stats.t.ppf(0.975, 8))
 
 
-def test_the_verdict_stands_between_close_and_different() -> None:
+def test_one_verdict_is_between_close_and_different() -> None:
     then = trial(20.0, 15.0)
     near = verdict(then, 21.0, 15.9)
     assert near.startswith("AS FAR APART AS TWO SEEDS from epoch 1 (val/pa_mpjpe_mm): val/pa_mpjpe_mm ends 0.9 apart; ")
@@ -53,7 +53,7 @@ def test_the_verdict_stands_between_close_and_different() -> None:
 
 
 def record(home: Path, seeds: int, states: str = "COMPLETE") -> None:
-    """A study of two variants over seeds: 10 and 20 mm, and a quarter of a millimetre a seed."""
+    """A study of two variants over seeds: 10 and 20 mm, plus a quarter of a millimetre per seed."""
     folder = home / "studies" / "toy"
     folder.mkdir(parents=True)
     tracker = Tracker(folder, tracking_uri(home), home / "artifacts", "toy")
@@ -69,7 +69,7 @@ def record(home: Path, seeds: int, states: str = "COMPLETE") -> None:
     tracker.close()
 
 
-def test_the_spread_is_that_of_runs_that_differ_in_their_seed_alone(home: Path) -> None:
+def test_the_spread_is_that_of_runs_that_differ_only_in_their_seed(home: Path) -> None:
     record(home, 3)
     uri = tracking_uri(home)
     found = seed_spread(uri, find_trial(uri, "toy-0000"))

@@ -1,4 +1,4 @@
-"""Search spaces at the ends of what can be written: refused in one line, or searched without a warning."""
+"""Search spaces at the extremes of what can be written: refused in one line, or searched without a warning."""
 
 import math
 import warnings
@@ -87,7 +87,7 @@ def test_null_is_a_choice_like_any_other(sampler: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "qmc", "nsga2"])
-def test_hundreds_of_parameters_and_thousands_of_choices_bring_no_warning(sampler: str, tmp_path: Path) -> None:
+def test_hundreds_of_parameters_and_thousands_of_choices_cause_no_warning(sampler: str, tmp_path: Path) -> None:
     space = {f"p{index}": {"low": 0.0, "high": 1.0} for index in range(100)}
     spec = make_spec(sampler, search_space=space | {"many": {"choices": [f"c{index}" for index in range(5000)]}})
     with warnings.catch_warnings():
@@ -110,7 +110,7 @@ def test_cmaes_proposes_many_parameters_without_drawing_until_all_fit(tmp_path: 
 
 @settings(max_examples=15, deadline=None)
 @given(st.data(), st.sampled_from(["tpe", "random", "qmc", "cmaes", "nsga2"]))
-def test_every_proposal_lies_in_its_dimension_and_none_comes_twice(
+def test_every_proposal_is_in_its_dimension_and_none_repeats(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, sampler: str
 ) -> None:
     low = data.draw(st.floats(-1e6, 1e6))

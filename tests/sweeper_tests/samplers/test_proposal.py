@@ -1,5 +1,5 @@
-"""What a study proposes: the same again after a restart, inside its space and its constraints, and first what it was
-told to try first."""
+"""What a study proposes: the same after a restart, within its space and its constraints, and first what it was told
+to try first."""
 
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ def open_ledger(folder: Path) -> Ledger:
 
 
 def run_one(ledger: Ledger, spec: SweepSpec) -> dict[str, Any]:
-    """One trial whose value and end follow from its parameters."""
+    """One trial whose value follows from its parameters, and its end from its number."""
     record = ledger.ask(spec)
     value = float(record.params.get("loss.a", 1.0)) + 3.0 * float(record.params.get("loss.b", 0.0))
     ledger.report(record.id, Report(1, 1.0, {METRIC: value}, None, 1), value)
@@ -37,7 +37,7 @@ def run_one(ledger: Ledger, spec: SweepSpec) -> dict[str, Any]:
 @pytest.mark.parametrize("sampler", SAMPLERS)
 @settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(breaks=st.sets(st.integers(0, 9)), seed=st.integers(0, 1000))
-def test_a_study_reopened_anywhere_proposes_what_the_unbroken_one_would(
+def test_a_study_reopened_anywhere_proposes_what_an_uninterrupted_one_would(
     sampler: str, breaks: set[int], seed: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     spec = make_spec(sampler, seed=seed, constraints=CONSTRAINTS, enqueue=[{"loss.a": 1.0}])
@@ -52,7 +52,7 @@ def test_a_study_reopened_anywhere_proposes_what_the_unbroken_one_would(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_no_trial_breaks_a_constraint_or_has_a_parameter_too_many(sampler: str, tmp_path: Path) -> None:
+def test_no_trial_violates_a_constraint_or_has_an_extra_parameter(sampler: str, tmp_path: Path) -> None:
     spec, ledger = make_spec(sampler, constraints=CONSTRAINTS), open_ledger(tmp_path)
     tried = [run_one(ledger, spec) for _ in range(25)]
     assert all(all_hold(CONSTRAINTS, params) for params in tried)
@@ -70,7 +70,7 @@ def test_another_seed_proposes_something_else(sampler: str, tmp_path: Path) -> N
     assert all(first != second for first, second in zip(one, two, strict=True))
 
 
-def test_known_configurations_come_first_and_the_rest_of_them_is_sampled(tmp_path: Path) -> None:
+def test_known_configurations_come_first_and_their_missing_values_are_sampled(tmp_path: Path) -> None:
     entries = [{"loss.a": 2.0, "net": "vit", "layers": 5}, {}, {"loss.b": 0.25}]
     spec, ledger = make_spec("tpe", enqueue=entries), open_ledger(tmp_path)
     tried = [run_one(ledger, spec) for _ in range(4)]
@@ -101,7 +101,7 @@ def test_a_proposal_cut_off_at_any_parameter_is_completed_with_the_same_values(t
         assert left_over.params == expected, f"after {kept} of {len(added)} writes"
 
 
-def test_a_grid_is_tried_in_written_order_also_after_a_restart(tmp_path: Path) -> None:
+def test_a_grid_is_tried_in_written_order_even_after_a_restart(tmp_path: Path) -> None:
     space = {
         "lr": {"values": [1e-2, 1e-4, 1e-3]},
         "net": {"choices": ["cnn", "vit"]},
@@ -116,7 +116,7 @@ def test_a_grid_is_tried_in_written_order_also_after_a_restart(tmp_path: Path) -
     ]
 
 
-def test_constraints_that_nothing_meets_end_with_a_reason(tmp_path: Path) -> None:
+def test_constraints_that_nothing_meets_are_refused_with_a_reason(tmp_path: Path) -> None:
     spec = make_spec("random", constraints=["loss.a > 100"])
     with pytest.raises(UserError, match="none of 2000 draws for trial 0 meets the constraints"):
         open_ledger(tmp_path).ask(spec)
@@ -153,7 +153,7 @@ TWO = [{"metric": METRIC, "mode": "min"}, {"metric": "val/f5", "mode": "max"}]
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "qmc", "nsga2"])
-def test_a_sampler_learns_from_several_objectives_and_goes_on_after_a_restart(sampler: str, tmp_path: Path) -> None:
+def test_a_sampler_with_several_objectives_proposes_the_same_after_a_restart(sampler: str, tmp_path: Path) -> None:
     spec = make_spec(sampler, objective=TWO)
 
     def run(folder: Path, reopen: bool) -> list[dict[str, Any]]:
@@ -172,7 +172,7 @@ def test_a_sampler_learns_from_several_objectives_and_goes_on_after_a_restart(sa
     assert run(tmp_path / "whole", reopen=False) == run(tmp_path / "pieces", reopen=True)
 
 
-def test_evolution_ends_nearer_to_the_front_than_it_began(tmp_path: Path) -> None:
+def test_evolution_ends_closer_to_the_front_than_it_began(tmp_path: Path) -> None:
     spec = make_spec("nsga2", search_space={"x": SPACE["loss.b"], "y": SPACE["loss.b"]}, objective=TWO)
     ledger = Ledger.create(tmp_path, "toy", modes=["min", "max"])
     distances = []

@@ -25,7 +25,7 @@ PLANE = {"x": {"low": 0.0, "high": 1.0}, "y": {"low": 1e-4, "high": 1.0, "log": 
 
 
 class Middle(optuna.samplers.BaseSampler):
-    """A user's own: no seed, and it stores what it did."""
+    """A user's own sampler: it takes no seed, and it stores what it did."""
 
     def __init__(self, share: float = 0.5) -> None:
         self.share = share
@@ -67,14 +67,14 @@ def test_a_study_reopened_at_every_trial_proposes_the_same(name: str, more: dict
     assert propose(tmp_path / "whole", spec, 15) == propose(tmp_path / "pieces", spec, 15, reopen=True)
 
 
-def test_cmaes_ends_nearer_to_the_best_than_it_began(tmp_path: Path) -> None:
+def test_cmaes_ends_closer_to_the_best_than_it_began(tmp_path: Path) -> None:
     space = {name: {"low": -1.0, "high": 1.0} for name in "abcd"}
     tried = propose(tmp_path, make_spec("cmaes", search_space=space), 64)
     distances = [sum((value - 0.3) ** 2 for value in params.values()) for params in tried]
     assert median(distances[-12:]) < 0.5 * median(distances[:12])
 
 
-def test_a_sampler_of_optuna_is_named_by_its_class_and_read_back(tmp_path: Path) -> None:
+def test_an_optuna_sampler_is_named_by_its_class_and_read_back(tmp_path: Path) -> None:
     spec = make_spec("random", sampler={"name": "optuna.samplers:TPESampler", "n_startup_trials": 2})
     assert spec.sampler.arguments == {"n_startup_trials": 2}
     assert SweepSpec.model_validate(spec.model_dump()).sampler == spec.sampler
@@ -82,7 +82,7 @@ def test_a_sampler_of_optuna_is_named_by_its_class_and_read_back(tmp_path: Path)
     assert len(propose(tmp_path, spec, 4)) == 4
 
 
-def test_what_a_sampler_cannot_promise_is_said() -> None:
+def test_what_a_sampler_cannot_promise_is_reported() -> None:
     spec = make_spec("random", search_space=PLANE, sampler={"name": f"{__name__}:Middle", "share": 0.25})
     assert check_sampler(spec) == [
         "the sampler takes no `seed`: a resumed study may propose something other than an uninterrupted one would have",
@@ -99,7 +99,7 @@ def test_what_a_sampler_cannot_promise_is_said() -> None:
         ({"name": "optuna.samplers:BruteForceSampler"}, "no parameter is set before all are drawn"),
     ],
 )
-def test_a_sampler_that_cannot_be_made_is_told_in_a_line(sampler: dict[str, Any], told: str) -> None:
+def test_a_sampler_that_cannot_be_created_is_reported_in_one_line(sampler: dict[str, Any], told: str) -> None:
     with pytest.raises(UserError) as error:
         check_sampler(make_spec("random", sampler=sampler))
     assert told in error.value.render()
@@ -133,7 +133,7 @@ def test_a_prior_is_recorded_only_where_there_is_one() -> None:
         ("sampler.arguments={a: 1}", "`arguments` belong to a sampler that is named by its class"),
     ],
 )
-def test_what_cannot_be(override: str, told: str) -> None:
+def test_impossible_priors_and_samplers_are_refused(override: str, told: str) -> None:
     with pytest.raises(SpecError) as error:
         parse_spec(TEXT, Path("s.yaml"), [override])
     assert told in error.value.render()
@@ -159,7 +159,7 @@ NUMERIC = [
 
 @pytest.mark.parametrize("raw", NUMERIC)
 @given(unit=st.floats(0, 1, exclude_max=True), center=st.floats(0, 1), spread=st.floats(1e-3, 1e3))
-def test_a_value_is_found_again_and_a_prior_stays_inside(
+def test_a_value_survives_a_round_trip_and_a_prior_stays_in_its_dimension(
     raw: dict[str, Any], unit: float, center: float, spread: float
 ) -> None:
     [dimension] = dimensions_of({"x": raw}).values()

@@ -9,7 +9,7 @@ from sweeper.spec.validation.feasibility import key_of
 PARAMS = st.fixed_dictionaries({"a": st.sampled_from([1, 1.0, True, 2]), "b": st.integers(0, 1)})
 
 
-def test_a_trial_that_moves_on_leaves_its_former_configuration_to_others() -> None:
+def test_a_trial_that_moves_on_frees_its_former_configuration() -> None:
     tried = TriedConfigurations()
     tried.note(1, {})
     tried.note(0, {})
@@ -21,7 +21,7 @@ def test_a_trial_that_moves_on_leaves_its_former_configuration_to_others() -> No
 
 
 @given(st.lists(PARAMS, max_size=8), PARAMS, st.integers(0, 9))
-def test_a_configuration_is_tried_from_its_first_trial_on(trials: list[dict], asked: dict, before: int) -> None:
+def test_a_configuration_counts_as_tried_from_its_first_trial_on(trials: list[dict], asked: dict, before: int) -> None:
     tried = TriedConfigurations()
     for number, params in enumerate(trials):
         tried.note(number, {"a": params["a"]})  # cut off while it was sampled

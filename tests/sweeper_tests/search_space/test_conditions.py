@@ -1,4 +1,4 @@
-"""Which parameters exist, what a grid holds, and that every way to draw stays inside its dimension."""
+"""Which parameters exist, what a grid contains, and that every way of drawing stays inside its dimension."""
 
 from typing import Any
 
@@ -33,7 +33,7 @@ def one(raw: dict[str, Any]) -> AnyDimension:
     return dimensions_of({"x": raw})["x"]
 
 
-def test_parents_come_before_their_children_and_all_else_stays_as_written() -> None:
+def test_parents_come_before_their_children_and_the_rest_stays_as_written() -> None:
     assert parents_first(CHAIN) == ["net", "layers", "heads"]
     assert parents_first(dimensions_of({name: {"low": 0, "high": 1} for name in "bca"})) == ["b", "c", "a"]
 
@@ -52,7 +52,7 @@ def test_true_is_not_1() -> None:
     assert not contains(flag["x"], True)
 
 
-def test_a_grid_is_the_product_in_written_order_without_what_does_not_exist() -> None:
+def test_a_grid_is_the_product_in_written_order_without_parameters_that_do_not_exist() -> None:
     assert list(grid_points(CHAIN, ["heads != 2"])) == [
         {"net": "cnn"},
         *({"net": "vit", "layers": layers, "heads": heads} for layers in (2, 4) for heads in (1, 3)),
@@ -70,7 +70,7 @@ def test_a_grid_is_the_product_in_written_order_without_what_does_not_exist() ->
 
 @pytest.mark.parametrize("raw", DIMENSIONS)
 @given(unit=st.floats(0, 1, exclude_max=True))
-def test_every_place_of_the_unit_interval_is_a_value_of_the_dimension(raw: dict[str, Any], unit: float) -> None:
+def test_every_point_of_the_unit_interval_is_a_value_of_the_dimension(raw: dict[str, Any], unit: float) -> None:
     dimension = one(raw)
     assert contains(dimension, value_at(dimension, unit))
 
@@ -105,17 +105,17 @@ def test_listed_values_are_reached_evenly(raw: dict[str, Any]) -> None:
         ({"choices": ["a", "b"]}, "c"),
     ],
 )
-def test_what_a_dimension_does_not_hold(raw: dict[str, Any], value: object) -> None:
+def test_a_dimension_does_not_contain_other_values(raw: dict[str, Any], value: object) -> None:
     assert not contains(one(raw), value)
 
 
-def test_a_point_takes_the_fixed_values_and_what_then_exists() -> None:
+def test_a_point_has_the_fixed_values_and_the_parameters_that_then_exist() -> None:
     units = {"net": 0.0, "layers": 0.0, "heads": 0.99}
     assert point(CHAIN, units, {}) == {"net": "cnn"}
     assert point(CHAIN, units, {"net": "vit"}) == {"net": "vit", "layers": 2, "heads": 3}
 
 
-def test_constraints_that_no_point_meets_are_known_before() -> None:
+def test_constraints_that_no_point_meets_are_known_in_advance() -> None:
     space = dimensions_of({"a": {"low": 0, "high": 1}, "b": {"low": 0, "high": 1}})
     assert can_be_met(space, ["a + b > 1.8"], {})
     assert not can_be_met(space, ["a + b > 2.5"], {})

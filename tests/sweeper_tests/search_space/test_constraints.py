@@ -28,16 +28,16 @@ VALUES = {"loss.a": 0.04, "loss.b": 0.07, "n": 3, "flag": True}
         ("flag >= 1", True),
     ],
 )
-def test_it_computes_as_it_reads(text: str, expected: bool) -> None:
+def test_a_constraint_computes_what_it_says(text: str, expected: bool) -> None:
     assert parse_constraint(text).holds(VALUES) is expected
 
 
 @pytest.mark.parametrize("text", ["n / (n - 3) > 0", "log(n - 3) < 9", "(0 - n) ** 0.5 < 9", "10.0 ** 400 > n"])
-def test_what_cannot_be_computed_is_not_met(text: str) -> None:
+def test_a_constraint_that_cannot_be_computed_is_not_met(text: str) -> None:
     assert not parse_constraint(text).holds(VALUES)
 
 
-def test_it_does_not_apply_to_a_trial_without_the_parameter() -> None:
+def test_a_constraint_does_not_apply_to_a_trial_without_the_parameter() -> None:
     assert all_hold(["loss.a + patch > 100"], VALUES)
     assert not all_hold(["loss.a + patch > 100"], VALUES | {"patch": 1})
 

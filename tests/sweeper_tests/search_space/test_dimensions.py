@@ -28,7 +28,7 @@ ADAPTER: TypeAdapter[AnyDimension] = TypeAdapter(Dimension)
         ({"choices": [8, 2.5, "a", True]}, CategoricalDimension(choices=(8, 2.5, "a", True))),
     ],
 )
-def test_the_keys_say_which_dimension_it_is(raw: dict[str, Any], dimension: AnyDimension) -> None:
+def test_the_keys_determine_the_kind_of_dimension(raw: dict[str, Any], dimension: AnyDimension) -> None:
     parsed = ADAPTER.validate_python(raw)
     assert parsed == dimension
     assert ADAPTER.validate_python(parsed.model_dump(mode="json")) == parsed
@@ -54,7 +54,7 @@ def test_choices_keep_their_types() -> None:
         ({"choices": [1, True]}, "`choices` contains 1 and True, which samplers treat as the same"),
     ],
 )
-def test_impossible_dimensions(raw: dict[str, Any], message: str) -> None:
+def test_impossible_dimensions_are_refused(raw: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError) as error:
         ADAPTER.validate_python(raw)
     assert [str(details["ctx"]["error"]) for details in error.value.errors()] == [message]
@@ -74,7 +74,7 @@ def test_set_path_makes_sections_and_keeps_neighbours() -> None:
         set_path(config, "loss.a.x", 1)
 
 
-def test_short_names_are_long_where_they_must_be() -> None:
+def test_short_names_are_longer_where_they_must_be() -> None:
     assert short_names(["optim.lr", "loss.lambda_pca", "head.lr", "seed"]) == {
         "optim.lr": "optim.lr",
         "head.lr": "head.lr",

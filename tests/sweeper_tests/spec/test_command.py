@@ -20,7 +20,7 @@ trials: 3
 """
 
 
-def test_a_trial_s_config_holds_parameters_and_command() -> None:
+def test_a_trials_config_holds_the_parameters_and_the_command() -> None:
     spec = parse_spec(SPEC + "report: {patterns: {val/acc: 'acc ([0-9.]+)'}}\n", Path("s.yaml"))
     assert (spec.trainer, spec.guards, spec.control_names) == (COMMAND_TRAINER, (), ())
     assert resolve(spec, {"lr": 0.5}) == {
@@ -37,7 +37,7 @@ def test_a_trial_s_config_holds_parameters_and_command() -> None:
     }
 
 
-def test_what_a_study_records_reads_back() -> None:
+def test_a_recorded_spec_reads_back() -> None:
     spec = parse_spec(SPEC, Path("s.yaml"))
     recorded = spec.effective
     assert recorded["base"] == {"hidden": 64}
@@ -54,7 +54,7 @@ def test_what_a_study_records_reads_back() -> None:
         ("report: {row: log.csv}", "unknown key `row`"),
     ],
 )
-def test_what_does_not_fit_is_refused(more: str, what: str) -> None:
+def test_keys_that_do_not_fit_are_refused(more: str, what: str) -> None:
     with pytest.raises(SpecError, match=what.replace("(", r"\(")):
         parse_spec(f"{SPEC}{more}\n", Path("s.yaml"))
 
@@ -68,7 +68,7 @@ def test_what_does_not_fit_is_refused(more: str, what: str) -> None:
         ("python t.py --lr '{lr}", "cannot be split into words: no closing quotation"),
     ],
 )
-def test_a_command_that_no_trial_can_fill_is_refused_before_one(command: str, what: str) -> None:
+def test_a_command_that_no_trial_can_fill_in_is_refused_in_advance(command: str, what: str) -> None:
     text = SPEC.replace("python train.py --lr {lr}", f'"{command}"')
     with pytest.raises(SpecError) as error:
         parse_spec(text, Path("s.yaml"))
@@ -85,7 +85,7 @@ def test_a_command_that_no_trial_can_fill_is_refused_before_one(command: str, wh
         "bash -c 'echo ${HOME} {1} {}'",
     ],
 )
-def test_a_command_that_can_be_filled_is_not(command: str) -> None:
+def test_a_command_that_can_be_filled_in_is_accepted(command: str) -> None:
     assert parse_spec(SPEC.replace("python train.py --lr {lr}", f'"{command}"'), Path("s.yaml")).command == command
 
 

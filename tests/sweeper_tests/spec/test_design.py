@@ -1,4 +1,4 @@
-"""Designs of ablations: which runs they stand for."""
+"""Ablation designs: which runs they stand for."""
 
 from itertools import product
 from pathlib import Path
@@ -53,7 +53,7 @@ def test_a_full_factorial_is_every_combination_once() -> None:
 def test_a_fraction_is_balanced_orthogonal_and_true_to_its_generator(count: int, data: st.DataObject) -> None:
     letters = "ABCDEFG"[: count - 1]
     right = "".join(sorted(data.draw(st.sets(st.sampled_from(letters), min_size=2))))
-    sign = "-" if len(right) % 2 == 0 else ""  # so that all factors at their first level are a run
+    sign = "-" if len(right) % 2 == 0 else ""  # so that all factors at their first level make up a run
     last = "ABCDEFG"[count - 1]
     factors = factors_of({f"f{index}": ["lo", "hi"] for index in range(count)})
     runs = design_runs("fractional_factorial", factors, dict.fromkeys(factors, "lo"), [f"{last} = {sign}{right}"])
@@ -85,7 +85,7 @@ def test_an_ablation_of_named_variants_has_a_baseline_among_them() -> None:
     )
 
 
-def test_the_effective_spec_can_be_read_again_and_overrides_reach_levels() -> None:
+def test_the_effective_spec_reads_back_and_overrides_reach_levels() -> None:
     spec = parse(ABLATION, "ablation.factors.head.six.model.head=pca", "ablation.factors.loss.lambda_joint=[5, 7]")
     assert SweepSpec.model_validate(spec.effective).effective == spec.effective
     assert resolve(spec, {"variant": "head-six", "seed": 0})["model"]["head"] == "pca"
@@ -100,12 +100,12 @@ def test_every_shipped_spec_is_valid(path: Path) -> None:
     assert (spec.kind == "ablation") == (spec.ablation is not None)
 
 
-def test_check_names_factors_levels_and_what_a_fraction_mixes() -> None:
+def test_check_names_factors_levels_and_what_a_fraction_aliases() -> None:
     assert "  ablation    one at a time: loss.lambda_joint (0, 5, 25); head (theta, six)\n" in describe(parse())
     assert "; D = ABC, so I = ABCD: resolution 4\n" in describe(parse(FRACTION))
 
 
-def test_the_example_of_the_guide_is_valid() -> None:
+def test_the_guides_example_is_valid() -> None:
     guide = Path("docs/guide.md").read_text()
     block = next(part for part in guide.split("```yaml\n")[1:] if part.startswith("kind: ablation")).split("```")[0]
     spec = parse(f"name: example\nobjective: {{metric: val/pa_mpjpe_mm, mode: min}}\n{block}")

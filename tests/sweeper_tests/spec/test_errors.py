@@ -1,4 +1,4 @@
-"""The exact error page of bad sweep files and bad overrides."""
+"""The exact error pages of bad sweep files and bad overrides."""
 
 import json
 from typing import Any, get_args
@@ -231,7 +231,7 @@ def test_bad_overrides(override: str, expected: str) -> None:
     assert errors_of(GOOD, override) == expected
 
 
-def test_all_errors_come_at_once_in_the_order_of_the_file() -> None:
+def test_all_errors_are_reported_at_once_in_the_order_of_the_file() -> None:
     text = (
         GOOD.replace("epochs: 2", "epochs: 0").replace("lambda_joint", "lamda_joint").replace("trials: 4", "seed: -1")
     )
@@ -260,7 +260,7 @@ KEYS = st.sampled_from(
 
 
 @given(st.dictionaries(KEYS, JUNK, min_size=1, max_size=4))
-def test_junk_is_an_error_page_and_never_a_traceback(junk: dict[str, Any]) -> None:
+def test_junk_gives_an_error_page_and_never_a_traceback(junk: dict[str, Any]) -> None:
     overrides = [f"{key}={json.dumps(value)}" for key, value in junk.items()]
     problems: tuple[Problem, ...] = ()
     try:

@@ -1,4 +1,4 @@
-"""Exact error pages of designs of ablations that make no sense."""
+"""The exact error pages of ablation designs that make no sense."""
 
 import pytest
 from spec_pages import ABLATION, FILE, FRACTION, errors_of, page
@@ -187,7 +187,7 @@ def test_error_pages(case: str) -> None:
     assert errors_of(text.replace(old, new)) == expected
 
 
-def test_all_errors_are_told_at_once() -> None:
+def test_all_errors_are_reported_at_once() -> None:
     text = ABLATION.replace("epochs: 2", "epochs: -2").replace("rot6d", "rot6").replace("seeds: [0, 1, 2]\n", "")
     with pytest.raises(SpecError) as error:
         parse_spec(text, FILE)

@@ -1,4 +1,4 @@
-"""The exact error page of bad dimensions of a search space."""
+"""The exact error pages of bad dimensions of a search space."""
 
 import pytest
 from spec_pages import GOOD, errors_of, page

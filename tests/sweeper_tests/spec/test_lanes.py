@@ -1,4 +1,4 @@
-"""Whether trials train as lanes, as the verbs before a run say it; nothing is started."""
+"""Whether trials train as lanes, as the verbs before a run report it; nothing is started."""
 
 from pathlib import Path
 from typing import Any
@@ -89,7 +89,7 @@ def test_check_and_plan_say_whether_trials_are_lanes(
         assert told in capsys.readouterr().out.splitlines()
 
 
-def test_a_plan_takes_measured_lanes_for_trainings_one_after_the_other(
+def test_a_plan_counts_measured_lanes_as_if_they_trained_in_sequence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cost, "measured_throughput", lambda *_: Throughput(2.0, 1, 1.0, "an epoch just now"))
@@ -100,7 +100,7 @@ def test_a_plan_takes_measured_lanes_for_trainings_one_after_the_other(
     assert plan.worst.cpu_seconds == 2.0 * plan.worst.epochs
 
 
-def test_lanes_are_of_one_machine(tmp_path: Path) -> None:
+def test_lanes_need_a_single_machine(tmp_path: Path) -> None:
     spec = load_spec(written(tmp_path))
     assert why_no_lanes(spec) is None
     assert (
@@ -117,7 +117,7 @@ def test_lanes_that_could_not_be_filled_are_refused(tmp_path: Path) -> None:
     assert "set `concurrent` to 8 or more" in caught.value.render()
 
 
-def test_lanes_take_together_what_a_trial_takes_alone() -> None:
+def test_lanes_together_take_what_a_trial_takes_alone() -> None:
     resources = Resources(cpus=2, gpus=1, lanes=4, concurrent="all")
     assert room(resources, [Node("here", 16, 2)]) == 8
     assert (resources.processes(8), resources.processes(9)) == (2, 3)

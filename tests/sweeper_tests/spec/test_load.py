@@ -74,7 +74,7 @@ def test_overrides_reach_every_part_of_the_spec() -> None:
     assert (spec.text, spec.overrides) == (GOOD, overrides)
 
 
-def test_trials_of_the_command_line_win(tmp_path: Path) -> None:
+def test_trials_on_the_command_line_win(tmp_path: Path) -> None:
     path = tmp_path / "s.yaml"
     path.write_text(GOOD)
     spec = load_spec(path, ["trials=9"], trials=2)
@@ -132,11 +132,11 @@ def test_another_trainer_brings_its_own_config() -> None:
         toy_spec("train_toy", dimension="steps")
 
 
-def test_a_trainer_of_plain_mappings_takes_anything() -> None:
+def test_a_trainer_with_a_plain_mapping_takes_anything() -> None:
     assert resolve(toy_spec("train_plain", "{a: {b: x}}", "a.c"), {"a.c": 0.5}) == {"a": {"b": "x", "c": 0.5}}
 
 
-def test_a_parameter_of_a_plain_mapping_cannot_stand_below_a_value() -> None:
+def test_a_parameter_of_a_plain_mapping_cannot_be_nested_below_a_value() -> None:
     with pytest.raises(SpecError, match=r"`a` of `a\.c` is not a mapping"):
         toy_spec("train_plain", "{a: 1}", "a.c")
 
@@ -153,7 +153,7 @@ def test_seeds_of_variants_need_a_seed() -> None:
         parse_spec(variants + text[text.index("objective") :].replace("trials", "# trials"), FILE)
 
 
-def test_the_effective_spec_is_whole_and_says_what_differs() -> None:
+def test_the_effective_spec_is_complete_and_shows_what_differs() -> None:
     spec, same = parse_spec(GOOD, FILE), parse_spec(f"# a comment\n{GOOD}seed: 0\n", FILE)
     other = parse_spec(GOOD, FILE, ["base.optim.epochs=3", "search_space.optim.lr.high=0.1", "guards=[]"])
     assert spec.effective["base"]["data"] == TrainConfig().data.model_dump(mode="json")
@@ -177,7 +177,7 @@ def test_shipped_specs_are_valid(path: Path) -> None:
     assert load_spec(path).name == path.stem
 
 
-def test_the_shipped_schema_is_the_code_s() -> None:
+def test_the_shipped_schema_matches_the_code() -> None:
     command = "python -m sweeper.spec.schema > search_spaces/schema.json"
     assert json.loads((SHIPPED / "schema.json").read_text()) == spec_schema(), f"run `{command}`"
 

@@ -1,4 +1,4 @@
-"""What the trainer's config says to a search space: judged at joint points, as trials have them."""
+"""What the trainer's config says about a search space: judged at whole configurations, as trials have them."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,13 +53,13 @@ trials: 4
     [
         ("{hidden: 30}", ["heads: {choices: [2, 3, 5]}"]),  # not with the default of heads, 4
         ("{heads: 3}", ["hidden: {type: int, low: 3, high: 300, step: 3}"]),  # base alone is refused
-        ("{}", ["hidden: {choices: [30, 64]}", "heads: {choices: [3, 4]}"]),  # each beside its own partner
+        ("{}", ["hidden: {choices: [30, 64]}", "heads: {choices: [3, 4]}"]),  # each only with its own partner
         ("{}", ["balance: {choices: [fixed, learned]}", "terms: {choices: [1, 2, 3]}"]),
         ("{balance: learned}", ["terms: {choices: [2, 3]}"]),
-        ("{}", ["hidden: {type: int, low: 33, high: 96}", "heads: {choices: [4, 8]}"]),  # refused at an end
+        ("{}", ["hidden: {type: int, low: 33, high: 96}", "heads: {choices: [4, 8]}"]),  # refused at one end
     ],
 )
-def test_what_some_trial_can_have_is_sound(base: str, space: list[str]) -> None:
+def test_values_that_some_trial_can_have_are_sound(base: str, space: list[str]) -> None:
     spec = parse_spec(text_of(base, *space), FILE)
     assert feasibility(spec).accepted > 0
     assert spec.effective["name"] == "net"
@@ -94,7 +94,7 @@ def test_what_some_trial_can_have_is_sound(base: str, space: list[str]) -> None:
         ),
     ],
 )
-def test_what_no_trial_can_have_is_refused(base: str, space: list[str], expected: str) -> None:
+def test_values_that_no_trial_can_have_are_refused(base: str, space: list[str], expected: str) -> None:
     assert errors_of(text_of(base, *space)) == expected
 
 

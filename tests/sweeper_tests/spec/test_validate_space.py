@@ -139,7 +139,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD.values(), ids=BAD.keys())
-def test_what_does_not_fit_together(case: tuple[str, str, str]) -> None:
+def test_parts_that_do_not_fit_together_are_refused(case: tuple[str, str, str]) -> None:
     old, new, expected = case
     assert old in GOOD
     assert page_of(GOOD.replace(old, new)) == expected
@@ -150,14 +150,14 @@ def test_more_entries_than_trials_are_refused() -> None:
     assert page == "error: 2 configurations come first, but there is 1 trial\n  --> --set 'enqueue=[{}, {}]'"
 
 
-def test_a_good_spec_is_said_in_words() -> None:
+def test_a_good_spec_is_described_in_words() -> None:
     text = describe(parse_spec(GOOD, FILE))
     assert "    lambda_joint  0.1 to 10, log scale; only if model.backbone is handformer_small\n" in text
     assert "  constraint  optim.lr * 1000 < 9\n" in text
     assert text.endswith("  enqueue     model.backbone: handformer_small, loss.lambda_joint: 2.0")
 
 
-def test_a_parameter_that_does_not_exist_leaves_the_value_of_base() -> None:
+def test_a_parameter_that_does_not_exist_keeps_the_value_of_base() -> None:
     spec = parse_spec(GOOD, FILE)
     assert resolve(spec, {"model.backbone": "resnet_tiny", "optim.lr": 1e-3})["loss"]["lambda_joint"] == 3.0
     assert spec.effective["base"]["loss"]["lambda_joint"] == 3.0
@@ -182,7 +182,7 @@ def test_overrides_reach_a_condition_and_an_entry() -> None:
     )
 
 
-def test_a_grid_has_as_many_trials_as_points_unless_fewer_are_asked_for() -> None:
+def test_a_grid_has_as_many_trials_as_points_unless_fewer_are_requested() -> None:
     spec = parse_spec(GRID, FILE)
     assert spec.trials == 8
     assert "  sampler     grid of 8 points, in written order, the last parameter changing fastest\n" in describe(spec)
@@ -205,7 +205,7 @@ def test_a_grid_leaves_out_the_points_that_break_a_constraint() -> None:
     assert parse_spec(GRID, FILE, ["constraints=['optim.lr * optim.batch_size < 0.03']"]).trials == 5
 
 
-def test_values_stand_alone() -> None:
+def test_values_cannot_be_combined_or_repeated() -> None:
     assert page_of(GRID.replace("[1e-3, 1e-4]", "[1e-3, 1e-4], log: true")) == (
         "error: `values` cannot be combined with `low`, `high`, `log` or `step`\n"
         "  --> s.yaml:3:13 search_space.optim.lr"
@@ -215,7 +215,7 @@ def test_values_stand_alone() -> None:
     )
 
 
-def test_several_objectives_are_said_and_come_back_as_written() -> None:
+def test_several_objectives_are_described_and_read_back_as_written() -> None:
     two = GOOD.replace(
         "{metric: val/pa_mpjpe_mm, mode: min}", "[{metric: val/pa_mpjpe_mm, mode: min}, {metric: val/auc, mode: max}]"
     )
@@ -251,11 +251,11 @@ def test_several_objectives_are_said_and_come_back_as_written() -> None:
         ("warm_start={}", "error: missing key `study`\n  --> {}\nhelp: add `study:`"),
     ],
 )
-def test_a_warm_start_that_cannot_be(override: str, page: str) -> None:
+def test_an_impossible_warm_start_is_refused(override: str, page: str) -> None:
     assert page_of(GOOD, override) == page.replace("{}", f"--set '{override}'", 1)
 
 
-def test_the_built_in_trainer_is_given_one_gpu_at_most() -> None:
+def test_the_built_in_trainer_gets_at_most_one_gpu() -> None:
     assert page_of(GOOD, "resources.gpus=2") == (
         "error: mano_trainers.loop:train trains on one GPU, but got 2: the others would be idle\n"
         "  --> --set 'resources.gpus=2'\n"
@@ -269,7 +269,7 @@ def test_a_sampler_that_does_not_learn_takes_no_warm_start() -> None:
     assert page.startswith("error: the sampler `qmc` does not learn from trials, not even those of a warm start\n")
 
 
-def test_the_search_space_of_the_guide_is_valid() -> None:
+def test_the_guides_search_space_is_valid() -> None:
     section = Path("docs/guide.md").read_text().split("## What varies\n")[1]
     block = section.split("```yaml\n")[1].split("```")[0]
     spec = parse_spec(f"name: readme\ntrials: 20\n{block}", FILE)

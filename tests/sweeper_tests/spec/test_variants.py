@@ -49,7 +49,7 @@ def test_a_variant_sets_several_fields_and_leaves_the_others_as_in_base() -> Non
     assert resolve(spec, {"variant": "small"})["optim"]["lr"] == 1e-3
 
 
-def test_trials_are_the_variants_in_order_also_after_a_restart(tmp_path: Path) -> None:
+def test_trials_are_the_variants_in_order_even_after_a_restart(tmp_path: Path) -> None:
     spec = load_spec(SEED_VARIANTS)
     tried = []
     for _ in NAMES:
@@ -60,7 +60,7 @@ def test_trials_are_the_variants_in_order_also_after_a_restart(tmp_path: Path) -
     assert tried == NAMES
 
 
-def test_a_failed_variant_that_is_tried_again_costs_no_other_its_turn(tmp_path: Path) -> None:
+def test_retrying_a_failed_variant_costs_no_other_its_turn(tmp_path: Path) -> None:
     spec = load_spec(SEED_VARIANTS)
     ledger = Ledger.create(tmp_path, spec.name)
     failed = ledger.ask(spec)
@@ -100,7 +100,7 @@ def test_the_effective_spec_holds_every_field_of_every_variant() -> None:
 SEEDS = TEXT + "seeds: [3, 0]\n"
 
 
-def test_controls_of_a_study_that_is_resumed_are_those_of_its_file() -> None:
+def test_the_controls_of_a_resumed_study_are_those_of_its_file() -> None:
     for spec in (parse_spec(TEXT, FILE), load_spec(SEED_VARIANTS)):
         resumed = SweepSpec.model_validate(spec.effective | {"text": "", "path": None}, strict=False)
         for control in spec.control_names:
@@ -124,7 +124,7 @@ def test_every_variant_is_tried_with_every_seed_one_variant_after_the_other(tmp_
     assert "each variant once with each seed" in describe(spec)
 
 
-def test_the_effective_spec_with_seeds_is_read_back_and_tells_a_changed_seed() -> None:
+def test_the_effective_spec_with_seeds_reads_back_and_shows_a_changed_seed() -> None:
     spec = parse_spec(SEEDS, FILE)
     assert SweepSpec.model_validate(spec.effective).effective == spec.effective
     other = parse_spec(SEEDS, FILE, ["seeds=[3, 1]"])
@@ -147,7 +147,7 @@ def test_the_effective_spec_with_seeds_is_read_back_and_tells_a_changed_seed() -
         ("replicate_seed=per_trial", "`seeds` says which seeds there are"),
     ],
 )
-def test_what_does_not_go_with_seeds_is_refused(override: str, told: str) -> None:
+def test_what_does_not_go_together_with_seeds_is_refused(override: str, told: str) -> None:
     assert told in errors_of(SEEDS, override)
 
 
@@ -183,7 +183,7 @@ def test_seeds_without_variants_are_refused() -> None:
         ),
     ],
 )
-def test_what_is_wrong_with_a_variant_is_told_at_its_place(old: str, new: str, page: str) -> None:
+def test_an_error_in_a_variant_is_reported_at_its_place(old: str, new: str, page: str) -> None:
     assert errors_of(TEXT.replace(old, new, 1)) == page
 
 

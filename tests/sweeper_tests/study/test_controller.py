@@ -1,4 +1,4 @@
-"""A study's decisions about its trials, by what they report and how they end."""
+"""A study's decisions about its trials, based on what they report and how they end."""
 
 import math
 from dataclasses import replace
@@ -14,7 +14,7 @@ from sweeper.study.controller import StudyController
 from sweeper.study.pareto import winner_of
 
 
-def test_a_trial_that_runs_out_is_complete_and_wins(tmp_path: Path) -> None:
+def test_a_trial_that_runs_to_its_end_is_complete_and_wins(tmp_path: Path) -> None:
     log = Log()
     study = make_study(tmp_path, log)
     trial_id = start(study)
@@ -42,7 +42,7 @@ def test_the_worse_of_two_is_pruned_at_the_first_rung_with_its_rank(tmp_path: Pa
     assert record.evidence["cutoff"] == 10.0
 
 
-def test_a_collapsed_trial_holds_no_place_in_a_rung(tmp_path: Path) -> None:
+def test_a_collapsed_trial_takes_no_place_in_a_rung(tmp_path: Path) -> None:
     study = make_study(tmp_path, guards=[{"kind": "collapse", "after_epochs": 1.0, "for_evaluations": 2}])
     collapsed, healthy = start(study), start(study)
     assert study.on_report(collapsed, message(1, 5.0, ratio=0.001))
@@ -62,7 +62,7 @@ def test_a_trial_is_not_ranked_at_its_last_epoch(tmp_path: Path) -> None:
     assert study.on_report(bad, message(8, 99.0))
 
 
-def test_an_exception_of_the_trainer_fails_the_trial_and_keeps_the_traceback(tmp_path: Path) -> None:
+def test_an_exception_in_the_trainer_fails_the_trial_and_keeps_the_traceback(tmp_path: Path) -> None:
     study = make_study(tmp_path)
     trial_id = start(study)
     study.on_error(trial_id, "ValueError: boom", "Traceback ...\nValueError: boom")
@@ -94,7 +94,7 @@ def test_a_trainer_that_reports_nothing_has_failed(tmp_path: Path) -> None:
 
 
 def ended_with(study: StudyController, *latest: tuple[int, dict[str, float]]) -> TrialRecord:
-    """A trial that reports 12 at epoch 1, 10 at epoch 2, then these metrics by epoch, and comes to its end."""
+    """A trial that reports 12 at epoch 1, 10 at epoch 2, then these metrics by epoch, and runs to its end."""
     trial_id = start(study)
     for epoch, metrics in ((1, {OBJECTIVE: 12.0}), (2, {OBJECTIVE: 10.0, "val/skill": 0.5}), *latest):
         assert study.on_report(trial_id, EpochReport(epoch, float(epoch), metrics))
@@ -102,7 +102,7 @@ def ended_with(study: StudyController, *latest: tuple[int, dict[str, float]]) ->
     return study.ledger.trial(trial_id)
 
 
-def test_an_objective_that_the_last_report_lacks_is_the_last_that_was_reported(tmp_path: Path) -> None:
+def test_an_objective_missing_from_the_last_report_is_the_last_one_reported(tmp_path: Path) -> None:
     study = make_study(tmp_path, scheduler={"name": "none"})
     gap = ended_with(study, (3, {"train/loss": 1.0}), (4, {"train/loss": 0.5}))
     assert (gap.state, gap.reason) == (
@@ -121,7 +121,7 @@ def test_an_objective_that_the_last_report_lacks_is_the_last_that_was_reported(t
 
 
 @pytest.mark.parametrize("last", [math.nan, math.inf])
-def test_an_objective_that_ends_as_no_number_is_none_and_the_one_before_is_named(last: float, tmp_path: Path) -> None:
+def test_an_objective_that_ends_non_finite_is_none_and_the_one_before_is_named(last: float, tmp_path: Path) -> None:
     study = make_study(tmp_path, scheduler={"name": "none"}, guards=[])
     diverged = ended_with(study, (3, {OBJECTIVE: last}), (4, {"train/loss": 1.0}))
     assert (diverged.state, diverged.reason) == (
@@ -132,7 +132,7 @@ def test_an_objective_that_ends_as_no_number_is_none_and_the_one_before_is_named
     assert winner_of([diverged], study.spec.objective) is None
 
 
-def test_an_interrupted_trial_goes_on_from_its_last_checkpoint(tmp_path: Path) -> None:
+def test_an_interrupted_trial_continues_from_its_last_checkpoint(tmp_path: Path) -> None:
     study = make_study(tmp_path)
     trial_id = start(study)
     checkpoint = tmp_path / "trials" / "0000" / "epoch_001"
@@ -152,7 +152,7 @@ def test_an_interrupted_trial_goes_on_from_its_last_checkpoint(tmp_path: Path) -
     assert [r.metrics[OBJECTIVE] for r in again.ledger.trial(trial_id).reports] == [20.0]
 
 
-def test_no_more_trials_than_the_spec_says(tmp_path: Path) -> None:
+def test_there_are_no_more_trials_than_the_spec_says(tmp_path: Path) -> None:
     study = make_study(tmp_path, trials=2)
     for _ in range(2):
         study.on_error(start(study), "x")
@@ -170,7 +170,7 @@ def test_per_trial_seeds_differ_and_are_in_the_config(tmp_path: Path) -> None:
 CONTROLS = ["oracle", "zero", "constant_pose", "shuffled_labels"]
 
 
-def test_controls_come_first_and_candidates_after_them_are_the_same(tmp_path: Path) -> None:
+def test_controls_come_first_and_do_not_change_the_candidates(tmp_path: Path) -> None:
     log = Log()
     study = make_study(tmp_path, log, controls=None)
     upcoming = [study.next_trial() for _ in range(6)]
@@ -184,7 +184,7 @@ def test_controls_come_first_and_candidates_after_them_are_the_same(tmp_path: Pa
     assert [alone.next_trial() for _ in range(2)][1].record.params == study.ledger.trial("toy-0001").params  # type: ignore[union-attr]
 
 
-def test_no_guard_and_no_rank_stops_a_control_and_it_holds_no_place_in_a_rung(tmp_path: Path) -> None:
+def test_no_guard_or_rank_stops_a_control_and_it_takes_no_place_in_a_rung(tmp_path: Path) -> None:
     study = make_study(tmp_path, controls=["shuffled_labels"], scheduler={"name": "asha", "grace_epochs": 3, "eta": 2})
     control, candidate = start(study), start(study)
     assert all(study.on_report(control, message(epoch, 1.0, ratio=0.0)) for epoch in (1, 2))
@@ -202,7 +202,7 @@ def test_without_a_scheduler_a_control_trains_two_epochs(tmp_path: Path) -> None
     assert not study.on_report(control, message(2, 1.0))
 
 
-def test_a_perfect_score_of_zero_is_a_score(tmp_path: Path) -> None:
+def test_a_perfect_score_of_zero_counts_as_a_score(tmp_path: Path) -> None:
     study = make_study(tmp_path, controls=["oracle"])
     oracle = start(study)
     assert study.on_report(oracle, replace(message(0, 0.0), step=1))
@@ -211,7 +211,7 @@ def test_a_perfect_score_of_zero_is_a_score(tmp_path: Path) -> None:
     assert (record.state, record.reason) == (TrialState.COMPLETE, "evaluated without training")
 
 
-def test_a_study_is_done_when_its_controls_are_too(tmp_path: Path) -> None:
+def test_a_study_is_done_only_when_its_controls_are_too(tmp_path: Path) -> None:
     study = make_study(tmp_path, controls=["oracle", "zero"], trials=1)
     oracle, zero, candidate = start(study), start(study), start(study)
     assert study.next_trial() is None

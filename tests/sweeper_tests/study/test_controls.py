@@ -56,7 +56,7 @@ def test_skill_needs_a_p_value_below_005_over_all_trials_together(p: float, othe
     assert final_word(trials, rulers(GOOD), LOW).no_skill is no_skill
 
 
-def test_no_trial_beats_the_constant_pose() -> None:
+def test_that_no_trial_beats_the_constant_pose_is_reported() -> None:
     word = final_word([candidate(0, 19.5, p=0.031), candidate(1, 20.0, p=0.9)], rulers(GOOD), LOW)
     assert word.no_skill
     assert word.lines[1:] == (
@@ -69,7 +69,7 @@ def test_no_trial_beats_the_constant_pose() -> None:
 
 @pytest.mark.parametrize(("steps", "named"), [(16.0, True), (299.0, True), (300.0, False)])
 def test_too_little_training_is_suspected_before_the_data(steps: float, named: bool) -> None:
-    """128 poses for 8 epochs are 16 steps, which no sound pipeline leaves the mean pose in."""
+    """128 poses for 8 epochs are 16 steps, in which no sound pipeline moves away from the mean pose."""
     metrics = {"val/pa_mpjpe_mm": 19.9, "train/optimizer_steps": steps}
     trial = TrialRecord("toy-0000", 0, {}, TrialState.COMPLETE, reports=(Report(1, 1.0, metrics, None, 0),))
     word = final_word([trial], rulers(GOOD), LOW)
@@ -86,7 +86,7 @@ def test_without_a_p_value_the_values_decide() -> None:
     )
 
 
-def test_shuffled_labels_are_to_be_beaten_even_with_skill() -> None:
+def test_shuffled_labels_must_be_beaten_even_with_skill() -> None:
     word = final_word([candidate(0, 19.7, p=1e-9)], rulers(GOOD), LOW)
     assert word.no_skill
     assert [line[:30] for line in word.lines[1:]] == ["NO TRIAL BEATS SHUFFLED LABELS"]
@@ -105,7 +105,7 @@ def test_an_oracle_that_is_beaten_shows_a_broken_metric(oracle: float, said: str
     assert said in word.lines
 
 
-def test_where_large_is_good() -> None:
+def test_an_objective_to_maximise_is_judged_the_other_way_round() -> None:
     values = {"oracle": 1.0, "constant_pose": 0.6, "shuffled_labels": 0.55}
     good = final_word([candidate(0, 0.7)], rulers(values), HIGH)
     assert (good.lines, good.no_skill) == (("best trial 0.7; constant pose 0.6; shuffled labels 0.55",), False)
@@ -156,7 +156,7 @@ def study_home(home: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_controls_run_beside_the_candidates_and_are_marked_everywhere(study_home: Path) -> None:
+def test_controls_run_alongside_the_candidates_and_are_marked_everywhere(study_home: Path) -> None:
     result = run(study_home)
     assert result.returncode == 0, result.stderr
     study = show(study_home)
@@ -193,7 +193,7 @@ def test_controls_run_beside_the_candidates_and_are_marked_everywhere(study_home
 
 
 @pytest.mark.slow
-def test_a_study_that_learns_nothing_says_so_and_ends_with_3(study_home: Path) -> None:
+def test_a_study_that_learns_nothing_says_so_and_exits_with_3(study_home: Path) -> None:
     nothing = ("--trials", "2", "--set", "base.skill_p=0.04", "--set", "controls=[oracle, constant_pose]")
     result = run(study_home, *nothing, ray=False)
     assert result.returncode == 3, result.stderr
@@ -207,7 +207,7 @@ def test_a_study_that_learns_nothing_says_so_and_ends_with_3(study_home: Path) -
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_controls_half_done_are_finished_after_a_kill(study_home: Path) -> None:
+def test_half_done_controls_are_finished_after_a_kill(study_home: Path) -> None:
     slow = ("--set", "base.sleep_s=0.5")
     process = begin(study_home, *slow)
     journal = study_home / "studies" / "scripted" / "ledger.journal"
@@ -250,7 +250,7 @@ controls: [oracle, constant_pose]
 
 
 @pytest.mark.slow
-def test_on_the_embedded_hand_a_broken_metric_is_found(home: Path) -> None:
+def test_a_broken_metric_is_found_on_the_embedded_hand(home: Path) -> None:
     (home.parent / "spec.yaml").write_text(EMBEDDED)
     result = run(home, "--skip-preflight", "it would find this first", ray=False)
     assert result.returncode == 3, result.stderr + result.stdout

@@ -1,4 +1,4 @@
-"""Proposals that the trainer's config refuses, and search spaces of which nothing is left to try."""
+"""Proposals that the trainer's config refuses, and search spaces with nothing left to try."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,7 +39,7 @@ def test_what_the_config_refuses_is_drawn_again(sampler: str, tmp_path: Path) ->
     assert all(trial.state is TrialState.COMPLETE for trial in study.ledger.trials())
 
 
-def test_an_enqueued_configuration_that_is_refused_is_recorded_and_the_study_goes_on(tmp_path: Path) -> None:
+def test_a_refused_enqueued_configuration_is_recorded_and_the_study_continues(tmp_path: Path) -> None:
     log = Log()
     study = make_study(
         tmp_path, log, search_space=EPOCHS | {"scale": {"low": 0.1, "high": 10.0}}, enqueue=[{"epochs": 0}]
@@ -64,7 +64,7 @@ def test_a_refused_trial_that_a_killed_driver_left_ends_as_infeasible(tmp_path: 
     assert again.is_done
 
 
-def test_the_sampler_is_told_that_a_refused_trial_breaks_a_constraint(tmp_path: Path) -> None:
+def test_the_sampler_is_told_that_a_refused_trial_violates_a_constraint(tmp_path: Path) -> None:
     study = make_study(tmp_path, search_space=EPOCHS, enqueue=[{"epochs": 0}], trials=1)
     run_all(study)
     [frozen] = study.ledger._optuna.frozen_trials()
@@ -81,12 +81,12 @@ def test_no_configuration_is_tried_twice_and_the_study_ends_when_none_is_left(sa
     assert study.is_done
 
 
-def test_trials_with_seeds_of_their_own_repeat_no_other(tmp_path: Path) -> None:
+def test_trials_with_their_own_seeds_are_not_repetitions(tmp_path: Path) -> None:
     study = make_study(tmp_path, search_space={"epochs": {"choices": [2, 8]}}, trials=5, replicate_seed="per_trial")
     assert len(run_all(study)) == 5
 
 
-def test_an_enqueued_repetition_is_what_the_user_asked_for(tmp_path: Path) -> None:
+def test_an_enqueued_repetition_is_run_as_the_user_asked(tmp_path: Path) -> None:
     entry = {"epochs": 2, "scale": 1.0}
     space = EPOCHS | {"scale": {"low": 0.1, "high": 10.0}}
     study = make_study(tmp_path, search_space=space, enqueue=[entry, entry], trials=2)
@@ -126,7 +126,7 @@ def test_new_seeds_are_planned_where_a_space_is_exhausted() -> None:
 
 
 class Heads(BaseModel):
-    """Fields that go together or not: the lower ends of CROSSED do not."""
+    """Fields that may not go together: the lower ends of CROSSED do not."""
 
     hidden: int = 64
     heads: int = 4
@@ -146,7 +146,7 @@ def train_heads(config: Heads, workdir: Path, resume: Path | None = None) -> Ite
 CROSSED = {"hidden": {"type": "int", "low": 9, "high": 64}, "heads": {"choices": [2, 4, 8]}}
 
 
-def test_a_space_that_is_refused_at_its_lower_ends_is_sound_and_its_share_is_told() -> None:
+def test_a_space_refused_at_its_lower_ends_is_sound_and_its_refused_share_is_reported() -> None:
     spec = make_spec(search_space=CROSSED, trainer=f"{__name__}:train_heads", base={})
     found = feasibility(spec)
     assert (found.points, found.listed) == (56 * 3, True)
@@ -162,7 +162,7 @@ def test_a_space_that_is_refused_at_its_lower_ends_is_sound_and_its_share_is_tol
     assert exhausted.startswith(f"  exhausted   the space has {found.accepted} configurations: the study ends")
 
 
-def test_a_large_space_is_sampled_always_at_the_same_points() -> None:
+def test_a_large_space_is_always_sampled_at_the_same_points() -> None:
     wide = CROSSED | {"epochs": {"type": "int", "low": 1, "high": 50}}
     spec = make_spec(search_space=wide, trainer=f"{__name__}:train_heads", base={})
     found = feasibility(spec)
@@ -171,7 +171,7 @@ def test_a_large_space_is_sampled_always_at_the_same_points() -> None:
     assert abs(found.share_refused - (1 - 49 / 168)) < 0.05
 
 
-def test_the_reason_of_a_refusal_names_the_field_if_there_is_one() -> None:
+def test_the_reason_for_a_refusal_names_the_field_if_there_is_one() -> None:
     spec = make_spec(search_space=CROSSED, trainer=f"{__name__}:train_heads", base={})
     assert refusal(spec, {"hidden": 9, "heads": 2}) == "hidden is not divisible by heads"
     assert refusal(spec, {"hidden": 0.5, "heads": 2}) == "hidden: expected a whole number but got 0.5"

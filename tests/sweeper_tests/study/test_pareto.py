@@ -27,11 +27,11 @@ def front(*trials: TrialRecord) -> list[int]:
     return [one.number for one in pareto_front(trials, TWO)]
 
 
-def test_the_front_is_what_no_other_beats() -> None:
+def test_the_front_is_the_trials_that_no_other_beats() -> None:
     assert front(trial(0, 1, 1), trial(1, 2, 2), trial(2, 2, 1), trial(3, 1, 1), trial(4, 0.5, 0)) == [0, 1, 3, 4]
 
 
-def test_only_finished_candidates_with_all_values_are_on_it() -> None:
+def test_only_finished_candidates_with_all_values_are_on_the_front() -> None:
     best = (-9.0, 9.0)
     assert front(
         trial(0, 1, 1),
@@ -57,12 +57,12 @@ def test_every_trial_off_the_front_is_beaten_by_one_on_it(points: list[tuple[int
         assert beaten == (number not in on)
 
 
-def test_with_one_objective_it_is_the_best() -> None:
+def test_with_one_objective_the_front_is_the_best_trial() -> None:
     one = [Objective(metric="val/b", mode="max")]
     assert [found.number for found in pareto_front([trial(0, 1, 1), trial(1, 1, 3), trial(2, 1, 2)], one)] == [1]
 
 
-def test_a_study_of_several_objectives_runs_and_shows_its_front(
+def test_a_study_with_several_objectives_runs_and_shows_its_front(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "studies" / "toy"

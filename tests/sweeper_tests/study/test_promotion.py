@@ -1,4 +1,4 @@
-"""ASHA in mode `promote`: trials wait at rungs, and go on when enough others have turned out worse."""
+"""ASHA in mode `promote`: trials wait at rungs, and continue when enough others have turned out worse."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from sweeper.ledger.trial import TrialState
 PROMOTE = {"name": "asha", "mode": "promote", "grace_epochs": 2, "eta": 2}
 
 
-def test_a_trial_waits_at_its_rung_and_goes_on_when_others_are_worse(tmp_path: Path) -> None:
+def test_a_trial_waits_at_its_rung_and_continues_when_others_are_worse(tmp_path: Path) -> None:
     study = make_study(tmp_path, scheduler=PROMOTE)
     first = start(study)
     checkpoint = tmp_path / "trials" / "0000" / "epoch_002"
@@ -29,7 +29,7 @@ def test_a_trial_waits_at_its_rung_and_goes_on_when_others_are_worse(tmp_path: P
     assert (study.ledger.trial(first).state, study.ledger.trial(first).reason) == (TrialState.RUNNING, "")
 
 
-def test_trials_that_wait_are_neither_lost_nor_handed_out_by_a_restart(tmp_path: Path) -> None:
+def test_waiting_trials_are_neither_lost_nor_handed_out_by_a_restart(tmp_path: Path) -> None:
     study = make_study(tmp_path, scheduler=PROMOTE)
     assert not report_to_rung(study, start(study), 10.0)
 
@@ -45,7 +45,7 @@ def test_trials_that_wait_are_neither_lost_nor_handed_out_by_a_restart(tmp_path:
     assert start(woken) == "toy-0000", "a driver left it running"
 
 
-def test_at_the_end_one_trial_has_run_through_and_the_others_are_pruned(tmp_path: Path) -> None:
+def test_at_the_end_one_trial_is_complete_and_the_others_are_pruned(tmp_path: Path) -> None:
     study = make_study(tmp_path, scheduler=PROMOTE, trials=3)
     done: dict[str, int] = {}
     while (upcoming := study.next_trial()) is not None:
@@ -64,7 +64,7 @@ def test_at_the_end_one_trial_has_run_through_and_the_others_are_pruned(tmp_path
     assert records[2].reason == "rank 3 of 3 at epoch 2: 12.00 is worse than the cutoff 10.00"
 
 
-def test_while_a_trial_runs_one_that_waits_may_yet_be_promoted(tmp_path: Path) -> None:
+def test_while_a_trial_runs_a_waiting_one_may_still_be_promoted(tmp_path: Path) -> None:
     study = make_study(tmp_path, scheduler=PROMOTE, trials=2)
     assert not report_to_rung(study, start(study), 10.0)
     running = start(study)

@@ -1,4 +1,4 @@
-"""The pruning audit: stopped trials that run on, off the books."""
+"""The pruning audit: stopped trials that keep running, off the books."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +18,7 @@ def finish_audited(study: StudyController, trial_id: str, value: float, ratio: f
     study.on_end(trial_id)
 
 
-def test_an_audited_trial_runs_on_and_nobody_hears_of_it(tmp_path: Path) -> None:
+def test_an_audited_trial_keeps_running_without_being_reported(tmp_path: Path) -> None:
     log = Log()
     study = make_study(tmp_path, log, audit=1.0, guards=[{"kind": "collapse", "after_epochs": 1.0}])
     trial_id = start(study)
@@ -74,7 +74,7 @@ def test_an_audit_that_was_cut_off_does_not_count(tmp_path: Path) -> None:
     assert make_study(tmp_path).next_trial().record.id == "toy-0002"  # type: ignore[union-attr]
 
 
-def test_an_audit_that_was_cut_off_with_its_driver_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+def test_an_audit_that_was_cut_off_with_its_driver_resumes_from_its_checkpoint(tmp_path: Path) -> None:
     spec = {"audit": 1.0, "trials": 1, "guards": [{"kind": "collapse", "after_epochs": 1.0}]}
     study = make_study(tmp_path, **spec)
     trial_id = start(study)
@@ -85,7 +85,7 @@ def test_an_audit_that_was_cut_off_with_its_driver_goes_on_from_its_checkpoint(t
         assert study.on_report(trial_id, message(epoch, 20.0, ratio=0.001, checkpoint=checkpoint))
     stopped = study.ledger.trial(trial_id)
     assert stopped.state is TrialState.COLLAPSED
-    # killed here
+    # the driver is killed here
     log = Log()
     study = make_study(tmp_path, log, **spec)
     assert not study.is_done
@@ -104,7 +104,7 @@ def test_an_audit_that_was_cut_off_with_its_driver_goes_on_from_its_checkpoint(t
     assert make_study(tmp_path, **spec).next_trial() is None, "it is not taken up another time"
 
 
-def test_an_audit_that_is_interrupted_goes_on_and_keeps_its_seconds(tmp_path: Path) -> None:
+def test_an_interrupted_audit_resumes_and_keeps_its_seconds(tmp_path: Path) -> None:
     spec = {"audit": 1.0, "trials": 1, "guards": [{"kind": "collapse", "after_epochs": 1.0}]}
     study = make_study(tmp_path, **spec)
     trial_id = start(study)
@@ -121,7 +121,7 @@ def test_an_audit_that_is_interrupted_goes_on_and_keeps_its_seconds(tmp_path: Pa
     assert audit_seconds(study.ledger) > before_s > 0
 
 
-def test_what_an_audited_trial_reports_is_ordered_by_number(tmp_path: Path) -> None:
+def test_the_reports_of_an_audited_trial_are_ordered_by_number(tmp_path: Path) -> None:
     study = make_study(tmp_path, audit=1.0, guards=[{"kind": "collapse", "after_epochs": 1.0}])
     trial_id = start(study)
     for epoch in range(1, 5):

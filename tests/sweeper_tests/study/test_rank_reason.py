@@ -1,4 +1,4 @@
-"""A trial ranks by its best so far; tables show what it reported last. The reason tells where the two differ."""
+"""A trial ranks by its best so far; tables show what it reported last. The reason says where the two differ."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from sweeper.ledger.trial import TrialState
         ),
     ],
 )
-def test_the_value_of_the_table_is_told_where_another_one_ranked(
+def test_the_reason_names_the_last_value_where_another_one_was_ranked(
     tmp_path: Path, values: tuple[float, float], said: str
 ) -> None:
     study = make_study(tmp_path)

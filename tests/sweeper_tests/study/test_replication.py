@@ -29,13 +29,13 @@ TWO = [{"metric": OBJECTIVE, "mode": "min"}, {"metric": "b", "mode": "min"}]
 
 
 def outcome(config: dict[str, Any], noise_sd: float, slope: float) -> float:
-    """What a trial comes to: a valley over the logarithm of `scale`, and what its seed adds."""
+    """The result of a trial: a valley over the logarithm of `scale`, plus what its seed adds."""
     drawn = random.Random(f"{config['scale']} {config['seed']}")
     return 20.0 + slope * abs(math.log10(config["scale"])) + drawn.gauss(0.0, noise_sd)
 
 
 def finish(study: StudyController, most: int = 1_000, noise_sd: float = 0.05, slope: float = 3.0) -> list[int]:
-    """Run the study, or at most so many trials of it; returns their seeds."""
+    """Run the study, or at most `most` trials of it; returns their seeds."""
     seeds: list[int] = []
     while len(seeds) < most and (upcoming := study.next_trial()):
         seeds.append(upcoming.config["seed"])
@@ -56,7 +56,7 @@ def test_a_clear_best_ends_the_study_before_its_trials_are_used_up(tmp_path: Pat
     assert said.endswith("; more seeds would change nothing")
 
 
-def test_what_is_settled_says_nothing_of_those_that_were_pruned(tmp_path: Path) -> None:
+def test_a_settled_study_says_that_pruned_trials_are_not_judged(tmp_path: Path) -> None:
     ranked = {"trials": 40, "scheduler": {"name": "asha", "grace_epochs": 4, "eta": 2}}
     study = make_study(tmp_path, **REPLICATE | ranked)
     while upcoming := study.next_trial():
@@ -71,7 +71,7 @@ def test_what_is_settled_says_nothing_of_those_that_were_pruned(tmp_path: Path) 
     assert said.endswith(f"; more seeds would change nothing; the {pruned} that were pruned are not judged")
 
 
-def test_what_cannot_be_told_apart_uses_all_trials_and_says_so(tmp_path: Path) -> None:
+def test_a_study_that_cannot_tell_configurations_apart_uses_all_trials_and_says_so(tmp_path: Path) -> None:
     study = make_study(tmp_path, **REPLICATE, good_enough=0.01)
     assert len(finish(study, noise_sd=1.0, slope=0.2)) == 20
     assert study.is_done
@@ -101,7 +101,7 @@ def test_repeats_share_their_seeds_and_are_neither_ranked_nor_winners_by_luck(tm
 
 
 @pytest.mark.parametrize("cut", [3, 16])
-def test_a_study_that_is_cut_off_repeats_what_the_unbroken_one_does(tmp_path: Path, cut: int) -> None:
+def test_an_interrupted_study_repeats_what_an_uninterrupted_one_does(tmp_path: Path, cut: int) -> None:
     def tried(folder: Path, *parts: int) -> list[tuple[Any, int]]:
         folder.mkdir()
         for most in parts:
@@ -149,7 +149,7 @@ def test_a_small_space_that_is_exhausted_gives_the_rest_to_seeds(tmp_path: Path)
     assert study.is_done
 
 
-def test_without_enough_that_ran_to_their_end_the_search_goes_on(tmp_path: Path) -> None:
+def test_the_search_continues_while_too_few_trials_have_run_to_their_end(tmp_path: Path) -> None:
     study = make_study(tmp_path, **REPLICATE)
     while upcoming := study.next_trial():
         for epoch in (1, 2, 3):
@@ -160,7 +160,7 @@ def test_without_enough_that_ran_to_their_end_the_search_goes_on(tmp_path: Path)
     assert not any(trial.repeat for trial in trials)
 
 
-def test_a_study_that_is_extended_searches_on_before_it_repeats(tmp_path: Path) -> None:
+def test_an_extended_study_searches_further_before_it_repeats(tmp_path: Path) -> None:
     first = make_study(tmp_path, **REPLICATE)
     before = len(finish(first))
     first.close()
@@ -174,7 +174,7 @@ def test_a_study_that_is_extended_searches_on_before_it_repeats(tmp_path: Path) 
     assert study.is_done
 
 
-def test_trials_at_once_are_given_different_work(tmp_path: Path) -> None:
+def test_concurrent_trials_are_given_different_work(tmp_path: Path) -> None:
     study = make_study(tmp_path, **REPLICATE, good_enough=0.001)
     finish(study, 15, noise_sd=0.5, slope=0.1)
     handed: list[TrialRecord] = []
@@ -205,6 +205,6 @@ def test_plan_and_check_count_the_repeats() -> None:
         ({"replicate": "always"}, "'auto'"),
     ],
 )
-def test_a_spec_that_cannot_be_repeated_is_refused(changes: dict[str, Any], said: str) -> None:
+def test_a_spec_that_cannot_be_replicated_is_refused(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         make_spec(**{"replicate": "auto"} | changes)

@@ -1,4 +1,4 @@
-"""Which trials one run each cannot tell from the best."""
+"""Which trials cannot be told from the best after one run each."""
 
 from studies import make_spec
 
@@ -27,7 +27,7 @@ def test_the_interval_of_the_best_decides_where_the_trainer_reports_one() -> Non
     assert ids(best, trial(2, 23.7)) == []
 
 
-def test_else_what_its_last_evaluation_changed() -> None:
+def test_otherwise_the_change_in_its_last_evaluation_decides() -> None:
     assert ids(trial(0, 25.0, 20.0, 19.8), trial(1, 19.95), trial(2, 20.1)) == ["toy-0000", "toy-0001"]
     assert ids(trial(0, 19.8), trial(1, 19.8001)) == [], "one evaluation tells no noise"
 
@@ -38,7 +38,7 @@ def test_only_other_configurations_that_ran_to_their_end_count() -> None:
     assert ids(best, same, trial(2, 20.5, state=TrialState.PRUNED)) == []
 
 
-def test_of_an_objective_that_is_to_be_large_the_lower_end_decides() -> None:
+def test_the_lower_end_decides_for_an_objective_to_maximise() -> None:
     accuracy = Objective(metric="val/accuracy", mode="max")
 
     def of(number: int, value: float) -> TrialRecord:

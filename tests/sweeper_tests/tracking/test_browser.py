@@ -1,4 +1,4 @@
-"""MLflow's UI in a real browser: what a person does who opens a study."""
+"""MLflow's UI in a real browser: what someone who opens a study does."""
 
 import shutil
 import subprocess
@@ -62,7 +62,7 @@ def url(shown: Path, warm_sweeper: Path) -> Iterator[str]:
         ui.terminate()
 
 
-def test_a_person_finds_the_winner_its_curves_checkpoints_and_pictures(shown: Path, url: str, page: Any) -> None:
+def test_a_user_finds_the_winner_its_curves_checkpoints_and_pictures(shown: Path, url: str, page: Any) -> None:
     runs = runs_of(uri_of(shown))
     experiment = runs["toy"].info.experiment_id
     page.goto(f"{url}#/experiments")

@@ -37,10 +37,10 @@ WIDTH_PX = 1400
 IS_CUT = """element => [element, ...element.querySelectorAll('*')].some(each =>
     each.textContent && !each.children.length && each.clientWidth > 0 && each.scrollWidth > each.clientWidth + 1
 )"""
-"""Whether a text within does not fit into what shows it."""
+"""Whether a text inside does not fit into its element."""
 LINES_OF_FIRST_CHART = "() => document.querySelector('.js-plotly-plot').querySelectorAll('.scatterlayer .trace')"
 FEWEST_REASON_PX = 60
-"""Of the reason that are seen; the rest is scrolled to."""
+"""Of the reason, visible without scrolling."""
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def address(home: Path, warm_sweeper: Path) -> Iterator[str]:
 
 
 def new_page(chromium: Any) -> Any:
-    """A page in a profile of its own."""
+    """A page in its own profile."""
     page = chromium.new_page(viewport={"width": WIDTH_PX, "height": 700})
     page.set_default_timeout(60_000)
     return page
@@ -88,17 +88,17 @@ def open_charts(page: Any) -> Any:
 
 
 def height_of(page: Any, text: str) -> float:
-    """Of a text on the page."""
+    """Vertical position of a text on the page."""
     return float(page.get_by_text(text, exact=True).first.bounding_box()["y"])
 
 
 def cells_of(page: Any, name: str) -> list[tuple[float, str]]:
-    """Height and text of the cells of a column, from the top."""
+    """Vertical position and text of the cells of a column, from the top."""
     found = page.locator(f"[role=gridcell][col-id='{name}']").all()
     return sorted((cell.bounding_box()["y"], cell.inner_text().strip()) for cell in found)
 
 
-def test_candidates_stand_best_first_with_state_and_weights(home: Path, page: Any) -> None:
+def test_candidates_are_listed_best_first_with_state_and_weights(home: Path, page: Any) -> None:
     trials = Ledger.open(home / "studies" / "loss_balance", "loss_balance").trials()
     best_first = sorted(trials, key=lambda trial: trial.value("val/pa_mpjpe_mm") or 0.0)
     names = cells_of(page, "attributes.`Run Name`")
@@ -113,14 +113,14 @@ def test_candidates_stand_best_first_with_state_and_weights(home: Path, page: An
         assert texts == [f"{trial.params[path]:.3g}" for trial in best_first]
 
 
-def test_nothing_that_decides_is_cut_or_beyond_the_edge(page: Any) -> None:
+def test_no_decisive_column_is_cut_off_or_beyond_the_edge(page: Any) -> None:
     names = ["metrics.`val/pa_mpjpe_mm`", "tags.`sweeper.state`", "tags.`sweeper.reason`"]
     names += [f"tags.`{name}`" for name in ("param", "joint", "angular", "pca", "lr")]
     for name in names:
         head = page.locator(f".ag-header-cell[col-id='{name}']")
         box = head.bounding_box()
         assert box["x"] + (FEWEST_REASON_PX if "reason" in name else box["width"]) <= WIDTH_PX, name
-        partly_seen = "reason" in name or "pa_mpjpe" in name  # of 17 digits not all need be seen
+        partly_seen = "reason" in name or "pa_mpjpe" in name  # not all of the 17 digits need to be visible
         cells = [] if partly_seen else page.locator(f"[role=gridcell][col-id='{name}']").all()
         for text in (head, *cells):
             assert not text.evaluate(IS_CUT), (name, text.inner_text())
@@ -128,7 +128,7 @@ def test_nothing_that_decides_is_cut_or_beyond_the_edge(page: Any) -> None:
         assert not page.locator(f".ag-header-cell[col-id='{name}']").evaluate(IS_CUT), name
 
 
-def test_nothing_lies_over_the_page_and_errors_alone_look_like_errors(page: Any) -> None:
+def test_nothing_covers_the_page_and_only_errors_look_like_errors(page: Any) -> None:
     assert page.get_by_text("Model training").first.is_visible()
     assert page.locator("[role=dialog]").count() == 0
     assert page.locator("[role=gridcell] .anticon-close-circle, [role=gridcell] [class*=danger]").count() == 0
@@ -156,7 +156,7 @@ def test_compared_runs_open_on_their_parameters_and_the_objective(address: str, 
 
 
 def test_charts_open_on_the_objective_by_trial(page: Any) -> None:
-    """Last of the view: the page is then another one."""
+    """The last test of this view: it changes the page."""
     chart = open_charts(page).bounding_box()
     assert height_of(page, "Objective") < chart["y"] < height_of(page, "train") < height_of(page, "val")
     assert page.get_by_text("No charts in this section").count() == 0
@@ -165,7 +165,7 @@ def test_charts_open_on_the_objective_by_trial(page: Any) -> None:
     assert len(re.findall(r"loss_balance-\d{4} \(val/pa_mpjpe_mm\)", page.inner_text("body"))) == 10  # lines shown
 
 
-def test_charts_open_on_the_objective_by_trial_in_a_bookmark_without_the_view(address: str, chromium: Any) -> None:
+def test_charts_open_on_the_objective_by_trial_from_a_bookmark_without_the_view(address: str, chromium: Any) -> None:
     page = new_page(chromium)
     page.goto(re.sub(r"/runs\?.*", "/runs", address))
     page.get_by_text("loss_balance-0011").first.wait_for()  # beneath the study's run, without a click

@@ -85,7 +85,7 @@ def test_without_the_extra_it_says_what_to_install(
 @pytest.mark.parametrize(
     ("study", "what"), [(["shwn"], "did you mean `shown`?"), ([], "there are no studies in"), (["."], "no study `.`")]
 )
-def test_a_study_that_is_not_there_is_said(
+def test_a_missing_study_is_reported(
     home: Path, tmp_path: Path, study: list[str], what: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
@@ -97,7 +97,7 @@ def test_a_study_that_is_not_there_is_said(
 
 @needs_dashboard
 @pytest.mark.slow
-def test_it_shows_a_copy_to_who_has_the_token_and_changes_nothing(home: Path) -> None:
+def test_it_shows_a_copy_to_holders_of_the_token_and_changes_nothing(home: Path) -> None:
     journal = home / "studies" / "shown" / "ledger.journal"
     before = journal.read_bytes()
     with dashboard(home, "shown") as (_, port, address):
@@ -154,7 +154,7 @@ def test_it_ends_with_its_terminal(home: Path, number: signal.Signals) -> None:
 @needs_dashboard
 @pytest.mark.slow
 @pytest.mark.skipif(os.getuid() != 0 or shutil.which("runuser") is None, reason="only root becomes another user")
-def test_another_user_of_the_machine_gets_nothing_of_the_dashboard(home: Path) -> None:
+def test_another_user_of_the_machine_gets_nothing_from_the_dashboard(home: Path) -> None:
     with dashboard(home) as (running, port, address):
         token = address.partition("token=")[2]
         as_nobody = ["runuser", "-u", "nobody", "--"]

@@ -1,4 +1,4 @@
-"""What the delivering thread does with an outbox that is damaged, and with a store that has lost what it had."""
+"""What the delivering thread does with a damaged outbox, and with a store that has lost what it had."""
 
 import json
 import shutil
@@ -45,7 +45,7 @@ def test_bad_lines_are_set_aside_and_the_rest_arrives(home: Path, study_dir: Pat
     assert all(each["why"].startswith("not a valid record") for each in rejected)
 
 
-def test_a_store_that_was_replaced_gets_everything_again(
+def test_a_replaced_store_gets_everything_again(
     home: Path, study_dir: Path, open_tracker: OpenTracker, template_db: Path
 ) -> None:
     first = open_tracker()
@@ -57,7 +57,9 @@ def test_a_store_that_was_replaced_gets_everything_again(
     shutil.rmtree(home / "artifacts")
     shutil.copy(template_db, home / "other.db")
 
-    (study_dir / "outbox.store").write_text("sqlite in ../../other.db")  # only the experiment tells that it is another
+    (study_dir / "outbox.store").write_text(
+        "sqlite in ../../other.db"
+    )  # only the experiment shows that it is another one
     second = open_tracker(f"sqlite:///{home}/other.db")
     second.report("toy-0001", 2, 2, {"a": 2.0})
     assert second.flush(60) == 0
@@ -66,7 +68,7 @@ def test_a_store_that_was_replaced_gets_everything_again(
     assert runs_of(uri)["toy-0001"].data.tags["sweeper.state"] == "COMPLETE"
 
 
-def test_a_run_that_was_deleted_while_the_study_goes_on_comes_back(home: Path, open_tracker: OpenTracker) -> None:
+def test_a_run_that_was_deleted_while_the_study_runs_comes_back(home: Path, open_tracker: OpenTracker) -> None:
     tracker = open_tracker()
     start(tracker, "toy-0001")
     assert tracker.flush(60) == 0
@@ -77,7 +79,7 @@ def test_a_run_that_was_deleted_while_the_study_goes_on_comes_back(home: Path, o
     assert points_of(uri_of(home), "toy-0001") == [(1, "a", 1, 1.0)]
 
 
-def test_an_experiment_that_was_deleted_while_the_study_goes_on_comes_back(
+def test_an_experiment_that_was_deleted_while_the_study_runs_comes_back(
     home: Path, study_dir: Path, open_tracker: OpenTracker
 ) -> None:
     tracker = open_tracker()
@@ -91,7 +93,7 @@ def test_an_experiment_that_was_deleted_while_the_study_goes_on_comes_back(
     assert not (study_dir / "outbox.rejected.jsonl").exists()
 
 
-def test_more_params_and_tags_than_mlflow_takes_in_one_call(home: Path, open_tracker: OpenTracker) -> None:
+def test_more_params_and_tags_than_mlflow_takes_in_one_call_all_arrive(home: Path, open_tracker: OpenTracker) -> None:
     tracker = open_tracker()
     params = {f"p{number}": number for number in range(250)}
     tags = {f"t{number}": number for number in range(250)}
@@ -106,7 +108,7 @@ def test_more_params_and_tags_than_mlflow_takes_in_one_call(home: Path, open_tra
 
 
 def test_a_trial_costs_few_calls(home: Path, open_tracker: OpenTracker) -> None:
-    """All that waits for a run goes in one `log_batch`: run, values, data set, end."""
+    """Everything that waits for a run goes into one `log_batch`: run, values, data set, end."""
     tracker = open_tracker(paused=True)
     start(tracker)
     for number in range(20):
@@ -132,7 +134,7 @@ def test_a_trial_costs_few_calls(home: Path, open_tracker: OpenTracker) -> None:
     assert len(calls) <= 4 * 20 + 15, sorted(calls)
 
 
-def test_the_winner_is_named_when_its_run_is_there(
+def test_the_winner_is_named_only_once_its_run_exists(
     home: Path, open_tracker: OpenTracker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[str] = []
@@ -157,10 +159,10 @@ def test_the_winner_is_named_when_its_run_is_there(
 
 
 @pytest.mark.parametrize("has_manifest", [True, False])
-def test_a_checkpoint_is_on_the_disk_once_if_nobody_writes_it_again(
+def test_a_checkpoint_is_on_disk_only_once_if_nobody_writes_to_it_again(
     home: Path, study_dir: Path, open_tracker: OpenTracker, has_manifest: bool
 ) -> None:
-    """Only the manifest says that the trainer made it whole: others may write into their files again."""
+    """Only a manifest says that the trainer has completed it: other trainers may write into their files again."""
     tracker = open_tracker()
     start(tracker, "toy-0001")
     folder = study_dir / "trials" / "0001" / "epoch_001"

@@ -1,4 +1,4 @@
-"""No metric waits for the tracking server, and none is lost to it: a real server that fails in every way.
+"""No metric waits for the tracking server, and none is lost because of it: a real server that fails in every way.
 
 A study of the scripted trainer runs against a real `mlflow server`, on SQLite and on PostgreSQL. While it runs the
 server is killed, hangs, is slow, or was never there; in the end MLflow holds the ledger's points, each once.
@@ -133,7 +133,7 @@ class Sweep:
         assert done.returncode == 0, done.stdout + done.stderr
 
     def check(self, url: str) -> None:
-        """Every point of the ledger is in MLflow once, and nothing else is; no run goes on; nothing was refused."""
+        """Every point of the ledger is in MLflow once, and nothing else is; no run is open; nothing was refused."""
         assert len(points_in_ledger(self.home, self.name)) > 200
         assert points_in_mlflow(url, self.name) == points_in_ledger(self.home, self.name)
         client = open_client(url)
@@ -151,7 +151,7 @@ def study(request: pytest.FixtureRequest, tmp_path: Path) -> Sweep:
     return Sweep(tmp_path / "home", f"faulty-{zlib.crc32(request.node.name.encode())}")
 
 
-def test_killed_three_times_and_hung(server: Server, study: Sweep) -> None:
+def test_nothing_is_lost_to_a_server_that_is_killed_three_times_and_hangs(server: Server, study: Sweep) -> None:
     def harm() -> None:
         for _ in range(3):
             server.kill()
@@ -166,8 +166,8 @@ def test_killed_three_times_and_hung(server: Server, study: Sweep) -> None:
     study.check(server.url)
 
 
-def test_hung_until_long_after_the_end(server: Server, study: Sweep) -> None:
-    """The trials end while the server hangs; the driver gives up waiting for it; `sweeper sync` ships the rest."""
+def test_nothing_is_lost_to_a_server_that_hangs_until_long_after_the_end(server: Server, study: Sweep) -> None:
+    """The trials end while the server hangs; the driver gives up waiting for it; `sweeper sync` delivers the rest."""
     try:
         seconds = study.run(server.url, lambda: server.signal(signal.SIGSTOP))
     finally:
@@ -178,7 +178,7 @@ def test_hung_until_long_after_the_end(server: Server, study: Sweep) -> None:
 
 
 class Slow(socketserver.ThreadingTCPServer):
-    """A proxy that passes every connection on after a while."""
+    """A proxy that forwards every connection with a delay."""
 
     daemon_threads = True
 
@@ -207,7 +207,7 @@ def _pump(source: socket.socket, sink: socket.socket, delay_s: float) -> None:
 
 
 @pytest.mark.parametrize("server", ["sqlite"], indirect=True)
-def test_slow(server: Server, study: Sweep) -> None:
+def test_trials_do_not_wait_for_a_slow_server(server: Server, study: Sweep) -> None:
     with Slow(server.port, 0.3) as proxy:
         threading.Thread(target=proxy.serve_forever, daemon=True).start()
         seconds = study.run(f"http://127.0.0.1:{proxy.server_address[1]}")
@@ -218,7 +218,7 @@ def test_slow(server: Server, study: Sweep) -> None:
 
 
 @pytest.mark.parametrize("server", ["sqlite"], indirect=True)
-def test_a_full_disk_of_the_server(server: Server, study: Sweep) -> None:
+def test_nothing_is_lost_to_a_full_disk_of_the_server(server: Server, study: Sweep) -> None:
     server.kill()
     server.start(largest_file=(server.folder / "mlflow.db").stat().st_size + 16384)
     try:
@@ -244,8 +244,8 @@ class _Refuses(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.mark.parametrize("status", [404, 401])
-def test_a_wrong_url_and_rejected_credentials(status: int, study: Sweep, template_db: Path) -> None:
-    """What answers is no MLflow, or does not know us. The rest goes to the home's own store."""
+def test_nothing_is_lost_to_a_wrong_url_or_rejected_credentials(status: int, study: Sweep, template_db: Path) -> None:
+    """What answers is not MLflow, or does not know us. Everything then goes to the home's own store."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Refuses) as refusing:
         threading.Thread(target=refusing.serve_forever, daemon=True).start()
         study.run(f"http://me:tops3cret@127.0.0.1:{refusing.server_address[1]}/{status}")

@@ -1,4 +1,4 @@
-"""Operations of the outbox: what is written reads back, an outbox of before reads, and what is damaged is refused."""
+"""Operations of the outbox: what is written reads back, an older outbox is read, and what is damaged is refused."""
 
 import json
 import math
@@ -62,7 +62,7 @@ def test_an_operation_reads_back(operation: Operation) -> None:
         ),
     ],
 )
-def test_an_outbox_of_the_first_version_reads(line: str, operation: Operation) -> None:
+def test_an_outbox_of_the_first_version_is_read(line: str, operation: Operation) -> None:
     assert from_json(json.loads(line)) == operation
 
 
@@ -77,12 +77,12 @@ def test_an_outbox_of_the_first_version_reads(line: str, operation: Operation) -
         ({"op": "finish", "trial": "t", "ms": 1, "status": "FINE"}, "finish.status"),
     ],
 )
-def test_a_record_that_is_none_is_refused_with_the_reason(record: dict[str, Any], why: str) -> None:
+def test_an_invalid_record_is_refused_with_the_reason(record: dict[str, Any], why: str) -> None:
     with pytest.raises(ValueError, match="not a valid record") as refused:
         from_json(record)
     assert why in str(refused.value)
 
 
-def test_half_a_character_does_not_reach_a_database() -> None:
+def test_half_a_character_does_not_reach_the_database() -> None:
     tags = from_json({"op": "tags", "trial": "t", "ms": 1, "tags": {"reason": "bad \ud800 text"}})
     assert tags == Tag("t", 1, {"reason": "bad ? text"})

@@ -29,7 +29,7 @@ def test_operations_come_out_in_order_and_only_once(tmp_path: Path) -> None:
     assert len(list(outbox.operations())) == 10
 
 
-def test_what_was_not_acknowledged_is_there_after_a_restart(tmp_path: Path) -> None:
+def test_what_was_not_acknowledged_is_still_there_after_a_restart(tmp_path: Path) -> None:
     outbox = Outbox(tmp_path)
     for number in range(5):
         outbox.append({"op": "x", "n": number})
@@ -42,7 +42,7 @@ def test_what_was_not_acknowledged_is_there_after_a_restart(tmp_path: Path) -> N
 
 
 @given(cut=st.integers(min_value=0, max_value=10_000), acked=st.integers(min_value=0, max_value=4))
-def test_a_file_cut_anywhere_keeps_its_whole_lines(
+def test_a_file_cut_anywhere_keeps_its_complete_lines(
     tmp_path_factory: pytest.TempPathFactory, cut: int, acked: int
 ) -> None:
     folder = tmp_path_factory.mktemp("outbox")
@@ -80,7 +80,7 @@ def test_a_line_damaged_on_disk_does_not_hide_the_next(tmp_path: Path) -> None:
     assert [operation["op"] for operation in drain(Outbox(tmp_path))] == ["unreadable", "y"]
 
 
-def test_a_full_disk_leaves_no_half_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_no_partial_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     outbox = Outbox(tmp_path)
     outbox.append({"op": "x", "n": 0})
     real_write, calls = os.write, []
@@ -99,7 +99,7 @@ def test_a_full_disk_leaves_no_half_line(tmp_path: Path, monkeypatch: pytest.Mon
     assert [operation["n"] for operation in drain(outbox)] == [0, 2]
 
 
-def test_a_reader_beside_the_writer_sees_each_operation_once(tmp_path: Path) -> None:
+def test_a_concurrent_reader_sees_each_operation_once(tmp_path: Path) -> None:
     outbox, count, seen = Outbox(tmp_path), 3000, []
 
     def read_all() -> None:
@@ -117,8 +117,8 @@ def test_a_reader_beside_the_writer_sees_each_operation_once(tmp_path: Path) -> 
     assert outbox.left == 0
 
 
-def test_what_was_delivered_is_packed_and_comes_back(tmp_path: Path) -> None:
-    """A study of thousands of trials leaves a small file, of which nothing is lost if it must be sent elsewhere."""
+def test_delivered_operations_are_packed_and_can_be_read_back(tmp_path: Path) -> None:
+    """A study of thousands of trials leaves a small file, and nothing of it is lost if it must be sent elsewhere."""
     outbox = Outbox(tmp_path)
     for number in range(3000):
         outbox.append({"op": "x", "n": number, "pad": "." * 100})
@@ -160,7 +160,7 @@ def test_a_crash_while_packing_repeats_but_never_loses(tmp_path: Path, monkeypat
     assert {operation["n"] for operation in drain(again, 1000)} == set(range(3001))
 
 
-def test_a_packed_file_that_is_damaged_hides_no_later_line(tmp_path: Path) -> None:
+def test_a_damaged_packed_file_hides_no_later_line(tmp_path: Path) -> None:
     outbox = Outbox(tmp_path)
     for number in range(3000):
         outbox.append({"op": "x", "n": number, "pad": "." * 100})
@@ -171,8 +171,8 @@ def test_a_packed_file_that_is_damaged_hides_no_later_line(tmp_path: Path) -> No
     assert [operation["n"] for operation in Outbox(tmp_path).operations()][-1] == 3000
 
 
-def test_where_it_was_delivered_is_not_known_from_a_damaged_note(tmp_path: Path) -> None:
-    """So all of it is delivered again, and the note is whole afterwards."""
+def test_a_damaged_note_does_not_say_where_the_outbox_was_delivered(tmp_path: Path) -> None:
+    """So everything is delivered again, and the note is intact afterwards."""
     outbox = Outbox(tmp_path)
     outbox.append({"op": "x"})
     drain(outbox)

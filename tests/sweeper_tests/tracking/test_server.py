@@ -1,4 +1,4 @@
-"""Real MLflow servers: one that fails on the way, and the web UI."""
+"""Real MLflow servers: one that fails midway, and the web UI."""
 
 import contextlib
 import http.client
@@ -24,7 +24,7 @@ from sweeper.tracking.ui.server import serve_ui
 
 
 @pytest.mark.slow
-def test_a_server_down_at_start_and_killed_on_the_way_costs_nothing(home: Path, study_dir: Path) -> None:
+def test_a_server_down_at_the_start_and_killed_midway_costs_nothing(home: Path, study_dir: Path) -> None:
     port = free_port()
     tracker = Tracker(study_dir, f"http://127.0.0.1:{port}", None, "toy")
     trials, steps = ("toy-0001", "toy-0002"), 60
@@ -78,7 +78,7 @@ def test_a_server_down_at_start_and_killed_on_the_way_costs_nothing(home: Path, 
 # --- the web UI
 
 
-def test_a_taken_port_is_said(home: Path) -> None:
+def test_a_port_in_use_is_reported(home: Path) -> None:
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
         holder.listen()
@@ -100,7 +100,7 @@ def test_the_ui_answers_on_loopback_and_ends_with_ctrl_c(recorded: str, home: Pa
     port, run_id, seen = free_port(), find_trial(recorded, "toy-0001").run_id, {}
     search = "/api/2.0/mlflow/experiments/search?max_results=5"
     artifact = f"/get-artifact?path=trial.yaml&run_uuid={run_id}"
-    # a process of its own, for Ctrl-C must reach its main thread and no library's callback of this one
+    # a separate process: Ctrl-C must reach its main thread, and no library's callback in this one
     command = [sys.executable, "-m", "sweeper", "ui", "--home", str(home), "--port", str(port)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as ui:
         assert ui.stdout is not None
@@ -139,7 +139,7 @@ def test_the_ui_answers_on_loopback_and_ends_with_ctrl_c(recorded: str, home: Pa
     assert not answers(port)
 
 
-def test_a_ui_of_a_broken_database_says_what_to_do(tmp_path: Path) -> None:
+def test_a_ui_with_a_broken_database_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_bytes(b"this is no database" * 100)
     with pytest.raises(UserError, match="the MLflow database is broken: file is not a database") as caught:
         serve_ui(tmp_path, free_port())

@@ -1,4 +1,4 @@
-"""A run whose records MLflow lacks is no success; an outbox and a ledger that do not belong together are told.
+"""A run with records missing from MLflow is not a success; an outbox and a ledger that do not match are reported.
 
 One study, run to its end by the serial driver; each test harms a copy of its home.
 """
@@ -17,12 +17,12 @@ from sweeper.tracking.outbox import waiting_records
 from sweeper.tracking.standing import standing_of
 from sweeper.tracking.store.client import open_client
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # up to seven whole verbs a test
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # up to seven whole verbs per test
 
 
 @pytest.fixture(scope="module")
 def complete(tmp_path_factory: pytest.TempPathFactory, template_db: Path) -> Path:
-    """The home of a study that is complete, with the ledger that it had half way beside it."""
+    """The home of a complete study; beside it, the ledger that it had halfway."""
     home = tmp_path_factory.mktemp("complete") / "home"
     home.mkdir()
     shutil.copy(template_db, home / "mlflow.db")
@@ -48,7 +48,7 @@ def last_line(text: str) -> str:
     return text.strip().splitlines()[-1]
 
 
-def test_what_was_refused_for_good_is_exit_5_everywhere(home: Path) -> None:
+def test_records_refused_for_good_are_exit_code_5_everywhere(home: Path) -> None:
     with (study_dir(home) / "outbox.jsonl").open("a") as outbox:
         outbox.write('{"x":1}\n')
     run = sweep(home, "resume", "scripted")
@@ -68,7 +68,7 @@ def test_what_was_refused_for_good_is_exit_5_everywhere(home: Path) -> None:
     assert points_in_mlflow(uri_of(home), "scripted") == points_in_ledger(home, "scripted")
 
 
-def test_what_waits_is_named_with_the_command(home: Path) -> None:
+def test_waiting_records_are_named_with_the_command_that_sends_them(home: Path) -> None:
     (study_dir(home) / "outbox.ack").unlink()
     waiting = waiting_records(study_dir(home))
     run = sweep(home, "resume", "scripted", MLFLOW_DOWN="1")
@@ -90,7 +90,7 @@ HARM: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("harm", HARM)
-def test_a_ledger_that_lacks_what_was_sent_is_named_before_anything_runs(home: Path, harm: str) -> None:
+def test_a_ledger_without_what_was_sent_is_reported_before_anything_runs(home: Path, harm: str) -> None:
     before = points_in_mlflow(uri_of(home), "scripted")
     HARM[harm](home)
     run = sweep(home, "run") if harm != "older" else sweep(home, "resume", "scripted")
@@ -103,7 +103,7 @@ def test_a_ledger_that_lacks_what_was_sent_is_named_before_anything_runs(home: P
     assert points_in_mlflow(uri_of(home), "scripted") == before
 
 
-def test_a_lost_first_line_makes_no_second_experiment(home: Path) -> None:
+def test_a_lost_first_line_creates_no_second_experiment(home: Path) -> None:
     outbox = study_dir(home) / "outbox.jsonl"
     first, rest = outbox.read_bytes().split(b"\n", 1)
     assert b'"open"' in first
@@ -115,7 +115,7 @@ def test_a_lost_first_line_makes_no_second_experiment(home: Path) -> None:
     assert points_in_mlflow(uri_of(home), "scripted") == points_in_ledger(home, "scripted")
 
 
-def test_an_older_copy_of_mlflow_gets_what_it_lacks(home: Path, template_db: Path) -> None:
+def test_an_older_copy_of_mlflow_gets_what_is_missing(home: Path, template_db: Path) -> None:
     client = open_client(uri_of(home))
     runs = client.search_runs([client.get_experiment_by_name("scripted").experiment_id])
     one, other = [run for run in runs if "sweeper.trial_id" in run.data.tags][:2]

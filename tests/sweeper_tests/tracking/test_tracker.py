@@ -1,4 +1,4 @@
-"""The Tracker against real MLflow stores: what goes in at the driver's side is what MLflow holds in the end."""
+"""The Tracker against real MLflow stores: what the driver puts in is what MLflow holds in the end."""
 
 import math
 import os
@@ -20,7 +20,7 @@ from sweeper.tracking.schema import TAG_ALIAS, read_trial_yaml
 OpenTracker = Callable[..., Tracker]
 
 
-def test_a_study_reaches_mlflow_whole(home: Path, study_dir: Path, open_tracker: OpenTracker) -> None:
+def test_a_study_reaches_mlflow_completely(home: Path, study_dir: Path, open_tracker: OpenTracker) -> None:
     known: dict[str, str] = {}
     tracker = open_tracker(on_run=known.__setitem__)
     start(tracker, "toy-0001", "toy-0002", "toy-0003")
@@ -61,7 +61,7 @@ def test_a_study_reaches_mlflow_whole(home: Path, study_dir: Path, open_tracker:
     trial = find_trial(uri_of(home), "toy-0001")
     assert trial.config == {"optim": {"lr": 0.1 + 0.2}, "threads": 1}
     assert (trial.study, trial.trainer) == ("toy", "scripted_trainer:train")
-    assert trial.provenance == {"python": "x"}  # the study's, since the trial has none of its own
+    assert trial.provenance == {"python": "x"}  # the study's, since the trial has none
     assert trial.manifests == {"epoch_001": {"files": {}}}
 
 
@@ -79,7 +79,7 @@ def test_a_file_of_the_study_is_replaced_when_it_is_written_again(
         assert Path(client.download_artifacts(run_id, "report.html", str(tmp_path))).read_text() == text
 
 
-def test_a_resumed_study_makes_no_second_run_and_no_second_point(home: Path, open_tracker: OpenTracker) -> None:
+def test_a_resumed_study_creates_no_second_run_or_point(home: Path, open_tracker: OpenTracker) -> None:
     first = open_tracker()
     start(first, "toy-0001")
     first.report("toy-0001", 1, 111, {"a": 1.0})
@@ -100,7 +100,7 @@ def test_a_resumed_study_makes_no_second_run_and_no_second_point(home: Path, ope
     assert runs_of(uri_of(home))["toy-0001"].info.end_time == ended
 
 
-def test_a_crash_between_delivery_and_mark_changes_nothing(
+def test_a_crash_between_delivery_and_acknowledgement_changes_nothing(
     home: Path, study_dir: Path, open_tracker: OpenTracker
 ) -> None:
     first = open_tracker()
@@ -122,7 +122,7 @@ def test_a_crash_between_delivery_and_mark_changes_nothing(
     }
 
 
-def test_a_later_study_of_the_same_name_gets_runs_of_its_own(
+def test_a_later_study_with_the_same_name_gets_its_own_runs(
     home: Path, study_dir: Path, open_tracker: OpenTracker
 ) -> None:
     first = open_tracker()
@@ -140,7 +140,7 @@ def test_a_later_study_of_the_same_name_gets_runs_of_its_own(
     assert find_trial(uri_of(home), "toy-0001").metrics == {1: {"a": 2.0}}
 
 
-def test_values_that_are_not_finite(home: Path, open_tracker: OpenTracker) -> None:
+def test_values_that_are_not_finite_arrive(home: Path, open_tracker: OpenTracker) -> None:
     tracker = open_tracker()
     start(tracker, "toy-0001")
     tracker.report("toy-0001", 1, 1, {"nan": math.nan, "inf": math.inf, "tiny": 5e-324, "third": 1 / 3})
@@ -167,7 +167,7 @@ def test_what_mlflow_refuses_does_not_hold_up_the_rest(home: Path, study_dir: Pa
 
 
 def test_every_metric_arrives_whatever_its_name(home: Path, open_tracker: OpenTracker) -> None:
-    """MLflow takes names for paths, and of 250 letters; what the trainer called them is a tag."""
+    """MLflow treats names as paths of at most 250 characters; what the trainer called them is in a tag."""
     tracker = open_tracker()
     names = ["val//iou", "/abs", "..", "", "k" * 300, "acc@1", "acc#1", "acc_1", "plain", "ü", "a/../b"]
     tracker.start_trial("toy-0001", {"p@1": 1, "p#1": 2, "p_1": 3}, {}, {})
@@ -188,7 +188,7 @@ def test_every_metric_arrives_whatever_its_name(home: Path, open_tracker: OpenTr
     }
 
 
-def test_a_full_disk_delays_but_does_not_lose(
+def test_a_full_disk_delays_values_but_loses_none(
     home: Path, open_tracker: OpenTracker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tracker = open_tracker()

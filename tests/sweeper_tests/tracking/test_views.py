@@ -32,7 +32,7 @@ def state_of(tag: str) -> dict[str, Any]:
     return state
 
 
-def test_the_view_shows_candidates_best_first_with_what_decides() -> None:
+def test_the_view_shows_candidates_best_first_with_the_decisive_columns() -> None:
     spec = make_spec()
     state = state_of(candidates_view(spec, 5)[TAG])
     assert state["searchFilter"] == "tags.`sweeper.role` = 'candidate'"
@@ -62,7 +62,7 @@ def test_parameters_are_tags_as_a_table_shows_them() -> None:
     assert shown == {"pca": "0.123", "lr": "0.000123", "a.size": "12345", "b.size": "null"}
 
 
-def test_the_objective_of_candidates_alone_is_there_under_the_name_that_comes_first_too() -> None:
+def test_only_candidates_have_the_objective_under_the_name_that_sorts_first_as_well() -> None:
     spec, report = make_spec(), Report(1, 1.0, {"train/loss": 2.0, "val/pa_mpjpe_mm": 15.0}, None, 0)
     shown = shown_metrics(spec, TrialRecord("toy-0000", 0, {}), report)
     assert shown == {"train/loss": 2.0, "val/pa_mpjpe_mm": 15.0, "0_objective/val/pa_mpjpe_mm": 15.0}
@@ -71,7 +71,7 @@ def test_the_objective_of_candidates_alone_is_there_under_the_name_that_comes_fi
     assert shown == {"control/train/loss": 2.0, "control/val/pa_mpjpe_mm": 15.0}
 
 
-def test_a_better_that_is_larger_is_first_too() -> None:
+def test_an_objective_to_maximise_is_sorted_in_descending_order() -> None:
     spec = make_spec(objective={"metric": "val/accuracy", "mode": "max"})
     assert state_of(candidates_view(spec, 5)[TAG])["orderByAsc"] is False
 

@@ -18,7 +18,7 @@ def factorial(tmp_path_factory: pytest.TempPathFactory) -> AblationResult:
     return result_of(tmp_path_factory.mktemp("factorial"), ablation, 4, noisy)
 
 
-def test_the_power_stands_before_the_tables(tmp_path: Path) -> None:
+def test_the_power_is_shown_before_the_tables(tmp_path: Path) -> None:
     result = result_of(tmp_path, SCALES, 5, noisy)
     lines = render(result, "table").splitlines()
     assert lines[1].startswith("power: 5 seeds show differences of variants of ")
@@ -30,7 +30,7 @@ def test_the_power_stands_before_the_tables(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("width", [80, 120])
-def test_no_name_or_number_of_a_table_is_folded_in_a_terminal(factorial: AblationResult, width: int) -> None:
+def test_no_name_or_number_in_a_table_is_folded_in_a_terminal(factorial: AblationResult, width: int) -> None:
     text = render(factorial, "table", width)
     tables = [
         block.splitlines() for block in text.split("\n\n") if block.startswith(("variants\n", "main", "interact"))

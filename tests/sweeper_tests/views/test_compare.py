@@ -10,7 +10,7 @@ from sweeper.views.tables.columns import Column, lines_of
 @pytest.mark.parametrize(
     ("width", "groups"), [(None, [4]), (120, [4]), (80, [2, 2]), (40, [1, 1, 1, 1]), (10, [1] * 4)]
 )
-def test_trials_that_do_not_fit_stand_below(width: int | None, groups: list[int]) -> None:
+def test_trials_that_do_not_fit_are_shown_below(width: int | None, groups: list[int]) -> None:
     names = Column("", ("state", "lambda_joint"), "left")
     trials = [Column(f"loss_balance_nightly-{number:04d}", ("COMPLETE", "0.0123")) for number in range(4)]
     found = blocks(names, trials, width)
@@ -20,7 +20,7 @@ def test_trials_that_do_not_fit_stand_below(width: int | None, groups: list[int]
         assert all(len(line) <= width for block in found for line in lines_of([names, *block]))
 
 
-def test_what_a_trial_does_not_have_is_a_dash(capfd: pytest.CaptureFixture[str]) -> None:
+def test_what_a_trial_does_not_have_is_shown_as_a_dash(capfd: pytest.CaptureFixture[str]) -> None:
     comparison = TrialComparison(
         trials=("toy-0000", "toy-0001"),
         states=("COMPLETE", "PRUNED"),

@@ -1,4 +1,4 @@
-"""The tables behind an explanation, which no terminal folds."""
+"""The tables of an explanation, which no terminal folds."""
 
 from pathlib import Path
 from types import SimpleNamespace

@@ -48,7 +48,7 @@ def shown(home: Path, capfdbinary: pytest.CaptureFixture[bytes], *arguments: str
     return capfdbinary.readouterr().out
 
 
-def test_csv_json_and_parquet_hold_the_same(
+def test_csv_json_and_parquet_hold_the_same_values(
     home: Path, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     rows = json.loads(shown(home, capfdbinary, "--format", "json"))
@@ -67,7 +67,9 @@ def test_csv_json_and_parquet_hold_the_same(
     assert frame["params.optim.lr"].dtype == float
 
 
-def test_sorted_cut_and_by_short_names(home: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+def test_trials_are_sorted_limited_and_selected_by_short_names(
+    home: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
     def rows(*arguments: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = json.loads(shown(home, capfdbinary, "--format", "json", *arguments))
         return found
@@ -128,14 +130,14 @@ def test_a_column_of_several_types_is_text_in_parquet(
         (["--top", "0"], "0 is not in the range"),
     ],
 )
-def test_what_is_not_there_is_named(
+def test_unknown_columns_and_bad_options_are_reported(
     home: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
 ) -> None:
     assert main(["show", "exported", "--home", str(home), *arguments]) == 2
     assert said in capsys.readouterr().err
 
 
-def test_the_best_config_feeds_a_training_and_the_next_sweep(
+def test_the_best_config_can_feed_a_training_and_the_next_sweep(
     home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["config", "exported:best", "--home", str(home)]) == 0

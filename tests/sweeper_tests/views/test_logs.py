@@ -11,7 +11,7 @@ from sweeper.views.logs import print_log
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """Of a study with one trial, which has ended."""
+    """The home of a study with one trial, which has ended."""
     study_dir = tmp_path / "studies" / "toy"
     study_dir.mkdir(parents=True)
     ledger, spec = Ledger.create(study_dir, "toy"), make_spec()

@@ -1,4 +1,4 @@
-"""A value of the objective reads the same wherever a person meets it."""
+"""A value of the objective reads the same wherever a user sees it."""
 
 import re
 from pathlib import Path
@@ -40,12 +40,16 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
     ids=" ".join,
 )
-def test_in_a_terminal(home: Path, command: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+def test_values_in_a_terminal_have_two_decimals(
+    home: Path, command: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
     assert main([*command, "--home", str(home)]) == 0
     assert_two_decimals(capfd.readouterr().out)
 
 
-def test_on_the_page(home: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_values_on_the_report_page_have_two_decimals(
+    home: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     page = tmp_path / "report.html"
     assert main(["report", "one_number", "--home", str(home), "--out", str(page)]) == 0
     assert_two_decimals(re.sub(r'<script.*?</script>|data-\w+="[^"]*"', "", page.read_text(), flags=re.DOTALL))
@@ -69,5 +73,5 @@ def assert_two_decimals(text: str) -> None:
         ("val/accuracy", 0.9134567, "0.9135"),
     ],
 )
-def test_the_rule(metric: str, value: float, text: str) -> None:
+def test_a_metric_is_formatted_by_one_rule(metric: str, value: float, text: str) -> None:
     assert metric_number(metric, value) == text

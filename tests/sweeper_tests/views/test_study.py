@@ -18,7 +18,7 @@ OBJECTIVE = "val/pa_mpjpe_mm"
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """A study with a winner, a pruned, a collapsed and a failed trial, and one that still runs."""
+    """A study with a winner, a pruned, a collapsed and a failed trial, and one that is still running."""
     folder = tmp_path / "studies" / "toy"
     folder.mkdir(parents=True)
     ledger = Ledger.create(folder, "toy")
@@ -65,7 +65,7 @@ def test_a_long_table_shows_the_best_and_says_how_many_more(
         assert f"the best 20 trials; {trials - 20} more: `sweeper show toy --home {tmp_path} --json`" in lines
 
 
-def test_the_table_names_winner_reasons_and_what_was_saved(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_names_the_winner_the_states_and_the_reasons(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     print_study(home, "toy")
     text = capsys.readouterr().out
     assert "best trial: toy-0000  val/pa_mpjpe_mm 10.50\n" in text
@@ -86,7 +86,7 @@ def test_a_metric_that_is_an_objective_has_one_column(home: Path) -> None:
     assert [column.cells[0] for column in columns[2:4]] == ["10.50", "0.250"]
 
 
-def test_a_trainer_of_its_own_metrics_gets_columns_of_those() -> None:
+def test_a_trainer_with_its_own_metrics_gets_columns_for_them() -> None:
     metrics = {"train/loss": 1.0, "val/accuracy": 0.91, "val/top5": 0.99, "epoch": 1.0}
     trial = TrialRecord("toy-0000", 0, {}, reports=(Report(1, 1.0, metrics, None, 1),))
     assert shown_metrics([Objective(metric="val/accuracy", mode="max")], [trial]) == ["val/accuracy", "val/top5"]
@@ -102,7 +102,7 @@ def test_json_has_what_scripts_need_and_no_nan(home: Path) -> None:
     assert study["trials"][4]["metrics"][OBJECTIVE] is None
 
 
-def test_a_study_of_another_version_is_told_and_the_list_goes_on(
+def test_a_study_of_another_version_is_reported_and_the_others_are_still_listed(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = home / "studies" / "old"
@@ -124,7 +124,7 @@ def test_the_list_counts_states(home: Path, capsys: pytest.CaptureFixture[str]) 
     assert "10.50 val/pa_mpjpe_mm" in capsys.readouterr().out
 
 
-def test_an_unknown_study_is_told_with_those_there_are(home: Path, tmp_path: Path) -> None:
+def test_an_unknown_study_is_reported_with_the_existing_ones(home: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no study `toi`") as caught:
         show_study(home, "toi")
     assert caught.value.problems[0].help == "did you mean `toy`?"
@@ -136,7 +136,9 @@ def test_an_unknown_study_is_told_with_those_there_are(home: Path, tmp_path: Pat
     assert caught.value.problems[0].help == f"there are no studies in {tmp_path / 'empty'} yet"
 
 
-def test_what_stopping_saved_is_told_when_all_have_ended(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_stopping_saved_is_reported_once_all_trials_have_ended(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     print_study(home, "toy")
     assert "early saved" not in capsys.readouterr().out
     ledger = Ledger.create(home / "studies" / "toy", "toy")
@@ -145,7 +147,7 @@ def test_what_stopping_saved_is_told_when_all_have_ended(home: Path, capsys: pyt
     assert "7 epochs run instead of 12: stopping early saved 42%\n" in capsys.readouterr().out
 
 
-def test_what_stands_between_a_result_and_believing_it_is_told(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_reasons_to_doubt_a_result_are_reported(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ledger = Ledger.create(home / "studies" / "toy", "toy")
     trial_id = ledger.ask(make_spec()).id
     ledger.report(trial_id, Report(1, 1.0, {OBJECTIVE: 11.25}, None, 9), 11.25)

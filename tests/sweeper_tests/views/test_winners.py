@@ -13,7 +13,7 @@ from sweeper.views import winners
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 120])
-def test_ids_and_numbers_are_whole_at_any_width(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, width: int) -> None:
+def test_ids_and_numbers_are_complete_at_any_width(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, width: int) -> None:
     runs = SimpleNamespace(estimate=estimate([22.5, 22.75, 23.0]), losses_text="")
     candidates = [
         SimpleNamespace(trial=f"loss_balance-{number:04d}", selected=22.0 + number, runs=runs) for number in range(3)
