@@ -40,16 +40,17 @@ def recorded_throughput(spec: SweepSpec, home: Path) -> Throughput | None:
     for study_dir in study_dirs(home):
         try:
             ledger = Ledger.open(study_dir, study_dir.name)
-        except UserError:
+            recorded, store_url = ledger.attributes.spec or {}, ledger.attributes.store_url
+        except UserError:  # it cannot be read, as `sweeper list` says
             continue
-        if not _same_shape(spec.effective, ledger.attributes.spec or {}):
+        if not _same_shape(spec.effective, recorded):
             continue
         for trial in ledger.trials():
             for earlier, later in zip(trial.reports, trial.reports[1:], strict=False):
                 if later.seconds > 0 and later.epoch > earlier.epoch:
                     seconds.append(later.seconds / (later.epoch - earlier.epoch))
             kept = [study_dir / report.checkpoint for report in trial.reports if report.checkpoint]
-            if ledger.attributes.store_url is None:
+            if store_url is None:
                 sizes += [size for folder in kept[-1:] if (size := _folder_bytes(folder))]
             checkpoints, epochs = checkpoints + len(kept), epochs + (trial.last.epoch if trial.last else 0.0)
         sizes += _stored_bytes(ledger)

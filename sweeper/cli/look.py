@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from sweeper.cli.options import FiniteRange, complete_study, home_option, json_option, study_argument, trial_argument
-from sweeper.errors import EXIT_BAD_INPUT, EXIT_NOT_RECORDED, EXIT_OK, LedgerLost, UserError
+from sweeper.errors import EXIT_BAD_INPUT, EXIT_NOT_RECORDED, EXIT_OK, UserError
 
 if TYPE_CHECKING:
     from sweeper.views.export import Form
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 def list_(home: Path, as_json: bool) -> int:
     """List the studies.
 
+    Exit code: 0, or 2 where one cannot be read.
+
     \b
     Example:
       sweeper list --json
@@ -29,14 +31,14 @@ def list_(home: Path, as_json: bool) -> int:
     from sweeper.console import to_json
     from sweeper.views import study as views
 
-    lost: list[LedgerLost] = []
+    unread: list[UserError] = []
     if as_json:
-        click.echo(to_json(views.list_studies(home, lost)))
+        click.echo(to_json(views.list_studies(home, unread)))
     else:
-        views.print_list(home, lost)
-    for error in lost:
+        views.print_list(home, unread)
+    for error in unread:
         click.echo(error.render(), err=True)
-    return EXIT_BAD_INPUT if lost else EXIT_OK
+    return EXIT_BAD_INPUT if unread else EXIT_OK
 
 
 @click.command()

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from sweeper.console import output_console
 from sweeper.entrypoint.offers import DEFAULT_OFFERS
-from sweeper.errors import LedgerLost, UserError
+from sweeper.errors import UserError
 from sweeper.home import command_line
 from sweeper.ledger.ledger import Ledger
-from sweeper.ledger.studies import open_study, study_dirs
+from sweeper.ledger.studies import open_if_started, open_study, study_dirs
 from sweeper.ledger.study_lock import is_driven
 from sweeper.ledger.trial import TrialRecord, TrialState
 from sweeper.noise.model import StudyNoise, noise_of
@@ -50,18 +50,19 @@ STATE_STYLES = {
 }
 
 
-def list_studies(home: Path, lost: list[LedgerLost]) -> list[dict[str, Any]]:
-    """One mapping a study: name, counts by state, winner, best objective. `lost` gets the error of each study whose
-    database does not answer."""
+def list_studies(home: Path, unread: list[UserError]) -> list[dict[str, Any]]:
+    """One mapping a study: name, counts by state, winner, best objective. `unread` gets the error of each study that
+    cannot be read: its database does not answer, its ledger is damaged, or another version wrote it."""
     rows = []
     for path in study_dirs(home):
         try:
-            ledger, spec = open_study(home, path.name)
-        except LedgerLost as error:
-            lost.append(error)
+            opened = open_if_started(home, path.name)
+        except UserError as error:
+            unread.append(error)
             continue
-        except UserError:  # its first run ended before its data were ready
+        if opened is None:  # its first run ended before its data were ready
             continue
+        ledger, spec = opened
         trials = ledger.trials()
         winner = winner_of(trials, spec.objective)
         rows.append(
@@ -126,11 +127,11 @@ def _as_json(trial: TrialRecord, driven: bool) -> dict[str, Any]:
     }
 
 
-def print_list(home: Path, lost: list[LedgerLost]) -> None:
-    """Print the studies as a table on stdout. `lost`: as of `list_studies`."""
-    rows = list_studies(home, lost)
+def print_list(home: Path, unread: list[UserError]) -> None:
+    """Print the studies as a table on stdout. `unread`: as of `list_studies`."""
+    rows = list_studies(home, unread)
     if not rows:
-        if not lost:
+        if not unread:
             print(f"no studies in {home} yet; `sweeper run SPEC` starts one", file=sys.stderr)
         return
     console = output_console()

@@ -18,6 +18,18 @@ from sweeper.files import STALE_TRIES, STALE_WAIT_S, write_atomic
 NO_PICKLE: Final = "a ledger's journal cannot be pickled: it belongs to the one driver that holds the study's lock"
 
 
+class DamagedLine(ValueError):
+    """A line that nothing here has written.
+
+    Args:
+        place: file and number of the line, from 1.
+    """
+
+    def __init__(self, place: str) -> None:
+        super().__init__(f"{place} is not a record")
+        self.place = place
+
+
 class Journal(BaseJournalBackend):
     """A file of one JSON object per line, the format of Optuna's `JournalFileBackend`. A write that fails half way, on
     a full disk, say, leaves nothing behind. The lock is an flock, which dies with its process; the lock file of
@@ -51,7 +63,7 @@ class Journal(BaseJournalBackend):
                 left -= len(line)
                 if left < 0 or (left == 0 and not line.endswith(b"\n")):  # a writer is in the middle of the last line
                     return
-                log = json.loads(line)
+                log = _log(line, f"{self._path}:{number + 1}")
                 if number + 1 == len(self._starts):
                     self._starts.append(self._starts[number] + len(line))
                 if number >= log_number_from:
@@ -109,3 +121,13 @@ class LedgerJournal(JournalStorage):
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(NO_PICKLE)
+
+
+def _log(line: bytes, place: str) -> dict[str, Any]:
+    try:
+        log = json.loads(line)
+    except (ValueError, RecursionError):
+        raise DamagedLine(place) from None
+    if not isinstance(log, dict) or not isinstance(log.get("op_code"), int):
+        raise DamagedLine(place)
+    return log

@@ -12,11 +12,12 @@ import optuna
 from sweeper.errors import UserError
 from sweeper.files import write_atomic
 from sweeper.home import refuse_special_files
-from sweeper.ledger.storage.journal import LedgerJournal
+from sweeper.ledger.storage.journal import DamagedLine, LedgerJournal
 
 JOURNAL: Final = "ledger.journal"
 POINTER: Final = "ledger.url"
 """File in the folder of a study whose ledger is in a database: its URL, without a password."""
+RESTORE: Final = "restore it from a copy; `sweeper doctor` says what else is wrong"
 LEDGER_VARIABLE: Final = "SWEEPER_LEDGER"
 
 
@@ -44,11 +45,13 @@ def readable(study_dir: Path) -> Iterator[None]:
     """What Optuna and we raise for a ledger that makes no sense, as an error a person can act on."""
     try:
         yield
+    except DamagedLine as error:
+        raise UserError(
+            f"the ledger of `{study_dir.name}` is damaged: this line is not a record", error.place, RESTORE
+        ) from None
     except (ValueError, TypeError, LookupError, AttributeError, AssertionError, RecursionError, OverflowError) as error:
         what = f"the ledger of `{study_dir.name}` is damaged: {type(error).__name__}: {str(error)[:200]}"
-        raise UserError(
-            what, str(study_dir), "restore it from a copy; `sweeper doctor` says what else is wrong"
-        ) from error
+        raise UserError(what, str(study_dir), RESTORE) from error
 
 
 def is_study(folder: Path) -> bool:

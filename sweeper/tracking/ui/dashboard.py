@@ -32,7 +32,9 @@ def serve_dashboard(home: Path, port: int, study: str | None = None, *, open_bro
         help = "install it: python -m pip install 'mano-sweeper[dashboard]'"
         raise UserError("optuna-dashboard is not installed", help=help)
     require_free(port)
-    studies = [study] if study else [folder.name for folder in study_dirs(home) if open_if_started(home, folder.name)]
+    studies = [study] if study else _begun(home)
+    if not studies and study_dirs(home):
+        raise UserError(f"no study in {home} has begun and can be read", help="`sweeper doctor` looks at them")
     if not studies:
         raise UserError(f"there are no studies in {home} yet", help="`sweeper run SPEC` starts one")
     copy_studies(home, studies)  # what is wrong with a study is reported here, not in a log
@@ -42,3 +44,15 @@ def serve_dashboard(home: Path, port: int, study: str | None = None, *, open_bro
     log = home.resolve() / "dashboard.log"
     serve_until_stopped("dashboard_app", settings, port, log, place, open_browser=open_browser)
     return EXIT_OK
+
+
+def _begun(home: Path) -> list[str]:
+    """The studies that have begun; those that cannot be read are reported, and left out."""
+    names = []
+    for folder in study_dirs(home):
+        try:
+            if open_if_started(home, folder.name):
+                names.append(folder.name)
+        except UserError as error:
+            print(error.render(), file=sys.stderr)
+    return names

@@ -1,7 +1,6 @@
 """Which of the files in a trial's folder are its trainer's, and go to MLflow."""
 
 import os
-import shutil
 from pathlib import Path
 
 import pytest
@@ -63,4 +62,3 @@ def test_names_that_are_not_text_and_files_beyond_the_limit_are_counted(
 
 def test_a_folder_that_does_not_exist_holds_nothing(tmp_path: Path) -> None:
     assert leftovers(tmp_path / "gone", (), "all") == ([], 0)
-    shutil.rmtree(tmp_path)

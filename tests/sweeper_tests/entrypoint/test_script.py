@@ -69,7 +69,8 @@ def test_a_script_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
     command = script(
         tmp_path,
         f"""
-        import signal, sweeper, time
+        import os, pathlib, signal, sweeper, time
+        pathlib.Path({str(tmp_path / "pid")!r}).write_text(str(os.getpid()))
         signal.signal({int(signal.SIGTERM)}, signal.SIG_IGN)
         try: sweeper.report(1, {{"a": 1}})
         except SystemExit: time.sleep(1000)
@@ -77,7 +78,9 @@ def test_a_script_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
     )
     training = run_script(command, {}, tmp_path, None, grace_s=0.3)
     next(training)
+    process = psutil.Process(int((tmp_path / "pid").read_text()))
     training.close()  # type: ignore[attr-defined]
+    assert not process.is_running()
 
 
 def test_a_fractional_epoch_needs_a_step(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -141,12 +141,15 @@ def test_a_copy_made_by_others_cannot_write_outside_the_home(fresh_home: FreshHo
     newest = sorted((where / "scripted").glob("state-*.zip"))[-1]
     with zipfile.ZipFile(newest) as archive:
         kept = {name: archive.read(name) for name in archive.namelist()}
-    for name, content in (("../evil", b"x"), ("..", b"x"), ("files.json", b'{"trials/../../../evil": [1, 1]}')):
+    changes = (("../evil", b"x", 0), ("..", b"x", 0), ("files.json", b'{"trials/../../../evil": [1, 1]}', 5))
+    for name, content, expected in changes:
         with zipfile.ZipFile(newest, "w") as archive:
             for each, data in (kept | {name: content}).items():
                 archive.writestr(each, data)
         new = fresh_home(SHORT)
-        Driver(new, "resume", "scripted", "--from", str(where)).end()
+        code, said = Driver(new, "resume", "scripted", "--from", str(where)).end()
+        assert code == expected, "5: MLflow's checkpoints are not in the copy's list of files"
+        assert "the study `scripted` is complete" in said
         assert not list(new.parent.rglob("evil"))
 
 

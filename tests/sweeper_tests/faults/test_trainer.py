@@ -1,5 +1,6 @@
 """Faults of trainers, data and clocks, each followed by the checker."""
 
+import signal
 import time
 
 import pytest
@@ -69,7 +70,8 @@ def test_a_jump_of_the_clock_affects_no_budget(jump_s: float, fresh_home: FreshH
 def test_a_study_is_unaffected_when_the_clock_jumps_back_between_two_runs(fresh_home: FreshHome) -> None:
     home = fresh_home(SPEC)
     began_s = time.monotonic()
-    Driver(home, "run", KILL_WRITE="40:after").end()
+    killed, said = Driver(home, "run", KILL_WRITE="40:after").end()
+    assert killed == -signal.SIGKILL, said
     code, said = Driver(home, "run", CLOCK_JUMP="1:-86400").end()
     assert code == 0, said
     straight = fresh_home(SPEC)

@@ -32,10 +32,9 @@ def test_a_database_that_only_the_home_names_is_not_contacted(
     monkeypatch.setenv("PGPASSWORD", "not-for-them")
     monkeypatch.setattr("sweeper.ledger.storage.database._connect", lambda *_, **__: pytest.fail("it was called"))
     (toy / "studies" / "toy" / POINTER).write_text(url)
-    for verb in ("show", "resume", "status"):
-        code, error = said(capsys, verb, "toy", "--home", str(toy))
+    for verb in ("show toy", "resume toy", "status toy", "list"):
+        code, error = said(capsys, *verb.split(), "--home", str(toy))
         assert (code, "the study home names a ledger elsewhere" in error) == (2, True)
-    assert said(capsys, "list", "--home", str(toy))[0] == 0
 
 
 def test_a_database_whose_host_the_user_names_is_contacted(
@@ -78,33 +77,60 @@ def test_a_database_file_that_is_not_a_ledger_is_left_as_it_is(toy: Path, tmp_pa
     assert not (tmp_path / "none.sqlite").exists()
 
 
-HOSTILE_LINES = [
-    "null",
-    "[]",
-    "7",
-    '{"op_code": 99}',
-    '{"op_code": "os.system"}',
+HARMLESS_LINES = [  # of studies and trials that are not there
     '{"op_code": 4, "worker_id": "x", "study_id": 10000}',
     '{"op_code": 5, "worker_id": "x", "trial_id": 1e309}',
-    '{"op_code": 2, "worker_id": "x", "study_id": 0, "user_attr": {"spec": 7}}',
-    '{"op_code": 2, "worker_id": "x", "study_id": 0, "user_attr": {"spec": {"trainer": "../x:y"}}}',
-    "[" * 100_000,
-    "not json",
-    "\x00\x00",
+]
+NO_RECORDS = ["null", "[]", "7", '{"op_code": "os.system"}', "[" * 100_000, "not json", "\x00\x00"]
+DAMAGE = [
+    *((line, "this line is not a record") for line in NO_RECORDS),
+    ('{"op_code": 99}', "the ledger of `toy` is damaged"),
+    ('{"op_code": 2, "worker_id": "x", "study_id": 0, "user_attr": {"spec": 7}}', "its attribute `spec` is not valid"),
+    (
+        '{"op_code": 2, "worker_id": "x", "study_id": 0, "user_attr": {"spec": {"trainer": "../x:y"}}}',
+        "the study `toy` was written by another version",
+    ),
 ]
 
 
-@pytest.mark.parametrize("line", HOSTILE_LINES, ids=lambda line: line[:20])
-@pytest.mark.parametrize("verb", ["show toy", "list", "resume toy"])
-def test_a_hostile_line_in_the_journal_is_passed_over_or_an_error(
-    toy: Path, line: str, verb: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def append(toy: Path, line: str) -> Path:
     journal = toy / "studies" / "toy" / "ledger.journal"
     with journal.open("a") as file:
         file.write(line + "\n")
+    return journal
+
+
+@pytest.mark.parametrize("line", HARMLESS_LINES, ids=lambda line: line[:20])
+@pytest.mark.parametrize("verb", ["show toy", "list", "resume toy"])
+def test_a_line_of_the_journal_about_nothing_known_changes_nothing(
+    toy: Path, line: str, verb: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    append(toy, line)
+    assert said(capsys, *verb.split(), "--home", str(toy))[0] == 0
+
+
+@pytest.mark.parametrize(("line", "what"), DAMAGE, ids=lambda text: text[:20])
+@pytest.mark.parametrize("verb", ["show toy", "list", "resume toy", "dashboard"])
+def test_a_hostile_line_in_the_journal_is_an_error(
+    toy: Path, line: str, what: str, verb: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    journal = append(toy, line)
     code, error = said(capsys, *verb.split(), "--home", str(toy))
-    assert code in (0, 2)
-    assert code == 0 or "error: " in error
+    assert code == 2
+    assert what in error
+    if line in NO_RECORDS:
+        assert f"{journal}:{len(journal.read_bytes().splitlines())}" in error
+    assert "no studies in" not in error, "there is one"
+
+
+@pytest.mark.parametrize(("line", "what"), DAMAGE[-3:], ids=lambda text: text[:20])
+def test_a_damaged_study_stops_no_plan_of_another(
+    toy: Path, line: str, what: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    append(toy, line)
+    (toy / "other.yaml").write_text(SPEC.replace("toy", "other", 1))
+    code, error = said(capsys, "plan", str(toy / "other.yaml"), "--home", str(toy))
+    assert code == 0, error
 
 
 @pytest.mark.parametrize(

@@ -57,8 +57,14 @@ def test_positions_of_patches_are_resampled_to_the_image(tmp_path: Path) -> None
 
 
 def test_weights_with_timms_names_are_accepted(tmp_path: Path) -> None:
-    save_file(timm.create_model("resnet18").state_dict(), tmp_path / "resnet18.safetensors")
-    load_pretrained(network(1, backbone="resnet18"), str(tmp_path / "resnet18.safetensors"))
+    theirs = timm.create_model("resnet18").state_dict()
+    save_file(theirs, tmp_path / "resnet18.safetensors")
+    model = network(1, backbone="resnet18")
+    load_pretrained(model, str(tmp_path / "resnet18.safetensors"))
+    ours = model.backbone.state_dict()
+    shared = [name for name in theirs if not name.startswith("fc.")]
+    assert len(shared) > 100
+    assert all(torch.equal(ours[name], theirs[name]) for name in shared)
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:

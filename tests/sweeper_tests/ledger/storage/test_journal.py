@@ -10,7 +10,7 @@ import pytest
 from sweeper.ledger.storage import journal
 from sweeper.ledger.storage.journal import Journal
 
-LOGS = [{"number": number} for number in range(6)]
+LOGS = [{"op_code": number} for number in range(6)]
 
 
 class Stale:
