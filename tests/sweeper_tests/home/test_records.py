@@ -172,6 +172,6 @@ def test_a_study_can_only_be_named_by_its_name(toy: Path, study: str, capsys: py
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "a\\0b", "x" * 300, "\u202etxt", "", ".", "a b", "-rf", "<script>"])
 def test_the_name_in_a_spec_cannot_be_a_path(name: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError):
+    with pytest.raises(UserError, match="expected lower-case letters, digits, `_` and `-`"):
         parse_spec(SPEC.replace("name: toy", f"name: {json.dumps(name)}"), tmp_path / "spec.yaml")
     assert os.listdir(tmp_path) == []

@@ -60,8 +60,8 @@ def test_a_chosen_configuration_is_complete_and_valid() -> None:
 
 def test_a_refused_configuration_adds_nothing(tmp_path: Path) -> None:
     finish_study(tmp_path, parse_spec(SPACE, Path("toy.yaml")), lambda params: float(params["scale"]))
-    for setting in ("scale=20", "scael=1"):
-        with pytest.raises(UserError):
+    for setting, problem in (("scale=20", "`scale` cannot be 20"), ("scael=1", "scael")):
+        with pytest.raises(UserError, match=problem):
             enqueue(tmp_path, "toy", [setting], "toy:best")
     with pytest.raises(UserError, match="no trial `toy-0009`"):
         enqueue(tmp_path, "toy", ["scale=5"], "toy-0009")

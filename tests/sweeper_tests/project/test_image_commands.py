@@ -209,9 +209,7 @@ def test_ray_refuses_processes_without_the_token(stack: Stack) -> None:
 def test_a_service_has_no_privileges_and_can_write_only_to_tmp(stack: Stack, name: str) -> None:
     processes = [
         dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
-        for status in stack.execute(
-            "worker-cpu" if name == "" else name, "sh", "-c", "cat /proc/[0-9]*/status"
-        ).stdout.split("\nName:")
+        for status in stack.execute(name, "sh", "-c", "cat /proc/[0-9]*/status").stdout.split("\nName:")
     ]
     assert processes
     for process in processes:

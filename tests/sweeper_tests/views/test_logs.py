@@ -42,5 +42,5 @@ def test_a_trial_without_a_log_says_so(home: Path) -> None:
 def test_a_log_that_leads_out_of_the_study_is_not_read(home: Path, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("secret")
     (home / "studies" / "toy" / "trials" / "0000" / "log.txt").symlink_to(tmp_path / "secret")
-    with pytest.raises(UserError):
+    with pytest.raises(UserError, match="the trial `toy-0000` has no log"):
         print_log(home, "toy-0000", follow=False)
