@@ -53,8 +53,22 @@ class Site:
         )
 
 
-def reports(home: Path) -> int:
-    folder = home / "studies" / "scripted"
+class Slowness:
+    """A sweep whose trials take `sleep_s` for each epoch until it ends: whatever is done to it meanwhile finds it at
+    work, on a busy machine too, and what is left takes no time. `options` are those of `run`; `folder`: one that all
+    machines see."""
+
+    def __init__(self, folder: Path, sleep_s: float) -> None:
+        self._mark = folder / "slow"
+        self._mark.touch()
+        self.options = ("--set", f"base.sleep_s={sleep_s}", "--set", f"base.slow_while={self._mark}")
+
+    def end(self) -> None:
+        self._mark.unlink()
+
+
+def reports(home: Path, study: str = "scripted") -> int:
+    folder = home / "studies" / study
     return (folder / "ledger.journal").read_text().count('"report:') if (folder / "ledger.journal").exists() else 0
 
 
