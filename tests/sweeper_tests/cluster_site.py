@@ -27,6 +27,8 @@ resources: {concurrent: all}
 """
 
 
+WHOLE = ("--set", "resources.cpus=2")
+"""A trial takes a machine: its worker takes two seconds of processor time to start."""
 SWEEPER = str(Path(sys.executable).parent / "sweeper")
 
 
@@ -36,15 +38,27 @@ def wait_until(condition: Callable[[], object], timeout_s: float = 400) -> None:
 
 
 class Site:
-    """A cluster: `head` has no room for trials, `one` and `two` have room for two each. `with_jobs`: jobs can be
-    submitted to it."""
+    """A cluster: `head` has no room for trials, each of `nodes` has room for two. `with_jobs`: jobs can be submitted to
+    it."""
 
-    def __init__(self, stack: ExitStack, *, with_one: bool = True, with_jobs: bool = False) -> None:
+    def __init__(self, stack: ExitStack, *, with_jobs: bool = False) -> None:
         self.make = stack.enter_context(network.network())
-        self.head, self.one, self.two = (self.make(name) for name in ("head", "one", "two"))
+        self.head = self.make("head")
         self.address = network.start_head(self.head, with_jobs=with_jobs)
-        if with_one:
-            network.join(self.one, self.address)
+        self.nodes: list[network.Machine] = []
+
+    @property
+    def room(self) -> int:
+        return 2 * len(self.nodes)
+
+    def join(self, *machines: network.Machine, **environ: str) -> None:
+        """They join at the same time."""
+        network.join(*machines, address=self.address, **environ)
+        self.nodes += machines
+
+    def kill(self, machine: network.Machine) -> None:
+        machine.kill()
+        self.nodes.remove(machine)
 
     def run(self, home: Path, *arguments: str, **environ: str) -> "subprocess.Popen[str]":
         spec = str(home.parent / "spec.yaml")
@@ -53,8 +67,22 @@ class Site:
         )
 
 
-def reports(home: Path) -> int:
-    folder = home / "studies" / "scripted"
+class Slowness:
+    """A sweep whose trials take `sleep_s` for each epoch until it ends: whatever is done to it meanwhile finds it at
+    work, on a busy machine too, and what is left takes no time. `options` are those of `run`; `folder`: one that all
+    machines see."""
+
+    def __init__(self, folder: Path, sleep_s: float) -> None:
+        self._mark = folder / "slow"
+        self._mark.touch()
+        self.options = ("--set", f"base.sleep_s={sleep_s}", "--set", f"base.slow_while={self._mark}")
+
+    def end(self) -> None:
+        self._mark.unlink()
+
+
+def reports(home: Path, study: str = "scripted") -> int:
+    folder = home / "studies" / study
     return (folder / "ledger.journal").read_text().count('"report:') if (folder / "ledger.journal").exists() else 0
 
 

@@ -23,6 +23,9 @@ LEAN: Final = (sys.executable, "-P", "-m", "lean_node")
 _numbers = itertools.count()
 TOKEN: Final = "a-token-of-the-tests-0123456789abcdef"
 PORT: Final = 6379
+HEALTH: Final = {"RAY_health_check_period_ms": "1000", "RAY_health_check_timeout_ms": "3000"}
+"""A machine is lost after five checks in a row. By default, that is after 15 s, or 65 s where a machine does not answer
+at all; here after 5 s, or 20 s."""
 
 
 def cannot() -> str | None:
@@ -155,19 +158,28 @@ def start_head(machine: Machine, *arguments: str, cpus: int = 0, with_jobs: bool
     port 8265."""
     program = (RAY,) if with_jobs else LEAN
     jobs = (f"--include-dashboard={with_jobs}".lower(), f"--dashboard-host={machine.address}")
-    _start_ray(machine, program, "--head", f"--port={PORT}", f"--num-cpus={cpus}", *jobs, *arguments)
+    head = ("--head", f"--port={PORT}", f"--num-cpus={cpus}")
+    _is_up(machine, _start_ray(machine, program, *head, *jobs, *arguments, **HEALTH))
     return f"{machine.address}:{PORT}"
 
 
-def join(machine: Machine, address: str, *, cpus: int = 2, **environ: str) -> None:
-    """Start a node of a Ray cluster."""
-    _start_ray(machine, LEAN, f"--address={address}", f"--num-cpus={cpus}", **environ)
+def join(*machines: Machine, address: str, cpus: int = 2, **environ: str) -> None:
+    """Start nodes of a Ray cluster, all at once."""
+    starting = [
+        (machine, _start_ray(machine, LEAN, f"--address={address}", f"--num-cpus={cpus}", **environ))
+        for machine in machines
+    ]
+    for machine, process in starting:
+        _is_up(machine, process)
 
 
-def _start_ray(machine: Machine, program: tuple[str, ...], *arguments: str, **environ: str) -> None:
+def _start_ray(machine: Machine, program: tuple[str, ...], *arguments: str, **environ: str) -> "subprocess.Popen[str]":
     fixed = (f"--node-ip-address={machine.address}", "--object-store-memory=100000000", "--disable-usage-stats")
-    done = machine.run(*program, "start", *arguments, *fixed, **environ)
-    assert done.returncode == 0, done.stdout + done.stderr
+    return machine.start(*program, "start", *arguments, *fixed, **environ)
+
+
+def _is_up(machine: Machine, process: "subprocess.Popen[str]") -> None:
+    assert process.wait(400) == 0, machine.output(process)
 
 
 def _ip(*arguments: str) -> None:

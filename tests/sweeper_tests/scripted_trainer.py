@@ -45,6 +45,8 @@ class ScriptedConfig(BaseModel):
     noise_mm: float = 1e-6
     sleep_s: float = 0.0
     """Before each report."""
+    slow_while: str | None = None
+    """Sleep only as long as this file exists: a test that has seen what it waits for ends it."""
     crash_at: int | None = None
     """Raise instead of reporting this epoch."""
     crash_if: str | None = None
@@ -111,7 +113,7 @@ def train(config: ScriptedConfig, workdir: Path, resume: Path | None = None) -> 
     while epoch < config.epochs:
         epoch += 1
         began = time.monotonic()
-        time.sleep(config.sleep_s)
+        _sleep(config)
         if epoch == config.crash_at:
             raise RuntimeError(f"the script says crash at epoch {epoch}")
         if config.crash_if and Path(config.crash_if).exists():
@@ -155,6 +157,15 @@ def train(config: ScriptedConfig, workdir: Path, resume: Path | None = None) -> 
             raise
         if epoch == config.nan_at:
             return
+
+
+def _sleep(config: ScriptedConfig) -> None:
+    if config.slow_while is None:
+        time.sleep(config.sleep_s)
+        return
+    end_s = time.monotonic() + config.sleep_s
+    while time.monotonic() < end_s and Path(config.slow_while).exists():
+        time.sleep(0.1)
 
 
 def _run_out_of_memory() -> None:

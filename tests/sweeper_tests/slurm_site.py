@@ -1,6 +1,7 @@
 """A real Slurm whose nodes are network namespaces: Debian's slurmctld, slurmd and munged, which end with the block."""
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -39,13 +40,17 @@ PreemptMode=REQUEUE
 ReturnToService=2
 MpiDefault=none
 SlurmdTimeout=20
-KillWait=15
+KillWait=6
+OverTimeLimit=2
+SchedulerParameters=bf_interval=1,sched_interval=1,batch_sched_delay=0
 GresTypes=gpu
 {nodes}
 PartitionName=p Nodes=ALL Default=YES PriorityTier=1 MaxTime=INFINITE State=UP
 PartitionName=urgent Nodes=ALL PriorityTier=9 PreemptMode=OFF MaxTime=INFINITE State=UP
 """
-"""`cred_expire`: a requeued job starts again after so many seconds, else after two minutes."""
+"""`cred_expire`: a requeued job starts again after so many seconds, else after two minutes. `sched_interval` and
+`bf_interval`: and no more than a second later, else up to a minute. `OverTimeLimit`: minutes that a job has beyond its
+limit, so that a test may set one that is close."""
 
 
 def cannot() -> str | None:
@@ -129,14 +134,23 @@ class SlurmSite:
     def states(self) -> list[str]:
         return self.call("sinfo", "-hN", "-p", "p", "-o", "%T").split()
 
-    def script(self, home: Path, *options: str) -> Path:
-        """A batch script for the spec beside the home, as `sweeper slurm` prints it."""
+    def script(self, home: Path, *options: str, lean: bool = False) -> Path:
+        """A batch script for the spec beside the home, as `sweeper slurm` prints it. `lean`: its `ray` is that of
+        `lean_node`."""
         spec = str(home.parent / "spec.yaml")
+        options = ("--setup", f"PATH={self._lean_program().parent}:$PATH", *options) if lean else options
         command = [str(Path(sys.executable).parent / "sweeper"), "slurm", spec, "--home", str(home), *options]
         done = subprocess.run(command, capture_output=True, text=True, cwd=home.parent, env=faulty.environment())
         assert done.returncode == 0, done.stderr
         path = home.parent / "job.sbatch"
         path.write_text(done.stdout)
+        return path
+
+    def _lean_program(self) -> Path:
+        path = self.folder / "lean" / "ray"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f'#!/bin/sh\nexec {shlex.join(network.LEAN)} "$@"\n')
+        path.chmod(0o755)
         return path
 
     def submit(self, script: Path, *options: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import slurm_site
 from checker import check, results
-from cluster_site import SPEC, machines, reports
+from cluster_site import SPEC, Slowness, machines, reports
 from faulty import FreshHome
 from slurm_site import SlurmSite, wait_for
 
@@ -20,7 +20,8 @@ pytestmark = [
     pytest.mark.skipif(bool(slurm_site.cannot()), reason=f"{slurm_site.cannot()}"),
 ]
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")
-SLOW = ("--set", "base.sleep_s=4.0", "--trials", "4")
+TRIALS = ("--trials", "8")
+"""Some are left when a slow study is interrupted, for the second time too, and when its second node has come up."""
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +51,12 @@ def is_completed(site: SlurmSite, job: str, home: Path) -> None:
 
 def test_a_study_runs_to_its_end_on_two_nodes(site: SlurmSite, fresh_home: FreshHome) -> None:
     home = fresh_home(SPEC)
+    slow = Slowness(home.parent, 2.0)
     options = ("--nodes", "2", "--cpus-per-task", "2", "--gpus-per-node", "1")
-    script = site.script(home, *options, *SLOW, "--trials", "8")  # some are left when the second node has come up
+    script = site.script(home, *options, *slow.options, *TRIALS)
     job = site.submit(script)
+    wait_for(lambda: reports(home) and len(set(machines(home).values())) == 2, 400)
+    slow.end()
     is_completed(site, job, home)
     assert len(check(home)) == 8
     assert set(machines(home).values()) == {machine.address for machine in site.nodes.values()}
@@ -63,10 +67,11 @@ def test_a_study_runs_to_its_end_on_two_nodes(site: SlurmSite, fresh_home: Fresh
 
 def test_the_time_limit_is_a_pause_and_preemption_another(site: SlurmSite, fresh_home: FreshHome) -> None:
     home = fresh_home(SPEC)
-    job = site.submit(site.script(home, "--cpus-per-task", "2", "--signal-s", "60", *SLOW))
+    slow = Slowness(home.parent, 2.0)
+    job = site.submit(site.script(home, "--cpus-per-task", "2", "--signal-s", "60", *slow.options, *TRIALS, lean=True))
     runs_on(site, job, home)
-    minutes, seconds = re.fullmatch(r"00:(\d\d):(\d\d)", site.job(job, "RunTime")).groups()  # type: ignore[union-attr]
-    site.call("scontrol", "update", f"jobid={job}", f"timelimit={int(minutes) + (int(seconds) > 0) + 1}")
+    [minutes] = re.fullmatch(r"00:(\d\d):\d\d", site.job(job, "RunTime")).groups()  # type: ignore[union-attr]
+    site.call("scontrol", "update", f"jobid={job}", f"timelimit={int(minutes) + 1}")
     site.wait(job, "PENDING")
     seen, stored = results(home), reports(home)
     assert "requeued: the study continues" in output(home)
@@ -76,6 +81,7 @@ def test_the_time_limit_is_a_pause_and_preemption_another(site: SlurmSite, fresh
     more = ("-N2", "--exclusive", "--output=/dev/null", "--wrap=sleep 1")
     urgent = site.call("sbatch", "--parsable", "-p", "urgent", *more)
     site.wait(urgent, "COMPLETED")
+    slow.end()
     is_completed(site, job, home)
     check(home, before=seen)
     assert "start 3," in output(home)
@@ -83,12 +89,14 @@ def test_the_time_limit_is_a_pause_and_preemption_another(site: SlurmSite, fresh
 
 def test_a_cancelled_study_continues_when_it_is_submitted_again(site: SlurmSite, fresh_home: FreshHome) -> None:
     home = fresh_home(SPEC)
-    script = site.script(home, "--nodes", "2", "--cpus-per-task", "1", *SLOW)
+    slow = Slowness(home.parent, 2.0)
+    script = site.script(home, "--nodes", "2", "--cpus-per-task", "1", *slow.options, *TRIALS, lean=True)
     job = site.submit(script)
     runs_on(site, job, home)
     site.call("scancel", job)
     assert site.wait(job, *ENDED) == "CANCELLED"
     seen, stored = results(home), reports(home)
+    slow.end()
     is_completed(site, site.submit(script), home)
     assert reports(home) > stored
     check(home, before=seen)
@@ -96,7 +104,8 @@ def test_a_cancelled_study_continues_when_it_is_submitted_again(site: SlurmSite,
 
 def test_a_study_goes_on_elsewhere_when_its_node_is_drained(site: SlurmSite, fresh_home: FreshHome) -> None:
     home = fresh_home(SPEC)
-    job = site.submit(site.script(home, "--cpus-per-task", "2", *SLOW))
+    slow = Slowness(home.parent, 2.0)
+    job = site.submit(site.script(home, "--cpus-per-task", "1", *slow.options, *TRIALS, lean=True))
     node = runs_on(site, job, home)
     site.call("scontrol", "update", f"nodename={node}", "state=drain", "reason=a fan")
     site.call("scancel", "--batch", "--signal=USR1", job)
@@ -105,18 +114,23 @@ def test_a_study_goes_on_elsewhere_when_its_node_is_drained(site: SlurmSite, fre
         seen = results(home)
         site.wait(job, "RUNNING")
         assert site.job(job, "NodeList") == ({"one", "two"} - {node}).pop()
+        slow.end()
         is_completed(site, job, home)
     finally:
         site.call("scontrol", "update", f"nodename={node}", "state=resume")
     check(home, before=seen)
 
 
-def test_two_studies_share_a_node(site: SlurmSite, fresh_home: FreshHome) -> None:
-    homes = [fresh_home(SPEC), fresh_home(SPEC.replace("name: scripted", "name: other"))]
-    jobs = [site.submit(site.script(home, "--cpus-per-task", "1", *SLOW), "--nodelist=one") for home in homes]
-    wait_for(lambda: all(site.job(job, "JobState") == "RUNNING" for job in jobs), 60)
-    for job, home in zip(jobs, homes, strict=True):
+def test_two_studies_share_a_node(site: SlurmSite, fresh_home: FreshHome, tmp_path: Path) -> None:
+    homes = {name: fresh_home(SPEC.replace("name: scripted", f"name: {name}")) for name in ("scripted", "other")}
+    slow = Slowness(tmp_path, 2.0)
+    options = ("--cpus-per-task", "1", *slow.options, *TRIALS)
+    jobs = [site.submit(site.script(home, *options), "--nodelist=one") for home in homes.values()]
+    wait_for(lambda: all(reports(home, name) for name, home in homes.items()), 400)
+    assert [site.job(job, "JobState") for job in jobs] == ["RUNNING"] * 2
+    slow.end()
+    for job, home in zip(jobs, homes.values(), strict=True):
         is_completed(site, job, home)
-    check(homes[0])
-    check(homes[1], study="other")
-    assert len({re.search(r"--address (\S+)", output(home)).group(1) for home in homes}) == 2  # type: ignore[union-attr]
+    for name, home in homes.items():
+        check(home, study=name)
+    assert len({re.search(r"--address (\S+)", output(home)).group(1) for home in homes.values()}) == 2  # type: ignore[union-attr]
