@@ -132,7 +132,7 @@ def network() -> Iterator[Callable[[str], Machine]]:
             own = Path(folder) / name
             (own / "ray").mkdir(parents=True)
             Path("/tmp/ray").mkdir(exist_ok=True)
-            start = f"mount --bind {own / 'ray'} /tmp/ray; hostname {name}; echo up; exec sleep infinity"
+            start = f"mount --bind {own / 'ray'} /tmp/ray; hostname {name}; echo up; sleep infinity & wait"
             apart = ["unshare", "--pid", "--fork", "--mount-proc", "--uts", "--mount", "--kill-child"]
             outer = subprocess.Popen(
                 ["setpriv", "--pdeathsig", "KILL", "ip", "netns", "exec", space, *apart, "bash", "-c", start],
