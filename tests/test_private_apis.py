@@ -16,6 +16,7 @@ PARAMETERS = {
     "ray._private.services:canonicalize_bootstrap_address": ("addr",),
     "ray._private.services:start_ray_process": ("command",),
     "ray._private.utils:get_dashboard_dependency_error": (),
+    "ray._private.utils:set_sigterm_handler": ("sigterm_handler",),
     "optuna.storages:get_storage": ("storage",),
     "optuna.trial:Trial.__init__": ("self", "study", "trial_id"),
     "optuna.samplers:NSGAIISampler.get_trial_generation": ("self", "study", "trial"),

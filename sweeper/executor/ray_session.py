@@ -6,18 +6,21 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any
+from unittest.mock import patch
 
-HELD: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+from sweeper.executor.signals import STOPPING, signals_held
 
 
 def connect(**arguments: Any) -> None:
-    """`ray.init` with these arguments, without the workers' output and Ray's own chatter: stdout is ours."""
+    """`ray.init` with these arguments, without the workers' output and Ray's own chatter: stdout is ours. And so are
+    signals."""
     import ray
     from ray._private import worker
 
     worker._worker_logs_enabled = False  # the last lines of a raylet that died would be printed there
-    ray.init(log_to_driver=False, logging_level=logging.ERROR, **arguments)
+    with _handlers_kept():
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, **arguments)
 
 
 def disconnect() -> None:
@@ -34,7 +37,7 @@ def disconnect() -> None:
     gc.disable()
     _collect()
     try:
-        with _signals_held():
+        with signals_held():
             ray.shutdown()
     finally:
         if was_enabled:
@@ -59,23 +62,19 @@ def _collect() -> None:
 
 
 @contextmanager
-def _signals_held() -> Iterator[None]:
-    """Signals that arrive in the meantime are handled afterwards: an exception in the middle, such as from a second
-    Ctrl-C, would leave Ray half shut down, and its objects to be freed while the interpreter ends it."""
-    if threading.current_thread() is not threading.main_thread():  # no handler of Python's runs here
-        yield
-        return
-    came: list[int] = []
-    before = {number: handler for number in HELD if (handler := signal.getsignal(number)) is not None}
-    for number in before:
-        signal.signal(number, lambda number, _frame: came.append(number))
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        for late in came:
-            signal.raise_signal(late)
+def _handlers_kept() -> Iterator[None]:
+    """Within, Ray sets no handler of SIGTERM: its own ends the process, with exit code 1 or 15, wherever it is. And
+    what Ray's C++ part puts before the handlers, which prints a stack trace, is gone afterwards."""
+    from ray._private import utils
+
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    before = {number: handler for number in STOPPING if (handler := signal.getsignal(number)) is not None}
+    with patch.object(utils, "set_sigterm_handler", lambda handler: None):
+        try:
+            yield
+        finally:
+            for number, handler in before.items() if in_main_thread else ():
+                signal.signal(number, handler)
 
 
 @contextmanager

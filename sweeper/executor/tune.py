@@ -30,13 +30,13 @@ from sweeper.errors import UserError
 from sweeper.executor.lane_hosts import LaneHosts
 from sweeper.executor.monitor import Machines, Workers, room
 from sweeper.executor.searcher import LedgerSearcher, keeping
+from sweeper.executor.signals import STOPPING
 from sweeper.executor.ticker import Ticker
 from sweeper.executor.worker.scratch import scratch_folder
 from sweeper.executor.worker.trainable import TrialWorker
 from sweeper.study.controller import StudyController
 from sweeper.study.trial_folder import keep_output
 
-STOPPING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the traceback of a lost worker: we report it in a line
 UNFIT_HELP: Final = "fix it, or take that machine out of the cluster; then run the study again, nothing is lost"
 

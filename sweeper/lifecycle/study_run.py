@@ -17,6 +17,7 @@ from sweeper.entrypoint.trial.mlflow_run import write_run_file
 from sweeper.errors import LedgerLost
 from sweeper.executor.cluster import machines
 from sweeper.executor.monitor import Child, Machines, Workers
+from sweeper.executor.signals import signals_held
 from sweeper.executor.worker.node_check import expectation
 from sweeper.home import cache_of
 from sweeper.html_report.artifacts import study_artifacts
@@ -151,7 +152,8 @@ class StudyRun:
         if dropped := requests.clear_older(self._ledger.study_dir):
             progress.note(dropped)
         progress.note("preparing the data")
-        from sweeper.executor import tune  # noqa: F401  # now, while the other process works
+        with signals_held():
+            from sweeper.executor import tune  # noqa: F401  # now, while the other process works
 
         skip = self._options.skip_preflight
         return preflight.finish(preparing, self._spec, self._home, progress.checked, there, skip=skip)

@@ -11,7 +11,7 @@ import pytest
 import ray
 
 import sweeper
-from sweeper.executor.ray_session import disconnect, session
+from sweeper.executor.ray_session import connect, disconnect, session
 
 
 class Handle:
@@ -119,3 +119,21 @@ def test_ray_is_started_and_ended_nowhere_else() -> None:
         if re.search(r"ray\.(init|shutdown)\(", path.read_text())
     ]
     assert calls == ["ray_session.py"]
+
+
+def test_ray_gets_no_handler_of_signals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own would end the process wherever it is, with a code that says nothing."""
+    stopped: list[int] = []
+
+    def init(**_: object) -> None:
+        ray._private.utils.set_sigterm_handler(lambda *_: pytest.fail("this is Ray's"))
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(ray, "init", init)
+    before = signal.signal(signal.SIGTERM, lambda number, _: stopped.append(number))
+    try:
+        connect()
+        signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert stopped == [signal.SIGTERM] * 2

@@ -174,6 +174,21 @@ def test_code_and_data_drift_is_refused_with_the_differences_or_recorded(
     assert [drift["differences"] for drift in drifts] == [["own_trainer.py has changed"], ["data has changed"]]
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_that_is_stopped_while_ray_starts_ends_in_order(number: int, study_home: Path) -> None:
+    spec = str(study_home.parent / "spec.yaml")
+    arguments = command(study_home, "run", spec, "--skip-preflight", "a test", ray=True)
+    said = study_home.parent / "said.txt"
+    with said.open("w") as file:
+        process = subprocess.Popen(arguments, stdout=file, stderr=file, env=environment(), start_new_session=True)
+    wait_until(lambda: "starting Ray" in said.read_text())
+    time.sleep(0.5)
+    process.send_signal(number)
+    assert process.wait(240) == 128 + number, said.read_text()
+    assert "interrupted: `sweeper resume scripted" in said.read_text()
+    assert "Traceback" not in said.read_text()
+
+
 def test_a_closed_terminal_ends_a_run_as_sigterm_does(tmp_path: Path, template_db: Path) -> None:
     """With Ray, whose processes get the hang-up too, and with nowhere left to print to."""
     home = tmp_path / "home"
