@@ -32,9 +32,9 @@ def test_what_is_not_a_file_is_refused_by_name_and_not_waited_for(
         case _:
             (study_dir / name).mkdir()
     home = ["--home", str(tmp_path / "home")]
-    assert main(["show", "toy", *home]) == EXIT_BAD_INPUT
-    assert f"{name} of the study `toy` is a" in capsys.readouterr().err
-    assert main(["list", *home]) == EXIT_OK
+    for verb in (["show", "toy"], ["list"]):
+        assert main([*verb, *home]) == EXIT_BAD_INPUT
+        assert f"{name} of the study `toy` is a" in capsys.readouterr().err
     assert [each.status.name for each in study_findings(tmp_path / "home") if each.check == "studies.toy.files"] == [
         "FAIL"
     ]
