@@ -182,7 +182,7 @@ def test_a_run_that_is_stopped_while_ray_starts_ends_in_order(number: int, study
     with said.open("w") as file:
         process = subprocess.Popen(arguments, stdout=file, stderr=file, env=environment(), start_new_session=True)
     wait_until(lambda: "starting Ray" in said.read_text())
-    time.sleep(0.5)
+    time.sleep(0.2)  # before it connects, for which Ray has a handler in C++
     process.send_signal(number)
     assert process.wait(240) == 128 + number, said.read_text()
     assert "interrupted: `sweeper resume scripted" in said.read_text()
