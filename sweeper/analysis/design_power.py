@@ -41,9 +41,7 @@ def _measured(spec: SpecFile, home: Path) -> tuple[float | None, str]:
     for folder in (*own, *sorted(folders, key=lambda each: -each.stat().st_mtime)):
         try:
             ledger, other = open_study(home, folder.name)
-        except (
-            UserError
-        ):  # its first run ended before its data were ready, or it cannot be read, as `sweeper list` says
+        except UserError:  # its first run ended before its data were ready, or `sweeper list` says why not
             continue
         if not other.variants or len(other.seeds) < 2 or other.objective.metric != spec.objective.metric:
             continue
